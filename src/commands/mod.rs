@@ -1,0 +1,16 @@
+//! One file, one subcommand: profile, source, sink, run.
+
+mod global;
+
+pub use global::{Color, Global, LogFormat};
+
+use crate::profile::Profile;
+
+/// What every command is given besides its own arguments.
+#[derive(Debug)]
+pub struct Context {
+    /// The profile; empty when no file was found and none was named.
+    pub profile: Profile,
+    /// The flags that every command has.
+    pub global: Global,
+}

@@ -1,0 +1,3 @@
+//! Kafka: source, sink and admin.
+
+mod client;

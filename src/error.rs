@@ -1,0 +1,94 @@
+//! The one error of the program: how it is shown, what helps, and the exit code.
+
+use std::fmt::Write as _;
+
+use crate::pipeline::{EndError, Failure, Refused};
+use crate::profile::ProfileError;
+
+/// What ends a command other than well.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The profile is wrong: exit 2.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// Flags or arguments that do not fit: exit 2.
+    #[error("{what}")]
+    Usage {
+        /// What does not fit.
+        what: String,
+        /// What to type instead.
+        hint: String,
+    },
+    /// An end, the network or a time limit: exit 1.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// A record needs a person: exit 3.
+    #[error("{0}")]
+    Record(Failure),
+    /// A check did not hold: exit 4.
+    #[error("{0}")]
+    Check(Failure),
+    /// Refused for safety: exit 5.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+impl From<EndError> for Error {
+    fn from(error: EndError) -> Self {
+        match error {
+            EndError::Failed(failure) => Self::Failed(failure),
+            EndError::Refused(refused) => Self::Refused(refused),
+        }
+    }
+}
+
+impl Error {
+    /// Returns the exit code that scripts rely on.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Failed(_) => 1,
+            Self::Profile(_) | Self::Usage { .. } => 2,
+            Self::Record(_) => 3,
+            Self::Check(_) => 4,
+            Self::Refused(_) => 5,
+        }
+    }
+
+    /// Returns one thing to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Profile(error) => error.hint(),
+            Self::Usage { hint, .. } => Some(hint.clone()),
+            Self::Failed(failure) | Self::Record(failure) | Self::Check(failure) => failure.hint.clone(),
+            Self::Refused(refused) => Some(refused.hint.clone()),
+        }
+    }
+
+    /// Returns the text for stderr: the error, its causes, the hint.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let (what, causes) = match self {
+            Self::Failed(failure) | Self::Record(failure) | Self::Check(failure) => {
+                (failure.what.clone(), failure.causes.clone())
+            }
+            Self::Profile(error) => (error.to_string(), error.causes()),
+            Self::Usage { what, .. } => (what.clone(), Vec::new()),
+            Self::Refused(refused) => (refused.what.clone(), Vec::new()),
+        };
+        let mut text = format!("error: {what}\n");
+        for cause in causes {
+            let _ = writeln!(text, "  caused by: {cause}");
+        }
+        if let Self::Refused(refused) = self {
+            for number in &refused.numbers {
+                let _ = writeln!(text, "  {number}");
+            }
+        }
+        if let Some(hint) = self.hint() {
+            let _ = writeln!(text, "hint: {hint}");
+        }
+        text
+    }
+}

@@ -1,0 +1,24 @@
+//! `sdl`, the streaming data loader.
+//!
+//! ```text
+//! Source --batch--> Transform --> Lanes --batch--> Sink --outcomes--> Watermark --offset--> Source::commit
+//!                       `-filtered, bad             `--rejects--> dead letters (a Sink)
+//!               every step --> Event --> Observer (bars | log | summary)
+//! ```
+//!
+//! Two ports, one engine. A [`pipeline::Source`] gives records, a [`pipeline::Sink`] answers for each record of a batch, and
+//! the [`pipeline`] is all that stands between. A module uses only what stands to its right:
+//! `main -> cli -> commands -> {report, terminal, connectors, logins} -> {pipeline, profile} -> {shape, record}`;
+//! a test holds it to that.
+
+pub mod cli;
+pub mod commands;
+pub mod connectors;
+pub mod error;
+pub mod logins;
+pub mod pipeline;
+pub mod profile;
+pub mod record;
+pub mod report;
+pub mod shape;
+pub mod terminal;

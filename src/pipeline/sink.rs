@@ -1,0 +1,126 @@
+//! Where records go.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::pipeline::EndError;
+use crate::record::Record;
+
+/// The records of one call to a sink. Shared, because the engine keeps what it may have to send again or set aside.
+pub type Batch = Arc<Vec<Record>>;
+
+/// The answers to a batch: exactly one outcome for each record, in the order of the batch.
+pub type Answers = Pin<Box<dyn Future<Output = Vec<Outcome>> + Send>>;
+
+/// A destination that accepts batches and answers for every record in them.
+pub trait Sink: Send + Sync {
+    /// Takes a batch. Awaited in order, so this is where a full destination pushes back; the answers come later.
+    ///
+    /// Answers that are dropped before they arrived leave the batch in an unknown state.
+    ///
+    /// # Errors
+    /// When nothing of the batch was taken and nothing more can be: the run stops.
+    fn submit(&self, batch: Batch) -> impl Future<Output = Result<Answers, EndError>> + Send;
+
+    /// Proves that the destination can be written to; called before every run.
+    ///
+    /// # Errors
+    /// When it cannot, with what to do about it.
+    fn check(&self) -> impl Future<Output = Result<(), EndError>> + Send;
+
+    /// Returns whether two batches of one partition may be in flight together.
+    fn ordering(&self) -> Ordering;
+}
+
+/// Whether batches of one partition may overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ordering {
+    /// They may: order does not matter to the destination, or it keeps the order of `submit` itself.
+    Overlapping,
+    /// A batch of a partition is sent when the one before it is settled.
+    OneByOne,
+}
+
+/// What became of one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is durably there.
+    Delivered,
+    /// It was there before, written by an earlier run or attempt of ours.
+    AlreadyThere,
+    /// A newer version was there.
+    Superseded,
+    /// Not delivered for a passing reason: send it again later.
+    Retry(Reason),
+    /// Never to be delivered: the record itself is at fault.
+    Reject(Reason),
+    /// The batch failed as one and some record in it is to blame: halve it.
+    Suspect(Reason),
+    /// Nothing can be delivered until a person acts.
+    Stop(Reason),
+}
+
+/// Why a record was not delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason(Box<ReasonParts>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ReasonParts {
+    code: String,
+    message: String,
+    hint: Option<String>,
+    path: Option<String>,
+}
+
+impl Reason {
+    /// Returns a reason: `code` is short and stable (`record_too_large`), `message` is for people.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self(Box::new(ReasonParts { code: code.into(), message: message.into(), hint: None, path: None }))
+    }
+
+    /// Adds what a person can do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the JSON path of the field at fault.
+    #[must_use]
+    pub fn at(mut self, path: impl Into<String>) -> Self {
+        self.0.path = Some(path.into());
+        self
+    }
+
+    /// Returns the stable code.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        &self.0.code
+    }
+
+    /// Returns the message.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Returns the hint, if there is one.
+    #[must_use]
+    pub fn hinted(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// Returns the JSON path of the field at fault, if known.
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        self.0.path.as_deref()
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}

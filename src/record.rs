@@ -1,0 +1,186 @@
+//! A Kafka record as every layer sees it: where it stands, and its bytes.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+
+/// A topic's name.
+///
+/// Names are few and live as long as the process, so they are kept once and for all: a topic is two words, free to copy and
+/// to compare, and no record pays for a reference count.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Topic(&'static str);
+
+impl Topic {
+    /// Returns the topic called `name`.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        static NAMES: OnceLock<Mutex<HashSet<&'static str>>> = OnceLock::new();
+        let mut names = NAMES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = names.get(name) {
+            return Self(known);
+        }
+        let kept: &'static str = Box::leak(name.to_owned().into_boxed_str());
+        names.insert(kept);
+        Self(kept)
+    }
+
+    /// Returns the name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.0
+    }
+}
+
+impl fmt::Debug for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// A partition of a topic. Shown as `topic/3`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Partition {
+    /// The topic.
+    pub topic: Topic,
+    /// The partition's number, from 0.
+    pub index: i32,
+}
+
+impl Partition {
+    /// Returns partition `index` of `topic`.
+    #[must_use]
+    pub fn new(topic: &str, index: i32) -> Self {
+        Self { topic: Topic::named(topic), index }
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.index)
+    }
+}
+
+/// The offset to resume a partition from: one above the last record that is settled.
+///
+/// A type of its own because some of librdkafka's calls add that one themselves and others do not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct NextOffset(pub i64);
+
+/// A record's headers in their order: names may repeat, values may be null, empty or binary.
+///
+/// A name is bytes because clients exist that write names which are not UTF-8; they are kept as they are.
+pub type Headers = Vec<(Bytes, Option<Bytes>)>;
+
+/// One record. Key, value and headers are cut from the buffer of the batch it was read in, so a clone copies no bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The partition that it was read from.
+    pub partition: Partition,
+    /// Its offset in that partition.
+    pub offset: i64,
+    /// Milliseconds since the Unix epoch; absent where the broker has none.
+    pub timestamp: Option<i64>,
+    /// The key; `None` is null, which is not the empty key.
+    pub key: Option<Bytes>,
+    /// The value; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// The headers.
+    pub headers: Headers,
+}
+
+impl Record {
+    /// Returns the number of bytes of key, value and headers.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let of = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
+        of(&self.key) + of(&self.value) + self.headers.iter().map(|(name, value)| name.len() + of(value)).sum::<usize>()
+    }
+
+    /// Returns what tells this record from another that has the same offset in a re-created topic.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut crc = crc32fast::Hasher::new();
+        for part in [&self.key, &self.value] {
+            match part {
+                // The length keeps ("ab", "c") and ("a", "bc") apart; null is no length at all.
+                Some(bytes) => {
+                    crc.update(&(bytes.len() as u64).to_le_bytes());
+                    crc.update(bytes);
+                }
+                None => crc.update(b"-"),
+            }
+        }
+        Fingerprint { offset: self.offset, timestamp: self.timestamp, crc: crc.finalize() }
+    }
+}
+
+impl fmt::Display for Record {
+    /// The coordinates: `topic/3@1042`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.partition, self.offset)
+    }
+}
+
+/// What a record was, in a few bytes: kept in the commit's metadata to recognise a re-created topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// The record's offset.
+    pub offset: i64,
+    /// The record's timestamp in milliseconds.
+    pub timestamp: Option<i64>,
+    /// CRC-32 of key and value, each preceded by its length.
+    pub crc: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(key: Option<&'static str>, value: Option<&'static str>) -> Record {
+        Record {
+            partition: Partition::new("t", 0),
+            offset: 7,
+            timestamp: Some(1),
+            key: key.map(|key| Bytes::from_static(key.as_bytes())),
+            value: value.map(|value| Bytes::from_static(value.as_bytes())),
+            headers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_topic_is_the_same_wherever_it_is_named() {
+        assert_eq!(Topic::named("a"), Topic::named(&String::from("a")));
+        assert_ne!(Topic::named("a"), Topic::named("b"));
+    }
+
+    #[test]
+    fn a_fingerprint_tells_null_from_empty_and_key_from_value() {
+        let prints: Vec<_> = [
+            (None, Some("x")),
+            (Some(""), Some("x")),
+            (Some("x"), None),
+            (Some("x"), Some("")),
+            (Some("ab"), Some("c")),
+            (Some("a"), Some("bc")),
+        ]
+        .map(|(key, value)| record(key, value).fingerprint().crc)
+        .into();
+        for (i, one) in prints.iter().enumerate() {
+            assert!(!prints[i + 1..].contains(one), "{i} is met again in {prints:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_is_named_by_its_coordinates() {
+        assert_eq!(record(None, None).to_string(), "t/0@7");
+    }
+}

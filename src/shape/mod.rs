@@ -1,0 +1,1 @@
+//! Shaping of JSON values: pure, JSON in, JSON out.
