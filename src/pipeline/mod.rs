@@ -1,9 +1,153 @@
-//! The delivery engine.
+//! The delivery engine: everything between a source and a sink.
+//!
+//! ```text
+//! Source --records--> transform --> lanes --batch--> Sink
+//!    ^                   |                            | outcomes
+//!    |                   '- filtered, bad             v
+//!    '--- commit <--- watermark <--- settled ---- retry, halve, dead letters
+//! ```
+//!
+//! A position is data: a record carries partition and offset, the engine settles it, and a small pure watermark says how far may
+//! be committed. An offset is committed only after that record and every earlier one of its partition is durably delivered,
+//! durably dead-lettered, or filtered or skipped by request.
 
+mod chain;
 mod end_error;
+mod engine;
+mod event;
+mod lanes;
+mod retry;
 mod sink;
 mod source;
+mod watermark;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
 
 pub use end_error::{EndError, Failure, Refused};
+pub use event::{BadFate, Event, Observer, Tally};
+pub use retry::{BreakerLimit, Rate};
 pub use sink::{Answers, Batch, Ordering, Outcome, Reason, Sink};
 pub use source::{Appetite, Assignment, Commit, Revocation, Signal, Source};
+pub use watermark::Watermark;
+
+use crate::record::{NextOffset, Partition, Record};
+
+/// A run: where records come from, what is done to them, where they go, and who listens.
+pub struct Pipeline<S, K, D> {
+    /// Where records come from.
+    pub source: S,
+    /// Where they go.
+    pub sink: K,
+    /// Where bad records go, with [`BadRecords::DeadLetters`].
+    pub dead_letters: Option<DeadLetters<D>>,
+    /// What is done to each record before it is queued; nothing is parsed without one.
+    pub transform: Option<Transform>,
+    /// What happens to bad records.
+    pub bad_records: BadRecords,
+    /// Sizes, times and rates.
+    pub limits: Limits,
+    /// Who listens.
+    pub observer: Arc<dyn Observer>,
+    /// Turns true when the run is to stop.
+    pub stop: watch::Receiver<bool>,
+}
+
+impl<S: Source, K: Sink + 'static, D: Sink + 'static> Pipeline<S, K, D> {
+    /// Runs until the source ends, a limit is reached, `stop` turns true, or nothing can go on. Always accounts for every record.
+    pub async fn run(self) -> Finished {
+        engine::Engine::new(self).run().await
+    }
+}
+
+/// Where bad records go, and how a letter is made.
+pub struct DeadLetters<D> {
+    /// The destination.
+    pub sink: D,
+    /// Makes the letter.
+    pub letter: LetterMaker,
+}
+
+/// Makes a letter of a record, what is wrong with it, and how often it was sent.
+pub type LetterMaker = Box<dyn Fn(&Record, &Reason, u32) -> Record + Send>;
+
+/// Shapes a record and says what is to become of it.
+pub type Transform = Box<dyn Fn(&mut Record) -> Shaped + Send>;
+
+/// What a transform says of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shaped {
+    /// Deliver it.
+    Keep,
+    /// Leave it out, as asked.
+    Filtered,
+    /// It is bad.
+    Bad(Reason),
+}
+
+/// What happens to bad records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BadRecords {
+    /// The run stops there.
+    #[default]
+    Stop,
+    /// They are counted and left out.
+    Skip,
+    /// They are set aside.
+    DeadLetters,
+}
+
+/// Sizes, times and rates of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Records in a batch.
+    pub batch: usize,
+    /// Bytes in a batch.
+    pub batch_bytes: usize,
+    /// How long a batch waits to fill.
+    pub linger: Duration,
+    /// Batches in flight.
+    pub in_flight: usize,
+    /// How fast records are read.
+    pub rate: Option<Rate>,
+    /// How many records are read in all.
+    pub count: Option<u64>,
+    /// One record at a time, its commit confirmed before the next.
+    pub commit_each: bool,
+    /// How long deliveries may fail before the run does; for ever without.
+    pub retry_for: Option<Duration>,
+    /// How many bad records end the run.
+    pub breaker: Option<BreakerLimit>,
+    /// How long what is in flight is waited for at the end.
+    pub shutdown_timeout: Duration,
+}
+
+/// How a run ended, and its accounts.
+#[derive(Debug)]
+pub struct Finished {
+    /// The accounts; they balance.
+    pub tally: Tally,
+    /// Why it ended.
+    pub ending: Ending,
+    /// Where each partition would be resumed.
+    pub positions: Vec<(Partition, NextOffset)>,
+    /// Whether the last commits were confirmed.
+    pub closed: Result<(), EndError>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Why a run ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// Everything that was asked for is done.
+    Complete,
+    /// It was told to stop.
+    Interrupted,
+    /// An end failed or refused.
+    Failed(EndError),
+    /// A record needs a person.
+    Record(Failure),
+}

@@ -32,6 +32,11 @@ pub trait Sink: Send + Sync {
 
     /// Returns whether two batches of one partition may be in flight together.
     fn ordering(&self) -> Ordering;
+
+    /// Returns what keeps the destination from answering, as far as it knows.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Whether batches of one partition may overlap.

@@ -36,8 +36,8 @@ pub trait Source: Send {
 /// What the engine can take at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appetite {
-    /// Records and everything else.
-    Records,
+    /// At most so many records, and everything else.
+    Records(usize),
     /// Everything but records.
     Signals,
 }
@@ -72,8 +72,8 @@ pub struct Assignment {
     pub partition: Partition,
     /// The first offset that will be read.
     pub start: NextOffset,
-    /// The stop of a bounded run, exclusive.
-    pub stop: Option<i64>,
+    /// The newest record below `start` that an earlier commit described.
+    pub last: Option<Fingerprint>,
 }
 
 /// How far a partition may be committed, and the last record below that.

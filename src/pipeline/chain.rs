@@ -1,0 +1,147 @@
+//! A batch on its way through attempts: what is answered is settled, what must be sent again follows in order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::pipeline::lanes::{Chunk, Tag};
+use crate::pipeline::{Batch, Outcome, Reason};
+
+/// Which of the two destinations of a run a batch goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    Sink,
+    DeadLetters,
+}
+
+/// A part of a batch that is sent as one.
+#[derive(Debug)]
+pub(crate) struct Portion {
+    pub(crate) batch: Batch,
+    pub(crate) tags: Vec<Tag>,
+    /// How often it was sent before.
+    attempt: u32,
+}
+
+/// One batch from its first attempt until each of its records is settled or given up.
+///
+/// Its portions go one after another, so that the order of records holds through retries and halving.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    pub(crate) destination: Destination,
+    /// When it was first sent: what `--retry-for` is measured from.
+    pub(crate) since: Instant,
+    /// The tags of the whole batch, for the lanes.
+    pub(crate) whole: Vec<Tag>,
+    pub(crate) bytes: usize,
+    portions: VecDeque<Portion>,
+}
+
+/// What the answers to a portion ask for.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    /// Per outcome that settles: which record of the portion, and how.
+    pub(crate) settled: Vec<(usize, Outcome)>,
+    /// Records whose own fault it is.
+    pub(crate) rejected: Vec<(usize, Reason)>,
+    /// How many are sent again, after which attempt, and why.
+    pub(crate) retry: Option<(usize, u32, Reason)>,
+    /// The batch was halved, and why.
+    pub(crate) halved: Option<Reason>,
+    /// Nothing can be delivered any more.
+    pub(crate) stop: Option<Reason>,
+}
+
+impl Chain {
+    pub(crate) fn new(destination: Destination, chunk: Chunk, now: Instant) -> Self {
+        let bytes = chunk.bytes;
+        let portion = Portion { batch: Arc::new(chunk.records), tags: chunk.tags, attempt: 0 };
+        Self { destination, since: now, whole: portion.tags.clone(), bytes, portions: VecDeque::from([portion]) }
+    }
+
+    /// Returns the portion to send next; none when the chain is done.
+    pub(crate) fn next(&self) -> Option<&Portion> {
+        self.portions.front()
+    }
+
+    /// Takes the answers to the portion that was sent and arranges what follows.
+    ///
+    /// # Panics
+    /// When the sink did not answer for each record: nothing that it says can be relied on then.
+    pub(crate) fn answered(&mut self, outcomes: Vec<Outcome>) -> (Portion, Verdict) {
+        let portion = self.portions.pop_front().expect("answers follow a portion that was sent");
+        assert_eq!(outcomes.len(), portion.batch.len(), "a sink answers once for each record of a batch");
+        let mut verdict = Verdict::default();
+        let (mut again, mut suspects) = (Vec::new(), Vec::new());
+        let mut why = None;
+        verdict.settled.reserve(outcomes.len());
+        for (at, outcome) in outcomes.into_iter().enumerate() {
+            match outcome {
+                Outcome::Delivered | Outcome::AlreadyThere | Outcome::Superseded => verdict.settled.push((at, outcome)),
+                Outcome::Reject(reason) => verdict.rejected.push((at, reason)),
+                Outcome::Retry(reason) => {
+                    again.push(at);
+                    why.get_or_insert(reason);
+                }
+                Outcome::Suspect(reason) => {
+                    suspects.push(at);
+                    verdict.halved.get_or_insert(reason);
+                }
+                Outcome::Stop(reason) => drop(verdict.stop.get_or_insert(reason)),
+            }
+        }
+        // Suspects go in front of retries: they are what is left of the same attempt, and a retry waits.
+        if let Some(reason) = why {
+            verdict.retry = Some((again.len(), portion.attempt + 1, reason));
+            self.portions.push_front(portion.part(&again, portion.attempt + 1));
+        }
+        match suspects.len() {
+            0 => {}
+            // Alone it is the culprit, but only when it was sent alone: others of its batch may have been to blame.
+            1 if portion.batch.len() == 1 => {
+                let reason = verdict.halved.take().expect("a suspect has a reason");
+                verdict.rejected.push((suspects[0], reason));
+            }
+            n => {
+                let (first, second) = suspects.split_at(n.div_ceil(2));
+                for half in [second, first] {
+                    if !half.is_empty() {
+                        self.portions.push_front(portion.part(half, 0));
+                    }
+                }
+            }
+        }
+        (portion, verdict)
+    }
+
+    /// Drops the records for which `gone` holds from what is still to be sent.
+    pub(crate) fn forget(&mut self, gone: impl Fn(&Tag) -> bool) {
+        for portion in &mut self.portions {
+            if portion.tags.iter().any(&gone) {
+                let kept: Vec<usize> = (0..portion.tags.len()).filter(|at| !gone(&portion.tags[*at])).collect();
+                *portion = portion.part(&kept, portion.attempt);
+            }
+        }
+        self.portions.retain(|portion| !portion.tags.is_empty());
+    }
+
+    /// Returns the tags of everything that is still to be sent.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Tag> {
+        self.portions.iter().flat_map(|portion| &portion.tags)
+    }
+}
+
+impl Portion {
+    fn part(&self, which: &[usize], attempt: u32) -> Self {
+        Self {
+            batch: Arc::new(which.iter().map(|at| self.batch[*at].clone()).collect()),
+            tags: which.iter().map(|at| self.tags[*at]).collect(),
+            attempt,
+        }
+    }
+
+    /// Returns how often the records of this portion have been sent, this time included.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.attempt + 1
+    }
+}

@@ -1,0 +1,667 @@
+//! The loop that reads, sends, settles and commits.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
+
+use crate::pipeline::chain::{Chain, Destination, Portion};
+use crate::pipeline::event::{BadFate, Event, Observer, Tally};
+use crate::pipeline::lanes::{BatchLimits, Chunk, Lanes, Tag};
+use crate::pipeline::retry::{Breaker, Bucket, pause};
+use crate::pipeline::watermark::Watermark;
+use crate::pipeline::{
+    Appetite, Assignment, BadRecords, Batch, Commit, EndError, Ending, Failure, Finished, LetterMaker, Limits, Outcome, Pipeline,
+    Reason, Revocation, Shaped, Signal, Sink, Source, Transform,
+};
+use crate::record::{NextOffset, Partition, Record};
+
+/// How often a stall is looked for when nothing else happens.
+const LOOK: Duration = Duration::from_millis(500);
+/// Without an answer for so long, a run is said to be stalled.
+const STALLED: Duration = Duration::from_secs(3);
+
+/// One partition: its present life, or what is left of the last one.
+struct Life {
+    partition: Partition,
+    epoch: u64,
+    owned: bool,
+    /// A rebalance is taking the partition away: nothing of it is sent any more.
+    leaving: bool,
+    watermark: Watermark,
+    /// What the source was told last.
+    noted: NextOffset,
+    /// Records of this life that are with a sink, or wait to be sent again.
+    out: usize,
+}
+
+type Flight = Pin<Box<dyn Future<Output = (Chain, Result<Vec<Outcome>, EndError>)> + Send>>;
+
+pub(crate) struct Engine<S, K, D> {
+    source: S,
+    sink: Arc<K>,
+    letters: Option<Arc<D>>,
+    letter: LetterMaker,
+    transform: Option<Transform>,
+    bad_records: BadRecords,
+    limits: Limits,
+    observer: Arc<dyn Observer>,
+    stop: watch::Receiver<bool>,
+
+    lives: Vec<Life>,
+    index: HashMap<Partition, usize>,
+    lanes: Lanes,
+    flights: FuturesUnordered<Flight>,
+    flying_since: Vec<Instant>,
+    flying_bytes: usize,
+    waiting: Vec<(Instant, Chain)>,
+    letters_queue: Chunk,
+    letters_flying: bool,
+    revocations: Vec<Revocation>,
+    breaker: Breaker,
+    bucket: Option<Bucket>,
+    tally: Tally,
+    /// Nothing more is to be read.
+    ended: bool,
+    /// The source failed and is not asked any more.
+    deaf: bool,
+    ending: Option<Ending>,
+    deadline: Option<Instant>,
+    troubled: bool,
+    last_answer: Instant,
+}
+
+impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
+    pub(crate) fn new(pipeline: Pipeline<S, K, D>) -> Self {
+        let Pipeline { source, sink, dead_letters, transform, bad_records, mut limits, observer, stop } = pipeline;
+        if limits.commit_each {
+            (limits.batch, limits.in_flight) = (1, 1);
+        }
+        let now = Instant::now();
+        let batch = BatchLimits { records: limits.batch, bytes: limits.batch_bytes, linger: limits.linger };
+        let (letters, letter) = match dead_letters {
+            Some(dead_letters) => (Some(Arc::new(dead_letters.sink)), dead_letters.letter),
+            None => (None, Box::new(|record: &Record, _: &Reason, _| record.clone()) as Box<_>),
+        };
+        Self {
+            source,
+            lanes: Lanes::new(sink.ordering(), batch),
+            sink: Arc::new(sink),
+            letters,
+            letter,
+            transform,
+            bad_records,
+            observer,
+            stop,
+            lives: Vec::new(),
+            index: HashMap::new(),
+            flights: FuturesUnordered::new(),
+            flying_since: Vec::new(),
+            flying_bytes: 0,
+            waiting: Vec::new(),
+            letters_queue: Chunk::default(),
+            letters_flying: false,
+            revocations: Vec::new(),
+            breaker: Breaker::new(limits.breaker),
+            bucket: limits.rate.map(|rate| Bucket::new(rate, now)),
+            tally: Tally::default(),
+            ended: limits.count == Some(0),
+            deaf: false,
+            ending: None,
+            deadline: None,
+            troubled: false,
+            last_answer: now,
+            limits,
+        }
+    }
+
+    pub(crate) async fn run(mut self) -> Finished {
+        let begun = Instant::now();
+        loop {
+            self.dispatch().await;
+            self.release_revocations();
+            if self.is_done() {
+                break;
+            }
+            let (appetite, wake) = self.plan(Instant::now());
+            tokio::select! {
+                biased;
+                Some((chain, answers)) = self.flights.next() => self.land(chain, answers).await,
+                () = told(&mut self.stop), if self.ending.is_none() => self.end(Ending::Interrupted),
+                signal = self.source.next(appetite), if !self.deaf => match signal {
+                    Ok(signal) => self.hear(signal),
+                    Err(error) => {
+                        self.deaf = true;
+                        self.end(Ending::Failed(error));
+                    }
+                },
+                () = tokio::time::sleep_until(wake.into()) => self.look(),
+            }
+        }
+        self.finish(begun).await
+    }
+
+    /// Returns whether anything that was read waits or is on its way.
+    fn has_business(&self) -> bool {
+        !self.flights.is_empty() || !self.waiting.is_empty() || self.lanes.queued() > 0 || self.letters_queue.len() > 0
+    }
+
+    fn is_done(&self) -> bool {
+        let out_of_time = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        out_of_time || ((self.ended || self.ending.is_some()) && !self.has_business())
+    }
+
+    /// Returns what may be read now, and when to look again if nothing happens.
+    fn plan(&mut self, now: Instant) -> (Appetite, Instant) {
+        let mut wake = now + LOOK;
+        if self.flights.len() + self.waiting.len() < self.limits.in_flight {
+            wake = self.lanes.due().map_or(wake, |due| wake.min(due));
+        }
+        wake = self.waiting.iter().map(|(due, _)| *due).chain(self.deadline).fold(wake, Instant::min);
+        if self.ended || self.ending.is_some() {
+            return (Appetite::Signals, wake);
+        }
+        let unsettled: usize = self.lives.iter().map(|life| life.watermark.unsettled()).sum();
+        let room = (self.limits.batch * self.limits.in_flight).saturating_sub(unsettled);
+        let bytes = self.lanes.bytes() + self.flying_bytes;
+        if room == 0 || bytes >= self.limits.batch_bytes * self.limits.in_flight {
+            return (Appetite::Signals, wake);
+        }
+        let left = self.limits.count.map_or(u64::MAX, |count| count - self.tally.read);
+        let most = room.min(usize::try_from(left).unwrap_or(usize::MAX));
+        match self.bucket.as_mut().map(|bucket| bucket.allowance(now)) {
+            None => (Appetite::Records(most), wake),
+            Some(Ok(allowed)) => (Appetite::Records(most.min(allowed)), wake),
+            Some(Err(again)) => (Appetite::Signals, wake.min(again)),
+        }
+    }
+
+    /// Sends what is due.
+    async fn dispatch(&mut self) {
+        let now = Instant::now();
+        let mut due = Vec::new();
+        let mut at = 0;
+        while at < self.waiting.len() {
+            if self.waiting[at].0 <= now { due.push(self.waiting.swap_remove(at).1) } else { at += 1 }
+        }
+        for chain in due {
+            self.send(chain).await;
+        }
+        while self.flights.len() + self.waiting.len() < self.limits.in_flight {
+            let flush = self.ended || self.ending.is_some();
+            let Some(chunk) = self.lanes.next(now, flush) else { break };
+            self.lift_off(Destination::Sink, chunk, now).await;
+        }
+        if !self.letters_flying && self.letters_queue.len() > 0 {
+            let letters = std::mem::take(&mut self.letters_queue);
+            self.letters_flying = true;
+            self.lift_off(Destination::DeadLetters, letters, now).await;
+        }
+    }
+
+    async fn lift_off(&mut self, destination: Destination, chunk: Chunk, now: Instant) {
+        if self.flights.is_empty() && self.waiting.is_empty() {
+            self.last_answer = now; // nothing was awaited, so nothing was late
+        }
+        self.flying_bytes += chunk.bytes;
+        self.flying_since.push(now);
+        let chain = Chain::new(destination, chunk, now);
+        self.count_out(&chain, 1);
+        self.send(chain).await;
+    }
+
+    /// Counts what a chain has still to send as out (1), or no more (-1).
+    fn count_out(&mut self, chain: &Chain, sign: isize) {
+        for tag in chain.waiting() {
+            let life = &mut self.lives[tag.lane];
+            if life.epoch == tag.epoch {
+                life.out = life.out.checked_add_signed(sign).expect("what is out was counted when it went out");
+            }
+        }
+    }
+
+    /// Sends the next portion of a chain; in order with every other portion.
+    async fn send(&mut self, chain: Chain) {
+        let Some(portion) = chain.next() else { return self.retire(&chain) };
+        let batch: Batch = Arc::clone(&portion.batch);
+        self.tally.batches += 1;
+        let submitted = match chain.destination {
+            Destination::Sink => self.sink.submit(batch).await,
+            Destination::DeadLetters => {
+                self.letters.as_ref().expect("letters are queued only where there is a destination").submit(batch).await
+            }
+        };
+        self.flights.push(match submitted {
+            Ok(answers) => Box::pin(async move { (chain, Ok(answers.await)) }),
+            Err(error) => Box::pin(std::future::ready((chain, Err(error)))),
+        });
+    }
+
+    /// Takes the answers to a portion.
+    async fn land(&mut self, mut chain: Chain, answers: Result<Vec<Outcome>, EndError>) {
+        let now = Instant::now();
+        self.count_out(&chain, -1);
+        let outcomes = match answers {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                self.end(Ending::Failed(error));
+                return self.retire(&chain); // its records stay unsettled: the next run reads them again
+            }
+        };
+        let (portion, verdict) = chain.answered(outcomes);
+        if !verdict.settled.is_empty() || !verdict.rejected.is_empty() {
+            self.last_answer = now;
+            self.clear_trouble();
+        }
+        self.settle_answered(chain.destination, &portion, &verdict.settled);
+        for (at, reason) in verdict.rejected {
+            match chain.destination {
+                Destination::Sink => self.bad(&portion.batch[at], portion.tags[at], &reason, portion.attempts()),
+                Destination::DeadLetters => self.end(Ending::Record(
+                    Failure::new(format!("the dead letter of record {} was not taken", portion.batch[at]))
+                        .because(&reason)
+                        .hint(reason.hinted().unwrap_or("name another destination with --dead-letters")),
+                )),
+            }
+        }
+        if let Some(reason) = verdict.halved {
+            self.observer.on(&Event::Halving { records: portion.batch.len(), reason: &reason });
+        }
+        let mut again = now;
+        if let Some((records, attempt, reason)) = verdict.retry {
+            let pause = pause(attempt, jitter(now));
+            self.tally.retried += records as u64;
+            self.observer.on(&Event::Retrying { records, attempt: attempt + 1, pause, reason: &reason });
+            self.trouble(Some(&reason.to_string()));
+            again = now + pause;
+        }
+        if let Some(reason) = verdict.stop {
+            let mut failure = Failure::new("the destination takes nothing until something is changed there").because(&reason);
+            failure.hint = reason.hinted().map(ToOwned::to_owned);
+            self.end(Ending::Failed(failure.into()));
+        }
+        chain.forget(|tag| !self.is_alive(tag) || self.lives[tag.lane].leaving);
+        self.count_out(&chain, 1);
+        if chain.next().is_none() {
+            self.retire(&chain);
+        } else {
+            self.waiting.push((again, chain));
+        }
+        self.note_commits();
+        self.observer.on(&Event::Progress(&self.tally));
+        if self.limits.commit_each {
+            self.flush_each().await;
+        }
+    }
+
+    /// Settles the records of a portion that are done, by ranges.
+    fn settle_answered(&mut self, destination: Destination, portion: &Portion, settled: &[(usize, Outcome)]) {
+        if self.observer.wants_every_record() {
+            for (at, outcome) in settled {
+                self.observer.on(&Event::Answered(&portion.batch[*at], outcome));
+            }
+        }
+        let mut rest = settled;
+        while let Some((first, outcome)) = rest.first() {
+            let tag = portion.tags[*first];
+            let follows = |(n, (at, other)): (usize, &(usize, Outcome))| {
+                let next = portion.tags[*at];
+                let in_line = next.lane == tag.lane && next.epoch == tag.epoch && next.number == tag.number + n as u64;
+                in_line && other == outcome
+            };
+            let run = rest.iter().enumerate().take_while(|(n, one)| follows((*n, one))).count();
+            let bytes: usize = rest[..run].iter().map(|(at, _)| portion.batch[*at].bytes()).sum();
+            let newly = self.settle(tag, run as u64);
+            if newly > 0 {
+                match destination {
+                    Destination::DeadLetters => self.tally.dead_lettered += newly,
+                    Destination::Sink => {
+                        self.tally.delivered += newly;
+                        self.tally.bytes += bytes as u64;
+                        match outcome {
+                            Outcome::AlreadyThere => self.tally.already_there += newly,
+                            Outcome::Superseded => self.tally.superseded += newly,
+                            _ => {}
+                        }
+                    }
+                }
+            }
+            rest = &rest[run..];
+        }
+    }
+
+    /// Settles `count` records from `tag` on, if they belong to the present life of their partition.
+    fn settle(&mut self, tag: Tag, count: u64) -> u64 {
+        if !self.is_alive(&tag) {
+            return 0;
+        }
+        self.lives[tag.lane].watermark.settle(tag.number..tag.number + count) as u64
+    }
+
+    fn is_alive(&self, tag: &Tag) -> bool {
+        let life = &self.lives[tag.lane];
+        life.owned && life.epoch == tag.epoch
+    }
+
+    /// Deals with a record that can never be delivered.
+    fn bad(&mut self, record: &Record, tag: Tag, reason: &Reason, attempts: u32) {
+        if !self.is_alive(&tag) {
+            return;
+        }
+        let fate = match self.bad_records {
+            BadRecords::Stop => BadFate::Stops,
+            BadRecords::Skip => BadFate::Skipped,
+            BadRecords::DeadLetters => BadFate::DeadLetter,
+        };
+        let tripped = fate != BadFate::Stops && self.breaker.trips(Instant::now());
+        let fate = if tripped { BadFate::Stops } else { fate };
+        self.observer.on(&Event::Bad { record, reason, fate });
+        match fate {
+            BadFate::Skipped => self.tally.skipped += self.settle(tag, 1),
+            BadFate::DeadLetter => self.letters_queue.push((self.letter)(record, reason, attempts), tag),
+            BadFate::Stops => {
+                let what = if tripped {
+                    format!("too many bad records: the limit of --dead-letter-limit was reached at record {record}")
+                } else {
+                    format!("record {record} cannot be delivered")
+                };
+                let hint = if tripped {
+                    "look at the dead letters: what is wrong with them is probably one thing; then start again"
+                } else {
+                    reason.hinted().unwrap_or(
+                        "set bad records aside with --dead-letters topic:NAME or file:PATH, or leave them out with --skip-bad-records",
+                    )
+                };
+                let code = format!("{reason} ({})", reason.code());
+                self.end(Ending::Record(Failure::new(what).because(code).hint(hint)));
+            }
+        }
+    }
+
+    /// Ends the accounts of a chain that has nothing left to send.
+    fn retire(&mut self, chain: &Chain) {
+        self.lanes.back(&chain.whole);
+        self.flying_bytes -= chain.bytes;
+        if let Some(at) = self.flying_since.iter().position(|since| *since == chain.since) {
+            self.flying_since.swap_remove(at);
+        }
+        if chain.destination == Destination::DeadLetters {
+            self.letters_flying = false;
+        }
+    }
+
+    fn hear(&mut self, signal: Signal) {
+        match signal {
+            Signal::Records(records) => self.read(records),
+            Signal::Position(positions) => {
+                for (partition, position) in positions {
+                    if let Some(life) = self.owned(partition) {
+                        life.watermark.pass(position);
+                    }
+                }
+                self.note_commits();
+            }
+            Signal::Ends(ends) => self.observer.on(&Event::Ends(&ends)),
+            Signal::Committed(positions) => self.observer.on(&Event::Committed(&positions)),
+            Signal::Trouble(trouble) => self.trouble(trouble.as_deref()),
+            Signal::Assigned(assigned) => self.assign(&assigned),
+            Signal::Revoked(revocation) => {
+                let lanes: Vec<usize> = revocation.partitions.iter().filter_map(|p| self.index.get(p).copied()).collect();
+                self.lanes.forget(|lane| lanes.contains(&lane));
+                for lane in &lanes {
+                    self.lives[*lane].leaving = true;
+                }
+                self.drop_waiting(&lanes);
+                self.revocations.push(revocation);
+            }
+            Signal::Lost(partitions) => {
+                self.close_lives(&partitions, true);
+                self.revocations.retain(|revocation| !revocation.partitions.iter().any(|p| partitions.contains(p)));
+            }
+            Signal::End => self.ended = true,
+        }
+    }
+
+    fn owned(&mut self, partition: Partition) -> Option<&mut Life> {
+        let lane = *self.index.get(&partition)?;
+        Some(&mut self.lives[lane]).filter(|life| life.owned)
+    }
+
+    /// Begins a life for each partition.
+    fn assign(&mut self, assigned: &[Assignment]) {
+        for Assignment { partition, start, last, .. } in assigned {
+            if self.owned(*partition).is_some() {
+                self.close_lives(&[*partition], true);
+            }
+            let lane = *self.index.entry(*partition).or_insert(self.lives.len());
+            let epoch = self.lives.get(lane).map_or(0, |life| life.epoch + 1);
+            let watermark = Watermark::new(*start, *last);
+            let life = Life { partition: *partition, epoch, owned: true, leaving: false, watermark, noted: *start, out: 0 };
+            if lane == self.lives.len() { self.lives.push(life) } else { self.lives[lane] = life }
+        }
+        self.observer.on(&Event::Assigned(assigned));
+    }
+
+    /// Takes records into account, shapes them, and queues them.
+    fn read(&mut self, records: Vec<Record>) {
+        let now = Instant::now();
+        let mut chunk = Chunk::default();
+        chunk.records.reserve(records.len());
+        chunk.tags.reserve(records.len());
+        let (count, mut bytes) = (records.len(), 0);
+        self.tally.read += count as u64;
+        let mut current: Option<(Partition, usize)> = None;
+        let mut records = records.into_iter().peekable();
+        while let Some(mut record) = records.next() {
+            let lane = match current {
+                Some((partition, lane)) if partition == record.partition => lane,
+                _ => *self.index.get(&record.partition).expect("a source assigns a partition before its records"),
+            };
+            current = Some((record.partition, lane));
+            let life = &mut self.lives[lane];
+            let tag = Tag { lane, epoch: life.epoch, number: life.watermark.take(record.offset) };
+            if records.peek().is_none_or(|next| next.partition != record.partition) {
+                life.watermark.mark(record.fingerprint());
+            }
+            bytes += record.bytes();
+            match self.transform.as_ref().map_or(Shaped::Keep, |transform| transform(&mut record)) {
+                Shaped::Keep => chunk.push(record, tag),
+                Shaped::Filtered => self.tally.filtered += self.settle(tag, 1),
+                Shaped::Bad(reason) => self.bad(&record, tag, &reason, 0),
+            }
+        }
+        if let Some(bucket) = &mut self.bucket {
+            bucket.take(count, bytes);
+        }
+        if self.ending.is_none() {
+            self.lanes.push(chunk, now);
+        }
+        self.ended |= self.limits.count.is_some_and(|most| self.tally.read >= most);
+        self.note_commits();
+        self.observer.on(&Event::Progress(&self.tally));
+    }
+
+    /// Tells the source how far each partition may be committed, where that changed.
+    fn note_commits(&mut self) {
+        let mut commits = Vec::new();
+        for life in self.lives.iter_mut().filter(|life| life.owned && life.watermark.next() != life.noted) {
+            life.noted = life.watermark.next();
+            commits.push(Commit { partition: life.partition, next: life.noted, last: life.watermark.last() });
+        }
+        if !commits.is_empty() {
+            let settled: Vec<_> = commits.iter().map(|commit| (commit.partition, commit.next)).collect();
+            self.observer.on(&Event::Settled(&settled));
+            self.source.commit(commits);
+        }
+    }
+
+    /// Waits until the broker has confirmed everything settled so far, however often it refuses.
+    async fn flush_each(&mut self) {
+        let mut attempt = 1;
+        while let Err(error) = self.source.flush().await {
+            if *self.stop.borrow() || self.limits.retry_for.is_some_and(|most| self.last_answer.elapsed() > most) {
+                return self.end(Ending::Failed(error));
+            }
+            self.trouble(Some(&error.to_string()));
+            tokio::time::sleep(pause(attempt, jitter(Instant::now()))).await;
+            attempt += 1;
+        }
+    }
+
+    /// Lets rebalances go on whose partitions have nothing in flight any more.
+    fn release_revocations(&mut self) {
+        let mut at = 0;
+        while at < self.revocations.len() {
+            let partitions = &self.revocations[at].partitions;
+            let busy = partitions.iter().filter_map(|p| self.index.get(p)).any(|lane| self.lives[*lane].out > 0);
+            if busy || self.letters_wait_for(at) {
+                at += 1;
+                continue;
+            }
+            let revocation = self.revocations.swap_remove(at);
+            let commits = self.close_lives(&revocation.partitions, false);
+            revocation.release(commits);
+        }
+    }
+
+    fn letters_wait_for(&self, revocation: usize) -> bool {
+        let partitions = &self.revocations[revocation].partitions;
+        let lanes: Vec<usize> = partitions.iter().filter_map(|p| self.index.get(p).copied()).collect();
+        self.letters_queue.tags.iter().any(|tag| lanes.contains(&tag.lane))
+    }
+
+    /// Ends the lives of these partitions and returns their last commits; what is unsettled is released.
+    fn close_lives(&mut self, partitions: &[Partition], lost: bool) -> Vec<Commit> {
+        let lanes: Vec<usize> = partitions.iter().filter_map(|partition| self.index.get(partition).copied()).collect();
+        self.lanes.forget(|lane| lanes.contains(&lane));
+        let mut commits = Vec::new();
+        let mut released = 0;
+        for lane in &lanes {
+            let life = &mut self.lives[*lane];
+            if life.owned {
+                released += life.watermark.unsettled() as u64;
+                life.owned = false;
+                commits.push(Commit { partition: life.partition, next: life.watermark.next(), last: life.watermark.last() });
+            }
+        }
+        self.drop_waiting(&lanes);
+        let mut letters = std::mem::take(&mut self.letters_queue);
+        letters.retain(|tag| !lanes.contains(&tag.lane));
+        self.letters_queue = letters;
+        // The life is over: what is still out must not count for the next one.
+        for lane in lanes {
+            let life = &mut self.lives[lane];
+            life.epoch += 1;
+            life.out = 0;
+            life.watermark = Watermark::new(life.watermark.next(), None);
+        }
+        self.tally.released += released;
+        self.observer.on(&Event::Released { partitions, lost, records: released });
+        commits
+    }
+
+    /// Takes records of these lanes out of what waits to be sent again.
+    fn drop_waiting(&mut self, lanes: &[usize]) {
+        for (due, mut chain) in std::mem::take(&mut self.waiting) {
+            self.count_out(&chain, -1);
+            chain.forget(|tag| lanes.contains(&tag.lane));
+            self.count_out(&chain, 1);
+            if chain.next().is_some() {
+                self.waiting.push((due, chain));
+            } else {
+                self.retire(&chain);
+            }
+        }
+    }
+
+    /// Looks for what time alone changes: stalls, and retries that took too long.
+    fn look(&mut self) {
+        let Some(oldest) = self.flying_since.iter().min().copied() else { return };
+        if self.last_answer.elapsed() > STALLED && !self.troubled {
+            let why = self.sink.trouble().unwrap_or_else(|| "the destination does not answer".to_owned());
+            self.trouble(Some(&why));
+        }
+        if self.ending.is_none()
+            && let Some(most) = self.limits.retry_for
+            && oldest.elapsed() > most
+            && self.last_answer.elapsed() > most
+        {
+            let why = self.sink.trouble().unwrap_or_else(|| "no record was taken".to_owned());
+            let what = format!("gave up after {} without a delivery (--retry-for)", humantime::format_duration(most));
+            self.end(Ending::Failed(Failure::new(what).because(why).hint("start again when the destination is back").into()));
+            self.deadline = Some(Instant::now());
+        }
+    }
+
+    fn trouble(&mut self, trouble: Option<&str>) {
+        self.troubled = trouble.is_some();
+        self.observer.on(&Event::Trouble(trouble));
+    }
+
+    fn clear_trouble(&mut self) {
+        if self.troubled {
+            self.trouble(None);
+        }
+    }
+
+    /// Stops reading, for the first reason given, and starts the clock of the drain.
+    fn end(&mut self, ending: Ending) {
+        if self.ending.is_some() {
+            return;
+        }
+        let why = match &ending {
+            Ending::Interrupted => "interrupted",
+            Ending::Complete => "complete",
+            Ending::Failed(_) => "failed",
+            Ending::Record(_) => "stopped at a bad record",
+        };
+        self.observer.on(&Event::Draining(why));
+        if !matches!(ending, Ending::Interrupted) {
+            self.lanes.forget(|_| true);
+        }
+        self.ending = Some(ending);
+        self.deadline = Some(Instant::now() + self.limits.shutdown_timeout);
+    }
+
+    async fn finish(mut self, begun: Instant) -> Finished {
+        self.flights.clear();
+        for revocation in std::mem::take(&mut self.revocations) {
+            let commits = self.close_lives(&revocation.partitions, false);
+            revocation.release(commits);
+        }
+        self.note_commits();
+        self.tally.undelivered = self.lives.iter().map(|life| life.watermark.unsettled() as u64).sum();
+        self.tally.assert_balanced();
+        let mut positions: Vec<_> = self.lives.iter().map(|life| (life.partition, life.watermark.next())).collect();
+        positions.sort_unstable();
+        let closed = self.source.close().await;
+        self.observer.on(&Event::Progress(&self.tally));
+        Finished {
+            tally: self.tally,
+            ending: self.ending.unwrap_or(Ending::Complete),
+            positions,
+            closed,
+            elapsed: begun.elapsed(),
+        }
+    }
+}
+
+/// Returns when the run is told to stop; never, if nobody is there to tell it.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Returns a number between 0 and 1 that differs from call to call; spreading retries needs no more than that.
+fn jitter(now: Instant) -> f64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    #[allow(clippy::cast_precision_loss)] // a fraction with 53 random bits
+    let fraction = (RandomState::new().hash_one(now) >> 11) as f64 / (1_u64 << 53) as f64;
+    fraction
+}

@@ -1,0 +1,146 @@
+//! What happens in a run, told to whoever listens.
+
+use std::time::Duration;
+
+use crate::pipeline::{Assignment, Outcome, Reason};
+use crate::record::{NextOffset, Partition, Record};
+
+/// Listens to a run: a progress bar, a log, metrics. Called from the engine, so it must return at once.
+pub trait Observer: Send + Sync {
+    /// Takes note of `event`.
+    fn on(&self, event: &Event<'_>);
+
+    /// Returns whether [`Event::Answered`] is wanted for every single record.
+    fn wants_every_record(&self) -> bool {
+        false
+    }
+}
+
+/// Tells several observers.
+impl<T: Observer> Observer for Vec<T> {
+    fn on(&self, event: &Event<'_>) {
+        for observer in self {
+            observer.on(event);
+        }
+    }
+
+    fn wants_every_record(&self) -> bool {
+        self.iter().any(Observer::wants_every_record)
+    }
+}
+
+impl Observer for Box<dyn Observer> {
+    fn on(&self, event: &Event<'_>) {
+        (**self).on(event);
+    }
+
+    fn wants_every_record(&self) -> bool {
+        (**self).wants_every_record()
+    }
+}
+
+/// One thing that happened. Counts are per batch; the totals so far come with [`Event::Progress`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// Partitions became ours.
+    Assigned(&'a [Assignment]),
+    /// Partitions are going, or gone (`lost`: another member has them already).
+    Released {
+        /// The partitions.
+        partitions: &'a [Partition],
+        /// Whether nothing of them could be committed any more.
+        lost: bool,
+        /// Records that were read and not delivered; their new owner reads them.
+        records: u64,
+    },
+    /// The counts so far, after something changed.
+    Progress(&'a Tally),
+    /// The ends of partitions, for the lag.
+    Ends(&'a [(Partition, i64)]),
+    /// How far partitions have been read and settled.
+    Settled(&'a [(Partition, NextOffset)]),
+    /// One record was answered; only when an observer wants every record.
+    Answered(&'a Record, &'a Outcome),
+    /// Records are sent again after a pause.
+    Retrying {
+        /// How many.
+        records: usize,
+        /// Which attempt comes next, from 2.
+        attempt: u32,
+        /// The pause before it.
+        pause: Duration,
+        /// Why.
+        reason: &'a Reason,
+    },
+    /// A batch that failed as one is halved to find the record to blame.
+    Halving {
+        /// The records of the batch.
+        records: usize,
+        /// Why it failed.
+        reason: &'a Reason,
+    },
+    /// A bad record was set aside.
+    Bad {
+        /// The record.
+        record: &'a Record,
+        /// What is wrong with it.
+        reason: &'a Reason,
+        /// What became of it.
+        fate: BadFate,
+    },
+    /// The broker confirmed these positions.
+    Committed(&'a [(Partition, NextOffset)]),
+    /// Something is wrong that may pass (`Some`), or is over.
+    Trouble(Option<&'a str>),
+    /// Nothing more is read; what is in flight is waited for.
+    Draining(&'a str),
+}
+
+/// What became of a bad record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadFate {
+    /// On its way to the dead letters.
+    DeadLetter,
+    /// Skipped, as asked.
+    Skipped,
+    /// It stops the run.
+    Stops,
+}
+
+/// The accounts of a run, in records unless said otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Handed to the engine.
+    pub read: u64,
+    /// Durably there, including those that were there before and those that were superseded.
+    pub delivered: u64,
+    /// Of the delivered: there already.
+    pub already_there: u64,
+    /// Of the delivered: a newer version was there.
+    pub superseded: u64,
+    /// Durably among the dead letters.
+    pub dead_lettered: u64,
+    /// Bad, and skipped by request.
+    pub skipped: u64,
+    /// Left out by `--where`.
+    pub filtered: u64,
+    /// Taken away by a rebalance before they were delivered; their new owner reads them.
+    pub released: u64,
+    /// Read, and neither delivered nor accounted for otherwise when the run ended.
+    pub undelivered: u64,
+    /// Calls to the sink.
+    pub batches: u64,
+    /// Records that were sent again.
+    pub retried: u64,
+    /// Bytes of keys, values and headers that were delivered.
+    pub bytes: u64,
+}
+
+impl Tally {
+    /// Asserts what the whole program rests on: every record that was read is accounted for.
+    pub fn assert_balanced(&self) {
+        let accounted = self.delivered + self.dead_lettered + self.skipped + self.filtered + self.released + self.undelivered;
+        assert_eq!(self.read, accounted, "records that were read are not all accounted for: {self:?}");
+    }
+}

@@ -1,0 +1,164 @@
+//! How long to wait before trying again, when a storm of bad records ends the run, and how fast records are read.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// The first pause between attempts.
+const FIRST: Duration = Duration::from_millis(100);
+/// The longest pause between attempts.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Returns the pause before attempt `attempt` (from 1): doubled each time up to 30 s, then spread by `jitter` (0 to 1) over
+/// its upper half, so that many clients do not come back at once.
+pub(crate) fn pause(attempt: u32, jitter: f64) -> Duration {
+    let whole = FIRST.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LONGEST);
+    whole.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
+}
+
+/// At most so many bad records in so long a time: `1000/1m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerLimit {
+    /// Bad records that are still borne.
+    pub records: usize,
+    /// The time they are counted over.
+    pub within: Duration,
+}
+
+/// Trips when more records are bad than a few bad records explain.
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    limit: Option<BreakerLimit>,
+    recent: VecDeque<Instant>,
+}
+
+impl Breaker {
+    pub(crate) fn new(limit: Option<BreakerLimit>) -> Self {
+        Self { limit, recent: VecDeque::new() }
+    }
+
+    /// Counts a bad record at `now` and returns whether it is one too many.
+    pub(crate) fn trips(&mut self, now: Instant) -> bool {
+        let Some(limit) = self.limit else { return false };
+        while self.recent.front().is_some_and(|then| now.duration_since(*then) >= limit.within) {
+            self.recent.pop_front();
+        }
+        if self.recent.len() >= limit.records {
+            return true;
+        }
+        self.recent.push_back(now);
+        false
+    }
+}
+
+/// How fast records are read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rate {
+    /// Records a second.
+    Records(f64),
+    /// Bytes of key, value and headers a second.
+    Bytes(f64),
+}
+
+/// A token bucket that holds a tenth of a second, and at least one record.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    rate: Rate,
+    level: f64,
+    filled: Instant,
+}
+
+impl Bucket {
+    pub(crate) fn new(rate: Rate, now: Instant) -> Self {
+        Self { rate, level: 0.0, filled: now }
+    }
+
+    fn per_second(&self) -> f64 {
+        match self.rate {
+            Rate::Records(n) | Rate::Bytes(n) => n,
+        }
+    }
+
+    /// Returns how many records may be read at `now`, or when to ask again.
+    pub(crate) fn allowance(&mut self, now: Instant) -> Result<usize, Instant> {
+        let gained = now.saturating_duration_since(self.filled).as_secs_f64() * self.per_second();
+        self.level = (self.level + gained).min((self.per_second() / 10.0).max(1.0));
+        self.filled = now;
+        match self.rate {
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between 1 and a tenth of the rate
+            Rate::Records(_) if self.level >= 1.0 => Ok(self.level as usize),
+            // The size of a record is known once it is read: one batch may overdraw, and then waits the longer.
+            Rate::Bytes(_) if self.level >= 0.0 => Ok(100),
+            _ => {
+                let missing = match self.rate {
+                    Rate::Records(_) => 1.0 - self.level,
+                    Rate::Bytes(_) => -self.level,
+                };
+                Err(now + Duration::from_secs_f64((missing / self.per_second()).clamp(0.001, 1.0)))
+            }
+        }
+    }
+
+    /// Takes what was read.
+    #[allow(clippy::cast_precision_loss)] // a batch is far below 2^52
+    pub(crate) fn take(&mut self, records: usize, bytes: usize) {
+        self.level -= match self.rate {
+            Rate::Records(_) => records as f64,
+            Rate::Bytes(_) => bytes as f64,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_half_a_minute() {
+        assert_eq!(pause(1, 1.0), Duration::from_millis(100));
+        assert_eq!(pause(1, 0.0), Duration::from_millis(50));
+        assert_eq!(pause(4, 1.0), Duration::from_millis(800));
+        assert_eq!(pause(40, 1.0), LONGEST);
+        assert_eq!(pause(u32::MAX, 0.0), LONGEST / 2);
+    }
+
+    #[test]
+    fn the_breaker_bears_so_many_in_so_long() {
+        let start = Instant::now();
+        let mut breaker = Breaker::new(Some(BreakerLimit { records: 2, within: Duration::from_secs(60) }));
+        assert!(!breaker.trips(start));
+        assert!(!breaker.trips(start + Duration::from_secs(30)));
+        assert!(breaker.trips(start + Duration::from_secs(59)));
+        assert!(!breaker.trips(start + Duration::from_secs(61)), "the first is a minute old");
+        assert!(!Breaker::new(None).trips(start));
+    }
+
+    #[test]
+    fn a_rate_is_kept_whatever_the_steps() {
+        for (rate, step_ms) in [(Rate::Records(10.0), 7), (Rate::Records(5000.0), 13), (Rate::Bytes(50_000.0), 11)] {
+            let start = Instant::now();
+            let mut bucket = Bucket::new(rate, start);
+            let (mut records, mut bytes) = (0, 0);
+            for step in 0..10_000 / step_ms {
+                if let Ok(allowed) = bucket.allowance(start + Duration::from_millis(step * step_ms)) {
+                    bucket.take(allowed, allowed * 100);
+                    records += allowed;
+                    bytes += allowed * 100;
+                }
+            }
+            let (got, want) = match rate {
+                Rate::Records(n) => (records, n * 10.0),
+                Rate::Bytes(n) => (bytes, n * 10.0),
+            };
+            #[allow(clippy::cast_precision_loss)]
+            let ratio = got as f64 / want;
+            assert!((0.95..1.05).contains(&ratio), "{rate:?}: {got} against {want}");
+        }
+    }
+
+    #[test]
+    fn an_idle_bucket_does_not_burst_for_more_than_a_tenth_of_a_second() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(Rate::Records(1000.0), start);
+        assert_eq!(bucket.allowance(start + Duration::from_secs(3600)), Ok(100));
+    }
+}
