@@ -1,3 +1,4 @@
 //! Kafka: source, sink and admin.
 
 mod client;
+mod native;
