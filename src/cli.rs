@@ -1,9 +1,168 @@
-//! The command line.
+//! The command line: parse, dispatch, print the error, exit code.
 
-use std::process::ExitCode;
+mod run_section;
 
-/// Parses the command line, runs the command and returns its exit code.
+use std::ffi::OsString;
+use std::io::{IsTerminal as _, Write as _, stderr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use crate::commands::{Color, Context, Global, Machine, completions, profile};
+use crate::error::Error;
+use crate::profile::Profile;
+
+/// Move Kafka records where they are needed, and account for every one
+///
+/// One binary and one profile (`database.ini`). Every command has its own --help.
+#[derive(Debug, clap::Parser)]
+#[command(name = "sdl", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done · 1 failed · 2 usage or profile · 3 a record needs a person · 4 a check failed · 5 refused for safety · \
+130 interrupted twice";
+
+/// The commands: a file of `commands/` each.
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Profile(profile::Args),
+    Completions(completions::Args),
+}
+
+impl Command {
+    async fn run(self, context: &Context) -> Result<(), Error> {
+        match self {
+            Self::Profile(args) => args.run(context).await,
+            Self::Completions(args) => args.run(command()),
+        }
+    }
+}
+
+/// Returns the whole command line, as completions and the help describe it.
 #[must_use]
-pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Parses the command line, runs the command and returns the exit code.
+#[must_use]
+pub fn main() -> u8 {
+    std::panic::set_hook(Box::new(report_panic));
+    let arguments: Vec<_> = std::env::args_os().collect();
+    match parse(&arguments) {
+        Ok((command, context)) => {
+            let outcome = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+                Ok(runtime) => {
+                    let outcome = runtime.block_on(command.run(&context));
+                    runtime.shutdown_background();
+                    outcome
+                }
+                Err(error) => Err(Error::Failed(crate::pipeline::Failure::new("cannot start").because(error))),
+            };
+            outcome.map_or_else(|error| report(&error, context.global.color), |()| 0)
+        }
+        Err(Unparsed::Usage(error)) => {
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            // A pipe that closed early is no reason to fail.
+            let _ = error.print();
+            code
+        }
+        Err(Unparsed::Error(error, color)) => report(&error, color),
+    }
+}
+
+/// Why there is no command to run.
+enum Unparsed {
+    Usage(clap::Error),
+    Error(Error, Color),
+}
+
+/// Returns the command and its context. Flags of the command that `[run.COMMAND]` sets and `arguments` do not are as if typed.
+fn parse(arguments: &[OsString]) -> Result<(Command, Context), Unparsed> {
+    let parsed = |arguments: &[OsString]| {
+        let matches = command().try_get_matches_from(arguments).map_err(Unparsed::Usage)?;
+        let cli = Cli::from_arg_matches(&matches).map_err(Unparsed::Usage)?;
+        Ok((cli, matches))
+    };
+    let (cli, matches) = parsed(arguments)?;
+    let color = cli.global.color;
+    let wrong = |error: Error| Unparsed::Error(error, color);
+    if !cli.command.needs_profile() {
+        return Ok((cli.command, Context { profile: Profile::default(), global: cli.global }));
+    }
+    let file: Option<PathBuf> = cli.global.profile.clone();
+    let profile = Profile::load(file.as_deref(), Arc::new(Machine)).map_err(|error| wrong(error.into()))?;
+    let set = run_section::flags(&command(), &matches, &profile).map_err(|error| wrong(error.into()))?;
+    let cli = if set.is_empty() {
+        cli
+    } else {
+        match parsed(&run_section::inserted(arguments, &set)) {
+            Ok((cli, _)) => cli,
+            Err(Unparsed::Usage(error)) => {
+                let error = run_section::blame(&error, &matches, &set, &profile)
+                    .map_or(Unparsed::Usage(error), |blamed| wrong(blamed.into()));
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    Ok((cli.command, Context { profile, global: cli.global }))
+}
+
+impl Command {
+    /// Returns whether the command reads the profile: one that does not must run beside a broken one.
+    fn needs_profile(&self) -> bool {
+        !matches!(self, Self::Completions(_))
+    }
+}
+
+/// Prints the error to stderr and returns its exit code. A closed pipe is not worth a word.
+fn report(error: &Error, color: Color) -> u8 {
+    let code = error.exit_code();
+    if code != 0 {
+        let mut text = error.render();
+        if color.on(stderr().is_terminal()) {
+            text = coloured(&text);
+        }
+        // Nobody is left to tell when stderr is gone.
+        let _ = stderr().write_all(text.as_bytes());
+    }
+    code
+}
+
+/// Returns the rendered error with its labels in colour.
+fn coloured(text: &str) -> String {
+    use clap::builder::styling::AnsiColor;
+    let label = |line: &str, label: &str, color: AnsiColor| {
+        let style = color.on_default().bold();
+        line.strip_prefix(label).map(|rest| format!("{style}{label}{style:#}{rest}\n"))
+    };
+    let line = |line: &str| {
+        label(line, "error:", AnsiColor::Red)
+            .or_else(|| label(line, "hint:", AnsiColor::Cyan))
+            .unwrap_or_else(|| format!("{line}\n"))
+    };
+    text.lines().map(line).collect()
+}
+
+/// Says where a promise of our own was broken. A message that was put together at run time can quote a value, so only a
+/// literal one is shown.
+fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let place = panic.location().map_or_else(String::new, |place| format!(" at {}:{}", place.file(), place.line()));
+    let sentence =
+        panic.payload().downcast_ref::<&'static str>().map_or_else(String::new, |text| format!("\n  caused by: {text}"));
+    let hint = "hint: this is a bug in sdl; what was not committed is read again by the next run";
+    let backtrace = std::backtrace::Backtrace::capture();
+    let backtrace =
+        if backtrace.status() == std::backtrace::BacktraceStatus::Captured { format!("{backtrace}") } else { String::new() };
+    let _ = stderr()
+        .write_all(format!("error: a promise of the program did not hold{place}{sentence}\n{hint}\n{backtrace}").as_bytes());
 }

@@ -31,6 +31,9 @@ pub enum Error {
     /// Refused for safety: exit 5.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// Standard output cannot be written to: exit 1; a closed pipe is no error and exits 0.
+    #[error("cannot write to standard output")]
+    Output(#[from] std::io::Error),
 }
 
 impl From<EndError> for Error {
@@ -47,7 +50,8 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Failed(_) => 1,
+            Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
+            Self::Failed(_) | Self::Output(_) => 1,
             Self::Profile(_) | Self::Usage { .. } => 2,
             Self::Record(_) => 3,
             Self::Check(_) => 4,
@@ -63,6 +67,7 @@ impl Error {
             Self::Usage { hint, .. } => Some(hint.clone()),
             Self::Failed(failure) | Self::Record(failure) | Self::Check(failure) => failure.hint.clone(),
             Self::Refused(refused) => Some(refused.hint.clone()),
+            Self::Output(_) => None,
         }
     }
 
@@ -76,6 +81,7 @@ impl Error {
             Self::Profile(error) => (error.to_string(), error.causes()),
             Self::Usage { what, .. } => (what.clone(), Vec::new()),
             Self::Refused(refused) => (refused.what.clone(), Vec::new()),
+            Self::Output(error) => (self.to_string(), vec![error.to_string()]),
         };
         let mut text = format!("error: {what}\n");
         for cause in causes {

@@ -1,7 +1,6 @@
 //! The `sdl` binary.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    sdl::cli::main()
+fn main() {
+    // Not by returning: a thread of librdkafka that waits for a silent broker must not keep the process.
+    std::process::exit(sdl::cli::main().into())
 }

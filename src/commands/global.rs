@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Profile to use [default: $SDL_PROFILE, ./database.ini, $XDG_CONFIG_HOME/sdl/database.ini, /etc/sdl/database.ini]
+    /// Profile to use [default: `$SDL_PROFILE`, ./database.ini, `$XDG_CONFIG_HOME/sdl/database.ini`, /etc/sdl/database.ini]
     #[arg(long, global = true, value_name = "FILE")]
     pub profile: Option<PathBuf>,
     /// Say more: -v operational detail, -vv every record with its outcome
@@ -18,7 +18,7 @@ pub struct Global {
     /// Answer every confirmation with yes
     #[arg(short, long, global = true)]
     pub yes: bool,
-    /// When to use colour (also: the variable NO_COLOR)
+    /// When to use colour; the variable `NO_COLOR` turns it off
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: Color,
     /// How log lines on stderr look
@@ -32,13 +32,26 @@ pub struct Global {
 /// When to use colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Color {
-    /// On a terminal, unless NO_COLOR is set.
+    /// On a terminal, unless `NO_COLOR` is set.
     #[default]
     Auto,
     /// Always.
     Always,
     /// Never.
     Never,
+}
+
+impl Color {
+    /// Returns whether to use colour on a stream that is a terminal or not.
+    #[must_use]
+    pub fn on(self, terminal: bool) -> bool {
+        let unwanted = || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        match self {
+            Self::Auto => terminal && !unwanted(),
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
 }
 
 /// How log lines look.

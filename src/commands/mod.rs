@@ -1,8 +1,12 @@
 //! One file, one subcommand: profile, source, sink, run.
 
+pub mod completions;
 mod global;
+mod machine;
+pub mod profile;
 
 pub use global::{Color, Global, LogFormat};
+pub use machine::Machine;
 
 use crate::profile::Profile;
 

@@ -1,6 +1,9 @@
 //! A Kafka section of the profile.
 
-use crate::profile::Secret;
+use crate::profile::error::ProfileError;
+use crate::profile::keys::PROPERTY;
+use crate::profile::section::Section;
+use crate::profile::{Secret, Surroundings};
 
 /// A cluster, and the defaults of the commands that use it.
 #[derive(Clone, Debug, Default)]
@@ -37,8 +40,84 @@ pub struct KafkaSection {
     pub protect: Protect,
     /// The key of `--mask`.
     pub mask_key: Option<Secret>,
-    /// librdkafka properties as they are, in the order of the profile.
-    pub properties: Vec<(String, String)>,
+    /// librdkafka properties as they are, in the order of the profile. Some are secrets, so none is shown.
+    pub properties: Vec<(String, Secret)>,
+}
+
+const PROTOCOLS: [&str; 4] = ["PLAINTEXT", "SASL_PLAINTEXT", "SSL", "SASL_SSL"];
+const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+
+impl KafkaSection {
+    /// Returns the section with its references expanded.
+    ///
+    /// # Errors
+    /// When `servers` is missing, or a reference leads nowhere, or a value is none of those its key takes.
+    pub(crate) fn read(section: &Section, from: &dyn Surroundings) -> Result<Self, ProfileError> {
+        let text = |key: &str| section.text(key, from);
+        let secret = |key: &str| Ok::<_, ProfileError>(text(key)?.map(Secret::new));
+        let properties = section.values.iter().filter_map(|value| Some((value.key.strip_prefix(PROPERTY)?, value)));
+        Ok(Self {
+            name: section.name.clone(),
+            servers: section.required("servers", "servers = host:9092", from)?,
+            username: text("username")?,
+            password: secret("password")?,
+            security_protocol: section.one_of("security_protocol", &PROTOCOLS, from)?,
+            sasl_mechanism: section.one_of("sasl_mechanism", &MECHANISMS, from)?,
+            ssl_ca_location: text("ssl_ca_location")?,
+            ssl_certificate_location: text("ssl_certificate_location")?,
+            ssl_key_location: text("ssl_key_location")?,
+            ssl_key_password: secret("ssl_key_password")?,
+            default_consumer_group_id: text("default_consumer_group_id")?,
+            default_consumer_topic: text("default_consumer_topic")?,
+            default_producer_topic: text("default_producer_topic")?,
+            cluster_id: text("cluster_id")?,
+            protect: match section.one_of("protect", &["off", "confirm", "readonly"], from)?.as_deref() {
+                Some("confirm") => Protect::Confirm,
+                Some("readonly") => Protect::ReadOnly,
+                _ => Protect::Off,
+            },
+            mask_key: secret("mask_key")?,
+            properties: properties
+                .map(|(name, value)| Ok((name.to_owned(), Secret::new(section.expanded(value, from)?))))
+                .collect::<Result<_, ProfileError>>()?,
+        })
+    }
+
+    /// Returns the security protocol in force: `SASL_PLAINTEXT` when there is a user and none is named.
+    #[must_use]
+    pub fn protocol(&self) -> &str {
+        match (&self.security_protocol, &self.username) {
+            (Some(protocol), _) => protocol,
+            (None, Some(_)) => "SASL_PLAINTEXT",
+            (None, None) => "PLAINTEXT",
+        }
+    }
+
+    /// Returns the SASL mechanism in force: PLAIN when none is named; `None` without SASL.
+    #[must_use]
+    pub fn mechanism(&self) -> Option<&str> {
+        self.protocol().starts_with("SASL").then(|| self.sasl_mechanism.as_deref().unwrap_or("PLAIN"))
+    }
+
+    /// Returns what the user should know before connecting, a sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let open = self.security_protocol.is_none() && self.username.is_some() && !self.servers.split(',').all(is_loopback);
+        let warning = || {
+            let name = &self.name;
+            format!(
+                "`{name}` sends its password unencrypted: set `security_protocol = SASL_SSL`, or SASL_PLAINTEXT if that is meant"
+            )
+        };
+        open.then(warning).into_iter().collect()
+    }
+}
+
+/// Returns whether `server`, `host:port`, is this machine.
+fn is_loopback(server: &str) -> bool {
+    let server = server.trim();
+    let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Whether a cluster may be written to.

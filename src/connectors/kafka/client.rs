@@ -10,7 +10,7 @@ pub(crate) fn base_config(section: &KafkaSection) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &section.servers);
     for (name, value) in &section.properties {
-        config.set(name, value);
+        config.set(name, value.reveal());
     }
     config
 }

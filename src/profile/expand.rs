@@ -1,0 +1,53 @@
+//! `${env:NAME}` and `${file:/path}` in a value.
+
+use std::path::Path;
+
+use crate::profile::error::Fault;
+use crate::profile::surroundings::Surroundings;
+
+/// Returns `text` with its references replaced, once: what a reference gives is not looked at again.
+///
+/// A file's last line break is not part of its value. Any other `$` stands for itself.
+///
+/// # Errors
+/// When a variable or file is not there, or a reference is not closed.
+pub(crate) fn expand(text: &str, from: &dyn Surroundings) -> Result<String, Fault> {
+    let (mut expanded, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(start) = next_reference(rest) {
+        expanded.push_str(&rest[..start]);
+        let end = start + rest[start..].find('}').ok_or(Fault::Unclosed)?;
+        let reference = &rest[start + "${".len()..end];
+        if let Some(name) = reference.strip_prefix("env:") {
+            let value = from.variable(name).ok_or_else(|| Fault::NoVariable { name: name.to_owned() })?;
+            expanded.push_str(&value);
+        } else if let Some(path) = reference.strip_prefix("file:") {
+            let fault = |cause: String| Fault::NoSecretFile { path: path.to_owned(), cause };
+            let bytes = from.read(Path::new(path)).map_err(|error| fault(reason(&error)))?;
+            let value = String::from_utf8(bytes).map_err(|_| fault("it is not UTF-8 text".to_owned()))?;
+            let value = value.strip_suffix('\n').unwrap_or(&value);
+            expanded.push_str(value.strip_suffix('\r').unwrap_or(value));
+        }
+        rest = &rest[end + 1..];
+    }
+    expanded.push_str(rest);
+    Ok(expanded)
+}
+
+/// Returns whether `text` is nothing but a reference, so that the secret itself is elsewhere.
+pub(crate) fn is_reference(text: &str) -> bool {
+    next_reference(text) == Some(0) && text.find('}') == Some(text.len() - 1)
+}
+
+fn next_reference(text: &str) -> Option<usize> {
+    [text.find("${env:"), text.find("${file:")].into_iter().flatten().min()
+}
+
+/// Returns the words of an input or output error without its number.
+pub(crate) fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        std::io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        _ => error.to_string(),
+    }
+}

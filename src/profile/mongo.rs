@@ -1,0 +1,69 @@
+//! A MongoDB section of the profile.
+
+use crate::profile::error::ProfileError;
+use crate::profile::section::Section;
+use crate::profile::{Secret, Surroundings};
+
+/// A MongoDB server, and the defaults of the commands that use it.
+#[derive(Clone, Debug, Default)]
+pub struct MongoSection {
+    /// The section's name in the profile.
+    pub name: String,
+    /// A connection string; it can carry a password.
+    pub uri: Option<Secret>,
+    /// The host, when there is no connection string.
+    pub host: Option<String>,
+    /// The port of `host`.
+    pub port: u16,
+    /// The user.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<Secret>,
+    /// The database that knows the user.
+    pub auth_database: Option<String>,
+    /// Whether to connect with TLS.
+    pub tls: bool,
+    /// The CA's file, PEM.
+    pub tls_ca_file: Option<String>,
+    /// The database written when none is named.
+    pub default_database: Option<String>,
+    /// The collection written when none is named.
+    pub default_collection: Option<String>,
+    /// The group that a load into this server reads with.
+    pub consumer_group_id: Option<String>,
+}
+
+impl MongoSection {
+    /// Returns the section with its references expanded.
+    ///
+    /// # Errors
+    /// When it has neither `uri` nor `host`, or both, or a reference leads nowhere, or a value is none of those its key takes.
+    pub(crate) fn read(section: &Section, from: &dyn Surroundings) -> Result<Self, ProfileError> {
+        let text = |key: &str| section.text(key, from);
+        let (uri, host) = (text("uri")?, text("host")?);
+        if uri.is_some() && host.is_some() {
+            return Err(section.wrong("host", "wanted beside `uri`"));
+        }
+        if uri.is_none() && host.is_none() {
+            section.required("uri", "uri = mongodb://host:27017", from)?;
+        }
+        Ok(Self {
+            name: section.name.clone(),
+            uri: uri.map(Secret::new),
+            host,
+            port: section.parsed("port", "a port between 1 and 65535", port, from)?.unwrap_or(27017),
+            username: text("username")?,
+            password: text("password")?.map(Secret::new),
+            auth_database: text("auth_database")?,
+            tls: section.flag("tls", from)?,
+            tls_ca_file: text("tls_ca_file")?,
+            default_database: text("default_database")?,
+            default_collection: text("default_collection")?,
+            consumer_group_id: text("consumer_group_id")?,
+        })
+    }
+}
+
+fn port(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|port| *port > 0)
+}

@@ -1,0 +1,18 @@
+//! Where the profile is.
+
+use std::path::{Path, PathBuf};
+
+use crate::profile::surroundings::Surroundings;
+
+/// Returns the file that was named, by flag or by `SDL_PROFILE`.
+pub(crate) fn named(flag: Option<&Path>, from: &dyn Surroundings) -> Option<PathBuf> {
+    flag.map(Path::to_owned).or_else(|| from.variable("SDL_PROFILE").filter(|path| !path.is_empty()).map(PathBuf::from))
+}
+
+/// Returns the files that are tried when none is named, in this order.
+pub(crate) fn places(from: &dyn Surroundings) -> Vec<PathBuf> {
+    let absolute = |name: &str| from.variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let config = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
+    let user = config.map(|config| config.join("sdl/database.ini"));
+    [Some("./database.ini".into()), user, Some("/etc/sdl/database.ini".into())].into_iter().flatten().collect()
+}

@@ -1,0 +1,102 @@
+//! A section's values as they may be shown.
+
+use crate::profile::error::{Fault, ProfileError};
+use crate::profile::expand::is_reference;
+use crate::profile::keys::Kind;
+use crate::profile::{Origin, Profile};
+
+/// A value as it may be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The key, by its first name.
+    pub key: String,
+    /// The value, or `***`.
+    pub value: String,
+    /// Where it was set.
+    pub origin: Origin,
+}
+
+impl Profile {
+    /// Returns every value of the section called `name`, then the defaults of the keys that it leaves out. A reference is shown
+    /// as it was written.
+    ///
+    /// # Errors
+    /// When there is no such section, or its keys do not tell what it is.
+    pub fn shown(&self, name: &str) -> Result<Vec<Shown>, ProfileError> {
+        let Some(section) = self.find(name)? else {
+            let meant = super::keys::meant(name, self.section_names());
+            let fault = Fault::NoSection { meant, searched: self.searched.clone(), example: None };
+            return Err(ProfileError::new(fault).path(self.path()).section(name));
+        };
+        let Some(kind) = section.kind else { return Err(section.fault(Fault::NoKind)) };
+        let mut shown: Vec<_> = section
+            .values
+            .iter()
+            .map(|value| {
+                let secret = section.is_secret(&value.key) || carries_password(&value.text);
+                let hidden = secret && !value.text.is_empty();
+                let text = if hidden { "***".to_owned() } else { value.text.clone() };
+                let key = kind.key(&value.key).map_or(value.key.as_str(), |key| key.name);
+                Shown { key: key.to_owned(), value: text, origin: value.origin.clone() }
+            })
+            .collect();
+        for (key, default) in defaults(kind, &shown) {
+            shown.push(Shown { key: key.to_owned(), value: default.to_owned(), origin: Origin::Default });
+        }
+        Ok(shown)
+    }
+
+    /// Returns where the section's servers are, without user and password.
+    #[must_use]
+    pub fn servers(&self, name: &str) -> String {
+        let Ok(Some(section)) = self.find(name) else { return String::new() };
+        let text = |key: &str| section.find(key).map(|value| value.text.clone());
+        match section.kind {
+            Some(Kind::Kafka) => text("servers").unwrap_or_default(),
+            Some(Kind::Elasticsearch | Kind::Opensearch) => {
+                text("url").map_or_else(String::new, |url| if carries_password(&url) { "***".to_owned() } else { url })
+            }
+            Some(Kind::Mongodb) => match (text("uri"), text("host")) {
+                (Some(uri), _) => hosts_of(&uri),
+                (None, Some(host)) => format!("{host}:{}", text("port").unwrap_or_else(|| "27017".to_owned())),
+                (None, None) => String::new(),
+            },
+            Some(Kind::Shape | Kind::Run) | None => String::new(),
+        }
+    }
+}
+
+fn defaults(kind: Kind, given: &[Shown]) -> Vec<(&'static str, &'static str)> {
+    let has = |name: &str| given.iter().any(|shown| shown.key == name && !shown.value.is_empty());
+    let default = |key: &'static super::Key| {
+        let sasl =
+            || has("username") || given.iter().any(|shown| shown.key == "security_protocol" && shown.value.starts_with("SASL"));
+        Some((
+            key.name,
+            match (kind, key.name) {
+                (Kind::Kafka, "security_protocol") if has("username") => "SASL_PLAINTEXT",
+                (Kind::Kafka, "sasl_mechanism") if sasl() => "PLAIN",
+                (Kind::Mongodb, "port") if has("uri") => return None,
+                _ => key.default?,
+            },
+        ))
+    };
+    kind.keys().iter().filter(|key| !has(key.name)).filter_map(default).collect()
+}
+
+/// Returns the hosts of a connection string; `***` where a part of the string could be mistaken for them.
+fn hosts_of(uri: &str) -> String {
+    if is_reference(uri) {
+        return uri.to_owned();
+    }
+    let hosts = uri.split_once("://").and_then(|(scheme, rest)| match rest.split('@').collect::<Vec<_>>()[..] {
+        [rest] | [_, rest] => Some(format!("{scheme}://{}", rest.split(['?', '/']).next().unwrap_or_default())),
+        _ => None,
+    });
+    hosts.unwrap_or_else(|| "***".to_owned())
+}
+
+/// Returns whether `text` can be a URL with a password in it.
+fn carries_password(text: &str) -> bool {
+    text.contains('@') && text.contains("://")
+}
