@@ -1,3 +1,4 @@
 //! The ends: each translates between one kind of server and the ports of the pipeline, and does nothing else.
 
 pub mod kafka;
+pub mod lines;

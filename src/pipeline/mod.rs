@@ -16,6 +16,7 @@ mod end_error;
 mod engine;
 mod event;
 mod lanes;
+mod letters;
 mod retry;
 mod sink;
 mod source;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 
 pub use end_error::{EndError, Failure, Refused};
 pub use event::{BadFate, Event, Observer, Tally};
+pub use letters::{Cause, LONGEST_CAUSE, REPLAYS, Stage, letter};
 pub use retry::{BreakerLimit, Rate};
 pub use sink::{Answers, Batch, Ordering, Outcome, Reason, Sink};
 pub use source::{Appetite, Assignment, Commit, Revocation, Signal, Source};
