@@ -1,4 +1,24 @@
 //! Kafka: source, sink and admin.
 
+mod admin;
 mod client;
+mod commits;
+mod cutter;
+mod handover;
+mod membership;
 mod native;
+mod note;
+mod plan;
+mod position;
+mod resume;
+mod sink;
+mod source;
+mod spot;
+
+pub use admin::{Admin, CommittedOffset, EndOf, TopicInfo, TopicPlan, TopicSetting};
+pub use membership::Prepare;
+pub use plan::{Plan, PlanRequest, PlannedPartition, require_empty};
+pub use position::{Bounds, GRAMMAR, Pos};
+pub use resume::{OnGap, ResumeRules, StartReason};
+pub use sink::{KafkaSink, Route, SinkOptions, Targets, TopicFacts};
+pub use source::{KafkaSource, SourceOptions, Subscription};

@@ -1,0 +1,321 @@
+//! Looking at a cluster, and preparing it: topics, configuration, ends, groups.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
+
+use crate::connectors::kafka::client::{self, Watched};
+use crate::connectors::kafka::native;
+use crate::connectors::kafka::native::commits::CommitQueue;
+use crate::pipeline::{EndError, Failure};
+use crate::profile::KafkaSection;
+use crate::record::{NextOffset, Partition, Topic};
+
+/// How long one question may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection for questions and preparations. Cheap to clone; every call has a deadline of 10 s.
+#[derive(Clone)]
+pub struct Admin {
+    section: Arc<KafkaSection>,
+    client: Arc<BaseConsumer<Watched>>,
+    admin: Arc<AdminClient<Watched>>,
+    cluster_id: String,
+}
+
+/// A topic and its number of partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// The topic.
+    pub topic: Topic,
+    /// How many partitions it has.
+    pub partitions: i32,
+}
+
+/// One setting of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSetting {
+    /// Its value.
+    pub value: String,
+    /// Whether it was set on this very topic, rather than inherited.
+    pub own: bool,
+}
+
+/// A topic to be created.
+#[derive(Clone, Debug)]
+pub struct TopicPlan {
+    /// Its name.
+    pub name: String,
+    /// How many partitions.
+    pub partitions: i32,
+    /// How many replicas; the cluster's default without.
+    pub replication: Option<i32>,
+    /// Settings of its own.
+    pub config: Vec<(String, String)>,
+}
+
+/// A committed offset and what was written beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// Where the group resumes.
+    pub next: NextOffset,
+    /// The commit's metadata.
+    pub metadata: String,
+}
+
+/// Which offset of a partition is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndOf {
+    /// The first that is still there.
+    Start,
+    /// The log end.
+    Log,
+    /// The last stable offset: the end for who reads committed records only.
+    Stable,
+    /// The first at or after this time, in milliseconds since the Unix epoch; absent when there is none.
+    Time(i64),
+}
+
+impl Admin {
+    /// Connects to the cluster of `section` and waits for its first answer, up to `wait`.
+    ///
+    /// # Errors
+    /// When it does not answer, or is not the cluster that the section's `cluster_id` names.
+    pub async fn connect(section: &KafkaSection, wait: Duration) -> Result<Self, EndError> {
+        client::probe(section, wait).await?;
+        let config = client::config(section)?;
+        let unmade = |error| Failure::new(format!("cannot make a client for `{}`", section.name)).because(error);
+        let client: BaseConsumer<Watched> = config.create_with_context(Watched::default()).map_err(unmade)?;
+        let admin: AdminClient<Watched> = config.create_with_context(Watched::default()).map_err(unmade)?;
+        let (section, client) = (Arc::new(section.clone()), Arc::new(client));
+        let asked = Arc::clone(&client);
+        let cluster_id = blocking(move || asked.client().fetch_cluster_id(wait)).await?.unwrap_or_default();
+        Ok(Self { section, client, admin: Arc::new(admin), cluster_id })
+    }
+
+    /// Returns the name of the section.
+    #[must_use]
+    pub fn section(&self) -> &str {
+        &self.section.name
+    }
+
+    /// Returns the cluster's id; empty where the cluster has none.
+    #[must_use]
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    fn failure(&self, what: &str) -> Failure {
+        Failure::new(format!("cannot {what} `{}`", self.section.name))
+    }
+
+    /// Returns all topics, sorted by name.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub async fn topics(&self) -> Result<Vec<TopicInfo>, EndError> {
+        self.metadata(None).await
+    }
+
+    /// Returns the topic called `name`, if it is there.
+    ///
+    /// # Errors
+    /// When the cluster does not answer, or does not allow the question.
+    pub async fn topic(&self, name: &str) -> Result<Option<TopicInfo>, EndError> {
+        Ok(self.metadata(Some(name.to_owned())).await?.into_iter().next())
+    }
+
+    async fn metadata(&self, only: Option<String>) -> Result<Vec<TopicInfo>, EndError> {
+        let client = Arc::clone(&self.client);
+        let fetched = blocking(move || {
+            let metadata = client.client().fetch_metadata(only.as_deref(), TIMEOUT)?;
+            let mut topics = Vec::new();
+            for topic in metadata.topics() {
+                match topic.error().map(RDKafkaErrorCode::from) {
+                    None => topics.push(TopicInfo {
+                        topic: Topic::named(topic.name()),
+                        partitions: i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX),
+                    }),
+                    Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {}
+                    Some(code) if only.is_some() => return Err(rdkafka::error::KafkaError::MetadataFetch(code)),
+                    Some(_) => {}
+                }
+            }
+            topics.sort_by_key(|topic| topic.topic);
+            Ok(topics)
+        });
+        fetched.await?.map_err(|error: rdkafka::error::KafkaError| self.failure("list the topics of").because(error).into())
+    }
+
+    /// Returns the settings of a topic.
+    ///
+    /// # Errors
+    /// When the cluster does not answer, or does not allow the question.
+    pub async fn settings(&self, topic: Topic) -> Result<HashMap<String, TopicSetting>, EndError> {
+        let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+        let what = || self.failure(&format!("read the settings of topic `{topic}` of"));
+        let mut answers = self
+            .admin
+            .describe_configs(&[ResourceSpecifier::Topic(topic.name())], &options)
+            .await
+            .map_err(|error| what().because(error))?;
+        let resource = answers.pop().ok_or_else(what)?.map_err(|error| what().because(error))?;
+        let settings = resource.entries.into_iter().filter_map(|entry| {
+            Some((entry.name, TopicSetting { value: entry.value?, own: entry.source == ConfigSource::DynamicTopic }))
+        });
+        Ok(settings.collect())
+    }
+
+    /// Creates a topic and waits until the cluster knows it.
+    ///
+    /// # Errors
+    /// When the cluster refuses; a topic that is there already is refused too.
+    pub async fn create_topic(&self, plan: &TopicPlan) -> Result<(), EndError> {
+        let replication = TopicReplication::Fixed(plan.replication.unwrap_or(-1));
+        let mut new = NewTopic::new(&plan.name, plan.partitions, replication);
+        for (key, value) in &plan.config {
+            new = new.set(key, value);
+        }
+        let options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
+        let what = || self.failure(&format!("create topic `{}` on", plan.name));
+        let answers = self.admin.create_topics([&new], &options).await.map_err(|error| what().because(error))?;
+        for answer in answers {
+            answer.map_err(|(_, code)| what().because(code))?;
+        }
+        let deadline = tokio::time::Instant::now() + TIMEOUT;
+        while self.topic(&plan.name).await?.is_none_or(|known| known.partitions < plan.partitions) {
+            if tokio::time::Instant::now() > deadline {
+                return Err(what().because("the cluster created it, but does not list it").into());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// Gives a topic more partitions: `count` in all.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub async fn grow_topic(&self, topic: Topic, count: i32) -> Result<(), EndError> {
+        let options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
+        let what = || self.failure(&format!("give topic `{topic}` {count} partitions on"));
+        let new = NewPartitions::new(topic.name(), usize::try_from(count).unwrap_or(0));
+        let answers = self.admin.create_partitions([&new], &options).await.map_err(|error| what().because(error))?;
+        for answer in answers {
+            answer.map_err(|(_, code)| what().because(code))?;
+        }
+        Ok(())
+    }
+
+    /// Returns one offset for each partition.
+    ///
+    /// # Errors
+    /// When the cluster does not answer, or for one partition has no answer.
+    pub async fn ends(&self, partitions: &[Partition], of: EndOf) -> Result<HashMap<Partition, i64>, EndError> {
+        let (client, partitions) = (Arc::clone(&self.client), partitions.to_vec());
+        let listed = blocking(move || list_ends(client.client(), &partitions, of)).await?;
+        listed.map_err(|error| self.failure("read the ends of partitions of").because(error).into())
+    }
+
+    /// Returns the state of a group and a description of its members; `None` where the cluster cannot tell.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub async fn group_members(&self, group: &str) -> Result<Option<Vec<String>>, EndError> {
+        let (client, group) = (Arc::clone(&self.client), group.to_owned());
+        let described = blocking(move || native::admin::describe_group(client.client(), &group, TIMEOUT)).await?;
+        match described {
+            Ok(found) => {
+                let member = |member: &native::admin::Member| {
+                    format!("{} at {} (group is {})", member.client_id, member.host.trim_start_matches('/'), found.state)
+                };
+                Ok(Some(found.members.iter().map(member).collect()))
+            }
+            Err(error) if error.0.contains("not supported") || error.0.contains("Unsupported") => Ok(None),
+            Err(error) => Err(self.failure("describe the group on").because(error).into()),
+        }
+    }
+
+    /// Returns every committed offset of a group.
+    ///
+    /// # Errors
+    /// When the cluster does not answer, or does not allow the question.
+    pub async fn group_offsets(&self, group: &str) -> Result<HashMap<Partition, CommittedOffset>, EndError> {
+        let (client, name) = (Arc::clone(&self.client), group.to_owned());
+        let listed = blocking(move || native::admin::group_offsets(client.client(), &name, TIMEOUT)).await?;
+        let listed = listed.map_err(|error| self.failure(&format!("read the offsets of group `{group}` on")).because(error))?;
+        let committed = listed.into_iter().filter(|entry| entry.offset >= 0).map(|entry| {
+            let metadata = String::from_utf8_lossy(&entry.metadata).into_owned();
+            (Partition::new(&entry.topic, entry.partition), CommittedOffset { next: NextOffset(entry.offset), metadata })
+        });
+        Ok(committed.collect())
+    }
+
+    /// Commits these offsets for a group without members: the one commit that may go backwards.
+    ///
+    /// # Errors
+    /// When the cluster refuses, as it does while the group has members.
+    pub async fn set_group_offsets(&self, group: &str, offsets: Vec<(Partition, NextOffset, String)>) -> Result<(), EndError> {
+        let mut config = client::config(&self.section)?;
+        config.set("group.id", group).set("enable.auto.commit", "false");
+        let what = self.failure(&format!("set the offsets of group `{group}` on"));
+        let refused = what.clone();
+        let done = blocking(move || {
+            let consumer: BaseConsumer<Watched> =
+                config.create_with_context(Watched::default()).map_err(|error| error.to_string())?;
+            let mut list = TopicPartitionList::with_capacity(offsets.len());
+            for (partition, next, metadata) in offsets {
+                let mut element = list.add_partition(partition.topic.name(), partition.index);
+                element.set_offset(rdkafka::Offset::Offset(next.0)).map_err(|error| error.to_string())?;
+                element.set_metadata(metadata);
+            }
+            let answers = CommitQueue::new(consumer.client());
+            answers.commit(consumer.client(), Some(&list)).map_err(|error| error.to_string())?;
+            let answer = answers.answer(TIMEOUT).ok_or("no answer in time")?.map_err(|error| error.to_string())?;
+            drop(answers);
+            answer.into_iter().find_map(|entry| entry.error).map_or(Ok(()), Err)
+        });
+        done.await?.map_err(|error: String| refused.because(error).into())
+    }
+}
+
+/// Asks for one offset of each partition. Blocking.
+pub(crate) fn list_ends<C: rdkafka::ClientContext>(
+    client: &rdkafka::client::Client<C>,
+    partitions: &[Partition],
+    of: EndOf,
+) -> Result<HashMap<Partition, i64>, native::NativeError> {
+    use native::admin::OffsetSpec;
+    if partitions.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let asked: Vec<_> = partitions.iter().map(|partition| (partition.topic.name(), partition.index)).collect();
+    let (spec, read_committed) = match of {
+        EndOf::Start => (OffsetSpec::Earliest, false),
+        EndOf::Log => (OffsetSpec::Latest, false),
+        EndOf::Stable => (OffsetSpec::Latest, true),
+        EndOf::Time(time) => (OffsetSpec::At(time), false),
+    };
+    let entries = native::admin::list_offsets(client, &asked, spec, read_committed, TIMEOUT)?;
+    let mut ends = HashMap::with_capacity(entries.len());
+    for entry in entries {
+        if let Some(error) = entry.error {
+            return Err(native::NativeError(format!("{}/{}: {error}", entry.topic, entry.partition)));
+        }
+        if entry.offset >= 0 {
+            ends.insert(Partition::new(&entry.topic, entry.partition), entry.offset);
+        }
+    }
+    Ok(ends)
+}
+
+/// Runs a blocking call of the client off the runtime's threads.
+async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T, EndError> {
+    let done = tokio::task::spawn_blocking(call).await;
+    done.map_err(|error| Failure::new("a call of the Kafka client did not end").because(error).into())
+}
