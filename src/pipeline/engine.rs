@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::pipeline::chain::{Chain, Destination, Portion};
 use crate::pipeline::event::{BadFate, Event, Observer, Tally};
@@ -140,7 +141,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
                         self.end(Ending::Failed(error));
                     }
                 },
-                () = tokio::time::sleep_until(wake.into()) => self.look(),
+                () = tokio::time::sleep_until(wake) => self.look(),
             }
         }
         self.finish(begun).await
