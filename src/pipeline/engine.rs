@@ -386,13 +386,13 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
 
     /// Ends the accounts of a chain that has nothing left to send.
     fn retire(&mut self, chain: &Chain) {
-        self.lanes.back(&chain.whole);
         self.flying_bytes -= chain.bytes;
         if let Some(at) = self.flying_since.iter().position(|since| *since == chain.since) {
             self.flying_since.swap_remove(at);
         }
-        if chain.destination == Destination::DeadLetters {
-            self.letters_flying = false;
+        match chain.destination {
+            Destination::Sink => self.lanes.back(&chain.whole),
+            Destination::DeadLetters => self.letters_flying = false,
         }
     }
 

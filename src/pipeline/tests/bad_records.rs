@@ -110,6 +110,20 @@ fn poisoned_by(poison: &'static [i64]) -> Script {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_poison_record_is_found_by_halving_and_only_it_is_set_aside() {
+    for ordering in [Ordering::Overlapping, Ordering::OneByOne] {
+        for poison in [&[0][..], &[19], &[7], &[3, 4], &[0, 9, 10]] {
+            let setup = run_of(30).ordering(ordering).sink(poisoned_by(poison)).letters(takes_all());
+            let (finished, log) = setup.finish().await;
+            let mut letters = log.taken(Destination::DeadLetters);
+            letters.sort_unstable();
+            assert_eq!(letters, poison);
+            assert_eq!(finished.tally.delivered, 30 - poison.len() as u64);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn halving_keeps_the_order_of_a_batch() {
     let (_, log) = run_of(10).sink(poisoned_by(&[4])).skipping().finish().await;
     assert_eq!(log.taken(Destination::Sink), [0, 1, 2, 3, 5, 6, 7, 8, 9]);
