@@ -75,6 +75,8 @@ pub(crate) struct Engine<S, K, D> {
     deadline: Option<Instant>,
     troubled: bool,
     last_answer: Instant,
+    /// When to look for stalls again, whatever else happens.
+    look_at: Instant,
 }
 
 impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
@@ -117,6 +119,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             deadline: None,
             troubled: false,
             last_answer: now,
+            look_at: now + LOOK,
             limits,
         }
     }
@@ -124,6 +127,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     pub(crate) async fn run(mut self) -> Finished {
         let begun = Instant::now();
         loop {
+            self.look(Instant::now());
             self.dispatch().await;
             self.release_revocations();
             if self.is_done() {
@@ -141,7 +145,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
                         self.end(Ending::Failed(error));
                     }
                 },
-                () = tokio::time::sleep_until(wake) => self.look(),
+                () = tokio::time::sleep_until(wake) => {}
             }
         }
         self.finish(begun).await
@@ -159,7 +163,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
 
     /// Returns what may be read now, and when to look again if nothing happens.
     fn plan(&mut self, now: Instant) -> (Appetite, Instant) {
-        let mut wake = now + LOOK;
+        let mut wake = self.look_at;
         if self.flights.len() + self.waiting.len() < self.limits.in_flight {
             wake = self.lanes.due().map_or(wake, |due| wake.min(due));
         }
@@ -581,7 +585,11 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     }
 
     /// Looks for what time alone changes: stalls, and retries that took too long.
-    fn look(&mut self) {
+    fn look(&mut self, now: Instant) {
+        if now < self.look_at {
+            return;
+        }
+        self.look_at = now + LOOK;
         let Some(oldest) = self.flying_since.iter().min().copied() else { return };
         if self.last_answer.elapsed() > STALLED && !self.troubled {
             let why = self.sink.trouble().unwrap_or_else(|| "the destination does not answer".to_owned());

@@ -92,6 +92,18 @@ async fn an_outage_is_told_and_its_end_too_and_nothing_is_set_aside() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_silent_destination_is_told_even_while_the_source_talks() {
+    let run = run_of(10).sink(Box::new(|call| call.answer(|_, _| Outcome::Delivered).after(Duration::from_secs(20)))).start();
+    for _ in 0..60 {
+        tokio::time::sleep(ms(100)).await;
+        run.broker.signal(crate::pipeline::Signal::Ends(vec![(p(0), 10)]));
+    }
+    assert_eq!(run.log.told("trouble"), ["trouble the destination does not answer"]);
+    let (_, log) = run.finish().await;
+    assert_eq!(log.told("trouble").last().unwrap(), "trouble over");
+}
+
+#[tokio::test(start_paused = true)]
 async fn giving_up_commits_nothing_past_the_stall() {
     let outcome = |offset, _| if offset >= 5 { Outcome::Retry(why()) } else { Outcome::Delivered };
     let setup = run_of(100).sink(answers(outcome)).limits(|limits| limits.retry_for = Some(Duration::from_secs(60)));
@@ -101,6 +113,18 @@ async fn giving_up_commits_nothing_past_the_stall() {
     assert_eq!(error.to_string(), "gave up after 1m without a delivery (--retry-for): no record was taken");
     assert!((60..62).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     assert_eq!((log.commits(p(0)), finished.tally.delivered, finished.tally.undelivered), (vec![5], 5, 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn giving_up_does_not_wait_for_the_source_to_be_quiet() {
+    let setup = run_of(10).sink(Box::new(|call| call.answer(|_, _| Outcome::Delivered).never()));
+    let run = setup.limits(|limits| limits.retry_for = Some(Duration::from_secs(5))).start();
+    for _ in 0..100 {
+        tokio::time::sleep(ms(100)).await;
+        run.broker.signal(crate::pipeline::Signal::Ends(vec![(p(0), 10)]));
+    }
+    assert!(run.engine.is_finished(), "10 s have passed, 5 s are borne");
+    run.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
