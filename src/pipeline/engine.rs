@@ -426,7 +426,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             }
             Signal::Lost(partitions) => {
                 self.close_lives(&partitions, true);
-                self.revocations.retain(|revocation| !revocation.partitions.iter().any(|p| partitions.contains(p)));
+                self.forget_revocations(&partitions);
             }
             Signal::End => self.ended = true,
         }
@@ -437,8 +437,18 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         Some(&mut self.lives[lane]).filter(|life| life.owned)
     }
 
+    /// Takes partitions out of the revocations that are waited for: what they asked for has been overtaken.
+    fn forget_revocations(&mut self, partitions: &[Partition]) {
+        for revocation in &mut self.revocations {
+            revocation.partitions.retain(|partition| !partitions.contains(partition));
+        }
+        self.revocations.retain(|revocation| !revocation.partitions.is_empty());
+    }
+
     /// Begins a life for each partition.
     fn assign(&mut self, assigned: &[Assignment]) {
+        let partitions: Vec<Partition> = assigned.iter().map(|assignment| assignment.partition).collect();
+        self.forget_revocations(&partitions);
         for Assignment { partition, start, last, .. } in assigned {
             if self.owned(*partition).is_some() {
                 self.close_lives(&[*partition], true);

@@ -90,6 +90,37 @@ async fn a_batch_of_an_earlier_life_does_not_settle_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_partition_comes_back_although_its_revocation_was_not_waited_for() {
+    let run = three().sink(slow(Duration::from_secs(20))).start();
+    tokio::time::sleep(ms(100)).await;
+    run.broker.revoke(&[p(0), p(1)]);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(run.broker.is_waiting());
+    run.broker.give_up_waiting();
+    run.broker.assign(&[p(0)]);
+    run.broker.end();
+    let (finished, log) = run.finish().await;
+    assert_eq!(finished.tally.undelivered, 0);
+    assert_eq!(log.commits(p(0)).last(), Some(&100), "its new life is not ended by the old revocation");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_is_lost_while_it_is_revoked_does_not_hold_up_the_others() {
+    let run = three().sink(slow(Duration::from_secs(4))).start();
+    tokio::time::sleep(ms(100)).await;
+    run.broker.revoke(&[p(0), p(1)]);
+    tokio::time::sleep(ms(100)).await;
+    run.broker.lose(&[p(0)]);
+    tokio::time::sleep(ms(100)).await;
+    assert!(run.broker.is_waiting(), "the other is still in flight");
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert!(!run.broker.is_waiting());
+    run.broker.end();
+    let (finished, _) = run.finish().await;
+    assert_eq!(finished.tally.undelivered, 0, "what was taken away is released, not undelivered");
+}
+
+#[tokio::test(start_paused = true)]
 async fn letters_of_a_revoked_partition_are_delivered_first() {
     let setup = three().sink(answers(|offset, _| if offset % 10 == 0 { Outcome::Reject(why()) } else { Outcome::Delivered }));
     let run = setup.letters(slow(Duration::from_secs(2))).start();
