@@ -479,6 +479,11 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             };
             current = Some((record.partition, lane));
             let life = &mut self.lives[lane];
+            if !life.owned || life.leaving {
+                // Read before the rebalance was heard of: the new owner reads it again.
+                self.tally.released += 1;
+                continue;
+            }
             let tag = Tag { lane, epoch: life.epoch, number: life.watermark.take(record.offset) };
             if records.peek().is_none_or(|next| next.partition != record.partition) {
                 life.watermark.mark(record.fingerprint());
@@ -545,6 +550,10 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     }
 
     fn letters_wait_for(&self, revocation: usize) -> bool {
+        // Letters that wait for their next attempt may wait for long: they are sent again by the new owner.
+        if self.waiting.iter().any(|(_, chain)| chain.destination == Destination::DeadLetters) {
+            return false;
+        }
         let partitions = &self.revocations[revocation].partitions;
         let lanes: Vec<usize> = partitions.iter().filter_map(|p| self.index.get(p).copied()).collect();
         self.letters_queue.tags.iter().any(|tag| lanes.contains(&tag.lane))

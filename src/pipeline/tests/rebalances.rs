@@ -135,6 +135,22 @@ async fn letters_of_a_revoked_partition_are_delivered_first() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn letters_that_are_stalled_do_not_hold_up_a_release() {
+    let setup = three().sink(answers(|offset, _| if offset % 10 == 5 { Outcome::Reject(why()) } else { Outcome::Delivered }));
+    let run = setup.letters(answers(|_, _| Outcome::Retry(why()))).start();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    run.broker.revoke(&[p(0)]);
+    tokio::time::sleep(ms(1)).await;
+    assert!(!run.broker.is_waiting());
+    run.broker.revoke(&[p(1), p(2)]);
+    tokio::time::sleep(ms(1)).await;
+    assert!(!run.broker.is_waiting());
+    run.broker.end();
+    let (finished, _) = run.finish().await;
+    assert_eq!((finished.tally.dead_lettered, finished.tally.undelivered), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rebalance_during_the_drain_is_released() {
     let run = three().sink(slow(Duration::from_secs(10))).start();
     tokio::time::sleep(ms(100)).await;
@@ -158,4 +174,24 @@ async fn a_new_partition_is_read_from_its_start() {
     let (finished, log) = run.finish().await;
     assert_eq!(finished.tally.delivered, 315);
     assert_eq!(log.commits(p(7)).last(), Some(&60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_of_a_partition_that_is_going_or_gone_are_released_and_not_sent() {
+    use crate::pipeline::Signal;
+    let run = three().sink(slow(Duration::from_secs(4))).start();
+    let late =
+        |index, offset| Record { partition: p(index), offset, timestamp: Some(0), key: None, value: None, headers: Vec::new() };
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    run.broker.append(p(0), 1);
+    tokio::time::sleep(ms(100)).await;
+    run.broker.lose(&[p(1)]);
+    run.broker.revoke(&[p(0)]);
+    run.broker.signal(Signal::Records(vec![late(0, 101), late(1, 100)]));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!run.broker.is_waiting());
+    assert_eq!(run.broker.committed(p(0)), 101);
+    run.stop();
+    let finished = run.engine.await.unwrap();
+    assert_eq!((finished.tally.read, finished.tally.delivered, finished.tally.released), (303, 301, 2));
 }
