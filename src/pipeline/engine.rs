@@ -365,6 +365,9 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         };
         let tripped = fate != BadFate::Stops && self.breaker.trips(Instant::now());
         let fate = if tripped { BadFate::Stops } else { fate };
+        if fate == BadFate::Stops && self.has_failed() {
+            return; // the run stops at the first, and that has been told
+        }
         self.observer.on(&Event::Bad { record, reason, fate });
         match fate {
             BadFate::Skipped => self.tally.skipped += self.settle(tag, 1),
@@ -405,7 +408,8 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             Signal::Records(records) => self.read(records),
             Signal::Position(positions) => {
                 for (partition, position) in positions {
-                    if let Some(life) = self.owned(partition) {
+                    // Of a partition that is going, records before the position may have been released unread.
+                    if let Some(life) = self.owned(partition).filter(|life| !life.leaving) {
                         life.watermark.pass(position);
                     }
                 }
@@ -637,9 +641,14 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         }
     }
 
-    /// Stops reading, for the first reason given, and starts the clock of the drain.
+    /// Returns whether the run ends for another reason than that it is done or was told to.
+    fn has_failed(&self) -> bool {
+        matches!(self.ending, Some(Ending::Failed(_) | Ending::Record(_)))
+    }
+
+    /// Stops reading and starts the clock of the drain. The first reason counts, but a failure counts more than an interrupt.
     fn end(&mut self, ending: Ending) {
-        if self.ending.is_some() {
+        if self.has_failed() {
             return;
         }
         let why = match &ending {
@@ -653,7 +662,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             self.lanes.forget(|_| true);
         }
         self.ending = Some(ending);
-        self.deadline = Some(Instant::now() + self.limits.shutdown_timeout);
+        self.deadline.get_or_insert_with(|| Instant::now() + self.limits.shutdown_timeout);
     }
 
     async fn finish(mut self, begun: Instant) -> Finished {

@@ -101,6 +101,12 @@ async fn the_breaker_trips_at_its_limit_and_nothing_is_committed_past_that() {
     assert_eq!(finished.tally.skipped, 5);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stop_at_a_bad_record_is_told_once() {
+    let (_, log) = run_of(100).transform(|offset| if offset >= 3 { Shaped::Bad(why()) } else { Shaped::Keep }).finish().await;
+    assert_eq!(log.told("bad"), ["bad t/0@3 Stops"]);
+}
+
 /// A destination that refuses a whole batch with one of these in it, and does not say which it was.
 fn poisoned_by(poison: &'static [i64]) -> Script {
     Box::new(move |call| {
@@ -152,4 +158,17 @@ async fn a_batch_may_hold_every_outcome_at_once() {
     let (finished, log) = run_of(20).sink(sink).letters(takes_all()).finish().await;
     assert_eq!((finished.tally.delivered, finished.tally.dead_lettered, finished.tally.already_there), (16, 4, 4));
     assert_eq!(log.taken(Destination::DeadLetters), [2, 7, 12, 17]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_record_found_while_draining_is_what_the_run_ended_with() {
+    let sink: Script = Box::new(|call| {
+        let outcome = |offset, _| if offset == 3 { Outcome::Reject(why()) } else { Outcome::Delivered };
+        super::destination::Reply::after(call.answer(outcome), Duration::from_secs(1))
+    });
+    let run = run_of(10).sink(sink).start();
+    tokio::time::sleep(ms(100)).await;
+    run.stop();
+    let (finished, _) = run.finish().await;
+    assert!(record_failure(&finished).starts_with("record t/0@3 cannot be delivered"));
 }

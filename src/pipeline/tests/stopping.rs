@@ -67,6 +67,16 @@ async fn a_source_that_fails_ends_the_run_after_what_is_in_flight() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_failure_while_draining_is_what_the_run_ended_with() {
+    let sink: Script = Box::new(|call| call.answer(|_, _| Outcome::Stop(why())).after(ms(500)));
+    let run = run_of(10).sink(sink).start();
+    tokio::time::sleep(ms(100)).await;
+    run.stop();
+    let (finished, _) = run.finish().await;
+    assert!(failure(&finished).starts_with("the destination takes nothing"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_that_is_stopped_before_it_began_reads_nothing() {
     let setup = run_of(10);
     let run = setup.start();
