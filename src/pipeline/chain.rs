@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use crate::pipeline::lanes::{Chunk, Tag};
 use crate::pipeline::{Batch, Outcome, Reason};

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::pipeline::chain::{Chain, Destination, Portion};
 use crate::pipeline::event::{BadFate, Event, Observer, Tally};
@@ -74,6 +75,8 @@ pub(crate) struct Engine<S, K, D> {
     deadline: Option<Instant>,
     troubled: bool,
     last_answer: Instant,
+    /// When to look for stalls again, whatever else happens.
+    look_at: Instant,
 }
 
 impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
@@ -116,6 +119,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             deadline: None,
             troubled: false,
             last_answer: now,
+            look_at: now + LOOK,
             limits,
         }
     }
@@ -123,6 +127,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     pub(crate) async fn run(mut self) -> Finished {
         let begun = Instant::now();
         loop {
+            self.look(Instant::now());
             self.dispatch().await;
             self.release_revocations();
             if self.is_done() {
@@ -140,7 +145,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
                         self.end(Ending::Failed(error));
                     }
                 },
-                () = tokio::time::sleep_until(wake.into()) => self.look(),
+                () = tokio::time::sleep_until(wake) => {}
             }
         }
         self.finish(begun).await
@@ -158,7 +163,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
 
     /// Returns what may be read now, and when to look again if nothing happens.
     fn plan(&mut self, now: Instant) -> (Appetite, Instant) {
-        let mut wake = now + LOOK;
+        let mut wake = self.look_at;
         if self.flights.len() + self.waiting.len() < self.limits.in_flight {
             wake = self.lanes.due().map_or(wake, |due| wake.min(due));
         }
@@ -360,6 +365,9 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         };
         let tripped = fate != BadFate::Stops && self.breaker.trips(Instant::now());
         let fate = if tripped { BadFate::Stops } else { fate };
+        if fate == BadFate::Stops && self.has_failed() {
+            return; // the run stops at the first, and that has been told
+        }
         self.observer.on(&Event::Bad { record, reason, fate });
         match fate {
             BadFate::Skipped => self.tally.skipped += self.settle(tag, 1),
@@ -385,13 +393,13 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
 
     /// Ends the accounts of a chain that has nothing left to send.
     fn retire(&mut self, chain: &Chain) {
-        self.lanes.back(&chain.whole);
         self.flying_bytes -= chain.bytes;
         if let Some(at) = self.flying_since.iter().position(|since| *since == chain.since) {
             self.flying_since.swap_remove(at);
         }
-        if chain.destination == Destination::DeadLetters {
-            self.letters_flying = false;
+        match chain.destination {
+            Destination::Sink => self.lanes.back(&chain.whole),
+            Destination::DeadLetters => self.letters_flying = false,
         }
     }
 
@@ -400,7 +408,8 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             Signal::Records(records) => self.read(records),
             Signal::Position(positions) => {
                 for (partition, position) in positions {
-                    if let Some(life) = self.owned(partition) {
+                    // Of a partition that is going, records before the position may have been released unread.
+                    if let Some(life) = self.owned(partition).filter(|life| !life.leaving) {
                         life.watermark.pass(position);
                     }
                 }
@@ -421,7 +430,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             }
             Signal::Lost(partitions) => {
                 self.close_lives(&partitions, true);
-                self.revocations.retain(|revocation| !revocation.partitions.iter().any(|p| partitions.contains(p)));
+                self.forget_revocations(&partitions);
             }
             Signal::End => self.ended = true,
         }
@@ -432,8 +441,18 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         Some(&mut self.lives[lane]).filter(|life| life.owned)
     }
 
+    /// Takes partitions out of the revocations that are waited for: what they asked for has been overtaken.
+    fn forget_revocations(&mut self, partitions: &[Partition]) {
+        for revocation in &mut self.revocations {
+            revocation.partitions.retain(|partition| !partitions.contains(partition));
+        }
+        self.revocations.retain(|revocation| !revocation.partitions.is_empty());
+    }
+
     /// Begins a life for each partition.
     fn assign(&mut self, assigned: &[Assignment]) {
+        let partitions: Vec<Partition> = assigned.iter().map(|assignment| assignment.partition).collect();
+        self.forget_revocations(&partitions);
         for Assignment { partition, start, last, .. } in assigned {
             if self.owned(*partition).is_some() {
                 self.close_lives(&[*partition], true);
@@ -464,6 +483,11 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             };
             current = Some((record.partition, lane));
             let life = &mut self.lives[lane];
+            if !life.owned || life.leaving {
+                // Read before the rebalance was heard of: the new owner reads it again.
+                self.tally.released += 1;
+                continue;
+            }
             let tag = Tag { lane, epoch: life.epoch, number: life.watermark.take(record.offset) };
             if records.peek().is_none_or(|next| next.partition != record.partition) {
                 life.watermark.mark(record.fingerprint());
@@ -530,6 +554,10 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     }
 
     fn letters_wait_for(&self, revocation: usize) -> bool {
+        // Letters that wait for their next attempt may wait for long: they are sent again by the new owner.
+        if self.waiting.iter().any(|(_, chain)| chain.destination == Destination::DeadLetters) {
+            return false;
+        }
         let partitions = &self.revocations[revocation].partitions;
         let lanes: Vec<usize> = partitions.iter().filter_map(|p| self.index.get(p).copied()).collect();
         self.letters_queue.tags.iter().any(|tag| lanes.contains(&tag.lane))
@@ -580,7 +608,11 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     }
 
     /// Looks for what time alone changes: stalls, and retries that took too long.
-    fn look(&mut self) {
+    fn look(&mut self, now: Instant) {
+        if now < self.look_at {
+            return;
+        }
+        self.look_at = now + LOOK;
         let Some(oldest) = self.flying_since.iter().min().copied() else { return };
         if self.last_answer.elapsed() > STALLED && !self.troubled {
             let why = self.sink.trouble().unwrap_or_else(|| "the destination does not answer".to_owned());
@@ -609,9 +641,14 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         }
     }
 
-    /// Stops reading, for the first reason given, and starts the clock of the drain.
+    /// Returns whether the run ends for another reason than that it is done or was told to.
+    fn has_failed(&self) -> bool {
+        matches!(self.ending, Some(Ending::Failed(_) | Ending::Record(_)))
+    }
+
+    /// Stops reading and starts the clock of the drain. The first reason counts, but a failure counts more than an interrupt.
     fn end(&mut self, ending: Ending) {
-        if self.ending.is_some() {
+        if self.has_failed() {
             return;
         }
         let why = match &ending {
@@ -625,7 +662,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             self.lanes.forget(|_| true);
         }
         self.ending = Some(ending);
-        self.deadline = Some(Instant::now() + self.limits.shutdown_timeout);
+        self.deadline.get_or_insert_with(|| Instant::now() + self.limits.shutdown_timeout);
     }
 
     async fn finish(mut self, begun: Instant) -> Finished {

@@ -1,7 +1,9 @@
 //! Records on their way to the sink: queued, batched, and kept apart where order demands it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::pipeline::sink::Ordering;
 use crate::record::Record;

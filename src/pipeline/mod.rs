@@ -22,6 +22,9 @@ mod sink;
 mod source;
 mod watermark;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 

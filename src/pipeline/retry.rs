@@ -1,7 +1,9 @@
 //! How long to wait before trying again, when a storm of bad records ends the run, and how fast records are read.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// The first pause between attempts.
 const FIRST: Duration = Duration::from_millis(100);

@@ -1,0 +1,174 @@
+//! Records that can never be delivered.
+
+use super::destination::{answers, why};
+use super::*;
+use crate::pipeline::{BreakerLimit, Ending, Outcome, Reason};
+
+fn rejects(bad: i64) -> Script {
+    answers(move |offset, _| if offset == bad { Outcome::Reject(why()) } else { Outcome::Delivered })
+}
+
+fn record_failure(finished: &Finished) -> String {
+    let Ending::Record(failure) = &finished.ending else { panic!("{:?}", finished.ending) };
+    format!("{failure} | {}", failure.hint.as_deref().unwrap_or("no hint"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_record_stops_the_run_and_nothing_is_committed_past_it() {
+    let (finished, log) = run_of(100).sink(rejects(14)).finish().await;
+    assert_eq!(
+        record_failure(&finished),
+        "record t/0@14 cannot be delivered: the script says so (scripted) | set bad records aside with --dead-letters \
+         topic:NAME or file:PATH, or leave them out with --skip-bad-records"
+    );
+    assert_eq!(log.commits(p(0)).last(), Some(&14));
+    assert!(log.taken(Destination::Sink).contains(&19), "its neighbours are stored");
+    assert_eq!(finished.tally.delivered + finished.tally.undelivered, finished.tally.read);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hint_of_the_reason_goes_before_the_general_one() {
+    let sink = answers(|_, _| Outcome::Reject(Reason::new("key_missing", "no key").hint("name a key with --id")));
+    let (finished, _) = run_of(1).sink(sink).finish().await;
+    assert_eq!(record_failure(&finished), "record t/0@0 cannot be delivered: no key (key_missing) | name a key with --id");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_record_is_skipped_when_asked() {
+    let (finished, log) = run_of(100).skipping().sink(rejects(14)).finish().await;
+    assert!(matches!(finished.ending, Ending::Complete));
+    assert_eq!((finished.tally.delivered, finished.tally.skipped), (99, 1));
+    assert_eq!(log.commits(p(0)).last(), Some(&100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_is_delivered_before_its_record_is_committed() {
+    let letters: Script = Box::new(|call| call.answer(|_, _| Outcome::Delivered).after(Duration::from_secs(5)));
+    let (finished, log) = run_of(20).sink(rejects(3)).letters(letters).finish().await;
+    assert_eq!((finished.tally.delivered, finished.tally.dead_lettered), (19, 1));
+    assert_eq!(log.taken(Destination::DeadLetters), [3]);
+    let letter = |entry: &Entry| matches!(entry, Entry::Answered(Destination::DeadLetters, ..));
+    let at = log.entries().iter().position(letter).unwrap();
+    let past = |entry: &Entry| matches!(entry, Entry::Commit(_, next) if next.0 > 3);
+    assert!(!log.entries()[..at].iter().any(past));
+    assert_eq!(log.commits(p(0)).last(), Some(&20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_the_transform_finds_bad_goes_to_the_letters_too() {
+    let shape = |offset| if offset == 7 { Shaped::Bad(why()) } else { Shaped::Keep };
+    let (finished, log) = run_of(20).transform(shape).letters(takes_all()).finish().await;
+    assert_eq!((finished.tally.delivered, finished.tally.dead_lettered), (19, 1));
+    assert!(log.submitted(Destination::Sink).iter().all(|batch| !batch.contains(&7)));
+    assert_eq!(log.submitted(Destination::DeadLetters), [[7]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn letters_that_cannot_be_delivered_yet_hold_the_commit_and_the_reading() {
+    let letters = answers(|_, sent| if sent < 8 { Outcome::Retry(why()) } else { Outcome::Delivered });
+    let run = run_of(1000).sink(rejects(3)).letters(letters).start();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(run.broker.committed(p(0)), 3);
+    let (finished, log) = run.finish().await;
+    assert_eq!((finished.tally.delivered, finished.tally.dead_lettered), (999, 1));
+    assert_eq!(log.commits(p(0)).last(), Some(&1000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_is_not_taken_stops_the_run() {
+    let letters = answers(|_, _| Outcome::Reject(Reason::new("too_large", "the letter is too large")));
+    let (finished, log) = run_of(100).sink(rejects(3)).letters(letters).finish().await;
+    assert_eq!(
+        record_failure(&finished),
+        "the dead letter of record t/0@3 was not taken: the letter is too large | name another destination with --dead-letters"
+    );
+    assert_eq!(log.commits(p(0)).last(), Some(&3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_breaker_trips_at_its_limit_and_nothing_is_committed_past_that() {
+    let limit = BreakerLimit { records: 5, within: Duration::from_secs(60) };
+    let sink = || answers(|_, _| Outcome::Reject(why()));
+    let (finished, log) =
+        run_of(100).sink(sink()).letters(takes_all()).limits(|limits| limits.breaker = Some(limit)).finish().await;
+    assert!(
+        record_failure(&finished)
+            .starts_with("too many bad records: the limit of --dead-letter-limit was reached at record t/0@5")
+    );
+    assert_eq!(log.taken(Destination::DeadLetters), [0, 1, 2, 3, 4]);
+    assert_eq!((log.commits(p(0)).last(), finished.tally.dead_lettered), (Some(&5), 5));
+    let (finished, _) = run_of(100).sink(sink()).skipping().limits(|limits| limits.breaker = Some(limit)).finish().await;
+    assert_eq!(finished.tally.skipped, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_at_a_bad_record_is_told_once() {
+    let (_, log) = run_of(100).transform(|offset| if offset >= 3 { Shaped::Bad(why()) } else { Shaped::Keep }).finish().await;
+    assert_eq!(log.told("bad"), ["bad t/0@3 Stops"]);
+}
+
+/// A destination that refuses a whole batch with one of these in it, and does not say which it was.
+fn poisoned_by(poison: &'static [i64]) -> Script {
+    Box::new(move |call| {
+        let poisoned = call.records.iter().any(|record| poison.contains(&record.offset));
+        call.answer(|_, _| if poisoned { Outcome::Suspect(why()) } else { Outcome::Delivered })
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poison_record_is_found_by_halving_and_only_it_is_set_aside() {
+    for ordering in [Ordering::Overlapping, Ordering::OneByOne] {
+        for poison in [&[0][..], &[19], &[7], &[3, 4], &[0, 9, 10]] {
+            let setup = run_of(30).ordering(ordering).sink(poisoned_by(poison)).letters(takes_all());
+            let (finished, log) = setup.finish().await;
+            let mut letters = log.taken(Destination::DeadLetters);
+            letters.sort_unstable();
+            assert_eq!(letters, poison);
+            assert_eq!(finished.tally.delivered, 30 - poison.len() as u64);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn halving_keeps_the_order_of_a_batch() {
+    let (_, log) = run_of(10).sink(poisoned_by(&[4])).skipping().finish().await;
+    assert_eq!(log.taken(Destination::Sink), [0, 1, 2, 3, 5, 6, 7, 8, 9]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_suspect_of_many_is_sent_alone_before_it_is_blamed() {
+    let sink = answers(|offset, sent| if offset == 4 && sent == 0 { Outcome::Suspect(why()) } else { Outcome::Delivered });
+    let (finished, log) = run_of(10).sink(sink).finish().await;
+    assert_eq!(finished.tally.delivered, 10);
+    assert_eq!(log.submitted(Destination::Sink)[1], [4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_may_hold_every_outcome_at_once() {
+    let sink: Script = Box::new(|call| {
+        let alone = call.records.len() == 1;
+        call.answer(|offset, sent| match offset % 5 {
+            1 if sent < 2 => Outcome::Retry(why()),
+            2 => Outcome::Reject(why()),
+            3 if !alone => Outcome::Suspect(why()),
+            4 => Outcome::AlreadyThere,
+            _ => Outcome::Delivered,
+        })
+    });
+    let (finished, log) = run_of(20).sink(sink).letters(takes_all()).finish().await;
+    assert_eq!((finished.tally.delivered, finished.tally.dead_lettered, finished.tally.already_there), (16, 4, 4));
+    assert_eq!(log.taken(Destination::DeadLetters), [2, 7, 12, 17]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_record_found_while_draining_is_what_the_run_ended_with() {
+    let sink: Script = Box::new(|call| {
+        let outcome = |offset, _| if offset == 3 { Outcome::Reject(why()) } else { Outcome::Delivered };
+        super::destination::Reply::after(call.answer(outcome), Duration::from_secs(1))
+    });
+    let run = run_of(10).sink(sink).start();
+    tokio::time::sleep(ms(100)).await;
+    run.stop();
+    let (finished, _) = run.finish().await;
+    assert!(record_failure(&finished).starts_with("record t/0@3 cannot be delivered"));
+}

@@ -1,0 +1,306 @@
+//! A broker in memory: partitions with records, rebalances, commits, and everything that can go wrong with them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, mpsc};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::log::{Entry, Log};
+use crate::pipeline::{Appetite, Assignment, Commit, EndError, Failure, Revocation, Signal, Source};
+use crate::record::{NextOffset, Partition, Record};
+
+/// What the source of a run and the test that drives it share.
+#[derive(Clone)]
+pub(super) struct Broker {
+    state: Arc<Mutex<State>>,
+    bell: Arc<Notify>,
+    log: Log,
+}
+
+struct State {
+    partitions: BTreeMap<Partition, Feed>,
+    signals: VecDeque<Result<Signal, EndError>>,
+    revocations: Vec<(Vec<Partition>, mpsc::Receiver<Vec<Commit>>)>,
+    /// The end is told once everything has been handed over.
+    ends: bool,
+    ended: bool,
+    /// At most so many records at once, of one partition at a time in runs of this length.
+    most: usize,
+    run: usize,
+    turn: usize,
+    /// How often a flush is refused before the next is confirmed.
+    refusals: u32,
+    /// How often the engine asked.
+    asked: u64,
+}
+
+struct Feed {
+    /// The offsets that hold records, and the end of the partition.
+    offsets: Vec<i64>,
+    end: i64,
+    at: usize,
+    life: i64,
+    owned: bool,
+    told_end: bool,
+    committed: NextOffset,
+}
+
+impl Broker {
+    pub(super) fn new(log: &Log) -> Self {
+        let state = State {
+            partitions: BTreeMap::new(),
+            signals: VecDeque::new(),
+            revocations: Vec::new(),
+            ends: false,
+            ended: false,
+            most: usize::MAX,
+            run: usize::MAX,
+            turn: 0,
+            refusals: 0,
+            asked: 0,
+        };
+        Self { state: Arc::new(Mutex::new(state)), bell: Arc::default(), log: log.clone() }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.state.lock().unwrap());
+        self.bell.notify_one();
+        result
+    }
+
+    /// Adds a partition whose records have these offsets; it ends at `end`.
+    pub(super) fn partition(&self, partition: Partition, offsets: impl IntoIterator<Item = i64>, end: i64) {
+        let offsets: Vec<i64> = offsets.into_iter().collect();
+        let committed = NextOffset(offsets.first().copied().unwrap_or(end));
+        let feed = Feed { offsets, end, at: 0, life: -1, owned: false, told_end: false, committed };
+        self.change(|state| state.partitions.insert(partition, feed));
+    }
+
+    /// Adds records at the end of a partition.
+    pub(super) fn append(&self, partition: Partition, count: i64) {
+        self.change(|state| {
+            let feed = state.partitions.get_mut(&partition).unwrap();
+            feed.offsets.extend(feed.end..feed.end + count);
+            feed.end += count;
+            feed.told_end = false;
+        });
+    }
+
+    /// Hands over at most `most` records at once, in runs of `run` of one partition.
+    pub(super) fn in_pieces(&self, most: usize, run: usize) {
+        self.change(|state| (state.most, state.run) = (most, run));
+    }
+
+    pub(super) fn refuse_flushes(&self, times: u32) {
+        self.change(|state| state.refusals = times);
+    }
+
+    /// Gives the partitions to the run, from where they are committed.
+    pub(super) fn assign(&self, partitions: &[Partition]) {
+        self.change(|state| {
+            let mut assigned = Vec::new();
+            for partition in partitions {
+                let feed = state.partitions.get_mut(partition).unwrap();
+                if feed.owned {
+                    self.log.note(Entry::Gone(*partition, None));
+                }
+                feed.at = feed.offsets.partition_point(|offset| *offset < feed.committed.0);
+                (feed.life, feed.owned, feed.told_end) = (feed.life + 1, true, false);
+                self.log.note(Entry::Assigned(*partition, feed.committed));
+                assigned.push(Assignment { partition: *partition, start: feed.committed, last: None });
+            }
+            state.signals.push_back(Ok(Signal::Assigned(assigned)));
+        });
+    }
+
+    /// Begins to take partitions away; they are gone when the run releases them, or with [`Self::give_up_waiting`].
+    pub(super) fn revoke(&self, partitions: &[Partition]) {
+        self.change(|state| {
+            for partition in partitions {
+                // Nothing of it is handed over any more.
+                state.partitions.get_mut(partition).unwrap().at = usize::MAX;
+            }
+            let (revocation, released) = Revocation::new(partitions.to_vec());
+            state.revocations.push((partitions.to_vec(), released));
+            state.signals.push_back(Ok(Signal::Revoked(revocation)));
+        });
+    }
+
+    /// Returns whether revocations are waited for.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.change(|state| {
+            self.hear_releases(state);
+            !state.revocations.is_empty()
+        })
+    }
+
+    /// The deadline of every revocation passes: the partitions are gone.
+    pub(super) fn give_up_waiting(&self) {
+        self.change(|state| {
+            self.hear_releases(state);
+            for (partitions, _) in std::mem::take(&mut state.revocations) {
+                self.gone(state, &partitions, &[]);
+            }
+        });
+    }
+
+    /// Partitions are gone at once: another member has them.
+    pub(super) fn lose(&self, partitions: &[Partition]) {
+        self.change(|state| {
+            self.hear_releases(state);
+            self.gone(state, partitions, &[]);
+            for (waiting, _) in &mut state.revocations {
+                waiting.retain(|partition| !partitions.contains(partition));
+            }
+            state.signals.push_back(Ok(Signal::Lost(partitions.to_vec())));
+        });
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        self.change(|state| state.signals.push_back(Ok(signal)));
+    }
+
+    pub(super) fn fail(&self, what: &str) {
+        self.change(|state| state.signals.push_back(Err(Failure::new(what).into())));
+    }
+
+    /// Lets the run end once everything has been handed over.
+    pub(super) fn end(&self) {
+        self.change(|state| state.ends = true);
+    }
+
+    /// Returns where `partition` is committed.
+    pub(super) fn committed(&self, partition: Partition) -> i64 {
+        self.change(|state| state.partitions[&partition].committed.0)
+    }
+
+    /// Returns how often the engine asked for the next signal.
+    pub(super) fn asked(&self) -> u64 {
+        self.change(|state| state.asked)
+    }
+
+    fn gone(&self, state: &mut State, partitions: &[Partition], commits: &[Commit]) {
+        for partition in partitions {
+            let feed = state.partitions.get_mut(partition).unwrap();
+            if std::mem::take(&mut feed.owned) {
+                let last = commits.iter().find(|commit| commit.partition == *partition).map(|commit| commit.next);
+                self.log.note(Entry::Gone(*partition, last));
+                feed.committed = last.unwrap_or(feed.committed);
+            }
+            feed.at = usize::MAX;
+        }
+    }
+
+    /// Takes note of revocations that the run has released by now.
+    fn hear_releases(&self, state: &mut State) {
+        for (partitions, released) in std::mem::take(&mut state.revocations) {
+            match released.try_recv() {
+                Ok(commits) => self.gone(state, &partitions, &commits),
+                Err(mpsc::TryRecvError::Disconnected) => self.gone(state, &partitions, &[]),
+                Err(mpsc::TryRecvError::Empty) => state.revocations.push((partitions, released)),
+            }
+        }
+    }
+
+    fn pull(&self, appetite: Appetite) -> Option<Result<Signal, EndError>> {
+        let state = &mut *self.state.lock().unwrap();
+        state.asked += 1;
+        self.hear_releases(state);
+        if let Some(signal) = state.signals.pop_front() {
+            return Some(signal);
+        }
+        if let Appetite::Records(most) = appetite {
+            assert!(most > 0, "an appetite for no record at all");
+            let records = state.records(most);
+            if !records.is_empty() {
+                self.log.note(Entry::Read(records.iter().map(super::log::coordinates).collect()));
+                return Some(Ok(Signal::Records(records)));
+            }
+        }
+        let at_end = |feed: &&mut Feed| feed.owned && feed.at == feed.offsets.len();
+        let mut positions = Vec::new();
+        for (partition, feed) in &mut state.partitions {
+            if at_end(&feed) && !std::mem::replace(&mut feed.told_end, true) {
+                positions.push((*partition, NextOffset(feed.end)));
+                self.log.note(Entry::Position(*partition, NextOffset(feed.end)));
+            }
+        }
+        if !positions.is_empty() {
+            return Some(Ok(Signal::Position(positions)));
+        }
+        let over =
+            state.ends && !state.ended && state.partitions.values().all(|feed| !feed.owned || feed.at >= feed.offsets.len());
+        if over {
+            state.ended = true;
+            return Some(Ok(Signal::End));
+        }
+        None
+    }
+}
+
+impl State {
+    fn records(&mut self, most: usize) -> Vec<Record> {
+        let most = most.min(self.most);
+        let mut records = Vec::new();
+        for _ in 0..self.partitions.len() * 2 {
+            if records.len() == most {
+                break;
+            }
+            self.turn = (self.turn + 1) % self.partitions.len();
+            let (partition, feed) = self.partitions.iter_mut().nth(self.turn).expect("a turn for each");
+            if feed.owned && feed.at < feed.offsets.len() {
+                let to = feed.offsets.len().min(feed.at + self.run.min(most - records.len()));
+                let life = feed.life;
+                records.extend(feed.offsets[feed.at..to].iter().map(|offset| record(*partition, *offset, life)));
+                feed.at = to;
+            }
+        }
+        records
+    }
+}
+
+/// Returns a record of 10 bytes.
+fn record(partition: Partition, offset: i64, life: i64) -> Record {
+    let value = Some(Bytes::from(format!("{offset:010}")));
+    Record { partition, offset, timestamp: Some(life), key: None, value, headers: Vec::new() }
+}
+
+impl Source for Broker {
+    async fn next(&mut self, appetite: Appetite) -> Result<Signal, EndError> {
+        loop {
+            if let Some(signal) = self.pull(appetite) {
+                return signal;
+            }
+            self.bell.notified().await;
+        }
+    }
+
+    fn commit(&mut self, commits: Vec<Commit>) {
+        let state = &mut *self.state.lock().unwrap();
+        self.hear_releases(state);
+        for commit in commits {
+            // A partition whose revocation was not waited for is not ours, and the run cannot know it: the commit is ignored.
+            let feed = state.partitions.get_mut(&commit.partition).unwrap();
+            if feed.owned {
+                feed.committed = commit.next;
+                self.log.note(Entry::Commit(commit.partition, commit.next));
+            }
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), EndError> {
+        let refused = self.change(|state| {
+            let refused = state.refusals > 0;
+            state.refusals = state.refusals.saturating_sub(1);
+            refused
+        });
+        self.log.note(Entry::Flushed(!refused));
+        if refused { Err(Failure::new("the commit was refused").into()) } else { Ok(()) }
+    }
+
+    async fn close(self) -> Result<(), EndError> {
+        self.state.lock().map(|mut state| self.hear_releases(&mut state)).expect("no test panicked inside");
+        Ok(())
+    }
+}

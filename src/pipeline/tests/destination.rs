@@ -1,0 +1,130 @@
+//! A sink that does what a test tells it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::log::{Coordinates, Entry, Log, coordinates};
+use crate::pipeline::chain::Destination;
+use crate::pipeline::{Answers, Batch, EndError, Failure, Ordering, Outcome, Reason, Sink};
+use crate::record::Record;
+
+/// One call to the sink, for the script to answer.
+pub(super) struct Call<'a> {
+    pub(super) records: &'a [Record],
+    /// How often each record was sent before.
+    pub(super) sent: &'a [u32],
+}
+
+impl Call<'_> {
+    /// Answers for each record by its offset and how often it was sent before.
+    pub(super) fn answer(&self, outcome: impl Fn(i64, u32) -> Outcome) -> Reply {
+        Reply::at_once(self.records.iter().zip(self.sent).map(|(record, sent)| outcome(record.offset, *sent)).collect())
+    }
+}
+
+/// What the sink does with a call.
+pub(super) struct Reply {
+    /// How long it pushes back before it takes the batch.
+    pub(super) push_back: Duration,
+    /// How long it takes to answer; for ever without.
+    pub(super) after: Option<Duration>,
+    pub(super) outcomes: Result<Vec<Outcome>, String>,
+}
+
+impl Reply {
+    pub(super) fn at_once(outcomes: Vec<Outcome>) -> Self {
+        Self { push_back: Duration::ZERO, after: Some(Duration::ZERO), outcomes: Ok(outcomes) }
+    }
+
+    pub(super) fn after(self, after: Duration) -> Self {
+        Self { after: Some(after), ..self }
+    }
+
+    pub(super) fn never(self) -> Self {
+        Self { after: None, ..self }
+    }
+
+    pub(super) fn pushing_back(self, push_back: Duration) -> Self {
+        Self { push_back, ..self }
+    }
+
+    pub(super) fn failing(what: &str) -> Self {
+        Self { outcomes: Err(what.to_owned()), ..Self::at_once(Vec::new()) }
+    }
+}
+
+pub(super) type Script = Box<dyn FnMut(&Call<'_>) -> Reply + Send>;
+
+/// A sink that follows a script.
+pub(super) struct Scripted {
+    pub(super) which: Destination,
+    pub(super) ordering: Ordering,
+    pub(super) log: Log,
+    state: Mutex<(Script, HashMap<Coordinates, u32>, usize)>,
+}
+
+impl Scripted {
+    pub(super) fn new(which: Destination, ordering: Ordering, log: &Log, script: Script) -> Self {
+        Self { which, ordering, log: log.clone(), state: Mutex::new((script, HashMap::new(), 0)) }
+    }
+
+    fn call(&self, batch: &Batch) -> (usize, Reply) {
+        let (script, seen, calls) = &mut *self.state.lock().unwrap();
+        *calls += 1;
+        let count = |record: &Record| {
+            let times = seen.entry(coordinates(record)).or_insert(0);
+            *times += 1;
+            *times - 1
+        };
+        let sent: Vec<u32> = batch.iter().map(count).collect();
+        (*calls, script(&Call { records: batch, sent: &sent }))
+    }
+}
+
+impl Sink for Scripted {
+    async fn submit(&self, batch: Batch) -> Result<Answers, EndError> {
+        let (call, reply) = self.call(&batch);
+        let records: Vec<Coordinates> = batch.iter().map(coordinates).collect();
+        if !reply.push_back.is_zero() {
+            tokio::time::sleep(reply.push_back).await;
+        }
+        let outcomes = reply.outcomes.map_err(Failure::new)?;
+        let (which, log, after) = (self.which, self.log.clone(), reply.after);
+        log.note(Entry::Submitted(which, call, records.clone()));
+        Ok(Box::pin(async move {
+            match after {
+                Some(after) if after.is_zero() => {}
+                Some(after) => tokio::time::sleep(after).await,
+                None => std::future::pending().await,
+            }
+            log.note(Entry::Answered(which, call, records.into_iter().zip(outcomes.iter().cloned()).collect()));
+            outcomes
+        }))
+    }
+
+    async fn check(&self) -> Result<(), EndError> {
+        Ok(())
+    }
+
+    fn ordering(&self) -> Ordering {
+        self.ordering
+    }
+}
+
+/// Returns a script that takes everything at once.
+pub(super) fn takes_all() -> Script {
+    Box::new(|call| call.answer(|_, _| Outcome::Delivered))
+}
+
+/// Returns a script that answers at once, by offset and by how often the record was sent before.
+pub(super) fn answers(outcome: impl Fn(i64, u32) -> Outcome + Send + 'static) -> Script {
+    Box::new(move |call| call.answer(&outcome))
+}
+
+pub(super) fn why() -> Reason {
+    Reason::new("scripted", "the script says so")
+}
+
+/// Shared with a script: whether the destination is up.
+pub(super) type Switch = Arc<std::sync::atomic::AtomicBool>;

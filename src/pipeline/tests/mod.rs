@@ -1,0 +1,163 @@
+//! The promises of the engine, each on a broker and a sink in memory, with time held still.
+
+mod broker;
+mod destination;
+mod log;
+
+mod bad_records;
+mod delivery;
+mod rebalances;
+mod stopping;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use self::broker::Broker;
+use self::destination::{Script, Scripted, takes_all};
+use self::log::{Entry, Log, audit};
+use crate::pipeline::chain::Destination;
+use crate::pipeline::{BadRecords, DeadLetters, Finished, Limits, Ordering, Pipeline, Shaped, Transform};
+use crate::record::{Partition, Record};
+
+/// Partition `index` of the topic of these tests.
+fn p(index: i32) -> Partition {
+    Partition::new("t", index)
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A run that is about to begin.
+struct Setup {
+    log: Log,
+    broker: Broker,
+    limits: Limits,
+    ordering: Ordering,
+    bad_records: BadRecords,
+    transform: Option<Transform>,
+    sink: Script,
+    letters: Script,
+}
+
+/// A run that is under way.
+struct Run {
+    log: Log,
+    broker: Broker,
+    limits: Limits,
+    ordering: Ordering,
+    stop: watch::Sender<bool>,
+    engine: JoinHandle<Finished>,
+}
+
+/// Returns a run from one partition with records 0 to `records`, in batches of 10, which ends when they are read.
+fn run_of(records: i64) -> Setup {
+    let setup = follow();
+    setup.broker.partition(p(0), 0..records, records);
+    setup.broker.assign(&[p(0)]);
+    setup.broker.end();
+    setup
+}
+
+/// Returns a run without partitions, which follows.
+fn follow() -> Setup {
+    let log = Log::default();
+    let limits = Limits {
+        batch: 10,
+        batch_bytes: 1 << 20,
+        linger: ms(50),
+        in_flight: 2,
+        rate: None,
+        count: None,
+        commit_each: false,
+        retry_for: None,
+        breaker: None,
+        shutdown_timeout: Duration::from_secs(25),
+    };
+    Setup {
+        broker: Broker::new(&log),
+        log,
+        limits,
+        ordering: Ordering::Overlapping,
+        bad_records: BadRecords::Stop,
+        transform: None,
+        sink: takes_all(),
+        letters: takes_all(),
+    }
+}
+
+impl Setup {
+    fn sink(self, sink: Script) -> Self {
+        Self { sink, ..self }
+    }
+
+    fn ordering(self, ordering: Ordering) -> Self {
+        Self { ordering, ..self }
+    }
+
+    fn skipping(self) -> Self {
+        Self { bad_records: BadRecords::Skip, ..self }
+    }
+
+    fn letters(self, letters: Script) -> Self {
+        Self { bad_records: BadRecords::DeadLetters, letters, ..self }
+    }
+
+    fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+        change(&mut self.limits);
+        self
+    }
+
+    /// Shapes by offset.
+    fn transform(self, shape: impl Fn(i64) -> Shaped + Send + 'static) -> Self {
+        let log = self.log.clone();
+        let transform: Transform = Box::new(move |record: &mut Record| {
+            let shaped = shape(record.offset);
+            if shaped == Shaped::Filtered {
+                log.note(Entry::Spared(log::coordinates(record)));
+            }
+            shaped
+        });
+        Self { transform: Some(transform), ..self }
+    }
+
+    fn start(self) -> Run {
+        let Self { log, broker, limits, ordering, bad_records, transform, sink, letters } = self;
+        let (stop, stopped) = watch::channel(false);
+        let letters = Scripted::new(Destination::DeadLetters, Ordering::Overlapping, &log, letters);
+        let pipeline = Pipeline {
+            source: broker.clone(),
+            sink: Scripted::new(Destination::Sink, ordering, &log, sink),
+            dead_letters: Some(DeadLetters { sink: letters, letter: Box::new(|record, _, _| record.clone()) }),
+            transform,
+            bad_records,
+            limits,
+            observer: Arc::new(log.clone()),
+            stop: stopped,
+        };
+        Run { log, broker, limits, ordering, stop, engine: tokio::spawn(pipeline.run()) }
+    }
+
+    /// Runs to the end, which must come by itself.
+    async fn finish(self) -> (Finished, Log) {
+        self.start().finish().await
+    }
+}
+
+impl Run {
+    /// Waits for the end and checks what must always hold.
+    async fn finish(self) -> (Finished, Log) {
+        let within = Duration::from_secs(24 * 3600);
+        let finished = tokio::time::timeout(within, self.engine).await.expect("the run hangs").expect("the run panicked");
+        let most = if self.limits.commit_each { 1 } else { self.limits.batch * self.limits.in_flight };
+        audit(&self.log, &finished, self.ordering, most);
+        (finished, self.log)
+    }
+
+    fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+}

@@ -1,0 +1,197 @@
+//! Partitions that come and go.
+
+use super::destination::{answers, why};
+use super::*;
+use crate::pipeline::Outcome;
+
+/// A run that follows three partitions of 100 records.
+fn three() -> Setup {
+    let setup = follow();
+    for index in 0..3 {
+        setup.broker.partition(p(index), 0..100, 100);
+    }
+    setup.broker.assign(&[p(0), p(1), p(2)]);
+    setup.broker.in_pieces(usize::MAX, 5);
+    setup.limits(|limits| (limits.in_flight, limits.linger) = (4, ms(1)))
+}
+
+fn slow(by: Duration) -> Script {
+    Box::new(move |call| call.answer(|_, _| Outcome::Delivered).after(by))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_waits_for_what_is_in_flight_and_commits_it() {
+    let run = three().sink(slow(Duration::from_secs(4))).start();
+    tokio::time::sleep(ms(100)).await;
+    run.broker.revoke(&[p(0), p(1)]);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(run.broker.is_waiting());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!run.broker.is_waiting());
+    let committed = run.broker.committed(p(0)) + run.broker.committed(p(1));
+    assert!(committed > 0, "what was in flight is delivered and committed");
+    run.broker.end();
+    let (finished, _) = run.finish().await;
+    assert_eq!(finished.tally.undelivered, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_does_not_wait_for_a_retry() {
+    let run = three().sink(answers(|_, _| Outcome::Retry(why()))).start();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    run.broker.revoke(&[p(0), p(1), p(2)]);
+    tokio::time::sleep(ms(1)).await;
+    assert!(!run.broker.is_waiting(), "pauses between attempts are up to 30 s, and none is slept out");
+    run.broker.end();
+    let (finished, _) = run.finish().await;
+    assert_eq!((finished.tally.released, finished.tally.undelivered), (finished.tally.read, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_partitions_that_stay_are_retried_on() {
+    let sink: Script = Box::new(|call| {
+        let outcome =
+            |record: &Record, sent| if record.partition == p(0) || sent < 6 { Outcome::Retry(why()) } else { Outcome::Delivered };
+        let outcomes = call.records.iter().zip(call.sent).map(|(record, sent)| outcome(record, *sent)).collect();
+        super::destination::Reply::at_once(outcomes)
+    });
+    let run = three().sink(sink).start();
+    tokio::time::sleep(ms(500)).await;
+    run.broker.revoke(&[p(0)]);
+    run.broker.end();
+    let (finished, _) = run.finish().await;
+    assert_eq!((finished.tally.delivered, finished.tally.undelivered), (200, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_partition_is_not_committed_whatever_is_answered_later() {
+    let run = three().sink(slow(Duration::from_secs(4))).start();
+    tokio::time::sleep(ms(100)).await;
+    run.broker.lose(&[p(0)]);
+    run.broker.end();
+    let (finished, log) = run.finish().await;
+    assert!(log.commits(p(0)).is_empty());
+    assert!(finished.tally.released > 0);
+    assert_eq!((finished.tally.delivered, finished.tally.undelivered), (200, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_an_earlier_life_does_not_settle_the_next() {
+    for ordering in [Ordering::Overlapping, Ordering::OneByOne] {
+        let run = three().ordering(ordering).sink(slow(Duration::from_secs(4))).start();
+        tokio::time::sleep(ms(100)).await;
+        run.broker.lose(&[p(0)]);
+        run.broker.assign(&[p(0)]);
+        run.broker.end();
+        let (finished, _) = run.finish().await;
+        assert_eq!((finished.tally.delivered, finished.tally.undelivered), (300, 0));
+        assert!(finished.tally.released > 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_comes_back_although_its_revocation_was_not_waited_for() {
+    let run = three().sink(slow(Duration::from_secs(20))).start();
+    tokio::time::sleep(ms(100)).await;
+    run.broker.revoke(&[p(0), p(1)]);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(run.broker.is_waiting());
+    run.broker.give_up_waiting();
+    run.broker.assign(&[p(0)]);
+    run.broker.end();
+    let (finished, log) = run.finish().await;
+    assert_eq!(finished.tally.undelivered, 0);
+    assert_eq!(log.commits(p(0)).last(), Some(&100), "its new life is not ended by the old revocation");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_is_lost_while_it_is_revoked_does_not_hold_up_the_others() {
+    let run = three().sink(slow(Duration::from_secs(4))).start();
+    tokio::time::sleep(ms(100)).await;
+    run.broker.revoke(&[p(0), p(1)]);
+    tokio::time::sleep(ms(100)).await;
+    run.broker.lose(&[p(0)]);
+    tokio::time::sleep(ms(100)).await;
+    assert!(run.broker.is_waiting(), "the other is still in flight");
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert!(!run.broker.is_waiting());
+    run.broker.end();
+    let (finished, _) = run.finish().await;
+    assert_eq!(finished.tally.undelivered, 0, "what was taken away is released, not undelivered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn letters_of_a_revoked_partition_are_delivered_first() {
+    let setup = three().sink(answers(|offset, _| if offset % 10 == 0 { Outcome::Reject(why()) } else { Outcome::Delivered }));
+    let run = setup.letters(slow(Duration::from_secs(2))).start();
+    tokio::time::sleep(ms(100)).await;
+    run.broker.revoke(&[p(0), p(1), p(2)]);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!run.broker.is_waiting());
+    let committed: i64 = (0..3).map(|index| run.broker.committed(p(index))).sum();
+    assert!(committed > 0);
+    run.broker.end();
+    run.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn letters_that_are_stalled_do_not_hold_up_a_release() {
+    let setup = three().sink(answers(|offset, _| if offset % 10 == 5 { Outcome::Reject(why()) } else { Outcome::Delivered }));
+    let run = setup.letters(answers(|_, _| Outcome::Retry(why()))).start();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    run.broker.revoke(&[p(0)]);
+    tokio::time::sleep(ms(1)).await;
+    assert!(!run.broker.is_waiting());
+    run.broker.revoke(&[p(1), p(2)]);
+    tokio::time::sleep(ms(1)).await;
+    assert!(!run.broker.is_waiting());
+    run.broker.end();
+    let (finished, _) = run.finish().await;
+    assert_eq!((finished.tally.dead_lettered, finished.tally.undelivered), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rebalance_during_the_drain_is_released() {
+    let run = three().sink(slow(Duration::from_secs(10))).start();
+    tokio::time::sleep(ms(100)).await;
+    run.stop();
+    tokio::time::sleep(ms(100)).await;
+    run.broker.revoke(&[p(0)]);
+    let (finished, log) = run.finish().await;
+    assert_eq!(finished.tally.undelivered, 0);
+    let gone = |entry: &Entry| matches!(entry, Entry::Gone(partition, Some(_)) if *partition == p(0));
+    assert!(log.entries().iter().any(gone), "whoever waits for the release gets it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_partition_is_read_from_its_start() {
+    let run = three().start();
+    run.broker.partition(p(7), 50..60, 60);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    run.broker.assign(&[p(7)]);
+    run.broker.append(p(0), 5);
+    run.broker.end();
+    let (finished, log) = run.finish().await;
+    assert_eq!(finished.tally.delivered, 315);
+    assert_eq!(log.commits(p(7)).last(), Some(&60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_of_a_partition_that_is_going_or_gone_are_released_and_not_sent() {
+    use crate::pipeline::Signal;
+    let run = three().sink(slow(Duration::from_secs(4))).start();
+    let late =
+        |index, offset| Record { partition: p(index), offset, timestamp: Some(0), key: None, value: None, headers: Vec::new() };
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    run.broker.append(p(0), 1);
+    tokio::time::sleep(ms(100)).await;
+    run.broker.lose(&[p(1)]);
+    run.broker.revoke(&[p(0)]);
+    run.broker.signal(Signal::Records(vec![late(0, 101), late(1, 100)]));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!run.broker.is_waiting());
+    assert_eq!(run.broker.committed(p(0)), 101);
+    run.stop();
+    let finished = run.engine.await.unwrap();
+    assert_eq!((finished.tally.read, finished.tally.delivered, finished.tally.released), (303, 301, 2));
+}
