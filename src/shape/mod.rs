@@ -70,9 +70,7 @@ impl Shape {
         let keep = paths(Kind::Keep)?;
         let mask = match (rules.of(Kind::Mask).next(), mask_key.filter(|key| !key.is_empty())) {
             (Some(rule), None) => {
-                return Err(
-                    rule.lacks("`mask_key`", "add `mask_key = ${env:SDL_MASK_KEY}` to the source's section of the profile")
-                );
+                return Err(rule.lacks("`mask_key`", "add `mask_key = ${env:MASK_KEY}` to the source's section of the profile"));
             }
             (_, key) => Mask::new(key.unwrap_or_default()),
         };

@@ -181,7 +181,7 @@ fn masking_without_a_key_is_refused() {
     for key in [None, Some("")] {
         let refused = Shape::parse(&rules, key).unwrap_err();
         assert_eq!(refused.what, "cannot use `--mask user_id` without `mask_key`");
-        assert_eq!(refused.hint, "add `mask_key = ${env:SDL_MASK_KEY}` to the source's section of the profile");
+        assert_eq!(refused.hint, "add `mask_key = ${env:MASK_KEY}` to the source's section of the profile");
     }
 }
 
