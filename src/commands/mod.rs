@@ -4,9 +4,11 @@ pub mod completions;
 mod global;
 mod machine;
 pub mod profile;
+mod shaping;
 
 pub use global::{Color, Global, LogFormat};
 pub use machine::Machine;
+pub use shaping::{Shaping, transform};
 
 use crate::profile::Profile;
 

@@ -1,1 +1,4 @@
-//! The user-login domain.
+//! The user-login domain: the event, and a generator of it.
+
+pub mod event;
+pub mod fake;

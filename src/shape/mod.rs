@@ -1,1 +1,185 @@
 //! Shaping of JSON values: pure, JSON in, JSON out.
+//!
+//! | flag | key in `[shape.NAME]` | does |
+//! |---|---|---|
+//! | `--where 'device_type = iOS'` | `where`, `where.1`, ... | keeps the records that meet it: `=`, `!=`, `<`, `<=`, `>`, `>=`, `~` (regex), bare field = present; all must hold |
+//! | `--default device_type=unknown` | `default.device_type = unknown` | fills a field that is missing; a value that is JSON (`0`, `true`, `"2"`) is taken as that, else as text |
+//! | `--require user_id,timestamp:int` | `require` | makes a record bad that lacks a field or has another type there |
+//! | `--date timestamp` | `date` | Unix seconds, milliseconds or ISO text becomes ISO 8601 in UTC |
+//! | `--mask-ip ip` | `mask_ip` | an address becomes its network: `a.b.c.xxx` |
+//! | `--mask user_id` | `mask` | a value becomes its HMAC-SHA-256 under the profile's `mask_key`, in hex |
+//! | `--keep a,b` | `keep` | leaves only these fields |
+//! | `--drop a,b` | `drop` | leaves these fields out |
+//!
+//! The rules are followed in this order, whatever the order of the flags. A field is named with dots (`buyer.id`), a backslash
+//! takes the next character as it is, and a path goes through arrays. A field that is null counts as missing. Of a name that is
+//! there twice the last counts, but all are changed. What no rule names keeps its text: numbers of any size, order, escapes.
+//!
+//! A tombstone passes whatever the rules: it has no field to look at, and without it the key would live on at the target.
+
+mod change;
+mod condition;
+mod decimal;
+mod document;
+mod path;
+mod require;
+mod rules;
+mod select;
+mod verdict;
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use change::Mask;
+use condition::Condition;
+use document::Node;
+use path::{Path, split_before};
+use require::Requirement;
+pub use rules::{BadRule, Kind, Rules};
+use select::Kept;
+pub use verdict::{Fault, Verdict};
+
+/// What is done to every value.
+#[derive(Debug)]
+pub struct Shape {
+    conditions: Vec<Condition>,
+    /// Paths and JSON texts.
+    defaults: Vec<(Path, String)>,
+    requirements: Vec<Requirement>,
+    dates: Vec<Path>,
+    addresses: Vec<Path>,
+    masked: Vec<(Path, Mask)>,
+    kept: Option<Kept>,
+    dropped: Vec<Path>,
+}
+
+/// How a list of fields is written.
+const FIELDS: &str = "fields with commas, dots between the names of nested ones: user_id,buyer.id";
+
+impl Shape {
+    /// Returns the shape that `rules` ask for; of several defaults for a field the first counts.
+    ///
+    /// # Errors
+    /// When a rule cannot be read, or something is to be masked without `mask_key`.
+    pub fn parse(rules: &Rules, mask_key: Option<&str>) -> Result<Self, BadRule> {
+        let paths = |kind| {
+            let lists = rules.of(kind).map(|rule| Path::list(&rule.text).map_err(|why| rule.wrong(why, FIELDS)));
+            lists.collect::<Result<Vec<_>, _>>().map(|lists| lists.concat())
+        };
+        let keep = paths(Kind::Keep)?;
+        let mask = match (rules.of(Kind::Mask).next(), mask_key.filter(|key| !key.is_empty())) {
+            (Some(rule), None) => {
+                return Err(rule.lacks("`mask_key`", "add `mask_key = ${env:MASK_KEY}` to the source's section of the profile"));
+            }
+            (_, key) => Mask::new(key.unwrap_or_default()),
+        };
+        Ok(Self {
+            conditions: rules
+                .of(Kind::Where)
+                .map(|rule| Condition::parse(&rule.text).map_err(|why| rule.wrong(why, condition::GRAMMAR)))
+                .collect::<Result<_, _>>()?,
+            defaults: rules
+                .of(Kind::Default)
+                .map(|rule| default(&rule.text).map_err(|why| rule.wrong(why, "FIELD=VALUE: device_type=unknown")))
+                .collect::<Result<_, _>>()?,
+            requirements: rules
+                .of(Kind::Require)
+                .flat_map(|rule| path::split(&rule.text, |c| c == ',').map(move |text| (rule, text)))
+                .map(|(rule, text)| Requirement::parse(text).map_err(|why| rule.wrong(why, require::GRAMMAR)))
+                .collect::<Result<_, _>>()?,
+            dates: paths(Kind::Date)?,
+            addresses: paths(Kind::MaskIp)?,
+            masked: paths(Kind::Mask)?.into_iter().map(|path| (path, mask.clone())).collect(),
+            kept: (!keep.is_empty()).then(|| Kept::new(&keep)),
+            dropped: paths(Kind::Drop)?,
+        })
+    }
+
+    /// Returns what becomes of `value`; `None` is a tombstone and passes.
+    #[must_use]
+    pub fn apply(&self, value: Option<&[u8]>) -> Verdict {
+        let Some(bytes) = value else {
+            return Verdict::Keep(None);
+        };
+        let mut document = match std::str::from_utf8(bytes).map_err(|error| error.to_string()).and_then(parse) {
+            Ok(document) => document,
+            Err(why) => return Verdict::Bad(not_json(bytes, &why)),
+        };
+        if !self.conditions.iter().all(|condition| condition.holds(&mut document)) {
+            return Verdict::Filtered;
+        }
+        match self.change(&mut document) {
+            Err(fault) => Verdict::Bad(fault),
+            Ok(()) if !document.changed() => Verdict::Keep(None),
+            Ok(()) => {
+                let mut text = Vec::with_capacity(bytes.len() + 64);
+                document.write(&mut text);
+                Verdict::Keep(Some(text.into()))
+            }
+        }
+    }
+
+    fn change<'a>(&'a self, document: &mut Node<'a>) -> Result<(), Fault> {
+        for (path, value) in &self.defaults {
+            select::fill(document, &path.names, value).map_err(|()| {
+                let message = format!("`{path}` cannot be filled: what should hold it is no object");
+                Fault::new("not_an_object", message).at(path)
+            })?;
+        }
+        if let Some(fault) = self.requirements.iter().find_map(|requirement| requirement.fault(document)) {
+            return Err(fault);
+        }
+        for path in &self.dates {
+            let not_a_date = |()| {
+                let mut fault = Fault::new("not_a_date", format!("`{path}` is no time")).at(path);
+                fault.hint = Some("--date takes Unix seconds or milliseconds and ISO 8601".to_owned());
+                fault
+            };
+            document.change(&path.names, &mut |value| change::date(value).map_err(not_a_date))?;
+        }
+        let mut every = |path: &Path, with: &dyn Fn(&mut Cow<'a, str>)| {
+            document.change(&path.names, &mut |value| {
+                with(value);
+                Ok(())
+            })
+        };
+        self.addresses.iter().try_for_each(|path| every(path, &change::mask_ip))?;
+        self.masked.iter().try_for_each(|(path, mask)| every(path, &|value| mask.apply(value)))?;
+        if let Some(kept) = &self.kept {
+            kept.apply(document)
+                .map_err(|()| Fault::new("not_an_object", "the value is no object, so no field of it can be kept"))?;
+        }
+        self.dropped.iter().for_each(|path| select::remove(document, &path.names));
+        Ok(())
+    }
+}
+
+/// Returns the field and the JSON text of `FIELD=VALUE`.
+fn default(text: &str) -> Result<(Path, String), String> {
+    let (path, value) = split_before(text, |c| c == '=');
+    let value = value.strip_prefix('=').ok_or("a value is missing")?.trim();
+    let json = match serde_json::from_str::<&RawValue>(value) {
+        Ok(json) => json.get().to_owned(),
+        Err(_) => serde_json::to_string(value).expect("text is JSON"),
+    };
+    Ok((Path::parse(path)?, json))
+}
+
+fn parse(text: &str) -> Result<Node<'_>, String> {
+    Node::parse(text).map_err(|error| error.to_string())
+}
+
+/// Returns the fault of bytes that are not JSON, recognising what a schema registry's serializers write.
+fn not_json(bytes: &[u8], why: &str) -> Fault {
+    let mut fault = Fault::new("not_json", format!("the value is not JSON: {why}"));
+    if let [0, a, b, c, d, ..] = *bytes {
+        let schema = u32::from_be_bytes([a, b, c, d]);
+        fault.hint =
+            Some(format!("Confluent wire format (schema {schema}): shaping reads plain JSON, so leave the shaping flags out"));
+    }
+    fault
+}
+
+#[cfg(test)]
+mod tests;

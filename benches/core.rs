@@ -1,0 +1,69 @@
+//! What the pure core costs: `cargo bench --bench core`. Seconds of one core per million records; the best of five rounds.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use sdl::connectors::lines;
+use sdl::logins::event::Login;
+use sdl::logins::fake::{Generator, Plan};
+use sdl::record::{Partition, Record};
+use sdl::shape::{Kind, Rules, Shape};
+
+const RECORDS: u32 = 200_000;
+const BATCHES: u32 = RECORDS / 1000;
+
+fn main() {
+    let logins = || Generator::new(Plan::default(), Partition::new("bench", 0));
+    let records: Vec<Record> = {
+        let mut generator = logins();
+        (0..BATCHES).flat_map(|_| generator.batch(1000)).collect()
+    };
+    let bytes: usize = records.iter().map(Record::bytes).sum();
+    println!("{RECORDS} records of {} bytes", bytes / records.len());
+
+    measure("produce-fake: make a login", || {
+        let mut generator = logins();
+        (0..BATCHES).for_each(|_| drop(black_box(generator.batch(1000))));
+    });
+    measure("read a login", || {
+        for record in &records {
+            black_box(Login::parse(record.value.as_deref().unwrap_or_default()).is_ok());
+        }
+    });
+    measure("write a record as a line", || {
+        let mut out = Vec::new();
+        for record in &records {
+            out.clear();
+            lines::write(record, &mut out);
+            black_box(&out);
+        }
+    });
+    for (name, kind, text) in [
+        ("--where", Kind::Where, "device_type = iOS"),
+        ("--require", Kind::Require, "user_id,timestamp:int"),
+        ("--drop", Kind::Drop, "ip"),
+        ("--keep", Kind::Keep, "user_id,timestamp"),
+        ("--mask-ip", Kind::MaskIp, "ip"),
+        ("--mask", Kind::Mask, "user_id"),
+        ("--date", Kind::Date, "timestamp"),
+    ] {
+        let mut rules = Rules::default();
+        rules.flag(kind, text);
+        let shape = Shape::parse(&rules, Some("key")).expect("the rules are right");
+        measure(&format!("shape: {name} {text}"), || {
+            for record in &records {
+                black_box(shape.apply(record.value.as_deref()));
+            }
+        });
+    }
+}
+
+fn measure(what: &str, mut work: impl FnMut()) {
+    let rounds = (0..5).map(|_| {
+        let start = Instant::now();
+        work();
+        start.elapsed()
+    });
+    let best = rounds.min().unwrap_or_default();
+    println!("{:8.3} s/M  {what}", best.as_secs_f64() * 1e6 / f64::from(RECORDS));
+}

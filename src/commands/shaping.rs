@@ -1,0 +1,169 @@
+//! The flags that shape values.
+
+use crate::error::Error;
+use crate::pipeline::{Reason, Shaped, Transform};
+use crate::profile::{Profile, Secret};
+use crate::shape::{BadRule, Fault, Kind, Rules, Shape, Verdict};
+
+/// Flags that shape JSON values; without any of them no value is parsed or changed.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Shaping (JSON values; a path like buyer.id goes deeper)")]
+pub struct Shaping {
+    /// Keep only records where this holds: =, !=, <, <=, >, >=, ~ (regex), or a bare field that must be there; all must hold
+    #[arg(long = "where", value_name = "CONDITION")]
+    conditions: Vec<String>,
+    /// Fill a field that is missing or null; a value that is JSON (0, true, "2") is taken as that, else as text
+    #[arg(long, value_name = "FIELD=VALUE")]
+    default: Vec<String>,
+    /// Take a record for bad that lacks a field, or has another type there: string, int, number, bool, object, array
+    #[arg(long, value_name = "FIELD[:TYPE],...")]
+    require: Vec<String>,
+    /// Turn Unix seconds, milliseconds or ISO text into ISO 8601 in UTC
+    #[arg(long, value_name = "FIELD,...")]
+    date: Vec<String>,
+    /// Replace an address by its network: a.b.c.xxx
+    #[arg(long, value_name = "FIELD,...")]
+    mask_ip: Vec<String>,
+    /// Replace a value by its HMAC-SHA-256 under the profile's `mask_key`
+    #[arg(long, value_name = "FIELD,...")]
+    mask: Vec<String>,
+    /// Leave only these fields
+    #[arg(long, value_name = "FIELD,...")]
+    keep: Vec<String>,
+    /// Leave these fields out
+    #[arg(long, value_name = "FIELD,...")]
+    drop: Vec<String>,
+    /// Shape as `[shape.NAME]` of the profile says, besides these flags
+    #[arg(long, value_name = "NAME")]
+    shape: Vec<String>,
+}
+
+impl Shaping {
+    /// Returns the shape that the flags and the profile ask for, or `None` when they ask for none.
+    ///
+    /// # Errors
+    /// When a rule cannot be followed, a shape is not in the profile, or something is to be masked without `mask_key`.
+    pub fn build(&self, profile: &Profile, mask_key: Option<&Secret>) -> Result<Option<Shape>, Error> {
+        let mut rules = Rules::default();
+        let flags = [
+            (Kind::Where, &self.conditions),
+            (Kind::Default, &self.default),
+            (Kind::Require, &self.require),
+            (Kind::Date, &self.date),
+            (Kind::MaskIp, &self.mask_ip),
+            (Kind::Mask, &self.mask),
+            (Kind::Keep, &self.keep),
+            (Kind::Drop, &self.drop),
+        ];
+        for (kind, texts) in flags {
+            for text in texts {
+                rules.flag(kind, text);
+            }
+        }
+        for name in &self.shape {
+            let keys = profile.shape(name).ok_or_else(|| no_shape(name, profile))?;
+            keys.iter().try_for_each(|(key, value)| rules.key(&format!("shape.{name}"), key, value)).map_err(usage)?;
+        }
+        if rules.is_empty() {
+            return Ok(None);
+        }
+        Shape::parse(&rules, mask_key.map(Secret::reveal)).map(Some).map_err(usage)
+    }
+}
+
+/// Returns what the engine does to every record to give it `shape`.
+#[must_use]
+pub fn transform(shape: Shape) -> Transform {
+    Box::new(move |record| match shape.apply(record.value.as_deref()) {
+        Verdict::Keep(None) => Shaped::Keep,
+        Verdict::Keep(changed) => {
+            record.value = changed;
+            Shaped::Keep
+        }
+        Verdict::Filtered => Shaped::Filtered,
+        Verdict::Bad(fault) => Shaped::Bad(reason(fault)),
+    })
+}
+
+fn reason(fault: Fault) -> Reason {
+    let Fault { code, message, hint, path } = fault;
+    let reason = Reason::new(code, message);
+    let reason = path.into_iter().fold(reason, Reason::at);
+    hint.into_iter().fold(reason, Reason::hint)
+}
+
+fn usage(BadRule { what, hint }: BadRule) -> Error {
+    Error::Usage { what, hint }
+}
+
+fn no_shape(name: &str, profile: &Profile) -> Error {
+    let known: Vec<_> = profile.shape_names().map(|name| format!("--shape {name}")).collect();
+    let hint = match known.as_slice() {
+        [] => format!("add a section [shape.{name}] to the profile"),
+        known => format!("the profile has {}", known.join(", ")),
+    };
+    Error::Usage { what: format!("there is no shape `{name}` in the profile"), hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::record::{Partition, Record};
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        shaping: Shaping,
+    }
+
+    fn shaping(line: &[&str]) -> Shaping {
+        Line::try_parse_from([&["sdl"], line].concat()).unwrap().shaping
+    }
+
+    fn record(value: &'static str) -> Record {
+        let value = Some(Bytes::from_static(value.as_bytes()));
+        Record { partition: Partition::new("t", 0), offset: 0, timestamp: None, key: None, value, headers: Vec::new() }
+    }
+
+    #[test]
+    fn no_flag_is_no_shape() {
+        assert!(shaping(&[]).build(&Profile::default(), None).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_flags_become_what_the_engine_does() {
+        let flags = ["--where", "a > 1", "--require", "b:int", "--drop", "c", "--where", "a < 9"];
+        let transform = transform(shaping(&flags).build(&Profile::default(), None).unwrap().unwrap());
+        let mut shaped = record(r#"{"a": 5, "b": 1, "c": 1}"#);
+        assert_eq!(transform(&mut shaped), Shaped::Keep);
+        assert_eq!(shaped, record(r#"{"a":5,"b":1}"#));
+        assert_eq!(transform(&mut record(r#"{"a": 9}"#)), Shaped::Filtered);
+        let missing = Reason::new("missing_field", "`b` is missing").at("b");
+        assert_eq!(transform(&mut record(r#"{"a": 5}"#)), Shaped::Bad(missing));
+    }
+
+    #[test]
+    fn a_wrong_flag_is_a_usage_error() {
+        let error = shaping(&["--mask", "user_id"]).build(&Profile::default(), None).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert_eq!(
+            error.render(),
+            "error: cannot use `--mask user_id` without `mask_key`\n\
+             hint: add `mask_key = ${env:MASK_KEY}` to the source's section of the profile\n"
+        );
+        let secret = Secret::new("k".to_owned());
+        assert!(shaping(&["--mask", "user_id"]).build(&Profile::default(), Some(&secret)).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_shape_that_is_not_in_the_profile_is_a_usage_error() {
+        let error = shaping(&["--shape", "login"]).build(&Profile::default(), None).unwrap_err();
+        assert_eq!(
+            error.render(),
+            "error: there is no shape `login` in the profile\nhint: add a section [shape.login] to the profile\n"
+        );
+    }
+}

@@ -1,0 +1,178 @@
+//! Fake user-login events: seeded, and as a source.
+
+mod person;
+mod plan;
+mod random;
+mod render;
+mod source;
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+pub use plan::{Clock, Key, Late, Malformed, Missing, Plan, Timestamps};
+pub use random::Fraction;
+pub use source::FakeLogins;
+
+use crate::record::{Headers, Partition, Record};
+use person::{Person, address};
+use plan::Fault;
+use random::{Random, scale};
+use render::{Event, hex};
+
+/// Of so many logins one is not from home.
+const ON_THE_WAY: u64 = 5;
+/// How long the field of a huge value is.
+const HUGE: usize = 900_000;
+
+/// Makes the logins of a plan, one after the other.
+///
+/// What goes wrong has random numbers of its own: the logins of a seed are the same whatever faults are asked for.
+#[derive(Clone, Debug)]
+pub struct Generator {
+    plan: Plan,
+    partition: Partition,
+    random: Random,
+    faults: Random,
+    /// Records made, which is the next one's offset.
+    records: u64,
+    /// Logins made, which are the records without those that came twice.
+    logins: u64,
+    /// Key and value of the record that is to come once more.
+    again: Option<(Option<Bytes>, Option<Bytes>)>,
+}
+
+/// Where key and value of a record are in the buffer of its batch.
+type Span = (Option<Range<usize>>, Option<Range<usize>>);
+
+impl Generator {
+    /// Returns the generator of `plan`; its records stand in `partition` and have no timestamp but that of being written.
+    #[must_use]
+    pub fn new(plan: Plan, partition: Partition) -> Self {
+        let (random, faults) = (Random::new(plan.seed, 0), Random::new(plan.seed, 1));
+        Self { plan, partition, random, faults, records: 0, logins: 0, again: None }
+    }
+
+    /// Returns the next records, at most `most`; none when the plan's count is reached.
+    pub fn batch(&mut self, most: usize) -> Vec<Record> {
+        let left = self.plan.count.map_or(u64::MAX, |count| count.saturating_sub(self.records));
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(most);
+        if most == 0 {
+            return Vec::new();
+        }
+        let first = self.again.take();
+        let mut buffer = Vec::with_capacity(most.min(10_000) * 256);
+        let mut spans: Vec<Span> = Vec::with_capacity(most);
+        let room = most - usize::from(first.is_some());
+        let mut again = false;
+        while spans.len() < room {
+            let span = self.login(&mut buffer);
+            spans.push(span.clone());
+            if self.faults.happens(self.plan.duplicates) {
+                again = spans.len() == room;
+                if !again {
+                    spans.push(span);
+                }
+            }
+        }
+        let buffer = Bytes::from(buffer);
+        let cut = |range: Option<Range<usize>>| range.map(|range| buffer.slice(range));
+        let cuts = spans.into_iter().map(|(key, value)| (cut(key), cut(value)));
+        let records: Vec<_> = first.into_iter().chain(cuts).map(|(key, value)| self.record(key, value)).collect();
+        if again {
+            self.again = records.last().map(|record| (record.key.clone(), record.value.clone()));
+        }
+        records
+    }
+
+    fn record(&mut self, key: Option<Bytes>, value: Option<Bytes>) -> Record {
+        let offset = i64::try_from(self.records).expect("fewer than 2^63 records");
+        self.records += 1;
+        Record { partition: self.partition, offset, timestamp: None, key, value, headers: Headers::new() }
+    }
+
+    /// Writes the next login's key and value.
+    fn login(&mut self, out: &mut Vec<u8>) -> Span {
+        // The square makes few users frequent and most of them rare.
+        let draw = self.random.bits();
+        let person = Person::new(self.plan.seed, scale(scale(draw, draw), self.plan.users.max(1)));
+        let away = self.random.below(ON_THE_WAY) == 0;
+        let elsewhere = address(&mut self.random);
+        let salt = self.random.bits();
+
+        let start = out.len();
+        match self.plan.key {
+            Key::UserId => out.extend_from_slice(&person.user_id),
+            Key::DeviceId => out.extend_from_slice(&person.device_id),
+            Key::Random => salt.to_be_bytes().into_iter().for_each(|byte| out.extend_from_slice(&hex(byte))),
+            Key::None => {}
+        }
+        let key = (self.plan.key != Key::None).then_some(start..out.len());
+
+        let start = out.len();
+        let fault = self.fault();
+        let missing = self.plan.missing.iter().fold(0, |all, one| all | u8::from(self.faults.happens(one.fraction)) << one.field);
+        let event = Event {
+            ip: if away { elsewhere } else { person.ip },
+            person,
+            time: self.time(),
+            missing,
+            text_time: self.plan.timestamps == Timestamps::String,
+            wrong_types: fault == Some(Fault::WrongType),
+        };
+        event.write(out);
+        self.spoil(fault, start, out);
+        self.logins += 1;
+        (key, (fault != Some(Fault::Null)).then_some(start..out.len()))
+    }
+
+    fn time(&mut self) -> i64 {
+        let now = match self.plan.clock {
+            Clock::Live(now) => now(),
+            Clock::Steps { start, step } => {
+                let passed = step.as_nanos().saturating_mul(u128::from(self.logins)) / 1_000_000_000;
+                start.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX))
+            }
+        };
+        match self.plan.late {
+            Some(late) if self.faults.happens(late.fraction) => now.saturating_sub(late.seconds),
+            _ => now,
+        }
+    }
+
+    fn fault(&mut self) -> Option<Fault> {
+        let malformed = self.plan.malformed.as_ref().filter(|malformed| self.faults.happens(malformed.fraction))?;
+        let kinds = &malformed.kinds;
+        kinds.get(usize::try_from(self.faults.below(kinds.len() as u64)).expect("few kinds")).copied()
+    }
+
+    /// Breaks the value that begins at `start`.
+    fn spoil(&mut self, fault: Option<Fault>, start: usize, out: &mut Vec<u8>) {
+        let mut field = |name: &[u8], value: &[u8]| {
+            out.pop();
+            out.extend_from_slice(if out.len() == start + 1 { b"\"" } else { b", \"" });
+            out.extend_from_slice(name);
+            out.extend_from_slice(b"\": \"");
+            out.extend_from_slice(value);
+            out.extend_from_slice(b"\"}");
+        };
+        match fault {
+            None | Some(Fault::WrongType) => {}
+            Some(Fault::NotUtf8) => field(b"note", b"\xc3\x28\xff"),
+            Some(Fault::Huge) => field(b"padding", &vec![b'x'; HUGE]),
+            Some(Fault::Array) => {
+                out.insert(start, b'[');
+                out.push(b']');
+            }
+            Some(Fault::Truncated) => {
+                let length = out.len() - start;
+                let kept = 1 + usize::try_from(self.faults.below(length as u64 - 1)).expect("below the length");
+                out.truncate(start + kept);
+            }
+            Some(Fault::Null) => out.truncate(start),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+//! Fake logins as a source.
+
+use std::collections::VecDeque;
+
+use tokio::time::Instant;
+
+use crate::logins::fake::{Generator, Plan};
+use crate::pipeline::{Appetite, Assignment, Commit, EndError, Signal, Source};
+use crate::record::{NextOffset, Partition};
+
+/// The most records that are handed over at once.
+const BATCH: usize = 1000;
+
+/// A source of fake logins: the partition `fake/0`, where a record's offset is its number, from 0. There is nothing to commit.
+#[derive(Debug)]
+pub struct FakeLogins {
+    generator: Generator,
+    until: Option<Instant>,
+    first: VecDeque<Signal>,
+    ended: bool,
+}
+
+impl FakeLogins {
+    /// Returns the source of the logins of `plan`, which ends at its count or at the time `until`, if there is either.
+    #[must_use]
+    pub fn new(plan: Plan, until: Option<Instant>) -> Self {
+        let partition = Partition::new("fake", 0);
+        let mut first = VecDeque::from([Signal::Assigned(vec![Assignment { partition, start: NextOffset(0), last: None }])]);
+        let end = plan.count.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+        first.extend(end.map(|end| Signal::Ends(vec![(partition, end)])));
+        Self { generator: Generator::new(plan, partition), until, first, ended: false }
+    }
+
+    fn records(&mut self, most: usize) -> Signal {
+        let over = self.until.is_some_and(|until| Instant::now() >= until);
+        let records = if over { Vec::new() } else { self.generator.batch(most.min(BATCH)) };
+        if records.is_empty() {
+            self.ended = true;
+            return Signal::End;
+        }
+        Signal::Records(records)
+    }
+}
+
+impl Source for FakeLogins {
+    async fn next(&mut self, appetite: Appetite) -> Result<Signal, EndError> {
+        if let Some(signal) = self.first.pop_front() {
+            return Ok(signal);
+        }
+        match appetite {
+            Appetite::Records(most) if most > 0 && !self.ended => Ok(self.records(most)),
+            _ => std::future::pending().await,
+        }
+    }
+
+    fn commit(&mut self, _: Vec<Commit>) {}
+
+    async fn flush(&mut self) -> Result<(), EndError> {
+        Ok(())
+    }
+
+    async fn close(self) -> Result<(), EndError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,201 @@
+//! A JSON value that is opened only where someone looks, so that everything else keeps its text.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserializer as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// A value inside a document.
+#[derive(Debug)]
+pub(super) enum Node<'a> {
+    /// A value as it is written; owned when it was changed.
+    Text(Cow<'a, str>),
+    /// An object that was looked into.
+    Object(Object<'a>),
+    /// An array that was looked into.
+    Array(Array<'a>),
+}
+
+/// An object that was looked into. A name may be there twice: readers take the last, changes are made to all.
+#[derive(Debug)]
+pub(super) struct Object<'a> {
+    text: &'a str,
+    /// Names as they are written, and values.
+    pub(super) members: Vec<(Cow<'a, str>, Node<'a>)>,
+    /// Whether members came or went, or one was replaced.
+    pub(super) touched: bool,
+}
+
+/// An array that was looked into.
+#[derive(Debug)]
+pub(super) struct Array<'a> {
+    text: &'a str,
+    /// The elements.
+    pub(super) elements: Vec<Node<'a>>,
+    /// Whether elements went.
+    pub(super) touched: bool,
+}
+
+impl<'a> Node<'a> {
+    /// Returns the document that `text` is, opened if it is an object.
+    ///
+    /// # Errors
+    /// When the text is not JSON.
+    pub(super) fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
+        if text.trim_ascii_start().starts_with('{') {
+            return Ok(Self::Object(Object { text, members: members(text)?, touched: false }));
+        }
+        Ok(Self::Text(Cow::Borrowed(serde_json::from_str::<&RawValue>(text)?.get())))
+    }
+
+    /// Opens an object or array. What was changed already is text for good.
+    pub(super) fn open(&mut self) -> &mut Self {
+        if let Self::Text(Cow::Borrowed(text)) = *self {
+            match text.as_bytes().first() {
+                Some(b'{') => {
+                    let members = members(text).expect("the document was valid as a whole");
+                    *self = Self::Object(Object { text, members, touched: false });
+                }
+                Some(b'[') => {
+                    let elements: Vec<&RawValue> = serde_json::from_str(text).expect("the document was valid as a whole");
+                    let elements = elements.into_iter().map(|element| Self::Text(element.get().into())).collect();
+                    *self = Self::Array(Array { text, elements, touched: false });
+                }
+                _ => {}
+            }
+        }
+        self
+    }
+
+    /// Returns the value as it is written, before anything below it was changed.
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Object(object) => object.text,
+            Self::Array(array) => array.text,
+        }
+    }
+
+    /// Returns whether this is null, which counts as missing.
+    pub(super) fn is_null(&self) -> bool {
+        self.text() == "null"
+    }
+
+    /// Calls `with` for every value at `path`, until one fails; an array at its end means its elements.
+    pub(super) fn change<E>(
+        &mut self,
+        path: &[String],
+        with: &mut impl FnMut(&mut Cow<'a, str>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match (self.open(), path) {
+            (Self::Array(array), path) => array.elements.iter_mut().try_for_each(|element| element.change(path, with)),
+            (Self::Object(object), [name, rest @ ..]) => object.named(name).try_for_each(|value| value.change(rest, with)),
+            (Self::Object(object), []) => {
+                let mut text = Cow::Borrowed(object.text);
+                with(&mut text)?;
+                if let Cow::Owned(_) = text {
+                    *self = Self::Text(text);
+                }
+                Ok(())
+            }
+            (Self::Text(text), []) => with(text),
+            (Self::Text(_), _) => Ok(()),
+        }
+    }
+
+    /// Calls `with` for every value at `path`, or with `None` where there is none; of a name that is there twice, the last
+    /// counts.
+    pub(super) fn look(&mut self, path: &[String], with: &mut impl FnMut(Option<&Self>)) {
+        let Some((name, rest)) = path.split_first() else {
+            return with(if self.is_null() { None } else { Some(self) });
+        };
+        match self.open() {
+            Self::Object(object) => match object.named(name).last() {
+                Some(value) => value.look(rest, with),
+                None => with(None),
+            },
+            Self::Array(array) => array.elements.iter_mut().for_each(|element| element.look(path, with)),
+            Self::Text(_) => with(None),
+        }
+    }
+
+    /// Returns whether anything was changed.
+    pub(super) fn changed(&self) -> bool {
+        match self {
+            Self::Text(text) => matches!(text, Cow::Owned(_)),
+            Self::Object(object) => object.touched || object.members.iter().any(|(_, value)| value.changed()),
+            Self::Array(array) => array.touched || array.elements.iter().any(Self::changed),
+        }
+    }
+
+    /// Appends the document to `out`.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        let separate = |i, out: &mut Vec<u8>| out.extend_from_slice(if i == 0 { b"" } else { b"," });
+        match self {
+            _ if !self.changed() => out.extend_from_slice(self.text().as_bytes()),
+            Self::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Self::Object(object) => {
+                out.push(b'{');
+                for (i, (name, value)) in object.members.iter().enumerate() {
+                    separate(i, out);
+                    out.extend_from_slice(name.as_bytes());
+                    out.push(b':');
+                    value.write(out);
+                }
+                out.push(b'}');
+            }
+            Self::Array(array) => {
+                out.push(b'[');
+                for (i, element) in array.elements.iter().enumerate() {
+                    separate(i, out);
+                    element.write(out);
+                }
+                out.push(b']');
+            }
+        }
+    }
+}
+
+impl<'a> Object<'a> {
+    /// Returns an object that was not there before.
+    pub(super) fn new() -> Self {
+        Self { text: "{}", members: Vec::new(), touched: true }
+    }
+
+    /// Returns the values called `name`, in their order.
+    pub(super) fn named(&mut self, name: &str) -> impl Iterator<Item = &mut Node<'a>> {
+        self.members.iter_mut().filter(move |(written, _)| is_name(written, name)).map(|(_, value)| value)
+    }
+}
+
+/// Returns whether a name, as it is written, is `name`.
+pub(super) fn is_name(written: &str, name: &str) -> bool {
+    if written.contains('\\') {
+        return serde_json::from_str::<String>(written).is_ok_and(|written| written == name);
+    }
+    written.len() == name.len() + 2 && &written[1..=name.len()] == name
+}
+
+fn members(text: &str) -> Result<Vec<(Cow<'_, str>, Node<'_>)>, serde_json::Error> {
+    struct Members;
+    impl<'de> Visitor<'de> for Members {
+        type Value = Vec<(Cow<'de, str>, Node<'de>)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut members = Vec::with_capacity(16);
+            while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+                members.push((name.get().into(), Node::Text(value.get().into())));
+            }
+            Ok(members)
+        }
+    }
+    let mut json = serde_json::Deserializer::from_str(text);
+    let members = json.deserialize_map(Members)?;
+    json.end()?;
+    Ok(members)
+}

@@ -1,0 +1,98 @@
+//! Names of fields.
+
+use std::fmt;
+
+/// The way to a field: names from the outside in. Written with dots; a backslash takes the next character as it is.
+///
+/// A path goes through arrays: it means the field in every element.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Path {
+    text: String,
+    pub(super) names: Vec<String>,
+}
+
+impl Path {
+    /// Returns the path that `text` names.
+    ///
+    /// # Errors
+    /// When a name is empty or the text ends in a backslash.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let mut names = Vec::new();
+        for name in split(text, |c| c == '.') {
+            let mut plain = String::with_capacity(name.len());
+            let mut chars = name.chars();
+            while let Some(c) = chars.next() {
+                match c {
+                    '\\' => plain.push(chars.next().ok_or_else(|| format!("`{text}` ends in a backslash"))?),
+                    c => plain.push(c),
+                }
+            }
+            if plain.is_empty() {
+                return Err(format!("`{text}` has a field without a name"));
+            }
+            names.push(plain);
+        }
+        Ok(Self { text: text.to_owned(), names })
+    }
+
+    /// Returns the paths of a comma list.
+    ///
+    /// # Errors
+    /// As [`Path::parse`].
+    pub(super) fn list(text: &str) -> Result<Vec<Self>, String> {
+        split(text, |c| c == ',').map(Self::parse).collect()
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Returns the parts of `text` between the characters that separate them, except where a backslash stands before one.
+pub(super) fn split(text: &str, separates: impl Fn(char) -> bool) -> impl Iterator<Item = &str> {
+    let mut escaped = false;
+    text.split(move |c| {
+        let here = !escaped && separates(c);
+        escaped = !escaped && c == '\\';
+        here
+    })
+}
+
+/// Returns `text` before and from the first such character that no backslash stands before.
+pub(super) fn split_before(text: &str, starts: impl Fn(char) -> bool) -> (&str, &str) {
+    let name = split(text, starts).next().unwrap_or_default();
+    text.split_at(name.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(text: &str) -> Vec<String> {
+        Path::parse(text).unwrap().names
+    }
+
+    #[test]
+    fn dots_go_deeper_unless_a_backslash_stands_before_them() {
+        assert_eq!(names("user.id"), ["user", "id"]);
+        assert_eq!(names(r" user\.id "), ["user.id"]);
+        assert_eq!(names(r"a\\.b"), [r"a\", "b"]);
+        assert_eq!(names("größe"), ["größe"]);
+    }
+
+    #[test]
+    fn a_list_has_commas_unless_a_backslash_stands_before_them() {
+        let paths = Path::list(r"a, b.c,d\,e").unwrap();
+        assert_eq!(paths.iter().map(|path| path.names.join("/")).collect::<Vec<_>>(), ["a", "b/c", "d,e"]);
+    }
+
+    #[test]
+    fn a_path_without_a_name_is_refused() {
+        assert_eq!(Path::parse("a..b").unwrap_err(), "`a..b` has a field without a name");
+        assert_eq!(Path::list("a,").unwrap_err(), "`` has a field without a name");
+        assert_eq!(Path::parse(r"a\").unwrap_err(), r"`a\` ends in a backslash");
+    }
+}

@@ -1,0 +1,263 @@
+use std::collections::BTreeMap;
+
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use serde_json::{Map, Value};
+
+use super::*;
+
+const LOGIN: &str = r#"{"user_id": "424cdd21-063a-43a7-b91b-7ca1a833afae", "device_type": "iOS", "ip": "199.172.111.135", "timestamp": 1694479551}"#;
+
+fn shape(rules: &[(Kind, &str)]) -> Shape {
+    let mut asked = Rules::default();
+    for (kind, text) in rules {
+        asked.flag(*kind, text);
+    }
+    Shape::parse(&asked, Some("key")).unwrap()
+}
+
+/// Returns the new text, or the old one.
+fn kept(rules: &[(Kind, &str)], value: &str) -> String {
+    match shape(rules).apply(Some(value.as_bytes())) {
+        Verdict::Keep(changed) => changed.map_or(value.to_owned(), |text| String::from_utf8(text.to_vec()).unwrap()),
+        other => panic!("{value} became {other:?}"),
+    }
+}
+
+fn fault(rules: &[(Kind, &str)], value: &[u8]) -> Fault {
+    match shape(rules).apply(Some(value)) {
+        Verdict::Bad(fault) => fault,
+        other => panic!("{value:?} became {other:?}"),
+    }
+}
+
+#[test]
+fn what_is_asked_for_is_done() {
+    for (kind, text, shaped) in [
+        (Kind::Keep, "ip", r#"{"ip":"199.172.111.135"}"#),
+        (Kind::Keep, "timestamp,device_type", r#"{"device_type":"iOS","timestamp":1694479551}"#),
+        (Kind::Drop, "user_id,ip,timestamp,nothing", r#"{"device_type":"iOS"}"#),
+        (Kind::Keep, "nothing", "{}"),
+    ] {
+        assert_eq!(kept(&[(kind, text)], LOGIN), shaped);
+    }
+    assert_eq!(
+        kept(
+            &[
+                (Kind::Drop, "user_id"),
+                (Kind::Where, "device_type = iOS"),
+                (Kind::MaskIp, "ip"),
+                (Kind::Date, "timestamp"),
+                (Kind::Default, "locale=unknown"),
+                (Kind::Require, "locale:string,timestamp:int"),
+            ],
+            LOGIN
+        ),
+        r#"{"device_type":"iOS","ip":"199.172.111.xxx","timestamp":"2023-09-12T00:45:51Z","locale":"unknown"}"#
+    );
+}
+
+#[test]
+fn a_value_that_nothing_changes_is_kept_as_it_is() {
+    for rules in [
+        vec![],
+        vec![(Kind::Where, "device_type"), (Kind::Require, "timestamp:int"), (Kind::Default, "ip=0.0.0.0")],
+        vec![(Kind::Drop, "nothing,ip.nothing"), (Kind::Mask, "nothing"), (Kind::Keep, "user_id,device_type,ip,timestamp")],
+    ] {
+        assert_eq!(shape(&rules).apply(Some(LOGIN.as_bytes())), Verdict::Keep(None), "{rules:?}");
+    }
+}
+
+#[test]
+fn a_record_that_does_not_meet_every_condition_is_filtered() {
+    let both = [(Kind::Where, "device_type = iOS"), (Kind::Where, "timestamp > 1694479551")];
+    assert_eq!(shape(&both).apply(Some(LOGIN.as_bytes())), Verdict::Filtered);
+    assert_eq!(shape(&both).apply(Some(b"7")), Verdict::Filtered);
+}
+
+#[test]
+fn a_tombstone_passes_whatever_is_asked_for() {
+    let rules = [(Kind::Where, "a = 1"), (Kind::Require, "a"), (Kind::Keep, "a")];
+    assert_eq!(shape(&rules).apply(None), Verdict::Keep(None));
+}
+
+#[test]
+fn what_no_rule_names_keeps_its_text() {
+    let value = r#"{"big":123456789012345678901234567890.10e+2,"\u0061":"\u00e9\/","drop":1,"deep":{ "x" : [1.0, -0] },"a":1}"#;
+    assert_eq!(
+        kept(&[(Kind::Drop, "drop,deep.y")], value),
+        r#"{"big":123456789012345678901234567890.10e+2,"\u0061":"\u00e9\/","deep":{ "x" : [1.0, -0] },"a":1}"#
+    );
+}
+
+#[test]
+fn all_fields_of_one_name_are_changed_however_it_is_written() {
+    let twice = r#"{"\u0061": 1, "b": 2, "a": 3}"#;
+    assert_eq!(kept(&[(Kind::Drop, "a")], twice), r#"{"b":2}"#);
+    assert_eq!(kept(&[(Kind::Keep, "a")], twice), r#"{"\u0061":1,"a":3}"#);
+    let ips = r#"{"ip": "1.2.3.4", "i\u0070": "5.6.7.8"}"#;
+    assert_eq!(kept(&[(Kind::MaskIp, "ip")], ips), r#"{"ip":"1.2.3.xxx","i\u0070":"5.6.7.xxx"}"#);
+}
+
+#[test]
+fn paths_go_through_objects_and_arrays() {
+    let value = r#"{"hops": [{"ip": "1.2.3.4"}, {"ip": "5.6.7.8", "at": [0, 1]}, 7], "ip": {"ip": "9.9.9.9"}, "a.b": 1}"#;
+    assert_eq!(
+        kept(&[(Kind::MaskIp, "hops.ip,ip.ip"), (Kind::Date, "hops.at")], value),
+        r#"{"hops":[{"ip":"1.2.3.xxx"},{"ip":"5.6.7.xxx","at":["1970-01-01T00:00:00Z","1970-01-01T00:00:01Z"]},7],"ip":{"ip":"9.9.9.xxx"},"a.b":1}"#
+    );
+    assert_eq!(kept(&[(Kind::Keep, r"hops.at,a\.b")], value), r#"{"hops":[{},{"at":[0, 1]}],"a.b":1}"#);
+    assert_eq!(kept(&[(Kind::Drop, r"hops.ip,ip,a\.b")], value), r#"{"hops":[{},{"at":[0, 1]},7]}"#);
+}
+
+#[test]
+fn a_default_fills_what_is_missing_and_nothing_else() {
+    for (value, rule, filled) in [
+        ("{}", "n=0", r#"{"n":0}"#),
+        ("{}", r#"n="0""#, r#"{"n":"0"}"#),
+        ("{}", "n=", r#"{"n":""}"#),
+        ("{}", "n=a=b", r#"{"n":"a=b"}"#),
+        (r#"{"n": null, "m": 1}"#, "n=x", r#"{"n":"x","m":1}"#),
+        (r#"{"n": false}"#, "n=x", r#"{"n": false}"#),
+        ("{}", "a.b.c=1", r#"{"a":{"b":{"c":1}}}"#),
+        (r#"{"a": {"x": 1}}"#, "a.b=1", r#"{"a":{"x":1,"b":1}}"#),
+        (r#"[{"n": 1}, {}]"#, "n=2", r#"[{"n": 1},{"n":2}]"#),
+    ] {
+        assert_eq!(kept(&[(Kind::Default, rule)], value), filled, "{rule}");
+    }
+    assert_eq!(kept(&[(Kind::Default, "n=1"), (Kind::Default, "n=2")], "{}"), r#"{"n":1}"#);
+    let fault = fault(&[(Kind::Default, "a.b=1")], br#"{"a": 7}"#);
+    assert_eq!((fault.code, fault.path.as_deref()), ("not_an_object", Some("a.b")));
+}
+
+#[test]
+fn a_masked_field_shows_nothing_of_itself() {
+    let hidden = kept(&[(Kind::Mask, "user_id,ip,whole")], r#"{"user_id": "anna", "ip": null, "whole": {"name": "anna"}}"#);
+    assert!(!hidden.contains("anna"), "{hidden}");
+    let fields: BTreeMap<String, Option<String>> = serde_json::from_str(&hidden).unwrap();
+    assert_eq!(fields["ip"], None);
+    assert_eq!(fields["user_id"].as_ref().unwrap().len(), 64);
+    assert_ne!(fields["user_id"], fields["whole"]);
+}
+
+#[test]
+fn a_bad_value_says_what_is_wrong_and_where() {
+    let missing = fault(&[(Kind::Require, "locale")], LOGIN.as_bytes());
+    assert_eq!((missing.code, missing.path.as_deref()), ("missing_field", Some("locale")));
+    let date = fault(&[(Kind::Date, "ip")], LOGIN.as_bytes());
+    assert_eq!((date.code, date.message.as_str(), date.path.as_deref()), ("not_a_date", "`ip` is no time", Some("ip")));
+    assert_eq!(fault(&[(Kind::Keep, "a")], b"7").code, "not_an_object");
+    for value in [&b""[..], b"{", b"{\"a\":1} x", b"{'a':1}", b"\xff", b"{\"a\":\"\xff\"}", b"nul", b"{\"a\":01}"] {
+        let fault = fault(&[(Kind::Where, "a")], value);
+        assert_eq!((fault.code, fault.hint), ("not_json", None), "{value:?}");
+    }
+}
+
+#[test]
+fn confluent_wire_format_is_recognised() {
+    let fault = fault(&[(Kind::Drop, "a")], b"\0\0\0\0\x2a{\"a\":1}");
+    assert_eq!(fault.code, "not_json");
+    assert!(fault.hint.unwrap().starts_with("Confluent wire format (schema 42)"));
+}
+
+#[test]
+fn a_wrong_rule_is_named_with_its_place_and_a_hint() {
+    let wrong = |kind, text| {
+        let mut rules = Rules::default();
+        rules.flag(kind, text);
+        Shape::parse(&rules, Some("key")).unwrap_err()
+    };
+    assert_eq!(wrong(Kind::Where, "a !").what, "cannot use `--where a !`: `!` begins with no comparison");
+    assert_eq!(wrong(Kind::Where, "a !").hint, format!("write {}", condition::GRAMMAR));
+    assert_eq!(wrong(Kind::MaskIp, "a,,b").what, "cannot use `--mask-ip a,,b`: `` has a field without a name");
+    assert_eq!(wrong(Kind::Default, "a").what, "cannot use `--default a`: a value is missing");
+    assert_eq!(wrong(Kind::Require, "a:b").what, "cannot use `--require a:b`: `b` is no type");
+}
+
+#[test]
+fn masking_without_a_key_is_refused() {
+    let mut rules = Rules::default();
+    rules.flag(Kind::Mask, "user_id");
+    for key in [None, Some("")] {
+        let refused = Shape::parse(&rules, key).unwrap_err();
+        assert_eq!(refused.what, "cannot use `--mask user_id` without `mask_key`");
+        assert_eq!(refused.hint, "add `mask_key = ${env:MASK_KEY}` to the source's section of the profile");
+    }
+}
+
+#[test]
+fn a_section_says_what_the_flags_say() {
+    let mut rules = Rules::default();
+    for (key, value) in [
+        ("where", "device_type"),
+        ("where.1", "timestamp > 5"),
+        ("default.geo.country", "unknown"),
+        ("mask_ip", "ip"),
+        ("date", "timestamp"),
+        ("drop", "user_id"),
+    ] {
+        rules.key("shape.login", key, value).unwrap();
+    }
+    let Verdict::Keep(Some(text)) = Shape::parse(&rules, None).unwrap().apply(Some(LOGIN.as_bytes())) else { panic!("kept") };
+    assert_eq!(
+        text,
+        r#"{"device_type":"iOS","ip":"199.172.111.xxx","timestamp":"2023-09-12T00:45:51Z","geo":{"country":"unknown"}}"#
+    );
+    for key in ["wher", "mask-ip", "default", "drop.x"] {
+        let unknown = rules.key("shape.login", key, "x").unwrap_err();
+        assert_eq!(unknown.what, format!("there is no key `{key}` in [shape.login]"));
+    }
+    rules.key("shape.login", "keep", "a..b").unwrap();
+    let wrong = Shape::parse(&rules, None).unwrap_err();
+    assert_eq!(wrong.what, "cannot use `keep = a..b` in [shape.login]: `a..b` has a field without a name");
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+        Just(Value::from("10.1.2.3")),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![vec(inner.clone(), 0..4).prop_map(Value::from), any_object(inner).prop_map(Value::Object)]
+    })
+}
+
+fn any_object(value: impl Strategy<Value = Value>) -> impl Strategy<Value = Map<String, Value>> {
+    let name = prop_oneof![Just("a".to_owned()), Just("b".to_owned()), Just("a.b".to_owned()), any::<String>()];
+    btree_map(name, value, 0..5).prop_map(|members| members.into_iter().collect())
+}
+
+proptest! {
+    #[test]
+    fn keeping_and_dropping_change_no_other_field(object in any_object(any_json())) {
+        let text = serde_json::to_string(&object).unwrap();
+        let without: Map<_, _> = object.iter().filter(|(name, _)| *name != "a").map(|(n, v)| (n.clone(), v.clone())).collect();
+        let only: Map<_, _> = object.iter().filter(|(name, _)| *name == "a").map(|(n, v)| (n.clone(), v.clone())).collect();
+        prop_assert_eq!(kept(&[(Kind::Drop, "a")], &text), serde_json::to_string(&without).unwrap());
+        prop_assert_eq!(kept(&[(Kind::Keep, "a")], &text), serde_json::to_string(&only).unwrap());
+    }
+
+    #[test]
+    fn what_comes_out_is_json_whatever_goes_in(document in any_json(), bytes in vec(any::<u8>(), 0..40)) {
+        let shape = shape(&[
+            (Kind::Default, "a.b=1"), (Kind::Mask, "b,a.a"), (Kind::MaskIp, r"a\.b"), (Kind::Keep, r"a,b,a\.b"), (Kind::Drop, "b.a"),
+        ]);
+        for value in [serde_json::to_vec_pretty(&document).unwrap(), bytes] {
+            if let Verdict::Keep(Some(text)) = shape.apply(Some(&value)) {
+                prop_assert!(serde_json::from_slice::<Value>(&text).is_ok());
+            }
+        }
+    }
+
+    #[test]
+    fn shaping_what_is_shaped_changes_nothing(document in any_json()) {
+        let text = serde_json::to_string(&document).unwrap();
+        let shape = shape(&[(Kind::Default, "c=1"), (Kind::MaskIp, "a,b.a"), (Kind::Drop, "b.b"), (Kind::Keep, "a,b,c")]);
+        if let Verdict::Keep(Some(once)) = shape.apply(Some(text.as_bytes())) {
+            prop_assert_eq!(shape.apply(Some(&once)), Verdict::Keep(None));
+        }
+    }
+}
