@@ -68,3 +68,37 @@ fn real_a_dropped_answer_does_not_double_what_an_idempotent_producer_sends() {
     let verdict = check(&sent, &read_independently(&clusters.target, &topic));
     assert!(verdict.is_exact(), "{verdict:?}");
 }
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_the_secured_cluster_takes_each_way_to_log_in() {
+    let secure = |listener: &str, protocol: &str, settings: &[(&str, &str)]| {
+        let mut config = Cluster::at(&cluster::from_stack(&format!("SDL_TEST_KAFKA_{listener}"))).client();
+        config.set("security.protocol", protocol).set("ssl.ca.location", tls("ca.pem"));
+        for (name, value) in settings {
+            config.set(*name, *value);
+        }
+        let client: rdkafka::consumer::BaseConsumer = config.create().unwrap();
+        rdkafka::consumer::Consumer::fetch_metadata(&client, None, Duration::from_secs(2)).is_ok()
+    };
+    let (user, password) = (cluster::from_stack("SDL_TEST_USERNAME"), cluster::from_stack("SDL_TEST_PASSWORD"));
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        for protocol in ["SASL_PLAINTEXT", "SASL_SSL"] {
+            let login = |password: &str| {
+                let settings = [("sasl.mechanism", mechanism), ("sasl.username", &*user), ("sasl.password", password)];
+                secure(protocol, protocol, &settings)
+            };
+            assert!(login(&password) && !login("wrong"), "{mechanism} on {protocol}");
+        }
+    }
+    let client = |name: &str| {
+        let (certificate, key) = (tls(&format!("{name}.pem")), tls(&format!("{name}.key")));
+        secure("SSL", "SSL", &[("ssl.certificate.location", &*certificate), ("ssl.key.location", &*key)])
+    };
+    assert!(client("client") && !client("stranger"));
+    assert!(!secure("SSL", "SSL", &[]) && !secure("WRONG_NAME", "SSL", &[]) && !secure("EXPIRED", "SSL", &[]));
+}
+
+fn tls(name: &str) -> String {
+    format!("{}/{name}", cluster::from_stack("SDL_TEST_TLS"))
+}
