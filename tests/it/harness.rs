@@ -1,0 +1,42 @@
+//! What the tests share: the binary under test, clusters real and embedded, records to send and ways to read them back.
+#![allow(dead_code, unused_imports, reason = "a toolbox: not every test binary or feature uses every tool")]
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+mod checker;
+mod cluster;
+mod fault_proxy;
+mod mock;
+mod reading;
+mod sdl;
+mod sending;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use checker::{Verdict, check};
+pub(crate) use cluster::{Cluster, Clusters, GroupLine};
+pub(crate) use fault_proxy::{FETCH, OFFSET_COMMIT, PRODUCE, Proxy};
+pub(crate) use mock::Mock;
+pub(crate) use reading::{Seen, assert_same, read, read_independently};
+pub(crate) use sdl::{Finished, Running, Sdl};
+pub(crate) use sending::{Content, Numbered, Sender, awkward, numbered};
+
+/// Returns a name that no other test and no other run uses, for a topic or a group.
+pub(crate) fn unique(name: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("the clock is past 1970").as_millis();
+    format!("{name}-{now:x}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Asks until `answer` has one, and returns it. Panics with `what` after `patience`.
+pub(crate) fn until<T>(what: &str, patience: Duration, mut answer: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = answer() {
+            return found;
+        }
+        assert!(start.elapsed() < patience, "{what}: not within {patience:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,149 @@
+//! The checker: what became of numbered records.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Content, Numbered, Seen};
+
+/// What the checker found. All counts are records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// Sent and not there.
+    pub(crate) lost: u64,
+    /// There again: every appearance after the first.
+    pub(crate) duplicated: u64,
+    /// There before one that was sent earlier to the same partition and comes later.
+    pub(crate) reordered: u64,
+    /// There without having been sent, or in another partition than sent.
+    pub(crate) never_sent: u64,
+    /// There, but not the bytes that were sent.
+    pub(crate) corrupted: u64,
+    /// How often a partition goes back to repeat what stands before.
+    pub(crate) rewinds: u64,
+    /// The most records that one rewind repeats.
+    pub(crate) longest_rewind: u64,
+}
+
+impl Verdict {
+    /// Returns whether everything is there once and in order.
+    pub(crate) fn is_exact(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns whether everything is there in order, repeats allowed.
+    pub(crate) fn is_complete(&self) -> bool {
+        let repeats =
+            Self { duplicated: self.duplicated, rewinds: self.rewinds, longest_rewind: self.longest_rewind, ..Self::default() };
+        *self == repeats
+    }
+}
+
+/// Compares what was sent, in its order, with what stands in a topic, in the order of each partition.
+///
+/// A restarted run may repeat a stretch, so a step back is a rewind and no disorder; a step forward must not pass over a record
+/// that is there elsewhere.
+pub(crate) fn check(sent: &[(i32, Content)], seen: &[Seen]) -> Verdict {
+    let mut place = HashMap::new();
+    let mut length = HashMap::<i32, usize>::new();
+    let mut order = HashMap::<i32, Vec<Numbered>>::new();
+    for (partition, content) in sent {
+        let number = content.value.as_deref().and_then(Numbered::of).expect("only numbered records are checked");
+        let position = length.entry(*partition).or_default();
+        place.insert(number, (*partition, *position, content));
+        *position += 1;
+        order.entry(*partition).or_default().push(number);
+    }
+    let there: HashSet<_> = seen.iter().filter_map(|seen| Numbered::of(seen.content.value.as_deref()?)).collect();
+    let mut verdict =
+        Verdict { lost: (place.keys().filter(|number| !there.contains(number)).count()) as u64, ..Verdict::default() };
+    let mut met = HashSet::new();
+    let mut last = HashMap::<i32, usize>::new();
+    for seen in seen {
+        let Some(number) = seen.content.value.as_deref().and_then(Numbered::of) else {
+            verdict.corrupted += 1;
+            continue;
+        };
+        let Some(&(partition, position, content)) = place.get(&number) else {
+            verdict.never_sent += 1;
+            continue;
+        };
+        if partition != seen.partition {
+            verdict.never_sent += 1;
+            continue;
+        }
+        if *content != seen.content {
+            verdict.corrupted += 1;
+        }
+        if !met.insert(number) {
+            verdict.duplicated += 1;
+        }
+        match last.insert(partition, position) {
+            Some(before) if position <= before => {
+                verdict.rewinds += 1;
+                verdict.longest_rewind = verdict.longest_rewind.max((before - position + 1) as u64);
+            }
+            before => {
+                let passed_over = &order[&partition][before.map_or(0, |before| before + 1)..position];
+                if passed_over.iter().any(|number| there.contains(number)) {
+                    verdict.reordered += 1;
+                }
+            }
+        }
+    }
+    verdict
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::numbered;
+    use super::*;
+
+    fn topic(sent: &[(i32, Content)], order: &[usize]) -> Vec<Seen> {
+        let at = |(offset, index): (usize, &usize)| Seen {
+            partition: sent[*index].0,
+            offset: i64::try_from(offset).unwrap(),
+            content: sent[*index].1.clone(),
+        };
+        order.iter().enumerate().map(at).collect()
+    }
+
+    #[test]
+    fn what_was_sent_and_is_there_is_exact() {
+        let sent = numbered(1, 0, 8, 2);
+        assert!(check(&sent, &topic(&sent, &[0, 1, 2, 3, 4, 5, 6, 7])).is_exact());
+        assert!(check(&sent, &topic(&sent, &[1, 3, 0, 2, 5, 4, 6, 7])).is_exact(), "order is a partition's");
+    }
+
+    #[test]
+    fn a_missing_record_is_lost_and_no_disorder() {
+        let sent = numbered(1, 0, 5, 1);
+        assert_eq!(check(&sent, &topic(&sent, &[0, 1, 3, 4])), Verdict { lost: 1, ..Verdict::default() });
+        assert_eq!(check(&sent, &topic(&sent, &[1, 2, 3])), Verdict { lost: 2, ..Verdict::default() });
+    }
+
+    #[test]
+    fn a_repeated_stretch_is_a_rewind_and_no_disorder() {
+        let sent = numbered(1, 0, 6, 1);
+        let verdict = check(&sent, &topic(&sent, &[0, 1, 2, 3, 1, 2, 3, 4, 5]));
+        assert_eq!(verdict, Verdict { duplicated: 3, rewinds: 1, longest_rewind: 3, ..Verdict::default() });
+        assert!(verdict.is_complete() && !verdict.is_exact());
+    }
+
+    #[test]
+    fn two_records_in_the_wrong_order_are_disorder() {
+        let sent = numbered(1, 0, 4, 1);
+        let verdict = check(&sent, &topic(&sent, &[0, 2, 1, 3]));
+        assert_eq!((verdict.reordered, verdict.lost, verdict.is_complete()), (2, 0, false), "2 passes over 1, and 3 over 2");
+    }
+
+    #[test]
+    fn what_was_not_sent_or_not_so_is_told() {
+        let sent = numbered(1, 0, 4, 2);
+        let mut seen = topic(&sent, &[0, 1, 2, 3]);
+        seen.push(Seen { partition: 0, offset: 9, content: numbered(2, 0, 1, 1).remove(0).1 });
+        seen.push(Seen { partition: 0, offset: 10, content: Content::default() });
+        seen[0].content.key = None;
+        seen[3].partition = 0;
+        let verdict = check(&sent, &seen);
+        assert_eq!((verdict.never_sent, verdict.corrupted, verdict.is_complete()), (2, 2, false));
+    }
+}

@@ -1,0 +1,303 @@
+//! Clusters as a test sees them: the real ones of `scripts/stack`, or any other by its address.
+
+use std::process::Command;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaResult;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use super::until;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+static DISTURBED: RwLock<()> = RwLock::new(());
+
+/// Returns a variable that `scripts/stack env` sets.
+#[track_caller]
+pub(crate) fn from_stack(name: &str) -> String {
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run `scripts/test`, or `eval \"$(scripts/stack env)\"` first"))
+}
+
+/// Runs `scripts/stack` and returns what it wrote to standard output.
+#[track_caller]
+pub(crate) fn stack(arguments: &[&str]) -> String {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/stack");
+    let ran = Command::new(script).args(arguments).output().expect("scripts/stack starts");
+    assert!(ran.status.success(), "scripts/stack {arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8_lossy(&ran.stdout).into_owned()
+}
+
+/// The two real clusters, held so that no test is surprised by what another does to them.
+pub(crate) struct Clusters {
+    /// Where records come from.
+    pub(crate) source: Cluster,
+    /// Where records go.
+    pub(crate) target: Cluster,
+    _hold: Hold,
+}
+
+enum Hold {
+    Shared(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
+}
+
+impl Clusters {
+    /// Returns the clusters for a test that leaves the servers alone.
+    #[track_caller]
+    pub(crate) fn shared() -> Self {
+        Self::held(Hold::Shared(DISTURBED.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Returns the clusters for a test that stops, kills or freezes servers: it runs alone.
+    #[track_caller]
+    pub(crate) fn alone() -> Self {
+        Self::held(Hold::Alone(DISTURBED.write().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    #[track_caller]
+    fn held(hold: Hold) -> Self {
+        let pick = |name: &str| from_stack(name).split(',').map(str::to_owned).collect::<Vec<_>>();
+        let (servers, behind, proxy) = (pick("SDL_TEST_KAFKA"), pick("SDL_TEST_KAFKA_PROXIED"), pick("SDL_TEST_KAFKA_PROXY"));
+        assert!(servers.len() >= 2, "the tests want two clusters: scripts/stack up kafka 2");
+        let cluster = |index: usize| Cluster {
+            servers: servers[index].clone(),
+            server: Some(Server {
+                name: format!("kafka-{}", index + 1),
+                proxied: behind[index].clone(),
+                proxy: proxy[index].clone(),
+            }),
+        };
+        Self { source: cluster(0), target: cluster(1), _hold: hold }
+    }
+
+    /// Returns a profile whose two Kafka sections are these clusters, with `group` as the source's.
+    pub(crate) fn profile(&self, group: &str) -> String {
+        Cluster::profile(&self.source, &self.target, group)
+    }
+}
+
+/// A Kafka cluster.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    /// Its bootstrap servers.
+    pub(crate) servers: String,
+    server: Option<Server>,
+}
+
+#[derive(Clone)]
+struct Server {
+    name: String,
+    proxied: String,
+    proxy: String,
+}
+
+/// One line of what Kafka's own tool says about a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GroupLine {
+    /// Topic.
+    pub(crate) topic: String,
+    /// Partition.
+    pub(crate) partition: i32,
+    /// The committed offset.
+    pub(crate) committed: Option<i64>,
+    /// The end of the log.
+    pub(crate) end: i64,
+    /// What is left.
+    pub(crate) lag: Option<i64>,
+}
+
+impl Cluster {
+    /// Returns the cluster at these bootstrap servers.
+    pub(crate) fn at(servers: &str) -> Self {
+        Self { servers: servers.to_owned(), server: None }
+    }
+
+    /// Returns a profile with `source` as the remote and `target` as the local section.
+    pub(crate) fn profile(source: &Self, target: &Self, group: &str) -> String {
+        format!(
+            "[remote_kafka]\nservers = {}\ndefault_consumer_group_id = {group}\n\n[local_kafka]\nservers = {}\ndefault_consumer_group_id = {group}\n",
+            source.servers, target.servers
+        )
+    }
+
+    /// Stops (`stop`, `kill`), starts, freezes or thaws the server: a verb of `scripts/stack`.
+    #[track_caller]
+    pub(crate) fn server(&self, verb: &str) {
+        stack(&[verb, &self.real().name]);
+    }
+
+    /// Returns the address that a fault proxy forwards to, and the one that it must listen on.
+    #[track_caller]
+    pub(crate) fn proxy_addresses(&self) -> (String, String) {
+        (self.real().proxied.clone(), self.real().proxy.clone())
+    }
+
+    /// Returns this cluster as it is seen through its proxy.
+    #[track_caller]
+    pub(crate) fn through_proxy(&self) -> Self {
+        Self { servers: self.real().proxy.clone(), server: self.server.clone() }
+    }
+
+    #[track_caller]
+    fn real(&self) -> &Server {
+        self.server.as_ref().expect("a cluster of scripts/stack")
+    }
+
+    /// Returns the configuration of a client of this cluster.
+    pub(crate) fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.servers).set("reconnect.backoff.max.ms", "500");
+        config
+    }
+
+    /// Creates a topic with settings such as `("cleanup.policy", "compact")`, and waits until it is there.
+    #[track_caller]
+    pub(crate) fn create_topic(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        for (name, value) in settings {
+            new = new.set(name, value);
+        }
+        let made = answered(self.admin().create_topics([&new], &options()));
+        made[0].as_ref().expect("the topic is created");
+        self.until_partitions(topic, partitions);
+    }
+
+    /// Gives a topic more partitions.
+    #[track_caller]
+    pub(crate) fn grow_topic(&self, topic: &str, partitions: i32) {
+        let wanted = usize::try_from(partitions).expect("a positive number");
+        let new = NewPartitions::new(topic, wanted);
+        let grown = answered(self.admin().create_partitions([&new], &options()));
+        grown[0].as_ref().expect("the topic grows");
+        self.until_partitions(topic, partitions);
+    }
+
+    /// Deletes a topic and waits until it is gone.
+    #[track_caller]
+    pub(crate) fn delete_topic(&self, topic: &str) {
+        let gone = answered(self.admin().delete_topics(&[topic], &options()));
+        gone[0].as_ref().expect("the topic is deleted");
+        until("the topic is gone", PATIENCE, || (self.partitions(topic) == 0).then_some(()));
+    }
+
+    /// Deletes the records of a partition below `offset`, as retention does.
+    #[track_caller]
+    pub(crate) fn delete_records(&self, topic: &str, partition: i32, offset: i64) {
+        let mut below = TopicPartitionList::new();
+        below.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("a valid offset");
+        answered(self.admin().delete_records(&below, &options()));
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.client().create().expect("an admin client")
+    }
+
+    fn until_partitions(&self, topic: &str, partitions: i32) {
+        until("the topic is there", PATIENCE, || (self.partitions(topic) == partitions).then_some(()));
+    }
+
+    /// Returns a consumer that belongs to no group's members but may ask for `group`'s offsets.
+    pub(crate) fn consumer(&self, group: &str) -> BaseConsumer {
+        let mut config = self.client();
+        config.set("group.id", group).set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+        config.set("auto.offset.reset", "earliest").create().expect("a consumer")
+    }
+
+    /// Returns the number of partitions of a topic, 0 where there is none.
+    #[track_caller]
+    pub(crate) fn partitions(&self, topic: &str) -> i32 {
+        let found = until("the cluster tells about a topic", PATIENCE, || {
+            self.consumer("none").fetch_metadata(Some(topic), Duration::from_secs(5)).ok()
+        });
+        let count = found.topics().iter().find(|found| found.name() == topic).map_or(0, |found| found.partitions().len());
+        i32::try_from(count).expect("a number of partitions")
+    }
+
+    /// Returns the first and the next offset of each partition of a topic.
+    #[track_caller]
+    pub(crate) fn offsets(&self, topic: &str) -> Vec<(i64, i64)> {
+        let consumer = self.consumer("none");
+        (0..self.partitions(topic))
+            .map(|partition| consumer.fetch_watermarks(topic, partition, PATIENCE).expect("the cluster tells its offsets"))
+            .collect()
+    }
+
+    /// Returns how many offsets a topic holds, markers of transactions included.
+    #[track_caller]
+    pub(crate) fn count(&self, topic: &str) -> u64 {
+        self.offsets(topic).iter().map(|(low, high)| u64::try_from(high - low).expect("low is not above high")).sum()
+    }
+
+    /// Waits until a topic holds at least so many offsets.
+    #[track_caller]
+    pub(crate) fn until_count(&self, topic: &str, count: u64) {
+        until(&format!("`{topic}` holds {count}"), 4 * PATIENCE, || (self.count(topic) >= count).then_some(()));
+    }
+
+    /// Returns the offset that `group` has committed for each partition of a topic.
+    #[track_caller]
+    pub(crate) fn committed(&self, group: &str, topic: &str) -> Vec<Option<i64>> {
+        let mut wanted = TopicPartitionList::new();
+        for partition in 0..self.partitions(topic) {
+            wanted.add_partition(topic, partition);
+        }
+        let found = self.consumer(group).committed_offsets(wanted, PATIENCE).expect("the cluster tells commits");
+        found.elements().iter().map(|one| if let Offset::Offset(offset) = one.offset() { Some(offset) } else { None }).collect()
+    }
+
+    /// Commits offsets for `group`, which must have no members.
+    #[track_caller]
+    pub(crate) fn commit(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) {
+        let mut wanted = TopicPartitionList::new();
+        for (partition, offset) in offsets {
+            wanted.add_partition_offset(topic, *partition, Offset::Offset(*offset)).expect("a valid offset");
+        }
+        self.consumer(group).commit(&wanted, CommitMode::Sync).expect("the commit is taken");
+    }
+
+    /// Returns the metadata of `group`'s commit of a partition.
+    #[track_caller]
+    pub(crate) fn commit_metadata(&self, group: &str, topic: &str, partition: i32) -> String {
+        let mut wanted = TopicPartitionList::new();
+        wanted.add_partition(topic, partition);
+        let found = self.consumer(group).committed_offsets(wanted, PATIENCE).expect("the cluster tells commits");
+        found.elements()[0].metadata().to_owned()
+    }
+
+    /// Returns what Kafka's own tool says about a group.
+    #[track_caller]
+    pub(crate) fn group(&self, group: &str) -> Vec<GroupLine> {
+        let said = stack(&["tool", "groups", "--bootstrap-server", &self.servers, "--describe", "--group", group]);
+        let mut lines: Vec<_> = said
+            .lines()
+            .filter_map(|line| {
+                let words: Vec<_> = line.split_whitespace().collect();
+                let number = |index: usize| words.get(index).and_then(|word| word.parse::<i64>().ok());
+                (words.first() == Some(&group)).then_some(())?;
+                Some(GroupLine {
+                    topic: words.get(1).map(ToString::to_string)?,
+                    partition: words.get(2)?.parse().ok()?,
+                    committed: number(3),
+                    end: number(4)?,
+                    lag: number(5),
+                })
+            })
+            .collect();
+        lines.sort_by(|one, other| (&one.topic, one.partition).cmp(&(&other.topic, other.partition)));
+        lines
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE))
+}
+
+#[track_caller]
+fn answered<T>(request: impl Future<Output = KafkaResult<T>>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(request).expect("the cluster answers")
+}

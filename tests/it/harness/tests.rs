@@ -1,0 +1,104 @@
+//! The tools agree with each other, on the embedded cluster and on a real one.
+
+use super::*;
+
+fn placed(contents: Vec<Content>) -> Vec<(i32, Content)> {
+    contents.into_iter().map(|content| (0, content)).collect()
+}
+
+#[test]
+fn the_mock_cluster_gives_back_what_was_sent() {
+    let mock = Mock::start(1);
+    mock.create_topic("awkward", 2);
+    let cluster = mock.cluster();
+    Sender::new(&cluster, &[]).send("awkward", &placed(awkward()));
+    assert_same(&placed(awkward()), &read(&cluster, "awkward"));
+    assert_eq!(cluster.offsets("awkward"), [(0, 64), (0, 0)]);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_both_readers_see_what_was_sent_whatever_the_codec() {
+    let clusters = Clusters::shared();
+    let topic = unique("readers");
+    clusters.source.create_topic(&topic, 1, &[]);
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        Sender::new(&clusters.source, &[("compression.type", codec)]).send(&topic, &placed(awkward()));
+    }
+    let sent: Vec<_> = std::iter::repeat_n(placed(awkward()), 5).flatten().collect();
+    assert_same(&sent, &read(&clusters.source, &topic));
+    assert_same(&sent, &read_independently(&clusters.source, &topic));
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aborted_records_are_not_read_and_the_group_tool_tells_a_commit() {
+    let clusters = Clusters::shared();
+    let topic = unique("aborted");
+    clusters.source.create_topic(&topic, 1, &[]);
+    let sent = numbered(1, 0, 30, 1);
+    let sender = Sender::transactional(&clusters.source, &topic);
+    sender.transaction(&topic, &sent[..10], true);
+    sender.transaction(&topic, &sent[10..20], false);
+    sender.transaction(&topic, &sent[20..], true);
+    let seen = read_independently(&clusters.source, &topic);
+    assert_eq!(seen, read(&clusters.source, &topic));
+    let verdict = check(&sent, &seen);
+    assert_eq!(verdict, Verdict { lost: 10, ..Verdict::default() });
+    assert_eq!(clusters.source.offsets(&topic), [(0, 33)], "three markers");
+    clusters.source.commit(&topic, &topic, &[(0, 21)]);
+    let line = GroupLine { topic: topic.clone(), partition: 0, committed: Some(21), end: 33, lag: Some(12) };
+    assert_eq!(clusters.source.group(&topic), [line]);
+    assert_eq!(clusters.source.committed(&topic, &topic), [Some(21)]);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_dropped_answer_does_not_double_what_an_idempotent_producer_sends() {
+    let clusters = Clusters::shared();
+    let topic = unique("proxied");
+    clusters.target.create_topic(&topic, 1, &[]);
+    let proxy = Proxy::before(&clusters.target);
+    let sent = numbered(1, 0, 1000, 1);
+    let sender = Sender::new(&clusters.target.through_proxy(), &[]);
+    sender.send(&topic, &sent[..500]);
+    proxy.drop_next_response(fault_proxy::PRODUCE);
+    sender.send(&topic, &sent[500..]);
+    assert_eq!(proxy.blows(), 1);
+    let verdict = check(&sent, &read_independently(&clusters.target, &topic));
+    assert!(verdict.is_exact(), "{verdict:?}");
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_the_secured_cluster_takes_each_way_to_log_in() {
+    let secure = |listener: &str, protocol: &str, settings: &[(&str, &str)]| {
+        let mut config = Cluster::at(&cluster::from_stack(&format!("SDL_TEST_KAFKA_{listener}"))).client();
+        config.set("security.protocol", protocol).set("ssl.ca.location", tls("ca.pem"));
+        for (name, value) in settings {
+            config.set(*name, *value);
+        }
+        let client: rdkafka::consumer::BaseConsumer = config.create().unwrap();
+        rdkafka::consumer::Consumer::fetch_metadata(&client, None, Duration::from_secs(2)).is_ok()
+    };
+    let (user, password) = (cluster::from_stack("SDL_TEST_USERNAME"), cluster::from_stack("SDL_TEST_PASSWORD"));
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        for protocol in ["SASL_PLAINTEXT", "SASL_SSL"] {
+            let login = |password: &str| {
+                let settings = [("sasl.mechanism", mechanism), ("sasl.username", &*user), ("sasl.password", password)];
+                secure(protocol, protocol, &settings)
+            };
+            assert!(login(&password) && !login("wrong"), "{mechanism} on {protocol}");
+        }
+    }
+    let client = |name: &str| {
+        let (certificate, key) = (tls(&format!("{name}.pem")), tls(&format!("{name}.key")));
+        secure("SSL", "SSL", &[("ssl.certificate.location", &*certificate), ("ssl.key.location", &*key)])
+    };
+    assert!(client("client") && !client("stranger"));
+    assert!(!secure("SSL", "SSL", &[]) && !secure("WRONG_NAME", "SSL", &[]) && !secure("EXPIRED", "SSL", &[]));
+}
+
+fn tls(name: &str) -> String {
+    format!("{}/{name}", cluster::from_stack("SDL_TEST_TLS"))
+}
