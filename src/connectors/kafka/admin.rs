@@ -9,7 +9,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, ConfigSource, NewPartitions, New
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 
-use crate::connectors::kafka::client::{self, Watched};
+use crate::connectors::kafka::client::{self, Listening};
 use crate::connectors::kafka::native;
 use crate::connectors::kafka::native::commits::CommitQueue;
 use crate::pipeline::{EndError, Failure};
@@ -23,8 +23,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Admin {
     section: Arc<KafkaSection>,
-    client: Arc<BaseConsumer<Watched>>,
-    admin: Arc<AdminClient<Watched>>,
+    client: Arc<BaseConsumer<Listening>>,
+    admin: Arc<AdminClient<Listening>>,
     cluster_id: String,
 }
 
@@ -87,15 +87,13 @@ impl Admin {
     /// # Errors
     /// When it does not answer, or is not the cluster that the section's `cluster_id` names.
     pub async fn connect(section: &KafkaSection, wait: Duration) -> Result<Self, EndError> {
-        client::probe(section, wait).await?;
+        let cluster = client::reach(section, wait).await?;
         let config = client::config(section)?;
         let unmade = |error| Failure::new(format!("cannot make a client for `{}`", section.name)).because(error);
-        let client: BaseConsumer<Watched> = config.create_with_context(Watched::default()).map_err(unmade)?;
-        let admin: AdminClient<Watched> = config.create_with_context(Watched::default()).map_err(unmade)?;
+        let client: BaseConsumer<Listening> = config.create_with_context(Listening::default()).map_err(unmade)?;
+        let admin: AdminClient<Listening> = config.create_with_context(Listening::default()).map_err(unmade)?;
         let (section, client) = (Arc::new(section.clone()), Arc::new(client));
-        let asked = Arc::clone(&client);
-        let cluster_id = blocking(move || asked.client().fetch_cluster_id(wait)).await?.unwrap_or_default();
-        Ok(Self { section, client, admin: Arc::new(admin), cluster_id })
+        Ok(Self { section, client, admin: Arc::new(admin), cluster_id: cluster.id.unwrap_or_default() })
     }
 
     /// Returns the name of the section.
@@ -266,8 +264,8 @@ impl Admin {
         let what = self.failure(&format!("set the offsets of group `{group}` on"));
         let refused = what.clone();
         let done = blocking(move || {
-            let consumer: BaseConsumer<Watched> =
-                config.create_with_context(Watched::default()).map_err(|error| error.to_string())?;
+            let consumer: BaseConsumer<Listening> =
+                config.create_with_context(Listening::default()).map_err(|error| error.to_string())?;
             let mut list = TopicPartitionList::with_capacity(offsets.len());
             for (partition, next, metadata) in offsets {
                 let mut element = list.add_partition(partition.topic.name(), partition.index);

@@ -1,57 +1,178 @@
-//! From a profile section to a librdkafka client, and from its errors to ours.
+//! From a profile section to a librdkafka client, and from what librdkafka says to our own words.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{DeliveryResult, ProducerContext};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext};
 
-use crate::pipeline::EndError;
+use crate::connectors::kafka::diagnosis::{self, Said};
+use crate::pipeline::{EndError, Failure, Refused};
 use crate::profile::KafkaSection;
 
+/// How long one look at a cluster that has not answered yet takes.
+const LOOK: Duration = Duration::from_millis(250);
+
 /// Returns the configuration that every client of `section` shares.
-pub(crate) fn config(section: &KafkaSection) -> Result<ClientConfig, EndError> {
+#[must_use]
+pub fn base_config(section: &KafkaSection) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &section.servers);
+    config.set_log_level(RDKafkaLogLevel::Info);
+    config.set("client.id", "sdl");
+    config.set("security.protocol", section.protocol().to_ascii_lowercase());
+    // The default of 10 s is too long to wait after a restart of a broker.
     config.set("reconnect.backoff.max.ms", "500");
+    if let Some(mechanism) = section.mechanism() {
+        config.set("sasl.mechanism", mechanism);
+        config.set("sasl.username", section.username.as_deref().unwrap_or_default());
+        config.set("sasl.password", section.password.as_ref().map_or("", |password| password.reveal()));
+    }
+    if section.protocol().ends_with("SSL") {
+        // The vendored OpenSSL does not know where the machine keeps its certificates.
+        config.set("ssl.ca.location", section.ssl_ca_location.as_deref().unwrap_or("probe"));
+        let files = [
+            ("ssl.certificate.location", section.ssl_certificate_location.as_deref()),
+            ("ssl.key.location", section.ssl_key_location.as_deref()),
+            ("ssl.key.password", section.ssl_key_password.as_ref().map(|password| password.reveal())),
+        ];
+        for (property, value) in files {
+            if let Some(value) = value {
+                config.set(property, value);
+            }
+        }
+    }
     for (name, value) in &section.properties {
         config.set(name, value.reveal());
     }
-    Ok(config)
+    config
 }
 
-/// Waits until the cluster of `section` answers, up to `wait`.
-pub(crate) async fn probe(_section: &KafkaSection, _wait: std::time::Duration) -> Result<(), EndError> {
-    Ok(())
+/// Returns the configuration that every client of `section` shares, once its files and properties have been looked at.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn config(section: &KafkaSection) -> Result<ClientConfig, Failure> {
+    check(section)?;
+    Ok(base_config(section))
 }
 
-/// Remembers what a client last complained about.
+/// A context that only listens: for clients that have nothing else to hear of.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Watched(Arc<Mutex<Option<String>>>);
-
-impl Watched {
-    pub(crate) fn trouble(&self) -> Arc<Mutex<Option<String>>> {
-        Arc::clone(&self.0)
-    }
+pub struct Listening {
+    /// What was heard.
+    pub said: Said,
 }
 
-impl ClientContext for Watched {
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(facility, message, "librdkafka");
+impl ClientContext for Listening {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.said.log(facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "librdkafka");
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        self.said.error(&error, reason);
     }
 }
 
-impl ConsumerContext for Watched {}
+impl ConsumerContext for Listening {}
 
-impl ProducerContext for Watched {
+impl ProducerContext for Listening {
     type DeliveryOpaque = ();
 
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// A cluster that has answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its id, if it has one.
+    pub id: Option<String>,
+}
+
+/// Waits at most `wait` for a first answer of the section's cluster and returns what it says about itself.
+///
+/// # Errors
+/// When a file cannot be read, a property is wrong, or nothing good came back in time: with the host, the step and a hint. A wrong
+/// password or certificate fails at once. Refuses a cluster whose id is not the section's `cluster_id`.
+pub async fn reach(section: &KafkaSection, wait: Duration) -> Result<Cluster, EndError> {
+    check(section)?;
+    let section = section.clone();
+    let reached = tokio::task::spawn_blocking(move || reach_blocking(&section, wait)).await;
+    reached.unwrap_or_else(|error| Err(Failure::new("the connection test was cut short").because(error).into()))
+}
+
+fn reach_blocking(section: &KafkaSection, wait: Duration) -> Result<Cluster, EndError> {
+    let said = Said::default();
+    let client = BaseProducer::from_config_and_context(&base_config(section), Listening { said: said.clone() })
+        .map_err(|error| wrong_property(section, &error))?;
+    let deadline = Instant::now() + wait;
+    loop {
+        if let Some(id) = client.client().fetch_cluster_id(LOOK) {
+            return same_cluster(section, Some(id));
+        }
+        // What librdkafka has to say is heard by polling only.
+        client.poll(Duration::ZERO);
+        // A cluster without an id answers this instead.
+        if said.is_silent() && client.client().fetch_metadata(None, LOOK).is_ok() {
+            return same_cluster(section, None);
+        }
+        if said.is_final(section) || Instant::now() >= deadline {
+            return Err(diagnosis::diagnose(section, &said.lines(), wait).into());
+        }
+    }
+}
+
+fn same_cluster(section: &KafkaSection, id: Option<String>) -> Result<Cluster, EndError> {
+    let (Some(wanted), name) = (&section.cluster_id, &section.name) else { return Ok(Cluster { id }) };
+    if id.as_ref() == Some(wanted) {
+        return Ok(Cluster { id });
+    }
+    let found = id.unwrap_or_else(|| "none".to_owned());
+    Err(EndError::Refused(Refused {
+        what: format!("`{name}` is not the cluster that the profile names"),
+        numbers: vec![format!("cluster_id in the profile: {wanted}"), format!("cluster id of {}: {found}", section.servers)],
+        hint: format!("correct `servers` or `cluster_id` under [{name}]"),
+    }))
+}
+
+/// Looks at what can be wrong before a connection is tried: files and properties.
+///
+/// # Errors
+/// When a file cannot be read, or librdkafka does not take a property.
+pub fn check(section: &KafkaSection) -> Result<(), Failure> {
+    let files = [
+        ("ssl_ca_location", &section.ssl_ca_location),
+        ("ssl_certificate_location", &section.ssl_certificate_location),
+        ("ssl_key_location", &section.ssl_key_location),
+    ];
+    for (key, file) in files {
+        let Some(file) = file else { continue };
+        let readable = std::fs::metadata(file)
+            .and_then(|meta| if meta.is_dir() { Ok(()) } else { std::fs::File::open(Path::new(file)).map(drop) });
+        readable.map_err(|error| {
+            Failure::new(format!("cannot connect to `{}`", section.name))
+                .because(format!("cannot read the file `{file}` of `{key}`: {error}"))
+                .hint(format!("correct `{key}` under [{}]", section.name))
+        })?;
+    }
+    base_config(section).create_native_config().map(drop).map_err(|error| wrong_property(section, &error))
+}
+
+/// Returns the failure of a client that could not even be made. The library's message can quote a value; the property cannot.
+fn wrong_property(section: &KafkaSection, error: &KafkaError) -> Failure {
+    let failure = Failure::new(format!("cannot connect to `{}`", section.name));
+    match error {
+        KafkaError::ClientConfig(_, _, property, _) if !property.is_empty() => {
+            failure.because(format!("librdkafka does not take `kafka.{property}` as it is set")).hint(format!(
+                "correct `kafka.{property}` under [{}]; librdkafka's CONFIGURATION.md lists the properties",
+                section.name
+            ))
+        }
+        KafkaError::ClientCreation(reason) => diagnosis::diagnose_creation(section, reason),
+        _ => failure.because("librdkafka does not take the configuration"),
+    }
 }

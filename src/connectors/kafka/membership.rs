@@ -12,7 +12,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::connectors::kafka::admin::{CommittedOffset, EndOf, list_ends};
-use crate::connectors::kafka::client::Watched;
+use crate::connectors::kafka::client::Listening;
 use crate::connectors::kafka::handover::Handover;
 use crate::connectors::kafka::native::commits::CommitQueue;
 use crate::connectors::kafka::note::Note;
@@ -133,16 +133,16 @@ impl Shared {
 #[derive(Clone)]
 pub(crate) struct Membership {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) watched: Watched,
+    pub(crate) listening: Listening,
 }
 
 impl ClientContext for Membership {
     fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
-        self.watched.log(level, facility, message);
+        self.listening.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.watched.error(error, reason);
+        self.listening.error(error, reason);
     }
 }
 

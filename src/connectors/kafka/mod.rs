@@ -4,6 +4,7 @@ mod admin;
 mod client;
 mod commits;
 mod cutter;
+mod diagnosis;
 mod handover;
 mod membership;
 mod native;
@@ -16,6 +17,8 @@ mod source;
 mod spot;
 
 pub use admin::{Admin, CommittedOffset, EndOf, TopicInfo, TopicPlan, TopicSetting};
+pub use client::{Cluster, Listening, base_config, check, reach};
+pub use diagnosis::Said;
 pub use membership::Prepare;
 pub use plan::{Plan, PlanRequest, PlannedPartition, require_empty};
 pub use position::{Bounds, GRAMMAR, Pos};

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rdkafka::producer::{BaseProducer, Producer as _};
 use tokio::sync::oneshot;
 
-use crate::connectors::kafka::client::{self, Watched};
+use crate::connectors::kafka::client::{self, Listening};
+use crate::connectors::kafka::diagnosis::Said;
 use crate::connectors::kafka::native::Queue;
 use crate::connectors::kafka::native::messages::{self, NotQueued, Outgoing, ProducerTopic};
 use crate::pipeline::{Answers, Batch, EndError, Failure, Ordering, Outcome, Reason, Sink};
@@ -47,10 +48,10 @@ pub type Targets = Arc<RwLock<HashMap<Topic, TopicFacts>>>;
 /// A Kafka cluster as a destination.
 pub struct KafkaSink {
     section: String,
-    producer: Arc<BaseProducer<Watched>>,
+    producer: Arc<BaseProducer<Listening>>,
     reports: Arc<Queue>,
     jobs: mpsc::Sender<Job>,
-    trouble: Arc<Mutex<Option<String>>>,
+    said: Said,
 }
 
 /// A batch on its way, and where its outcomes are awaited.
@@ -83,14 +84,14 @@ impl KafkaSink {
             .set("message.max.bytes", largest.clamp(1_000_000, 1_000_000_000).to_string())
             .set("queue.buffering.max.messages", "100000")
             .set("queue.buffering.max.kbytes", "65536");
-        let watched = Watched::default();
-        let producer: BaseProducer<Watched> = config
-            .create_with_context(watched.clone())
+        let listening = Listening::default();
+        let producer: BaseProducer<Listening> = config
+            .create_with_context(listening.clone())
             .map_err(|error| Failure::new(format!("cannot make a producer for `{}`", section.name)).because(error))?;
         let producer = Arc::new(producer);
         let reports = Arc::new(Queue::of_producer(producer.client()));
         let (jobs, work) = mpsc::channel();
-        let trouble = watched.trouble();
+        let said = listening.said;
         let mut desk = Desk {
             reports: Arc::clone(&reports),
             route,
@@ -98,14 +99,14 @@ impl KafkaSink {
             flying: Vec::new(),
             free: Vec::new(),
             in_flight: 0,
-            trouble: Arc::clone(&trouble),
+            said: said.clone(),
         };
         let client = Arc::clone(&producer);
         std::thread::Builder::new()
             .name("kafka-sink".to_owned())
             .spawn(move || desk.work(&client, &work))
             .map_err(|error| Failure::new("cannot start a thread").because(error))?;
-        Ok(Self { section: section.name.clone(), producer, reports, jobs, trouble })
+        Ok(Self { section: section.name.clone(), producer, reports, jobs, said })
     }
 }
 
@@ -147,7 +148,7 @@ impl Sink for KafkaSink {
     }
 
     fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.said.last()
     }
 }
 
@@ -160,7 +161,7 @@ struct Desk {
     flying: Vec<Option<Flying>>,
     free: Vec<usize>,
     in_flight: usize,
-    trouble: Arc<Mutex<Option<String>>>,
+    said: Said,
 }
 
 struct Flying {
@@ -179,7 +180,7 @@ struct Target<'c> {
 const PLACE_BITS: u32 = 32;
 
 impl Desk {
-    fn work(&mut self, producer: &BaseProducer<Watched>, work: &mpsc::Receiver<Job>) {
+    fn work(&mut self, producer: &BaseProducer<Listening>, work: &mpsc::Receiver<Job>) {
         let mut topics: HashMap<Topic, Target<'_>> = HashMap::new();
         loop {
             // With nothing in flight there is nothing to report: wait for work alone.
@@ -197,7 +198,7 @@ impl Desk {
     }
 
     /// Queues a batch, record by record, in order.
-    fn send<'c>(&mut self, producer: &'c BaseProducer<Watched>, topics: &mut HashMap<Topic, Target<'c>>, job: Job) {
+    fn send<'c>(&mut self, producer: &'c BaseProducer<Listening>, topics: &mut HashMap<Topic, Target<'c>>, job: Job) {
         let count = job.batch.len();
         let flying = Flying { outcomes: vec![Outcome::Delivered; count], missing: count, answer: job.answer };
         let slot = self.free.pop().unwrap_or(self.flying.len());
@@ -259,11 +260,11 @@ impl Desk {
             progress |= outcome.is_none();
             self.settle(token >> PLACE_BITS, token & ((1 << PLACE_BITS) - 1), outcome);
         });
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        for line in said {
+            self.said.error_text(&line);
+        }
         if progress {
-            *trouble = None;
-        } else if let Some(last) = said.into_iter().next_back() {
-            *trouble = Some(last);
+            self.said.clear();
         }
     }
 

@@ -12,7 +12,7 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
 use crate::connectors::kafka::admin::{EndOf, list_ends};
-use crate::connectors::kafka::client::{self, Watched};
+use crate::connectors::kafka::client::{self, Listening};
 use crate::connectors::kafka::commits::{Committer, FlushRequest};
 use crate::connectors::kafka::cutter::Cutter;
 use crate::connectors::kafka::handover::Handover;
@@ -125,7 +125,7 @@ impl KafkaSource {
             (session / 2).min(Duration::from_secs(10)),
             checked.collect(),
         ));
-        let membership = Membership { shared: Arc::clone(&shared), watched: Watched::default() };
+        let membership = Membership { shared: Arc::clone(&shared), listening: Listening::default() };
         let unmade = |error| Failure::new(format!("cannot make a consumer for `{}`", section.name)).because(error);
         let consumer: BaseConsumer<Membership> = config.create_with_context(membership).map_err(unmade)?;
         let flushes = Arc::new(Mutex::new(Vec::new()));
@@ -492,7 +492,7 @@ impl Reader {
 
     fn tell_trouble(&mut self, error: &KafkaError) {
         self.troubled = true;
-        let said = lock(&self.consumer.context().watched.trouble()).clone();
+        let said = self.consumer.context().listening.said.last();
         self.shared.handover.signal(Signal::Trouble(Some(said.unwrap_or_else(|| error.to_string()))));
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use crate::connectors::kafka::client::{self, Watched};
+use crate::connectors::kafka::client::{self, Listening};
 use crate::connectors::kafka::cutter::Cutter;
 use crate::connectors::kafka::resume;
 use crate::pipeline::{EndError, Failure};
@@ -36,8 +36,8 @@ pub(crate) fn read(
         .set("fetch.queue.backoff.ms", "10")
         .set("fetch.wait.max.ms", "50")
         .set("max.partition.fetch.bytes", "16384");
-    let consumer: BaseConsumer<Watched> =
-        config.create_with_context(Watched::default()).map_err(|error| failure().because(error))?;
+    let consumer: BaseConsumer<Listening> =
+        config.create_with_context(Listening::default()).map_err(|error| failure().because(error))?;
     let mut list = TopicPartitionList::with_capacity(offsets.len());
     for (partition, offset) in offsets {
         list.add_partition_offset(partition.topic.name(), partition.index, Offset::Offset(*offset))

@@ -102,12 +102,6 @@ impl Queue {
         Self(unsafe { rd::rd_kafka_queue_new(client) })
     }
 
-    /// Returns the queue that a consumer is polled through.
-    pub(crate) fn of_consumer<C: rdkafka::ClientContext>(client: &rdkafka::client::Client<C>) -> Self {
-        // SAFETY: the handle is live while `client` is borrowed; the queue is reference-counted.
-        Self(unsafe { rd::rd_kafka_queue_get_consumer(client.native_ptr()) })
-    }
-
     /// Returns the queue that a producer's delivery reports arrive in.
     pub(crate) fn of_producer<C: rdkafka::ClientContext>(client: &rdkafka::client::Client<C>) -> Self {
         // SAFETY: as above.
