@@ -1,1 +1,37 @@
-//! Observers of a run.
+//! Observers of a run, and what it looked like in the end.
+
+mod journal;
+mod log;
+mod progress;
+mod screen;
+mod summary;
+
+pub use journal::Journal;
+pub use log::{LogOptions, LogTo, init};
+pub use progress::{Bar, StatusLines};
+pub use screen::Screen;
+pub use summary::{Headline, Summary};
+
+/// Returns a number with separators: `1,234,567`.
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn numbers_are_grouped() {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(super::grouped(number), text);
+        }
+    }
+}

@@ -7,6 +7,7 @@ mod cutter;
 mod diagnosis;
 mod handover;
 mod membership;
+mod murmur2;
 mod native;
 mod note;
 mod plan;
@@ -20,6 +21,7 @@ pub use admin::{Admin, CommittedOffset, EndOf, TopicInfo, TopicPlan, TopicSettin
 pub use client::{Cluster, Listening, base_config, check, reach};
 pub use diagnosis::Said;
 pub use membership::Prepare;
+pub use murmur2::partition_of;
 pub use plan::{Plan, PlanRequest, PlannedPartition, require_empty};
 pub use position::{Bounds, GRAMMAR, Pos};
 pub use resume::{OnGap, ResumeRules, StartReason};

@@ -1,0 +1,132 @@
+//! A progress bar for a person, status lines for a log.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::pipeline::{Event, Observer};
+use crate::report::journal::Entries;
+use crate::report::{Journal, Screen, grouped};
+
+/// How often the bar's text is put together.
+const REDRAW: Duration = Duration::from_millis(200);
+/// The longest time without a status line.
+const STATUS: Duration = Duration::from_secs(10);
+
+/// A progress bar at the bottom of the terminal.
+#[derive(Debug)]
+pub struct Bar {
+    bar: ProgressBar,
+    journal: Arc<Journal>,
+    drawn: Mutex<Instant>,
+}
+
+impl Bar {
+    /// Returns a bar over `expected` records; without, it shows only what was done.
+    #[must_use]
+    pub fn new(screen: &Screen, journal: Arc<Journal>, expected: Option<u64>) -> Self {
+        let style = |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = match expected {
+            Some(expected) => ProgressBar::new(expected).with_style(
+                style("{spinner} {wide_bar} {percent:>3}% {human_pos}/{human_len} {per_sec} eta {eta}\n  {wide_msg}")
+                    .progress_chars("=> "),
+            ),
+            None => ProgressBar::new_spinner()
+                .with_style(style("{spinner} {human_pos} records {per_sec} for {elapsed}\n  {wide_msg}")),
+        };
+        let bar = screen.bars().add(bar);
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Self { bar, journal, drawn: Mutex::new(Instant::now()) }
+    }
+
+    /// Takes the bar off the terminal.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn message(entries: &Entries) -> String {
+    let tally = &entries.tally;
+    let mut text = format!("delivered {}", grouped(tally.delivered));
+    for (name, count) in [("dead", tally.dead_lettered), ("skipped", tally.skipped), ("filtered", tally.filtered)] {
+        if count > 0 {
+            text += &format!(" · {name} {}", grouped(count));
+        }
+    }
+    if let Some(lag) = entries.lag() {
+        text += &format!(" · lag {}", grouped(lag));
+    }
+    match &entries.trouble {
+        Some(trouble) => format!("stalled: {trouble} · {text}"),
+        None => text,
+    }
+}
+
+impl Observer for Bar {
+    fn on(&self, event: &Event<'_>) {
+        let changed = matches!(event, Event::Trouble(_) | Event::Draining(_));
+        let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        if !changed && drawn.elapsed() < REDRAW {
+            return;
+        }
+        *drawn = Instant::now();
+        let entries = self.journal.entries().clone();
+        let tally = &entries.tally;
+        self.bar.set_position(tally.delivered + tally.dead_lettered + tally.skipped + tally.filtered + tally.released);
+        self.bar.set_message(match event {
+            Event::Draining(why) => format!("{why}: waiting for what is in flight · {}", message(&entries)),
+            _ => message(&entries),
+        });
+    }
+}
+
+/// A status line every so many records, and at least every 10 s.
+#[derive(Debug)]
+pub struct StatusLines {
+    journal: Arc<Journal>,
+    every: u64,
+    last: Mutex<(u64, Instant, u64)>,
+}
+
+impl StatusLines {
+    /// Returns status lines for every `every` records read.
+    #[must_use]
+    pub fn new(journal: Arc<Journal>, every: u64) -> Self {
+        Self { journal, every: every.max(1), last: Mutex::new((0, Instant::now(), 0)) }
+    }
+
+    /// Writes the line if it is due. To be called now and then, also when nothing happens.
+    pub fn tick(&self) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.journal.entries();
+        let step = entries.tally.read / self.every;
+        if step == last.0 && last.1.elapsed() < STATUS {
+            return;
+        }
+        let entries = entries.clone();
+        let tally = &entries.tally;
+        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a rate for people
+        let rate = ((tally.delivered - last.2) as f64 / last.1.elapsed().as_secs_f64().max(0.001)) as u64;
+        *last = (step, Instant::now(), tally.delivered);
+        tracing::info!(
+            read = tally.read,
+            delivered = tally.delivered,
+            dead_lettered = tally.dead_lettered,
+            skipped = tally.skipped,
+            filtered = tally.filtered,
+            lag = entries.lag(),
+            records_per_second = rate,
+            stalled = entries.trouble.as_deref(),
+            "Status."
+        );
+    }
+}
+
+impl Observer for StatusLines {
+    fn on(&self, event: &Event<'_>) {
+        if matches!(event, Event::Progress(_) | Event::Ends(_)) {
+            self.tick();
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What a run did: for people, and as JSON for programs.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::pipeline::{Ending, Finished, Tally};
+use crate::report::{Journal, grouped};
+
+/// More partitions than this are only counted in the text.
+const SHOWN: usize = 24;
+
+/// What a run was.
+#[derive(Clone, Debug)]
+pub struct Headline {
+    /// The command: `replicate`.
+    pub command: &'static str,
+    /// The run's own name.
+    pub run: String,
+    /// From where to where, for people.
+    pub route: String,
+}
+
+/// The accounts of a run. Serialised, it is a contract: `schema` says which.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    schema: u32,
+    command: &'static str,
+    run: String,
+    /// `complete`, `interrupted`, `failed` or `bad_record`.
+    ended: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    read: u64,
+    delivered: u64,
+    already_there: u64,
+    superseded: u64,
+    dead_lettered: u64,
+    skipped: u64,
+    filtered: u64,
+    released: u64,
+    undelivered: u64,
+    batches: u64,
+    retried: u64,
+    bytes: u64,
+    seconds: f64,
+    records_per_second: f64,
+    bytes_per_second: f64,
+    partitions: Vec<Position>,
+    #[serde(skip)]
+    route: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Position {
+    topic: String,
+    partition: i32,
+    /// Where the partition would be resumed by what was settled.
+    position: i64,
+    /// What the broker confirmed.
+    committed: Option<i64>,
+}
+
+impl Summary {
+    /// Returns the summary of a finished run.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)] // rates
+    pub fn new(headline: &Headline, finished: &Finished, journal: &Journal) -> Self {
+        let Tally {
+            read,
+            delivered,
+            already_there,
+            superseded,
+            dead_lettered,
+            skipped,
+            filtered,
+            released,
+            undelivered,
+            batches,
+            retried,
+            bytes,
+        } = finished.tally;
+        let seconds = finished.elapsed.as_secs_f64();
+        let (ended, error) = match &finished.ending {
+            Ending::Complete => ("complete", None),
+            Ending::Interrupted => ("interrupted", None),
+            Ending::Failed(error) => ("failed", Some(error.to_string())),
+            Ending::Record(failure) => ("bad_record", Some(failure.to_string())),
+        };
+        let entries = journal.entries();
+        let position = |(partition, next): &(crate::record::Partition, crate::record::NextOffset)| Position {
+            topic: partition.topic.to_string(),
+            partition: partition.index,
+            position: next.0,
+            committed: entries.committed.get(partition).map(|next| next.0),
+        };
+        Self {
+            schema: 1,
+            command: headline.command,
+            run: headline.run.clone(),
+            ended,
+            error,
+            read,
+            delivered,
+            already_there,
+            superseded,
+            dead_lettered,
+            skipped,
+            filtered,
+            released,
+            undelivered,
+            batches,
+            retried,
+            bytes,
+            seconds,
+            records_per_second: delivered as f64 / seconds.max(0.001),
+            bytes_per_second: bytes as f64 / seconds.max(0.001),
+            partitions: finished.positions.iter().map(position).collect(),
+            route: headline.route.clone(),
+        }
+    }
+
+    /// Returns the summary as one JSON document.
+    #[must_use]
+    pub fn json(&self) -> String {
+        serde_json::to_string(self).expect("numbers and strings are JSON") + "\n"
+    }
+
+    /// Returns the summary for people; `brief` leaves the partitions out.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // rates for people
+    pub fn text(&self, brief: bool) -> String {
+        let took = humantime::format_duration(Duration::from_millis((self.seconds * 1000.0) as u64));
+        let ended = self.ended.replace('_', " ");
+        let mut text = format!("{} {}: {ended} after {took}\n", self.command, self.route);
+        let _ = writeln!(text, "  read          {:>14}", grouped(self.read));
+        let of_these = [("already there", self.already_there), ("superseded", self.superseded)];
+        let of_these: Vec<_> =
+            of_these.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{} {name}", grouped(*n))).collect();
+        let note = if of_these.is_empty() { String::new() } else { format!("  ({})", of_these.join(", ")) };
+        let _ = writeln!(text, "  delivered     {:>14}{note}", grouped(self.delivered));
+        let rest = [
+            ("dead-lettered", self.dead_lettered),
+            ("skipped", self.skipped),
+            ("filtered", self.filtered),
+            ("released", self.released),
+            ("undelivered", self.undelivered),
+        ];
+        for (name, count) in rest.into_iter().filter(|(_, count)| *count > 0) {
+            let _ = writeln!(text, "  {name:<13} {:>14}", grouped(count));
+        }
+        let retried = if self.retried > 0 { format!(", {} sent again", grouped(self.retried)) } else { String::new() };
+        let rate = grouped(self.records_per_second as u64);
+        let bytes = self.bytes_per_second / 1e6;
+        let _ = writeln!(text, "  {rate} records/s, {bytes:.1} MB/s, {} batches{retried}", grouped(self.batches));
+        if brief {
+            return text;
+        }
+        if self.partitions.len() > SHOWN {
+            let _ = writeln!(text, "  {} partitions (each with -o json)", self.partitions.len());
+            return text;
+        }
+        for Position { topic, partition, position, committed } in &self.partitions {
+            let committed = match committed {
+                Some(committed) if committed == position => "committed".to_owned(),
+                Some(committed) => format!("committed {}", grouped((*committed).cast_unsigned())),
+                None => "nothing new committed".to_owned(),
+            };
+            let _ = writeln!(text, "  {topic}/{partition} at {}, {committed}", grouped((*position).cast_unsigned()));
+        }
+        text
+    }
+}
