@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -17,8 +17,8 @@ use crate::pipeline::lanes::{BatchLimits, Chunk, Lanes, Tag};
 use crate::pipeline::retry::{Breaker, Bucket, pause};
 use crate::pipeline::watermark::Watermark;
 use crate::pipeline::{
-    Appetite, Assignment, BadRecords, Batch, Commit, EndError, Ending, Failure, Finished, LetterMaker, Limits, Outcome, Pipeline,
-    Reason, Revocation, Shaped, Signal, Sink, Source, Transform,
+    Answers, Appetite, Assignment, BadRecords, Batch, Commit, EndError, Ending, Failure, Finished, LetterMaker, Limits, Outcome,
+    Pipeline, Reason, Revocation, Shaped, Signal, Sink, Source, Transform,
 };
 use crate::record::{NextOffset, Partition, Record};
 
@@ -41,7 +41,10 @@ struct Life {
     out: usize,
 }
 
-type Flight = Pin<Box<dyn Future<Output = (Chain, Result<Vec<Outcome>, EndError>)> + Send>>;
+/// A batch that a destination has not taken yet.
+type Submission = Pin<Box<dyn Future<Output = (Chain, Result<Answers, EndError>)> + Send>>;
+/// A batch that was taken and is not answered yet.
+type Flight = Pin<Box<dyn Future<Output = (Chain, Vec<Outcome>)> + Send>>;
 
 pub(crate) struct Engine<S, K, D> {
     source: S,
@@ -57,6 +60,10 @@ pub(crate) struct Engine<S, K, D> {
     lives: Vec<Life>,
     index: HashMap<Partition, usize>,
     lanes: Lanes,
+    /// At most one for each destination, so that batches are taken in order.
+    submissions: FuturesUnordered<Submission>,
+    /// The sink has not taken the last batch yet, so it gets no other.
+    pushed_back: bool,
     flights: FuturesUnordered<Flight>,
     flying_since: Vec<Instant>,
     flying_bytes: usize,
@@ -103,6 +110,8 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             stop,
             lives: Vec::new(),
             index: HashMap::new(),
+            submissions: FuturesUnordered::new(),
+            pushed_back: false,
             flights: FuturesUnordered::new(),
             flying_since: Vec::new(),
             flying_bytes: 0,
@@ -128,7 +137,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         let begun = Instant::now();
         loop {
             self.look(Instant::now());
-            self.dispatch().await;
+            self.dispatch();
             self.release_revocations();
             if self.is_done() {
                 break;
@@ -136,7 +145,8 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             let (appetite, wake) = self.plan(Instant::now());
             tokio::select! {
                 biased;
-                Some((chain, answers)) = self.flights.next() => self.land(chain, answers).await,
+                Some((chain, outcomes)) = self.flights.next() => self.land(chain, outcomes).await,
+                Some((chain, submitted)) = self.submissions.next() => self.taken(chain, submitted),
                 () = told(&mut self.stop), if self.ending.is_none() => self.end(Ending::Interrupted),
                 signal = self.source.next(appetite), if !self.deaf => match signal {
                     Ok(signal) => self.hear(signal),
@@ -153,7 +163,17 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
 
     /// Returns whether anything that was read waits or is on its way.
     fn has_business(&self) -> bool {
-        !self.flights.is_empty() || !self.waiting.is_empty() || self.lanes.queued() > 0 || self.letters_queue.len() > 0
+        self.under_way() > 0 || self.lanes.queued() > 0 || self.letters_queue.len() > 0
+    }
+
+    /// Returns the number of batches that are with a destination or wait to be sent again.
+    fn under_way(&self) -> usize {
+        self.submissions.len() + self.flights.len() + self.waiting.len()
+    }
+
+    /// Returns whether a destination can be given a batch.
+    fn is_open(&self, destination: Destination) -> bool {
+        destination == Destination::DeadLetters || !self.pushed_back
     }
 
     fn is_done(&self) -> bool {
@@ -164,10 +184,11 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     /// Returns what may be read now, and when to look again if nothing happens.
     fn plan(&mut self, now: Instant) -> (Appetite, Instant) {
         let mut wake = self.look_at;
-        if self.flights.len() + self.waiting.len() < self.limits.in_flight {
+        if self.is_open(Destination::Sink) && self.under_way() < self.limits.in_flight {
             wake = self.lanes.due().map_or(wake, |due| wake.min(due));
         }
-        wake = self.waiting.iter().map(|(due, _)| *due).chain(self.deadline).fold(wake, Instant::min);
+        let again = self.waiting.iter().filter(|(_, chain)| self.is_open(chain.destination)).map(|(due, _)| *due);
+        wake = again.chain(self.deadline).fold(wake, Instant::min);
         if self.ended || self.ending.is_some() {
             return (Appetite::Signals, wake);
         }
@@ -187,37 +208,38 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     }
 
     /// Sends what is due.
-    async fn dispatch(&mut self) {
+    fn dispatch(&mut self) {
         let now = Instant::now();
-        let mut due = Vec::new();
         let mut at = 0;
-        while at < self.waiting.len() {
-            if self.waiting[at].0 <= now { due.push(self.waiting.swap_remove(at).1) } else { at += 1 }
+        while let Some((due, chain)) = self.waiting.get(at) {
+            if *due <= now && self.is_open(chain.destination) {
+                let (_, chain) = self.waiting.swap_remove(at);
+                self.send(chain);
+            } else {
+                at += 1;
+            }
         }
-        for chain in due {
-            self.send(chain).await;
-        }
-        while self.flights.len() + self.waiting.len() < self.limits.in_flight {
+        while self.is_open(Destination::Sink) && self.under_way() < self.limits.in_flight {
             let flush = self.ended || self.ending.is_some();
             let Some(chunk) = self.lanes.next(now, flush) else { break };
-            self.lift_off(Destination::Sink, chunk, now).await;
+            self.lift_off(Destination::Sink, chunk, now);
         }
         if !self.letters_flying && self.letters_queue.len() > 0 {
             let letters = std::mem::take(&mut self.letters_queue);
             self.letters_flying = true;
-            self.lift_off(Destination::DeadLetters, letters, now).await;
+            self.lift_off(Destination::DeadLetters, letters, now);
         }
     }
 
-    async fn lift_off(&mut self, destination: Destination, chunk: Chunk, now: Instant) {
-        if self.flights.is_empty() && self.waiting.is_empty() {
+    fn lift_off(&mut self, destination: Destination, chunk: Chunk, now: Instant) {
+        if self.under_way() == 0 {
             self.last_answer = now; // nothing was awaited, so nothing was late
         }
         self.flying_bytes += chunk.bytes;
         self.flying_since.push(now);
         let chain = Chain::new(destination, chunk, now);
         self.count_out(&chain, 1);
-        self.send(chain).await;
+        self.send(chain);
     }
 
     /// Counts what a chain has still to send as out (1), or no more (-1).
@@ -231,33 +253,44 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     }
 
     /// Sends the next portion of a chain; in order with every other portion.
-    async fn send(&mut self, chain: Chain) {
+    fn send(&mut self, chain: Chain) {
         let Some(portion) = chain.next() else { return self.retire(&chain) };
         let batch: Batch = Arc::clone(&portion.batch);
         self.tally.batches += 1;
-        let submitted = match chain.destination {
-            Destination::Sink => self.sink.submit(batch).await,
+        let destination = chain.destination;
+        let mut submission: Submission = match destination {
+            Destination::Sink => submit(Arc::clone(&self.sink), batch, chain),
             Destination::DeadLetters => {
-                self.letters.as_ref().expect("letters are queued only where there is a destination").submit(batch).await
+                let letters = self.letters.as_ref().expect("letters are queued only where there is a destination");
+                submit(Arc::clone(letters), batch, chain)
             }
         };
-        self.flights.push(match submitted {
-            Ok(answers) => Box::pin(async move { (chain, Ok(answers.await)) }),
-            Err(error) => Box::pin(std::future::ready((chain, Err(error)))),
-        });
+        // A destination may push back for as long as it likes, and the source must be heard meanwhile.
+        if let Some((chain, submitted)) = submission.as_mut().now_or_never() {
+            self.taken(chain, submitted);
+        } else {
+            self.pushed_back |= destination == Destination::Sink;
+            self.submissions.push(submission);
+        }
+    }
+
+    /// Awaits the answers to a batch that was taken; ends the run if it was not.
+    fn taken(&mut self, chain: Chain, submitted: Result<Answers, EndError>) {
+        self.pushed_back &= chain.destination != Destination::Sink;
+        match submitted {
+            Ok(answers) => self.flights.push(Box::pin(async move { (chain, answers.await) })),
+            Err(error) => {
+                self.end(Ending::Failed(error));
+                self.count_out(&chain, -1);
+                self.retire(&chain); // its records stay unsettled: the next run reads them again
+            }
+        }
     }
 
     /// Takes the answers to a portion.
-    async fn land(&mut self, mut chain: Chain, answers: Result<Vec<Outcome>, EndError>) {
+    async fn land(&mut self, mut chain: Chain, outcomes: Vec<Outcome>) {
         let now = Instant::now();
         self.count_out(&chain, -1);
-        let outcomes = match answers {
-            Ok(outcomes) => outcomes,
-            Err(error) => {
-                self.end(Ending::Failed(error));
-                return self.retire(&chain); // its records stay unsettled: the next run reads them again
-            }
-        };
         let (portion, verdict) = chain.answered(outcomes);
         if !verdict.settled.is_empty() || !verdict.rejected.is_empty() {
             self.last_answer = now;
@@ -666,6 +699,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     }
 
     async fn finish(mut self, begun: Instant) -> Finished {
+        self.submissions.clear();
         self.flights.clear();
         for revocation in std::mem::take(&mut self.revocations) {
             let commits = self.close_lives(&revocation.partitions, false);
@@ -686,6 +720,14 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             elapsed: begun.elapsed(),
         }
     }
+}
+
+/// Gives a batch to a destination.
+fn submit<K: Sink + 'static>(sink: Arc<K>, batch: Batch, chain: Chain) -> Submission {
+    Box::pin(async move {
+        let submitted = sink.submit(batch).await;
+        (chain, submitted)
+    })
 }
 
 /// Returns when the run is told to stop; never, if nobody is there to tell it.
