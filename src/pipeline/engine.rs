@@ -82,6 +82,8 @@ pub(crate) struct Engine<S, K, D> {
     deadline: Option<Instant>,
     troubled: bool,
     last_answer: Instant,
+    /// With `--commit-each`: when to ask for the confirmation that the next record waits for, and which attempt that is.
+    unconfirmed: Option<(Instant, u32)>,
     /// When to look for stalls again, whatever else happens.
     look_at: Instant,
 }
@@ -128,6 +130,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             deadline: None,
             troubled: false,
             last_answer: now,
+            unconfirmed: None,
             look_at: now + LOOK,
             limits,
         }
@@ -137,6 +140,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         let begun = Instant::now();
         loop {
             self.look(Instant::now());
+            self.confirm().await;
             self.dispatch();
             self.release_revocations();
             if self.is_done() {
@@ -145,7 +149,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             let (appetite, wake) = self.plan(Instant::now());
             tokio::select! {
                 biased;
-                Some((chain, outcomes)) = self.flights.next() => self.land(chain, outcomes).await,
+                Some((chain, outcomes)) = self.flights.next() => self.land(chain, outcomes),
                 Some((chain, submitted)) = self.submissions.next() => self.taken(chain, submitted),
                 () = told(&mut self.stop), if self.ending.is_none() => self.end(Ending::Interrupted),
                 signal = self.source.next(appetite), if !self.deaf => match signal {
@@ -183,6 +187,9 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
 
     /// Returns what may be read now, and when to look again if nothing happens.
     fn plan(&mut self, now: Instant) -> (Appetite, Instant) {
+        if let Some((due, _)) = self.unconfirmed {
+            return (Appetite::Signals, self.look_at.min(due));
+        }
         let mut wake = self.look_at;
         if self.is_open(Destination::Sink) && self.under_way() < self.limits.in_flight {
             wake = self.lanes.due().map_or(wake, |due| wake.min(due));
@@ -209,6 +216,9 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
 
     /// Sends what is due.
     fn dispatch(&mut self) {
+        if self.unconfirmed.is_some() {
+            return;
+        }
         let now = Instant::now();
         let mut at = 0;
         while let Some((due, chain)) = self.waiting.get(at) {
@@ -288,7 +298,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     }
 
     /// Takes the answers to a portion.
-    async fn land(&mut self, mut chain: Chain, outcomes: Vec<Outcome>) {
+    fn land(&mut self, mut chain: Chain, outcomes: Vec<Outcome>) {
         let now = Instant::now();
         self.count_out(&chain, -1);
         let (portion, verdict) = chain.answered(outcomes);
@@ -333,7 +343,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         self.note_commits();
         self.observer.on(&Event::Progress(&self.tally));
         if self.limits.commit_each {
-            self.flush_each().await;
+            self.unconfirmed = Some((now, 1));
         }
     }
 
@@ -557,17 +567,20 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         }
     }
 
-    /// Waits until the broker has confirmed everything settled so far, however often it refuses.
-    async fn flush_each(&mut self) {
-        let mut attempt = 1;
-        while let Err(error) = self.source.flush().await {
-            if *self.stop.borrow() || self.limits.retry_for.is_some_and(|most| self.last_answer.elapsed() > most) {
-                return self.end(Ending::Failed(error));
-            }
-            self.trouble(Some(&error.to_string()));
-            tokio::time::sleep(pause(attempt, jitter(Instant::now()))).await;
-            attempt += 1;
+    /// Asks the broker to confirm everything settled so far, if the next record waits for that; again later if it refuses.
+    async fn confirm(&mut self) {
+        let Some((_, attempt)) = self.unconfirmed.filter(|(due, _)| *due <= Instant::now()) else { return };
+        let Err(error) = self.source.flush().await else {
+            self.unconfirmed = None;
+            return self.clear_trouble();
+        };
+        if self.limits.retry_for.is_some_and(|most| self.last_answer.elapsed() > most) {
+            self.unconfirmed = None;
+            return self.end(Ending::Failed(error));
         }
+        self.trouble(Some(&error.to_string()));
+        let now = Instant::now();
+        self.unconfirmed = Some((now + pause(attempt, jitter(now)), attempt + 1));
     }
 
     /// Lets rebalances go on whose partitions have nothing in flight any more.
