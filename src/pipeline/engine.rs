@@ -340,11 +340,10 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         } else {
             self.waiting.push((again, chain));
         }
-        self.note_commits();
-        self.observer.on(&Event::Progress(&self.tally));
-        if self.limits.commit_each {
+        if self.note_commits() && self.limits.commit_each {
             self.unconfirmed = Some((now, 1));
         }
+        self.observer.on(&Event::Progress(&self.tally));
     }
 
     /// Settles the records of a portion that are done, by ranges.
@@ -553,18 +552,20 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         self.observer.on(&Event::Progress(&self.tally));
     }
 
-    /// Tells the source how far each partition may be committed, where that changed.
-    fn note_commits(&mut self) {
+    /// Tells the source how far each partition may be committed, where that changed; returns whether it did anywhere.
+    fn note_commits(&mut self) -> bool {
         let mut commits = Vec::new();
         for life in self.lives.iter_mut().filter(|life| life.owned && life.watermark.next() != life.noted) {
             life.noted = life.watermark.next();
             commits.push(Commit { partition: life.partition, next: life.noted, last: life.watermark.last() });
         }
-        if !commits.is_empty() {
-            let settled: Vec<_> = commits.iter().map(|commit| (commit.partition, commit.next)).collect();
-            self.observer.on(&Event::Settled(&settled));
-            self.source.commit(commits);
+        if commits.is_empty() {
+            return false;
         }
+        let settled: Vec<_> = commits.iter().map(|commit| (commit.partition, commit.next)).collect();
+        self.observer.on(&Event::Settled(&settled));
+        self.source.commit(commits);
+        true
     }
 
     /// Asks the broker to confirm everything settled so far, if the next record waits for that; again later if it refuses.
