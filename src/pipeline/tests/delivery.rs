@@ -244,7 +244,7 @@ async fn one_by_one_does_not_send_past_a_batch_that_is_retried() {
 
 #[tokio::test(start_paused = true)]
 async fn filtered_records_are_passed_and_committed() {
-    let shape = |offset| if offset % 2 == 0 { Shaped::Keep } else { Shaped::Filtered };
+    let shape = |record: &mut Record| if record.offset % 2 == 0 { Shaped::Keep } else { Shaped::Filtered };
     let (finished, log) = run_of(40).transform(shape).finish().await;
     assert_eq!((finished.tally.delivered, finished.tally.filtered), (20, 20));
     assert_eq!(log.commits(p(0)).last(), Some(&40));
