@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -17,8 +17,8 @@ use crate::pipeline::lanes::{BatchLimits, Chunk, Lanes, Tag};
 use crate::pipeline::retry::{Breaker, Bucket, pause};
 use crate::pipeline::watermark::Watermark;
 use crate::pipeline::{
-    Appetite, Assignment, BadRecords, Batch, Commit, EndError, Ending, Failure, Finished, LetterMaker, Limits, Outcome, Pipeline,
-    Reason, Revocation, Shaped, Signal, Sink, Source, Transform,
+    Answers, Appetite, Assignment, BadRecords, Batch, Commit, EndError, Ending, Failure, Finished, LetterMaker, Limits, Outcome,
+    Pipeline, Reason, Revocation, Shaped, Signal, Sink, Source, Transform,
 };
 use crate::record::{NextOffset, Partition, Record};
 
@@ -41,7 +41,10 @@ struct Life {
     out: usize,
 }
 
-type Flight = Pin<Box<dyn Future<Output = (Chain, Result<Vec<Outcome>, EndError>)> + Send>>;
+/// A batch that a destination has not taken yet.
+type Submission = Pin<Box<dyn Future<Output = (Chain, Result<Answers, EndError>)> + Send>>;
+/// A batch that was taken and is not answered yet.
+type Flight = Pin<Box<dyn Future<Output = (Chain, Vec<Outcome>)> + Send>>;
 
 pub(crate) struct Engine<S, K, D> {
     source: S,
@@ -57,6 +60,10 @@ pub(crate) struct Engine<S, K, D> {
     lives: Vec<Life>,
     index: HashMap<Partition, usize>,
     lanes: Lanes,
+    /// At most one for each destination, so that batches are taken in order.
+    submissions: FuturesUnordered<Submission>,
+    /// The sink has not taken the last batch yet, so it gets no other.
+    pushed_back: bool,
     flights: FuturesUnordered<Flight>,
     flying_since: Vec<Instant>,
     flying_bytes: usize,
@@ -75,6 +82,8 @@ pub(crate) struct Engine<S, K, D> {
     deadline: Option<Instant>,
     troubled: bool,
     last_answer: Instant,
+    /// With `--commit-each`: when to ask for the confirmation that the next record waits for, and which attempt that is.
+    unconfirmed: Option<(Instant, u32)>,
     /// When to look for stalls again, whatever else happens.
     look_at: Instant,
 }
@@ -103,6 +112,8 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             stop,
             lives: Vec::new(),
             index: HashMap::new(),
+            submissions: FuturesUnordered::new(),
+            pushed_back: false,
             flights: FuturesUnordered::new(),
             flying_since: Vec::new(),
             flying_bytes: 0,
@@ -119,6 +130,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             deadline: None,
             troubled: false,
             last_answer: now,
+            unconfirmed: None,
             look_at: now + LOOK,
             limits,
         }
@@ -128,7 +140,8 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         let begun = Instant::now();
         loop {
             self.look(Instant::now());
-            self.dispatch().await;
+            self.confirm().await;
+            self.dispatch();
             self.release_revocations();
             if self.is_done() {
                 break;
@@ -136,7 +149,8 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             let (appetite, wake) = self.plan(Instant::now());
             tokio::select! {
                 biased;
-                Some((chain, answers)) = self.flights.next() => self.land(chain, answers).await,
+                Some((chain, outcomes)) = self.flights.next() => self.land(chain, outcomes),
+                Some((chain, submitted)) = self.submissions.next() => self.taken(chain, submitted),
                 () = told(&mut self.stop), if self.ending.is_none() => self.end(Ending::Interrupted),
                 signal = self.source.next(appetite), if !self.deaf => match signal {
                     Ok(signal) => self.hear(signal),
@@ -153,7 +167,17 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
 
     /// Returns whether anything that was read waits or is on its way.
     fn has_business(&self) -> bool {
-        !self.flights.is_empty() || !self.waiting.is_empty() || self.lanes.queued() > 0 || self.letters_queue.len() > 0
+        self.under_way() > 0 || self.lanes.queued() > 0 || self.letters_queue.len() > 0
+    }
+
+    /// Returns the number of batches that are with a destination or wait to be sent again.
+    fn under_way(&self) -> usize {
+        self.submissions.len() + self.flights.len() + self.waiting.len()
+    }
+
+    /// Returns whether a destination can be given a batch.
+    fn is_open(&self, destination: Destination) -> bool {
+        destination == Destination::DeadLetters || !self.pushed_back
     }
 
     fn is_done(&self) -> bool {
@@ -163,11 +187,15 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
 
     /// Returns what may be read now, and when to look again if nothing happens.
     fn plan(&mut self, now: Instant) -> (Appetite, Instant) {
+        if let Some((due, _)) = self.unconfirmed {
+            return (Appetite::Signals, self.look_at.min(due));
+        }
         let mut wake = self.look_at;
-        if self.flights.len() + self.waiting.len() < self.limits.in_flight {
+        if self.is_open(Destination::Sink) && self.under_way() < self.limits.in_flight {
             wake = self.lanes.due().map_or(wake, |due| wake.min(due));
         }
-        wake = self.waiting.iter().map(|(due, _)| *due).chain(self.deadline).fold(wake, Instant::min);
+        let again = self.waiting.iter().filter(|(_, chain)| self.is_open(chain.destination)).map(|(due, _)| *due);
+        wake = again.chain(self.deadline).fold(wake, Instant::min);
         if self.ended || self.ending.is_some() {
             return (Appetite::Signals, wake);
         }
@@ -187,37 +215,41 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     }
 
     /// Sends what is due.
-    async fn dispatch(&mut self) {
+    fn dispatch(&mut self) {
+        if self.unconfirmed.is_some() {
+            return;
+        }
         let now = Instant::now();
-        let mut due = Vec::new();
         let mut at = 0;
-        while at < self.waiting.len() {
-            if self.waiting[at].0 <= now { due.push(self.waiting.swap_remove(at).1) } else { at += 1 }
+        while let Some((due, chain)) = self.waiting.get(at) {
+            if *due <= now && self.is_open(chain.destination) {
+                let (_, chain) = self.waiting.swap_remove(at);
+                self.send(chain);
+            } else {
+                at += 1;
+            }
         }
-        for chain in due {
-            self.send(chain).await;
-        }
-        while self.flights.len() + self.waiting.len() < self.limits.in_flight {
+        while self.is_open(Destination::Sink) && self.under_way() < self.limits.in_flight {
             let flush = self.ended || self.ending.is_some();
             let Some(chunk) = self.lanes.next(now, flush) else { break };
-            self.lift_off(Destination::Sink, chunk, now).await;
+            self.lift_off(Destination::Sink, chunk, now);
         }
         if !self.letters_flying && self.letters_queue.len() > 0 {
             let letters = std::mem::take(&mut self.letters_queue);
             self.letters_flying = true;
-            self.lift_off(Destination::DeadLetters, letters, now).await;
+            self.lift_off(Destination::DeadLetters, letters, now);
         }
     }
 
-    async fn lift_off(&mut self, destination: Destination, chunk: Chunk, now: Instant) {
-        if self.flights.is_empty() && self.waiting.is_empty() {
+    fn lift_off(&mut self, destination: Destination, chunk: Chunk, now: Instant) {
+        if self.under_way() == 0 {
             self.last_answer = now; // nothing was awaited, so nothing was late
         }
         self.flying_bytes += chunk.bytes;
         self.flying_since.push(now);
         let chain = Chain::new(destination, chunk, now);
         self.count_out(&chain, 1);
-        self.send(chain).await;
+        self.send(chain);
     }
 
     /// Counts what a chain has still to send as out (1), or no more (-1).
@@ -231,33 +263,44 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     }
 
     /// Sends the next portion of a chain; in order with every other portion.
-    async fn send(&mut self, chain: Chain) {
+    fn send(&mut self, chain: Chain) {
         let Some(portion) = chain.next() else { return self.retire(&chain) };
         let batch: Batch = Arc::clone(&portion.batch);
         self.tally.batches += 1;
-        let submitted = match chain.destination {
-            Destination::Sink => self.sink.submit(batch).await,
+        let destination = chain.destination;
+        let mut submission: Submission = match destination {
+            Destination::Sink => submit(Arc::clone(&self.sink), batch, chain),
             Destination::DeadLetters => {
-                self.letters.as_ref().expect("letters are queued only where there is a destination").submit(batch).await
+                let letters = self.letters.as_ref().expect("letters are queued only where there is a destination");
+                submit(Arc::clone(letters), batch, chain)
             }
         };
-        self.flights.push(match submitted {
-            Ok(answers) => Box::pin(async move { (chain, Ok(answers.await)) }),
-            Err(error) => Box::pin(std::future::ready((chain, Err(error)))),
-        });
+        // A destination may push back for as long as it likes, and the source must be heard meanwhile.
+        if let Some((chain, submitted)) = submission.as_mut().now_or_never() {
+            self.taken(chain, submitted);
+        } else {
+            self.pushed_back |= destination == Destination::Sink;
+            self.submissions.push(submission);
+        }
+    }
+
+    /// Awaits the answers to a batch that was taken; ends the run if it was not.
+    fn taken(&mut self, chain: Chain, submitted: Result<Answers, EndError>) {
+        self.pushed_back &= chain.destination != Destination::Sink;
+        match submitted {
+            Ok(answers) => self.flights.push(Box::pin(async move { (chain, answers.await) })),
+            Err(error) => {
+                self.end(Ending::Failed(error));
+                self.count_out(&chain, -1);
+                self.retire(&chain); // its records stay unsettled: the next run reads them again
+            }
+        }
     }
 
     /// Takes the answers to a portion.
-    async fn land(&mut self, mut chain: Chain, answers: Result<Vec<Outcome>, EndError>) {
+    fn land(&mut self, mut chain: Chain, outcomes: Vec<Outcome>) {
         let now = Instant::now();
         self.count_out(&chain, -1);
-        let outcomes = match answers {
-            Ok(outcomes) => outcomes,
-            Err(error) => {
-                self.end(Ending::Failed(error));
-                return self.retire(&chain); // its records stay unsettled: the next run reads them again
-            }
-        };
         let (portion, verdict) = chain.answered(outcomes);
         if !verdict.settled.is_empty() || !verdict.rejected.is_empty() {
             self.last_answer = now;
@@ -297,11 +340,10 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         } else {
             self.waiting.push((again, chain));
         }
-        self.note_commits();
-        self.observer.on(&Event::Progress(&self.tally));
-        if self.limits.commit_each {
-            self.flush_each().await;
+        if self.note_commits() && self.limits.commit_each {
+            self.unconfirmed = Some((now, 1));
         }
+        self.observer.on(&Event::Progress(&self.tally));
     }
 
     /// Settles the records of a portion that are done, by ranges.
@@ -510,31 +552,36 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         self.observer.on(&Event::Progress(&self.tally));
     }
 
-    /// Tells the source how far each partition may be committed, where that changed.
-    fn note_commits(&mut self) {
+    /// Tells the source how far each partition may be committed, where that changed; returns whether it did anywhere.
+    fn note_commits(&mut self) -> bool {
         let mut commits = Vec::new();
         for life in self.lives.iter_mut().filter(|life| life.owned && life.watermark.next() != life.noted) {
             life.noted = life.watermark.next();
             commits.push(Commit { partition: life.partition, next: life.noted, last: life.watermark.last() });
         }
-        if !commits.is_empty() {
-            let settled: Vec<_> = commits.iter().map(|commit| (commit.partition, commit.next)).collect();
-            self.observer.on(&Event::Settled(&settled));
-            self.source.commit(commits);
+        if commits.is_empty() {
+            return false;
         }
+        let settled: Vec<_> = commits.iter().map(|commit| (commit.partition, commit.next)).collect();
+        self.observer.on(&Event::Settled(&settled));
+        self.source.commit(commits);
+        true
     }
 
-    /// Waits until the broker has confirmed everything settled so far, however often it refuses.
-    async fn flush_each(&mut self) {
-        let mut attempt = 1;
-        while let Err(error) = self.source.flush().await {
-            if *self.stop.borrow() || self.limits.retry_for.is_some_and(|most| self.last_answer.elapsed() > most) {
-                return self.end(Ending::Failed(error));
-            }
-            self.trouble(Some(&error.to_string()));
-            tokio::time::sleep(pause(attempt, jitter(Instant::now()))).await;
-            attempt += 1;
+    /// Asks the broker to confirm everything settled so far, if the next record waits for that; again later if it refuses.
+    async fn confirm(&mut self) {
+        let Some((_, attempt)) = self.unconfirmed.filter(|(due, _)| *due <= Instant::now()) else { return };
+        let Err(error) = self.source.flush().await else {
+            self.unconfirmed = None;
+            return self.clear_trouble();
+        };
+        if self.limits.retry_for.is_some_and(|most| self.last_answer.elapsed() > most) {
+            self.unconfirmed = None;
+            return self.end(Ending::Failed(error));
         }
+        self.trouble(Some(&error.to_string()));
+        let now = Instant::now();
+        self.unconfirmed = Some((now + pause(attempt, jitter(now)), attempt + 1));
     }
 
     /// Lets rebalances go on whose partitions have nothing in flight any more.
@@ -666,6 +713,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     }
 
     async fn finish(mut self, begun: Instant) -> Finished {
+        self.submissions.clear();
         self.flights.clear();
         for revocation in std::mem::take(&mut self.revocations) {
             let commits = self.close_lives(&revocation.partitions, false);
@@ -686,6 +734,14 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             elapsed: begun.elapsed(),
         }
     }
+}
+
+/// Gives a batch to a destination.
+fn submit<K: Sink + 'static>(sink: Arc<K>, batch: Batch, chain: Chain) -> Submission {
+    Box::pin(async move {
+        let submitted = sink.submit(batch).await;
+        (chain, submitted)
+    })
 }
 
 /// Returns when the run is told to stop; never, if nobody is there to tell it.

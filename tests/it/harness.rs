@@ -13,20 +13,30 @@ mod sdl;
 mod sending;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub(crate) use checker::{Verdict, check};
-pub(crate) use cluster::{Cluster, Clusters, GroupLine};
+pub(crate) use cluster::{Cluster, Clusters, GroupLine, from_stack, stack};
 pub(crate) use fault_proxy::{FETCH, OFFSET_COMMIT, PRODUCE, Proxy};
 pub(crate) use mock::Mock;
 pub(crate) use reading::{Seen, assert_same, read, read_independently};
 pub(crate) use sdl::{Finished, Running, Sdl};
 pub(crate) use sending::{Content, Numbered, Sender, awkward, numbered};
+pub(crate) use watch::CommitWatch;
 
 /// Returns a name that no other test and no other run uses, for a topic or a group.
 pub(crate) fn unique(name: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("the clock is past 1970").as_millis();
     format!("{name}-{now:x}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Returns a number that `scripts/chaos` sets, or the quick form's.
+pub(crate) fn setting(name: &str, quick: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is `{text}`, which is no number")),
+        Err(_) => quick,
+    }
 }
 
 /// Asks until `answer` has one, and returns it. Panics with `what` after `patience`.

@@ -7,6 +7,8 @@
 
 mod envelope;
 mod letters_file;
+mod source;
 
 pub use envelope::{Line, read, write};
 pub use letters_file::LettersFile;
+pub use source::Lines;

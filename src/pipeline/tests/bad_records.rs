@@ -56,7 +56,7 @@ async fn a_letter_is_delivered_before_its_record_is_committed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_record_that_the_transform_finds_bad_goes_to_the_letters_too() {
-    let shape = |offset| if offset == 7 { Shaped::Bad(why()) } else { Shaped::Keep };
+    let shape = |record: &mut Record| if record.offset == 7 { Shaped::Bad(why()) } else { Shaped::Keep };
     let (finished, log) = run_of(20).transform(shape).letters(takes_all()).finish().await;
     assert_eq!((finished.tally.delivered, finished.tally.dead_lettered), (19, 1));
     assert!(log.submitted(Destination::Sink).iter().all(|batch| !batch.contains(&7)));
@@ -103,7 +103,8 @@ async fn the_breaker_trips_at_its_limit_and_nothing_is_committed_past_that() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_at_a_bad_record_is_told_once() {
-    let (_, log) = run_of(100).transform(|offset| if offset >= 3 { Shaped::Bad(why()) } else { Shaped::Keep }).finish().await;
+    let (_, log) =
+        run_of(100).transform(|record| if record.offset >= 3 { Shaped::Bad(why()) } else { Shaped::Keep }).finish().await;
     assert_eq!(log.told("bad"), ["bad t/0@3 Stops"]);
 }
 

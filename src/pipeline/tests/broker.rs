@@ -20,7 +20,7 @@ pub(super) struct Broker {
 
 struct State {
     partitions: BTreeMap<Partition, Feed>,
-    signals: VecDeque<Result<Signal, EndError>>,
+    queue: VecDeque<Queued>,
     revocations: Vec<(Vec<Partition>, mpsc::Receiver<Vec<Commit>>)>,
     /// The end is told once everything has been handed over.
     ends: bool,
@@ -33,6 +33,12 @@ struct State {
     refusals: u32,
     /// How often the engine asked.
     asked: u64,
+}
+
+/// What the run is to hear, in this order.
+enum Queued {
+    Assign(Vec<Partition>),
+    Signal(Result<Signal, EndError>),
 }
 
 struct Feed {
@@ -50,7 +56,7 @@ impl Broker {
     pub(super) fn new(log: &Log) -> Self {
         let state = State {
             partitions: BTreeMap::new(),
-            signals: VecDeque::new(),
+            queue: VecDeque::new(),
             revocations: Vec::new(),
             ends: false,
             ended: false,
@@ -98,20 +104,7 @@ impl Broker {
 
     /// Gives the partitions to the run, from where they are committed.
     pub(super) fn assign(&self, partitions: &[Partition]) {
-        self.change(|state| {
-            let mut assigned = Vec::new();
-            for partition in partitions {
-                let feed = state.partitions.get_mut(partition).unwrap();
-                if feed.owned {
-                    self.log.note(Entry::Gone(*partition, None));
-                }
-                feed.at = feed.offsets.partition_point(|offset| *offset < feed.committed.0);
-                (feed.life, feed.owned, feed.told_end) = (feed.life + 1, true, false);
-                self.log.note(Entry::Assigned(*partition, feed.committed));
-                assigned.push(Assignment { partition: *partition, start: feed.committed, last: None });
-            }
-            state.signals.push_back(Ok(Signal::Assigned(assigned)));
-        });
+        self.change(|state| state.queue.push_back(Queued::Assign(partitions.to_vec())));
     }
 
     /// Begins to take partitions away; they are gone when the run releases them, or with [`Self::give_up_waiting`].
@@ -123,7 +116,7 @@ impl Broker {
             }
             let (revocation, released) = Revocation::new(partitions.to_vec());
             state.revocations.push((partitions.to_vec(), released));
-            state.signals.push_back(Ok(Signal::Revoked(revocation)));
+            state.queue.push_back(Queued::Signal(Ok(Signal::Revoked(revocation))));
         });
     }
 
@@ -153,16 +146,16 @@ impl Broker {
             for (waiting, _) in &mut state.revocations {
                 waiting.retain(|partition| !partitions.contains(partition));
             }
-            state.signals.push_back(Ok(Signal::Lost(partitions.to_vec())));
+            state.queue.push_back(Queued::Signal(Ok(Signal::Lost(partitions.to_vec()))));
         });
     }
 
     pub(super) fn signal(&self, signal: Signal) {
-        self.change(|state| state.signals.push_back(Ok(signal)));
+        self.change(|state| state.queue.push_back(Queued::Signal(Ok(signal))));
     }
 
     pub(super) fn fail(&self, what: &str) {
-        self.change(|state| state.signals.push_back(Err(Failure::new(what).into())));
+        self.change(|state| state.queue.push_back(Queued::Signal(Err(Failure::new(what).into()))));
     }
 
     /// Lets the run end once everything has been handed over.
@@ -175,9 +168,32 @@ impl Broker {
         self.change(|state| state.partitions[&partition].committed.0)
     }
 
+    /// Returns which of its partitions the run owns.
+    pub(super) fn owned(&self) -> (Vec<Partition>, Vec<Partition>) {
+        self.change(|state| {
+            let (owned, others): (Vec<_>, Vec<_>) = state.partitions.iter().partition(|(_, feed)| feed.owned);
+            (owned.into_iter().map(|(p, _)| *p).collect(), others.into_iter().map(|(p, _)| *p).collect())
+        })
+    }
+
     /// Returns how often the engine asked for the next signal.
     pub(super) fn asked(&self) -> u64 {
         self.change(|state| state.asked)
+    }
+
+    /// Begins the next life of each partition, from where it is committed.
+    fn begin(&self, state: &mut State, partitions: &[Partition]) -> Vec<Assignment> {
+        let begin = |partition: &Partition| {
+            let feed = state.partitions.get_mut(partition).unwrap();
+            if feed.owned {
+                self.log.note(Entry::Gone(*partition, None));
+            }
+            feed.at = feed.offsets.partition_point(|offset| *offset < feed.committed.0);
+            (feed.life, feed.owned, feed.told_end) = (feed.life + 1, true, false);
+            self.log.note(Entry::Assigned(*partition, feed.committed));
+            Assignment { partition: *partition, start: feed.committed, last: None }
+        };
+        partitions.iter().map(begin).collect()
     }
 
     fn gone(&self, state: &mut State, partitions: &[Partition], commits: &[Commit]) {
@@ -207,8 +223,10 @@ impl Broker {
         let state = &mut *self.state.lock().unwrap();
         state.asked += 1;
         self.hear_releases(state);
-        if let Some(signal) = state.signals.pop_front() {
-            return Some(signal);
+        match state.queue.pop_front() {
+            Some(Queued::Assign(partitions)) => return Some(Ok(Signal::Assigned(self.begin(state, &partitions)))),
+            Some(Queued::Signal(signal)) => return Some(signal),
+            None => {}
         }
         if let Appetite::Records(most) = appetite {
             assert!(most > 0, "an appetite for no record at all");

@@ -179,6 +179,32 @@ async fn commit_each_sends_the_next_record_when_the_broker_has_answered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn commit_each_hears_of_a_rebalance_while_the_broker_refuses() {
+    let setup = run_of(4).limits(|limits| limits.commit_each = true);
+    setup.broker.refuse_flushes(u32::MAX);
+    let run = setup.start();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    run.broker.revoke(&[p(0)]);
+    tokio::time::sleep(ms(1)).await;
+    assert!(!run.broker.is_waiting(), "nothing of the partition is in flight");
+    assert_eq!(run.broker.committed(p(0)), 1);
+    run.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn commit_each_stops_when_told_although_the_broker_refuses() {
+    let setup = run_of(4).limits(|limits| limits.commit_each = true);
+    setup.broker.refuse_flushes(u32::MAX);
+    let run = setup.start();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    run.stop();
+    tokio::time::sleep(ms(1)).await;
+    assert!(run.engine.is_finished());
+    let (finished, _) = run.finish().await;
+    assert_eq!((finished.tally.read, finished.tally.undelivered), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_idle_run_sleeps() {
     let setup = follow();
     setup.broker.partition(p(0), 0..3, 3);
@@ -218,7 +244,7 @@ async fn one_by_one_does_not_send_past_a_batch_that_is_retried() {
 
 #[tokio::test(start_paused = true)]
 async fn filtered_records_are_passed_and_committed() {
-    let shape = |offset| if offset % 2 == 0 { Shaped::Keep } else { Shaped::Filtered };
+    let shape = |record: &mut Record| if record.offset % 2 == 0 { Shaped::Keep } else { Shaped::Filtered };
     let (finished, log) = run_of(40).transform(shape).finish().await;
     assert_eq!((finished.tally.delivered, finished.tally.filtered), (20, 20));
     assert_eq!(log.commits(p(0)).last(), Some(&40));

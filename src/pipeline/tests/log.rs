@@ -115,7 +115,7 @@ impl Observer for Log {
     }
 }
 
-fn is_there(outcome: &Outcome) -> bool {
+pub(super) fn is_there(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Delivered | Outcome::AlreadyThere | Outcome::Superseded)
 }
 

@@ -8,6 +8,7 @@ mod bad_records;
 mod delivery;
 mod rebalances;
 mod stopping;
+mod storm;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,11 +112,10 @@ impl Setup {
         self
     }
 
-    /// Shapes by offset.
-    fn transform(self, shape: impl Fn(i64) -> Shaped + Send + 'static) -> Self {
+    fn transform(self, shape: impl Fn(&mut Record) -> Shaped + Send + 'static) -> Self {
         let log = self.log.clone();
         let transform: Transform = Box::new(move |record: &mut Record| {
-            let shaped = shape(record.offset);
+            let shaped = shape(record);
             if shaped == Shaped::Filtered {
                 log.note(Entry::Spared(log::coordinates(record)));
             }

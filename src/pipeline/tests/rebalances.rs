@@ -151,6 +151,27 @@ async fn letters_that_are_stalled_do_not_hold_up_a_release() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rebalance_is_heard_while_the_destination_pushes_back() {
+    let sink: Script = Box::new(|call| call.answer(|_, _| Outcome::Delivered).pushing_back(Duration::from_secs(3600)));
+    let setup = follow();
+    setup.broker.partition(p(0), 0..100, 100);
+    setup.broker.partition(p(1), 0..100, 100);
+    setup.broker.assign(&[p(0)]);
+    let run = setup.sink(sink).start();
+    tokio::time::sleep(ms(100)).await;
+    run.broker.assign(&[p(1)]);
+    tokio::time::sleep(ms(100)).await;
+    run.broker.revoke(&[p(1)]);
+    tokio::time::sleep(ms(1)).await;
+    assert!(!run.broker.is_waiting(), "nothing of it was sent");
+    run.broker.lose(&[p(0)]);
+    run.broker.end();
+    run.stop();
+    let (finished, _) = run.finish().await;
+    assert_eq!(finished.tally.undelivered, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rebalance_during_the_drain_is_released() {
     let run = three().sink(slow(Duration::from_secs(10))).start();
     tokio::time::sleep(ms(100)).await;

@@ -36,6 +36,33 @@ async fn a_stop_sends_what_lingers_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_cannot_be_drained_in_time_is_counted_and_not_committed() {
+    let sinks: [fn() -> Script; 3] = [
+        || slow(Duration::from_secs(60)),
+        || answers(|_, _| Outcome::Retry(why())),
+        || Box::new(|call| call.answer(|_, _| Outcome::Delivered).pushing_back(Duration::from_secs(3600))),
+    ];
+    for sink in sinks {
+        let run = run_of(1000).sink(sink()).start();
+        tokio::time::sleep(ms(100)).await;
+        run.stop();
+        let (finished, log) = run.finish().await;
+        assert!(matches!(finished.ending, Ending::Interrupted));
+        assert_eq!((finished.tally.delivered, finished.tally.undelivered), (0, 20));
+        assert!(log.commits(p(0)).is_empty());
+        assert_eq!(finished.elapsed.as_secs(), 25);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn giving_up_does_not_wait_for_a_destination_that_takes_no_batch() {
+    let sink: Script = Box::new(|call| call.answer(|_, _| Outcome::Delivered).pushing_back(Duration::from_secs(3600)));
+    let (finished, _) = run_of(100).sink(sink).limits(|limits| limits.retry_for = Some(Duration::from_secs(60))).finish().await;
+    assert!(failure(&finished).starts_with("gave up after 1m"));
+    assert!((60..62).contains(&finished.elapsed.as_secs()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_destination_that_pushes_back_gets_the_batches_in_order() {
     let sink: Script = Box::new(|call| {
         let push_back = if call.records[0].offset % 20 == 0 { ms(700) } else { Duration::ZERO };
@@ -47,12 +74,38 @@ async fn a_destination_that_pushes_back_gets_the_batches_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_that_is_pushed_back_sleeps() {
+    let sink: Script = Box::new(|call| call.answer(|_, _| Outcome::Delivered).pushing_back(Duration::from_secs(3600)));
+    let run = run_of(100).sink(sink).start();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = run.broker.asked();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let turns = run.broker.asked() - before;
+    assert!(turns <= 201, "{turns} turns in 100 seconds");
+    assert_eq!(run.log.told("trouble"), ["trouble the destination does not answer"]);
+    run.stop();
+    run.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_destination_that_says_stop_ends_the_run_and_keeps_the_other_answers() {
     let sink = answers(|offset, _| if offset == 4 { Outcome::Stop(why().hint("grant `write`")) } else { Outcome::Delivered });
     let (finished, log) = run_of(10).sink(sink).finish().await;
     assert_eq!(failure(&finished), "the destination takes nothing until something is changed there: the script says so");
     assert_eq!((finished.tally.delivered, finished.tally.undelivered), (9, 1));
     assert_eq!(log.commits(p(0)), [4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_takes_no_more_batches_ends_the_run() {
+    let sink: Script = Box::new(|call| match call.records[0].offset {
+        20 => super::destination::Reply::failing("the target is gone"),
+        _ => call.answer(|_, _| Outcome::Delivered).after(ms(10)),
+    });
+    let (finished, log) = run_of(100).sink(sink).finish().await;
+    assert_eq!(failure(&finished), "the target is gone");
+    assert_eq!(log.commits(p(0)).last(), Some(&20));
+    assert_eq!(finished.tally.delivered + finished.tally.undelivered, finished.tally.read);
 }
 
 #[tokio::test(start_paused = true)]

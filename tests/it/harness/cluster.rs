@@ -210,32 +210,43 @@ impl Cluster {
     /// Returns the number of partitions of a topic, 0 where there is none.
     #[track_caller]
     pub(crate) fn partitions(&self, topic: &str) -> i32 {
-        let found = until("the cluster tells about a topic", PATIENCE, || {
-            self.consumer("none").fetch_metadata(Some(topic), Duration::from_secs(5)).ok()
-        });
-        let count = found.topics().iter().find(|found| found.name() == topic).map_or(0, |found| found.partitions().len());
-        i32::try_from(count).expect("a number of partitions")
+        partitions(&self.consumer("none"), topic)
     }
 
     /// Returns the first and the next offset of each partition of a topic.
     #[track_caller]
     pub(crate) fn offsets(&self, topic: &str) -> Vec<(i64, i64)> {
-        let consumer = self.consumer("none");
-        (0..self.partitions(topic))
-            .map(|partition| consumer.fetch_watermarks(topic, partition, PATIENCE).expect("the cluster tells its offsets"))
-            .collect()
+        offsets(&self.consumer("none"), topic)
     }
 
     /// Returns how many offsets a topic holds, markers of transactions included.
     #[track_caller]
     pub(crate) fn count(&self, topic: &str) -> u64 {
-        self.offsets(topic).iter().map(|(low, high)| u64::try_from(high - low).expect("low is not above high")).sum()
+        count(&self.consumer("none"), topic)
     }
 
     /// Waits until a topic holds at least so many offsets.
     #[track_caller]
-    pub(crate) fn until_count(&self, topic: &str, count: u64) {
-        until(&format!("`{topic}` holds {count}"), 4 * PATIENCE, || (self.count(topic) >= count).then_some(()));
+    pub(crate) fn until_count(&self, topic: &str, wanted: u64) {
+        let consumer = self.consumer("none");
+        until(&format!("`{topic}` holds {wanted}"), 4 * PATIENCE, || (count(&consumer, topic) >= wanted).then_some(()));
+    }
+
+    /// Returns how many members a group has, once none is joining or leaving.
+    #[track_caller]
+    pub(crate) fn members(&self, group: &str) -> usize {
+        let consumer = self.consumer("none");
+        until(&format!("group `{group}` settles"), PATIENCE, || {
+            let groups = consumer.fetch_group_list(Some(group), PATIENCE).ok()?;
+            let found = groups.groups().first()?;
+            matches!(found.state(), "Stable" | "Empty" | "Dead").then(|| found.members().len())
+        })
+    }
+
+    /// Waits until a group has so many members and none is joining or leaving.
+    #[track_caller]
+    pub(crate) fn until_members(&self, group: &str, wanted: usize) {
+        until(&format!("group `{group}` has {wanted} members"), 2 * PATIENCE, || (self.members(group) == wanted).then_some(()));
     }
 
     /// Returns the offset that `group` has committed for each partition of a topic.
@@ -290,6 +301,22 @@ impl Cluster {
         lines.sort_by(|one, other| (&one.topic, one.partition).cmp(&(&other.topic, other.partition)));
         lines
     }
+}
+
+fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
+    let metadata =
+        until("the cluster tells about a topic", PATIENCE, || consumer.fetch_metadata(Some(topic), Duration::from_secs(5)).ok());
+    let found = metadata.topics().iter().find(|found| found.name() == topic).map_or(0, |found| found.partitions().len());
+    i32::try_from(found).expect("a number of partitions")
+}
+
+fn offsets(consumer: &BaseConsumer, topic: &str) -> Vec<(i64, i64)> {
+    let of = |partition| consumer.fetch_watermarks(topic, partition, PATIENCE).expect("the cluster tells its offsets");
+    (0..partitions(consumer, topic)).map(of).collect()
+}
+
+fn count(consumer: &BaseConsumer, topic: &str) -> u64 {
+    offsets(consumer, topic).iter().map(|(low, high)| u64::try_from(high - low).expect("low is not above high")).sum()
 }
 
 fn options() -> AdminOptions {

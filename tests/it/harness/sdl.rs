@@ -158,12 +158,12 @@ impl Running {
         self.ended.is_none()
     }
 
-    /// Returns the most memory that it has held, in bytes.
-    pub(crate) fn peak_memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process is there");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells the peak");
+    /// Returns the most memory that it has held, in MiB, or `None` when it has ended.
+    pub(crate) fn peak_memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
-        kib * 1024
+        Some(kib / 1024)
     }
 
     /// Returns the path of a file in the folder that it runs in.

@@ -1,0 +1,204 @@
+//! Rows, in whatever form they are asked for.
+
+use serde_json::{Map, Value, json};
+use tabled::builder::Builder;
+use tabled::settings::object::Columns;
+use tabled::settings::{Alignment, Padding, Style};
+
+use crate::terminal::{harmless, harmless_json};
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Columns for people.
+    #[default]
+    Table,
+    /// One document.
+    Json,
+    /// A JSON object a line.
+    Ndjson,
+    /// Commas and quotes, with a line of names.
+    Csv,
+}
+
+/// A column: its name in JSON and CSV, and above the table in capitals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Column {
+    /// Of text, which stands left.
+    Text(&'static str),
+    /// Of numbers, which stand right.
+    Number(&'static str),
+}
+
+impl Column {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Text(name) | Self::Number(name) => name,
+        }
+    }
+}
+
+/// A value in a row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell {
+    /// Text.
+    Text(String),
+    /// A whole number.
+    Number(i64),
+    /// What is not known or does not apply: `-` in a table, null in JSON, nothing in CSV.
+    Nothing,
+    /// Something that people read otherwise than programs: `1.2 MB`, and 1234567.
+    Both(String, Value),
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<i64> for Cell {
+    fn from(number: i64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl<T: Into<Self>> From<Option<T>> for Cell {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Nothing, Into::into)
+    }
+}
+
+impl Cell {
+    fn shown(&self) -> String {
+        match self {
+            Self::Text(text) | Self::Both(text, _) => harmless(text).into_owned(),
+            Self::Number(number) => number.to_string(),
+            Self::Nothing => "-".to_owned(),
+        }
+    }
+
+    fn value(&self) -> Value {
+        match self {
+            Self::Text(text) => json!(text),
+            Self::Number(number) => json!(number),
+            Self::Nothing => Value::Null,
+            Self::Both(_, value) => value.clone(),
+        }
+    }
+
+    fn csv(&self) -> String {
+        let plain = match self.value() {
+            Value::String(text) => harmless(&text).into_owned(),
+            Value::Null => String::new(),
+            value => value.to_string(),
+        };
+        if plain.contains(['"', ',']) { format!("\"{}\"", plain.replace('"', "\"\"")) } else { plain }
+    }
+}
+
+/// Rows under columns.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    name: &'static str,
+    columns: Vec<Column>,
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Listing {
+    /// Returns an empty list of `name`, which is what the rows are called in a JSON document.
+    #[must_use]
+    pub fn new(name: &'static str, columns: &[Column]) -> Self {
+        Self { name, columns: columns.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row: a cell for every column.
+    pub fn push<const N: usize>(&mut self, row: [Cell; N]) {
+        assert_eq!(N, self.columns.len(), "a row has a cell for every column");
+        self.rows.push(row.into());
+    }
+
+    /// Returns the rows as they are printed, the last line feed included. JSON carries `"schema": 1`.
+    #[must_use]
+    pub fn render(&self, format: Format) -> String {
+        match format {
+            Format::Table => self.table(),
+            Format::Csv => {
+                let names = self.columns.iter().map(|column| column.name().to_owned()).collect::<Vec<_>>();
+                let rows = self.rows.iter().map(|row| row.iter().map(Cell::csv).collect());
+                std::iter::once(names).chain(rows).map(|row| row.join(",") + "\r\n").collect()
+            }
+            Format::Json => {
+                let rows: Vec<_> = self.rows.iter().map(|row| Value::Object(self.object(row))).collect();
+                let document = json!({ "schema": 1, self.name: rows });
+                harmless_json(&format!("{document:#}\n")).into_owned()
+            }
+            Format::Ndjson => {
+                let line = |row: &Vec<Cell>| {
+                    let mut object = self.object(row);
+                    object.insert("schema".to_owned(), json!(1));
+                    format!("{}\n", Value::Object(object))
+                };
+                harmless_json(&self.rows.iter().map(line).collect::<String>()).into_owned()
+            }
+        }
+    }
+
+    fn object(&self, row: &[Cell]) -> Map<String, Value> {
+        self.columns.iter().zip(row).map(|(column, cell)| (column.name().to_owned(), cell.value())).collect()
+    }
+
+    fn table(&self) -> String {
+        let mut builder = Builder::with_capacity(self.rows.len() + 1, self.columns.len());
+        builder.push_record(self.columns.iter().map(|column| column.name().replace('_', " ").to_uppercase()));
+        for row in &self.rows {
+            builder.push_record(row.iter().map(Cell::shown));
+        }
+        let mut table = builder.build();
+        table.with(Style::empty()).with(Padding::new(0, 2, 0, 0));
+        for (number, column) in self.columns.iter().enumerate() {
+            if matches!(column, Column::Number(_)) {
+                table.modify(Columns::one(number), Alignment::right());
+            }
+        }
+        table.to_string().lines().flat_map(|line| [line.trim_end(), "\n"]).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topics() -> Listing {
+        let mut listing = Listing::new("topics", &[Column::Text("topic"), Column::Number("end_offset"), Column::Number("size")]);
+        listing.push(["logins".into(), 1042.into(), Cell::Both("1.2 MB".to_owned(), json!(1_234_567))]);
+        listing.push(["a\x1b[2J, \"b\"\u{9b}".into(), None::<i64>.into(), Cell::Nothing]);
+        listing
+    }
+
+    #[test]
+    fn people_get_a_table() {
+        assert_eq!(
+            topics().render(Format::Table),
+            "TOPIC                END OFFSET    SIZE\n\
+             logins                     1042  1.2 MB\n\
+             a\\x1b[2J, \"b\"\\u{9b}           -       -\n"
+        );
+        assert_eq!(Listing::new("none", &[Column::Text("topic")]).render(Format::Table), "TOPIC\n");
+    }
+
+    #[test]
+    fn programs_get_json_or_csv() {
+        let json: Value = serde_json::from_str(&topics().render(Format::Json)).unwrap();
+        assert_eq!(json["schema"], 1);
+        assert_eq!(json["topics"][0], json!({"topic": "logins", "end_offset": 1042, "size": 1_234_567}));
+        assert_eq!(json["topics"][1], json!({"topic": "a\u{1b}[2J, \"b\"\u{9b}", "end_offset": null, "size": null}));
+        let lines = topics().render(Format::Ndjson);
+        assert_eq!(lines.lines().next(), Some(r#"{"end_offset":1042,"schema":1,"size":1234567,"topic":"logins"}"#));
+        assert!(!lines.contains('\u{9b}'));
+        assert_eq!(
+            topics().render(Format::Csv),
+            "topic,end_offset,size\r\nlogins,1042,1234567\r\n\"a\\x1b[2J, \"\"b\"\"\\u{9b}\",,\r\n"
+        );
+    }
+}

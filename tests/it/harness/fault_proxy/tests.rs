@@ -1,0 +1,161 @@
+//! Each fault as a client sees it.
+
+use super::*;
+
+/// A server that answers every request with its correlation id and `answer`, and tells what it was asked.
+fn server() -> (String, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let asked = Arc::new(AtomicU64::new(0));
+    let counting = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let (mut connection, counting) = (connection.unwrap(), Arc::clone(&counting));
+            std::thread::spawn(move || {
+                while let Some(request) = read_frame(&mut connection) {
+                    counting.fetch_add(1, Ordering::SeqCst);
+                    let mut response = vec![0, 0, 0, 10];
+                    response.extend_from_slice(&request[8..12]);
+                    response.extend_from_slice(b"answer");
+                    if connection.write_all(&response).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, asked)
+}
+
+struct Client(TcpStream);
+
+impl Client {
+    fn of(proxy: &Proxy) -> Self {
+        let stream = TcpStream::connect(proxy.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Self(stream)
+    }
+
+    fn ask(&mut self, api: i16, correlation: i32) {
+        let mut request = vec![0, 0, 0, 8];
+        request.extend_from_slice(&api.to_be_bytes());
+        request.extend_from_slice(&[0, 1]);
+        request.extend_from_slice(&correlation.to_be_bytes());
+        self.0.write_all(&request).unwrap();
+    }
+
+    /// What arrives until the end of the stream, or the error that ends it.
+    fn rest(&mut self) -> Result<Vec<u8>, std::io::ErrorKind> {
+        let mut all = Vec::new();
+        self.0.read_to_end(&mut all).map(|_| all).map_err(|error| error.kind())
+    }
+
+    fn hear(&mut self) -> Option<Vec<u8>> {
+        read_frame(&mut self.0)
+    }
+}
+
+fn answer(correlation: u8) -> Vec<u8> {
+    [&[0, 0, 0, 10, 0, 0, 0, correlation], &b"answer"[..]].concat()
+}
+
+#[test]
+fn without_a_fault_everything_passes_as_it_is() {
+    let proxy = Proxy::start("127.0.0.1:0", &server().0);
+    let mut client = Client::of(&proxy);
+    for correlation in 0..200 {
+        client.ask(FETCH, correlation);
+    }
+    for correlation in 0..200 {
+        assert_eq!(client.hear(), Some(answer(correlation)));
+    }
+    assert_eq!(proxy.blows(), 0);
+}
+
+#[test]
+fn a_slow_line_delays_both_ways_without_adding_up() {
+    let proxy = Proxy::start("127.0.0.1:0", &server().0);
+    proxy.slow(Duration::from_millis(100));
+    let mut client = Client::of(&proxy);
+    let start = Instant::now();
+    for correlation in 0..10 {
+        client.ask(FETCH, correlation);
+    }
+    for correlation in 0..10 {
+        assert_eq!(client.hear(), Some(answer(correlation)));
+    }
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn a_black_hole_is_silent_until_it_heals() {
+    let (target, asked) = server();
+    let proxy = Proxy::start("127.0.0.1:0", &target);
+    let mut client = Client::of(&proxy);
+    proxy.black_hole();
+    client.ask(FETCH, 1);
+    client.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert_eq!((client.hear(), asked.load(Ordering::SeqCst)), (None, 0));
+    proxy.heal();
+    client.0.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    assert_eq!(client.hear(), Some(answer(1)));
+}
+
+#[test]
+fn a_reset_is_seen_as_one_and_new_connections_pass_unless_refused() {
+    let proxy = Proxy::start("127.0.0.1:0", &server().0);
+    let mut client = Client::of(&proxy);
+    client.ask(FETCH, 1);
+    assert_eq!(client.hear(), Some(answer(1)));
+    proxy.reset();
+    assert_eq!(client.rest(), Err(std::io::ErrorKind::ConnectionReset));
+    let mut client = Client::of(&proxy);
+    client.ask(FETCH, 2);
+    assert_eq!(client.hear(), Some(answer(2)));
+    proxy.refuse();
+    assert_eq!(client.rest(), Err(std::io::ErrorKind::ConnectionReset));
+    assert_eq!(Client::of(&proxy).rest(), Err(std::io::ErrorKind::ConnectionReset));
+    proxy.heal();
+    let mut client = Client::of(&proxy);
+    client.ask(FETCH, 3);
+    assert_eq!(client.hear(), Some(answer(3)));
+}
+
+#[test]
+fn a_dropped_response_leaves_the_request_done_and_the_client_in_the_dark() {
+    let (target, asked) = server();
+    let proxy = Proxy::start("127.0.0.1:0", &target);
+    proxy.drop_next_response(PRODUCE);
+    let mut client = Client::of(&proxy);
+    client.ask(FETCH, 1);
+    assert_eq!(client.hear(), Some(answer(1)), "another kind passes");
+    client.ask(PRODUCE, 2);
+    assert_eq!(client.rest(), Ok(Vec::new()));
+    assert_eq!((asked.load(Ordering::SeqCst), proxy.blows()), (2, 1));
+    let mut client = Client::of(&proxy);
+    client.ask(PRODUCE, 3);
+    assert_eq!(client.hear(), Some(answer(3)), "only the next one is dropped");
+}
+
+#[test]
+fn a_cut_response_ends_in_its_middle() {
+    let proxy = Proxy::start("127.0.0.1:0", &server().0);
+    proxy.cut_next_response(PRODUCE);
+    let mut client = Client::of(&proxy);
+    client.ask(PRODUCE, 2);
+    assert_eq!(client.rest(), Ok(answer(2)[..7].to_vec()));
+    assert_eq!(proxy.blows(), 1);
+}
+
+#[test]
+fn a_half_closed_connection_takes_requests_and_answers_none() {
+    let (target, asked) = server();
+    let proxy = Proxy::start("127.0.0.1:0", &target);
+    proxy.half_close_after(PRODUCE);
+    let mut client = Client::of(&proxy);
+    client.ask(PRODUCE, 1);
+    assert_eq!(client.rest(), Ok(answer(1)));
+    client.ask(PRODUCE, 2);
+    crate::harness::until("the request arrives", Duration::from_secs(10), || (asked.load(Ordering::SeqCst) == 2).then_some(()));
+}

@@ -1,0 +1,193 @@
+//! Records that cannot be delivered, and where they go.
+
+use std::time::Duration;
+
+use super::{Flow, records};
+use crate::harness::{Content, Proxy, Seen, Sender, numbered, read_independently, until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A flow whose target takes records up to 100 kB, with one record of twice that in the middle of `count` good ones.
+fn with_a_large_record(name: &str, count: usize) -> (Flow, Vec<(i32, Content)>) {
+    let flow = Flow::new(name, 1);
+    flow.clusters.target.create_topic(&flow.topic, 1, &[("max.message.bytes", "100000")]);
+    let good = numbered(1, 0, count as u64, 1);
+    let mut all = good.clone();
+    let large =
+        Content { timestamp: Some(5), key: Some(b"large".to_vec()), value: Some(vec![b'x'; 200_000]), headers: Vec::new() };
+    all.insert(count / 2, (0, large));
+    Sender::new(&flow.clusters.source, &[]).send(&flow.topic, &all);
+    (flow, good)
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_record_too_large_for_the_target_stops_the_run_at_its_coordinates() {
+    let (flow, good) = with_a_large_record("large", 1_000);
+    for _ in 0..2 {
+        let finished = flow.sdl("--until-caught-up").run().expect(3);
+        let coordinates = format!("{}/0@500", flow.topic);
+        assert!(finished.stderr.contains(&coordinates) && finished.stderr.contains("hint: "), "{}", finished.stderr);
+        assert_eq!(flow.committed(), [500], "everything before it, and not it");
+    }
+    let verdict = flow.verdict(&good[..500]);
+    assert_eq!((verdict.lost, verdict.reordered), (0, 0), "{verdict:?}");
+    flow.sdl("--until-caught-up --skip-bad-records").run().expect(3);
+    let verdict = flow.verdict(&good);
+    assert!(verdict.is_complete(), "{verdict:?}");
+    assert_eq!(flow.committed(), [1_001]);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_small_records_fit_a_small_target_however_they_are_batched() {
+    let flow = Flow::new("small", 2);
+    flow.clusters.target.create_topic(&flow.topic, 2, &[("max.message.bytes", "100000")]);
+    let sent = flow.send(0, 50_000);
+    flow.catch_up("");
+    let verdict = flow.verdict(&sent);
+    assert!(verdict.is_exact(), "{verdict:?}");
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_bad_record_becomes_a_letter_that_tells_where_it_came_from() {
+    let (flow, good) = with_a_large_record("letters", 1_000);
+    let letters = format!("{}-dead", flow.topic);
+    flow.clusters.target.create_topic(&letters, 1, &[("max.message.bytes", "1000000")]);
+    let finished = flow.sdl(&format!("--until-caught-up -o json --dead-letters topic:{letters}")).run().expect(3);
+    let summary = finished.json();
+    assert_eq!((&summary["delivered"], &summary["dead_lettered"]), (&1_000.into(), &1.into()), "{summary}");
+    assert!(flow.verdict(&good).is_exact());
+    assert_eq!(flow.committed(), [1_001]);
+    let found = read_independently(&flow.clusters.target, &letters);
+    let letter = &found[0].content;
+    assert_eq!(
+        (found.len(), letter.key.as_deref(), letter.value.as_ref().map(Vec::len)),
+        (1, Some(&b"large"[..]), Some(200_000))
+    );
+    assert_eq!(letter.timestamp, Some(5));
+    let header = |name: &str| letter.headers.iter().find(|(found, _)| found == name).and_then(|(_, value)| value.clone());
+    for (name, value) in [("topic", flow.topic.as_str()), ("partition", "0"), ("offset", "500")] {
+        assert_eq!(header(&format!("__connect.errors.{name}")), Some(value.as_bytes().to_vec()), "{:?}", letter.headers);
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_record_without_key_is_bad_for_a_compacted_target() {
+    let flow = Flow::new("keyless", 1);
+    flow.clusters.target.create_topic(&flow.topic, 1, &[("cleanup.policy", "compact")]);
+    let contents = [(Some("a"), Some("1".to_owned())), (None, Some("2".to_owned())), (Some("b"), Some("3".to_owned()))];
+    Sender::new(&flow.clusters.source, &[]).send(&flow.topic, &records(contents, 1));
+    let finished = flow.sdl("--until-caught-up").run().expect(3);
+    assert!(finished.stderr.contains(&format!("{}/0@1", flow.topic)), "{}", finished.stderr);
+    flow.sdl("--until-caught-up --skip-bad-records").run().expect(3);
+    let keys: Vec<_> = keys(&read_independently(&flow.clusters.target, &flow.topic));
+    assert_eq!(keys, [Some(b"a".to_vec()), Some(b"b".to_vec())]);
+}
+
+fn keys(seen: &[Seen]) -> Vec<Option<Vec<u8>>> {
+    seen.iter().map(|seen| seen.content.key.clone()).collect()
+}
+
+/// A flow of JSON values of which every `nth` lacks the field that is required.
+fn with_poison(name: &str, count: usize, nth: usize) -> Flow {
+    let flow = Flow::new(name, 2);
+    let value = |i: usize| if i % nth == nth / 2 { format!("{{\"n\":{i}}}") } else { format!("{{\"user_id\":\"u\",\"n\":{i}}}") };
+    let contents = (0..count).map(|i| (Some("k"), Some(value(i))));
+    Sender::new(&flow.clusters.source, &[]).send(&flow.topic, &records(contents, 2));
+    flow
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_letters_in_a_file_are_whole_lines_even_after_a_torn_one() {
+    let flow = with_poison("file", 1_000, 100);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("dead.ndjson");
+    std::fs::write(&path, b"{\"torn\":").expect("a torn line");
+    let flags = format!("--until-caught-up -o json --require user_id --dead-letters file:{}", path.display());
+    let summary = flow.sdl(&flags).run().expect(3).json();
+    assert_eq!((&summary["delivered"], &summary["dead_lettered"]), (&990.into(), &10.into()), "{summary}");
+    let text = std::fs::read_to_string(&path).expect("the letters are there");
+    let lines: Vec<_> = text.lines().skip(1).collect();
+    assert_eq!(lines.len(), 10, "{text}");
+    for line in lines {
+        assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
+    }
+    assert_eq!(flow.committed(), flow.ends());
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_storm_of_bad_records_trips_the_breaker() {
+    let flow = with_poison("storm", 5_000, 1);
+    let letters = format!("{}-dead", flow.topic);
+    flow.clusters.target.create_topic(&letters, 1, &[]);
+    let flags = format!("--until-caught-up --require user_id --dead-letters topic:{letters} --dead-letter-limit 100/1m");
+    let finished = flow.sdl(&flags).run().expect(3);
+    assert!(finished.stderr.contains("--dead-letter-limit"), "{}", finished.stderr);
+    let written = flow.clusters.target.count(&letters);
+    let committed: i64 = flow.committed().iter().sum();
+    assert!(
+        (1..=200).contains(&written) && u64::try_from(committed).expect("positive") <= written,
+        "{written} letters, {committed}"
+    );
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_full_disk_under_the_letters_stalls_and_acknowledges_nothing() {
+    let flow = with_poison("full", 1_000, 1_000);
+    let finished = flow.sdl("--until-caught-up --require user_id --dead-letters file:/dev/full --retry-for 3s").run();
+    let finished = finished.expect(1);
+    assert!(finished.stderr.contains("/dev/full"), "{}", finished.stderr);
+    let committed = flow.committed();
+    assert!(committed[0] <= 250 && committed[1] <= 250 + 250, "record 500 is not committed: {committed:?}");
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_letters_wait_for_a_broker_that_does_not_answer() {
+    let flow = Flow::alone("letters-wait", 1);
+    let proxy = Proxy::before(&flow.clusters.target);
+    let letters = format!("{}-dead", flow.topic);
+    flow.clusters.target.create_topic(&letters, 1, &[]);
+    let sender = Sender::new(&flow.clusters.source, &[]);
+    let good = |count: usize| records((0..count).map(|i| (Some("k"), Some(format!("{{\"n\":{i}}}")))), 1);
+    sender.send(&flow.topic, &good(1_000));
+    let profile = format!("{}\n[letters_kafka]\nservers = {}\n", flow.profile(), flow.clusters.target.through_proxy().servers);
+    let flags = format!("--require n --dead-letters topic:letters_kafka/{letters}");
+    let mut running = flow.sdl(&flags).profile(&profile).start();
+    until("the good ones are committed", PATIENCE, || (flow.committed() == [1_000]).then_some(()));
+    proxy.black_hole();
+    sender.send(&flow.topic, &records([(Some("k"), Some("{}".to_owned()))], 1));
+    sender.send(&flow.topic, &good(100));
+    flow.until_delivered(1_001);
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(running.is_running(), "{}", running.stderr());
+    assert_eq!(
+        (flow.committed(), flow.clusters.target.count(&letters)),
+        (vec![1_000], 0),
+        "nothing is committed past a letter on its way"
+    );
+    proxy.heal();
+    until("the rest is committed", PATIENCE, || (flow.committed() == [1_101]).then_some(()));
+    running.signal("TERM");
+    running.wait().expect(0);
+    assert_eq!((flow.clusters.target.count(&letters), flow.clusters.target.count(&flow.topic)), (1, 1_100));
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_letter_that_its_topic_does_not_take_stops_the_run() {
+    let (flow, good) = with_a_large_record("large-letter", 1_000);
+    let letters = format!("{}-dead", flow.topic);
+    flow.clusters.target.create_topic(&letters, 1, &[("max.message.bytes", "50000")]);
+    let finished = flow.sdl(&format!("--until-caught-up --dead-letters topic:{letters}")).run().expect(3);
+    assert!(finished.stderr.contains(&letters) && finished.stderr.contains("hint: "), "{}", finished.stderr);
+    assert_eq!((flow.committed(), flow.clusters.target.count(&letters)), (vec![500], 0));
+    let verdict = flow.verdict(&good[..500]);
+    assert_eq!((verdict.lost, verdict.reordered), (0, 0), "{verdict:?}");
+}

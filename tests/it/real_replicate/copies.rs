@@ -1,0 +1,150 @@
+//! What arrives is what was there: bytes, order, partitions, timestamps, configuration.
+
+use super::{Flow, records};
+use crate::harness::{Content, Sdl, Sender, assert_same, awkward, numbered, read, read_independently, setting, stack, unique};
+
+fn placed(contents: Vec<Content>, partitions: i32) -> Vec<(i32, Content)> {
+    let mut placed: Vec<_> = (0..).zip(contents).map(|(index, content)| (index % partitions, content)).collect();
+    placed.sort_by_key(|(partition, _)| *partition);
+    placed
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_every_byte_arrives_whatever_the_codec_of_either_side() {
+    let flow = Flow::new("bytes", 3);
+    let mut sent = Vec::new();
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        let mut part = placed(awkward(), 3);
+        let large = Content { timestamp: Some(7), value: Some(vec![b'x'; 900_000]), ..Content::default() };
+        part.push((1, large));
+        Sender::new(&flow.clusters.source, &[("compression.type", codec)]).send(&flow.topic, &part);
+        sent.extend(part);
+    }
+    sent.sort_by_key(|(partition, _)| *partition);
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        let target = format!("{}-{codec}", flow.topic);
+        flow.catch_up(&format!("--to-topic {target} --compression {codec} --start beginning --group {target}"));
+        assert_same(&sent, &read_independently(&flow.clusters.target, &target));
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_million_fake_records_arrive_equal_and_in_order_within_the_memory() {
+    let flow = Flow::new("million", 6);
+    let count = setting("SDL_TEST_RECORDS", 1_000_000);
+    let source_only = format!("[local_kafka]\nservers = {}\n", flow.clusters.source.servers);
+    Sdl::new(&format!("produce-fake {} -n {count} --seed 7", flow.topic)).profile(&source_only).run().expect(0);
+    assert_eq!(flow.clusters.source.count(&flow.topic), count, "produce-fake wrote what it was asked for");
+    let mut running = flow.sdl("--until-caught-up -o json").deadline(std::time::Duration::from_secs(300)).start();
+    let mut peak = 0;
+    while running.is_running() {
+        peak = peak.max(running.peak_memory().unwrap_or(0));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let summary = running.wait().expect(0).json();
+    assert_eq!(summary["delivered"], count, "{summary}");
+    assert!(peak < 128, "{peak} MiB");
+    let sent: Vec<_> = read(&flow.clusters.source, &flow.topic).into_iter().map(|seen| (seen.partition, seen.content)).collect();
+    assert_eq!(sent.len() as u64, count);
+    assert_same(&sent, &read_independently(&flow.clusters.target, &flow.topic));
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aborted_transactions_are_left_out_and_the_lag_behind_their_markers_is_nought() {
+    let flow = Flow::new("aborted", 2);
+    let records = numbered(1, 0, 40, 2);
+    let sender = Sender::transactional(&flow.clusters.source, &flow.topic);
+    let mut committed = Vec::new();
+    for (index, chunk) in records.chunks(10).enumerate() {
+        sender.transaction(&flow.topic, chunk, index % 2 == 0);
+        if index % 2 == 0 {
+            committed.extend_from_slice(chunk);
+        }
+    }
+    flow.catch_up("");
+    assert!(flow.verdict(&committed).is_exact(), "{:?}", flow.verdict(&committed));
+    let lags: Vec<_> = flow.clusters.source.group(&flow.group).iter().map(|line| line.lag).collect();
+    assert_eq!(lags, [Some(0), Some(0)]);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_an_open_transaction_does_not_hold_up_a_run_until_caught_up() {
+    let flow = Flow::new("open", 1);
+    let records = numbered(1, 0, 20, 1);
+    let sender = Sender::transactional(&flow.clusters.source, &flow.topic);
+    sender.transaction(&flow.topic, &records[..10], true);
+    sender.open_transaction(&flow.topic, &records[10..]);
+    flow.catch_up("");
+    assert!(flow.verdict(&records[..10]).is_exact());
+    assert_eq!(flow.committed(), [11], "ten records and a marker, and nothing of the open transaction");
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_holes_of_compaction_are_passed_and_the_lag_is_nought() {
+    let flow = Flow::new("holes", 1);
+    let settings = [("cleanup.policy", "compact"), ("segment.ms", "100"), ("min.cleanable.dirty.ratio", "0.01")];
+    let topic = unique("compacted");
+    flow.clusters.source.create_topic(&topic, 1, &settings);
+    let sender = Sender::new(&flow.clusters.source, &[]);
+    let values =
+        |from: i32| ["a", "b", "c"].into_iter().cycle().zip(from..from + 300).map(|(key, i)| (Some(key), Some(i.to_string())));
+    sender.send(&topic, &records(values(0), 1));
+    crate::harness::until("the log is compacted", std::time::Duration::from_secs(60), || {
+        sender.send(&topic, &records(values(300).take(1), 1));
+        let seen = read(&flow.clusters.source, &topic);
+        (seen.last()?.offset > 2 * i64::try_from(seen.len()).ok()?).then_some(())
+    });
+    let sdl = Sdl::new(&format!("replicate {topic} --group {topic} --until-caught-up -o json")).profile(&flow.profile());
+    sdl.run().expect(0);
+    let seen = read(&flow.clusters.source, &topic);
+    let arrived = read_independently(&flow.clusters.target, &topic);
+    let keys = |seen: &[crate::harness::Seen]| seen.last().map(|seen| seen.content.clone());
+    assert_eq!(keys(&arrived), keys(&seen));
+    assert_eq!(flow.clusters.source.group(&topic)[0].lag, Some(0));
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_missing_target_topic_is_created_as_the_source_is_without_what_belongs_to_a_cluster() {
+    let flow = Flow::new("unused", 1);
+    let topic = unique("configured");
+    let settings = [
+        ("cleanup.policy", "compact,delete"),
+        ("retention.ms", "86400000000"),
+        ("max.message.bytes", "2000000"),
+        ("min.insync.replicas", "1"),
+        ("message.timestamp.type", "CreateTime"),
+    ];
+    flow.clusters.source.create_topic(&topic, 5, &settings);
+    Sdl::new(&format!("replicate {topic} --group {topic} --until-caught-up")).profile(&flow.profile()).run().expect(0);
+    assert_eq!(flow.clusters.target.partitions(&topic), 5);
+    let said = stack(&["tool", "topics", "--bootstrap-server", &flow.clusters.target.servers, "--describe", "--topic", &topic]);
+    for (name, value) in &settings[..3] {
+        assert!(said.contains(&format!("{name}={value}")), "{name} in {said}");
+    }
+    for (name, _) in &settings[3..] {
+        assert!(!said.contains(name), "{name} in {said}");
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_re_read_that_is_killed_goes_on_without_the_flag() {
+    let flow = Flow::new("again", 2);
+    let sent = flow.send(0, 40_000);
+    flow.catch_up("");
+    let mut running = flow.sdl("--from-beginning --rate 10000 --instance-id a").start();
+    flow.until_delivered(40_000 + 15_000);
+    assert!(running.is_running());
+    running.signal("KILL");
+    drop(running);
+    flow.catch_up("--instance-id a");
+    let verdict = flow.verdict(&sent);
+    assert!(verdict.is_complete() && verdict.duplicated >= 40_000, "{verdict:?}");
+    assert_eq!(flow.committed(), flow.ends());
+}

@@ -1,0 +1,135 @@
+//! What a run leaves when it is ended, gently or not.
+
+use std::time::{Duration, Instant};
+
+use super::Flow;
+use crate::harness::{setting, until};
+
+/// A run that holds few records in flight, at a rate that leaves time to hit it.
+const STEADY: &str = "--rate 20000 --batch 200 --in-flight 4 --instance-id one";
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_sigkill_loses_nothing_and_repeats_only_what_was_not_committed() {
+    let flow = Flow::new("killed", 4);
+    let (kills, count) = (setting("SDL_TEST_KILLS", 20), setting("SDL_TEST_RECORDS", 100_000));
+    let sent = flow.send(0, count);
+    let (mut repeats, mut random) = (0, setting("SDL_TEST_SEED", 1));
+    for kill in 1..=kills {
+        let running = flow.sdl(STEADY).deadline(Duration::from_secs(120)).start();
+        flow.until_delivered(kill * count / (kills + 1) + repeats);
+        until("a first commit", Duration::from_secs(30), || (flow.committed().iter().sum::<i64>() > 0).then_some(()));
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        std::thread::sleep(Duration::from_millis((random >> 33) % 50));
+        running.signal("KILL");
+        drop(running);
+        repeats += settled_repeats(&flow, repeats);
+    }
+    flow.catch_up("--instance-id one");
+    let verdict = flow.verdict(&sent);
+    assert!(verdict.is_complete(), "{verdict:?}");
+    assert_eq!(verdict.duplicated, repeats, "exactly what was there and not committed is repeated: {verdict:?}");
+    // In flight, and what the target took since the last commit.
+    assert!(repeats / kills < 800 + 20_000, "{repeats} in {kills} kills");
+    assert_eq!(flow.committed(), flow.ends());
+}
+
+/// Returns how many records stand in the target beyond the commits, once the target has taken what was on its way. None may be
+/// missing below them.
+fn settled_repeats(flow: &Flow, repeats: u64) -> u64 {
+    let mut before = None;
+    let there = until("the target settles", Duration::from_secs(10), || {
+        let now = flow.clusters.target.count(&flow.topic);
+        let same = before.replace(now) == Some(now);
+        std::thread::sleep(Duration::from_millis(60));
+        same.then_some(now)
+    });
+    let committed: i64 = flow.committed().iter().sum();
+    let committed = u64::try_from(committed).expect("offsets are positive");
+    (there - repeats).checked_sub(committed).unwrap_or_else(|| panic!("{committed} committed, {} there", there - repeats))
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_sigterm_under_load_ends_well_and_a_restart_repeats_nothing() {
+    let flow = Flow::new("ended", 4);
+    let sent = flow.send(0, 60_000);
+    let stops = setting("SDL_TEST_STOPS", 4);
+    for stop in 1..=stops {
+        let running = flow.sdl("--rate 40000 -o json").start();
+        flow.until_delivered(stop * 60_000 / (stops + 1));
+        running.signal("TERM");
+        let summary = running.wait().expect(0).json();
+        assert_eq!((&summary["undelivered"], &summary["read"]), (&0.into(), &summary["delivered"]), "{summary}");
+        let committed: i64 = flow.committed().iter().sum();
+        assert_eq!(
+            u64::try_from(committed).expect("positive"),
+            flow.clusters.target.count(&flow.topic),
+            "all that is there is committed"
+        );
+    }
+    flow.catch_up("");
+    let verdict = flow.verdict(&sent);
+    assert!(verdict.is_exact(), "{verdict:?}");
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_sigterm_with_a_dead_target_ends_in_time_and_commits_nothing_undelivered() {
+    let flow = Flow::alone("dead-target", 2);
+    let sent = flow.send(0, 40_000);
+    let running = flow.sdl("--rate 10000 --shutdown-timeout 3s").start();
+    flow.until_delivered(5_000);
+    flow.clusters.target.server("freeze");
+    // Enough to have records in flight that nobody answers for.
+    std::thread::sleep(Duration::from_secs(1));
+    let asked = Instant::now();
+    running.signal("TERM");
+    let finished = running.wait();
+    let took = asked.elapsed();
+    flow.clusters.target.server("thaw");
+    finished.expect(3);
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    let repeats = settled_repeats(&flow, 0);
+    flow.catch_up("");
+    let verdict = flow.verdict(&sent);
+    assert!(verdict.is_complete() && verdict.duplicated == repeats, "{repeats} were there and not committed: {verdict:?}");
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_second_interrupt_ends_at_once() {
+    let flow = Flow::alone("twice", 2);
+    flow.send(0, 40_000);
+    for _ in 0..setting("SDL_TEST_STOPS", 3) {
+        let before = flow.clusters.target.count(&flow.topic);
+        let mut running = flow.sdl("--rate 5000 --instance-id one").start();
+        flow.until_delivered(before + 500);
+        until("a first commit", Duration::from_secs(30), || (flow.committed().iter().sum::<i64>() > 0).then_some(()));
+        flow.clusters.target.server("freeze");
+        std::thread::sleep(Duration::from_millis(300));
+        running.signal("INT");
+        // It drains, which the frozen target keeps it from finishing.
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(running.is_running(), "it waits for what is in flight:\n{}", running.stderr());
+        let asked = Instant::now();
+        running.signal("INT");
+        let finished = running.wait();
+        let took = asked.elapsed();
+        flow.clusters.target.server("thaw");
+        finished.expect(130);
+        assert!(took < Duration::from_millis(200), "{took:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_closed_pipe_is_a_quiet_end() {
+    let flow = Flow::new("pipe", 1);
+    flow.send(0, 100);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let finished = flow.sdl("--until-caught-up -o json").stdout(writer).run().expect(0);
+    assert!(!finished.stderr.contains("panicked") && !finished.stderr.contains("roken pipe"), "{}", finished.stderr);
+    assert_eq!(flow.committed(), flow.ends());
+}

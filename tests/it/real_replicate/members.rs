@@ -1,0 +1,60 @@
+//! Several members of one group, and topics that grow.
+
+use std::time::Duration;
+
+use super::Flow;
+use crate::harness::{numbered, setting};
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_members_that_come_and_go_lose_nothing_and_keep_the_order() {
+    let flow = Flow::new("members", 6).with("kafka.session.timeout.ms = 6000").with("kafka.heartbeat.interval.ms = 500");
+    let rounds = setting("SDL_TEST_REBALANCES", 8) / 2;
+    let count = rounds * 40_000;
+    let sent = flow.send(0, count);
+    let watch = flow.watch_commits();
+    let steady = flow.sdl("--rate 4000").deadline(Duration::from_secs(900)).start();
+    flow.until_delivered(1_000);
+    for round in 0..rounds {
+        let guest = flow.sdl("--rate 4000").start();
+        flow.clusters.source.until_members(&flow.group, 2);
+        let there = flow.clusters.target.count(&flow.topic);
+        flow.until_delivered((there + 8_000).min(count));
+        // Every other guest leaves without a word.
+        if round % 2 == 0 {
+            guest.signal("TERM");
+            guest.wait().expect(0);
+        } else {
+            guest.signal("KILL");
+            drop(guest);
+        }
+        flow.clusters.source.until_members(&flow.group, 1);
+    }
+    steady.signal("TERM");
+    steady.wait().expect(0);
+    flow.catch_up("");
+    watch.assert_monotonic();
+    let verdict = flow.verdict(&sent);
+    assert!(verdict.is_complete(), "{verdict:?}");
+    assert_eq!(flow.committed(), flow.ends());
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_partitions_added_in_mid_run_are_read_from_their_beginning() {
+    let flow = Flow::new("grown", 4).with("kafka.topic.metadata.refresh.interval.ms = 500");
+    let sent = flow.send(0, 4_000);
+    flow.catch_up("");
+    let running = flow.sdl("").start();
+    flow.clusters.source.until_members(&flow.group, 1);
+    flow.clusters.target.grow_topic(&flow.topic, 8);
+    flow.clusters.source.grow_topic(&flow.topic, 8);
+    let more = numbered(2, 0, 4_000, 8);
+    crate::harness::Sender::new(&flow.clusters.source, &[]).send(&flow.topic, &more);
+    flow.until_delivered(8_000);
+    running.signal("TERM");
+    running.wait().expect(0);
+    let all: Vec<_> = sent.into_iter().chain(more).collect();
+    let verdict = flow.verdict(&all);
+    assert!(verdict.is_exact(), "{verdict:?}");
+}

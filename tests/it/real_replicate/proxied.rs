@@ -1,0 +1,68 @@
+//! A bad line between a run and its clusters.
+
+use std::time::Duration;
+
+use super::Flow;
+use crate::harness::{FETCH, OFFSET_COMMIT, PRODUCE, Proxy, Running, until};
+
+/// Deals a blow and waits until it has fallen.
+#[track_caller]
+fn strike(proxy: &Proxy, running: &mut Running, deal: impl Fn(&Proxy)) {
+    let before = proxy.blows();
+    deal(proxy);
+    until("the blow falls", Duration::from_secs(30), || {
+        assert!(running.is_running(), "it gave up:\n{}", running.stderr());
+        (proxy.blows() > before).then_some(())
+    });
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_bad_line_to_the_target_neither_loses_nor_repeats_nor_reorders() {
+    let mut flow = Flow::alone("bad-target-line", 2);
+    let proxy = Proxy::before(&flow.clusters.target);
+    let direct = flow.clusters.target.clone();
+    flow.clusters.target = direct.through_proxy();
+    let sent = flow.send(0, 60_000);
+    let mut running = flow.sdl("--until-caught-up --rate 6000").deadline(Duration::from_secs(180)).start();
+    flow.clusters.target = direct;
+    flow.until_delivered(2_000);
+    for _ in 0..3 {
+        strike(&proxy, &mut running, |proxy| proxy.drop_next_response(PRODUCE));
+        strike(&proxy, &mut running, |proxy| proxy.cut_next_response(PRODUCE));
+        strike(&proxy, &mut running, |proxy| proxy.half_close_after(PRODUCE));
+        proxy.reset();
+    }
+    proxy.slow(Duration::from_millis(150));
+    flow.until_delivered(flow.clusters.target.count(&flow.topic) + 2_000);
+    proxy.black_hole();
+    std::thread::sleep(Duration::from_secs(3));
+    proxy.heal();
+    running.wait().expect(0);
+    let verdict = flow.verdict(&sent);
+    assert!(verdict.is_exact(), "{verdict:?}");
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_commits_whose_answers_are_lost_are_made_good_and_never_go_back() {
+    let mut flow = Flow::alone("bad-source-line", 2);
+    let sent = flow.send(0, 60_000);
+    let watch = flow.watch_commits();
+    let proxy = Proxy::before(&flow.clusters.source);
+    let direct = flow.clusters.source.clone();
+    flow.clusters.source = direct.through_proxy();
+    let mut running = flow.sdl("--until-caught-up --rate 6000").deadline(Duration::from_secs(180)).start();
+    flow.clusters.source = direct;
+    flow.until_delivered(2_000);
+    for _ in 0..3 {
+        strike(&proxy, &mut running, |proxy| proxy.drop_next_response(OFFSET_COMMIT));
+        strike(&proxy, &mut running, |proxy| proxy.cut_next_response(FETCH));
+        proxy.reset();
+    }
+    running.wait().expect(0);
+    watch.assert_monotonic();
+    let verdict = flow.verdict(&sent);
+    assert!(verdict.is_exact(), "{verdict:?}");
+    assert_eq!(flow.committed(), flow.ends());
+}

@@ -1,0 +1,99 @@
+//! `sdl replicate` between two embedded clusters, which can be told to err in ways that a real one cannot.
+
+use std::time::Duration;
+
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+use crate::harness::{Cluster, CommitWatch, Content, Mock, Running, Sdl, Sender, check, numbered, read, setting};
+
+const TOPIC: &str = "numbers";
+
+/// Two clusters, a topic in each, and numbered records in the first.
+struct Flow {
+    source: Mock,
+    target: Mock,
+    sent: Vec<(i32, Content)>,
+}
+
+impl Flow {
+    fn new(count: u64, partitions: i32) -> Self {
+        let (source, target) = (Mock::start(1), Mock::start(3));
+        source.create_topic(TOPIC, partitions);
+        target.create_topic(TOPIC, partitions);
+        let sent = numbered(1, 0, count, partitions);
+        Sender::new(&source.cluster(), &[]).send(TOPIC, &sent);
+        Self { source, target, sent }
+    }
+
+    fn start(&self, flags: &str) -> Running {
+        let profile = Cluster::profile(&self.source.cluster(), &self.target.cluster(), "group");
+        Sdl::new(&format!("replicate {TOPIC} {flags}")).profile(&profile).start()
+    }
+
+    #[track_caller]
+    fn assert_exact(&self) {
+        let verdict = check(&self.sent, &read(&self.target.cluster(), TOPIC));
+        assert!(verdict.is_exact(), "{verdict:?}");
+        let ends: Vec<_> = self.source.cluster().offsets(TOPIC).into_iter().map(|(_, end)| Some(end)).collect();
+        assert_eq!(self.source.cluster().committed("group", TOPIC), ends);
+    }
+}
+
+#[test]
+fn records_arrive_once_in_order_and_are_committed() {
+    let flow = Flow::new(10_000, 3);
+    flow.start("--until-caught-up").wait().expect(0);
+    flow.assert_exact();
+}
+
+#[test]
+fn errors_that_pass_neither_lose_nor_repeat_nor_reorder() {
+    use RDKafkaRespErr::{
+        RD_KAFKA_RESP_ERR__TRANSPORT as TRANSPORT, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION as NOT_LEADER,
+        RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT as TIMED_OUT,
+    };
+    let flow = Flow::new(20_000, 3);
+    let running = flow.start("--until-caught-up --rate 5000");
+    flow.target.cluster().until_count(TOPIC, 2_000);
+    for error in [NOT_LEADER, TIMED_OUT, TRANSPORT] {
+        flow.target.faults().request_errors(RDKafkaApiKey::Produce, &[error; 3]);
+        flow.source.faults().request_errors(RDKafkaApiKey::Fetch, &[error; 3]);
+        let there = flow.target.cluster().count(TOPIC);
+        flow.target.cluster().until_count(TOPIC, there + 2_000);
+    }
+    running.wait().expect(0);
+    flow.assert_exact();
+}
+
+#[test]
+fn a_broker_that_is_down_and_a_leader_that_moves_are_waited_for() {
+    let flow = Flow::new(20_000, 3);
+    let running = flow.start("--until-caught-up --rate 5000");
+    flow.target.cluster().until_count(TOPIC, 2_000);
+    flow.target.faults().broker_down(1).expect("a broker goes down");
+    std::thread::sleep(Duration::from_millis(1_500));
+    flow.target.faults().broker_up(1).expect("the broker comes back");
+    for partition in 0..3 {
+        flow.target.faults().partition_leader(TOPIC, partition, Some(1 + (partition + 1) % 3)).expect("the leader moves");
+    }
+    running.wait().expect(0);
+    flow.assert_exact();
+}
+
+#[test]
+fn commits_that_fail_are_made_good_with_the_current_position_and_never_go_back() {
+    use RDKafkaRespErr::{
+        RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS as LOADING, RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE as UNAVAILABLE,
+        RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT as TIMED_OUT,
+    };
+    let flow = Flow::new(20_000, 3);
+    let watch = CommitWatch::start(&flow.source.cluster(), "group", TOPIC);
+    let running = flow.start("--until-caught-up --rate 5000");
+    for round in 1..=setting("SDL_TEST_COMMIT_FAULTS", 3) {
+        flow.target.cluster().until_count(TOPIC, round * 4_000);
+        flow.source.faults().request_errors(RDKafkaApiKey::OffsetCommit, &[LOADING, UNAVAILABLE, TIMED_OUT]);
+    }
+    running.wait().expect(0);
+    watch.assert_monotonic();
+    flow.assert_exact();
+}
