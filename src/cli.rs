@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::commands::{Color, Context, Global, Machine, completions, profile};
+use crate::commands::{Color, Context, Global, LogFormat, Machine, completions, profile, replicate};
 use crate::error::Error;
 use crate::profile::Profile;
+use crate::report::{LogOptions, Screen};
 
 /// Move Kafka records where they are needed, and account for every one
 ///
@@ -33,6 +34,7 @@ Exit codes: 0 done · 1 failed · 2 usage or profile · 3 a record needs a perso
 /// The commands: a file of `commands/` each.
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Replicate(Box<replicate::Args>),
     Profile(profile::Args),
     Completions(completions::Args),
 }
@@ -40,6 +42,7 @@ enum Command {
 impl Command {
     async fn run(self, context: &Context) -> Result<(), Error> {
         match self {
+            Self::Replicate(args) => args.run(context).await,
             Self::Profile(args) => args.run(context).await,
             Self::Completions(args) => args.run(command()),
         }
@@ -59,6 +62,9 @@ pub fn main() -> u8 {
     let arguments: Vec<_> = std::env::args_os().collect();
     match parse(&arguments) {
         Ok((command, context)) => {
+            if let Err(error) = start_logging(&command, &context) {
+                return report(&error, context.global.color);
+            }
             let outcome = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
                 Ok(runtime) => {
                     let outcome = runtime.block_on(command.run(&context));
@@ -79,6 +85,30 @@ pub fn main() -> u8 {
     }
 }
 
+/// Returns stderr as it is to be used.
+fn screen(global: &Global) -> Screen {
+    Screen::new(stderr().is_terminal() && global.log_format == LogFormat::Text)
+}
+
+/// Sets up the log, and says what is questionable in the profile.
+fn start_logging(command: &Command, context: &Context) -> Result<(), Error> {
+    let Global { log_format, log_dir, quiet, verbose, color, .. } = &context.global;
+    let stamp = jiff::Zoned::now().strftime("%Y%m%d_%H%M%S").to_string();
+    let file = log_dir.as_ref().map(|dir| dir.join(format!("{stamp}_{}.log", command.name())));
+    let options = LogOptions {
+        json: *log_format == LogFormat::Json,
+        quiet: *quiet,
+        verbose: *verbose,
+        color: color.on(stderr().is_terminal()),
+        file,
+    };
+    crate::report::init(&options, &context.screen)?;
+    for warning in context.profile.warnings() {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
+}
+
 /// Why there is no command to run.
 enum Unparsed {
     Usage(clap::Error),
@@ -96,7 +126,7 @@ fn parse(arguments: &[OsString]) -> Result<(Command, Context), Unparsed> {
     let color = cli.global.color;
     let wrong = |error: Error| Unparsed::Error(error, color);
     if !cli.command.needs_profile() {
-        return Ok((cli.command, Context { profile: Profile::default(), global: cli.global }));
+        return Ok((cli.command, Context { profile: Profile::default(), screen: screen(&cli.global), global: cli.global }));
     }
     let file: Option<PathBuf> = cli.global.profile.clone();
     let profile = Profile::load(file.as_deref(), Arc::new(Machine)).map_err(|error| wrong(error.into()))?;
@@ -114,10 +144,19 @@ fn parse(arguments: &[OsString]) -> Result<(Command, Context), Unparsed> {
             Err(error) => return Err(error),
         }
     };
-    Ok((cli.command, Context { profile, global: cli.global }))
+    Ok((cli.command, Context { profile, screen: screen(&cli.global), global: cli.global }))
 }
 
 impl Command {
+    /// Returns the command's name as it is typed.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Replicate(_) => "replicate",
+            Self::Profile(_) => "profile",
+            Self::Completions(_) => "completions",
+        }
+    }
+
     /// Returns whether the command reads the profile: one that does not must run beside a broken one.
     fn needs_profile(&self) -> bool {
         !matches!(self, Self::Completions(_))

@@ -1,16 +1,25 @@
 //! One file, one subcommand: profile, source, sink, run.
 
 pub mod completions;
+pub mod flow;
 mod global;
 mod machine;
 pub mod profile;
+pub mod protect;
+pub mod replicate;
+pub mod run;
+pub mod select;
 mod shaping;
 
 pub use global::{Color, Global, LogFormat};
 pub use machine::Machine;
 pub use shaping::{Shaping, transform};
 
+use std::io::Write as _;
+
+use crate::error::Error;
 use crate::profile::Profile;
+use crate::report::Screen;
 
 /// What every command is given besides its own arguments.
 #[derive(Debug)]
@@ -19,4 +28,25 @@ pub struct Context {
     pub profile: Profile,
     /// The flags that every command has.
     pub global: Global,
+    /// Stderr.
+    pub screen: Screen,
+}
+
+impl Context {
+    /// Says something to the person at the terminal, on stderr.
+    ///
+    /// # Errors
+    /// Never; it is the last word of a command.
+    pub fn say(&self, text: &str) -> Result<(), Error> {
+        self.screen.write(text);
+        Ok(())
+    }
+
+    /// Writes data to stdout.
+    ///
+    /// # Errors
+    /// When stdout takes it no more; a closed pipe is then no failure of the command.
+    pub fn print(&self, text: &str) -> Result<(), Error> {
+        self.screen.bars().suspend(|| Ok(std::io::stdout().lock().write_all(text.as_bytes())?))
+    }
 }

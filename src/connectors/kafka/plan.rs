@@ -166,23 +166,30 @@ impl Plan {
         self.partitions.iter().map(of).sum()
     }
 
-    /// Returns whether the group's offsets must be set before the run.
-    #[must_use]
-    pub fn resets(&self) -> bool {
-        self.partitions.iter().any(|planned| matches!(planned.why, StartReason::Asked | StartReason::Gap))
-    }
-
-    /// Sets the group's offsets to the planned starts, where they were asked for.
+    /// Writes down where the run begins, before it does: positions that were asked for, and those of partitions without a commit.
+    ///
+    /// A run that is killed before its first commit is then known as this flow's when it is started again.
     ///
     /// # Errors
-    /// When the group has members, which would go on committing their own.
-    pub async fn reset(&self, admin: &Admin, flow: &str) -> Result<(), EndError> {
-        require_empty(admin, &self.group, "its offsets cannot be set").await?;
-        let asked = self.partitions.iter().filter(|planned| matches!(planned.why, StartReason::Asked | StartReason::Gap));
-        let note = Note::new(flow, None).text();
-        admin
-            .set_group_offsets(&self.group, asked.map(|planned| (planned.partition, planned.start, note.clone())).collect())
-            .await
+    /// When positions are to be set while the group has members, which would go on committing their own.
+    pub async fn begin(&self, admin: &Admin, flow: &str) -> Result<(), EndError> {
+        let set = |why: &[StartReason]| {
+            let note = Note::new(flow, None).text();
+            let chosen = self.partitions.iter().filter(|planned| why.contains(&planned.why));
+            chosen.map(|planned| (planned.partition, planned.start, note.clone())).collect::<Vec<_>>()
+        };
+        let asked = set(&[StartReason::Asked, StartReason::Gap]);
+        if !asked.is_empty() {
+            require_empty(admin, &self.group, "its positions cannot be set").await?;
+        }
+        let offsets = set(&[StartReason::Asked, StartReason::Gap, StartReason::NoCommit]);
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let written = admin.set_group_offsets(&self.group, offsets).await;
+        // A group with members has begun already, and goes on to commit for itself.
+        let has_begun = asked.is_empty() && admin.group_members(&self.group).await?.is_some_and(|members| !members.is_empty());
+        if has_begun { Ok(()) } else { written }
     }
 }
 

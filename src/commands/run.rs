@@ -1,0 +1,174 @@
+//! Runs a pipeline for a person, a pipe or a service: signals, progress, summary, exit code.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::commands::Context;
+use crate::error::Error;
+use crate::pipeline::{EndError, Ending, Failure, Finished, Observer, Pipeline, Sink, Source, Tally};
+use crate::report::{Bar, Headline, Journal, LogTo, StatusLines, Summary};
+
+/// How often status lines are looked at when nothing happens.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Flags that say what is shown.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "What is shown")]
+pub struct Watch {
+    /// Without a terminal: a status line every so many records, and at least every 10 s
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub log_interval: u64,
+    /// How the summary is written: `text` on stderr, or `json` on stdout
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: SummaryFormat,
+    /// Show what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// How the summary is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SummaryFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// What is to be shown of a run.
+pub struct Show<'a> {
+    /// What it is called.
+    pub headline: Headline,
+    /// How many records are expected, if that is known.
+    pub expected: Option<u64>,
+    /// Whether it ends by itself.
+    pub bounded: bool,
+    /// The flags.
+    pub watch: &'a Watch,
+}
+
+/// Returns the name of a new run: the time and eight random digits.
+#[must_use]
+pub fn name() -> String {
+    format!("{}-{:08x}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"), random())
+}
+
+/// Returns a random number.
+#[must_use]
+pub fn random() -> u32 {
+    use std::hash::{BuildHasher as _, RandomState};
+    // The keys of a hasher are random in every process and differ from call to call.
+    (RandomState::new().hash_one(std::process::id()) >> 32) as u32
+}
+
+/// Returns what turns true at the first SIGINT or SIGTERM; the second one ends the process at once with 130.
+///
+/// # Errors
+/// When signals cannot be listened to.
+pub fn stop_signal() -> Result<watch::Receiver<bool>, Error> {
+    let listen = |kind| signal(kind).map_err(|error| Failure::new("cannot listen to signals").because(error));
+    let (mut interrupts, mut terminations) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let (told, stop) = watch::channel(false);
+    tokio::spawn(async move {
+        for count in 0.. {
+            tokio::select! {
+                _ = interrupts.recv() => {}
+                _ = terminations.recv() => {}
+            }
+            if count > 0 {
+                // Asked twice, nothing is worth waiting for.
+                std::process::exit(130);
+            }
+            // The run may be over already.
+            let _ = told.send(true);
+        }
+    });
+    Ok(stop)
+}
+
+/// Runs `make(observer, stop)` and tells how it went.
+///
+/// # Errors
+/// When the run ended other than well, or with records that need a person.
+pub async fn run<S: Source, K: Sink + 'static, D: Sink + 'static>(
+    context: &Context,
+    show: Show<'_>,
+    make: impl FnOnce(Arc<dyn Observer>, watch::Receiver<bool>) -> Pipeline<S, K, D>,
+) -> Result<(), Error> {
+    let journal = Arc::new(Journal::default());
+    let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(SharedObserver(Arc::clone(&journal)))];
+    observers.push(Box::new(LogTo { every_record: context.global.verbose >= 2 }));
+    let bar = (context.screen.is_terminal() && !context.global.quiet)
+        .then(|| Arc::new(Bar::new(&context.screen, Arc::clone(&journal), show.expected)));
+    let lines = bar.is_none().then(|| Arc::new(StatusLines::new(Arc::clone(&journal), show.watch.log_interval)));
+    if let Some(bar) = &bar {
+        observers.push(Box::new(SharedObserver(Arc::clone(bar))));
+    }
+    let ticking = lines.map(|lines| {
+        observers.push(Box::new(SharedObserver(Arc::clone(&lines))));
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(TICK).await;
+                lines.tick();
+            }
+        })
+    });
+    let finished = make(Arc::new(observers), stop_signal()?).run().await;
+    if let Some(ticking) = ticking {
+        ticking.abort();
+    }
+    if let Some(bar) = bar {
+        bar.finish();
+    }
+    let summary = Summary::new(&show.headline, &finished, &journal);
+    match show.watch.output {
+        SummaryFormat::Json => context.print(&summary.json())?,
+        SummaryFormat::Text => context.screen.write(&summary.text(context.global.quiet)),
+    }
+    conclude(finished, show.bounded)
+}
+
+/// Shares an observer.
+struct SharedObserver<T>(Arc<T>);
+
+impl<T: Observer> Observer for SharedObserver<T> {
+    fn on(&self, event: &crate::pipeline::Event<'_>) {
+        self.0.on(event);
+    }
+
+    fn wants_every_record(&self) -> bool {
+        self.0.wants_every_record()
+    }
+}
+
+/// Returns what a finished run means for who started it.
+fn conclude(finished: Finished, bounded: bool) -> Result<(), Error> {
+    let Finished { tally, ending, closed, .. } = finished;
+    match ending {
+        Ending::Failed(error) => return Err(error.into()),
+        Ending::Record(failure) => return Err(Error::Record(failure)),
+        Ending::Complete | Ending::Interrupted => {}
+    }
+    let Tally { dead_lettered, skipped, undelivered, .. } = tally;
+    if undelivered > 0 {
+        let failure = Failure::new(format!("{undelivered} records were read and not delivered"));
+        return Err(Error::Record(failure.hint("start again: they are not committed, and are read once more")));
+    }
+    closed.map_err(|error| match error {
+        EndError::Failed(failure) => {
+            Error::Failed(failure.hint("everything was delivered; the next run repeats what was not committed"))
+        }
+        refused @ EndError::Refused(_) => refused.into(),
+    })?;
+    if bounded && dead_lettered + skipped > 0 {
+        let parts = [(dead_lettered, "dead-lettered"), (skipped, "skipped")];
+        let parts: Vec<_> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        let failure = Failure::new(format!("bad records were set aside: {}", parts.join(", ")));
+        return Err(Error::Record(failure.hint("everything else was delivered; look at the bad records")));
+    }
+    Ok(())
+}

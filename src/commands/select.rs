@@ -1,0 +1,327 @@
+//! The flags that say what is read, and what they lead to.
+
+use clap::builder::NonEmptyStringValueParser as Text;
+use regex::Regex;
+
+use crate::connectors::kafka::{Admin, KafkaSource, OnGap, Plan, PlanRequest, Pos, Prepare, ResumeRules};
+use crate::connectors::kafka::{SourceOptions, StartReason, Subscription, TopicInfo};
+use crate::error::Error;
+use crate::pipeline::{Failure, Refused};
+use crate::profile::KafkaSection;
+use crate::record::Topic;
+
+/// Flags that say what is read.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "What is read")]
+pub struct Select {
+    /// Topics to read [default: the section's `default_consumer_topic`]
+    #[arg(value_name = "TOPIC", value_parser = Text::new())]
+    pub topics: Vec<String>,
+    /// Read every topic whose whole name this regular expression fits, also topics that are created later
+    #[arg(long, value_name = "REGEX", conflicts_with_all = ["topics", "partitions"], value_parser = whole)]
+    pub topics_matching: Option<Regex>,
+    /// Leave out topics whose whole name this fits; wins over everything else
+    #[arg(long, value_name = "REGEX", value_parser = whole)]
+    pub exclude: Option<Regex>,
+    /// Consumer group that keeps the positions [default: the section's `default_consumer_group_id`]
+    #[arg(long, value_name = "NAME", value_parser = Text::new())]
+    pub group: Option<String>,
+    /// Use a group that nobody has used: <group>-fresh-<8 hex>
+    #[arg(long)]
+    pub fresh_group: bool,
+    /// Fixed name of this member: after a restart it has its partitions back at once
+    #[arg(long, value_name = "ID", value_parser = Text::new())]
+    pub instance_id: Option<String>,
+    /// Read only these partitions (0,2-5), without joining the group; refused while the group has members
+    #[arg(long, value_name = "LIST", value_parser = partitions)]
+    pub partitions: Option<Partitions>,
+    /// Where to start: `beginning`, `end`, `committed`, an offset, -N (N before the end), @UNIX or @RFC3339 or @DATE, @-1h
+    ///
+    /// A start other than `committed` is written to the group once, before joining it; after that the committed position counts.
+    #[arg(long, value_name = "POS", allow_hyphen_values = true, value_parser = position)]
+    pub start: Option<Pos>,
+    /// Where to stop; without it, or another limit, the command follows until it is interrupted
+    #[arg(long, value_name = "POS", allow_hyphen_values = true, value_parser = position)]
+    pub stop: Option<Pos>,
+    /// Read all that the topics still hold, with the same group: `--start beginning`
+    ///
+    /// A service must not carry this flag: every restart would read everything again.
+    #[arg(long, conflicts_with = "start")]
+    pub from_beginning: bool,
+    /// Stop at the ends that the topics have now
+    #[arg(long, conflicts_with = "stop")]
+    pub until_caught_up: bool,
+    /// Stop after so many records
+    #[arg(short = 'n', long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Take over the offsets that another flow committed for the group
+    #[arg(long)]
+    pub adopt_group: bool,
+    /// What to do where records are missing between the committed position and the log
+    #[arg(long, value_name = "WHAT", default_value = "refuse")]
+    pub on_gap: OnGap,
+    /// Read records of open and aborted transactions too
+    #[arg(long)]
+    pub read_uncommitted: bool,
+}
+
+/// A list of partition numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partitions(pub Vec<i32>);
+
+fn partitions(text: &str) -> Result<Partitions, String> {
+    let wrong = || "not a list of partitions: use numbers and ranges, as in 0,2-5".to_owned();
+    let number = |text: &str| text.trim().parse::<i32>().ok().filter(|number| *number >= 0).ok_or_else(wrong);
+    let mut list = Vec::new();
+    for part in text.split(',') {
+        match part.split_once('-') {
+            Some((first, last)) => {
+                let (first, last) = (number(first)?, number(last)?);
+                if first > last || last - first > 100_000 {
+                    return Err(wrong());
+                }
+                list.extend(first..=last);
+            }
+            None => list.push(number(part)?),
+        }
+    }
+    list.sort_unstable();
+    list.dedup();
+    Ok(Partitions(list))
+}
+
+/// Reads a pattern that has to fit a whole name.
+fn whole(text: &str) -> Result<Regex, regex::Error> {
+    Regex::new(&format!("^(?:{text})$"))
+}
+
+fn position(text: &str) -> Result<Pos, String> {
+    text.parse()
+}
+
+impl Select {
+    /// Returns whether the run ends by itself.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.until_caught_up || self.stop.is_some() || self.count.is_some()
+    }
+
+    /// Returns the group, from the flag or else from what the section says.
+    ///
+    /// # Errors
+    /// When neither names one.
+    pub fn group(&self, section: &KafkaSection, own: Option<&str>) -> Result<String, Error> {
+        let group =
+            self.group.as_deref().or(own).or(section.default_consumer_group_id.as_deref()).ok_or_else(|| Error::Usage {
+                what: "no consumer group is named".to_owned(),
+                hint: format!("name one with --group, or set `default_consumer_group_id` under [{}]", section.name),
+            })?;
+        Ok(if self.fresh_group { format!("{group}-fresh-{:08x}", super::run::random()) } else { group.to_owned() })
+    }
+
+    fn excludes(&self, topic: &str) -> bool {
+        self.exclude.as_ref().is_some_and(|pattern| pattern.is_match(topic))
+    }
+
+    /// Returns the topics to read, with their partitions.
+    ///
+    /// # Errors
+    /// When one is not there, or none is left.
+    pub async fn topics(&self, admin: &Admin, section: &KafkaSection) -> Result<Vec<TopicInfo>, Error> {
+        let all = admin.topics().await?;
+        let chosen: Vec<TopicInfo> = if let Some(pattern) = &self.topics_matching {
+            let is_wanted = |topic: &&TopicInfo| {
+                let name = topic.topic.name();
+                pattern.is_match(name) && !is_internal(name) && !self.excludes(name)
+            };
+            all.iter().filter(is_wanted).cloned().collect()
+        } else {
+            let named: Vec<&str> = match (self.topics.as_slice(), section.default_consumer_topic.as_deref()) {
+                ([], Some(topic)) => vec![topic],
+                ([], None) => {
+                    return Err(Error::Usage {
+                        what: "no topic is named".to_owned(),
+                        hint: format!("name one on the command line, or set `default_consumer_topic` under [{}]", section.name),
+                    });
+                }
+                (topics, _) => topics.iter().map(String::as_str).collect(),
+            };
+            let mut chosen = Vec::new();
+            for name in named.into_iter().filter(|name| !self.excludes(name)) {
+                let known = all.iter().find(|topic| topic.topic.name() == name);
+                chosen.push(known.cloned().ok_or_else(|| missing(name, section, &all))?);
+            }
+            chosen.sort_by_key(|topic| topic.topic);
+            chosen.dedup();
+            chosen
+        };
+        if chosen.is_empty() {
+            let failure = Failure::new(format!("no topic of `{}` is left to read", section.name));
+            return Err(failure.hint("loosen --topics-matching or --exclude; `kcat -L` lists what is there").into());
+        }
+        Ok(chosen)
+    }
+
+    /// Decides what is read, without changing anything.
+    ///
+    /// # Errors
+    /// When the cluster does not answer, or when reading on would not be safe.
+    pub async fn plan(
+        &self,
+        admin: &Admin,
+        section: &KafkaSection,
+        topics: &[TopicInfo],
+        group: &str,
+        rules: &ResumeRules,
+        yes: bool,
+    ) -> Result<Plan, Error> {
+        if let Some(Partitions(wanted)) = &self.partitions {
+            for topic in topics {
+                if let Some(none) = wanted.iter().find(|index| **index >= topic.partitions) {
+                    return Err(Error::Usage {
+                        what: format!("topic `{}` has no partition {none}", topic.topic),
+                        hint: format!("it has partitions 0 to {}", topic.partitions - 1),
+                    });
+                }
+            }
+            crate::connectors::kafka::require_empty(admin, group, "its partitions cannot be read beside it").await?;
+        }
+        let request = PlanRequest {
+            group,
+            topics,
+            partitions: self.partitions.as_ref().map(|list| list.0.as_slice()),
+            start: if self.from_beginning { Pos::Beginning } else { self.start.unwrap_or(Pos::Committed) },
+            stop: if self.until_caught_up { Some(Pos::End) } else { self.stop },
+            read_uncommitted: self.read_uncommitted,
+            may_skip: yes,
+            rules,
+            now: jiff::Timestamp::now().as_millisecond(),
+        };
+        Ok(Plan::make(admin, section, &request).await?)
+    }
+
+    /// Returns the rules by which the group resumes.
+    #[must_use]
+    pub fn rules(&self, flow: String) -> ResumeRules {
+        ResumeRules { flow, adopt: self.adopt_group, on_gap: self.on_gap }
+    }
+
+    /// Opens the source as planned.
+    ///
+    /// # Errors
+    /// When the client cannot be made.
+    pub fn open(
+        &self,
+        section: &KafkaSection,
+        plan: &Plan,
+        rules: ResumeRules,
+        limits: &super::flow::SourceLimits,
+        prepare: Option<Prepare>,
+    ) -> Result<KafkaSource, Error> {
+        let subscription = if self.partitions.is_some() {
+            Subscription::Assigned(plan.partitions.iter().map(|planned| planned.partition).collect())
+        } else if let Some(pattern) = self.topics_matching.clone() {
+            let exclude = self.exclude.clone();
+            Subscription::Matching(Box::new(move |name| {
+                pattern.is_match(name) && !is_internal(name) && !exclude.as_ref().is_some_and(|exclude| exclude.is_match(name))
+            }))
+        } else {
+            let topics: std::collections::BTreeSet<Topic> =
+                plan.partitions.iter().map(|planned| planned.partition.topic).collect();
+            Subscription::Topics(topics.into_iter().map(|topic| topic.name().to_owned()).collect())
+        };
+        let options = SourceOptions {
+            group: plan.group.clone(),
+            instance_id: self.instance_id.clone(),
+            subscription,
+            rules,
+            read_uncommitted: self.read_uncommitted,
+            batch: limits.batch,
+            buffer_bytes: limits.buffer_bytes,
+            commit_interval: limits.commit_interval,
+            prepare,
+        };
+        Ok(KafkaSource::open(section, plan, options)?)
+    }
+}
+
+/// Returns whether a topic belongs to Kafka itself.
+fn is_internal(name: &str) -> bool {
+    name.starts_with("__")
+}
+
+fn missing(name: &str, section: &KafkaSection, all: &[TopicInfo]) -> Error {
+    let near = all
+        .iter()
+        .map(|topic| topic.topic.name())
+        .filter(|known| !is_internal(known))
+        .map(|known| (strsim::damerau_levenshtein(name, known), known))
+        .filter(|(distance, known)| *distance <= 2.max(known.len() / 4))
+        .min();
+    let failure = Failure::new(format!("topic `{name}` is not on `{}`", section.name));
+    Error::Failed(match near {
+        Some((_, known)) => failure.hint(format!("did you mean `{known}`?")),
+        None => failure.hint(format!("look at what is there: kcat -b {} -L", section.servers)),
+    })
+}
+
+/// Returns the lines that show a plan: what is read, from where, and why.
+#[must_use]
+pub fn plan_lines(plan: &Plan) -> Vec<String> {
+    let mut lines = Vec::new();
+    let number = |number: i64| crate::report::grouped(u64::try_from(number).unwrap_or(0));
+    for planned in &plan.partitions {
+        let stop = planned.stop.map_or_else(|| "follows".to_owned(), |stop| format!("stops at {}", number(stop)));
+        let records = number(planned.stop.unwrap_or(planned.end) - planned.start.0);
+        lines.push(format!(
+            "{}: from {} ({}), {records} to the end at {}, {stop}",
+            planned.partition,
+            number(planned.start.0),
+            planned.why,
+            number(planned.end),
+        ));
+    }
+    lines
+}
+
+/// Refuses to write into partitions that hold records when nothing says that this group has written them.
+///
+/// # Errors
+/// When a partition without a commit would be written to one that is not empty.
+pub fn refuse_second_copy(plan: &Plan, holds: impl Fn(crate::record::Partition) -> Option<(String, i64)>) -> Result<(), Error> {
+    let full: Vec<String> = plan
+        .partitions
+        .iter()
+        .filter(|planned| planned.why == StartReason::NoCommit && planned.end > planned.low)
+        .filter_map(|planned| holds(planned.partition))
+        .map(|(target, records)| format!("{target} holds {} records", crate::report::grouped(records.cast_unsigned())))
+        .collect();
+    if full.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Refused(Refused {
+        what: format!("group `{}` has no position, and the target is not empty: records could be there twice", plan.group),
+        numbers: full,
+        hint: "say where to start: --from-beginning copies everything, --start end only what comes from now on".to_owned(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_are_numbers_and_ranges() {
+        assert_eq!(partitions("0,2-5,3"), Ok(Partitions(vec![0, 2, 3, 4, 5])));
+        for text in ["", "a", "-1", "5-2", "1,,2", "0-999999999"] {
+            assert!(partitions(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_fits_whole_names_only() {
+        let fits = |pattern: &str, name: &str| whole(pattern).unwrap().is_match(name);
+        assert!(fits("orders", "orders") && fits("a|ab", "ab") && fits("order.*", "orders-eu"));
+        assert!(!fits("orders", "orders-eu") && !fits("order", "orders"));
+    }
+}
