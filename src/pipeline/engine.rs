@@ -724,7 +724,11 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         self.tally.assert_balanced();
         let mut positions: Vec<_> = self.lives.iter().map(|life| (life.partition, life.watermark.next())).collect();
         positions.sort_unstable();
+        let owned: Vec<_> = self.lives.iter().filter(|life| life.owned).map(|life| (life.partition, life.noted)).collect();
         let closed = self.source.close().await;
+        if closed.is_ok() {
+            self.observer.on(&Event::Committed(&owned));
+        }
         self.observer.on(&Event::Progress(&self.tally));
         Finished {
             tally: self.tally,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 
@@ -215,9 +216,29 @@ impl Admin {
     /// # Errors
     /// When the cluster does not answer, or for one partition has no answer.
     pub async fn ends(&self, partitions: &[Partition], of: EndOf) -> Result<HashMap<Partition, i64>, EndError> {
-        let (client, partitions) = (Arc::clone(&self.client), partitions.to_vec());
-        let listed = blocking(move || list_ends(client.client(), &partitions, of)).await?;
+        let partitions = partitions.to_vec();
+        let listed = self.ask(move |client| list_ends(client, &partitions, of)).await?;
         listed.map_err(|error| self.failure("read the ends of partitions of").because(error).into())
+    }
+
+    /// Asks a question until it is answered, or for longer than a coordinator takes to come back after a restart.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl Fn(&Client<Listening>) -> Result<T, native::NativeError> + Send + 'static,
+    ) -> Result<Result<T, native::NativeError>, EndError> {
+        let client = Arc::clone(&self.client);
+        blocking(move || {
+            let deadline = std::time::Instant::now() + TIMEOUT;
+            loop {
+                match question(client.client()) {
+                    Err(error) if error.is_passing() && std::time::Instant::now() < deadline => {
+                        std::thread::sleep(Duration::from_millis(100));
+                    }
+                    answer => return answer,
+                }
+            }
+        })
+        .await
     }
 
     /// Returns the state of a group and a description of its members; `None` where the cluster cannot tell.
@@ -225,8 +246,8 @@ impl Admin {
     /// # Errors
     /// When the cluster does not answer.
     pub async fn group_members(&self, group: &str) -> Result<Option<Vec<String>>, EndError> {
-        let (client, group) = (Arc::clone(&self.client), group.to_owned());
-        let described = blocking(move || native::admin::describe_group(client.client(), &group, TIMEOUT)).await?;
+        let group = group.to_owned();
+        let described = self.ask(move |client| native::admin::describe_group(client, &group, TIMEOUT)).await?;
         match described {
             Ok(found) => {
                 let member = |member: &native::admin::Member| {
@@ -244,8 +265,8 @@ impl Admin {
     /// # Errors
     /// When the cluster does not answer, or does not allow the question.
     pub async fn group_offsets(&self, group: &str) -> Result<HashMap<Partition, CommittedOffset>, EndError> {
-        let (client, name) = (Arc::clone(&self.client), group.to_owned());
-        let listed = blocking(move || native::admin::group_offsets(client.client(), &name, TIMEOUT)).await?;
+        let name = group.to_owned();
+        let listed = self.ask(move |client| native::admin::group_offsets(client, &name, TIMEOUT)).await?;
         let listed = listed.map_err(|error| self.failure(&format!("read the offsets of group `{group}` on")).because(error))?;
         let committed = listed.into_iter().filter(|entry| entry.offset >= 0).map(|entry| {
             let metadata = String::from_utf8_lossy(&entry.metadata).into_owned();

@@ -17,6 +17,14 @@ use rdkafka::bindings as rd;
 #[error("{0}")]
 pub(crate) struct NativeError(pub(crate) String);
 
+impl NativeError {
+    /// Returns whether the broker only needs a moment: a coordinator or leader that moves, or loads its log.
+    pub(crate) fn is_passing(&self) -> bool {
+        let passing = ["load in progress", "Coordinator not available", "Not coordinator", "Not leader", "Leader not available"];
+        passing.iter().any(|what| self.0.contains(what))
+    }
+}
+
 /// Returns a copy of a C string; empty for null.
 ///
 /// # Safety
