@@ -114,13 +114,18 @@ fn parse(arguments: &[OsString]) -> Result<(Command, Context), Unparsed> {
             Err(error) => return Err(error),
         }
     };
-    Ok((cli.command, Context { profile, global: cli.global }))
+    let context = Context { profile, global: cli.global };
+    context.warn(context.profile.warnings());
+    Ok((cli.command, context))
 }
 
 impl Command {
     /// Returns whether the command reads the profile: one that does not must run beside a broken one.
     fn needs_profile(&self) -> bool {
-        !matches!(self, Self::Completions(_))
+        match self {
+            Self::Completions(_) => false,
+            Self::Profile(args) => args.needs_profile(),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ pub mod completions;
 mod global;
 mod machine;
 pub mod profile;
+mod sections;
 mod shaping;
 
 pub use global::{Color, Global, LogFormat};
