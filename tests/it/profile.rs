@@ -527,7 +527,7 @@ fn value() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn whatever_is_written_is_read(values in proptest::collection::btree_map(word(), value(), 1..8), padding in " {0,3}") {
-        let lines: String = values.iter().map(|(key, value)| format!("{padding}{key}{padding}={padding}{value}{padding}\n")).collect();
+        let lines: String = values.iter().map(|(key, value)| format!("{padding}{key}{padding}={padding}{value}{padding}\n")).collect::<Vec<_>>().concat();
         let profile = profile(&format!("[run.x]\n{lines}")).load();
         prop_assume!(!lines.contains("${"));
         let read: Vec<_> = profile.unwrap().run("x").unwrap().into_iter().map(|value| (value.key, value.value)).collect();
@@ -541,7 +541,7 @@ proptest! {
 
     #[test]
     fn an_ordinary_profile_reads_like_any_ini(values in proptest::collection::btree_map("[a-z]{1,8}", "[a-zA-Z0-9/._-]{1,12}", 1..8)) {
-        let lines: String = values.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+        let lines: String = values.iter().map(|(key, value)| format!("{key} = {value}\n")).collect::<Vec<_>>().concat();
         let text = format!("; comment\n[run.x]\n{lines}");
         let known = ini::Ini::load_from_str(&text).unwrap();
         let read = profile(&text).load().unwrap().run("x").unwrap();
