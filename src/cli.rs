@@ -103,9 +103,7 @@ fn start_logging(command: &Command, context: &Context) -> Result<(), Error> {
         file,
     };
     crate::report::init(&options, &context.screen)?;
-    for warning in context.profile.warnings() {
-        tracing::warn!("{warning}");
-    }
+    context.warn(context.profile.warnings());
     Ok(())
 }
 
@@ -159,7 +157,11 @@ impl Command {
 
     /// Returns whether the command reads the profile: one that does not must run beside a broken one.
     fn needs_profile(&self) -> bool {
-        !matches!(self, Self::Completions(_))
+        match self {
+            Self::Completions(_) => false,
+            Self::Profile(args) => args.needs_profile(),
+            Self::Replicate(_) => true,
+        }
     }
 }
 

@@ -89,3 +89,131 @@ pub(super) fn blame(error: &clap::Error, matches: &ArgMatches, set: &[Set], prof
     let cause = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
     Some(profile.wrong_flag(matches.subcommand_name()?, &set.value, cause))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::profile::Surroundings;
+
+    /// One profile and nothing else.
+    struct Only(String);
+
+    impl Surroundings for Only {
+        fn variable(&self, name: &str) -> Option<String> {
+            (name == "SDL_RUN_LOAD_LINGER").then(|| "9s".to_owned())
+        }
+
+        fn variable_names(&self) -> Vec<String> {
+            vec!["SDL_RUN_LOAD_LINGER".to_owned()]
+        }
+
+        fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
+            Ok(self.0.clone().into_bytes())
+        }
+
+        fn others_can_read(&self, _: &Path) -> bool {
+            false
+        }
+    }
+
+    fn root() -> Command {
+        let load = Command::new("load")
+            .arg(Arg::new("topic"))
+            .arg(Arg::new("batch").long("batch").value_parser(clap::value_parser!(u32)))
+            .arg(Arg::new("dead-letters").long("dead-letters"))
+            .arg(Arg::new("linger").long("linger"))
+            .arg(Arg::new("keep").long("keep").value_delimiter(',').action(ArgAction::Append))
+            .arg(Arg::new("where").long("where").action(ArgAction::Append))
+            .arg(Arg::new("follow").long("follow").action(ArgAction::SetTrue))
+            .arg(Arg::new("start").long("start").conflicts_with("from-beginning"))
+            .arg(Arg::new("from-beginning").long("from-beginning").action(ArgAction::SetTrue));
+        let verbose = Arg::new("verbose").short('v').long("verbose").action(ArgAction::Count).global(true);
+        let profile = Arg::new("profile").long("profile").global(true);
+        Command::new("sdl").arg(verbose).arg(profile).subcommand(load).subcommand(Command::new("tail"))
+    }
+
+    /// Returns what is typed in the end when the section says `lines`, or the cause of the error.
+    fn typed(lines: &str, arguments: &str) -> Result<String, String> {
+        let profile = Profile::load(None, Arc::new(Only(format!("[run.load]\n{lines}")))).unwrap();
+        let arguments: Vec<OsString> = arguments.split(' ').map(OsString::from).collect();
+        let matches = root().try_get_matches_from(&arguments).unwrap();
+        let said = |error: ProfileError| format!("{}; {}", error.causes().join("; "), error.hint().unwrap());
+        let set = flags(&root(), &matches, &profile).map_err(said)?;
+        let arguments = inserted(&arguments, &set);
+        match root().try_get_matches_from(&arguments) {
+            Ok(_) => Ok(arguments.iter().map(|argument| argument.to_str().unwrap()).collect::<Vec<_>>().join(" ")),
+            Err(error) => Err(said(blame(&error, &matches, &set, &profile).unwrap())),
+        }
+    }
+
+    #[test]
+    fn the_section_gives_flags_their_values() {
+        let lines = "batch = 500\ndead_letters = topic:x\nkeep = a,b\nwhere = a = 1, b\nfollow = true\nverbose = 2\n";
+        let expected =
+            "sdl load --batch=500 --dead-letters=topic:x --keep=a,b --where=a = 1, b --follow --verbose --verbose --linger=9s";
+        assert_eq!(typed(lines, "sdl load").unwrap(), expected);
+        assert_eq!(typed("from-beginning = true\n", "sdl load").unwrap(), "sdl load --from-beginning --linger=9s");
+        assert_eq!(typed("follow = false\n", "sdl load").unwrap(), "sdl load --linger=9s");
+    }
+
+    #[test]
+    fn what_is_typed_wins() {
+        assert_eq!(typed("batch = 500\n", "sdl load --batch 7 --linger=1s").unwrap(), "sdl load --batch 7 --linger=1s");
+        assert_eq!(typed("verbose = 1\n", "sdl -v load --linger 1s").unwrap(), "sdl -v load --linger 1s");
+        assert_eq!(typed("keep = a\n", "sdl load --keep b --linger 1s").unwrap(), "sdl load --keep b --linger 1s");
+    }
+
+    #[test]
+    fn a_typed_flag_puts_aside_what_it_excludes() {
+        assert_eq!(
+            typed("start = 5\n", "sdl load --from-beginning --linger=1s").unwrap(),
+            "sdl load --from-beginning --linger=1s"
+        );
+        assert_eq!(typed("from_beginning = true\n", "sdl load --start 5 --linger=1s").unwrap(), "sdl load --start 5 --linger=1s");
+    }
+
+    #[test]
+    fn flags_stand_before_what_is_no_flag() {
+        assert_eq!(typed("batch = 1\n", "sdl load -- -odd").unwrap(), "sdl load --batch=1 --linger=9s -- -odd");
+    }
+
+    #[test]
+    fn sections_of_other_commands_are_passed_over() {
+        assert_eq!(typed("batch = 1\n", "sdl tail").unwrap(), "sdl tail");
+    }
+
+    #[test]
+    fn an_unknown_flag_has_its_line_and_what_was_meant() {
+        let expected = "unknown key `dead_leters` at ./database.ini:3; did you mean `dead_letters`?";
+        assert_eq!(typed("batch = 1\ndead_leters = x\n", "sdl load").unwrap_err(), expected);
+        let expected = "unknown key `profile` at ./database.ini:2; see `sdl load --help` for the flags";
+        assert_eq!(typed("profile = x\n", "sdl load").unwrap_err(), expected);
+        assert!(typed("topic = x\n", "sdl load").unwrap_err().starts_with("unknown key `topic`"), "arguments are typed");
+    }
+
+    #[test]
+    fn a_value_that_the_flag_does_not_take_has_its_line() {
+        let expected = "key `batch` at ./database.ini:2: invalid value 'many' for '--batch <batch>': invalid digit found in string; \
+                        correct it in [run.load], or remove it";
+        assert_eq!(typed("batch = many\n", "sdl load").unwrap_err(), expected);
+        assert!(
+            typed("follow = yes\n", "sdl load")
+                .unwrap_err()
+                .starts_with("key `follow` at ./database.ini:2: it is neither `true` nor `false`")
+        );
+        assert!(
+            typed("verbose = x\n", "sdl load").unwrap_err().starts_with("key `verbose` at ./database.ini:2: it is not a number")
+        );
+    }
+
+    #[test]
+    fn two_keys_that_exclude_each_other_are_refused() {
+        let error = typed("start = 5\nfrom_beginning = true\n", "sdl load").unwrap_err();
+        assert!(error.contains("at ./database.ini:"), "{error}");
+        assert!(error.contains("cannot be used with"), "{error}");
+    }
+}

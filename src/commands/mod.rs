@@ -8,6 +8,7 @@ pub mod profile;
 pub mod protect;
 pub mod replicate;
 pub mod run;
+mod sections;
 pub mod select;
 mod shaping;
 

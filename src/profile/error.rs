@@ -56,7 +56,6 @@ pub(crate) enum Fault {
         is: &'static str,
         wanted: &'static str,
     },
-    NoKind,
     MissingKey {
         example: &'static str,
     },
@@ -152,7 +151,6 @@ impl ProfileError {
                 format!("no profile was found, neither of {}", searched.join(", "))
             }
             Fault::WrongKind { is, wanted } => format!("it is a section of type `{is}`, and `{wanted}` is needed here"),
-            Fault::NoKind => format!("its keys do not tell what it is{place}"),
             Fault::MissingKey { .. } => format!("missing key `{key}`"),
             Fault::NoVariable { name } => format!("key `{key}`{place} needs the variable `{name}`, which is not set"),
             Fault::NoSecretFile { path, cause } => format!("key `{key}`{place} needs the file `{path}`: {cause}"),
@@ -195,10 +193,6 @@ impl ProfileError {
                 None => "see `sdl profile list`".to_owned(),
             },
             Fault::WrongKind { .. } => "see `sdl profile list` for the sections and their types".to_owned(),
-            Fault::NoKind => {
-                "add `servers` (Kafka), `uri` or `host` (MongoDB), `url` (Elasticsearch, OpenSearch), or `type = kafka`"
-                    .to_owned()
-            }
             Fault::MissingKey { example } => {
                 format!("add `{example}` under [{section}] in {}, or set {}", self.file(), self.variable_of(example))
             }

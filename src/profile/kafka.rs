@@ -53,6 +53,17 @@ impl KafkaSection {
     /// # Errors
     /// When `servers` is missing, or a reference leads nowhere, or a value is none of those its key takes.
     pub(crate) fn read(section: &Section, from: &dyn Surroundings) -> Result<Self, ProfileError> {
+        let read = Self::read_each(section, from)?;
+        // Other mechanisms log in with properties of their own.
+        let otherwise = read.properties.iter().any(|(name, _)| name.starts_with("sasl."));
+        if read.protocol().starts_with("SASL") && !otherwise {
+            section.required("username", "username = NAME", from)?;
+            section.required("password", "password = ${env:NAME}", from)?;
+        }
+        Ok(read)
+    }
+
+    fn read_each(section: &Section, from: &dyn Surroundings) -> Result<Self, ProfileError> {
         let text = |key: &str| section.text(key, from);
         let secret = |key: &str| Ok::<_, ProfileError>(text(key)?.map(Secret::new));
         let properties = section.values.iter().filter_map(|value| Some((value.key.strip_prefix(PROPERTY)?, value)));
@@ -102,14 +113,19 @@ impl KafkaSection {
     /// Returns what the user should know before connecting, a sentence each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let open = self.security_protocol.is_none() && self.username.is_some() && !self.servers.split(',').all(is_loopback);
-        let warning = || {
-            let name = &self.name;
-            format!(
+        let name = &self.name;
+        let mut warnings = Vec::new();
+        if self.security_protocol.is_none() && self.username.is_some() && !self.servers.split(',').all(is_loopback) {
+            warnings.push(format!(
                 "`{name}` sends its password unencrypted: set `security_protocol = SASL_SSL`, or SASL_PLAINTEXT if that is meant"
-            )
-        };
-        open.then(warning).into_iter().collect()
+            ));
+        }
+        let is =
+            |property: &str, value: &str| self.properties.iter().any(|(name, set)| name == property && set.reveal() == value);
+        if is("enable.ssl.certificate.verification", "false") || is("ssl.endpoint.identification.algorithm", "none") {
+            warnings.push(format!("`{name}` does not verify certificates: whoever is in between can read and change everything"));
+        }
+        warnings
     }
 }
 

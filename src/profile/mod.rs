@@ -151,6 +151,12 @@ impl Profile {
         self.path.as_deref()
     }
 
+    /// Returns where a profile was looked for, when none was found.
+    #[must_use]
+    pub fn searched(&self) -> &[PathBuf] {
+        &self.searched
+    }
+
     /// Returns what the user should know about the file, a sentence each.
     #[must_use]
     pub fn warnings(&self) -> &[String] {

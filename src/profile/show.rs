@@ -21,14 +21,13 @@ impl Profile {
     /// as it was written.
     ///
     /// # Errors
-    /// When there is no such section, or its keys do not tell what it is.
+    /// When there is no such section.
     pub fn shown(&self, name: &str) -> Result<Vec<Shown>, ProfileError> {
         let Some(section) = self.find(name)? else {
             let meant = super::keys::meant(name, self.section_names());
             let fault = Fault::NoSection { meant, searched: self.searched.clone(), example: None };
             return Err(ProfileError::new(fault).path(self.path()).section(name));
         };
-        let Some(kind) = section.kind else { return Err(section.fault(Fault::NoKind)) };
         let mut shown: Vec<_> = section
             .values
             .iter()
@@ -36,14 +35,24 @@ impl Profile {
                 let secret = section.is_secret(&value.key) || carries_password(&value.text);
                 let hidden = secret && !value.text.is_empty();
                 let text = if hidden { "***".to_owned() } else { value.text.clone() };
-                let key = kind.key(&value.key).map_or(value.key.as_str(), |key| key.name);
+                let key = section.kind.and_then(|kind| kind.key(&value.key)).map_or(value.key.as_str(), |key| key.name);
                 Shown { key: key.to_owned(), value: text, origin: value.origin.clone() }
             })
             .collect();
-        for (key, default) in defaults(kind, &shown) {
+        for (key, default) in section.kind.map_or_else(Vec::new, |kind| defaults(kind, &shown)) {
             shown.push(Shown { key: key.to_owned(), value: default.to_owned(), origin: Origin::Default });
         }
         Ok(shown)
+    }
+
+    /// Returns where the section stands: `FILE:LINE`, or `variables`.
+    #[must_use]
+    pub fn place(&self, name: &str) -> String {
+        let section = self.sections.iter().find(|section| section.name == name);
+        match section.and_then(|section| section.path.as_ref().zip(section.line)) {
+            Some((path, line)) => format!("{}:{line}", path.display()),
+            None => "variables".to_owned(),
+        }
     }
 
     /// Returns where the section's servers are, without user and password.

@@ -1,4 +1,12 @@
 //! The integration tests.
+#![allow(clippy::unwrap_used)]
 
+mod architecture;
+mod completions;
+mod errors;
 mod harness;
+mod help;
+mod profile;
 mod real_replicate;
+mod run;
+mod secrets;

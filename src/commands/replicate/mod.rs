@@ -67,7 +67,7 @@ impl Args {
     /// # Errors
     /// When the run does not end well; see the exit codes.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
-        let (from, to) = (context.profile.kafka(&self.source)?, context.profile.kafka(&self.target)?);
+        let (from, to) = (context.kafka(&self.source)?, context.kafka(&self.target)?);
         let source = Admin::connect(&from, self.deliver.wait).await?;
         let target = Admin::connect(&to, self.deliver.wait).await?;
         let topics = self.select.topics(&source, &from).await?;

@@ -10,27 +10,36 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext};
 
-use crate::connectors::kafka::diagnosis::{self, Said};
+use crate::connectors::kafka::said::Said;
+use crate::connectors::kafka::{certificate, diagnosis};
 use crate::pipeline::{EndError, Failure, Refused};
-use crate::profile::KafkaSection;
+use crate::profile::{KafkaSection, Secret};
 
 /// How long one look at a cluster that has not answered yet takes.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// How long a second look at a certificate that was not good takes at most.
+const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(3);
 
 /// Returns the configuration that every client of `section` shares.
 #[must_use]
 pub fn base_config(section: &KafkaSection) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &section.servers);
+    // That a broker hung up is said at this level.
     config.set_log_level(RDKafkaLogLevel::Info);
     config.set("client.id", "sdl");
     config.set("security.protocol", section.protocol().to_ascii_lowercase());
     // The default of 10 s is too long to wait after a restart of a broker.
     config.set("reconnect.backoff.max.ms", "500");
     if let Some(mechanism) = section.mechanism() {
-        config.set("sasl.mechanism", mechanism);
-        config.set("sasl.username", section.username.as_deref().unwrap_or_default());
-        config.set("sasl.password", section.password.as_ref().map_or("", |password| password.reveal()));
+        // The library knows this property by two names, and the profile may have used either.
+        if !section.properties.iter().any(|(name, _)| name.starts_with("sasl.mechanism")) {
+            config.set("sasl.mechanism", mechanism);
+        }
+        if let (Some(username), Some(password)) = (&section.username, &section.password) {
+            config.set("sasl.username", username).set("sasl.password", password.reveal());
+        }
     }
     if section.protocol().ends_with("SSL") {
         // The vendored OpenSSL does not know where the machine keeps its certificates.
@@ -38,7 +47,7 @@ pub fn base_config(section: &KafkaSection) -> ClientConfig {
         let files = [
             ("ssl.certificate.location", section.ssl_certificate_location.as_deref()),
             ("ssl.key.location", section.ssl_key_location.as_deref()),
-            ("ssl.key.password", section.ssl_key_password.as_ref().map(|password| password.reveal())),
+            ("ssl.key.password", section.ssl_key_password.as_ref().map(Secret::reveal)),
         ];
         for (property, value) in files {
             if let Some(value) = value {
@@ -117,11 +126,14 @@ fn reach_blocking(section: &KafkaSection, wait: Duration) -> Result<Cluster, End
         // What librdkafka has to say is heard by polling only.
         client.poll(Duration::ZERO);
         // A cluster without an id answers this instead.
-        if said.is_silent() && client.client().fetch_metadata(None, LOOK).is_ok() {
+        if said.lines().is_empty() && client.client().fetch_metadata(None, LOOK).is_ok() {
             return same_cluster(section, None);
         }
-        if said.is_final(section) || Instant::now() >= deadline {
-            return Err(diagnosis::diagnose(section, &said.lines(), wait).into());
+        let lines = said.lines();
+        if diagnosis::is_lasting(section, &lines) || Instant::now() >= deadline {
+            let certificate = lines.iter().any(|line| line.contains("certificate verify failed"));
+            let flaw = certificate.then(|| certificate::flaw(section, LOOK_AT_CERTIFICATE)).flatten();
+            return Err(diagnosis::diagnose(section, &lines, flaw, wait).into());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Kafka: source, sink and admin.
 
 mod admin;
+mod certificate;
 mod client;
 mod commits;
 mod cutter;
@@ -13,17 +14,18 @@ mod note;
 mod plan;
 mod position;
 mod resume;
+mod said;
 mod sink;
 mod source;
 mod spot;
 
 pub use admin::{Admin, CommittedOffset, EndOf, TopicInfo, TopicPlan, TopicSetting};
 pub use client::{Cluster, Listening, base_config, check, reach};
-pub use diagnosis::Said;
 pub use membership::Prepare;
 pub use murmur2::partition_of;
 pub use plan::{Plan, PlanRequest, PlannedPartition, require_empty};
 pub use position::{Bounds, GRAMMAR, Pos};
 pub use resume::{OnGap, ResumeRules, StartReason};
+pub use said::Said;
 pub use sink::{KafkaSink, Route, SinkOptions, Targets, TopicFacts};
 pub use source::{KafkaSource, SourceOptions, Subscription};

@@ -9,9 +9,9 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 use tokio::sync::oneshot;
 
 use crate::connectors::kafka::client::{self, Listening};
-use crate::connectors::kafka::diagnosis::Said;
 use crate::connectors::kafka::native::Queue;
 use crate::connectors::kafka::native::messages::{self, NotQueued, Outgoing, ProducerTopic};
+use crate::connectors::kafka::said::Said;
 use crate::pipeline::{Answers, Batch, EndError, Failure, Ordering, Outcome, Reason, Sink};
 use crate::profile::KafkaSection;
 use crate::record::{Record, Topic};

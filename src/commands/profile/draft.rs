@@ -1,0 +1,142 @@
+//! A profile before it is written.
+
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::commands::Machine;
+use crate::profile::{Profile, ProfileError, Surroundings};
+
+/// A section with its keys and values, in the order in which they will stand.
+pub(super) struct DraftSection {
+    pub(super) name: String,
+    pub(super) values: Vec<(&'static str, String)>,
+}
+
+/// Returns the text of a profile with these sections; empty values are left out.
+pub(super) fn text(sections: &[DraftSection]) -> String {
+    let mut text = String::from("# Written by `sdl profile init`. `sdl profile show` tells what is in force.\n");
+    for section in sections {
+        let _ = writeln!(text, "\n[{}]", section.name);
+        for (key, value) in section.values.iter().filter(|(_, value)| !value.is_empty()) {
+            let _ = writeln!(text, "{key} = {value}");
+        }
+    }
+    text
+}
+
+/// Returns the profile that `text` will be once it is written.
+///
+/// # Errors
+/// When something in it is wrong.
+pub(super) fn profile(path: &Path, text: &str) -> Result<Profile, ProfileError> {
+    let draft = Draft { path: path.to_owned(), text: text.to_owned() };
+    Profile::load(Some(path), Arc::new(draft))
+}
+
+/// Returns whether `value` reads the same when it comes back from a profile.
+pub(super) fn survives(value: &str) -> bool {
+    value.trim() == value && !value.contains(['\n', '\r'])
+}
+
+/// The machine, with one file that is not written yet.
+struct Draft {
+    path: PathBuf,
+    text: String,
+}
+
+impl Surroundings for Draft {
+    fn variable(&self, name: &str) -> Option<String> {
+        Machine.variable(name)
+    }
+
+    fn variable_names(&self) -> Vec<String> {
+        Machine.variable_names()
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        if path == self.path { Ok(self.text.clone().into_bytes()) } else { Machine.read(path) }
+    }
+
+    fn others_can_read(&self, path: &Path) -> bool {
+        path != self.path && Machine.others_can_read(path)
+    }
+}
+
+/// Writes `text` to `path` in one step, readable by its owner alone; whoever reads it meanwhile sees the old file or the new one.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let written = create_private(&beside).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    });
+    if written.is_err() {
+        // It may never have been there.
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(values: Vec<(&'static str, String)>) -> DraftSection {
+        DraftSection { name: "remote_kafka".to_owned(), values }
+    }
+
+    #[test]
+    fn what_was_answered_is_what_is_read() {
+        let password = r#"p\w"d';#$x${y"#;
+        let values = vec![("servers", "a:1,b:2".to_owned()), ("username", "u".to_owned()), ("password", password.to_owned())];
+        let text = text(&[section([values, vec![("cluster_id", String::new())]].concat())]);
+        let read = profile(Path::new("draft.ini"), &text).unwrap().kafka("remote_kafka").unwrap();
+        assert_eq!((read.servers.as_str(), read.username.as_deref()), ("a:1,b:2", Some("u")));
+        assert_eq!(read.password.unwrap().reveal(), password);
+        assert!(!text.contains("cluster_id"));
+    }
+
+    #[test]
+    fn a_value_that_would_not_survive_is_known() {
+        assert!(survives("${env:X} a=b#c"));
+        for lost in [" x", "x ", "x\ny"] {
+            assert!(!survives(lost), "{lost:?}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_profile_is_written_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("database.ini");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        write(&path, "new").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(write(&folder.path().join("missing/database.ini"), "x").is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

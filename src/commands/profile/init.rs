@@ -1,0 +1,236 @@
+//! `sdl profile init`: the wizard.
+
+use std::io::{IsTerminal as _, Write as _, stderr, stdin};
+use std::net::ToSocketAddrs as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dialoguer::{Confirm, Input, MultiSelect, Password, Select};
+
+use crate::commands::Context;
+use crate::commands::profile::draft::{self, DraftSection, survives};
+use crate::connectors::kafka;
+use crate::error::Error;
+use crate::pipeline::Failure;
+use crate::profile::{Kind, WELL_KNOWN};
+
+/// How long a connection is tried.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// Asks for the sections, tests each connection, and writes the profile.
+///
+/// # Errors
+/// Without a terminal, when a question is interrupted, and when the file cannot be written.
+pub(super) async fn run(context: &Context) -> Result<(), Error> {
+    if !stdin().is_terminal() || !stderr().is_terminal() {
+        return Err(Error::Usage {
+            what: "`sdl profile init` asks questions, and there is no terminal to ask on".to_owned(),
+            hint: "copy database.ini.example to ./database.ini and edit it".to_owned(),
+        });
+    }
+    let path = context.global.profile.clone().or_else(|| std::env::var_os("SDL_PROFILE").map(PathBuf::from));
+    let path = path.unwrap_or_else(|| PathBuf::from("./database.ini"));
+    if path.exists() && !context.global.yes {
+        let replace = Confirm::new().with_prompt(format!("{} exists: replace it?", path.display())).default(false).interact();
+        if !replace.map_err(interrupted)? {
+            return Err(Error::Usage {
+                what: format!("{} was left as it is", path.display()),
+                hint: "name another file with --profile FILE".to_owned(),
+            });
+        }
+    }
+    let sections = ask_for_sections(&path).await?;
+    draft::write(&path, &draft::text(&sections))
+        .map_err(|error| Failure::new(format!("cannot write `{}`", path.display())).because(error))?;
+    tell(&format!("wrote {}: see it with `sdl profile show`", path.display()));
+    Ok(())
+}
+
+async fn ask_for_sections(path: &Path) -> Result<Vec<DraftSection>, Error> {
+    let names: Vec<_> = WELL_KNOWN.iter().map(|(name, kind)| format!("{name} ({})", kind.as_str())).collect();
+    let chosen = loop {
+        let prompt = "Which sections? (space marks, enter goes on)";
+        let chosen = MultiSelect::new().with_prompt(prompt).items(&names).interact().map_err(interrupted)?;
+        if !chosen.is_empty() {
+            break chosen;
+        }
+    };
+    let mut sections = Vec::new();
+    for (name, kind) in chosen.into_iter().map(|index| WELL_KNOWN[index]) {
+        sections.push(loop {
+            tell(&format!("\n[{name}]"));
+            let section = DraftSection { name: name.to_owned(), values: ask_for_values(name, kind)? };
+            let outcome = test(path, &section, kind).await;
+            match &outcome {
+                Ok(good) => tell(&format!("  {good}")),
+                Err(error) => tell(error.render().trim_end()),
+            }
+            if outcome.is_ok() || confirmed("Keep these answers all the same?", false)? {
+                break section;
+            }
+        });
+    }
+    Ok(sections)
+}
+
+fn ask_for_values(name: &str, kind: Kind) -> Result<Vec<(&'static str, String)>, Error> {
+    let mut values = Vec::new();
+    match kind {
+        Kind::Kafka => {
+            values.push(("servers", asked("Servers, host:port with commas", "localhost:9092")?));
+            let protocols = ["PLAINTEXT", "SASL_PLAINTEXT", "SASL_SSL", "SSL"];
+            let protocol = selected("Security protocol", &protocols)?;
+            values.push(("security_protocol", protocol.to_owned()));
+            if protocol.starts_with("SASL") {
+                values.push((
+                    "sasl_mechanism",
+                    selected("SASL mechanism", &["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"])?.to_owned(),
+                ));
+                values.push(("username", needed("Username")?));
+                values.push(("password", secret(name, "password")?));
+            }
+            if protocol.ends_with("SSL") {
+                values.push(("ssl_ca_location", optional("CA file, PEM (empty: the CAs of this machine)")?));
+                let certificate = optional("Client certificate file, PEM (empty: none)")?;
+                if !certificate.is_empty() {
+                    values.push(("ssl_certificate_location", certificate));
+                    values.push(("ssl_key_location", needed("Client key file, PEM")?));
+                }
+            }
+            values.push((
+                "default_consumer_group_id",
+                asked("Consumer group", &format!("{}-consumer-group", name.trim_end_matches("_kafka")))?,
+            ));
+            values.push(("default_consumer_topic", optional("Topic to read by default (empty: none)")?));
+            values.push(("default_producer_topic", optional("Topic to write by default (empty: none)")?));
+        }
+        Kind::Mongodb => {
+            values.push(("host", asked("Host", "localhost")?));
+            values.push(("port", asked("Port", "27017")?));
+            let username = optional("Username (empty: none)")?;
+            if !username.is_empty() {
+                values.push(("username", username));
+                values.push(("password", secret(name, "password")?));
+                values.push(("auth_database", asked("Database that knows the user", "admin")?));
+            }
+            if confirmed("Use TLS?", false)? {
+                values.push(("tls", "true".to_owned()));
+                values.push(("tls_ca_file", optional("CA file, PEM (empty: the well-known CAs)")?));
+            }
+            values.push(("default_database", optional("Database to write by default (empty: none)")?));
+            values.push(("default_collection", optional("Collection to write by default (empty: none)")?));
+        }
+        _ => {
+            values.push(("url", asked("URL, with commas between several", "http://localhost:9200")?));
+            let username = optional("Username (empty: none)")?;
+            if !username.is_empty() {
+                values.push(("username", username));
+                values.push(("password", secret(name, "password")?));
+            }
+            values.push(("ca_file", optional("CA file, PEM (empty: the well-known CAs)")?));
+            values.push(("default_index", optional("Index to write by default (empty: none)")?));
+        }
+    }
+    Ok(values)
+}
+
+/// Returns what a test of the section found: for Kafka a login, for the others an open port.
+async fn test(path: &Path, section: &DraftSection, kind: Kind) -> Result<String, Error> {
+    let profile = draft::profile(path, &draft::text(std::slice::from_ref(section)))?;
+    let name = &section.name;
+    let addresses = match kind {
+        Kind::Kafka => {
+            let cluster = kafka::reach(&profile.kafka(name)?, WAIT).await?;
+            return Ok(format!("connected; cluster id {}", cluster.id.as_deref().unwrap_or("-")));
+        }
+        Kind::Mongodb => {
+            let mongo = profile.mongo(name)?;
+            vec![format!("{}:{}", mongo.host.as_deref().unwrap_or_default(), mongo.port)]
+        }
+        _ => profile.elastic(name)?.urls.iter().map(|url| host_and_port(url)).collect(),
+    };
+    for address in &addresses {
+        let tried = address.clone();
+        tokio::task::spawn_blocking(move || open_port(&tried))
+            .await
+            .map_err(|error| Failure::new("the connection test was cut short").because(error))?
+            .map_err(|cause| {
+                Failure::new(format!("cannot connect to `{name}`"))
+                    .because(format!("{address}: connecting: {cause}"))
+                    .hint("start the server, or correct the answer")
+            })?;
+    }
+    Ok(format!("{} answers; the login is tested by the first run", addresses.join(", ")))
+}
+
+fn open_port(address: &str) -> std::io::Result<()> {
+    let mut outcome = Err(std::io::ErrorKind::AddrNotAvailable.into());
+    for address in address.to_socket_addrs()? {
+        outcome = std::net::TcpStream::connect_timeout(&address, WAIT / 2).map(drop);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+/// Returns `host:port` of an `http` or `https` URL; the port is that of the scheme when none is given.
+fn host_and_port(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let host = rest.split('/').next().unwrap_or_default();
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    match (has_port, scheme) {
+        (true, _) => host.to_owned(),
+        (false, "https") => format!("{host}:443"),
+        (false, _) => format!("{host}:80"),
+    }
+}
+
+fn asked(prompt: &str, default: &str) -> Result<String, Error> {
+    let question = Input::<String>::new().with_prompt(prompt).default(default.to_owned()).validate_with(writable);
+    question.interact_text().map_err(interrupted)
+}
+
+fn needed(prompt: &str) -> Result<String, Error> {
+    Input::<String>::new().with_prompt(prompt).validate_with(writable).interact_text().map_err(interrupted)
+}
+
+fn optional(prompt: &str) -> Result<String, Error> {
+    let question = Input::<String>::new().with_prompt(prompt).allow_empty(true).validate_with(writable);
+    question.interact_text().map_err(interrupted)
+}
+
+/// Returns the secret that was typed, or a reference to a variable of the user's when nothing was.
+fn secret(section: &str, key: &str) -> Result<String, Error> {
+    let variable = format!("{}_{}", section.to_uppercase(), key.to_uppercase());
+    let prompt = format!("Password (empty: the profile says ${{env:{variable}}})");
+    let question = Password::new().with_prompt(prompt).allow_empty_password(true).validate_with(|typed: &String| writable(typed));
+    let typed = question.interact().map_err(interrupted)?;
+    Ok(if typed.is_empty() { format!("${{env:{variable}}}") } else { typed })
+}
+
+fn selected<'a>(prompt: &str, items: &[&'a str]) -> Result<&'a str, Error> {
+    Ok(items[Select::new().with_prompt(prompt).items(items).default(0).interact().map_err(interrupted)?])
+}
+
+fn confirmed(prompt: &str, default: bool) -> Result<bool, Error> {
+    Confirm::new().with_prompt(prompt).default(default).interact().map_err(interrupted)
+}
+
+#[expect(clippy::ptr_arg, reason = "the type of a validator")]
+fn writable(text: &String) -> Result<(), &'static str> {
+    if survives(text) {
+        Ok(())
+    } else {
+        Err("blanks at an end would be lost: put the value into a variable and answer ${env:NAME}")
+    }
+}
+
+fn interrupted(error: dialoguer::Error) -> Error {
+    Failure::new("the questions were not answered, nothing was written").because(error).into()
+}
+
+fn tell(text: &str) {
+    // Nobody is left to tell when stderr is gone.
+    let _ = writeln!(stderr(), "{text}");
+}

@@ -1,0 +1,176 @@
+//! The lines are those of librdkafka 2.12.1 in front of Kafka 4.3.1.
+
+use super::*;
+use crate::profile::Secret;
+
+fn section(protocol: &str) -> KafkaSection {
+    KafkaSection {
+        name: "remote_kafka".to_owned(),
+        servers: "broker:9092".to_owned(),
+        username: protocol.starts_with("SASL").then(|| "loader".to_owned()),
+        password: protocol.starts_with("SASL").then(|| Secret::new("canary".to_owned())),
+        security_protocol: Some(protocol.to_owned()),
+        ..KafkaSection::default()
+    }
+}
+
+/// Returns the cause and the hint of one line.
+fn said(section: &KafkaSection, line: &str, flaw: Option<Flaw>) -> (String, String) {
+    let failure = diagnose(section, &[line.to_owned()], flaw, Duration::from_secs(10));
+    assert_eq!(failure.what, "cannot connect to `remote_kafka`");
+    assert_eq!(failure.causes.len(), 1, "one clear cause");
+    (failure.causes[0].clone(), failure.hint.expect("a hint"))
+}
+
+#[track_caller]
+fn means(protocol: &str, line: &str, cause: &str, hint_part: &str) {
+    let (found, hint) = said(&section(protocol), line, None);
+    assert_eq!(found, cause);
+    assert!(hint.contains(hint_part), "{hint}");
+}
+
+#[test]
+fn nobody_listens() {
+    let line = "broker:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (in state CONNECT)";
+    means("PLAINTEXT", line, "broker:9092: connecting: connection refused", "`servers` under [remote_kafka]");
+}
+
+#[test]
+fn the_name_is_unknown() {
+    let line = "broker:9092/bootstrap: Failed to resolve 'broker:9092': Name or service not known (in state CONNECT)";
+    means("PLAINTEXT", line, "broker:9092: looking up the name: name or service not known", "correct `servers`");
+}
+
+#[test]
+fn an_advertised_name_is_unknown() {
+    let line = "kafka:29092/1: Failed to resolve 'kafka:29092': Name or service not known (in state CONNECT)";
+    let cause = "broker 1, which the cluster says is at kafka:29092: looking up the name: name or service not known";
+    means("PLAINTEXT", line, cause, "advertised.listeners");
+}
+
+#[test]
+fn the_password_is_wrong() {
+    for line in [
+        "sasl_plaintext://broker:9092/bootstrap: SASL authentication error: Authentication failed: Invalid username or password (in state AUTH_REQ)",
+        "sasl_plaintext://broker:9092/bootstrap: SASL authentication error: Authentication failed during authentication due to invalid credentials with SASL mechanism SCRAM-SHA-256 (in state AUTH_REQ)",
+    ] {
+        let cause = "broker:9092: logging in: the broker does not take the password of `loader` (PLAIN)";
+        means("SASL_PLAINTEXT", line, cause, "correct `username`, `password` or `sasl_mechanism`");
+        assert!(is_lasting(&section("SASL_PLAINTEXT"), &[line.to_owned()]));
+    }
+}
+
+#[test]
+fn the_mechanism_is_not_offered() {
+    let line = "sasl_ssl://broker:9092/bootstrap: SASL PLAIN mechanism handshake failed: Broker: Unsupported SASL mechanism: broker's supported mechanisms: SCRAM-SHA-512 (in state AUTH_HANDSHAKE)";
+    let cause = "broker:9092: logging in: the broker does not offer PLAIN, but SCRAM-SHA-512";
+    means("SASL_SSL", line, cause, "set `sasl_mechanism` under [remote_kafka] to one of SCRAM-SHA-512");
+}
+
+#[test]
+fn a_login_where_none_is_taken() {
+    let line = "sasl_plaintext://broker:9092/bootstrap: SASL PLAIN mechanism handshake failed: Broker: Request not valid in current SASL state: broker's supported mechanisms:  (in state AUTH_HANDSHAKE)";
+    means(
+        "SASL_PLAINTEXT",
+        line,
+        "broker:9092: logging in: the broker takes no login on this port",
+        "security_protocol = PLAINTEXT",
+    );
+}
+
+#[test]
+fn no_login_where_one_is_wanted() {
+    let line = "broker:9092/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN (in state UP)";
+    means("PLAINTEXT", line, "broker:9092: first request: the broker hung up: it wants a login", "SASL_PLAINTEXT");
+}
+
+#[test]
+fn plain_text_to_a_tls_port() {
+    let line =
+        "broker:9092/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN (in state APIVERSION_QUERY)";
+    means(
+        "PLAINTEXT",
+        line,
+        "broker:9092: first request: the broker hung up: it wants TLS on this port",
+        "security_protocol = SSL",
+    );
+    means("SASL_PLAINTEXT", line, "broker:9092: first request: the broker hung up: it wants TLS on this port", "SASL_SSL");
+}
+
+#[test]
+fn tls_to_a_plain_text_port() {
+    let line = "ssl://broker:9092/bootstrap: SSL handshake failed: Disconnected: SSL connection closed by peer: connecting to a PLAINTEXT broker listener? (in state SSL_HANDSHAKE)";
+    means("SSL", line, "broker:9092: TLS handshake: the broker does not speak TLS on this port", "security_protocol = PLAINTEXT");
+    means("SASL_SSL", line, "broker:9092: TLS handshake: the broker does not speak TLS on this port", "= SASL_PLAINTEXT");
+}
+
+#[test]
+fn a_certificate_that_is_not_good() {
+    let line = "ssl://broker:9092/bootstrap: SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate could not be verified, verify that ssl.ca.location is correctly configured or root CA certificates are installed (install ca-certificates package) (in state SSL_HANDSHAKE)";
+    let cases = [
+        (Some(Flaw::UnknownCa), "is of a CA that is not trusted here", "ssl_ca_location"),
+        (Some(Flaw::Expired), "has expired", "renew"),
+        (Some(Flaw::NotYetValid), "is not valid yet", "clock"),
+        (Some(Flaw::OtherName), "is for another host name", "`servers`"),
+        (Some(Flaw::Other(23)), "is not good (OpenSSL verification code 23)", "ssl_ca_location"),
+        (None, "could not be verified", "ssl_ca_location"),
+    ];
+    for (flaw, cause, hint_part) in cases {
+        let (found, hint) = said(&section("SSL"), line, flaw);
+        assert_eq!(found, format!("broker:9092: TLS handshake: the broker's certificate {cause}"));
+        assert!(hint.contains(hint_part), "{hint}");
+    }
+}
+
+#[test]
+fn a_client_certificate_is_wanted() {
+    let line = "ssl://broker:9092/bootstrap: Receive failed: error:0A000412:SSL routines::ssl/tls alert bad certificate: SSL alert number 42 (in state APIVERSION_QUERY)";
+    means("SSL", line, "broker:9092: TLS handshake: the broker wants a client certificate", "ssl_certificate_location");
+    let with_one = KafkaSection { ssl_certificate_location: Some("client.pem".to_owned()), ..section("SSL") };
+    assert_eq!(said(&with_one, line, None).0, "broker:9092: TLS handshake: the broker does not take the client certificate");
+}
+
+#[test]
+fn another_kind_of_server_answers() {
+    let line = |size: u32| {
+        format!(
+            "broker:9092/bootstrap: Receive failed: Invalid response size {size} (0..100000000): increase receive.message.max.bytes (in state APIVERSION_QUERY)"
+        )
+    };
+    means("PLAINTEXT", &line(1_213_486_160), "broker:9092: first request: what answers is an HTTP server", "servers");
+    means("PLAINTEXT", &line(1_397_966_893), "broker:9092: first request: what answers is no Kafka broker", "servers");
+    let cause = "broker:9092: first request: the broker hung up: it wants TLS on this port";
+    means("PLAINTEXT", &line(0x1503_0300), cause, "security_protocol = SSL");
+}
+
+#[test]
+fn silence_names_the_servers_and_the_wait() {
+    let failure = diagnose(&section("PLAINTEXT"), &[], None, Duration::from_secs(10));
+    assert_eq!(failure.causes, ["no answer from broker:9092 within 10s"]);
+}
+
+#[test]
+fn what_lasts_is_told_before_what_may_pass() {
+    let section = KafkaSection { servers: "a:1,b:2".to_owned(), ..section("SASL_PLAINTEXT") };
+    let wrong = "sasl_plaintext://a:1/bootstrap: SASL authentication error: Authentication failed (in state AUTH_REQ)".to_owned();
+    let refused =
+        "sasl_plaintext://b:2/bootstrap: Connect to ipv4#127.0.0.1:2 failed: Connection refused (in state CONNECT)".to_owned();
+    let lines = [wrong, refused];
+    assert!(!is_lasting(&section, &lines), "b may still start");
+    let failure = diagnose(&section, &lines, None, Duration::from_secs(10));
+    assert!(failure.causes[0].starts_with("a:1: logging in"), "{:?}", failure.causes);
+}
+
+#[test]
+fn a_line_that_is_not_understood_is_shown_without_secrets() {
+    let line = "sasl_plaintext://broker:9092/bootstrap: Something new about canary happened (in state AUTH_REQ)";
+    let (cause, _) = said(&section("SASL_PLAINTEXT"), line, None);
+    assert_eq!(cause, "broker:9092: first request: Something new about *** happened");
+}
+
+#[test]
+fn files_of_the_client_are_named_by_their_keys() {
+    let reason = "ssl.key.location failed: error:05800074:x509 certificate routines::key values mismatch";
+    let failure = diagnose_creation(&section("SSL"), reason);
+    assert!(failure.causes[0].starts_with("the file of `ssl_key_location` is not the key"), "{:?}", failure.causes);
+}

@@ -1,0 +1,262 @@
+//! What is printed, and the exit code, when something is wrong.
+
+use std::os::unix::fs::symlink;
+use std::process::Stdio;
+
+use crate::run::{Folder, ended};
+
+/// Runs `sdl ARGUMENTS` beside the profile and expects this on stderr, nothing on stdout, and exit 2.
+#[track_caller]
+fn refused(profile: &str, arguments: &str, stderr: &str) {
+    let ended = Folder::with_profile(profile).run(arguments);
+    assert_eq!((ended.stderr.as_str(), ended.stdout.as_str(), ended.code), (stderr, "", Some(2)));
+}
+
+const SHOW: &str = "profile show local_kafka";
+
+#[test]
+fn no_profile_anywhere() {
+    let ended = Folder::new().run("profile list");
+    let expected = "\
+error: no profile was found, neither of ./database.ini, /etc/sdl/database.ini
+hint: run `sdl profile init`
+";
+    assert_eq!((ended.stderr.as_str(), ended.code), (expected, Some(2)));
+}
+
+#[test]
+fn a_named_file_that_is_not_there() {
+    let expected = "\
+error: cannot read the profile `gone.ini`
+  caused by: there is no such file
+hint: write one with `sdl profile init`, or name another with --profile FILE
+";
+    refused("", "profile list --profile gone.ini", expected);
+    let folder = Folder::new();
+    let ended = ended(folder.sdl("profile list").env("SDL_PROFILE", "gone.ini"));
+    assert_eq!((ended.stderr.as_str(), ended.code), (expected, Some(2)));
+}
+
+#[test]
+fn a_file_that_cannot_be_read() {
+    let folder = Folder::new();
+    symlink("database.ini", folder.path().join("database.ini")).unwrap();
+    let ended = folder.run("profile list");
+    let (first, rest) = ended.stderr.split_once('\n').unwrap();
+    assert_eq!((first, ended.code), ("error: cannot read the profile `./database.ini`", Some(2)));
+    assert!(rest.ends_with("hint: see `ls -l ./database.ini`, or name another file with --profile FILE\n"), "{rest}");
+}
+
+#[test]
+fn a_folder_in_place_of_the_file() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.path().join("database.ini")).unwrap();
+    let expected = "\
+error: cannot read the profile `./database.ini`
+  caused by: it is a directory
+hint: see `ls -l ./database.ini`, or name another file with --profile FILE
+";
+    let ended = folder.run("profile list");
+    assert_eq!((ended.stderr.as_str(), ended.code), (expected, Some(2)));
+}
+
+#[test]
+fn bytes_that_are_no_text() {
+    let folder = Folder::new();
+    std::fs::write(folder.path().join("database.ini"), b"[a]\nservers = \xff\n").unwrap();
+    let expected = "\
+error: cannot read the profile `./database.ini`
+  caused by: it is not UTF-8 text
+hint: see `ls -l ./database.ini`, or name another file with --profile FILE
+";
+    let ended = folder.run("profile list");
+    assert_eq!((ended.stderr.as_str(), ended.code), (expected, Some(2)));
+}
+
+#[test]
+fn lines_that_are_no_lines_of_a_profile() {
+    for (profile, expected) in [
+        ("[local_kafka\nservers = a:1\n", "a section is written `[name]` at ./database.ini:1"),
+        ("[]\n", "a section is written `[name]` at ./database.ini:1"),
+        ("[local_kafka]\nservers\n", "a line is written `key = value` at ./database.ini:2"),
+        ("[local_kafka]\n= a:1\n", "a line is written `key = value` at ./database.ini:2"),
+        ("# first\nservers = a:1\n", "a key stands below a `[section]` at ./database.ini:2"),
+    ] {
+        let stderr = format!(
+            "error: cannot read the profile `./database.ini`\n  caused by: {expected}\n\
+             hint: a comment starts with `#` at the beginning of its line\n"
+        );
+        refused(profile, SHOW, &stderr);
+    }
+}
+
+#[test]
+fn a_section_given_twice() {
+    let expected = "\
+error: cannot read section `local_kafka`
+  caused by: it is given twice: first in line 1, again at ./database.ini:4
+hint: put all keys below one [local_kafka]
+";
+    refused("[local_kafka]\nservers = a:1\n\n[local_kafka]\n", SHOW, expected);
+}
+
+#[test]
+fn a_key_given_twice() {
+    let expected = "\
+error: cannot read section `local_kafka`
+  caused by: key `servers` is given twice: first in line 2, again at ./database.ini:3
+hint: remove one of the two
+";
+    refused("[local_kafka]\nservers = a:1\nservers = b:1\n", SHOW, expected);
+}
+
+#[test]
+fn a_key_given_under_both_its_names() {
+    let expected = "\
+error: cannot read section `mongodb`
+  caused by: key `default_db_name` at ./database.ini:4 is another name for `default_database`, which is given too
+hint: remove one of the two
+";
+    refused("[mongodb]\nhost = a\ndefault_database = x\ndefault_db_name = y\n", SHOW, expected);
+}
+
+#[test]
+fn an_unknown_key() {
+    let expected = "\
+error: cannot read section `local_kafka`
+  caused by: unknown key `pasword` at ./database.ini:3
+hint: did you mean `password`?
+";
+    refused("[local_kafka]\nservers = a:1\npasword = canary\n", SHOW, expected);
+    let expected = "\
+error: cannot read section `local_kafka`
+  caused by: unknown key `zzz` at ./database.ini:3
+hint: remove it; database.ini.example has every key
+";
+    refused("[local_kafka]\nservers = a:1\nzzz = canary\n", SHOW, expected);
+}
+
+#[test]
+fn an_unknown_key_in_a_variable() {
+    let folder = Folder::with_profile("[local_kafka]\nservers = a:1\n");
+    let ended = ended(folder.sdl(SHOW).env("SDL_LOCAL_KAFKA_PASWORD", "canary"));
+    let expected = "\
+error: cannot read section `local_kafka`
+  caused by: unknown key `pasword` in the variable `SDL_LOCAL_KAFKA_PASWORD`
+hint: did you mean `password`?
+";
+    assert_eq!((ended.stderr.as_str(), ended.code), (expected, Some(2)));
+}
+
+#[test]
+fn a_property_that_the_engine_sets() {
+    let expected = "\
+error: cannot read section `local_kafka`
+  caused by: key `kafka.group.id` at ./database.ini:3 is set by sdl itself, its delivery promise rests on it
+hint: use --group, or the key `default_consumer_group_id`
+";
+    refused("[local_kafka]\nservers = a:1\nkafka.group.id = g\n", SHOW, expected);
+}
+
+#[test]
+fn a_section_that_is_not_there() {
+    let expected = "\
+error: cannot read section `local_kafk`
+  caused by: ./database.ini has no section of this name
+hint: did you mean `local_kafka`?
+";
+    refused("[local_kafka]\nservers = a:1\n", "profile show local_kafk", expected);
+}
+
+#[test]
+fn a_type_that_does_not_exist() {
+    let expected = "\
+error: cannot read section `x`
+  caused by: key `type` at ./database.ini:2 is not one of `kafka`, `mongodb`, `elasticsearch`, `opensearch`
+hint: set `type` to one of `kafka`, `mongodb`, `elasticsearch`, `opensearch`
+";
+    refused("[x]\ntype = redis\n", SHOW, expected);
+}
+
+#[test]
+fn a_secret_that_a_shape_needs() {
+    let expected = "\
+error: cannot read section `shape.x`
+  caused by: key `mask_key` at ./database.ini:2 needs the variable `MASK_KEY`, which is not set
+hint: export MASK_KEY=...
+";
+    refused("[shape.x]\nmask_key = ${env:MASK_KEY}\n", SHOW, expected);
+}
+
+#[test]
+fn flags_of_a_command_that_does_not_exist() {
+    let expected = "\
+error: cannot read section `run.profil`
+  caused by: there is no such command at ./database.ini:1
+hint: did you mean [run.profile]?
+";
+    refused("[run.profil]\nquiet = true\n", SHOW, expected);
+}
+
+#[test]
+fn a_command_that_does_not_exist() {
+    let ended = Folder::new().run("profil list");
+    assert_eq!((ended.stdout.as_str(), ended.code), ("", Some(2)));
+    assert!(ended.stderr.contains("a similar subcommand exists: 'profile'"), "{}", ended.stderr);
+}
+
+#[test]
+fn no_command_at_all() {
+    let ended = Folder::new().run("");
+    assert_eq!((ended.stdout.as_str(), ended.code), ("", Some(2)));
+    assert!(ended.stderr.contains("Usage: sdl"), "{}", ended.stderr);
+}
+
+#[test]
+fn questions_without_a_terminal() {
+    let expected = "\
+error: `sdl profile init` asks questions, and there is no terminal to ask on
+hint: copy database.ini.example to ./database.ini and edit it
+";
+    let folder = Folder::new();
+    let ended = folder.run("profile init");
+    assert_eq!((ended.stderr.as_str(), ended.code), (expected, Some(2)));
+    assert!(!folder.path().join("database.ini").exists());
+}
+
+#[test]
+fn a_closed_pipe_is_a_quiet_end() {
+    let folder = Folder::with_profile("[local_kafka]\nservers = a:1\n");
+    for arguments in ["profile list", "profile show -o json", "completions bash", "--help"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = folder.sdl(arguments).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(0), ""), "{arguments}");
+    }
+}
+
+#[test]
+fn a_full_disk_is_a_failure() {
+    let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") else {
+        eprintln!("left out: there is no /dev/full on this machine");
+        return;
+    };
+    let ended = ended_into(full);
+    assert_eq!(ended.0, Some(1));
+    assert!(ended.1.starts_with("error: cannot write to standard output\n  caused by: No space left on device"), "{}", ended.1);
+}
+
+fn ended_into(stdout: std::fs::File) -> (Option<i32>, String) {
+    let folder = Folder::with_profile("[local_kafka]\nservers = a:1\n");
+    let output = folder.sdl("profile list").stdout(stdout).stderr(Stdio::piped()).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn labels_have_colour_only_when_asked_for() {
+    let folder = Folder::new();
+    let label = "\u{1b}[1m\u{1b}[31merror:\u{1b}[0m ";
+    assert!(folder.run("--color always profile list").stderr.starts_with(label));
+    assert!(folder.run("--color never profile list").stderr.starts_with("error: "));
+    assert!(folder.run("profile list").stderr.starts_with("error: "), "no terminal, no colour");
+}

@@ -1,0 +1,48 @@
+//! What `--help` says, for every command there is.
+
+use clap::Command;
+
+/// Returns every command with subcommands of its own, as it is typed.
+fn commands(command: &Command, typed: &str, found: &mut Vec<String>) {
+    found.push(typed.to_owned());
+    for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
+        commands(subcommand, &format!("{typed} {}", subcommand.get_name()), found);
+    }
+}
+
+/// Returns the long help of the command that `typed` names, 100 columns wide.
+fn long_help(typed: &str) -> String {
+    let mut root = sdl::cli::command().term_width(100);
+    root.build();
+    let command = typed.split(' ').skip(1).fold(&mut root, |command, name| command.find_subcommand_mut(name).unwrap());
+    let help = command.clone().term_width(100).render_long_help().to_string();
+    help.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let mut found = Vec::new();
+    commands(&sdl::cli::command(), "sdl", &mut found);
+    assert!(found.len() > 3, "{found:?}");
+    for typed in found {
+        insta::assert_snapshot!(format!("help {typed}").replace(' ', "_"), long_help(&typed));
+    }
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    sdl::cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_and_flag_is_described() {
+    fn check(command: &Command, path: &str) {
+        assert!(command.get_about().is_some(), "{path} has no description");
+        for arg in command.get_arguments() {
+            let help = arg.get_help().unwrap_or_else(|| panic!("{path}: {} has no description", arg.get_id())).to_string();
+            assert!(!help.ends_with('.'), "{path}: {}: no full stop: {help}", arg.get_id());
+        }
+        command.get_subcommands().for_each(|sub| check(sub, &format!("{path} {}", sub.get_name())));
+    }
+    check(&sdl::cli::command(), "sdl");
+}
