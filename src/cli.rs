@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::commands::{Color, Context, Global, Machine, completions, profile};
+use crate::commands::{Color, Context, Global, Machine, completions, produce_fake, profile};
 use crate::error::Error;
 use crate::profile::Profile;
 
@@ -33,6 +33,7 @@ Exit codes: 0 done · 1 failed · 2 usage or profile · 3 a record needs a perso
 /// The commands: a file of `commands/` each.
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    ProduceFake(produce_fake::Args),
     Profile(profile::Args),
     Completions(completions::Args),
 }
@@ -40,6 +41,7 @@ enum Command {
 impl Command {
     async fn run(self, context: &Context) -> Result<(), Error> {
         match self {
+            Self::ProduceFake(args) => args.run(context).await,
             Self::Profile(args) => args.run(context).await,
             Self::Completions(args) => args.run(command()),
         }

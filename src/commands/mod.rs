@@ -3,7 +3,9 @@
 pub mod completions;
 mod global;
 mod machine;
+pub mod produce_fake;
 pub mod profile;
+mod rate;
 mod shaping;
 
 pub use global::{Color, Global, LogFormat};
