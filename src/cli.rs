@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::commands::{Color, Context, Global, LogFormat, Machine, completions, profile, replicate};
+use crate::commands::{Color, Context, Global, LogFormat, Machine, completions, produce_fake, profile, replicate};
 use crate::error::Error;
 use crate::profile::Profile;
 use crate::report::{LogOptions, Screen};
@@ -35,6 +35,7 @@ Exit codes: 0 done · 1 failed · 2 usage or profile · 3 a record needs a perso
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Replicate(Box<replicate::Args>),
+    ProduceFake(produce_fake::Args),
     Profile(profile::Args),
     Completions(completions::Args),
 }
@@ -43,6 +44,7 @@ impl Command {
     async fn run(self, context: &Context) -> Result<(), Error> {
         match self {
             Self::Replicate(args) => args.run(context).await,
+            Self::ProduceFake(args) => args.run(context).await,
             Self::Profile(args) => args.run(context).await,
             Self::Completions(args) => args.run(command()),
         }
@@ -150,6 +152,7 @@ impl Command {
     fn name(&self) -> &'static str {
         match self {
             Self::Replicate(_) => "replicate",
+            Self::ProduceFake(_) => "produce-fake",
             Self::Profile(_) => "profile",
             Self::Completions(_) => "completions",
         }
@@ -160,7 +163,7 @@ impl Command {
         match self {
             Self::Completions(_) => false,
             Self::Profile(args) => args.needs_profile(),
-            Self::Replicate(_) => true,
+            Self::Replicate(_) | Self::ProduceFake(_) => true,
         }
     }
 }

@@ -7,8 +7,10 @@
 
 mod envelope;
 mod letters_file;
+mod sink;
 mod source;
 
 pub use envelope::{Line, read, write};
 pub use letters_file::LettersFile;
+pub use sink::LinesSink;
 pub use source::Lines;
