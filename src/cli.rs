@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::commands::{Color, Context, Global, LogFormat, Machine, completions, produce_fake, profile, replicate};
+use crate::commands::{Color, Context, Global, LogFormat, Machine, completions, demo, produce_fake, profile, replicate};
 use crate::error::Error;
 use crate::profile::Profile;
 use crate::report::{LogOptions, Screen};
@@ -37,6 +37,7 @@ enum Command {
     Replicate(Box<replicate::Args>),
     ProduceFake(produce_fake::Args),
     Profile(profile::Args),
+    Demo(demo::Args),
     Completions(completions::Args),
 }
 
@@ -46,6 +47,7 @@ impl Command {
             Self::Replicate(args) => args.run(context).await,
             Self::ProduceFake(args) => args.run(context).await,
             Self::Profile(args) => args.run(context).await,
+            Self::Demo(args) => args.run(context).await,
             Self::Completions(args) => args.run(command()),
         }
     }
@@ -154,6 +156,7 @@ impl Command {
             Self::Replicate(_) => "replicate",
             Self::ProduceFake(_) => "produce-fake",
             Self::Profile(_) => "profile",
+            Self::Demo(_) => "demo",
             Self::Completions(_) => "completions",
         }
     }
@@ -161,7 +164,7 @@ impl Command {
     /// Returns whether the command reads the profile: one that does not must run beside a broken one.
     fn needs_profile(&self) -> bool {
         match self {
-            Self::Completions(_) => false,
+            Self::Completions(_) | Self::Demo(_) => false,
             Self::Profile(args) => args.needs_profile(),
             Self::Replicate(_) | Self::ProduceFake(_) => true,
         }

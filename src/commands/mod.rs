@@ -1,6 +1,7 @@
 //! One file, one subcommand: profile, source, sink, run.
 
 pub mod completions;
+pub mod demo;
 pub mod flow;
 mod global;
 mod machine;

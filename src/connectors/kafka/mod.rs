@@ -6,6 +6,7 @@ mod client;
 mod commits;
 mod cutter;
 mod diagnosis;
+mod embedded;
 mod handover;
 mod membership;
 mod murmur2;
@@ -21,6 +22,7 @@ mod spot;
 
 pub use admin::{Admin, CommittedOffset, EndOf, TopicInfo, TopicPlan, TopicSetting};
 pub use client::{Cluster, Listening, base_config, check, reach};
+pub use embedded::{EmbeddedCluster, Holdings, take_stock};
 pub use membership::Prepare;
 pub use murmur2::partition_of;
 pub use plan::{Plan, PlanRequest, PlannedPartition, require_empty};

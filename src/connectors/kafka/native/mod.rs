@@ -7,6 +7,7 @@
 pub(crate) mod admin;
 pub(crate) mod commits;
 pub(crate) mod messages;
+pub(crate) mod mock;
 
 use std::ffi::{CStr, c_char};
 
