@@ -55,22 +55,21 @@ impl Profile {
         }
     }
 
-    /// Returns where the section's servers are, without user and password.
+    /// Returns where the section's servers are, without user and password; `None` for a section of no server.
     #[must_use]
-    pub fn servers(&self, name: &str) -> String {
-        let Ok(Some(section)) = self.find(name) else { return String::new() };
+    pub fn servers(&self, name: &str) -> Option<String> {
+        let section = self.sections.iter().find(|section| section.name == name)?;
         let text = |key: &str| section.find(key).map(|value| value.text.clone());
-        match section.kind {
-            Some(Kind::Kafka) => text("servers").unwrap_or_default(),
-            Some(Kind::Elasticsearch | Kind::Opensearch) => {
-                text("url").map_or_else(String::new, |url| if carries_password(&url) { "***".to_owned() } else { url })
+        match section.kind? {
+            Kind::Kafka => text("servers"),
+            Kind::Elasticsearch | Kind::Opensearch => {
+                text("url").map(|url| if carries_password(&url) { "***".to_owned() } else { url })
             }
-            Some(Kind::Mongodb) => match (text("uri"), text("host")) {
-                (Some(uri), _) => hosts_of(&uri),
-                (None, Some(host)) => format!("{host}:{}", text("port").unwrap_or_else(|| "27017".to_owned())),
-                (None, None) => String::new(),
+            Kind::Mongodb => match (text("uri"), text("host")) {
+                (Some(uri), _) => Some(hosts_of(&uri)),
+                (None, host) => host.map(|host| format!("{host}:{}", text("port").unwrap_or_else(|| "27017".to_owned()))),
             },
-            Some(Kind::Shape | Kind::Run) | None => String::new(),
+            Kind::Shape | Kind::Run => None,
         }
     }
 }

@@ -1,0 +1,137 @@
+//! Which value counts, and how it arrives.
+
+use sdl::profile::Protect;
+
+use super::{cause, kafka, profile};
+
+#[test]
+fn a_value_arrives_as_it_was_written() {
+    for value in
+        [r"p\wd", r#""x""#, "'x'", "a#b", "a ; b", "# a", "a=b:c", r"ends\", "$HOME ${HOME} $", "pä§wörd", "%(x)s", "a\tb"]
+    {
+        let section = kafka(&format!("servers = a:1\npassword = {value}\nusername = u\n")).unwrap();
+        assert_eq!(section.password.unwrap().reveal(), value);
+        assert_eq!(section.username.as_deref(), Some("u"), "the line after `{value}` is a line of its own");
+    }
+}
+
+#[test]
+fn blanks_comments_and_line_ends_of_any_kind_are_passed_over() {
+    let section = kafka("\r\n  # servers = b:1\r\n; servers = c:1\r\n\tservers:a:1  \r\ncluster_id=u\r\n").unwrap();
+    assert_eq!((section.servers.as_str(), section.cluster_id.as_deref()), ("a:1", Some("u")));
+    let marked = profile("\u{feff}[local_kafka]\nservers = a:1\n").load().unwrap();
+    assert_eq!(marked.section_names().collect::<Vec<_>>(), ["local_kafka"], "a byte order mark is no part of a name");
+}
+
+#[test]
+fn a_variable_wins_over_the_file() {
+    let made = profile("[local_kafka]\nservers = a:1\nkafka.socket.timeout.ms = 1\n[my-kafka.eu]\nservers = b:1\n")
+        .variable("SDL_LOCAL_KAFKA_SERVERS", "x:1")
+        .variable("SDL_LOCAL_KAFKA_KAFKA_SOCKET_TIMEOUT_MS", "2")
+        .variable("SDL_LOCAL_KAFKA_KAFKA_FETCH_MAX_BYTES", "3")
+        .variable("SDL_MY_KAFKA_EU_SERVERS", "y:1")
+        .load()
+        .unwrap();
+    let kafka = made.kafka("local_kafka").unwrap();
+    assert_eq!(kafka.servers, "x:1");
+    let properties: Vec<_> = kafka.properties.iter().map(|(name, value)| (name.as_str(), value.reveal())).collect();
+    assert_eq!(properties, [("socket.timeout.ms", "2"), ("fetch.max.bytes", "3")]);
+    assert_eq!(made.kafka("my-kafka.eu").unwrap().servers, "y:1");
+}
+
+#[test]
+fn an_empty_value_is_none() {
+    let made = profile("[local_kafka]\nservers = a:1\nusername = u\npassword =\n").variable("SDL_LOCAL_KAFKA_USERNAME", "");
+    let section = made.load().unwrap().kafka("local_kafka").unwrap();
+    assert_eq!((section.username, section.password), (None, None));
+    assert_eq!(cause(kafka("servers =\n")), "missing key `servers`");
+}
+
+#[test]
+fn references_are_expanded_once() {
+    let made = profile("[local_kafka]\nservers = ${env:HOST}:${env:PORT}\nusername = u\npassword = ${file:/run/password}\n")
+        .variable("HOST", "${env:PORT}")
+        .variable("PORT", "9092")
+        .file("/run/password", "  ${env:PORT}\\ \r\n");
+    let section = made.load().unwrap().kafka("local_kafka").unwrap();
+    assert_eq!(section.servers, "${env:PORT}:9092");
+    assert_eq!(section.password.unwrap().reveal(), "  ${env:PORT}\\ ", "all but the last line break is the secret");
+}
+
+#[test]
+fn a_missing_reference_stops_only_who_needs_it() {
+    let text = "[local_kafka]\nservers = a:1\n[remote_kafka]\nservers = b:1\nusername = u\npassword = ${env:GONE}\n";
+    let profile = profile(text).load().unwrap();
+    assert!(profile.kafka("local_kafka").is_ok());
+    let error = profile.kafka("remote_kafka").unwrap_err();
+    assert_eq!(error.to_string(), "cannot read section `remote_kafka`");
+    assert_eq!(error.causes(), ["key `password` at ./database.ini:6 needs the variable `GONE`, which is not set"]);
+    assert_eq!(
+        cause(kafka("servers = ${file:/gone}\n")),
+        "key `servers` at ./database.ini:2 needs the file `/gone`: there is no such file"
+    );
+    assert_eq!(cause(kafka("servers = ${env:X\n")), "key `servers` at ./database.ini:2 has a `${` without its `}`");
+}
+
+#[test]
+fn a_value_that_its_key_does_not_take_is_told_without_it() {
+    for (lines, expected) in [
+        ("servers = a:1\nsecurity_protocol = canary\n", "one of `PLAINTEXT`, `SASL_PLAINTEXT`, `SSL`, `SASL_SSL`"),
+        ("servers = a:1\nsasl_mechanism = canary\n", "one of `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`"),
+        ("servers = a:1\nprotect = canary\n", "one of `off`, `confirm`, `readonly`"),
+    ] {
+        let cause = cause(kafka(lines));
+        assert!(cause.ends_with(&format!("at ./database.ini:3 is not {expected}")), "{cause}");
+        assert!(!cause.contains("canary"));
+    }
+    let mongo = |lines: &str| cause(profile(&format!("[mongodb]\n{lines}")).load().unwrap().mongo("mongodb"));
+    assert_eq!(mongo("host = a\nport = 0\n"), "key `port` at ./database.ini:3 is not a port between 1 and 65535");
+    assert_eq!(mongo("host = a\ntls = yes\n"), "key `tls` at ./database.ini:3 is not one of `true`, `false`");
+    assert_eq!(mongo("host = a\nuri = mongodb://a\n"), "key `host` at ./database.ini:2 is not wanted beside `uri`");
+    let elastic = |lines: &str| cause(profile(&format!("[elasticsearch]\n{lines}")).load().unwrap().elastic("elasticsearch"));
+    assert!(elastic("url = localhost:9200\n").contains("is not `http://host:9200`"));
+    assert!(
+        elastic("url = http://u:canary@a:9200\n")
+            .ends_with("is not a URL without user and password, which have keys of their own")
+    );
+    assert!(elastic("url = http://a\nusername = u\napi_key = k\n").ends_with("is not wanted beside `username` or `bearer`"));
+    assert_eq!(elastic("url = http://a\nusername = u\n"), "missing key `password`");
+}
+
+#[test]
+fn words_are_taken_in_any_case() {
+    let section = kafka("servers = a:1\nsecurity_protocol = sasl_ssl\nsasl_mechanism = scram-sha-256\nprotect = ReadOnly\nusername = u\npassword = p\n").unwrap();
+    assert_eq!(
+        (section.protocol(), section.mechanism(), section.protect),
+        ("SASL_SSL", Some("SCRAM-SHA-256"), Protect::ReadOnly)
+    );
+}
+
+#[test]
+fn a_username_alone_means_sasl_plaintext_and_plain_with_a_warning_off_this_machine() {
+    for (servers, warned) in
+        [("localhost:9092", 0), ("127.0.0.1:9092, [::1]:9092", 0), ("broker:9092", 1), ("localhost:1,broker:1", 1)]
+    {
+        let section = kafka(&format!("servers = {servers}\nusername = u\npassword = p\n")).unwrap();
+        assert_eq!((section.protocol(), section.mechanism()), ("SASL_PLAINTEXT", Some("PLAIN")));
+        assert_eq!(section.warnings().len(), warned, "{servers}");
+    }
+    assert!(
+        kafka("servers = broker:1\nusername = u\npassword = p\nsecurity_protocol = SASL_PLAINTEXT\n")
+            .unwrap()
+            .warnings()
+            .is_empty()
+    );
+    assert_eq!(kafka("servers = a:1\n").unwrap().protocol(), "PLAINTEXT");
+    assert_eq!(cause(kafka("servers = a:1\nsecurity_protocol = SASL_SSL\n")), "missing key `username`");
+    assert_eq!(cause(kafka("servers = a:1\nusername = u\n")), "missing key `password`");
+}
+
+#[test]
+fn whoever_turns_verification_off_is_warned() {
+    let insecure =
+        profile("[elasticsearch]\nurl = https://a\ninsecure = true\n").load().unwrap().elastic("elasticsearch").unwrap();
+    assert_eq!(insecure.warnings().len(), 1);
+    let off = kafka("servers = a:1\nkafka.enable.ssl.certificate.verification = false\n").unwrap();
+    assert_eq!(off.warnings().len(), 1);
+}
