@@ -100,7 +100,7 @@ fn wrong_arguments_say_how_they_are_written() {
         ("--malformed 2", "`2` is no fraction between 0 and 1, as 0.01 is"),
         ("--duplicates often", "`often` is no fraction between 0 and 1, as 0.01 is"),
         ("--create 6", "`6` is not PARTITIONS:REPLICATION, as 6:1 is"),
-        ("--rate fast", "`fast` is no rate: write records a second, as 5000, or bytes, as 5MB"),
+        ("--rate fast", "not a rate: use records a second, as in 5000, or bytes a second, as in 5MB"),
         ("--start-time yesterday", "write now, Unix seconds or milliseconds, a date, RFC 3339, or -1h"),
         ("--users 0", "0 is not in 1..18446744073709551615"),
         ("--file x --seed 7", "the argument '--file <PATH>' cannot be used with '--seed <N>'"),
@@ -159,7 +159,8 @@ fn real_a_topic_is_created_when_asked_for_and_filled() {
     let topic = unique("logins");
     let profile = profile(&clusters.source);
     let finished = Sdl::new(&format!("produce-fake {topic} -n 10")).profile(&profile).run().expect(1);
-    let said = format!("error: there is no topic `{topic}` on `local_kafka`\nhint: sdl produce-fake {topic} --create 6:1\n");
+    let said =
+        format!("error: there is no topic `{topic}` on `local_kafka`\nhint: create it: sdl produce-fake {topic} --create 6:1\n");
     assert!(finished.stderr.ends_with(&said), "{}", finished.stderr);
     for _ in 0..2 {
         Sdl::new(&format!("produce-fake {topic} -n 1000 --create 6:1")).profile(&profile).run().expect(0);
