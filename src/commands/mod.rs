@@ -8,7 +8,6 @@ mod machine;
 pub mod produce_fake;
 pub mod profile;
 pub mod protect;
-mod rate;
 pub mod replicate;
 pub mod run;
 mod sections;

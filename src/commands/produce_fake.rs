@@ -1,6 +1,6 @@
 //! `sdl produce-fake`.
 
-use std::io::{Stdout, stdin, stdout};
+use std::io::{stdin, stdout};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -9,15 +9,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::commands::Context;
-use crate::commands::rate::rate;
+use crate::commands::flow::{KAFKA, LetterBox, learn, rate};
+use crate::commands::run::{self, Show, SummaryFormat, Watch};
+use crate::commands::{Context, protect};
 use crate::connectors::kafka::{Admin, KafkaSink, Pos, SinkOptions, Targets, TopicPlan};
-use crate::connectors::lines::{LettersFile, Lines, LinesSink};
+use crate::connectors::lines::{Lines, LinesSink};
 use crate::error::Error;
 use crate::logins::fake::{Clock, FakeLogins, Fraction, Key, Late, Malformed, Missing, Plan, Timestamps};
-use crate::pipeline::{BadRecords, DeadLetters, Ending, Failure, Limits, Observer, Pipeline, Rate, Sink, Source};
-use crate::profile::KafkaSection;
+use crate::pipeline::{BadRecords, Ending, Failure, Limits, Observer, Pipeline, Rate, Sink, Source};
 use crate::record::{Partition, Topic};
+use crate::report::Headline;
 
 /// Fill a topic with fake user-login events, and with faults if asked
 ///
@@ -43,16 +44,18 @@ pub struct Args {
     #[arg(long, value_name = "RATE", value_parser = rate)]
     rate: Option<Rate>,
     /// Create the topic with so many partitions and replicas, unless it is there
-    #[arg(long, value_name = "PARTITIONS:REPLICATION", conflicts_with = "output")]
+    #[arg(long, value_name = "PARTITIONS:REPLICATION")]
     create: Option<Create>,
     /// Send the records of this file instead, or of standard input (-): what `tail -o ndjson` wrote, or a JSON value a line
     #[arg(long, value_name = "PATH", conflicts_with_all = FAKING)]
     file: Option<PathBuf>,
-    /// Print the records to standard output instead of sending them
-    #[arg(short, long, value_name = "FORMAT")]
-    output: Option<Output>,
+    /// How the summary is written: `text` on stderr, or `json` on stdout; `ndjson` prints the records instead of sending them
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    output: Output,
     #[command(flatten)]
     events: Events,
+    #[command(flatten)]
+    sending: Sending,
 }
 
 /// The flags of [`Events`], which a file leaves nothing to.
@@ -115,8 +118,34 @@ enum TimeAs {
     String,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+/// How records are sent.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "How it is delivered")]
+struct Sending {
+    /// Compression on the way to the topic and in it
+    #[arg(long, value_name = "CODEC", default_value = "lz4", value_parser = ["none", "gzip", "snappy", "lz4", "zstd"])]
+    compression: String,
+    /// Fail when nothing could be delivered for so long; without it an outage is waited out
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    retry_for: Option<Duration>,
+    /// How long to wait for the first answer of a server
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    wait: Duration,
+    /// How long to wait at the end for what is in flight
+    #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = humantime::parse_duration)]
+    shutdown_timeout: Duration,
+    /// Without a terminal: a status line every so many records, and at least every 10 s
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    log_interval: u64,
+    /// Show what would be done, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Output {
+    Text,
+    Json,
     Ndjson,
 }
 
@@ -165,91 +194,124 @@ impl Args {
     /// # Errors
     /// When the profile, the file or the cluster cannot be used, a line is bad, or a record does not fit the topic.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
-        match self.output {
-            Some(Output::Ndjson) => {
-                let lines: LinesSink<Stdout> = LinesSink::new(stdout(), Partition::new(&self.topic, -1));
-                let done = self.fill(lines.clone()).await;
-                lines.error().map_or(done, |error| Err(error.into()))
-            }
-            None => {
-                let sink = self.topic_on(&context.profile.kafka(&self.target)?).await?;
-                self.fill(sink).await
-            }
-        }
-    }
-
-    /// Sends what was asked for to `sink`.
-    async fn fill(&self, sink: impl Sink + 'static) -> Result<(), Error> {
         match &self.file {
             Some(path) if path.as_os_str() == "-" => {
                 let lines = Lines::of("stdin", stdin()).map_err(|error| Failure::new("cannot read lines").because(error))?;
-                self.deliver(lines, sink).await
+                self.fill(context, "stdin".to_owned(), None, lines).await
             }
-            Some(path) => self.deliver(Lines::open(path)?, sink).await,
+            Some(path) => self.fill(context, path.display().to_string(), None, Lines::open(path)?).await,
             None => {
                 let (plan, duration) = self.plan();
-                self.deliver(FakeLogins::new(plan, duration.map(|duration| Instant::now() + duration)), sink).await
+                let (route, count) = (format!("seed {}", plan.seed), plan.count);
+                let until = duration.map(|duration| Instant::now() + duration);
+                self.fill(context, route, count, FakeLogins::new(plan, until)).await
             }
         }
     }
 
-    async fn deliver(&self, source: impl Source, sink: impl Sink + 'static) -> Result<(), Error> {
-        let (stop, stopped) = watch::channel(false);
-        tokio::spawn(async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                let _ = stop.send(true);
-            }
-            stop.closed().await;
-        });
-        let pipeline = Pipeline {
-            source,
-            sink,
-            dead_letters: None::<DeadLetters<LettersFile>>,
-            transform: None,
-            bad_records: BadRecords::Stop,
-            limits: Limits {
-                batch: 1000,
-                batch_bytes: 1_000_000,
-                linger: Duration::from_millis(5),
-                in_flight: 16,
-                rate: self.pace(),
-                count: self.count,
-                commit_each: false,
-                retry_for: None,
-                breaker: None,
-                shutdown_timeout: Duration::from_secs(25),
-            },
-            observer: Arc::new(Vec::<Box<dyn Observer>>::new()),
-            stop: stopped,
+    /// Prints what `source` gives, or sends it; `from` says what that is.
+    async fn fill(&self, context: &Context, from: String, count: Option<u64>, source: impl Source) -> Result<(), Error> {
+        if self.output == Output::Ndjson {
+            return self.print(source).await;
+        }
+        let Some(sink) = self.open(context, &from).await? else { return Ok(()) };
+        let watch = Watch {
+            log_interval: self.sending.log_interval,
+            output: if self.output == Output::Json { SummaryFormat::Json } else { SummaryFormat::Text },
+            dry_run: false,
         };
-        match pipeline.run().await.ending {
+        let show = Show {
+            headline: Headline {
+                command: "produce-fake",
+                run: run::name(),
+                route: format!("{from} → {}/{}", self.target, self.topic),
+            },
+            expected: count.or(self.count),
+            bounded: self.is_bounded(),
+            watch: &watch,
+        };
+        run::run(context, show, |observer, stop| self.pipeline(source, sink, observer, stop)).await
+    }
+
+    /// Prints the records and nothing else: neither progress nor a summary.
+    async fn print(&self, source: impl Source) -> Result<(), Error> {
+        let lines = LinesSink::new(stdout(), Partition::new(&self.topic, -1));
+        let silent: Arc<dyn Observer> = Arc::new(Vec::<Box<dyn Observer>>::new());
+        let finished = self.pipeline(source, lines.clone(), silent, run::stop_signal()?).run().await;
+        if let Some(error) = lines.error() {
+            return Err(error.into());
+        }
+        match finished.ending {
             Ending::Complete | Ending::Interrupted => Ok(()),
             Ending::Failed(error) => Err(error.into()),
             Ending::Record(failure) => Err(Error::Record(failure)),
         }
     }
 
-    /// Returns the topic as a sink, created if that was asked for.
-    async fn topic_on(&self, section: &KafkaSection) -> Result<KafkaSink, Error> {
-        let admin = Admin::connect(section, Duration::from_secs(10)).await?;
-        let name = &self.topic;
-        if admin.topic(name).await?.is_none() {
-            let Some(Create { partitions, replication }) = self.create else {
-                let failure = Failure::new(format!("there is no topic `{name}` on `{}`", section.name));
-                return Err(failure.hint(format!("sdl produce-fake {name} --create 6:1")).into());
-            };
-            let plan = TopicPlan { name: name.clone(), partitions, replication: Some(replication), config: Vec::new() };
-            admin.create_topic(&plan).await?;
+    fn pipeline<S: Source, K: Sink + 'static>(
+        &self,
+        source: S,
+        sink: K,
+        observer: Arc<dyn Observer>,
+        stop: watch::Receiver<bool>,
+    ) -> Pipeline<S, K, LetterBox> {
+        let limits = Limits {
+            batch: KAFKA.batch as usize,
+            batch_bytes: usize::try_from(KAFKA.batch_bytes).unwrap_or(usize::MAX),
+            linger: Duration::ZERO,
+            in_flight: KAFKA.in_flight as usize,
+            rate: self.pace(),
+            count: self.count,
+            commit_each: false,
+            retry_for: self.sending.retry_for,
+            breaker: None,
+            shutdown_timeout: self.sending.shutdown_timeout,
+        };
+        let (dead_letters, transform, bad_records) = (None, None, BadRecords::Stop);
+        Pipeline { source, sink, dead_letters, transform, bad_records, limits, observer, stop }
+    }
+
+    /// Opens the topic, created if that was asked for; nothing with `--dry-run`.
+    async fn open(&self, context: &Context, from: &str) -> Result<Option<KafkaSink>, Error> {
+        let section = context.kafka(&self.target)?;
+        let admin = Admin::connect(&section, self.sending.wait).await?;
+        let topic = Topic::named(&self.topic);
+        let missing = admin.topic(topic.name()).await?.is_none();
+        let create = match self.create {
+            Some(create) if missing => Some(create),
+            None if missing => {
+                let failure = Failure::new(format!("there is no topic `{topic}` on `{}`", section.name));
+                return Err(failure.hint(format!("create it: sdl produce-fake {topic} --create 6:1")).into());
+            }
+            _ => None,
+        };
+        if let Some(Create { partitions, replication }) = create {
+            tracing::info!("creates {topic} with {partitions} partitions and {replication} replicas");
         }
-        let options = SinkOptions { compression: "lz4".to_owned(), linger: Duration::from_millis(5) };
-        let topic = Topic::named(name);
-        Ok(KafkaSink::open(section, &options, Targets::default(), Box::new(move |_| (topic, None)))?)
+        tracing::info!("{from} to {}/{topic}", section.name);
+        if self.sending.dry_run {
+            context.say("dry run: nothing was changed\n")?;
+            return Ok(None);
+        }
+        protect::confirm(context, &section, &format!("write to {topic}"))?;
+        if let Some(Create { partitions, replication }) = create {
+            let (name, config) = (self.topic.clone(), Vec::new());
+            admin.create_topic(&TopicPlan { name, partitions, replication: Some(replication), config }).await?;
+        }
+        let targets = Targets::default();
+        learn(&admin, topic, &targets).await?;
+        let options = SinkOptions { compression: self.sending.compression.clone(), linger: KAFKA.linger };
+        Ok(Some(KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?))
+    }
+
+    /// Returns whether there is an end to it.
+    fn is_bounded(&self) -> bool {
+        self.count.is_some() || self.duration.is_some() || self.file.is_some()
     }
 
     /// Returns how fast records are made.
     fn pace(&self) -> Option<Rate> {
-        let bounded = self.count.is_some() || self.duration.is_some() || self.file.is_some();
-        self.rate.or((!bounded).then_some(Rate::Records(10.0)))
+        self.rate.or((!self.is_bounded()).then_some(Rate::Records(10.0)))
     }
 
     /// Returns the plan of the events, and how long to go on.
@@ -268,7 +330,7 @@ impl Args {
         }
         let steps = |start| Clock::Steps { start, step: Duration::from_secs_f64(1.0 / paced.unwrap_or(1000.0)) };
         let plan = Plan {
-            seed: events.seed.unwrap_or_else(|| u64::try_from(unix().as_nanos() & u128::from(u64::MAX)).unwrap_or_default()),
+            seed: events.seed.unwrap_or_else(|| u64::from(run::random())),
             count,
             users: events.users,
             key: match events.key {

@@ -6,6 +6,8 @@ mod completions;
 mod errors;
 mod harness;
 mod help;
+mod lines;
+mod produce_fake;
 mod profile;
 mod real_replicate;
 mod run;

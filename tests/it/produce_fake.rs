@@ -1,0 +1,170 @@
+//! `sdl produce-fake`.
+
+use std::collections::HashMap;
+use std::process::{Command, Stdio};
+
+use bytes::Bytes;
+use sdl::connectors::lines::{Line, read as read_line, write};
+use sdl::logins::event::Login;
+use sdl::record::{Partition, Record};
+
+use crate::harness::{Cluster, Clusters, Content, Finished, Mock, Sdl, Seen, awkward, read, unique};
+
+const FAULTS: &str =
+    "--missing device_type=0.1,ip=0.1 --malformed 0.1:truncated,wrong-type,not-utf8,array,null --late 0.1:30s --duplicates 0.1";
+
+fn profile(cluster: &Cluster) -> String {
+    format!("[local_kafka]\nservers = {}\n", cluster.servers)
+}
+
+fn printed(finished: &Finished) -> Vec<Record> {
+    let lines = std::str::from_utf8(&finished.stdout).expect("lines are text").lines();
+    lines
+        .map(|line| match read_line(line.as_bytes()) {
+            Ok(Line::Record(record)) => record,
+            other => panic!("{line} is {other:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn the_same_arguments_give_the_same_bytes() {
+    let run = |arguments: &str| Sdl::new(&format!("produce-fake -n 5000 -o ndjson {FAULTS} {arguments}")).run().expect(0).stdout;
+    let once = run("--seed 7");
+    assert!(once == run("--seed 7"), "a seed gives the same bytes");
+    assert!(once != run("--seed 8"), "another seed gives others");
+    assert!(once != run("--seed 7 --start-time 2024-02-29"), "another time gives others");
+    assert!(run("") != run(""), "without a seed no run is like the other");
+}
+
+#[test]
+fn a_duration_with_a_seed_and_a_rate_is_a_number_of_records() {
+    let finished = Sdl::new("produce-fake -o ndjson --seed 7 --rate 1000 --duration 50ms").run().expect(0);
+    let records = printed(&finished);
+    assert_eq!(records.len(), 50);
+    let login = Login::parse(records[49].value.as_ref().unwrap()).unwrap();
+    assert_eq!(login.timestamp, Some(1_694_479_551));
+}
+
+#[test]
+fn without_a_seed_events_have_the_time_at_which_they_are_made() {
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let before = now();
+    let records = printed(&Sdl::new("produce-fake -o ndjson -n 3").run().expect(0));
+    let range = i64::try_from(before).unwrap()..=i64::try_from(now()).unwrap();
+    for record in records {
+        let login = Login::parse(record.value.as_ref().unwrap()).unwrap();
+        assert!(range.contains(&login.timestamp.unwrap()), "{login:?} is not of {range:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let mut reader = Command::new("head").arg("-c1").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("head starts");
+    let pipe = reader.stdin.take().expect("its input");
+    let finished = Sdl::new("produce-fake -o ndjson --rate 10000").stdout(pipe).run().expect(0);
+    assert_eq!(finished.stderr.lines().find(|line| line.starts_with("error")), None);
+    assert!(reader.wait().expect("head ends").success());
+}
+
+#[test]
+fn what_was_printed_is_printed_again_from_a_file_and_from_a_pipe() {
+    let first = Sdl::new(&format!("produce-fake -n 500 --seed 3 -o ndjson {FAULTS}")).run().expect(0);
+    let contents = |finished: &Finished| printed(finished).into_iter().map(|r| (r.key, r.value)).collect::<Vec<_>>();
+    let file = first.path("logins.ndjson");
+    std::fs::write(&file, &first.stdout).expect("the lines are kept");
+    let again = Sdl::new("produce-fake -o ndjson --file").arg(&file).run().expect(0);
+    assert_eq!(contents(&again), contents(&first));
+}
+
+#[test]
+fn a_bad_line_is_named_and_ends_the_run() {
+    let home = tempfile::tempdir().expect("a folder");
+    let file = home.path().join("lines");
+    std::fs::write(&file, "{\"a\": 1}\n{\"a\":\n").expect("the lines are written");
+    let finished = Sdl::new("produce-fake -o ndjson --file").arg(&file).run().expect(1);
+    let expected = format!(
+        "error: line 2 of `{}` is no record\n  caused by: not JSON: EOF while parsing a value at line 1 column 5\n\
+         hint: each line is a JSON object, as `sdl tail -o ndjson` writes them\n",
+        file.display()
+    );
+    assert!(finished.stderr.ends_with(&expected), "{}", finished.stderr);
+}
+
+#[test]
+fn wrong_arguments_say_how_they_are_written() {
+    for (arguments, said) in [
+        ("--late 0.1", "write FRACTION:DURATION, as in 0.02:30s"),
+        ("--missing device=0.1", "there is no field `device`: the fields are user_id, app_version, device_type, ip, locale"),
+        ("--malformed 0.1:torn", "`torn` is no kind: the kinds are truncated, wrong-type, not-utf8, array, huge, null"),
+        ("--malformed 2", "`2` is no fraction between 0 and 1, as 0.01 is"),
+        ("--duplicates often", "`often` is no fraction between 0 and 1, as 0.01 is"),
+        ("--create 6", "`6` is not PARTITIONS:REPLICATION, as 6:1 is"),
+        ("--rate fast", "not a rate: use records a second, as in 5000, or bytes a second, as in 5MB"),
+        ("--start-time yesterday", "write now, Unix seconds or milliseconds, a date, RFC 3339, or -1h"),
+        ("--users 0", "0 is not in 1..18446744073709551615"),
+        ("--file x --seed 7", "the argument '--file <PATH>' cannot be used with '--seed <N>'"),
+    ] {
+        let finished = Sdl::new(&format!("produce-fake {arguments}")).run().expect(2);
+        assert!(finished.stderr.contains(said), "{arguments} is answered by\n{}", finished.stderr);
+    }
+}
+
+#[test]
+fn logins_arrive_under_their_keys() {
+    let mock = Mock::start(1);
+    mock.create_topic("logins", 3);
+    let cluster = mock.cluster();
+    Sdl::new("produce-fake logins -n 3000 --seed 7 --users 50").profile(&profile(&cluster)).run().expect(0);
+    let expected: HashMap<_, usize> = printed(&Sdl::new("produce-fake -n 3000 --seed 7 --users 50 -o ndjson").run().expect(0))
+        .into_iter()
+        .fold(HashMap::new(), |mut counts, record| {
+            *counts.entry((record.key, record.value)).or_default() += 1;
+            counts
+        });
+    let seen = read(&cluster, "logins");
+    let mut counts: HashMap<_, usize> = HashMap::new();
+    let mut partitions = HashMap::new();
+    for Seen { partition, content, .. } in seen {
+        let key = content.key.map(Bytes::from);
+        assert_eq!(*partitions.entry(key.clone()).or_insert(partition), partition, "a user keeps to one partition");
+        *counts.entry((key, content.value.map(Bytes::from))).or_default() += 1;
+    }
+    assert!(counts == expected, "what arrived is what the seed gives");
+}
+
+#[test]
+fn records_of_a_file_arrive_as_they_were() {
+    let mock = Mock::start(1);
+    mock.create_topic("copy", 1);
+    let cluster = mock.cluster();
+    let mut lines = Vec::new();
+    for Content { timestamp, key, value, headers } in awkward() {
+        let headers = headers.into_iter().map(|(name, value)| (name.into(), value.map(Bytes::from))).collect();
+        let (key, value) = (key.map(Bytes::from), value.map(Bytes::from));
+        write(&Record { partition: Partition::new("original", 4), offset: 9, timestamp, key, value, headers }, &mut lines);
+    }
+    let home = tempfile::tempdir().expect("a folder");
+    let file = home.path().join("records.ndjson");
+    std::fs::write(&file, lines).expect("the lines are written");
+    Sdl::new("produce-fake copy --file").arg(&file).profile(&profile(&cluster)).run().expect(0);
+    let seen: Vec<_> = read(&cluster, "copy").into_iter().map(|seen| seen.content).collect();
+    assert_eq!(seen, awkward());
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_topic_is_created_when_asked_for_and_filled() {
+    let clusters = Clusters::shared();
+    let topic = unique("logins");
+    let profile = profile(&clusters.source);
+    let finished = Sdl::new(&format!("produce-fake {topic} -n 10")).profile(&profile).run().expect(1);
+    let said =
+        format!("error: there is no topic `{topic}` on `local_kafka`\nhint: create it: sdl produce-fake {topic} --create 6:1\n");
+    assert!(finished.stderr.ends_with(&said), "{}", finished.stderr);
+    for _ in 0..2 {
+        Sdl::new(&format!("produce-fake {topic} -n 1000 --create 6:1")).profile(&profile).run().expect(0);
+    }
+    assert_eq!(clusters.source.partitions(&topic), 6);
+    assert_eq!(clusters.source.count(&topic), 2000);
+}
