@@ -8,5 +8,6 @@ mod harness;
 mod help;
 mod profile;
 mod real_replicate;
+mod replicate_on_mock;
 mod run;
 mod secrets;
