@@ -10,5 +10,6 @@ mod lines;
 mod produce_fake;
 mod profile;
 mod real_replicate;
+mod replicate_on_mock;
 mod run;
 mod secrets;

@@ -1,7 +1,7 @@
 //! `sdl replicate` between two real clusters. `scripts/test` runs these; `scripts/chaos` runs the long forms.
 
 use crate::harness::{
-    Clusters, CommitWatch, Content, Finished, Sdl, Sender, Verdict, check, numbered, read_independently, unique,
+    Clusters, CommitWatch, Content, Finished, Running, Sdl, Sender, Verdict, check, numbered, read_independently, unique,
 };
 
 mod bad_records;
@@ -74,8 +74,8 @@ impl Flow {
 
     /// Waits until the target holds so many records.
     #[track_caller]
-    fn until_delivered(&self, count: u64) {
-        self.clusters.target.until_count(&self.topic, count);
+    fn until_delivered(&self, running: &mut Running, count: u64) {
+        running.until_count(&self.clusters.target, &self.topic, count);
     }
 
     /// Returns what the target holds of what was sent.
@@ -109,7 +109,8 @@ fn records(contents: impl IntoIterator<Item = (Option<&'static str>, Option<Stri
         .zip(contents)
         .map(|(index, (key, value))| {
             let key = key.map(|key| bytes(key.to_owned()));
-            let content = Content { timestamp: Some(1_700_000_000_000), key, value: value.map(bytes), headers: Vec::new() };
+            let timestamp = Some(1_700_000_000_000 + 1_000 * i64::from(index));
+            let content = Content { timestamp, key, value: value.map(bytes), headers: Vec::new() };
             (index % partitions, content)
         })
         .collect()

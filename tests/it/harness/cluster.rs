@@ -219,17 +219,16 @@ impl Cluster {
         offsets(&self.consumer("none"), topic)
     }
 
+    /// Returns a way to ask again and again how many offsets a topic holds.
+    pub(crate) fn counter(&self, topic: &str) -> impl Fn() -> u64 {
+        let (consumer, topic) = (self.consumer("none"), topic.to_owned());
+        move || count(&consumer, &topic)
+    }
+
     /// Returns how many offsets a topic holds, markers of transactions included.
     #[track_caller]
     pub(crate) fn count(&self, topic: &str) -> u64 {
         count(&self.consumer("none"), topic)
-    }
-
-    /// Waits until a topic holds at least so many offsets.
-    #[track_caller]
-    pub(crate) fn until_count(&self, topic: &str, wanted: u64) {
-        let consumer = self.consumer("none");
-        until(&format!("`{topic}` holds {wanted}"), 4 * PATIENCE, || (count(&consumer, topic) >= wanted).then_some(()));
     }
 
     /// Returns how many members a group has, once none is joining or leaving.

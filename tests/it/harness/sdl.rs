@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::until;
+use super::{Cluster, until};
 
 /// A run of `sdl` that has not been started.
 pub(crate) struct Sdl {
@@ -141,6 +141,22 @@ impl Running {
             }
             assert!(self.is_running(), "{} ended before it said `{text}`:\n{said}", self.shown);
             None
+        });
+    }
+
+    /// Waits until a topic holds at least so many offsets.
+    #[track_caller]
+    pub(crate) fn until_count(&mut self, cluster: &Cluster, topic: &str, wanted: u64) {
+        let count = cluster.counter(topic);
+        until(&format!("`{topic}` holds {wanted}"), Duration::from_secs(120), || {
+            let there = count();
+            assert!(
+                self.is_running() || there >= wanted,
+                "{} ended with {there} of {wanted} there:\n{}",
+                self.shown,
+                self.stderr()
+            );
+            (there >= wanted).then_some(())
         });
     }
 

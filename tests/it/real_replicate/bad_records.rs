@@ -164,7 +164,7 @@ fn real_letters_wait_for_a_broker_that_does_not_answer() {
     proxy.black_hole();
     sender.send(&flow.topic, &records([(Some("k"), Some("{}".to_owned()))], 1));
     sender.send(&flow.topic, &good(100));
-    flow.until_delivered(1_001);
+    flow.until_delivered(&mut running, 1_001);
     std::thread::sleep(Duration::from_secs(3));
     assert!(running.is_running(), "{}", running.stderr());
     assert_eq!(

@@ -11,14 +11,14 @@ fn real_brokers_that_are_killed_and_come_back_cost_nothing() {
     let flow = Flow::alone("restarts", 4);
     let count = setting("SDL_TEST_RECORDS", 80_000);
     let sent = flow.send(0, count);
-    let running = flow.sdl("--until-caught-up --rate 10000").deadline(Duration::from_secs(180)).start();
-    flow.until_delivered(count / 8);
+    let mut running = flow.sdl("--until-caught-up --rate 10000").deadline(Duration::from_secs(180)).start();
+    flow.until_delivered(&mut running, count / 8);
     flow.clusters.target.server("kill");
     flow.clusters.target.server("start");
-    flow.until_delivered(count / 2);
+    flow.until_delivered(&mut running, count / 2);
     flow.clusters.source.server("kill");
     flow.clusters.source.server("start");
-    flow.until_delivered(count * 5 / 8);
+    flow.until_delivered(&mut running, count * 5 / 8);
     flow.clusters.target.server("stop");
     flow.clusters.target.server("start");
     running.wait().expect(0);
@@ -37,14 +37,14 @@ fn real_a_silent_target_is_waited_for_with_the_membership_kept() {
     let count = setting("SDL_TEST_RECORDS", 200_000);
     let sent = flow.send(0, count);
     let mut running = flow.sdl("--until-caught-up --rate 20000").deadline(Duration::from_secs(600)).start();
-    flow.until_delivered(count / 8);
+    flow.until_delivered(&mut running, count / 8);
     let before = running.peak_memory().expect("it runs");
     flow.clusters.target.server("freeze");
     std::thread::sleep(Duration::from_secs(setting("SDL_TEST_SILENCE", 15)));
     assert!(running.is_running(), "{}", running.stderr());
     assert_eq!(flow.clusters.source.members(&flow.group), 1, "longer than the session and the poll interval");
     flow.clusters.target.server("thaw");
-    flow.until_delivered(count / 4);
+    flow.until_delivered(&mut running, count / 4);
     let after = running.peak_memory().expect("it runs");
     assert!(after < before + 40 && after < 128, "{before} MiB, then {after} MiB");
     running.wait().expect(0);
@@ -57,8 +57,8 @@ fn real_a_silent_target_is_waited_for_with_the_membership_kept() {
 fn real_a_target_that_stays_away_longer_than_asked_ends_the_run_with_nothing_committed_past_it() {
     let flow = Flow::alone("gone", 2);
     let sent = flow.send(0, 40_000);
-    let running = flow.sdl("--until-caught-up --rate 10000 --retry-for 4s").start();
-    flow.until_delivered(5_000);
+    let mut running = flow.sdl("--until-caught-up --rate 10000 --retry-for 4s").start();
+    flow.until_delivered(&mut running, 5_000);
     flow.clusters.target.server("stop");
     let finished = running.wait();
     flow.clusters.target.server("start");
@@ -78,10 +78,10 @@ fn real_a_run_stopped_past_its_session_makes_no_stale_commit() {
     let flow = Flow::new("stopped", 4).with("kafka.session.timeout.ms = 6000").with("kafka.heartbeat.interval.ms = 1000");
     let sent = flow.send(0, 100_000);
     let watch = flow.watch_commits();
-    let first = flow.sdl("--rate 5000").start();
-    flow.until_delivered(10_000);
+    let mut first = flow.sdl("--rate 5000").start();
+    flow.until_delivered(&mut first, 10_000);
     first.signal("STOP");
-    let second = flow.sdl("--rate 5000").deadline(Duration::from_secs(120)).start();
+    let mut second = flow.sdl("--rate 5000").deadline(Duration::from_secs(120)).start();
     // The second one takes over when the session of the first has run out.
     let stopped_at: i64 = flow.committed().iter().sum();
     crate::harness::until("the second one commits", Duration::from_secs(60), || {
@@ -89,7 +89,7 @@ fn real_a_run_stopped_past_its_session_makes_no_stale_commit() {
     });
     first.signal("CONT");
     flow.clusters.source.until_members(&flow.group, 2);
-    flow.until_delivered(60_000);
+    flow.until_delivered(&mut second, 60_000);
     first.signal("TERM");
     second.signal("TERM");
     first.wait().expect(0);

@@ -16,8 +16,8 @@ fn real_sigkill_loses_nothing_and_repeats_only_what_was_not_committed() {
     let sent = flow.send(0, count);
     let (mut repeats, mut random) = (0, setting("SDL_TEST_SEED", 1));
     for kill in 1..=kills {
-        let running = flow.sdl(STEADY).deadline(Duration::from_secs(120)).start();
-        flow.until_delivered(kill * count / (kills + 1) + repeats);
+        let mut running = flow.sdl(STEADY).deadline(Duration::from_secs(120)).start();
+        flow.until_delivered(&mut running, kill * count / (kills + 1) + repeats);
         until("a first commit", Duration::from_secs(30), || (flow.committed().iter().sum::<i64>() > 0).then_some(()));
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         std::thread::sleep(Duration::from_millis((random >> 33) % 50));
@@ -56,8 +56,8 @@ fn real_sigterm_under_load_ends_well_and_a_restart_repeats_nothing() {
     let sent = flow.send(0, 60_000);
     let stops = setting("SDL_TEST_STOPS", 4);
     for stop in 1..=stops {
-        let running = flow.sdl("--rate 40000 -o json").start();
-        flow.until_delivered(stop * 60_000 / (stops + 1));
+        let mut running = flow.sdl("--rate 40000 -o json").start();
+        flow.until_delivered(&mut running, stop * 60_000 / (stops + 1));
         running.signal("TERM");
         let summary = running.wait().expect(0).json();
         assert_eq!((&summary["undelivered"], &summary["read"]), (&0.into(), &summary["delivered"]), "{summary}");
@@ -78,8 +78,8 @@ fn real_sigterm_under_load_ends_well_and_a_restart_repeats_nothing() {
 fn real_sigterm_with_a_dead_target_ends_in_time_and_commits_nothing_undelivered() {
     let flow = Flow::alone("dead-target", 2);
     let sent = flow.send(0, 40_000);
-    let running = flow.sdl("--rate 10000 --shutdown-timeout 3s").start();
-    flow.until_delivered(5_000);
+    let mut running = flow.sdl("--rate 10000 --shutdown-timeout 3s").start();
+    flow.until_delivered(&mut running, 5_000);
     flow.clusters.target.server("freeze");
     // Enough to have records in flight that nobody answers for.
     std::thread::sleep(Duration::from_secs(1));
@@ -104,7 +104,7 @@ fn real_a_second_interrupt_ends_at_once() {
     for _ in 0..setting("SDL_TEST_STOPS", 3) {
         let before = flow.clusters.target.count(&flow.topic);
         let mut running = flow.sdl("--rate 5000 --instance-id one").start();
-        flow.until_delivered(before + 500);
+        flow.until_delivered(&mut running, before + 500);
         until("a first commit", Duration::from_secs(30), || (flow.committed().iter().sum::<i64>() > 0).then_some(()));
         flow.clusters.target.server("freeze");
         std::thread::sleep(Duration::from_millis(300));

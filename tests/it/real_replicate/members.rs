@@ -13,13 +13,13 @@ fn real_members_that_come_and_go_lose_nothing_and_keep_the_order() {
     let count = rounds * 40_000;
     let sent = flow.send(0, count);
     let watch = flow.watch_commits();
-    let steady = flow.sdl("--rate 4000").deadline(Duration::from_secs(900)).start();
-    flow.until_delivered(1_000);
+    let mut steady = flow.sdl("--rate 4000").deadline(Duration::from_secs(900)).start();
+    flow.until_delivered(&mut steady, 1_000);
     for round in 0..rounds {
-        let guest = flow.sdl("--rate 4000").start();
+        let mut guest = flow.sdl("--rate 4000").start();
         flow.clusters.source.until_members(&flow.group, 2);
         let there = flow.clusters.target.count(&flow.topic);
-        flow.until_delivered((there + 8_000).min(count));
+        flow.until_delivered(&mut guest, (there + 8_000).min(count));
         // Every other guest leaves without a word.
         if round % 2 == 0 {
             guest.signal("TERM");
@@ -45,13 +45,13 @@ fn real_partitions_added_in_mid_run_are_read_from_their_beginning() {
     let flow = Flow::new("grown", 4).with("kafka.topic.metadata.refresh.interval.ms = 500");
     let sent = flow.send(0, 4_000);
     flow.catch_up("");
-    let running = flow.sdl("").start();
+    let mut running = flow.sdl("").start();
     flow.clusters.source.until_members(&flow.group, 1);
     flow.clusters.target.grow_topic(&flow.topic, 8);
     flow.clusters.source.grow_topic(&flow.topic, 8);
     let more = numbered(2, 0, 4_000, 8);
     crate::harness::Sender::new(&flow.clusters.source, &[]).send(&flow.topic, &more);
-    flow.until_delivered(8_000);
+    flow.until_delivered(&mut running, 8_000);
     running.signal("TERM");
     running.wait().expect(0);
     let all: Vec<_> = sent.into_iter().chain(more).collect();

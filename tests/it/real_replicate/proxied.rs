@@ -26,7 +26,7 @@ fn real_a_bad_line_to_the_target_neither_loses_nor_repeats_nor_reorders() {
     let sent = flow.send(0, 60_000);
     let mut running = flow.sdl("--until-caught-up --rate 6000").deadline(Duration::from_secs(180)).start();
     flow.clusters.target = direct;
-    flow.until_delivered(2_000);
+    flow.until_delivered(&mut running, 2_000);
     for _ in 0..3 {
         strike(&proxy, &mut running, |proxy| proxy.drop_next_response(PRODUCE));
         strike(&proxy, &mut running, |proxy| proxy.cut_next_response(PRODUCE));
@@ -34,7 +34,7 @@ fn real_a_bad_line_to_the_target_neither_loses_nor_repeats_nor_reorders() {
         proxy.reset();
     }
     proxy.slow(Duration::from_millis(150));
-    flow.until_delivered(flow.clusters.target.count(&flow.topic) + 2_000);
+    flow.until_delivered(&mut running, flow.clusters.target.count(&flow.topic) + 2_000);
     proxy.black_hole();
     std::thread::sleep(Duration::from_secs(3));
     proxy.heal();
@@ -54,7 +54,7 @@ fn real_commits_whose_answers_are_lost_are_made_good_and_never_go_back() {
     flow.clusters.source = direct.through_proxy();
     let mut running = flow.sdl("--until-caught-up --rate 6000").deadline(Duration::from_secs(180)).start();
     flow.clusters.source = direct;
-    flow.until_delivered(2_000);
+    flow.until_delivered(&mut running, 2_000);
     for _ in 0..3 {
         strike(&proxy, &mut running, |proxy| proxy.drop_next_response(OFFSET_COMMIT));
         strike(&proxy, &mut running, |proxy| proxy.cut_next_response(FETCH));

@@ -87,8 +87,8 @@ fn real_a_start_that_would_skip_records_is_refused_without_a_yes() {
 fn real_a_start_is_refused_while_the_group_has_members() {
     let flow = Flow::new("busy", 1);
     flow.send(0, 100);
-    let running = flow.sdl("").start();
-    flow.until_delivered(100);
+    let mut running = flow.sdl("").start();
+    flow.until_delivered(&mut running, 100);
     refused(flow.sdl("--until-caught-up --from-beginning").run(), &[&flow.group]);
     running.signal("TERM");
     running.wait().expect(0);
