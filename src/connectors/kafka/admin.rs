@@ -171,7 +171,14 @@ impl Admin {
             .describe_configs(&[ResourceSpecifier::Topic(topic.name())], &options)
             .await
             .map_err(|error| what().because(error))?;
-        let resource = answers.pop().ok_or_else(what)?.map_err(|error| what().because(error))?;
+        let resource = match answers.pop().ok_or_else(what)? {
+            Ok(resource) => resource,
+            Err(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
+                tracing::warn!(%topic, "Not allowed to read the topic's settings (DESCRIBE_CONFIGS); the defaults are assumed.");
+                return Ok(HashMap::new());
+            }
+            Err(code) => return Err(what().because(code).into()),
+        };
         let settings = resource.entries.into_iter().filter_map(|entry| {
             Some((entry.name, TopicSetting { value: entry.value?, own: entry.source == ConfigSource::DynamicTopic }))
         });
