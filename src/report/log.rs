@@ -68,8 +68,9 @@ pub fn init(options: &LogOptions, screen: &Screen) -> Result<(), Failure> {
         };
         layer.with_filter(targets(level.max(LevelFilter::INFO)))
     });
+    let layers: Vec<_> = std::iter::once(stderr.with_filter(targets(level))).chain(in_file).collect();
     // A second run in the same process, as in a test, keeps the first one's.
-    let _ = tracing_subscriber::registry().with(stderr.with_filter(targets(level))).with(in_file).try_init();
+    let _ = tracing_subscriber::registry().with(layers).try_init();
     Ok(())
 }
 
