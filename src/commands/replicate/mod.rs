@@ -78,6 +78,7 @@ impl Args {
         let replica = Replica::new(source.clone(), target.clone(), naming, !self.no_create, self.repartition);
         replica.refuse_loops(&topics)?;
         let lacking = replica.lacking(&topics).await?;
+        replica.refuse(&lacking)?;
         let held = replica.held(&plan).await?;
         select::refuse_second_copy(&plan, |partition| held.get(&partition).cloned())?;
         for line in select::plan_lines(&plan).into_iter().chain(lacking.iter().map(ToString::to_string)) {

@@ -171,8 +171,8 @@ impl Replica {
         Ok(TopicPlan { name: name.to_string(), partitions: topic.partitions, replication: None, config })
     }
 
-    /// Makes what the target lacks, as far as that is wanted.
-    pub(super) async fn prepare(&self, topics: &[TopicInfo], lacking: &[Lacking]) -> Result<(), Error> {
+    /// Refuses what is not to be made: topics with `--no-create`, and more partitions for a topic that is there.
+    pub(super) fn refuse(&self, lacking: &[Lacking]) -> Result<(), Error> {
         for lack in lacking {
             match lack {
                 Lacking::Partitions { topic, has, needs } => {
@@ -182,11 +182,29 @@ impl Replica {
                         hint: "add partitions to it, or let keys choose the partition with --repartition".to_owned(),
                     }));
                 }
-                Lacking::Topic(plan) if self.create => self.target.create_topic(plan).await?,
-                Lacking::Topic(plan) => {
-                    let failure = Failure::new(format!("topic `{}` is not on `{}`", plan.name, self.target.section()));
-                    return Err(failure.hint("create it, or leave --no-create out").into());
+                Lacking::Topic(plan) if !self.create => {
+                    return Err(Error::Refused(Refused {
+                        what: format!(
+                            "topic `{}` is not on `{}`, and may not be created (--no-create)",
+                            plan.name,
+                            self.target.section()
+                        ),
+                        numbers: vec![format!("the source has it with {} partitions", plan.partitions)],
+                        hint: "create it, or leave --no-create out".to_owned(),
+                    }));
                 }
+                Lacking::Topic(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the topics that the target lacks.
+    pub(super) async fn prepare(&self, topics: &[TopicInfo], lacking: &[Lacking]) -> Result<(), Error> {
+        self.refuse(lacking)?;
+        for lack in lacking {
+            if let Lacking::Topic(plan) = lack {
+                self.target.create_topic(plan).await?;
             }
         }
         if !lacking.is_empty() {

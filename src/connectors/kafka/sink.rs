@@ -306,6 +306,11 @@ fn unfit(record: &Record, topic: Topic, facts: TopicFacts) -> Option<Reason> {
         let hint = format!("raise max.message.bytes of `{topic}`, or set such records aside with --dead-letters");
         return Some(Reason::new("record_too_large", message).hint(hint));
     }
+    if record.timestamp == Some(0) {
+        let message =
+            "the record's timestamp is 0 (1970-01-01T00:00:00Z), which the Kafka client would replace by the present time";
+        return Some(Reason::new("timestamp_zero", message).hint("set such records aside with --dead-letters file:PATH"));
+    }
     if facts.needs_key && record.key.is_none() {
         let message = format!("the record has no key, and topic `{topic}` is compacted");
         return Some(Reason::new("key_missing", message).hint("set such records aside with --dead-letters"));

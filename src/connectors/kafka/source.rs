@@ -38,6 +38,9 @@ const LOOK_FOR_TOPICS: Duration = Duration::from_secs(10);
 /// How long the last commit may take.
 const LAST_COMMIT: Duration = Duration::from_secs(10);
 
+/// How long leaving the group may take.
+const LEAVE: Duration = Duration::from_secs(2);
+
 /// Which topics are read.
 pub enum Subscription {
     /// These topics, as a member of the group.
@@ -74,7 +77,10 @@ pub struct SourceOptions {
 pub struct KafkaSource {
     shared: Arc<Shared>,
     flushes: Arc<Mutex<Vec<FlushRequest>>>,
+    /// The outcome of the last commit.
     closed: oneshot::Receiver<Result<(), EndError>>,
+    /// Gone when the group was left.
+    left: oneshot::Receiver<()>,
 }
 
 impl KafkaSource {
@@ -130,6 +136,7 @@ impl KafkaSource {
         let consumer: BaseConsumer<Membership> = config.create_with_context(membership).map_err(unmade)?;
         let flushes = Arc::new(Mutex::new(Vec::new()));
         let (done, closed) = oneshot::channel();
+        let (here, left) = oneshot::channel();
         let reader = Reader {
             committer: Committer::new(&consumer, options.commit_interval),
             consumer,
@@ -149,9 +156,12 @@ impl KafkaSource {
         };
         std::thread::Builder::new()
             .name("kafka-source".to_owned())
-            .spawn(move || reader.run(done))
+            .spawn(move || {
+                reader.run(done);
+                drop(here);
+            })
             .map_err(|error| Failure::new("cannot start a thread").because(error))?;
-        Ok(Self { shared, flushes, closed })
+        Ok(Self { shared, flushes, closed, left })
     }
 }
 
@@ -177,12 +187,17 @@ impl Source for KafkaSource {
         self.shared.closing.store(true, Ordering::Relaxed);
         let section = self.shared.section.name.clone();
         let failure = |why: &str| Failure::new(format!("cannot leave `{section}` in time")).because(why).into();
-        // Leaving waits for the broker; a silent one must not keep the program.
-        match tokio::time::timeout(LAST_COMMIT + Duration::from_secs(5), &mut self.closed).await {
+        // Committing and leaving wait for the broker; a silent one must not keep the program.
+        let outcome = match tokio::time::timeout(LAST_COMMIT + Duration::from_secs(5), &mut self.closed).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(failure("its thread is gone")),
             Err(_) => Err(failure("the broker does not answer")),
+        };
+        // A member that does not leave keeps its partitions from others until its session times out.
+        if tokio::time::timeout(LEAVE, &mut self.left).await.is_err() {
+            tracing::debug!("The group was not left in time; its partitions are free when the session times out.");
         }
+        outcome
     }
 }
 
@@ -232,7 +247,7 @@ impl Reader {
             self.look_for_end();
         }
         let outcome = self.committer.flush(&self.consumer, &self.shared, Instant::now() + LAST_COMMIT);
-        // Whoever closes must not wait for the group to be left: the broker may be silent.
+        // Nobody may be waiting for it any more.
         let _ = done.send(outcome);
         drop(self.committer);
         drop(self.consumer);
