@@ -172,7 +172,7 @@ impl Args {
                 lines.error().map_or(done, |error| Err(error.into()))
             }
             None => {
-                let sink = self.topic_on(&context.profile.kafka(&self.target)?).await?;
+                let sink = self.topic_on(&context.kafka(&self.target)?).await?;
                 self.fill(sink).await
             }
         }

@@ -10,3 +10,5 @@ mod profile;
 mod real_replicate;
 mod run;
 mod secrets;
+mod security;
+mod unreachable;
