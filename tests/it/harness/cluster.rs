@@ -259,13 +259,14 @@ impl Cluster {
         found.elements().iter().map(|one| if let Offset::Offset(offset) = one.offset() { Some(offset) } else { None }).collect()
     }
 
-    /// Commits offsets for `group`, which must have no members.
+    /// Commits an offset for `group`, which must have no members.
     #[track_caller]
-    pub(crate) fn commit(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) {
+    pub(crate) fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64, metadata: &str) {
         let mut wanted = TopicPartitionList::new();
-        for (partition, offset) in offsets {
-            wanted.add_partition_offset(topic, *partition, Offset::Offset(*offset)).expect("a valid offset");
-        }
+        let mut one = wanted.add_partition(topic, partition);
+        one.set_offset(Offset::Offset(offset)).expect("a valid offset");
+        one.set_metadata(metadata);
+        drop(one);
         self.consumer(group).commit(&wanted, CommitMode::Sync).expect("the commit is taken");
     }
 

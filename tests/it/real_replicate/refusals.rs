@@ -20,9 +20,13 @@ fn real_a_topic_created_again_is_refused_whether_shorter_or_longer() {
         let flow = Flow::new("re-created", 1);
         flow.send(0, 1_000);
         flow.catch_up("");
+        let note = flow.clusters.source.commit_metadata(&flow.group, &flow.topic, 0);
         flow.clusters.source.delete_topic(&flow.topic);
         flow.clusters.source.create_topic(&flow.topic, 1, &[]);
         let sent = flow.send(10_000, again);
+        refused(flow.sdl("--until-caught-up").run(), &[&flow.topic, "--from-beginning"]);
+        // A broker forgets the offsets of a topic that it deletes; one that was restored from a copy, or is no Apache Kafka, may not.
+        flow.clusters.source.commit(&flow.group, &flow.topic, 0, 1_000, &note);
         refused(flow.sdl("--until-caught-up").run(), &[&flow.topic, "1000"]);
         assert_eq!(flow.clusters.target.count(&flow.topic), 1_000, "nothing was written");
         flow.catch_up("--on-gap earliest");
