@@ -199,7 +199,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         if self.ended || self.ending.is_some() {
             return (Appetite::Signals, wake);
         }
-        let unsettled: usize = self.lives.iter().map(|life| life.watermark.unsettled()).sum();
+        let unsettled = usize::try_from(self.tally.unsettled()).expect("records that wait fit in memory");
         let room = (self.limits.batch * self.limits.in_flight).saturating_sub(unsettled);
         let bytes = self.lanes.bytes() + self.flying_bytes;
         if room == 0 || bytes >= self.limits.batch_bytes * self.limits.in_flight {
@@ -515,6 +515,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         chunk.records.reserve(records.len());
         chunk.tags.reserve(records.len());
         let (count, mut bytes) = (records.len(), 0);
+        let settled = self.tally.filtered + self.tally.skipped;
         self.tally.read += count as u64;
         let mut current: Option<(Partition, usize)> = None;
         let mut records = records.into_iter().peekable();
@@ -548,7 +549,9 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             self.lanes.push(chunk, now);
         }
         self.ended |= self.limits.count.is_some_and(|most| self.tally.read >= most);
-        self.note_commits();
+        if self.tally.filtered + self.tally.skipped > settled {
+            self.note_commits();
+        }
         self.observer.on(&Event::Progress(&self.tally));
     }
 

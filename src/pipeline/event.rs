@@ -138,9 +138,18 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Returns the number of records that were read and are not accounted for yet.
+    #[must_use]
+    pub fn unsettled(&self) -> u64 {
+        self.read - self.accounted()
+    }
+
+    fn accounted(&self) -> u64 {
+        self.delivered + self.dead_lettered + self.skipped + self.filtered + self.released + self.undelivered
+    }
+
     /// Asserts what the whole program rests on: every record that was read is accounted for.
     pub fn assert_balanced(&self) {
-        let accounted = self.delivered + self.dead_lettered + self.skipped + self.filtered + self.released + self.undelivered;
-        assert_eq!(self.read, accounted, "records that were read are not all accounted for: {self:?}");
+        assert_eq!(self.read, self.accounted(), "records that were read are not all accounted for: {self:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! Records on their way to the sink: queued, batched, and kept apart where order demands it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -35,31 +35,14 @@ impl Chunk {
         self.records.len()
     }
 
+    fn has_room_for(&self, record: &Record, limits: &BatchLimits) -> bool {
+        self.len() < limits.records && self.bytes + record.bytes() <= limits.bytes
+    }
+
     fn append(&mut self, mut other: Self) {
         self.records.append(&mut other.records);
         self.tags.append(&mut other.tags);
         self.bytes += other.bytes;
-    }
-
-    /// Cuts the chunk after as many records as `room` and `bytes` allow, but at least one; returns the rest.
-    fn split(&mut self, room: usize, bytes: usize) -> Option<Self> {
-        if self.len() <= room && self.bytes <= bytes {
-            return None;
-        }
-        let mut left = bytes;
-        let fits = self.records.iter().take(room).take_while(|record| {
-            let size = record.bytes();
-            let fits = size <= left;
-            left = left.saturating_sub(size);
-            fits
-        });
-        let at = fits.count().max(1);
-        (at < self.len()).then(|| {
-            let rest = self.records.split_off(at);
-            let moved = rest.iter().map(Record::bytes).sum();
-            self.bytes -= moved;
-            Self { records: rest, tags: self.tags.split_off(at), bytes: moved }
-        })
     }
 
     pub(crate) fn retain(&mut self, keep: impl Fn(&Tag) -> bool) {
@@ -83,22 +66,35 @@ pub(crate) struct BatchLimits {
 pub(crate) struct Lanes {
     ordering: Ordering,
     limits: BatchLimits,
-    /// [`Ordering::Overlapping`]: everything in the order of arrival.
-    queue: VecDeque<(Instant, Chunk)>,
-    /// [`Ordering::OneByOne`]: per lane what waits, and whether a batch of it is out.
-    kept_apart: BTreeMap<usize, OneLane>,
+    /// [`Ordering::OneByOne`]: one for each partition; [`Ordering::Overlapping`]: one for all, in the order of arrival.
+    apart: Vec<Lane>,
     queued: usize,
+    bytes: usize,
+    /// What may be sent now.
+    ready: Ready,
+}
+
+/// What waits, cut into batches: all are full but the last.
+#[derive(Debug)]
+struct Lane {
+    limits: BatchLimits,
+    waiting: VecDeque<(Instant, Chunk)>,
+    records: usize,
+    bytes: usize,
+    /// A batch of this lane is out, so the next has to wait.
+    out: bool,
 }
 
 #[derive(Debug, Default)]
-struct OneLane {
-    waiting: VecDeque<(Instant, Chunk)>,
-    out: bool,
+struct Ready {
+    records: usize,
+    bytes: usize,
+    oldest: Option<Instant>,
 }
 
 impl Lanes {
     pub(crate) fn new(ordering: Ordering, limits: BatchLimits) -> Self {
-        Self { ordering, limits, queue: VecDeque::new(), kept_apart: BTreeMap::new(), queued: 0 }
+        Self { ordering, limits, apart: Vec::new(), queued: 0, bytes: 0, ready: Ready::default() }
     }
 
     /// Returns the number of records that wait.
@@ -108,108 +104,134 @@ impl Lanes {
 
     /// Returns the bytes that wait.
     pub(crate) fn bytes(&self) -> usize {
-        let every = self.queue.iter().chain(self.kept_apart.values().flat_map(|lane| &lane.waiting));
-        every.map(|(_, chunk)| chunk.bytes).sum()
+        self.bytes
     }
 
     pub(crate) fn push(&mut self, chunk: Chunk, now: Instant) {
         self.queued += chunk.len();
-        match self.ordering {
-            Ordering::Overlapping => {
-                if chunk.len() > 0 {
-                    self.queue.push_back((now, chunk));
-                }
-            }
-            Ordering::OneByOne => {
-                for (record, tag) in chunk.records.into_iter().zip(chunk.tags) {
-                    let waiting = &mut self.kept_apart.entry(tag.lane).or_default().waiting;
-                    match waiting.back_mut() {
-                        Some((_, last)) if last.len() < self.limits.records => last.push(record, tag),
-                        _ => {
-                            let mut chunk = Chunk::default();
-                            chunk.push(record, tag);
-                            waiting.push_back((now, chunk));
-                        }
-                    }
-                }
+        self.bytes += chunk.bytes;
+        let Some(first) = chunk.tags.first().map(|tag| tag.lane) else { return };
+        if self.ordering == Ordering::Overlapping {
+            self.lane(0, chunk.len(), chunk.bytes, now).push_all(chunk, now);
+        } else if chunk.tags.iter().all(|tag| tag.lane == first) {
+            self.lane(first, chunk.len(), chunk.bytes, now).push_all(chunk, now);
+        } else {
+            for (record, tag) in chunk.records.into_iter().zip(chunk.tags) {
+                self.lane(tag.lane, 1, record.bytes(), now).push(record, tag, now);
             }
         }
     }
 
-    /// Returns when the next batch is due, if one waits to fill; a batch that is full is due at once.
-    pub(crate) fn due(&self) -> Option<Instant> {
-        let sendable = || self.sendable();
-        let oldest = sendable().map(|(since, _)| *since).min()?;
-        let full = sendable().map(|(_, chunk)| chunk.len()).sum::<usize>() >= self.limits.records
-            || sendable().map(|(_, chunk)| chunk.bytes).sum::<usize>() >= self.limits.bytes;
-        Some(if full { oldest } else { oldest + self.limits.linger })
+    /// Counts what is about to be added to a lane and returns the lane.
+    fn lane(&mut self, at: usize, records: usize, bytes: usize, now: Instant) -> &mut Lane {
+        if self.apart.len() <= at {
+            self.apart.resize_with(at + 1, || Lane::new(self.limits));
+        }
+        let lane = &mut self.apart[at];
+        lane.records += records;
+        lane.bytes += bytes;
+        if !lane.out {
+            self.ready.records += records;
+            self.ready.bytes += bytes;
+            self.ready.oldest.get_or_insert(now);
+        }
+        lane
     }
 
-    /// Returns the chunks that may be sent now.
-    fn sendable(&self) -> impl Iterator<Item = &(Instant, Chunk)> {
-        let lanes = self.kept_apart.values().filter(|lane| !lane.out).flat_map(|lane| &lane.waiting);
-        self.queue.iter().chain(lanes)
+    /// Returns when the next batch is due, if one waits to fill; a batch that is full is due at once.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let full = self.ready.records >= self.limits.records || self.ready.bytes >= self.limits.bytes;
+        self.ready.oldest.map(|oldest| if full { oldest } else { oldest + self.limits.linger })
     }
 
     /// Returns the next batch if one is due at `now`; with `flush`, whatever waits.
     pub(crate) fn next(&mut self, now: Instant, flush: bool) -> Option<Chunk> {
         let at_once = flush || self.limits.linger.is_zero();
-        if self.queued == 0 || (!at_once && self.due().is_none_or(|due| due > now)) {
+        if self.ready.records == 0 || (!at_once && self.due().is_none_or(|due| due > now)) {
             return None;
         }
-        let mut batch: Option<Chunk> = None;
-        match self.ordering {
-            Ordering::Overlapping => fill(&mut batch, &mut self.queue, &self.limits),
-            Ordering::OneByOne => {
-                for lane in self.kept_apart.values_mut().filter(|lane| !lane.out && !lane.waiting.is_empty()) {
-                    let before = batch.as_ref().map_or(0, Chunk::len);
-                    fill(&mut batch, &mut lane.waiting, &self.limits);
-                    lane.out = batch.as_ref().map_or(0, Chunk::len) > before;
-                }
-            }
+        let mut batch = Chunk::default();
+        for lane in self.apart.iter_mut().filter(|lane| !lane.out) {
+            let before = batch.len();
+            lane.fill(&mut batch);
+            lane.out = self.ordering == Ordering::OneByOne && batch.len() > before;
         }
-        self.queued -= batch.as_ref().map_or(0, Chunk::len);
-        batch
+        self.queued -= batch.len();
+        self.bytes -= batch.bytes;
+        self.recount();
+        Some(batch)
     }
 
     /// Notes that the batch with these tags is settled or given up, so that the next of its lanes may go.
     pub(crate) fn back(&mut self, tags: &[Tag]) {
         if self.ordering == Ordering::OneByOne {
             for tag in tags {
-                if let Some(lane) = self.kept_apart.get_mut(&tag.lane) {
-                    lane.out = false;
-                }
+                self.apart[tag.lane].out = false;
             }
+            self.recount();
         }
     }
 
     /// Forgets what waits of the lanes for which `gone` holds.
     pub(crate) fn forget(&mut self, gone: impl Fn(usize) -> bool) {
-        let every = self.queue.iter_mut().chain(self.kept_apart.values_mut().flat_map(|lane| &mut lane.waiting));
-        for (_, chunk) in every {
-            let before = chunk.len();
-            chunk.retain(|tag| !gone(tag.lane));
-            self.queued -= before - chunk.len();
+        for lane in &mut self.apart {
+            lane.waiting.iter_mut().for_each(|(_, chunk)| chunk.retain(|tag| !gone(tag.lane)));
+            lane.waiting.retain(|(_, chunk)| chunk.len() > 0);
+            lane.records = lane.waiting.iter().map(|(_, chunk)| chunk.len()).sum();
+            lane.bytes = lane.waiting.iter().map(|(_, chunk)| chunk.bytes).sum();
         }
-        self.queue.retain(|(_, chunk)| chunk.len() > 0);
-        self.kept_apart.values_mut().for_each(|lane| lane.waiting.retain(|(_, chunk)| chunk.len() > 0));
+        self.queued = self.apart.iter().map(|lane| lane.records).sum();
+        self.bytes = self.apart.iter().map(|lane| lane.bytes).sum();
+        self.recount();
+    }
+
+    fn recount(&mut self) {
+        self.ready = Ready::default();
+        for lane in self.apart.iter().filter(|lane| !lane.out) {
+            self.ready.records += lane.records;
+            self.ready.bytes += lane.bytes;
+            let oldest = lane.waiting.front().map(|(since, _)| *since);
+            self.ready.oldest = self.ready.oldest.into_iter().chain(oldest).min();
+        }
     }
 }
 
-/// Moves chunks from the front of `queue` to `batch` while they fit.
-fn fill(batch: &mut Option<Chunk>, queue: &mut VecDeque<(Instant, Chunk)>, limits: &BatchLimits) {
-    while let Some((since, mut chunk)) = queue.pop_front() {
-        let (records, bytes) = batch.as_ref().map_or((0, 0), |batch| (batch.len(), batch.bytes));
-        if batch.is_some() && (records + chunk.len() > limits.records || bytes + chunk.bytes > limits.bytes) {
-            queue.push_front((since, chunk));
-            return;
+impl Lane {
+    fn new(limits: BatchLimits) -> Self {
+        Self { limits, waiting: VecDeque::new(), records: 0, bytes: 0, out: false }
+    }
+
+    fn push_all(&mut self, chunk: Chunk, now: Instant) {
+        let fits = chunk.len() <= self.limits.records && chunk.bytes <= self.limits.bytes;
+        if fits && self.waiting.back().is_none_or(|(_, last)| last.len() >= self.limits.records) {
+            return self.waiting.push_back((now, chunk));
         }
-        if let Some(rest) = chunk.split(limits.records, limits.bytes) {
-            queue.push_front((since, rest));
+        for (record, tag) in chunk.records.into_iter().zip(chunk.tags) {
+            self.push(record, tag, now);
         }
-        match batch {
-            Some(batch) => batch.append(chunk),
-            None => *batch = Some(chunk),
+    }
+
+    fn push(&mut self, record: Record, tag: Tag, now: Instant) {
+        match self.waiting.back_mut() {
+            Some((_, last)) if last.has_room_for(&record, &self.limits) => last.push(record, tag),
+            _ => {
+                let mut chunk = Chunk::default();
+                chunk.push(record, tag);
+                self.waiting.push_back((now, chunk));
+            }
+        }
+    }
+
+    /// Moves chunks from the front to `batch` while they fit; a record above the limit goes alone.
+    fn fill(&mut self, batch: &mut Chunk) {
+        while let Some((since, chunk)) = self.waiting.pop_front() {
+            let fits = batch.len() + chunk.len() <= self.limits.records && batch.bytes + chunk.bytes <= self.limits.bytes;
+            if !fits && batch.len() > 0 {
+                return self.waiting.push_front((since, chunk));
+            }
+            self.records -= chunk.len();
+            self.bytes -= chunk.bytes;
+            if batch.len() == 0 { *batch = chunk } else { batch.append(chunk) }
         }
     }
 }

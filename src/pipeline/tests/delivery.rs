@@ -46,6 +46,15 @@ async fn a_batch_waits_for_the_linger_and_not_longer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn small_pieces_make_full_batches() {
+    let setup = run_of(100);
+    setup.broker.in_pieces(3, 3);
+    let (_, log) = setup.limits(|limits| limits.in_flight = 4).finish().await;
+    let sizes: Vec<usize> = log.submitted(Destination::Sink).iter().map(Vec::len).collect();
+    assert_eq!(sizes, [10; 10]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_sink_is_never_owed_more_than_its_batches_in_flight() {
     let (finished, log) = run_of(500).sink(Box::new(|call| call.answer(|_, _| Outcome::Delivered).after(ms(100)))).finish().await;
     assert_eq!(finished.tally.delivered, 500);
