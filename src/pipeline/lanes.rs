@@ -35,8 +35,9 @@ impl Chunk {
         self.records.len()
     }
 
-    fn has_room_for(&self, record: &Record, limits: &BatchLimits) -> bool {
-        self.len() < limits.records && self.bytes + record.bytes() <= limits.bytes
+    /// Returns whether so much more fits.
+    fn takes(&self, records: usize, bytes: usize, limits: &BatchLimits) -> bool {
+        self.len() + records <= limits.records && self.bytes + bytes <= limits.bytes
     }
 
     fn append(&mut self, mut other: Self) {
@@ -202,9 +203,11 @@ impl Lane {
     }
 
     fn push_all(&mut self, chunk: Chunk, now: Instant) {
-        let fits = chunk.len() <= self.limits.records && chunk.bytes <= self.limits.bytes;
-        if fits && self.waiting.back().is_none_or(|(_, last)| last.len() >= self.limits.records) {
-            return self.waiting.push_back((now, chunk));
+        match self.waiting.back_mut() {
+            Some((_, last)) if last.takes(chunk.len(), chunk.bytes, &self.limits) => return last.append(chunk),
+            Some((_, last)) if last.len() < self.limits.records => {}
+            _ if Chunk::default().takes(chunk.len(), chunk.bytes, &self.limits) => return self.waiting.push_back((now, chunk)),
+            _ => {}
         }
         for (record, tag) in chunk.records.into_iter().zip(chunk.tags) {
             self.push(record, tag, now);
@@ -213,7 +216,7 @@ impl Lane {
 
     fn push(&mut self, record: Record, tag: Tag, now: Instant) {
         match self.waiting.back_mut() {
-            Some((_, last)) if last.has_room_for(&record, &self.limits) => last.push(record, tag),
+            Some((_, last)) if last.takes(1, record.bytes(), &self.limits) => last.push(record, tag),
             _ => {
                 let mut chunk = Chunk::default();
                 chunk.push(record, tag);
@@ -225,8 +228,7 @@ impl Lane {
     /// Moves chunks from the front to `batch` while they fit; a record above the limit goes alone.
     fn fill(&mut self, batch: &mut Chunk) {
         while let Some((since, chunk)) = self.waiting.pop_front() {
-            let fits = batch.len() + chunk.len() <= self.limits.records && batch.bytes + chunk.bytes <= self.limits.bytes;
-            if !fits && batch.len() > 0 {
+            if batch.len() > 0 && !batch.takes(chunk.len(), chunk.bytes, &self.limits) {
                 return self.waiting.push_front((since, chunk));
             }
             self.records -= chunk.len();
