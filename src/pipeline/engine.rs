@@ -80,7 +80,10 @@ pub(crate) struct Engine<S, K, D> {
     deaf: bool,
     ending: Option<Ending>,
     deadline: Option<Instant>,
+    /// Whether a destination is in trouble.
     troubled: bool,
+    /// What the source said is wrong with it.
+    source_trouble: Option<String>,
     last_answer: Instant,
     /// With `--commit-each`: when to ask for the confirmation that the next record waits for, and which attempt that is.
     unconfirmed: Option<(Instant, u32)>,
@@ -129,6 +132,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             ending: None,
             deadline: None,
             troubled: false,
+            source_trouble: None,
             last_answer: now,
             unconfirmed: None,
             look_at: now + LOOK,
@@ -325,7 +329,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             let pause = pause(attempt, jitter(now));
             self.tally.retried += records as u64;
             self.observer.on(&Event::Retrying { records, attempt: attempt + 1, pause, reason: &reason });
-            self.trouble(Some(&reason.to_string()));
+            self.trouble(&reason.to_string());
             again = now + pause;
         }
         if let Some(reason) = verdict.stop {
@@ -459,7 +463,12 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             }
             Signal::Ends(ends) => self.observer.on(&Event::Ends(&ends)),
             Signal::Committed(positions) => self.observer.on(&Event::Committed(&positions)),
-            Signal::Trouble(trouble) => self.trouble(trouble.as_deref()),
+            Signal::Trouble(trouble) => {
+                if trouble.is_some() || !self.troubled {
+                    self.observer.on(&Event::Trouble(trouble.as_deref()));
+                }
+                self.source_trouble = trouble;
+            }
             Signal::Assigned(assigned) => self.assign(&assigned),
             Signal::Revoked(revocation) => {
                 let lanes: Vec<usize> = revocation.partitions.iter().filter_map(|p| self.index.get(p).copied()).collect();
@@ -582,7 +591,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             self.unconfirmed = None;
             return self.end(Ending::Failed(error));
         }
-        self.trouble(Some(&error.to_string()));
+        self.trouble(&error.to_string());
         let now = Instant::now();
         self.unconfirmed = Some((now + pause(attempt, jitter(now)), attempt + 1));
     }
@@ -663,10 +672,15 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             return;
         }
         self.look_at = now + LOOK;
-        let Some(oldest) = self.flying_since.iter().min().copied() else { return };
+        let Some(oldest) = self.flying_since.iter().min().copied() else {
+            if self.unconfirmed.is_none() {
+                self.clear_trouble(); // what failed was taken away
+            }
+            return;
+        };
         if self.last_answer.elapsed() > STALLED && !self.troubled {
             let why = self.sink.trouble().unwrap_or_else(|| "the destination does not answer".to_owned());
-            self.trouble(Some(&why));
+            self.trouble(&why);
         }
         if self.ending.is_none()
             && let Some(most) = self.limits.retry_for
@@ -680,14 +694,15 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         }
     }
 
-    fn trouble(&mut self, trouble: Option<&str>) {
-        self.troubled = trouble.is_some();
-        self.observer.on(&Event::Trouble(trouble));
+    fn trouble(&mut self, trouble: &str) {
+        self.troubled = true;
+        self.observer.on(&Event::Trouble(Some(trouble)));
     }
 
+    /// The destinations are well; what is wrong with the source is told again.
     fn clear_trouble(&mut self) {
-        if self.troubled {
-            self.trouble(None);
+        if std::mem::take(&mut self.troubled) {
+            self.observer.on(&Event::Trouble(self.source_trouble.as_deref()));
         }
     }
 

@@ -258,3 +258,23 @@ async fn filtered_records_are_passed_and_committed() {
     assert_eq!((finished.tally.delivered, finished.tally.filtered), (20, 20));
     assert_eq!(log.commits(p(0)).last(), Some(&40));
 }
+
+#[tokio::test(start_paused = true)]
+async fn trouble_of_the_source_is_not_over_because_the_destination_answers() {
+    let trouble = |what: Option<&str>| crate::pipeline::Signal::Trouble(what.map(ToOwned::to_owned));
+    let sink = answers(|_, sent| if sent < 8 { Outcome::Retry(why()) } else { Outcome::Delivered });
+    let setup = follow();
+    setup.broker.partition(p(0), 0..5, 5);
+    setup.broker.assign(&[p(0)]);
+    let run = setup.sink(sink).start();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    run.broker.signal(trouble(Some("a broker is down")));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(run.log.taken(Destination::Sink).len(), 5);
+    assert_eq!(run.log.told("trouble").last().unwrap(), "trouble a broker is down");
+    run.broker.signal(trouble(None));
+    tokio::time::sleep(ms(1)).await;
+    assert_eq!(run.log.told("trouble").last().unwrap(), "trouble over");
+    run.stop();
+    run.finish().await;
+}

@@ -216,3 +216,15 @@ async fn records_of_a_partition_that_is_going_or_gone_are_released_and_not_sent(
     let finished = run.engine.await.unwrap();
     assert_eq!((finished.tally.read, finished.tally.delivered, finished.tally.released), (303, 301, 2));
 }
+
+#[tokio::test(start_paused = true)]
+async fn trouble_is_over_when_what_failed_was_taken_away() {
+    let run = three().sink(answers(|_, _| Outcome::Retry(why()))).start();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(run.log.told("trouble").last().unwrap(), "trouble the script says so");
+    run.broker.revoke(&[p(0), p(1), p(2)]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(run.log.told("trouble").last().unwrap(), "trouble over");
+    run.broker.end();
+    run.finish().await;
+}
