@@ -1,9 +1,11 @@
 //! The flags that say what is read, and what they lead to.
 
+use std::collections::BTreeMap;
+
 use clap::builder::NonEmptyStringValueParser as Text;
 use regex::Regex;
 
-use crate::connectors::kafka::{Admin, KafkaSource, OnGap, Plan, PlanRequest, Pos, Prepare, ResumeRules};
+use crate::connectors::kafka::{Admin, KafkaSource, OnGap, Plan, PlanRequest, PlannedPartition, Pos, Prepare, ResumeRules};
 use crate::connectors::kafka::{SourceOptions, StartReason, Subscription, TopicInfo};
 use crate::error::Error;
 use crate::pipeline::{Failure, Refused};
@@ -265,23 +267,31 @@ fn missing(name: &str, section: &KafkaSection, all: &[TopicInfo]) -> Error {
     })
 }
 
-/// Returns the lines that show a plan: what is read, from where, and why.
+/// Returns the lines that show a plan: what is read, from where, and why; each partition, or each topic.
 #[must_use]
-pub fn plan_lines(plan: &Plan) -> Vec<String> {
-    let mut lines = Vec::new();
+pub fn plan_lines(plan: &Plan, each_partition: bool) -> Vec<String> {
     let number = |number: i64| crate::report::grouped(u64::try_from(number).unwrap_or(0));
-    for planned in &plan.partitions {
-        let stop = planned.stop.map_or_else(|| "follows".to_owned(), |stop| format!("stops at {}", number(stop)));
-        let records = number(planned.stop.unwrap_or(planned.end) - planned.start.0);
-        lines.push(format!(
-            "{}: from {} ({}), {records} to the end at {}, {stop}",
-            planned.partition,
-            number(planned.start.0),
-            planned.why,
-            number(planned.end),
-        ));
+    if each_partition {
+        let line = |planned: &PlannedPartition| {
+            let (start, end) = (number(planned.start.0), number(planned.end));
+            let stop = planned.stop.map_or_else(|| "follows".to_owned(), |stop| format!("stops at {}", number(stop)));
+            format!("{}: from {start} ({}), the end is at {end}, {stop}", planned.partition, planned.why)
+        };
+        return plan.partitions.iter().map(line).collect();
     }
-    lines
+    let mut topics: BTreeMap<(Topic, String), (usize, i64, bool)> = BTreeMap::new();
+    for planned in &plan.partitions {
+        let (count, records, stops) = topics.entry((planned.partition.topic, planned.why.to_string())).or_default();
+        *count += 1;
+        *records += planned.stop.unwrap_or(planned.end) - planned.start.0;
+        *stops |= planned.stop.is_some();
+    }
+    let line = |((topic, why), (count, records, stops)): (&(Topic, String), &(usize, i64, bool))| {
+        let partitions = if *count == 1 { "1 partition".to_owned() } else { format!("{count} partitions") };
+        let then = if *stops { "then stops" } else { "then follows" };
+        format!("{topic}: {partitions}, from: {why}; reads {} offsets, {then}", number(*records))
+    };
+    topics.iter().map(line).collect()
 }
 
 /// Refuses to write into partitions that hold records when nothing says that this group has written them.

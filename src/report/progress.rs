@@ -1,9 +1,10 @@
 //! A progress bar for a person, status lines for a log.
 
+use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::pipeline::{Event, Observer};
 use crate::report::journal::Entries;
@@ -26,14 +27,21 @@ impl Bar {
     /// Returns a bar over `expected` records; without, it shows only what was done.
     #[must_use]
     pub fn new(screen: &Screen, journal: Arc<Journal>, expected: Option<u64>) -> Self {
-        let style = |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = |template: &str| {
+            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a rate for people
+            style.with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
+                let _ = write!(out, "{} records/s", grouped(state.per_sec() as u64));
+            })
+        };
         let bar = match expected {
             Some(expected) => ProgressBar::new(expected).with_style(
-                style("{spinner} {wide_bar} {percent:>3}% {human_pos}/{human_len} {per_sec} eta {eta}\n  {wide_msg}")
+                style("{spinner} {wide_bar} {percent:>3}% {human_pos}/{human_len} {rate} eta {eta}\n  {wide_msg}")
                     .progress_chars("=> "),
             ),
-            None => ProgressBar::new_spinner()
-                .with_style(style("{spinner} {human_pos} records {per_sec} for {elapsed}\n  {wide_msg}")),
+            None => {
+                ProgressBar::new_spinner().with_style(style("{spinner} {human_pos} records, {rate}, for {elapsed}\n  {wide_msg}"))
+            }
         };
         let bar = screen.bars().add(bar);
         bar.enable_steady_tick(Duration::from_millis(250));

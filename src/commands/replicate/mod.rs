@@ -81,7 +81,9 @@ impl Args {
         replica.refuse(&lacking)?;
         let held = replica.held(&plan).await?;
         select::refuse_second_copy(&plan, |partition| held.get(&partition).cloned())?;
-        for line in select::plan_lines(&plan).into_iter().chain(lacking.iter().map(ToString::to_string)) {
+        let each_partition = self.watch.dry_run || context.global.verbose > 0;
+        let lines = select::plan_lines(&plan, each_partition).into_iter().chain(lacking.iter().map(ToString::to_string));
+        for line in lines {
             tracing::info!("{line}");
         }
         if self.watch.dry_run {

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
@@ -13,6 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::connectors::kafka::admin::{CommittedOffset, EndOf, list_ends};
 use crate::connectors::kafka::client::Listening;
+use crate::connectors::kafka::commits::FlushRequest;
 use crate::connectors::kafka::handover::Handover;
 use crate::connectors::kafka::native::commits::CommitQueue;
 use crate::connectors::kafka::note::Note;
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) progress: Mutex<HashMap<Partition, Progress>>,
     /// What was noted for commit and not yet confirmed.
     pub(crate) noted: Mutex<HashMap<Partition, Commit>>,
+    /// Who waits for what was noted to be durable.
+    pub(crate) flushes: Mutex<Vec<FlushRequest>>,
     /// Partitions that were taken away since the polling thread last looked.
     gone: Mutex<Vec<Partition>>,
     any_gone: AtomicBool,
@@ -89,6 +92,7 @@ impl Shared {
             checked,
             progress: Mutex::default(),
             noted: Mutex::default(),
+            flushes: Mutex::default(),
             gone: Mutex::default(),
             any_gone: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -256,13 +260,31 @@ impl Membership {
         }
         let (revocation, released) = Revocation::new(partitions.to_vec());
         self.shared.handover.signal(Signal::Revoked(revocation));
-        match released.recv_timeout(self.shared.patience) {
-            Ok(commits) => self.commit_last(consumer, &commits),
-            Err(_) => {
+        match self.wait(&released) {
+            Some(commits) => self.commit_last(consumer, &commits),
+            None => {
                 tracing::warn!(?partitions, "What was in flight did not settle in time; the next owner reads it again.");
                 self.shared.handover.signal(Signal::Lost(partitions.to_vec()));
             }
         }
+    }
+
+    /// Waits for the engine to let go of partitions, at most as long as the session allows.
+    fn wait(&self, released: &mpsc::Receiver<Vec<Commit>>) -> Option<Vec<Commit>> {
+        let deadline = Instant::now() + self.shared.patience;
+        while Instant::now() < deadline {
+            // An engine that waits for a flush cannot let go, and this thread, which would flush, waits for the engine.
+            for request in std::mem::take(&mut *lock(&self.shared.flushes)) {
+                // Whoever asked may be gone.
+                let _ = request.send(Err(self.failure("commit during a rebalance on").into()));
+            }
+            match released.recv_timeout(Duration::from_millis(20)) {
+                Ok(commits) => return Some(commits),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+        None
     }
 
     /// Commits partitions that are being given up, and only these.

@@ -1,8 +1,8 @@
 //! Records out of Kafka: a thread of its own polls, because rebalances happen on the thread that polls and must be able to wait.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::connectors::kafka::admin::{EndOf, list_ends};
 use crate::connectors::kafka::client::{self, Listening};
-use crate::connectors::kafka::commits::{Committer, FlushRequest};
+use crate::connectors::kafka::commits::Committer;
 use crate::connectors::kafka::cutter::Cutter;
 use crate::connectors::kafka::handover::Handover;
 use crate::connectors::kafka::membership::{Membership, Prepare, Progress, Shared, lock, log_refusal};
@@ -76,7 +76,6 @@ pub struct SourceOptions {
 /// A Kafka cluster as a source.
 pub struct KafkaSource {
     shared: Arc<Shared>,
-    flushes: Arc<Mutex<Vec<FlushRequest>>>,
     /// The outcome of the last commit.
     closed: oneshot::Receiver<Result<(), EndError>>,
     /// Gone when the group was left.
@@ -134,7 +133,6 @@ impl KafkaSource {
         let membership = Membership { shared: Arc::clone(&shared), listening: Listening::default() };
         let unmade = |error| Failure::new(format!("cannot make a consumer for `{}`", section.name)).because(error);
         let consumer: BaseConsumer<Membership> = config.create_with_context(membership).map_err(unmade)?;
-        let flushes = Arc::new(Mutex::new(Vec::new()));
         let (done, closed) = oneshot::channel();
         let (here, left) = oneshot::channel();
         let reader = Reader {
@@ -146,7 +144,6 @@ impl KafkaSource {
             batch_bytes: (options.buffer_bytes / 8).max(1),
             cutter: Cutter::default(),
             current: None,
-            flushes: Arc::clone(&flushes),
             told_ends: Instant::now(),
             looked_for_topics: Instant::now(),
             looked_for_end: Instant::now(),
@@ -161,7 +158,7 @@ impl KafkaSource {
                 drop(here);
             })
             .map_err(|error| Failure::new("cannot start a thread").because(error))?;
-        Ok(Self { shared, flushes, closed, left })
+        Ok(Self { shared, closed, left })
     }
 }
 
@@ -178,7 +175,7 @@ impl Source for KafkaSource {
 
     async fn flush(&mut self) -> Result<(), EndError> {
         let (request, flushed) = oneshot::channel();
-        lock(&self.flushes).push(request);
+        lock(&self.shared.flushes).push(request);
         let gone = || Failure::new(format!("the consumer of `{}` is gone", self.shared.section.name)).into();
         flushed.await.unwrap_or_else(|_| Err(gone()))
     }
@@ -218,7 +215,6 @@ struct Reader {
     cutter: Cutter,
     /// The place of the last message and what is known of it: records come in runs.
     current: Option<((usize, i32), Partition, i64)>,
-    flushes: Arc<Mutex<Vec<FlushRequest>>>,
     told_ends: Instant,
     looked_for_topics: Instant,
     looked_for_end: Instant,
@@ -271,7 +267,7 @@ impl Reader {
     /// Polls until a batch is full, or nothing more is there.
     fn collect(&mut self) {
         let mut opened: Option<Instant> = None;
-        let mut patience = if lock(&self.flushes).is_empty() { IDLE } else { Duration::ZERO };
+        let mut patience = if lock(&self.shared.flushes).is_empty() { IDLE } else { Duration::ZERO };
         while self.cutter.len() < self.batch && self.cutter.bytes() < self.batch_bytes {
             match self.consumer.poll(patience) {
                 Some(Ok(message)) => {
@@ -476,7 +472,7 @@ impl Reader {
     }
 
     fn serve_flushes(&mut self) {
-        for request in std::mem::take(&mut *lock(&self.flushes)) {
+        for request in std::mem::take(&mut *lock(&self.shared.flushes)) {
             let flushed = self.committer.flush(&self.consumer, &self.shared, Instant::now() + LAST_COMMIT);
             // The engine may have stopped waiting.
             let _ = request.send(flushed);
