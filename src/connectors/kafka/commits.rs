@@ -7,15 +7,24 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio::sync::oneshot;
 
 use crate::connectors::kafka::membership::{Membership, Shared, lock};
-use crate::connectors::kafka::native::commits::CommitQueue;
+use crate::connectors::kafka::native::NativeError;
+use crate::connectors::kafka::native::commits::{Answer, CommitQueue};
 use crate::pipeline::{Commit, EndError, Failure, Signal};
 use crate::record::{NextOffset, Partition};
 
 /// How long the broker may take to answer a commit before it is sent again.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// How long to wait before a refused commit is sent again while something waits for it.
+pub(crate) const AGAIN: Duration = Duration::from_millis(100);
+
 /// Who waits for everything noted so far to be durable.
 pub(crate) type FlushRequest = oneshot::Sender<Result<(), EndError>>;
+
+/// Returns whether a commit was taken for each of its partitions.
+pub(crate) fn all_taken(answer: Answer) -> Result<(), NativeError> {
+    answer?.into_iter().find_map(|entry| entry.error).map_or(Ok(()), |error| Err(NativeError(error)))
+}
 
 /// Commits on behalf of the polling thread.
 pub(crate) struct Committer {
@@ -60,10 +69,11 @@ impl Committer {
             }
             let failure = || Failure::new(format!("the offsets were not committed on `{}`", shared.section.name));
             match self.take_answer(shared, Duration::from_millis(100)) {
-                Some(Err(error)) => return Err(failure().because(error).into()),
-                Some(Ok(())) => {}
+                Some(Err(error)) if error.is_final() || Instant::now() > deadline => return Err(failure().because(error).into()),
+                // A coordinator that moves or loads takes the same watermark, or by then a newer one, a moment later.
+                Some(Err(_)) => std::thread::sleep(AGAIN),
                 None if Instant::now() > deadline => return Err(failure().because("the broker does not answer").into()),
-                None => {}
+                Some(Ok(())) | None => {}
             }
         }
     }
@@ -100,7 +110,7 @@ impl Committer {
     }
 
     /// Takes the answer to the outstanding commit, if it comes within `patience`.
-    fn take_answer(&mut self, shared: &Shared, patience: Duration) -> Option<Result<(), String>> {
+    fn take_answer(&mut self, shared: &Shared, patience: Duration) -> Option<Result<(), NativeError>> {
         let (since, _) = self.outstanding.as_ref()?;
         let Some(answer) = self.answers.answer(patience) else {
             if since.elapsed() > ANSWER {
@@ -110,12 +120,8 @@ impl Committer {
             return None;
         };
         let (_, sent) = self.outstanding.take().expect("looked at above");
-        let error = match answer {
-            Ok(entries) => entries.into_iter().find_map(|entry| entry.error),
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(error) = error {
-            self.refuse(shared, &error);
+        if let Err(error) = all_taken(answer) {
+            self.refuse(shared, &error.to_string());
             return Some(Err(error));
         }
         let confirmed: Vec<_> = sent.iter().map(|commit| (commit.partition, commit.next)).collect();

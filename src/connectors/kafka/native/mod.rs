@@ -24,6 +24,12 @@ impl NativeError {
         let passing = ["load in progress", "Coordinator not available", "Not coordinator", "Not leader", "Leader not available"];
         passing.iter().any(|what| self.0.contains(what))
     }
+
+    /// Returns whether a commit that was refused so will be refused for ever: by rights, or because the member is none any more.
+    pub(crate) fn is_final(&self) -> bool {
+        let last = ["authorization failed", "Unknown member", "generation id is not valid", "fenced"];
+        last.iter().any(|what| self.0.contains(what))
+    }
 }
 
 /// Returns a copy of a C string; empty for null.
