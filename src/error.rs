@@ -11,6 +11,9 @@ pub enum Error {
     /// The profile is wrong: exit 2.
     #[error(transparent)]
     Profile(#[from] ProfileError),
+    /// A section of the profile names a file or a property that does not serve: exit 2.
+    #[error("{0}")]
+    Section(Failure),
     /// Flags or arguments that do not fit: exit 2.
     #[error("{what}")]
     Usage {
@@ -52,7 +55,7 @@ impl Error {
         match self {
             Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
             Self::Failed(_) | Self::Output(_) => 1,
-            Self::Profile(_) | Self::Usage { .. } => 2,
+            Self::Profile(_) | Self::Section(_) | Self::Usage { .. } => 2,
             Self::Record(_) => 3,
             Self::Check(_) => 4,
             Self::Refused(_) => 5,
@@ -65,7 +68,7 @@ impl Error {
         match self {
             Self::Profile(error) => error.hint(),
             Self::Usage { hint, .. } => Some(hint.clone()),
-            Self::Failed(failure) | Self::Record(failure) | Self::Check(failure) => failure.hint.clone(),
+            Self::Failed(failure) | Self::Section(failure) | Self::Record(failure) | Self::Check(failure) => failure.hint.clone(),
             Self::Refused(refused) => Some(refused.hint.clone()),
             Self::Output(_) => None,
         }
@@ -75,7 +78,7 @@ impl Error {
     #[must_use]
     pub fn render(&self) -> String {
         let (what, causes) = match self {
-            Self::Failed(failure) | Self::Record(failure) | Self::Check(failure) => {
+            Self::Failed(failure) | Self::Section(failure) | Self::Record(failure) | Self::Check(failure) => {
                 (failure.what.clone(), failure.causes.clone())
             }
             Self::Profile(error) => (error.to_string(), error.causes()),

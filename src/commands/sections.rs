@@ -1,6 +1,7 @@
 //! Sections of the profile, with their warnings told.
 
 use crate::commands::Context;
+use crate::connectors::kafka;
 use crate::error::Error;
 use crate::profile::{ElasticSection, KafkaSection, MongoSection};
 
@@ -8,10 +9,11 @@ impl Context {
     /// Returns the Kafka section called `name`, and tells its warnings.
     ///
     /// # Errors
-    /// When there is none, or it is of another type, or a value is missing or wrong.
+    /// When there is none, or it is of another type, or a value is missing or wrong, or a file or property does not serve.
     pub fn kafka(&self, name: &str) -> Result<KafkaSection, Error> {
         let section = self.profile.kafka(name)?;
         self.warn(&section.warnings());
+        kafka::check(&section).map_err(Error::Section)?;
         Ok(section)
     }
 

@@ -30,6 +30,8 @@ pub use section::Origin;
 pub use show::Shown;
 pub use surroundings::Surroundings;
 
+pub(crate) use expand::reason;
+
 use error::Fault;
 use ini::RawSection;
 use section::Section;
@@ -85,7 +87,7 @@ impl Profile {
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound && named.is_some() => return Err(wrong(Fault::NoFile)),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(wrong(Fault::Unreadable(expand::reason(&error)))),
+                Err(error) => return Err(wrong(Fault::Unreadable(reason(&error)))),
             }
         }
         Self::new(Vec::new(), None, places, from)

@@ -13,3 +13,5 @@ mod real_replicate;
 mod replicate_on_mock;
 mod run;
 mod secrets;
+mod security;
+mod unreachable;

@@ -167,7 +167,7 @@ pub fn check(section: &KafkaSection) -> Result<(), Failure> {
             .and_then(|meta| if meta.is_dir() { Ok(()) } else { std::fs::File::open(Path::new(file)).map(drop) });
         readable.map_err(|error| {
             Failure::new(format!("cannot connect to `{}`", section.name))
-                .because(format!("cannot read the file `{file}` of `{key}`: {error}"))
+                .because(format!("cannot read the file `{file}` of `{key}`: {}", crate::profile::reason(&error)))
                 .hint(format!("correct `{key}` under [{}]", section.name))
         })?;
     }

@@ -1,0 +1,158 @@
+//! A secured cluster: every way in that is promised, and what is said when one is closed.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{from_stack, unique};
+use crate::run::{Ended, Folder};
+
+/// Every wrong way in is told within this time.
+const TOLD_WITHIN: Duration = Duration::from_secs(15);
+/// A password that nobody has; it must not be seen.
+const CANARY: &str = "canary7f3a";
+
+/// Runs a small load into the listener with these keys in its section.
+fn load(listener: &str, keys: &str) -> Ended {
+    let servers = from_stack(&format!("SDL_TEST_KAFKA_{listener}"));
+    load_into(&servers, keys)
+}
+
+fn load_into(servers: &str, keys: &str) -> Ended {
+    let folder = Folder::with_profile(&format!("[local_kafka]\nservers = {servers}\n{keys}"));
+    let started = Instant::now();
+    let ended = folder.run(&format!("produce-fake {} --create 1:1 -n 100", unique("secured")));
+    assert!(started.elapsed() < TOLD_WITHIN, "it took {:?}", started.elapsed());
+    for secret in [CANARY, from_stack("SDL_TEST_PASSWORD").as_str()] {
+        assert!(!ended.stderr.contains(secret) && !ended.stdout.contains(secret), "{ended:?}");
+    }
+    ended
+}
+
+#[track_caller]
+fn works(listener: &str, keys: &str) {
+    let ended = load(listener, keys);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}
+
+/// Expects exit 1 and exactly one error: the cause after the server's name, and the hint.
+#[track_caller]
+fn fails(listener: &str, keys: &str, cause: &str, hint: &str) {
+    let ended = load(listener, keys);
+    let server = from_stack(&format!("SDL_TEST_KAFKA_{listener}"));
+    let expected = format!("error: cannot connect to `local_kafka`\n  caused by: {server}: {cause}\nhint: {hint}\n");
+    assert_eq!((ended.stderr.as_str(), ended.code), (expected.as_str(), Some(1)));
+}
+
+fn tls(name: &str) -> String {
+    format!("{}/{name}", from_stack("SDL_TEST_TLS"))
+}
+
+/// Returns the keys of a login.
+fn login(protocol: &str, mechanism: &str, password: &str) -> String {
+    let user = from_stack("SDL_TEST_USERNAME");
+    format!(
+        "security_protocol = {protocol}\nsasl_mechanism = {mechanism}\nusername = {user}\npassword = {password}\n{}",
+        trust("ca")
+    )
+}
+
+fn trust(authority: &str) -> String {
+    format!("ssl_ca_location = {}\n", tls(&format!("{authority}.pem")))
+}
+
+fn certificate(name: &str) -> String {
+    let (certificate, key) = (tls(&format!("{name}.pem")), tls(&format!("{name}.key")));
+    format!("security_protocol = SSL\n{}ssl_certificate_location = {certificate}\nssl_key_location = {key}\n", trust("ca"))
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_every_mechanism_logs_in_with_and_without_tls() {
+    let password = from_stack("SDL_TEST_PASSWORD");
+    for protocol in ["SASL_PLAINTEXT", "SASL_SSL"] {
+        for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+            works(protocol, &login(protocol, mechanism, &password));
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_user_without_a_protocol_logs_in_plainly() {
+    let (user, password) = (from_stack("SDL_TEST_USERNAME"), from_stack("SDL_TEST_PASSWORD"));
+    works("SASL_PLAINTEXT", &format!("username = {user}\npassword = {password}\n"));
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_client_certificate_is_shown() {
+    works("SSL", &certificate("client"));
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_wrong_password_is_told() {
+    for (protocol, mechanism) in [("SASL_PLAINTEXT", "PLAIN"), ("SASL_PLAINTEXT", "SCRAM-SHA-256"), ("SASL_SSL", "SCRAM-SHA-512")]
+    {
+        let cause = format!("logging in: the broker does not take the password of `loader` ({mechanism})");
+        let hint = "correct `username`, `password` or `sasl_mechanism` under [local_kafka]";
+        fails(protocol, &login(protocol, mechanism, CANARY), &cause, hint);
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_certificate_that_is_not_good_is_told() {
+    let ssl = |authority: &str| format!("security_protocol = SSL\n{}", trust(authority));
+    let unknown = (
+        "TLS handshake: the broker's certificate is of a CA that is not trusted here",
+        "set `ssl_ca_location` under [local_kafka] to the file of that CA",
+    );
+    fails("SSL", &ssl("stranger-ca"), unknown.0, unknown.1);
+    // The CAs of this machine do not know the test's either.
+    fails("SSL", "security_protocol = SSL\n", unknown.0, unknown.1);
+    let hint = "name the broker in `servers` under [local_kafka] as its certificate does";
+    fails("WRONG_NAME", &ssl("ca"), "TLS handshake: the broker's certificate is for another host name", hint);
+    let hint = "renew the certificate of the broker, or correct this machine's clock";
+    fails("EXPIRED", &ssl("ca"), "TLS handshake: the broker's certificate has expired", hint);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_client_certificate_that_is_missing_or_strange_is_told() {
+    let none = format!("security_protocol = SSL\n{}", trust("ca"));
+    let hint = "set `ssl_certificate_location` and `ssl_key_location` under [local_kafka]";
+    fails("SSL", &none, "TLS handshake: the broker wants a client certificate", hint);
+    let hint = "set `ssl_certificate_location` under [local_kafka] to one that the broker's CA has signed";
+    fails("SSL", &certificate("stranger"), "TLS handshake: the broker does not take the client certificate", hint);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_the_wrong_protocol_for_a_port_is_told() {
+    let tls_wanted = "first request: the broker hung up: it wants TLS on this port";
+    let hint = "set `security_protocol = SSL` under [local_kafka], or use the port that the broker has for PLAINTEXT";
+    fails("SSL", "", tls_wanted, hint);
+    let hint = "set `security_protocol = SASL_SSL` under [local_kafka], or use the port that the broker has for SASL_PLAINTEXT";
+    fails("SASL_SSL", &login("SASL_PLAINTEXT", "PLAIN", CANARY), tls_wanted, hint);
+
+    let no_tls = "TLS handshake: the broker does not speak TLS on this port";
+    let hint = "set `security_protocol = PLAINTEXT` under [local_kafka], or use the port that the broker has for it";
+    fails("PLAINTEXT", &format!("security_protocol = SSL\n{}", trust("ca")), no_tls, hint);
+
+    let hint = "set `security_protocol = PLAINTEXT` under [local_kafka], or use the port that the broker has for logins";
+    let cause = "logging in: the broker takes no login on this port";
+    fails("PLAINTEXT", &login("SASL_PLAINTEXT", "PLAIN", CANARY), cause, hint);
+
+    let hint = "set `security_protocol = SASL_PLAINTEXT` under [local_kafka], or use the port that the broker has for PLAINTEXT";
+    fails("SASL_PLAINTEXT", "", "first request: the broker hung up: it wants a login", hint);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_another_cluster_than_the_named_one_is_refused() {
+    let ended = load("PLAINTEXT", "cluster_id = another\n");
+    assert_eq!(ended.code, Some(5));
+    let first = "error: `local_kafka` is not the cluster that the profile names\n  cluster_id in the profile: another\n";
+    assert!(ended.stderr.starts_with(first), "{}", ended.stderr);
+    assert!(ended.stderr.ends_with("hint: correct `servers` or `cluster_id` under [local_kafka]\n"), "{}", ended.stderr);
+}
