@@ -33,6 +33,7 @@ Exit codes: 0 done · 1 failed · 2 usage or profile · 3 a record needs a perso
 
 /// The commands: a file of `commands/` each.
 #[derive(Debug, clap::Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, made once")]
 enum Command {
     Replicate(Box<replicate::Args>),
     ProduceFake(produce_fake::Args),

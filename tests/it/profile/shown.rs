@@ -18,9 +18,9 @@ fn a_secret_that_others_can_read_draws_a_warning() {
 fn the_warning_is_on_stderr_unless_quiet() {
     let folder = Folder::with_profile("[local_kafka]\nservers = a:1\nusername = u\npassword = canary\n");
     folder.mode("database.ini", 0o644);
-    let warning =
-        "warning: others can read `./database.ini`, which holds secrets of `local_kafka`: run `chmod 600 ./database.ini`\n";
-    assert_eq!(folder.run("profile list").stderr, warning);
+    let warning = "WARN others can read `./database.ini`, which holds secrets of `local_kafka`: run `chmod 600 ./database.ini`\n";
+    let stderr = folder.run("profile list").stderr;
+    assert!(stderr.ends_with(warning) && stderr.lines().count() == 1, "{stderr}");
     assert_eq!(folder.run("profile list -q").stderr, "");
 }
 
