@@ -13,3 +13,4 @@ mod real_replicate;
 mod replicate_on_mock;
 mod run;
 mod secrets;
+mod shape;
