@@ -104,18 +104,25 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Calls `with` for every value at `path`, or with `None` where there is none; of a name that is there twice, the last
-    /// counts.
+    /// Calls `with` for every value at `path` in this document, or with `None` where there is none; of a name that is there
+    /// twice, the last counts. A document that is an array has no fields: it is not what its elements are.
     pub(super) fn look(&mut self, path: &[String], with: &mut impl FnMut(Option<&Self>)) {
+        match self.open() {
+            Self::Array(_) => with(None),
+            document => document.look_below(path, with),
+        }
+    }
+
+    fn look_below(&mut self, path: &[String], with: &mut impl FnMut(Option<&Self>)) {
         let Some((name, rest)) = path.split_first() else {
             return with(if self.is_null() { None } else { Some(self) });
         };
         match self.open() {
             Self::Object(object) => match object.named(name).last() {
-                Some(value) => value.look(rest, with),
+                Some(value) => value.look_below(rest, with),
                 None => with(None),
             },
-            Self::Array(array) => array.elements.iter_mut().for_each(|element| element.look(path, with)),
+            Self::Array(array) => array.elements.iter_mut().for_each(|element| element.look_below(path, with)),
             Self::Text(_) => with(None),
         }
     }

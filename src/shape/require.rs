@@ -102,7 +102,10 @@ mod tests {
         assert_eq!(fault("a", r#"{"a": ""}"#), None);
         assert_eq!(fault("a", r#"{"a": null}"#).unwrap(), "missing_field: `a` is missing");
         assert_eq!(fault("a.b", r#"{"a": 1}"#).unwrap(), "missing_field: `a.b` is missing");
-        assert_eq!(fault("a", "7").unwrap(), "missing_field: `a` is missing");
+        for no_object in ["7", "[]", r#"[{"a": 1}]"#] {
+            assert_eq!(fault("a", no_object).unwrap(), "missing_field: `a` is missing");
+        }
+        assert_eq!(fault("items.id", r#"{"items": []}"#), None, "no item lacks its id");
         assert_eq!(fault("items.id", r#"{"items": [{"id": 1}, {}]}"#).unwrap(), "missing_field: `items.id` is missing");
     }
 

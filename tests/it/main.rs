@@ -14,4 +14,5 @@ mod replicate_on_mock;
 mod run;
 mod secrets;
 mod security;
+mod shape;
 mod unreachable;

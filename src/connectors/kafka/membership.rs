@@ -13,8 +13,9 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::connectors::kafka::admin::{CommittedOffset, EndOf, list_ends};
 use crate::connectors::kafka::client::Listening;
-use crate::connectors::kafka::commits::FlushRequest;
+use crate::connectors::kafka::commits::{AGAIN, FlushRequest, all_taken};
 use crate::connectors::kafka::handover::Handover;
+use crate::connectors::kafka::native::NativeError;
 use crate::connectors::kafka::native::commits::CommitQueue;
 use crate::connectors::kafka::note::Note;
 use crate::connectors::kafka::resume::{self, ResumeRules, StartReason};
@@ -294,21 +295,24 @@ impl Membership {
             return;
         }
         let answers = CommitQueue::new(consumer.client());
-        let sent = consumer
-            .store_offsets(&list)
-            .map_err(|error| error.to_string())
-            .and_then(|()| answers.commit(consumer.client(), Some(&list)).map_err(|error| error.to_string()));
-        let answer = sent.and_then(|()| match answers.answer(ASK) {
-            None => Err("no answer in time".to_owned()),
-            Some(Err(error)) => Err(error.to_string()),
-            Some(Ok(entries)) => entries.into_iter().find_map(|entry| entry.error).map_or(Ok(()), Err),
-        });
+        let deadline = Instant::now() + ASK;
+        let attempt = || {
+            consumer.store_offsets(&list).map_err(|error| NativeError(error.to_string()))?;
+            answers.commit(consumer.client(), Some(&list))?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            answers.answer(left).map_or_else(|| Err(NativeError("no answer in time".to_owned())), all_taken)
+        };
+        let mut answer = attempt();
+        while answer.as_ref().is_err_and(|error| !error.is_final()) && Instant::now() + AGAIN < deadline {
+            std::thread::sleep(AGAIN);
+            answer = attempt();
+        }
         match answer {
             Ok(()) => {
                 let confirmed = commits.iter().map(|commit| (commit.partition, commit.next)).collect();
                 self.shared.handover.signal(Signal::Committed(confirmed));
             }
-            Err(error) => tracing::warn!(error, "The last commit of revoked partitions was refused; some records repeat."),
+            Err(error) => tracing::warn!(%error, "The last commit of revoked partitions was refused; some records repeat."),
         }
     }
 }
