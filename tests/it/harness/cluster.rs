@@ -259,9 +259,10 @@ impl Cluster {
         found.elements().iter().map(|one| if let Offset::Offset(offset) = one.offset() { Some(offset) } else { None }).collect()
     }
 
-    /// Commits an offset for `group`, which must have no members.
+    /// Commits an offset for `group`, once it has no members.
     #[track_caller]
     pub(crate) fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64, metadata: &str) {
+        self.until_members(group, 0);
         let mut wanted = TopicPartitionList::new();
         let mut one = wanted.add_partition(topic, partition);
         one.set_offset(Offset::Offset(offset)).expect("a valid offset");
@@ -311,7 +312,10 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
 }
 
 fn offsets(consumer: &BaseConsumer, topic: &str) -> Vec<(i64, i64)> {
-    let of = |partition| consumer.fetch_watermarks(topic, partition, PATIENCE).expect("the cluster tells its offsets");
+    // A partition that was created just now may have no leader yet.
+    let of = |partition| {
+        until("the cluster tells its offsets", PATIENCE, || consumer.fetch_watermarks(topic, partition, PATIENCE).ok())
+    };
     (0..partitions(consumer, topic)).map(of).collect()
 }
 
