@@ -6,6 +6,7 @@ mod reading;
 mod sections;
 mod shown;
 mod values;
+mod wizard;
 
 use std::collections::BTreeMap;
 use std::io;
