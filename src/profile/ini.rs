@@ -4,6 +4,8 @@
 //! stands after the first delimiter, without the blanks around it: nothing is quoted, escaped, continued or cut off at a
 //! comment sign, so that a password arrives as it was written.
 
+use ::ini::{Ini, ParseOption};
+
 use crate::profile::error::{Fault, ProfileError};
 
 /// A section as it was written.
@@ -48,19 +50,27 @@ pub(crate) fn parse(text: &str) -> Result<Vec<RawSection>, ProfileError> {
             sections.push(RawSection { name: name.to_owned(), line: number, entries: Vec::new() });
             continue;
         }
-        let (key, value) = line
-            .split_once(['=', ':'])
-            .map(|(key, value)| (key.trim(), value.trim()))
-            .filter(|(key, _)| !key.is_empty())
-            .ok_or_else(|| ProfileError::new(Fault::Syntax("a line is written `key = value`")).line(number))?;
+        let (key, value) =
+            pair(line).ok_or_else(|| ProfileError::new(Fault::Syntax("a line is written `key = value`")).line(number))?;
         let Some(section) = sections.last_mut() else {
             return Err(ProfileError::new(Fault::Syntax("a key stands below a `[section]`")).line(number));
         };
         if let Some(first) = section.entries.iter().find(|entry| entry.key == key) {
             let error = ProfileError::new(Fault::DuplicateKey { first: first.line });
-            return Err(error.section(&section.name).key(key).line(number));
+            return Err(error.section(&section.name).key(&key).line(number));
         }
-        section.entries.push(Entry { key: key.to_owned(), value: value.to_owned(), line: number });
+        section.entries.push(Entry { key, value, line: number });
     }
     Ok(sections)
+}
+
+/// Returns key and value of one line.
+///
+/// rust-ini is given the line alone: of a whole file it tells no line numbers, and it joins a value that ends in a backslash, as a
+/// password may, with the line below.
+fn pair(line: &str) -> Option<(String, String)> {
+    let as_written = ParseOption { enabled_escape: false, enabled_quote: false, ..ParseOption::default() };
+    let read = Ini::load_from_str_opt(line, as_written).ok()?;
+    let (key, value) = read.general_section().iter().next()?;
+    (!key.is_empty()).then(|| (key.to_owned(), value.to_owned()))
 }
