@@ -78,7 +78,7 @@ pub fn main() -> u8 {
                 }
                 Err(error) => Err(Error::Failed(crate::pipeline::Failure::new("cannot start").because(error))),
             };
-            outcome.map_or_else(|error| report(&error, context.global.color), |()| 0)
+            outcome.map_or_else(|error| report_run(&error, &context.global), |()| 0)
         }
         Err(Unparsed::Usage(error)) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
@@ -170,6 +170,19 @@ impl Command {
             Self::Replicate(_) | Self::ProduceFake(_) => true,
         }
     }
+}
+
+/// Logs the error that ended a command, prints it where people read stderr, and returns its exit code.
+fn report_run(error: &Error, global: &Global) -> u8 {
+    let code = error.exit_code();
+    if code != 0 {
+        let (what, mut causes) = error.what_and_causes();
+        if let Error::Refused(refused) = error {
+            causes.extend(refused.numbers.iter().cloned());
+        }
+        crate::report::log_error(&what, &causes, error.hint().as_deref(), code);
+    }
+    if global.log_format == LogFormat::Json { code } else { report(error, global.color) }
 }
 
 /// Prints the error to stderr and returns its exit code. A closed pipe is not worth a word.

@@ -74,10 +74,10 @@ impl Error {
         }
     }
 
-    /// Returns the text for stderr: the error, its causes, the hint.
+    /// Returns what happened, and the causes, outermost first.
     #[must_use]
-    pub fn render(&self) -> String {
-        let (what, causes) = match self {
+    pub fn what_and_causes(&self) -> (String, Vec<String>) {
+        match self {
             Self::Failed(failure) | Self::Section(failure) | Self::Record(failure) | Self::Check(failure) => {
                 (failure.what.clone(), failure.causes.clone())
             }
@@ -85,7 +85,13 @@ impl Error {
             Self::Usage { what, .. } => (what.clone(), Vec::new()),
             Self::Refused(refused) => (refused.what.clone(), Vec::new()),
             Self::Output(error) => (self.to_string(), vec![error.to_string()]),
-        };
+        }
+    }
+
+    /// Returns the text for stderr: the error, its causes, the hint.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let (what, causes) = self.what_and_causes();
         let mut text = format!("error: {what}\n");
         for cause in causes {
             let _ = writeln!(text, "  caused by: {cause}");

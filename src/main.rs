@@ -1,6 +1,11 @@
 //! The `sdl` binary.
 
+use std::io::Write as _;
+
 fn main() {
+    let code = sdl::cli::main();
+    // Stdout is buffered by lines; whoever closed it does not want the rest.
+    let _ = std::io::stdout().flush();
     // Not by returning: a thread of librdkafka that waits for a silent broker must not keep the process.
-    std::process::exit(sdl::cli::main().into())
+    sdl::connectors::kafka::end_process(code)
 }

@@ -7,8 +7,8 @@ use crate::connectors::kafka::{Admin, KafkaSink, SinkOptions, Targets, TopicFact
 use crate::connectors::lines::LettersFile;
 use crate::error::Error;
 use crate::pipeline::{
-    Answers, BadRecords, Batch, BreakerLimit, Cause, DeadLetters, EndError, LetterMaker, Limits, Ordering, Rate, Sink, Stage,
-    letter,
+    Answers, BadRecords, Batch, BreakerLimit, Cause, DeadLetters, EndError, LetterMaker, Limits, Ordering, Rate, Refused, Sink,
+    Stage, letter,
 };
 use crate::profile::{KafkaSection, Profile};
 use crate::record::Topic;
@@ -148,10 +148,14 @@ impl Deliver {
                 let admin = Admin::connect(&section, self.wait).await?;
                 if admin.topic(name).await?.is_none() {
                     if !create {
-                        return Err(Error::Usage {
-                            what: format!("the dead-letter topic `{name}` is not on `{}`", section.name),
+                        return Err(Error::Refused(Refused {
+                            what: format!(
+                                "the dead-letter topic `{name}` is not on `{}`, and may not be created (--no-create)",
+                                section.name
+                            ),
+                            numbers: Vec::new(),
                             hint: "create it, or leave --no-create out".to_owned(),
-                        });
+                        }));
                     }
                     let plan = TopicPlan { name: name.clone(), partitions: 1, replication: None, config: Vec::new() };
                     admin.create_topic(&plan).await?;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::commands::Context;
+use crate::commands::{Context, LogFormat};
 use crate::error::Error;
 use crate::pipeline::{EndError, Ending, Failure, Finished, Observer, Pipeline, Sink, Source, Tally};
-use crate::report::{Bar, Headline, Journal, LogTo, StatusLines, Summary};
+use crate::report::{Bar, Headline, Journal, LogTo, StatusLines, Summary, log_summary};
 
 /// How often status lines are looked at when nothing happens.
 const TICK: Duration = Duration::from_secs(1);
@@ -81,7 +81,7 @@ pub fn stop_signal() -> Result<watch::Receiver<bool>, Error> {
             }
             if count > 0 {
                 // Asked twice, nothing is worth waiting for.
-                std::process::exit(130);
+                crate::connectors::kafka::end_process(130);
             }
             // The run may be over already.
             let _ = told.send(true);
@@ -125,8 +125,10 @@ pub async fn run<S: Source, K: Sink + 'static, D: Sink + 'static>(
         bar.finish();
     }
     let summary = Summary::new(&show.headline, &finished, &journal);
+    log_summary(&summary);
     match show.watch.output {
         SummaryFormat::Json => context.print(&summary.json())?,
+        SummaryFormat::Text if context.global.log_format == LogFormat::Json => {}
         SummaryFormat::Text => context.screen.write(&summary.text(context.global.quiet)),
     }
     conclude(finished, show.bounded)

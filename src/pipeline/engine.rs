@@ -294,6 +294,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         match submitted {
             Ok(answers) => self.flights.push(Box::pin(async move { (chain, answers.await) })),
             Err(error) => {
+                self.lanes.forget(|_| true); // nothing more can be sent
                 self.end(Ending::Failed(error));
                 self.count_out(&chain, -1);
                 self.retire(&chain); // its records stay unsettled: the next run reads them again
@@ -305,6 +306,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     fn land(&mut self, mut chain: Chain, outcomes: Vec<Outcome>) {
         let now = Instant::now();
         self.count_out(&chain, -1);
+        let had_failed = self.has_failed();
         let (portion, verdict) = chain.answered(outcomes);
         if !verdict.settled.is_empty() || !verdict.rejected.is_empty() {
             self.last_answer = now;
@@ -336,6 +338,9 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             let mut failure = Failure::new("the destination takes nothing until something is changed there").because(&reason);
             failure.hint = reason.hinted().map(ToOwned::to_owned);
             self.end(Ending::Failed(failure.into()));
+        }
+        if self.has_failed() && !had_failed {
+            self.lanes.forget(|_| true); // what follows would only be there twice when the next run reads it again
         }
         chain.forget(|tag| !self.is_alive(tag) || self.lives[tag.lane].leaving);
         self.count_out(&chain, 1);
@@ -524,6 +529,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         chunk.records.reserve(records.len());
         chunk.tags.reserve(records.len());
         let (count, mut bytes) = (records.len(), 0);
+        let is_reading = self.ending.is_none();
         let settled = self.tally.filtered + self.tally.skipped;
         self.tally.read += count as u64;
         let mut current: Option<(Partition, usize)> = None;
@@ -546,6 +552,8 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             }
             bytes += record.bytes();
             match self.transform.as_ref().map_or(Shaped::Keep, |transform| transform(&mut record)) {
+                // Behind a bad record that stops the run nothing is sent: the next run reads it again.
+                Shaped::Keep if self.ending.is_some() => {}
                 Shaped::Keep => chunk.push(record, tag),
                 Shaped::Filtered => self.tally.filtered += self.settle(tag, 1),
                 Shaped::Bad(reason) => self.bad(&record, tag, &reason, 0),
@@ -554,7 +562,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         if let Some(bucket) = &mut self.bucket {
             bucket.take(count, bytes);
         }
-        if self.ending.is_none() {
+        if is_reading {
             self.lanes.push(chunk, now);
         }
         self.ended |= self.limits.count.is_some_and(|most| self.tally.read >= most);
@@ -589,6 +597,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         };
         if self.limits.retry_for.is_some_and(|most| self.last_answer.elapsed() > most) {
             self.unconfirmed = None;
+            self.lanes.forget(|_| true); // nothing more can be sent
             return self.end(Ending::Failed(error));
         }
         self.trouble(&error.to_string());
@@ -689,6 +698,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         {
             let why = self.sink.trouble().unwrap_or_else(|| "no record was taken".to_owned());
             let what = format!("gave up after {} without a delivery (--retry-for)", humantime::format_duration(most));
+            self.lanes.forget(|_| true); // nothing more can be sent
             self.end(Ending::Failed(Failure::new(what).because(why).hint("start again when the destination is back").into()));
             self.deadline = Some(Instant::now());
         }
@@ -723,9 +733,6 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             Ending::Record(_) => "stopped at a bad record",
         };
         self.observer.on(&Event::Draining(why));
-        if !matches!(ending, Ending::Interrupted) {
-            self.lanes.forget(|_| true);
-        }
         self.ending = Some(ending);
         self.deadline.get_or_insert_with(|| Instant::now() + self.limits.shutdown_timeout);
     }

@@ -11,7 +11,25 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, fmt};
 
 use crate::pipeline::{BadFate, Event, Failure, Observer};
-use crate::report::Screen;
+use crate::report::{Screen, Summary};
+
+/// The target of the lines that say how a run ended.
+const ENDING: &str = "sdl::ending";
+
+/// Logs the summary of a run, for logs that are read without its output.
+pub fn log_summary(summary: &Summary) {
+    let Summary { command, run, ended, read, delivered, dead_lettered, skipped, filtered, released, undelivered, .. } = summary;
+    let seconds = summary.seconds;
+    tracing::info!(
+        target: ENDING,
+        command, run, ended, read, delivered, dead_lettered, skipped, filtered, released, undelivered, seconds, "Finished."
+    );
+}
+
+/// Logs the error that ends the program.
+pub fn log_error(what: &str, causes: &[String], hint: Option<&str>, exit_code: u8) {
+    tracing::error!(target: ENDING, error = what, causes = causes.join(": "), hint, exit_code, "Failed.");
+}
 
 /// How log lines look and how many there are.
 #[derive(Clone, Debug)]
@@ -43,6 +61,8 @@ pub fn init(options: &LogOptions, screen: &Screen) -> Result<(), Failure> {
         let library = if options.verbose >= 2 { LevelFilter::DEBUG } else { LevelFilter::OFF };
         Targets::new().with_target("sdl", level).with_target("librdkafka", library)
     };
+    // How a run ended is on stderr anyway, for people; where lines are read by programs, it is one of them.
+    let on_stderr = if options.json { targets(level) } else { targets(level).with_target(ENDING, LevelFilter::OFF) };
     let file = options.file.as_ref().map(|path| {
         let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
         let opened = made.and_then(|()| OpenOptions::new().append(true).create(true).mode(0o600).open(path));
@@ -68,7 +88,7 @@ pub fn init(options: &LogOptions, screen: &Screen) -> Result<(), Failure> {
         };
         layer.with_filter(targets(level.max(LevelFilter::INFO)))
     });
-    let layers: Vec<_> = std::iter::once(stderr.with_filter(targets(level))).chain(in_file).collect();
+    let layers: Vec<_> = std::iter::once(stderr.with_filter(on_stderr)).chain(in_file).collect();
     // A second run in the same process, as in a test, keeps the first one's.
     let _ = tracing_subscriber::registry().with(layers).try_init();
     Ok(())

@@ -7,7 +7,7 @@ mod screen;
 mod summary;
 
 pub use journal::Journal;
-pub use log::{LogOptions, LogTo, init};
+pub use log::{LogOptions, LogTo, init, log_error, log_summary};
 pub use progress::{Bar, StatusLines};
 pub use screen::Screen;
 pub use summary::{Headline, Summary};

@@ -90,15 +90,16 @@ impl Args {
             return context.say("dry run: nothing was changed\n");
         }
         protect::confirm(context, &to, &format!("write to {}", replica.names(&topics).join(", ")))?;
+        // Before anything of the flow is changed: a run that cannot set bad records aside should not begin.
+        let run = run::name();
+        let letters = self.deliver.open_letters(&context.profile, &to, &run, !self.no_create).await?;
         replica.prepare(&topics, &lacking).await?;
         plan.begin(&source, &rules.flow).await?;
 
-        let run = run::name();
         let limits = self.deliver.limits(&KAFKA, false, self.select.count);
         let options = SinkOptions { compression: self.compression.clone(), linger: self.deliver.linger(&KAFKA) };
         let replica = Arc::new(replica);
         let sink = KafkaSink::open(&to, &options, replica.targets(), replica.route())?;
-        let letters = self.deliver.open_letters(&context.profile, &to, &run, !self.no_create).await?;
         let records =
             self.select.open(&from, &plan, rules, &self.deliver.source_limits(&limits), Some(Arc::clone(&replica).watch()))?;
         let transform = self.transform(context, &from, source.cluster_id(), target.cluster_id())?;

@@ -25,6 +25,7 @@ pub use client::{Cluster, Listening, base_config, check, reach};
 pub use embedded::{EmbeddedCluster, Holdings, take_stock};
 pub use membership::Prepare;
 pub use murmur2::partition_of;
+pub use native::end_process;
 pub use plan::{Plan, PlanRequest, PlannedPartition, require_empty};
 pub use position::{Bounds, GRAMMAR, Pos};
 pub use resume::{OnGap, ResumeRules, StartReason};

@@ -303,7 +303,8 @@ fn unfit(record: &Record, topic: Topic, facts: TopicFacts) -> Option<Reason> {
     if size > facts.max_message_bytes {
         let limit = facts.max_message_bytes;
         let message = format!("the record has {size} bytes with its framing, topic `{topic}` takes {limit}");
-        let hint = format!("raise max.message.bytes of `{topic}`, or set such records aside with --dead-letters");
+        let hint =
+            format!("raise max.message.bytes of `{topic}`, or set such records aside elsewhere (--dead-letters file:PATH)");
         return Some(Reason::new("record_too_large", message).hint(hint));
     }
     if record.timestamp == Some(0) {

@@ -13,6 +13,16 @@ use std::ffi::{CStr, c_char};
 
 use rdkafka::bindings as rd;
 
+/// Ends the process at once, without the clean-up that runs at an ordinary exit: threads of librdkafka may still be at work, and
+/// OpenSSL's exit handler would take away what they use. Flush what was written before.
+pub fn end_process(code: u8) -> ! {
+    unsafe extern "C" {
+        fn _exit(code: std::ffi::c_int) -> !;
+    }
+    // SAFETY: POSIX's _exit takes any number and touches no memory of the program.
+    unsafe { _exit(code.into()) }
+}
+
 /// An error that librdkafka gave as text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -21,7 +31,14 @@ pub(crate) struct NativeError(pub(crate) String);
 impl NativeError {
     /// Returns whether the broker only needs a moment: a coordinator or leader that moves, or loads its log.
     pub(crate) fn is_passing(&self) -> bool {
-        let passing = ["load in progress", "Coordinator not available", "Not coordinator", "Not leader", "Leader not available"];
+        let passing = [
+            "Leader epoch",
+            "load in progress",
+            "Coordinator not available",
+            "Not coordinator",
+            "Not leader",
+            "Leader not available",
+        ];
         passing.iter().any(|what| self.0.contains(what))
     }
 
