@@ -7,7 +7,7 @@ use crate::harness::{FETCH, OFFSET_COMMIT, PRODUCE, Proxy, Running, setting, unt
 
 /// Deals a blow and waits until it has fallen.
 #[track_caller]
-fn strike(proxy: &Proxy, running: &mut Running, deal: impl Fn(&Proxy)) {
+fn strike(proxy: &Proxy, running: &mut Running, deal: impl FnOnce(&Proxy)) {
     let before = proxy.blows();
     deal(proxy);
     until("the blow falls", Duration::from_secs(30), || {
@@ -55,8 +55,10 @@ fn real_commits_whose_answers_are_lost_are_made_good_and_never_go_back() {
     flow.clusters.source = direct;
     let mut sent = Vec::new();
     for round in 0..setting("SDL_TEST_COMMIT_FAULTS", 3) {
-        sent.extend(flow.send(round * 5_000, 5_000));
-        strike(&proxy, &mut running, |proxy| proxy.drop_next_response(OFFSET_COMMIT));
+        strike(&proxy, &mut running, |proxy| {
+            proxy.drop_next_response(OFFSET_COMMIT);
+            sent.extend(flow.send(round * 5_000, 5_000));
+        });
         strike(&proxy, &mut running, |proxy| proxy.cut_next_response(FETCH));
         proxy.reset();
         flow.until_delivered(&mut running, sent.len() as u64);
