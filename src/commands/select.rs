@@ -77,12 +77,12 @@ fn partitions(text: &str) -> Result<Partitions, String> {
     let mut list = Vec::new();
     for part in text.split(',') {
         match part.split_once('-') {
-            Some((first, last)) => {
-                let (first, last) = (number(first)?, number(last)?);
-                if first > last || last - first > 100_000 {
+            Some((low, high)) => {
+                let (low, high) = (number(low)?, number(high)?);
+                if low > high || high - low > 100_000 {
                     return Err(wrong());
                 }
-                list.extend(first..=last);
+                list.extend(low..=high);
             }
             None => list.push(number(part)?),
         }

@@ -18,7 +18,7 @@ const STATUS: Duration = Duration::from_secs(10);
 /// A progress bar at the bottom of the terminal.
 #[derive(Debug)]
 pub struct Bar {
-    bar: ProgressBar,
+    line: ProgressBar,
     journal: Arc<Journal>,
     drawn: Mutex<Instant>,
 }
@@ -45,12 +45,12 @@ impl Bar {
         };
         let bar = screen.bars().add(bar);
         bar.enable_steady_tick(Duration::from_millis(250));
-        Self { bar, journal, drawn: Mutex::new(Instant::now()) }
+        Self { line: bar, journal, drawn: Mutex::new(Instant::now()) }
     }
 
     /// Takes the bar off the terminal.
     pub fn finish(&self) {
-        self.bar.finish_and_clear();
+        self.line.finish_and_clear();
     }
 }
 
@@ -59,11 +59,11 @@ fn message(entries: &Entries) -> String {
     let mut text = format!("delivered {}", grouped(tally.delivered));
     for (name, count) in [("dead", tally.dead_lettered), ("skipped", tally.skipped), ("filtered", tally.filtered)] {
         if count > 0 {
-            text += &format!(" · {name} {}", grouped(count));
+            let _ = write!(text, " · {name} {}", grouped(count));
         }
     }
     if let Some(lag) = entries.lag() {
-        text += &format!(" · lag {}", grouped(lag));
+        let _ = write!(text, " · lag {}", grouped(lag));
     }
     match &entries.trouble {
         Some(trouble) => format!("stalled: {trouble} · {text}"),
@@ -81,8 +81,8 @@ impl Observer for Bar {
         *drawn = Instant::now();
         let entries = self.journal.entries().clone();
         let tally = &entries.tally;
-        self.bar.set_position(tally.delivered + tally.dead_lettered + tally.skipped + tally.filtered + tally.released);
-        self.bar.set_message(match event {
+        self.line.set_position(tally.delivered + tally.dead_lettered + tally.skipped + tally.filtered + tally.released);
+        self.line.set_message(match event {
             Event::Draining(why) => format!("{why}: waiting for what is in flight · {}", message(&entries)),
             _ => message(&entries),
         });

@@ -53,6 +53,7 @@ pub struct Summary {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[allow(clippy::struct_field_names)] // the names are the document's
 struct Position {
     topic: String,
     partition: i32,

@@ -18,13 +18,13 @@ impl Flow {
         let flow = Self { source: Mock::start(1), target: Mock::start(1) };
         flow.source.create_topic("logins", 1);
         flow.target.create_topic("logins", 1);
-        let content = |(n, value): (usize, &Option<&str>)| Content {
+        let content = |(n, value): (usize, Option<&str>)| Content {
             timestamp: Some(1_700_000_000_000),
             key: Some(n.to_string().into_bytes()),
             value: value.map(|value| value.as_bytes().to_vec()),
             headers: vec![("trace".to_owned(), None)],
         };
-        let sent: Vec<_> = values.iter().enumerate().map(|sent| (0, content(sent))).collect();
+        let sent: Vec<_> = values.iter().copied().enumerate().map(|sent| (0, content(sent))).collect();
         Sender::new(&flow.source.cluster(), &[]).send("logins", &sent);
         flow
     }

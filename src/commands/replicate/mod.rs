@@ -131,7 +131,7 @@ impl Args {
         target: &str,
     ) -> Result<Option<Transform>, Error> {
         let shape = self.shaping.build(&context.profile, from.mask_key.as_ref())?.map(transform);
-        let origin = self.origin_header.then(|| replica::origin(source.to_owned(), target.to_owned()));
+        let origin = self.origin_header.then(|| replica::origin(source.to_owned(), target));
         Ok(match (origin, shape) {
             (None, shape) => shape,
             (origin, None) => origin,

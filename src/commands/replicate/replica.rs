@@ -318,7 +318,7 @@ fn check_name(name: &str) -> Result<(), Error> {
 const ORIGIN: &str = "sdl-origin";
 
 /// Returns what marks records with their origin and leaves out those that come from the target.
-pub(super) fn origin(source: String, target: String) -> Transform {
+pub(super) fn origin(source: String, target: &str) -> Transform {
     let home = format!("{target}/");
     Box::new(move |record: &mut Record| {
         let marked = record.headers.iter().find(|(name, _)| name == ORIGIN).and_then(|(_, value)| value.as_ref());
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_record_is_marked_once_and_does_not_return_home() {
-        let mark = origin("east".to_owned(), "west".to_owned());
+        let mark = origin("east".to_owned(), "west");
         let mut fresh = record(&[]);
         assert_eq!(mark(&mut fresh), Shaped::Keep);
         assert_eq!(fresh.headers, record(&["east/orders/3/7"]).headers);

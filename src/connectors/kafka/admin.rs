@@ -25,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Admin {
     section: Arc<KafkaSection>,
     client: Arc<BaseConsumer<Listening>>,
-    admin: Arc<AdminClient<Listening>>,
+    changes: Arc<AdminClient<Listening>>,
     cluster_id: String,
 }
 
@@ -94,7 +94,7 @@ impl Admin {
         let client: BaseConsumer<Listening> = config.create_with_context(Listening::default()).map_err(unmade)?;
         let admin: AdminClient<Listening> = config.create_with_context(Listening::default()).map_err(unmade)?;
         let (section, client) = (Arc::new(section.clone()), Arc::new(client));
-        Ok(Self { section, client, admin: Arc::new(admin), cluster_id: cluster.id.unwrap_or_default() })
+        Ok(Self { section, client, changes: Arc::new(admin), cluster_id: cluster.id.unwrap_or_default() })
     }
 
     /// Returns the name of the section.
@@ -167,7 +167,7 @@ impl Admin {
             return Ok(HashMap::new());
         }
         let mut answers = self
-            .admin
+            .changes
             .describe_configs(&[ResourceSpecifier::Topic(topic.name())], &options)
             .await
             .map_err(|error| what().because(error))?;
@@ -197,7 +197,7 @@ impl Admin {
         }
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
         let what = || self.failure(&format!("create topic `{}` on", plan.name));
-        let answers = self.admin.create_topics([&new], &options).await.map_err(|error| what().because(error))?;
+        let answers = self.changes.create_topics([&new], &options).await.map_err(|error| what().because(error))?;
         for answer in answers {
             answer.map_err(|(_, code)| what().because(code))?;
         }
@@ -219,7 +219,7 @@ impl Admin {
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
         let what = || self.failure(&format!("give topic `{topic}` {count} partitions on"));
         let new = NewPartitions::new(topic.name(), usize::try_from(count).unwrap_or(0));
-        let answers = self.admin.create_partitions([&new], &options).await.map_err(|error| what().because(error))?;
+        let answers = self.changes.create_partitions([&new], &options).await.map_err(|error| what().because(error))?;
         for answer in answers {
             answer.map_err(|(_, code)| what().because(code))?;
         }

@@ -120,11 +120,15 @@ mod tests {
             record(0, 2, bytes(b"\xff\0"), bytes(b""), vec![(Bytes::from_static(b"\xfe"), bytes(b"\0"))]),
         ];
         let mut cutter = Cutter::default();
-        records.iter().for_each(|record| cutter.put_back(record));
+        for record in &records {
+            cutter.put_back(record);
+        }
         assert_eq!((cutter.len(), cutter.bytes()), (3, 9));
         assert_eq!(cutter.take(), records);
         assert_eq!((cutter.len(), cutter.bytes()), (0, 0));
-        records.iter().for_each(|record| cutter.put_back(record));
+        for record in &records {
+            cutter.put_back(record);
+        }
         cutter.forget(&[Partition::new("cutter", 0)]);
         assert_eq!(cutter.take(), records[1..2]);
     }

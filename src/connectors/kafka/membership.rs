@@ -205,7 +205,7 @@ impl Membership {
             prepare(partitions)?;
         }
         loop {
-            match self.ask(consumer, partitions) {
+            match Self::ask(consumer, partitions) {
                 Ok(known) => return self.decide(partitions, &known),
                 Err(error) if self.shared.is_closing() => return Err(self.failure("resume on").because(error).into()),
                 Err(error) => self.shared.handover.signal(Signal::Trouble(Some(error))),
@@ -214,7 +214,7 @@ impl Membership {
     }
 
     /// Asks for commit, first offset and log end of each partition.
-    fn ask(&self, consumer: &BaseConsumer<Self>, partitions: &[Partition]) -> Result<Known, String> {
+    fn ask(consumer: &BaseConsumer<Self>, partitions: &[Partition]) -> Result<Known, String> {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for partition in partitions {
             list.add_partition(partition.topic.name(), partition.index);
@@ -261,12 +261,11 @@ impl Membership {
         }
         let (revocation, released) = Revocation::new(partitions.to_vec());
         self.shared.handover.signal(Signal::Revoked(revocation));
-        match self.wait(&released) {
-            Some(commits) => self.commit_last(consumer, &commits),
-            None => {
-                tracing::warn!(?partitions, "What was in flight did not settle in time; the next owner reads it again.");
-                self.shared.handover.signal(Signal::Lost(partitions.to_vec()));
-            }
+        if let Some(commits) = self.wait(&released) {
+            self.commit_last(consumer, &commits);
+        } else {
+            tracing::warn!(?partitions, "What was in flight did not settle in time; the next owner reads it again.");
+            self.shared.handover.signal(Signal::Lost(partitions.to_vec()));
         }
     }
 

@@ -332,7 +332,7 @@ impl Reader {
                 return;
             }
             if begun.elapsed() > BEFORE_PAUSE {
-                self.for_all("pause", |consumer, all| consumer.pause(all));
+                self.for_all("pause", rdkafka::consumer::Consumer::pause);
                 paused = true;
                 match self.consumer.poll(Duration::from_millis(80)) {
                     // What was under way before the pause follows the batch that waits.
@@ -349,7 +349,7 @@ impl Reader {
             }
         }
         if paused {
-            self.for_all("resume", |consumer, all| consumer.resume(all));
+            self.for_all("resume", rdkafka::consumer::Consumer::resume);
             self.nudge();
         }
         self.check_end();

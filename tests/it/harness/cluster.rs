@@ -267,7 +267,6 @@ impl Cluster {
         let mut one = wanted.add_partition(topic, partition);
         one.set_offset(Offset::Offset(offset)).expect("a valid offset");
         one.set_metadata(metadata);
-        drop(one);
         self.consumer(group).commit(&wanted, CommitMode::Sync).expect("the commit is taken");
     }
 

@@ -39,9 +39,8 @@ impl CommitQueue {
         // SAFETY: the list belongs to the event and is copied.
         let committed = unsafe { entries(rd::rd_kafka_event_topic_partition_list(event.0)) };
         Some(match event.error() {
-            None => Ok(committed),
-            // Nothing was stored that is not committed: as good as done.
-            Some((rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__NO_OFFSET, _)) => Ok(committed),
+            // No offset: nothing was stored that is not committed, which is as good as done.
+            None | Some((rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__NO_OFFSET, _)) => Ok(committed),
             Some((_, text)) => Err(NativeError(text)),
         })
     }
