@@ -225,6 +225,7 @@ impl Args {
                 command: "produce-fake",
                 run: run::name(),
                 route: format!("{from} → {}/{}", self.target, self.topic),
+                positions: false,
             },
             expected: count.or(self.count),
             bounded: self.is_bounded(),

@@ -20,6 +20,8 @@ pub struct Headline {
     pub run: String,
     /// From where to where, for people.
     pub route: String,
+    /// Whether positions were kept: a source of fake records has none that anyone could resume from.
+    pub positions: bool,
 }
 
 /// The accounts of a run. Serialised, it is a contract: `schema` says which.
@@ -117,7 +119,7 @@ impl Summary {
             seconds,
             records_per_second: delivered as f64 / seconds.max(0.001),
             bytes_per_second: bytes as f64 / seconds.max(0.001),
-            partitions: finished.positions.iter().map(position).collect(),
+            partitions: finished.positions.iter().filter(|_| headline.positions).map(position).collect(),
             route: headline.route.clone(),
         }
     }

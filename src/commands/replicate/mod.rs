@@ -104,7 +104,7 @@ impl Args {
             self.select.open(&from, &plan, rules, &self.deliver.source_limits(&limits), Some(Arc::clone(&replica).watch()))?;
         let transform = self.transform(context, &from, source.cluster_id(), target.cluster_id())?;
         let show = Show {
-            headline: Headline { command: "replicate", run, route: format!("{} → {}", from.name, to.name) },
+            headline: Headline { command: "replicate", run, route: format!("{} → {}", from.name, to.name), positions: true },
             expected: self.select.is_bounded().then(|| plan.backlog().min(self.select.count.unwrap_or(u64::MAX))),
             bounded: self.select.is_bounded(),
             watch: &self.watch,

@@ -35,6 +35,8 @@ const BEFORE_PAUSE: Duration = Duration::from_millis(500);
 const TELL_ENDS: Duration = Duration::from_secs(1);
 /// How often the topics of a pattern are looked up.
 const LOOK_FOR_TOPICS: Duration = Duration::from_secs(10);
+/// How long a topic may seem to be gone, as it does while a broker that was restarted learns of it.
+const MISSING: Duration = Duration::from_secs(10);
 /// How long the last commit may take.
 const LAST_COMMIT: Duration = Duration::from_secs(10);
 
@@ -148,6 +150,7 @@ impl KafkaSource {
             looked_for_topics: Instant::now(),
             looked_for_end: Instant::now(),
             known_topics: plan.partitions.iter().map(|planned| planned.partition.topic).collect(),
+            missing_since: None,
             ended: false,
             troubled: false,
         };
@@ -219,6 +222,8 @@ struct Reader {
     looked_for_topics: Instant,
     looked_for_end: Instant,
     known_topics: std::collections::BTreeSet<Topic>,
+    /// Since when a topic that is read may be gone.
+    missing_since: Option<Instant>,
     ended: bool,
     troubled: bool,
 }
@@ -240,6 +245,7 @@ impl Reader {
             }
             self.tell_ends();
             self.look_for_topics();
+            self.look_for_missing();
             self.look_for_end();
         }
         let outcome = self.committer.flush(&self.consumer, &self.shared, Instant::now() + LAST_COMMIT);
@@ -496,7 +502,10 @@ impl Reader {
                 let refused = failure("not allowed to read from");
                 self.shared.handover.fail(refused.hint("give the user READ on the topic and on the group").into());
             }
-            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => self.check_topics(error),
+            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
+                self.missing_since.get_or_insert_with(Instant::now);
+                self.tell_trouble(error);
+            }
             _ => self.tell_trouble(error),
         }
     }
@@ -507,20 +516,23 @@ impl Reader {
         self.shared.handover.signal(Signal::Trouble(Some(said.unwrap_or_else(|| error.to_string()))));
     }
 
-    /// Fails when a topic that is read is not there any more.
-    fn check_topics(&mut self, error: &KafkaError) {
-        for topic in
-            lock(&self.shared.progress).keys().map(|partition| partition.topic).collect::<std::collections::BTreeSet<_>>()
-        {
+    /// Fails when a topic that was to be read has been gone for too long.
+    fn look_for_missing(&mut self) {
+        if self.missing_since.is_none_or(|since| since.elapsed() < MISSING) {
+            return;
+        }
+        self.missing_since = None;
+        if matches!(self.subscription, Subscription::Matching(_)) {
+            return; // what fits the pattern is looked up anyway
+        }
+        for topic in &self.known_topics {
             let there = self.consumer.fetch_metadata(Some(topic.name()), Duration::from_secs(2));
-            let gone = there.is_ok_and(|metadata| metadata.topics().iter().all(|topic| topic.partitions().is_empty()));
-            if gone {
+            if there.is_ok_and(|metadata| metadata.topics().iter().all(|topic| topic.partitions().is_empty())) {
                 let failure = Failure::new(format!("topic `{topic}` is gone from `{}`", self.shared.section.name));
                 let hint = "create it again or leave it out; a topic that is created anew is read with --from-beginning";
-                return self.shared.handover.fail(failure.because(error).hint(hint).into());
+                return self.shared.handover.fail(failure.hint(hint).into());
             }
         }
-        self.tell_trouble(error);
     }
 
     /// An offset that was to be read is not in the log: refuse, or go on where it was asked for.
