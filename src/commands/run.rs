@@ -101,7 +101,7 @@ pub async fn run<S: Source, K: Sink + 'static, D: Sink + 'static>(
 ) -> Result<(), Error> {
     let journal = Arc::new(Journal::default());
     let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(SharedObserver(Arc::clone(&journal)))];
-    observers.push(Box::new(LogTo { every_record: context.global.verbose >= 2 }));
+    observers.push(Box::new(LogTo::new(context.global.verbose >= 2)));
     let bar = (context.screen.is_terminal() && !context.global.quiet)
         .then(|| Arc::new(Bar::new(&context.screen, Arc::clone(&journal), show.expected)));
     let lines = bar.is_none().then(|| Arc::new(StatusLines::new(Arc::clone(&journal), show.watch.log_interval)));

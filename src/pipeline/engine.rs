@@ -87,6 +87,8 @@ pub(crate) struct Engine<S, K, D> {
     last_answer: Instant,
     /// With `--commit-each`: when to ask for the confirmation that the next record waits for, and which attempt that is.
     unconfirmed: Option<(Instant, u32)>,
+    /// Whether everything is done but for the last confirmation.
+    asked_last: bool,
     /// When to look for stalls again, whatever else happens.
     look_at: Instant,
 }
@@ -135,6 +137,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             source_trouble: None,
             last_answer: now,
             unconfirmed: None,
+            asked_last: false,
             look_at: now + LOOK,
             limits,
         }
@@ -148,7 +151,14 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             self.dispatch();
             self.release_revocations();
             if self.is_done() {
-                break;
+                // An outage of the source is waited out even now, until the run is told to stop.
+                if self.ending.is_some() || (self.asked_last && self.unconfirmed.is_none()) {
+                    break;
+                }
+                if !std::mem::replace(&mut self.asked_last, true) {
+                    self.unconfirmed = Some((Instant::now(), 1));
+                    continue;
+                }
             }
             let (appetite, wake) = self.plan(Instant::now());
             tokio::select! {
@@ -591,7 +601,11 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     /// Asks the broker to confirm everything settled so far, if the next record waits for that; again later if it refuses.
     async fn confirm(&mut self) {
         let Some((_, attempt)) = self.unconfirmed.filter(|(due, _)| *due <= Instant::now()) else { return };
-        let Err(error) = self.source.flush().await else {
+        let flushed = tokio::select! {
+            flushed = self.source.flush() => flushed,
+            () = told(&mut self.stop), if self.ending.is_none() => return self.end(Ending::Interrupted),
+        };
+        let Err(error) = flushed else {
             self.unconfirmed = None;
             return self.clear_trouble();
         };

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -97,8 +97,31 @@ pub fn init(options: &LogOptions, screen: &Screen) -> Result<(), Failure> {
 /// Tells the log what happens in a run.
 #[derive(Debug)]
 pub struct LogTo {
-    /// Whether every single record is logged.
-    pub every_record: bool,
+    every_record: bool,
+    /// What was last said to be wrong.
+    trouble: Mutex<Option<String>>,
+}
+
+impl LogTo {
+    /// Returns the observer; with `every_record` it logs each single record.
+    #[must_use]
+    pub fn new(every_record: bool) -> Self {
+        Self { every_record, trouble: Mutex::default() }
+    }
+
+    /// Logs that something is wrong, or is not any more; not the same thing twice.
+    fn tell(&self, trouble: Option<&str>) {
+        let mut last = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_deref() == trouble {
+            return;
+        }
+        *last = trouble.map(ToOwned::to_owned);
+        if let Some(trouble) = trouble {
+            tracing::warn!(trouble, "Stalled.");
+        } else {
+            tracing::info!("Going on.");
+        }
+    }
 }
 
 impl Observer for LogTo {
@@ -131,8 +154,7 @@ impl Observer for LogTo {
                     tracing::debug!(partition = %partition, offset = next.0, "Committed.");
                 }
             }
-            Event::Trouble(Some(trouble)) => tracing::warn!(trouble, "Stalled."),
-            Event::Trouble(None) => tracing::info!("Going on."),
+            Event::Trouble(trouble) => self.tell(*trouble),
             Event::Draining(why) => tracing::debug!(why, "Reading has stopped; what is in flight is waited for."),
             _ => {}
         }

@@ -12,7 +12,7 @@ use crate::connectors::kafka::native::commits::{Answer, CommitQueue};
 use crate::pipeline::{Commit, EndError, Failure, Signal};
 use crate::record::{NextOffset, Partition};
 
-/// How long the broker may take to answer a commit before it is sent again.
+/// How long the broker may take to answer a commit before that is said to be trouble.
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// How long to wait before a refused commit is sent again while something waits for it.
@@ -35,13 +35,23 @@ pub(crate) struct Committer {
     confirmed: HashMap<Partition, NextOffset>,
     /// What is being committed, since when.
     outstanding: Option<(Instant, Vec<Commit>)>,
+    /// When it was last said that the outstanding commit is not answered.
+    complained: Option<Instant>,
     refused: u32,
 }
 
 impl Committer {
     pub(crate) fn new(consumer: &BaseConsumer<Membership>, interval: Duration) -> Self {
         let answers = CommitQueue::new(consumer.client());
-        Self { answers, interval, last_sent: Instant::now(), confirmed: HashMap::new(), outstanding: None, refused: 0 }
+        Self {
+            answers,
+            interval,
+            last_sent: Instant::now(),
+            confirmed: HashMap::new(),
+            outstanding: None,
+            complained: None,
+            refused: 0,
+        }
     }
 
     /// Sends what is due and takes answers that have arrived; never waits.
@@ -113,12 +123,14 @@ impl Committer {
     fn take_answer(&mut self, shared: &Shared, patience: Duration) -> Option<Result<(), NativeError>> {
         let (since, _) = self.outstanding.as_ref()?;
         let Some(answer) = self.answers.answer(patience) else {
-            if since.elapsed() > ANSWER {
-                self.outstanding = None; // sent again, with whatever is the watermark by then
+            // It is not sent again meanwhile: librdkafka keeps it, and the late answer to one commit is not the answer to another.
+            if self.complained.unwrap_or(*since).elapsed() > ANSWER {
+                self.complained = Some(Instant::now());
                 self.refuse(shared, "the broker does not answer");
             }
             return None;
         };
+        self.complained = None;
         let (_, sent) = self.outstanding.take().expect("looked at above");
         if let Err(error) = all_taken(answer) {
             self.refuse(shared, &error.to_string());

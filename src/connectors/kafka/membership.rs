@@ -104,6 +104,13 @@ impl Shared {
         self.closing.load(Ordering::Relaxed)
     }
 
+    /// Returns the progress of a partition that is about to be read. One that came up after a bounded run was planned is not part of
+    /// it: it ends where it begins.
+    pub(crate) fn begin(&self, partition: Partition, start: NextOffset) -> Progress {
+        let stop = self.stops.get(&partition).copied();
+        Progress { next: start.0, stop: stop.or(self.bounded.then_some(start.0)) }
+    }
+
     /// Returns the partitions that were taken away since the last call.
     pub(crate) fn gone(&self) -> Option<Vec<Partition>> {
         self.any_gone.swap(false, Ordering::Relaxed).then(|| std::mem::take(&mut *lock(&self.gone)))
@@ -182,7 +189,7 @@ impl Membership {
         }
         let mut progress = lock(&self.shared.progress);
         for Assignment { partition, start, .. } in &starts {
-            progress.insert(*partition, Progress { next: start.0, stop: self.shared.stops.get(partition).copied() });
+            progress.insert(*partition, self.shared.begin(*partition, *start));
         }
         drop(progress);
         self.shared.handover.signal(Signal::Assigned(starts));

@@ -103,6 +103,8 @@ impl KafkaSource {
             ("fetch.queue.backoff.ms", "10"),
             ("queued.min.messages", "20000"),
             ("queued.max.messages.kbytes", "16384"),
+            // What one answer may hold counts on top of the queue: with hundreds of partitions the default of 50 MB would show.
+            ("fetch.max.bytes", "8388608"),
             ("topic.metadata.refresh.interval.ms", "10000"),
         ] {
             if config.get(name).is_none() {
@@ -568,8 +570,8 @@ impl Reader {
         log_refusal("unassign", self.consumer.incremental_unassign(&list));
         self.shared.forget(&[partition]);
         self.shared.handover.signal(Signal::Lost(vec![partition]));
-        let stop = self.shared.stops.get(&partition).copied();
-        lock(&self.shared.progress).insert(partition, Progress { next: next.0, stop });
+        let begun = self.shared.begin(partition, next);
+        lock(&self.shared.progress).insert(partition, begun);
         self.shared.handover.signal(Signal::Assigned(vec![Assignment { partition, start: next, last: None }]));
         list.set_all_offsets(Offset::Offset(next.0)).expect("an offset is not negative");
         log_refusal("assign", self.consumer.incremental_assign(&list));
@@ -589,7 +591,7 @@ fn take(
         Some((known, partition, stop)) if *known == place => (*partition, *stop),
         _ => {
             let partition = Partition::new(message.topic(), message.partition());
-            let stop = shared.stops.get(&partition).copied().unwrap_or(i64::MAX);
+            let stop = lock(&shared.progress).get(&partition).and_then(|progress| progress.stop).unwrap_or(i64::MAX);
             *current = Some((place, partition, stop));
             (partition, stop)
         }

@@ -197,7 +197,33 @@ async fn commit_each_hears_of_a_rebalance_while_the_broker_refuses() {
     tokio::time::sleep(ms(1)).await;
     assert!(!run.broker.is_waiting(), "nothing of the partition is in flight");
     assert_eq!(run.broker.committed(p(0)), 1);
+    run.broker.refuse_flushes(0);
     run.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_commit_of_a_run_is_asked_for_until_it_is_taken() {
+    let setup = run_of(4);
+    setup.broker.refuse_flushes(20);
+    let begun = tokio::time::Instant::now();
+    let (finished, _) = setup.start().finish().await;
+    assert!(begun.elapsed() > Duration::from_secs(60), "20 refusals with growing pauses take minutes");
+    assert!(matches!(finished.ending, Ending::Complete), "{:?}", finished.ending);
+    assert_eq!((finished.tally.read, finished.tally.delivered), (4, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_last_commit_is_refused_stops_when_told() {
+    let setup = run_of(4);
+    setup.broker.refuse_flushes(u32::MAX);
+    let run = setup.start();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(!run.engine.is_finished(), "an outage is waited out");
+    run.stop();
+    tokio::time::sleep(ms(1)).await;
+    assert!(run.engine.is_finished());
+    let (finished, _) = run.finish().await;
+    assert!(matches!(finished.ending, Ending::Interrupted), "{:?}", finished.ending);
 }
 
 #[tokio::test(start_paused = true)]
