@@ -237,7 +237,7 @@ impl Cluster {
         let consumer = self.consumer("none");
         until(&format!("group `{group}` settles"), PATIENCE, || {
             let groups = consumer.fetch_group_list(Some(group), PATIENCE).ok()?;
-            let found = groups.groups().first()?;
+            let Some(found) = groups.groups().first() else { return Some(0) };
             matches!(found.state(), "Stable" | "Empty" | "Dead").then(|| found.members().len())
         })
     }
@@ -264,9 +264,8 @@ impl Cluster {
     pub(crate) fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64, metadata: &str) {
         self.until_members(group, 0);
         let mut wanted = TopicPartitionList::new();
-        let mut one = wanted.add_partition(topic, partition);
-        one.set_offset(Offset::Offset(offset)).expect("a valid offset");
-        one.set_metadata(metadata);
+        wanted.add_partition(topic, partition).set_metadata(metadata);
+        wanted.set_partition_offset(topic, partition, Offset::Offset(offset)).expect("a valid offset");
         self.consumer(group).commit(&wanted, CommitMode::Sync).expect("the commit is taken");
     }
 

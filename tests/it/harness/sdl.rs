@@ -148,16 +148,16 @@ impl Running {
     #[track_caller]
     pub(crate) fn until_count(&mut self, cluster: &Cluster, topic: &str, wanted: u64) {
         let count = cluster.counter(topic);
-        until(&format!("`{topic}` holds {wanted}"), Duration::from_secs(120), || {
+        let begun = Instant::now();
+        loop {
             let there = count();
-            assert!(
-                self.is_running() || there >= wanted,
-                "{} ended with {there} of {wanted} there:\n{}",
-                self.shown,
-                self.stderr()
-            );
-            (there >= wanted).then_some(())
-        });
+            if there >= wanted {
+                return;
+            }
+            let waits = self.is_running() && begun.elapsed() < Duration::from_secs(120);
+            assert!(waits, "{}: `{topic}` holds {there} and not {wanted}; it said:\n{}", self.shown, self.stderr());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Sends it a signal: `TERM`, `INT`, `KILL`, `STOP`, `CONT`.

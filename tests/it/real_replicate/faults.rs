@@ -11,7 +11,7 @@ fn real_brokers_that_are_killed_and_come_back_cost_nothing() {
     let flow = Flow::alone("restarts", 4);
     let count = setting("SDL_TEST_RECORDS", 80_000);
     let sent = flow.send(0, count);
-    let mut running = flow.sdl("--until-caught-up --rate 10000").deadline(Duration::from_secs(180)).start();
+    let mut running = flow.sdl("--until-caught-up --rate 10000 -v").deadline(Duration::from_secs(180)).start();
     flow.until_delivered(&mut running, count / 8);
     flow.clusters.target.server("kill");
     flow.clusters.target.server("start");
@@ -21,10 +21,10 @@ fn real_brokers_that_are_killed_and_come_back_cost_nothing() {
     flow.until_delivered(&mut running, count * 5 / 8);
     flow.clusters.target.server("stop");
     flow.clusters.target.server("start");
-    running.wait().expect(0);
+    let finished = running.wait().expect(0);
     let verdict = flow.verdict(&sent);
-    assert!(verdict.is_exact(), "{verdict:?}");
-    assert_eq!(flow.committed(), flow.ends());
+    assert!(verdict.is_exact(), "{verdict:?}:\n{}", finished.stderr);
+    assert_eq!(flow.committed(), flow.ends(), "{}", finished.stderr);
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn real_a_silent_target_is_waited_for_with_the_membership_kept() {
         .with("kafka.max.poll.interval.ms = 8000");
     let count = setting("SDL_TEST_RECORDS", 200_000);
     let sent = flow.send(0, count);
-    let mut running = flow.sdl("--until-caught-up --rate 20000").deadline(Duration::from_secs(600)).start();
+    let mut running = flow.sdl("--until-caught-up --rate 20000 -v").deadline(Duration::from_secs(600)).start();
     flow.until_delivered(&mut running, count / 8);
     let before = running.peak_memory().expect("it runs");
     flow.clusters.target.server("freeze");
