@@ -11,7 +11,7 @@ fn real_brokers_that_are_killed_and_come_back_cost_nothing() {
     let flow = Flow::alone("restarts", 4);
     let count = setting("SDL_TEST_RECORDS", 80_000);
     let sent = flow.send(0, count);
-    let mut running = flow.sdl("--until-caught-up --rate 10000 -v").deadline(Duration::from_secs(180)).start();
+    let mut running = flow.sdl("--until-caught-up --rate 4000 -v").deadline(Duration::from_secs(300)).start();
     flow.until_delivered(&mut running, count / 8);
     flow.clusters.target.server("kill");
     flow.clusters.target.server("start");
