@@ -29,7 +29,7 @@ fn real_a_topic_created_again_is_refused_whether_shorter_or_longer() {
         flow.clusters.source.commit(&flow.group, &flow.topic, 0, 1_000, &note);
         refused(flow.sdl("--until-caught-up").run(), &[&flow.topic, number]);
         assert_eq!(flow.clusters.target.count(&flow.topic), 1_000, "nothing was written");
-        flow.catch_up("--on-gap earliest");
+        flow.catch_up("--from-beginning");
         let verdict = flow.verdict(&sent);
         assert_eq!((verdict.lost, verdict.reordered), (0, 0), "{verdict:?}");
     }
