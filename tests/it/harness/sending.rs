@@ -1,6 +1,7 @@
 //! Records to send: awkward ones, and numbered ones that the checker can account for.
 
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
@@ -89,13 +90,21 @@ impl Numbered {
     }
 }
 
+/// The time of the first numbered record, in milliseconds. A recent one: a broker that is killed forgets which batches of an idempotent
+/// producer it has, if their records are older than its `producer.id.expiration.ms` (a day), and then takes them twice.
+fn recent() -> i64 {
+    static TIME: OnceLock<i64> = OnceLock::new();
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
+    *TIME.get_or_init(|| i64::try_from(now()).expect("a small number") - 3_600_000)
+}
+
 /// Returns `count` numbered records of one producer, spread over the partitions in turn, each with a key and a header.
 pub(crate) fn numbered(producer: u32, from: u64, count: u64, partitions: i32) -> Vec<(i32, Content)> {
     (from..from + count)
         .map(|sequence| {
             let partition = i32::try_from(sequence % u64::try_from(partitions).expect("a topic has partitions")).expect("small");
             let content = Content {
-                timestamp: Some(1_700_000_000_000 + i64::try_from(sequence).expect("a small number")),
+                timestamp: Some(recent() + i64::try_from(sequence).expect("a small number")),
                 key: Some(format!("{producer}-{}", sequence % 1000).into_bytes()),
                 value: Some(Numbered { producer, sequence }.value(120)),
                 headers: vec![("sequence".to_owned(), Some(sequence.to_string().into_bytes()))],
