@@ -37,6 +37,8 @@ const TELL_ENDS: Duration = Duration::from_secs(1);
 const LOOK_FOR_TOPICS: Duration = Duration::from_secs(10);
 /// How long a topic may seem to be gone, as it does while a broker that was restarted learns of it.
 const MISSING: Duration = Duration::from_secs(10);
+/// For how long after a flush the next one is expected.
+const ONE_BY_ONE: Duration = Duration::from_secs(1);
 /// How long the last commit may take.
 const LAST_COMMIT: Duration = Duration::from_secs(10);
 
@@ -152,6 +154,7 @@ impl KafkaSource {
             looked_for_topics: Instant::now(),
             looked_for_end: Instant::now(),
             known_topics: plan.partitions.iter().map(|planned| planned.partition.topic).collect(),
+            flushed: None,
             missing_since: None,
             ended: false,
             troubled: false,
@@ -224,6 +227,8 @@ struct Reader {
     looked_for_topics: Instant,
     looked_for_end: Instant,
     known_topics: std::collections::BTreeSet<Topic>,
+    /// When a flush was last asked for.
+    flushed: Option<Instant>,
     /// Since when a topic that is read may be gone.
     missing_since: Option<Instant>,
     ended: bool,
@@ -275,7 +280,7 @@ impl Reader {
     /// Polls until a batch is full, or nothing more is there.
     fn collect(&mut self) {
         let mut opened: Option<Instant> = None;
-        let mut patience = if lock(&self.shared.flushes).is_empty() { IDLE } else { Duration::ZERO };
+        let mut patience = self.patience(IDLE);
         while self.cutter.len() < self.batch && self.cutter.bytes() < self.batch_bytes {
             match self.consumer.poll(patience) {
                 Some(Ok(message)) => {
@@ -302,6 +307,11 @@ impl Reader {
         }
     }
 
+    /// Returns how long to wait for records or room: as usual, unless commits are being waited for one by one.
+    fn patience(&self, usual: Duration) -> Duration {
+        if self.flushed.is_some_and(|at| at.elapsed() < ONE_BY_ONE) { Duration::from_millis(1) } else { usual }
+    }
+
     fn forget_gone(&mut self) {
         if let Some(gone) = self.shared.gone() {
             self.cutter.forget(&gone);
@@ -322,7 +332,7 @@ impl Reader {
                 .filter(|(at, record)| records.get(at + 1).is_none_or(|next| next.partition != record.partition))
                 .map(|(_, record)| (record.partition, record.offset + 1))
                 .collect();
-            match self.shared.handover.offer(records, Duration::from_millis(20)) {
+            match self.shared.handover.offer(records, self.patience(Duration::from_millis(20))) {
                 Ok(()) => {
                     let mut progress = lock(&self.shared.progress);
                     for (partition, next) in runs {
@@ -342,7 +352,7 @@ impl Reader {
             if begun.elapsed() > BEFORE_PAUSE {
                 self.for_all("pause", rdkafka::consumer::Consumer::pause);
                 paused = true;
-                match self.consumer.poll(Duration::from_millis(80)) {
+                match self.consumer.poll(self.patience(Duration::from_millis(80))) {
                     // What was under way before the pause follows the batch that waits.
                     Some(Ok(message)) => take(&self.shared, &self.consumer, &mut self.current, &mut self.cutter, &message),
                     Some(Err(error)) => self.complain(&error),
@@ -482,6 +492,7 @@ impl Reader {
     fn serve_flushes(&mut self) {
         for request in std::mem::take(&mut *lock(&self.shared.flushes)) {
             let flushed = self.committer.flush(&self.consumer, &self.shared, Instant::now() + LAST_COMMIT);
+            self.flushed = Some(Instant::now());
             // The engine may have stopped waiting.
             let _ = request.send(flushed);
         }
