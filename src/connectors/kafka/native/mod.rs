@@ -1,4 +1,5 @@
-//! The calls of librdkafka that rdkafka 0.39 does not wrap, over `rdkafka::bindings`: the only unsafe code of the program.
+//! The calls of librdkafka that rdkafka 0.39 does not wrap, over `rdkafka::bindings`. Unsafe code is allowed
+//! here and in `certificate`, and nowhere else.
 //!
 //! Every function here takes and returns safe types, owns whatever it creates, and blocks at most for the time that it is given.
 
