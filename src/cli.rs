@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::commands::{Color, Context, Global, LogFormat, Machine, completions, demo, produce_fake, profile, replicate};
+use crate::commands::{Color, Context, Global, LogFormat, Machine};
+use crate::commands::{completions, demo, help, produce_fake, profile, replicate, sandbox};
 use crate::error::Error;
 use crate::profile::Profile;
 use crate::report::{LogOptions, Screen};
@@ -19,6 +20,7 @@ use crate::report::{LogOptions, Screen};
 /// One binary and one profile (`database.ini`). Every command has its own --help.
 #[derive(Debug, clap::Parser)]
 #[command(name = "sdl", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(disable_help_subcommand = true)]
 #[command(after_help = EXIT_CODES)]
 struct Cli {
     #[command(flatten)]
@@ -28,6 +30,7 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "\
+More: sdl help offsets, formats, guarantees, exit-codes\n\
 Exit codes: 0 done · 1 failed · 2 usage or profile · 3 a record needs a person · 4 a check failed · 5 refused for safety · \
 130 interrupted twice";
 
@@ -39,6 +42,8 @@ enum Command {
     ProduceFake(produce_fake::Args),
     Profile(profile::Args),
     Demo(demo::Args),
+    Sandbox(sandbox::Args),
+    Help(help::Args),
     Completions(completions::Args),
 }
 
@@ -49,7 +54,9 @@ impl Command {
             Self::ProduceFake(args) => args.run(context).await,
             Self::Profile(args) => args.run(context).await,
             Self::Demo(args) => args.run(context).await,
-            Self::Completions(args) => args.run(command()),
+            Self::Sandbox(args) => args.run(context).await,
+            Self::Help(args) => args.run(context, command()),
+            Self::Completions(args) => args.run(),
         }
     }
 }
@@ -64,6 +71,11 @@ pub fn command() -> clap::Command {
 #[must_use]
 pub fn main() -> u8 {
     std::panic::set_hook(Box::new(report_panic));
+    match completions::answer(command) {
+        Ok(false) => {}
+        Ok(true) => return 0,
+        Err(error) => return report(&error, Color::Auto),
+    }
     let arguments: Vec<_> = std::env::args_os().collect();
     match parse(&arguments) {
         Ok((command, context)) => {
@@ -158,6 +170,8 @@ impl Command {
             Self::ProduceFake(_) => "produce-fake",
             Self::Profile(_) => "profile",
             Self::Demo(_) => "demo",
+            Self::Sandbox(_) => "sandbox",
+            Self::Help(_) => "help",
             Self::Completions(_) => "completions",
         }
     }
@@ -165,7 +179,7 @@ impl Command {
     /// Returns whether the command reads the profile: one that does not must run beside a broken one.
     fn needs_profile(&self) -> bool {
         match self {
-            Self::Completions(_) | Self::Demo(_) => false,
+            Self::Demo(_) | Self::Sandbox(_) | Self::Help(_) | Self::Completions(_) => false,
             Self::Profile(args) => args.needs_profile(),
             Self::Replicate(_) | Self::ProduceFake(_) => true,
         }

@@ -1,13 +1,12 @@
 //! `sdl demo`: the whole story on embedded brokers.
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::commands::Context;
-use crate::connectors::kafka::{EmbeddedCluster, take_stock};
+use crate::commands::embedded::{Embedded, TemporaryFile};
+use crate::connectors::kafka::take_stock;
 use crate::error::Error;
 use crate::pipeline::Failure;
-use crate::profile::KafkaSection;
 use crate::terminal::{Cell, Column, Format, Listing};
 
 /// How many events the demo is about.
@@ -30,17 +29,9 @@ impl Args {
     /// # Errors
     /// When a step fails, or the accounts do not agree at the end.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
-        let (east, west) = (EmbeddedCluster::start(1)?, EmbeddedCluster::start(1)?);
-        for cluster in [&east, &west] {
-            cluster.create_topic(TOPIC, PARTITIONS)?;
-        }
-        let section = |name: &str, cluster: &EmbeddedCluster| KafkaSection {
-            name: name.to_owned(),
-            servers: cluster.servers(),
-            ..KafkaSection::default()
-        };
-        let (east, west) = (section("remote_kafka", &east), section("local_kafka", &west));
-        let profile = TemporaryProfile::write(&[&east, &west])?;
+        let clusters = Embedded::start("demo", TOPIC)?;
+        clusters.create_topic(TOPIC, PARTITIONS)?;
+        let profile = TemporaryFile::write(None, "demo", &clusters.profile())?;
         context.say("Two Kafka clusters live in this process for as long as the demo runs.\n")?;
 
         let steps: [(&str, &[&str]); 2] = [
@@ -53,6 +44,7 @@ impl Args {
         for (story, arguments) in steps {
             self.step(context, &profile, story, arguments).await?;
         }
+        let (east, west) = (clusters.remote.clone(), clusters.local.clone());
         let (produced, replicated) = tokio::task::spawn_blocking(move || {
             Ok::<_, Error>((take_stock(&east, TOPIC, PARTITIONS)?, take_stock(&west, TOPIC, PARTITIONS)?))
         })
@@ -88,12 +80,12 @@ impl Args {
     }
 
     /// Shows a command line and runs it.
-    async fn step(&self, context: &Context, profile: &TemporaryProfile, story: &str, arguments: &[&str]) -> Result<(), Error> {
+    async fn step(&self, context: &Context, profile: &TemporaryFile, story: &str, arguments: &[&str]) -> Result<(), Error> {
         context.say(&format!("\n{story}\n$ sdl {}\n", arguments.join(" ")))?;
         let what = || Failure::new(format!("the step `sdl {}` failed", arguments.join(" ")));
         let program = std::env::current_exe().map_err(|error| what().because(error))?;
         let mut command = Command::new(program);
-        command.args(arguments).arg("--profile").arg(&profile.0).stdin(Stdio::null());
+        command.args(arguments).arg("--profile").arg(profile.path()).stdin(Stdio::null());
         // Variables of the shell must not reach into the demo.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SDL_")) {
             command.env_remove(name);
@@ -101,37 +93,5 @@ impl Args {
         let status = tokio::task::spawn_blocking(move || command.status()).await;
         let status = status.map_err(|error| what().because(error))?.map_err(|error| what().because(error))?;
         if status.success() { Ok(()) } else { Err(what().because(status).into()) }
-    }
-}
-
-/// A profile for the embedded clusters, removed when dropped.
-struct TemporaryProfile(PathBuf);
-
-impl TemporaryProfile {
-    fn write(sections: &[&KafkaSection]) -> Result<Self, Error> {
-        let path = std::env::temp_dir().join(format!("sdl-demo-{}-{:08x}.ini", std::process::id(), super::run::random()));
-        let section = |section: &&KafkaSection| {
-            format!("[{}]\nservers = {}\ndefault_consumer_group_id = demo\n", section.name, section.servers)
-        };
-        let text: String = sections.iter().map(section).collect();
-        write_private(&path, &text).map_err(|error| {
-            Failure::new(format!("cannot write `{}`", path.display()))
-                .because(error)
-                .hint("set TMPDIR to a directory that can be written to")
-        })?;
-        Ok(Self(path))
-    }
-}
-
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())
-}
-
-impl Drop for TemporaryProfile {
-    fn drop(&mut self) {
-        // A file that is left behind in the temporary directory harms nobody.
-        let _ = std::fs::remove_file(&self.0);
     }
 }

@@ -63,3 +63,13 @@ pub enum LogFormat {
     /// A JSON object a line.
     Json,
 }
+
+impl From<Color> for clap::ColorChoice {
+    fn from(color: Color) -> Self {
+        match color {
+            Color::Auto => Self::Auto,
+            Color::Always => Self::Always,
+            Color::Never => Self::Never,
+        }
+    }
+}

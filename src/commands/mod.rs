@@ -2,14 +2,17 @@
 
 pub mod completions;
 pub mod demo;
+pub mod embedded;
 pub mod flow;
 mod global;
+pub mod help;
 mod machine;
 pub mod produce_fake;
 pub mod profile;
 pub mod protect;
 pub mod replicate;
 pub mod run;
+pub mod sandbox;
 mod sections;
 pub mod select;
 mod shaping;

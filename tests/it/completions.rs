@@ -1,12 +1,16 @@
-//! The completions in the tree are those of the binary.
+//! The completions in the tree are those of the binary, and shells get from them what the profile names.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::run::Folder;
+use crate::run::{Folder, ended};
 
 const FILES: [(&str, &str); 3] = [("bash", "sdl.bash"), ("zsh", "_sdl"), ("fish", "sdl.fish")];
+
+const PROFILE: &str = "[remote_kafka]\nservers = a:9092\ndefault_consumer_topic = orders\ndefault_consumer_group_id = loader\n\n\
+     [local_kafka]\nservers = b:9092\ndefault_consumer_topic = orders\ndefault_producer_topic = copies\n\n\
+     [mongodb]\nuri = mongodb://me:canary@h:27017\n\n[shape.login]\ndefault.device_type = unknown\n";
 
 #[test]
 fn the_files_in_the_tree_are_fresh() {
@@ -21,16 +25,104 @@ fn the_files_in_the_tree_are_fresh() {
 
 #[test]
 fn completions_do_not_need_a_sound_profile() {
-    let ended = Folder::with_profile("broken").run("completions bash");
-    assert_eq!(ended.code, Some(0));
+    let folder = Folder::with_profile("broken");
+    assert_eq!(folder.run("completions bash").code, Some(0));
+    assert_eq!(candidates(&folder, "fish", "replicate --source "), [] as [&str; 0]);
+    assert_eq!(candidates(&folder, "fish", "repl"), ["replicate"]);
+}
+
+/// Returns what the binary answers when `shell` completes the last of `words`, which are separated by single blanks.
+fn candidates(folder: &Folder, shell: &str, words: &str) -> Vec<String> {
+    let mut command = folder.sdl("");
+    command.env("_SDL_COMPLETE", shell).args(["--", "sdl"]).args(words.split(' '));
+    let ended = ended(&mut command);
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    assert!(!ended.stdout.contains("canary"), "{}", ended.stdout);
+    // Behind a tab stands the explanation.
+    let named = ended.stdout.lines().map(|line| line.split('\t').next().unwrap().to_owned());
+    // Flags are offered too where an argument may stand.
+    named.filter(|name| !name.starts_with('-') || name.contains('=')).collect()
 }
 
 #[test]
-fn bash_can_read_its_file() {
-    let Ok(checked) = Command::new("bash").args(["-n", "completions/sdl.bash"]).current_dir(env!("CARGO_MANIFEST_DIR")).output()
-    else {
-        eprintln!("left out: there is no bash on this machine");
-        return;
-    };
-    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+fn what_the_profile_names_is_offered_where_it_fits() {
+    let folder = Folder::with_profile(PROFILE);
+    folder.write("other.ini", "[staging]\nservers = c:9092\n");
+    for (words, offered) in [
+        ("replicate --source ", vec!["remote_kafka", "local_kafka"]),
+        ("replicate --target l", vec!["local_kafka"]),
+        ("produce-fake --target=", vec!["--target=remote_kafka", "--target=local_kafka"]),
+        ("replicate --shape ", vec!["login"]),
+        ("replicate --group ", vec!["loader"]),
+        ("replicate ", vec!["copies", "orders"]),
+        ("profile show ", vec!["remote_kafka", "local_kafka", "mongodb", "shape.login"]),
+        ("replicate --profile other.ini --source ", vec!["staging"]),
+        ("--profile=other.ini replicate --source ", vec!["staging"]),
+        ("replicate --profile ot", vec!["other.ini"]),
+        ("help off", vec!["offsets"]),
+        ("help repl", vec!["replicate"]),
+    ] {
+        assert_eq!(candidates(&folder, "fish", words), offered, "sdl {words}");
+    }
+}
+
+#[test]
+fn a_shell_that_is_not_known_is_an_error() {
+    let mut command = Folder::new().sdl("");
+    let ended = ended(command.env("_SDL_COMPLETE", "csh").current_dir("/").args(["--", "sdl", ""]));
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.starts_with("error: cannot complete the command line\n  caused by: "), "{}", ended.stderr);
+}
+
+/// Runs a script of `shell` in a folder where `sdl` is the binary and its completions stand, and returns what it prints.
+fn in_shell(shell: &str, script: &str) -> String {
+    let folder = Folder::with_profile(PROFILE);
+    for (shell, file) in FILES {
+        folder.write(file, &folder.run(&format!("completions {shell}")).stdout);
+    }
+    let binary = Path::new(env!("CARGO_BIN_EXE_sdl")).parent().unwrap();
+    let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new(shell);
+    command.current_dir(folder.path()).env("PATH", path).env("HOME", folder.path()).env_remove("SDL_PROFILE");
+    let ended = ended(command.args(["-c", script]));
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{}", ended.stdout);
+    ended.stdout
+}
+
+#[test]
+#[ignore = "needs bash, zsh and fish"]
+fn real_shells_bash_completes() {
+    let script = r#"
+        source ./sdl.bash
+        complete -p sdl | grep -q -- '-F _clap_complete_sdl sdl' || exit 1
+        COMP_WORDS=(sdl replicate --source r) COMP_CWORD=3 COMP_TYPE=9
+        _clap_complete_sdl sdl r --source
+        echo "${COMPREPLY[@]}"
+    "#;
+    // Outside of a real completion, compopt fails without a word that matters.
+    assert_eq!(in_shell("bash", script), "remote_kafka\n");
+}
+
+#[test]
+#[ignore = "needs bash, zsh and fish"]
+fn real_shells_zsh_completes() {
+    // The file is found by its name in a folder of $fpath, as it is installed; `_describe` is what zsh shows.
+    let script = r#"
+        fpath=($PWD $fpath)
+        compdef() { : }
+        _describe() { print -l -- "${(@P)@[-1]}" }
+        autoload -U _sdl
+        words=(sdl replicate --source r) CURRENT=4
+        _sdl
+        words=(sdl replicate --source '') CURRENT=4
+        _clap_dynamic_completer_sdl
+    "#;
+    assert_eq!(in_shell("zsh", script), "remote_kafka:a:9092\nremote_kafka:a:9092\nlocal_kafka:b:9092\n");
+}
+
+#[test]
+#[ignore = "needs bash, zsh and fish"]
+fn real_shells_fish_completes() {
+    let script = "source sdl.fish; complete -C 'sdl replicate --source '; complete -C 'sdl help gua'";
+    assert_eq!(in_shell("fish", script), "remote_kafka\ta:9092\nlocal_kafka\tb:9092\nguarantees\n");
 }

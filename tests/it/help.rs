@@ -5,7 +5,7 @@ use clap::Command;
 /// Returns every command with subcommands of its own, as it is typed.
 fn commands(command: &Command, typed: &str, found: &mut Vec<String>) {
     found.push(typed.to_owned());
-    for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
+    for subcommand in command.get_subcommands() {
         commands(subcommand, &format!("{typed} {}", subcommand.get_name()), found);
     }
 }
@@ -45,4 +45,38 @@ fn every_command_and_flag_is_described() {
         command.get_subcommands().for_each(|sub| check(sub, &format!("{path} {}", sub.get_name())));
     }
     check(&sdl::cli::command(), "sdl");
+}
+
+#[test]
+fn help_explains_commands_and_topics() {
+    let folder = crate::run::Folder::new();
+    for (topic, first) in [
+        ("offsets", "Offsets and positions\n"),
+        ("formats", "Formats\n"),
+        ("guarantees", "What is promised\n"),
+        ("exit-codes", "Exit codes\n"),
+    ] {
+        let ended = folder.run(&format!("help {topic}"));
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+        assert!(ended.stdout.starts_with(first), "{}", ended.stdout);
+        let wide = ended.stdout.lines().find(|line| line.chars().count() > 92);
+        assert_eq!(wide, None, "a line of `help {topic}` is too wide for a terminal");
+    }
+    for command in ["", "replicate", "profile show"] {
+        let (helped, asked) = (folder.run(&format!("help {command}")), folder.run(&format!("{command} --help")));
+        assert_eq!((helped.code, &helped.stdout), (Some(0), &asked.stdout), "sdl help {command}");
+    }
+}
+
+#[test]
+fn what_cannot_be_explained_is_a_usage_error() {
+    let folder = crate::run::Folder::new();
+    for (words, stderr) in [
+        ("help offset", "error: there is no help for `offset`\nhint: did you mean `offsets`?\n"),
+        ("help replicat", "error: there is no help for `replicat`\nhint: did you mean `replicate`?\n"),
+        ("help profile everything", "error: there is no help for `everything`\nhint: there is: list, show, init\n"),
+    ] {
+        let ended = folder.run(words);
+        assert_eq!((ended.stderr.as_str(), ended.stdout.as_str(), ended.code), (stderr, "", Some(2)));
+    }
 }

@@ -3,6 +3,7 @@
 
 mod architecture;
 mod completions;
+mod demo;
 mod errors;
 mod harness;
 mod help;
@@ -12,6 +13,7 @@ mod profile;
 mod real_replicate;
 mod replicate_on_mock;
 mod run;
+mod sandbox;
 mod secrets;
 mod security;
 mod shape;

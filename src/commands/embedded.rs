@@ -1,0 +1,100 @@
+//! Two embedded clusters, and a profile that names them.
+
+use std::path::{Path, PathBuf};
+
+use crate::connectors::kafka::EmbeddedCluster;
+use crate::error::Error;
+use crate::pipeline::Failure;
+use crate::profile::KafkaSection;
+
+/// Two clusters in this process, `remote_kafka` and `local_kafka`, gone when dropped.
+pub struct Embedded {
+    /// The section of the first cluster.
+    pub remote: KafkaSection,
+    /// The section of the second cluster.
+    pub local: KafkaSection,
+    clusters: [EmbeddedCluster; 2],
+}
+
+impl Embedded {
+    /// Starts the clusters; `group` is the default group of both sections, `topic` their default topic.
+    ///
+    /// # Errors
+    /// When they cannot listen.
+    pub fn start(group: &str, topic: &str) -> Result<Self, Error> {
+        let clusters = [EmbeddedCluster::start(1)?, EmbeddedCluster::start(1)?];
+        let section = |name: &str, cluster: &EmbeddedCluster| KafkaSection {
+            name: name.to_owned(),
+            servers: cluster.servers(),
+            default_consumer_group_id: Some(group.to_owned()),
+            default_consumer_topic: Some(topic.to_owned()),
+            ..KafkaSection::default()
+        };
+        let [first, second] = &clusters;
+        Ok(Self { remote: section("remote_kafka", first), local: section("local_kafka", second), clusters })
+    }
+
+    /// Creates a topic on both.
+    ///
+    /// # Errors
+    /// When the name is not taken.
+    pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), Error> {
+        Ok(self.clusters.iter().try_for_each(|cluster| cluster.create_topic(name, partitions))?)
+    }
+
+    /// Returns a profile with both sections.
+    #[must_use]
+    pub fn profile(&self) -> String {
+        let section = |section: &KafkaSection| {
+            let KafkaSection { name, servers, default_consumer_group_id, default_consumer_topic, .. } = section;
+            let (group, topic) = (default_consumer_group_id.as_deref(), default_consumer_topic.as_deref());
+            format!(
+                "[{name}]\nservers = {servers}\ndefault_consumer_group_id = {}\ndefault_consumer_topic = {}\n",
+                group.unwrap_or_default(),
+                topic.unwrap_or_default()
+            )
+        };
+        format!("{}\n{}", section(&self.remote), section(&self.local))
+    }
+}
+
+/// A file that only its owner can read, removed when dropped.
+pub struct TemporaryFile(PathBuf);
+
+impl TemporaryFile {
+    /// Writes `text` to a new file: `path`, or one of the temporary directory called after `what`.
+    ///
+    /// # Errors
+    /// When there is such a file, or it cannot be written.
+    pub fn write(path: Option<PathBuf>, what: &str, text: &str) -> Result<Self, Error> {
+        let name = || format!("sdl-{what}-{}-{:08x}.ini", std::process::id(), super::run::random());
+        let hint = if path.is_some() {
+            "name a new file in a directory that is there"
+        } else {
+            "set TMPDIR to a directory that can be written to"
+        };
+        let path = path.unwrap_or_else(|| std::env::temp_dir().join(name()));
+        write_private(&path, text)
+            .map_err(|error| Failure::new(format!("cannot write `{}`", path.display())).because(error).hint(hint))?;
+        Ok(Self(path))
+    }
+
+    /// Returns where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        // A file that is left behind harms nobody.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

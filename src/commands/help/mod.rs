@@ -1,0 +1,72 @@
+//! `sdl help`.
+
+use std::io::Write as _;
+
+use clap::Command;
+
+use crate::commands::Context;
+use crate::error::Error;
+
+/// What can be explained besides the commands, and the explanation.
+const TOPICS: [(&str, &str); 4] = [
+    ("offsets", include_str!("offsets.txt")),
+    ("formats", include_str!("formats.txt")),
+    ("guarantees", include_str!("guarantees.txt")),
+    ("exit-codes", include_str!("exit-codes.txt")),
+];
+
+/// Explain a command, or one of: offsets, formats, guarantees, exit-codes
+///
+/// Without a word more, the commands are listed.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A command (`replicate`, `profile show`), or a topic: offsets, formats, guarantees, exit-codes
+    #[arg(value_name = "COMMAND|TOPIC")]
+    words: Vec<String>,
+}
+
+impl Args {
+    /// Prints the explanation; `root` is the whole command line.
+    ///
+    /// # Errors
+    /// When there is no such command or topic, or standard output cannot be written to.
+    pub fn run(self, context: &Context, mut root: Command) -> Result<(), Error> {
+        if let Some((_, text)) = self.topic() {
+            return Ok(std::io::stdout().write_all(text.as_bytes())?);
+        }
+        root = root.color(context.global.color.into());
+        root.build();
+        let mut command = &mut root;
+        for word in &self.words {
+            if command.find_subcommand(word).is_none() {
+                return Err(unknown(word, command));
+            }
+            command = command.find_subcommand_mut(word).expect("it was found a line above");
+        }
+        Ok(command.print_long_help()?)
+    }
+
+    fn topic(&self) -> Option<&'static (&'static str, &'static str)> {
+        let [word] = self.words.as_slice() else { return None };
+        TOPICS.iter().find(|(name, _)| name == word)
+    }
+}
+
+fn unknown(word: &str, command: &Command) -> Error {
+    let commands = command.get_subcommands().map(Command::get_name);
+    // Topics stand beside the commands, and not below one.
+    let topics = TOPICS.iter().map(|(name, _)| *name).filter(|_| command.get_name() == "sdl");
+    let known: Vec<_> = commands.chain(topics).collect();
+    let near = known.iter().map(|known| (strsim::damerau_levenshtein(word, known), known)).min();
+    let hint = match near {
+        Some((distance, near)) if distance <= 2 => format!("did you mean `{near}`?"),
+        _ => format!("there is: {}", known.join(", ")),
+    };
+    Error::Usage { what: format!("there is no help for `{word}`"), hint }
+}
+
+/// Returns the words that `sdl help` knows besides the commands, for completions.
+#[must_use]
+pub fn topics() -> [&'static str; 4] {
+    TOPICS.map(|(name, _)| name)
+}

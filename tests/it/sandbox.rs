@@ -1,0 +1,105 @@
+//! `sdl sandbox`: brokers that other processes use.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::harness::{Cluster, Running, Sdl, read, until};
+
+/// Returns a running sandbox and its profile, once that is there.
+fn sandbox(arguments: &str) -> (Running, String) {
+    let running = Sdl::new(&format!("sandbox {arguments} --file sandbox.ini")).start();
+    let path = running.path("sandbox.ini");
+    let profile = until("the profile is there", Duration::from_secs(30), || {
+        // The last line of the profile; the file is written in one go, but it can be read before.
+        std::fs::read_to_string(&path).ok().filter(|text| text.matches("default_consumer_topic").count() == 2)
+    });
+    (running, profile)
+}
+
+/// Returns the servers of the sections of `profile`, in order.
+fn servers(profile: &str) -> Vec<&str> {
+    profile.lines().filter_map(|line| line.strip_prefix("servers = ")).collect()
+}
+
+#[test]
+fn a_second_sdl_talks_to_the_sandbox() {
+    let (running, profile) = sandbox("logins:3 others");
+    let servers = servers(&profile);
+    let (remote, local) = (Cluster::at(servers[0]), Cluster::at(servers[1]));
+    assert_eq!((remote.partitions("logins"), local.partitions("logins"), local.partitions("others")), (3, 3, 4));
+
+    let sdl = |arguments: &str| Sdl::new(arguments).profile(&profile).run().expect(0);
+    sdl("produce-fake --target remote_kafka logins -n 1000 --seed 1");
+    sdl("replicate --until-caught-up");
+    let (there, here) = (read(&remote, "logins"), read(&local, "logins"));
+    assert_eq!(there.len(), 1000);
+    assert_eq!(there, here);
+
+    running.signal("INT");
+    let ended = running.wait().expect(0);
+    assert_eq!(String::from_utf8(ended.stdout.clone()).unwrap(), profile, "the profile is the data");
+    assert!(ended.stderr.ends_with("The clusters are gone.\n"), "{}", ended.stderr);
+    assert!(!ended.path("sandbox.ini").exists());
+}
+
+#[test]
+fn the_command_lines_to_try_do_what_they_say() {
+    let (running, _) = sandbox("");
+    let mut running = running;
+    running.until_stderr("In another terminal");
+    let said = running.stderr();
+    let lines = said.lines().filter_map(|line| line.strip_prefix("  ")).collect::<Vec<_>>().join("\n");
+    assert!(lines.matches("\nsdl ").count() >= 2, "{said}");
+    let folder = std::path::Path::new(env!("CARGO_BIN_EXE_sdl")).parent().unwrap();
+    // What follows a pipe or is another program may not be there: only the lines of ours, each of which has to succeed.
+    let ours = lines.lines().filter(|line| line.starts_with("sdl ") || line.starts_with("export "));
+    let script = format!(
+        "set -e\nPATH={}:$PATH\ncd {}\n{}",
+        folder.display(),
+        running.path("").display(),
+        ours.collect::<Vec<_>>().join("\n")
+    );
+    let ran = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert!(ran.status.success(), "{script}\n{}", String::from_utf8_lossy(&ran.stderr));
+    running.signal("TERM");
+    running.wait().expect(0);
+}
+
+#[test]
+fn a_file_that_is_there_is_not_overwritten() {
+    let run = Sdl::new("sandbox --file database.ini").profile("# mine\n");
+    let ended = run.run().expect(1);
+    let expected = "error: cannot write `database.ini`\n  caused by: File exists (os error 17)\n\
+                    hint: name a new file in a directory that is there\n";
+    assert_eq!(ended.stderr, expected);
+    assert_eq!(std::fs::read_to_string(ended.path("database.ini")).unwrap(), "# mine\n");
+}
+
+#[test]
+fn a_topic_that_cannot_be_is_a_usage_error() {
+    let ended = Sdl::new("sandbox a/b").run().expect(2);
+    assert!(
+        ended.stderr.contains("a topic's name has up to 249 letters, digits, dots, underscores and dashes"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+#[ignore = "needs kcat"]
+fn real_kcat_talks_to_the_sandbox() {
+    let (running, profile) = sandbox("logins:3");
+    let broker = servers(&profile)[1];
+    Sdl::new("produce-fake logins -n 500").profile(&profile).run().expect(0);
+    let read = Command::new("kcat").args(["-b", broker, "-t", "logins", "-C", "-e", "-q", "-f", "%p\n"]).output().unwrap();
+    assert_eq!(String::from_utf8(read.stdout).unwrap().lines().count(), 500);
+
+    let mut write = Command::new("kcat");
+    write.args(["-b", broker, "-t", "logins", "-P", "-p", "1", "-K", ":"]).stdin(std::process::Stdio::piped());
+    let mut child = write.spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"k:v\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(Cluster::at(broker).count("logins"), 501);
+    running.signal("INT");
+    running.wait().expect(0);
+}
