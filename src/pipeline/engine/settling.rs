@@ -1,0 +1,150 @@
+//! From a record that was read to a commit.
+
+use tokio::time::Instant;
+
+use crate::pipeline::engine::{Engine, jitter, told};
+use crate::pipeline::event::{BadFate, Event};
+use crate::pipeline::lanes::{Chunk, Tag};
+use crate::pipeline::retry::pause;
+use crate::pipeline::{BadRecords, Commit, Ending, Failure, Reason, Shaped, Sink, Source};
+use crate::record::{Partition, Record};
+
+impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
+    /// Takes records into account, shapes them, and queues them.
+    pub(super) fn read(&mut self, records: Vec<Record>) {
+        let now = Instant::now();
+        let mut chunk = Chunk::default();
+        chunk.records.reserve(records.len());
+        chunk.tags.reserve(records.len());
+        let (count, mut bytes) = (records.len(), 0);
+        let is_reading = self.ending.is_none();
+        let settled = self.tally.filtered + self.tally.skipped;
+        self.tally.read += count as u64;
+        let mut current: Option<(Partition, usize)> = None;
+        let mut records = records.into_iter().peekable();
+        while let Some(mut record) = records.next() {
+            let lane = match current {
+                Some((partition, lane)) if partition == record.partition => lane,
+                _ => *self.index.get(&record.partition).expect("a source assigns a partition before its records"),
+            };
+            current = Some((record.partition, lane));
+            let life = &mut self.lives[lane];
+            if !life.owned || life.leaving {
+                // Read before the rebalance was heard of: the new owner reads it again.
+                self.tally.released += 1;
+                continue;
+            }
+            let tag = Tag { lane, epoch: life.epoch, number: life.watermark.take(record.offset) };
+            if records.peek().is_none_or(|next| next.partition != record.partition) {
+                life.watermark.mark(record.fingerprint());
+            }
+            bytes += record.bytes();
+            match self.transform.as_ref().map_or(Shaped::Keep, |transform| transform(&mut record)) {
+                // Behind a bad record that stops the run nothing is sent: the next run reads it again.
+                Shaped::Keep if self.ending.is_some() => {}
+                Shaped::Keep => chunk.push(record, tag),
+                Shaped::Filtered => self.tally.filtered += self.settle(tag, 1),
+                Shaped::Bad(reason) => self.bad(&record, tag, &reason, 0),
+            }
+        }
+        if let Some(bucket) = &mut self.bucket {
+            bucket.take(count, bytes);
+        }
+        if is_reading {
+            self.lanes.push(chunk, now);
+        }
+        self.ended |= self.limits.count.is_some_and(|most| self.tally.read >= most);
+        if self.tally.filtered + self.tally.skipped > settled {
+            self.note_commits();
+        }
+        self.observer.on(&Event::Progress(&self.tally));
+    }
+
+    /// Settles `count` records from `tag` on, if they belong to the present life of their partition.
+    pub(super) fn settle(&mut self, tag: Tag, count: u64) -> u64 {
+        if !self.is_alive(&tag) {
+            return 0;
+        }
+        self.lives[tag.lane].watermark.settle(tag.number..tag.number + count) as u64
+    }
+
+    pub(super) fn is_alive(&self, tag: &Tag) -> bool {
+        let life = &self.lives[tag.lane];
+        life.owned && life.epoch == tag.epoch
+    }
+
+    /// Deals with a record that can never be delivered.
+    pub(super) fn bad(&mut self, record: &Record, tag: Tag, reason: &Reason, attempts: u32) {
+        if !self.is_alive(&tag) {
+            return;
+        }
+        let fate = match self.bad_records {
+            BadRecords::Stop => BadFate::Stops,
+            BadRecords::Skip => BadFate::Skipped,
+            BadRecords::DeadLetters => BadFate::DeadLetter,
+        };
+        let tripped = fate != BadFate::Stops && self.breaker.trips(Instant::now());
+        let fate = if tripped { BadFate::Stops } else { fate };
+        if fate == BadFate::Stops && self.has_failed() {
+            return; // the run stops at the first, and that has been told
+        }
+        self.observer.on(&Event::Bad { record, reason, fate });
+        match fate {
+            BadFate::Skipped => self.tally.skipped += self.settle(tag, 1),
+            BadFate::DeadLetter => self.letters_queue.push((self.letter)(record, reason, attempts), tag),
+            BadFate::Stops => {
+                let what = if tripped {
+                    format!("too many bad records: the limit of --dead-letter-limit was reached at record {record}")
+                } else {
+                    format!("record {record} cannot be delivered")
+                };
+                let hint = if tripped {
+                    "look at the dead letters: what is wrong with them is probably one thing; then start again"
+                } else {
+                    reason.hinted().unwrap_or(
+                        "set bad records aside with --dead-letters topic:NAME or file:PATH, or leave them out with --skip-bad-records",
+                    )
+                };
+                let code = format!("{reason} ({})", reason.code());
+                self.end(Ending::Record(Failure::new(what).because(code).hint(hint)));
+            }
+        }
+    }
+
+    /// Tells the source how far each partition may be committed, where that changed; returns whether it did anywhere.
+    pub(super) fn note_commits(&mut self) -> bool {
+        let mut commits = Vec::new();
+        for life in self.lives.iter_mut().filter(|life| life.owned && life.watermark.next() != life.noted) {
+            life.noted = life.watermark.next();
+            commits.push(Commit { partition: life.partition, next: life.noted, last: life.watermark.last() });
+        }
+        if commits.is_empty() {
+            return false;
+        }
+        let settled: Vec<_> = commits.iter().map(|commit| (commit.partition, commit.next)).collect();
+        self.observer.on(&Event::Settled(&settled));
+        self.source.commit(commits);
+        true
+    }
+
+    /// Asks the broker to confirm everything settled so far, if the next record waits for that; again later if it refuses.
+    pub(super) async fn confirm(&mut self) {
+        let Some((_, attempt)) = self.unconfirmed.filter(|(due, _)| *due <= Instant::now()) else { return };
+        let flushed = tokio::select! {
+            flushed = self.source.flush() => flushed,
+            () = told(&mut self.stop), if self.ending.is_none() => return self.end(Ending::Interrupted),
+        };
+        let Err(error) = flushed else {
+            self.unconfirmed = None;
+            return self.clear_trouble();
+        };
+        if self.limits.retry_for.is_some_and(|most| self.last_answer.elapsed() > most) {
+            self.unconfirmed = None;
+            self.lanes.forget(|_| true); // nothing more can be sent
+            return self.end(Ending::Failed(error));
+        }
+        self.trouble(&error.to_string());
+        let now = Instant::now();
+        self.unconfirmed = Some((now + pause(attempt, jitter(now)), attempt + 1));
+    }
+}
