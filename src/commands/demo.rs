@@ -32,7 +32,7 @@ impl Args {
         let clusters = Embedded::start("demo", TOPIC)?;
         clusters.create_topic(TOPIC, PARTITIONS)?;
         let profile = TemporaryFile::write(None, "demo", &clusters.profile())?;
-        context.say("Two Kafka clusters live in this process for as long as the demo runs.\n")?;
+        context.say("Two Kafka clusters live in this process for as long as the demo runs.\n");
 
         let steps: [(&str, &[&str]); 2] = [
             (
@@ -51,7 +51,7 @@ impl Args {
         .await
         .map_err(|error| Failure::new("cannot read the topics").because(error))??;
 
-        context.say("\nBoth topics were read once more, record by record:\n")?;
+        context.say("\nBoth topics were read once more, record by record:\n");
         let mut table = Listing::new(
             "partitions",
             &[Column::Text("partition"), Column::Number("produced"), Column::Number("replicated"), Column::Text("same")],
@@ -76,12 +76,13 @@ impl Args {
                 Failure::new(format!("the accounts do not agree: {EVENTS} sent, {here} produced, {there} replicated")).into()
             );
         }
-        context.say("\nNext: `sdl profile init` writes a profile for your own clusters.\n")
+        context.say("\nNext: `sdl profile init` writes a profile for your own clusters.\n");
+        Ok(())
     }
 
     /// Shows a command line and runs it.
     async fn step(&self, context: &Context, profile: &TemporaryFile, story: &str, arguments: &[&str]) -> Result<(), Error> {
-        context.say(&format!("\n{story}\n$ sdl {}\n", arguments.join(" ")))?;
+        context.say(&format!("\n{story}\n$ sdl {}\n", arguments.join(" ")));
         let what = || Failure::new(format!("the step `sdl {}` failed", arguments.join(" ")));
         let program = std::env::current_exe().map_err(|error| what().because(error))?;
         let mut command = Command::new(program);

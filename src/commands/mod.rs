@@ -40,12 +40,8 @@ pub struct Context {
 
 impl Context {
     /// Says something to the person at the terminal, on stderr.
-    ///
-    /// # Errors
-    /// Never; it is the last word of a command.
-    pub fn say(&self, text: &str) -> Result<(), Error> {
+    pub fn say(&self, text: &str) {
         self.screen.write(text);
-        Ok(())
     }
 
     /// Writes data to stdout.

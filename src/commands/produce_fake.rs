@@ -291,7 +291,7 @@ impl Args {
         }
         tracing::info!("{from} to {}/{topic}", section.name);
         if self.sending.dry_run {
-            context.say("dry run: nothing was changed\n")?;
+            context.say("dry run: nothing was changed\n");
             return Ok(None);
         }
         protect::confirm(context, &section, &format!("write to {topic}"))?;

@@ -71,10 +71,11 @@ In another terminal:
 
 ",
             file.path().display()
-        ))?;
+        ));
         // The sender lives as long as the process.
         let _ = stop.wait_for(|stop| *stop).await;
-        context.say("The clusters are gone.\n")
+        context.say("The clusters are gone.\n");
+        Ok(())
     }
 }
 

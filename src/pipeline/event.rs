@@ -109,7 +109,7 @@ pub enum BadFate {
 }
 
 /// The accounts of a run, in records unless said otherwise.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Tally {
     /// Handed to the engine.
     pub read: u64,

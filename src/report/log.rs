@@ -10,7 +10,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, fmt};
 
-use crate::pipeline::{BadFate, Event, Failure, Observer};
+use crate::pipeline::{BadFate, Event, Failure, Observer, Tally};
 use crate::report::{Screen, Summary};
 
 /// The target of the lines that say how a run ended.
@@ -18,7 +18,8 @@ const ENDING: &str = "sdl::ending";
 
 /// Logs the summary of a run, for logs that are read without its output.
 pub fn log_summary(summary: &Summary) {
-    let Summary { command, run, ended, read, delivered, dead_lettered, skipped, filtered, released, undelivered, .. } = summary;
+    let Summary { command, run, ended, tally, .. } = summary;
+    let Tally { read, delivered, dead_lettered, skipped, filtered, released, undelivered, .. } = tally;
     let seconds = summary.seconds;
     tracing::info!(
         target: ENDING,

@@ -34,18 +34,8 @@ pub struct Summary {
     pub(crate) ended: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    pub(crate) read: u64,
-    pub(crate) delivered: u64,
-    already_there: u64,
-    superseded: u64,
-    pub(crate) dead_lettered: u64,
-    pub(crate) skipped: u64,
-    pub(crate) filtered: u64,
-    pub(crate) released: u64,
-    pub(crate) undelivered: u64,
-    batches: u64,
-    retried: u64,
-    bytes: u64,
+    #[serde(flatten)]
+    pub(crate) tally: Tally,
     pub(crate) seconds: f64,
     records_per_second: f64,
     bytes_per_second: f64,
@@ -70,20 +60,6 @@ impl Summary {
     #[must_use]
     #[allow(clippy::cast_precision_loss)] // rates
     pub fn new(headline: &Headline, finished: &Finished, journal: &Journal) -> Self {
-        let Tally {
-            read,
-            delivered,
-            already_there,
-            superseded,
-            dead_lettered,
-            skipped,
-            filtered,
-            released,
-            undelivered,
-            batches,
-            retried,
-            bytes,
-        } = finished.tally;
         let seconds = finished.elapsed.as_secs_f64();
         let (ended, error) = match &finished.ending {
             Ending::Complete => ("complete", None),
@@ -104,21 +80,10 @@ impl Summary {
             run: headline.run.clone(),
             ended,
             error,
-            read,
-            delivered,
-            already_there,
-            superseded,
-            dead_lettered,
-            skipped,
-            filtered,
-            released,
-            undelivered,
-            batches,
-            retried,
-            bytes,
+            tally: finished.tally.clone(),
             seconds,
-            records_per_second: delivered as f64 / seconds.max(0.001),
-            bytes_per_second: bytes as f64 / seconds.max(0.001),
+            records_per_second: finished.tally.delivered as f64 / seconds.max(0.001),
+            bytes_per_second: finished.tally.bytes as f64 / seconds.max(0.001),
             partitions: finished.positions.iter().filter(|_| headline.positions).map(position).collect(),
             route: headline.route.clone(),
         }
@@ -136,27 +101,28 @@ impl Summary {
     pub fn text(&self, brief: bool) -> String {
         let took = humantime::format_duration(Duration::from_millis((self.seconds * 1000.0) as u64));
         let ended = self.ended.replace('_', " ");
+        let tally = &self.tally;
         let mut text = format!("{} {}: {ended} after {took}\n", self.command, self.route);
-        let _ = writeln!(text, "  read          {:>14}", grouped(self.read));
-        let of_these = [("already there", self.already_there), ("superseded", self.superseded)];
+        let _ = writeln!(text, "  read          {:>14}", grouped(tally.read));
+        let of_these = [("already there", tally.already_there), ("superseded", tally.superseded)];
         let of_these: Vec<_> =
             of_these.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{} {name}", grouped(*n))).collect();
         let note = if of_these.is_empty() { String::new() } else { format!("  ({})", of_these.join(", ")) };
-        let _ = writeln!(text, "  delivered     {:>14}{note}", grouped(self.delivered));
+        let _ = writeln!(text, "  delivered     {:>14}{note}", grouped(tally.delivered));
         let rest = [
-            ("dead-lettered", self.dead_lettered),
-            ("skipped", self.skipped),
-            ("filtered", self.filtered),
-            ("released", self.released),
-            ("undelivered", self.undelivered),
+            ("dead-lettered", tally.dead_lettered),
+            ("skipped", tally.skipped),
+            ("filtered", tally.filtered),
+            ("released", tally.released),
+            ("undelivered", tally.undelivered),
         ];
         for (name, count) in rest.into_iter().filter(|(_, count)| *count > 0) {
             let _ = writeln!(text, "  {name:<13} {:>14}", grouped(count));
         }
-        let retried = if self.retried > 0 { format!(", {} sent again", grouped(self.retried)) } else { String::new() };
+        let retried = if tally.retried > 0 { format!(", {} sent again", grouped(tally.retried)) } else { String::new() };
         let rate = grouped(self.records_per_second as u64);
         let bytes = self.bytes_per_second / 1e6;
-        let _ = writeln!(text, "  {rate} records/s, {bytes:.1} MB/s, {} batches{retried}", grouped(self.batches));
+        let _ = writeln!(text, "  {rate} records/s, {bytes:.1} MB/s, {} batches{retried}", grouped(tally.batches));
         if brief {
             return text;
         }

@@ -87,7 +87,8 @@ impl Args {
             tracing::info!("{line}");
         }
         if self.watch.dry_run {
-            return context.say("dry run: nothing was changed\n");
+            context.say("dry run: nothing was changed\n");
+            return Ok(());
         }
         protect::confirm(context, &to, &format!("write to {}", replica.names(&topics).join(", ")))?;
         // Before anything of the flow is changed: a run that cannot set bad records aside should not begin.
