@@ -1,9 +1,9 @@
 //! The flags that shape values.
 
 use crate::error::Error;
-use crate::pipeline::{Reason, Shaped, Transform};
+use crate::pipeline::{Shaped, Transform};
 use crate::profile::{Profile, Secret};
-use crate::shape::{BadRule, Fault, Kind, Rules, Shape, Verdict};
+use crate::shape::{BadRule, Kind, Rules, Shape, Verdict};
 
 /// Flags that shape JSON values; without any of them no value is parsed or changed.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -81,15 +81,8 @@ pub fn transform(shape: Shape) -> Transform {
             Shaped::Keep
         }
         Verdict::Filtered => Shaped::Filtered,
-        Verdict::Bad(fault) => Shaped::Bad(reason(fault)),
+        Verdict::Bad(fault) => Shaped::Bad(fault.into()),
     })
-}
-
-fn reason(fault: Fault) -> Reason {
-    let Fault { code, message, hint, path } = fault;
-    let reason = Reason::new(code, message);
-    let reason = path.into_iter().fold(reason, Reason::at);
-    hint.into_iter().fold(reason, Reason::hint)
 }
 
 fn usage(BadRule { what, hint }: BadRule) -> Error {
@@ -111,6 +104,7 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
+    use crate::pipeline::Reason;
     use crate::record::{Partition, Record};
 
     #[derive(clap::Parser)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::pipeline::EndError;
 use crate::record::Record;
+use crate::shape::Fault;
 
 /// The records of one call to a sink. Shared, because the engine keeps what it may have to send again or set aside.
 pub type Batch = Arc<Vec<Record>>;
@@ -121,6 +122,14 @@ impl Reason {
     #[must_use]
     pub fn path(&self) -> Option<&str> {
         self.0.path.as_deref()
+    }
+}
+
+impl From<Fault> for Reason {
+    fn from(fault: Fault) -> Self {
+        let Fault { code, message, hint, path } = fault;
+        let reason = path.into_iter().fold(Self::new(code, message), Self::at);
+        hint.into_iter().fold(reason, Self::hint)
     }
 }
 

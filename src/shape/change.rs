@@ -96,9 +96,18 @@ pub(super) fn date(value: &mut Cow<'_, str>) -> Result<(), ()> {
     if value == "null" {
         return Ok(());
     }
+    let date = json(&time(value).ok_or(())?.to_string());
+    if date != *value {
+        *value = Cow::Owned(date);
+    }
+    Ok(())
+}
+
+/// Returns the time that a JSON value says, as [`date`] reads it.
+pub(super) fn time(value: &str) -> Option<Timestamp> {
     let text = said(value);
     let text = text.trim();
-    let time = match Decimal::parse(text) {
+    match Decimal::parse(text) {
         Some(number) => {
             let places = if number.whole_digits() >= DIGITS_OF_MILLISECONDS { 6 } else { 9 };
             number.scaled(places).and_then(|nanoseconds| Timestamp::from_nanosecond(nanoseconds).ok())
@@ -107,12 +116,7 @@ pub(super) fn date(value: &mut Cow<'_, str>) -> Result<(), ()> {
             let civil: DateTime = text.parse().ok()?;
             TimeZone::UTC.to_timestamp(civil).ok()
         }),
-    };
-    let date = json(&time.ok_or(())?.to_string());
-    if date != *value {
-        *value = Cow::Owned(date);
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -176,6 +176,17 @@ impl<'a> Object<'a> {
     }
 }
 
+/// Returns the text at `names` inside `text`, which is JSON; `None` where an array or a value that is no object is on the way.
+pub(super) fn inside<'a>(text: &'a str, names: &[String]) -> Option<&'a str> {
+    let Some((name, rest)) = names.split_first() else { return Some(text) };
+    if !text.starts_with('{') {
+        return None;
+    }
+    let members: Vec<(&str, &str)> = borrowed_members(text).ok()?;
+    let (_, value) = members.into_iter().rev().find(|(written, _)| is_name(written, name))?;
+    inside(value, rest)
+}
+
 /// Returns whether a name, as it is written, is `name`.
 pub(super) fn is_name(written: &str, name: &str) -> bool {
     if written.contains('\\') {
@@ -185,9 +196,15 @@ pub(super) fn is_name(written: &str, name: &str) -> bool {
 }
 
 fn members(text: &str) -> Result<Vec<(Cow<'_, str>, Node<'_>)>, serde_json::Error> {
+    let members = borrowed_members(text)?;
+    Ok(members.into_iter().map(|(name, value)| (name.into(), Node::Text(value.into()))).collect())
+}
+
+/// Returns names and values of an object as they are written.
+fn borrowed_members(text: &str) -> Result<Vec<(&str, &str)>, serde_json::Error> {
     struct Members;
     impl<'de> Visitor<'de> for Members {
-        type Value = Vec<(Cow<'de, str>, Node<'de>)>;
+        type Value = Vec<(&'de str, &'de str)>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
@@ -196,7 +213,7 @@ fn members(text: &str) -> Result<Vec<(Cow<'_, str>, Node<'_>)>, serde_json::Erro
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut members = Vec::with_capacity(16);
             while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                members.push((name.get().into(), Node::Text(value.get().into())));
+                members.push((name.get(), value.get()));
             }
             Ok(members)
         }

@@ -35,6 +35,7 @@ use serde_json::value::RawValue;
 use change::Mask;
 use condition::Condition;
 use document::Node;
+pub use path::Path as FieldPath;
 use path::{Path, split_before};
 use require::Requirement;
 pub use rules::{BadRule, Kind, Rules};
@@ -167,12 +168,35 @@ fn default(text: &str) -> Result<(Path, String), String> {
     Ok((Path::parse(path)?, json))
 }
 
+/// Returns the time that a JSON value says: Unix seconds or milliseconds, as a number or text, or ISO 8601.
+#[must_use]
+pub fn time(value: &str) -> Option<jiff::Timestamp> {
+    change::time(value)
+}
+
+/// Returns the JSON text of the value at `names` inside the JSON `value`; of a name that is there twice, the last counts.
+#[must_use]
+pub fn inside<'a>(value: &'a str, names: &[String]) -> Option<&'a str> {
+    document::inside(value, names)
+}
+
+/// Returns the JSON object `object` without its field `name`.
+#[must_use]
+pub fn without(object: &str, name: &str) -> String {
+    let mut document = parse(object).expect("the caller has read it");
+    select::remove(&mut document, &[name.to_owned()]);
+    let mut text = Vec::with_capacity(object.len());
+    document.write(&mut text);
+    String::from_utf8(text).expect("pieces of text are text")
+}
+
 fn parse(text: &str) -> Result<Node<'_>, String> {
     Node::parse(text).map_err(|error| error.to_string())
 }
 
 /// Returns the fault of bytes that are not JSON, recognising what a schema registry's serializers write.
-fn not_json(bytes: &[u8], why: &str) -> Fault {
+#[must_use]
+pub fn not_json(bytes: &[u8], why: &str) -> Fault {
     let mut fault = Fault::new("not_json", format!("the value is not JSON: {why}"));
     if let [0, a, b, c, d, ..] = *bytes {
         let schema = u32::from_be_bytes([a, b, c, d]);

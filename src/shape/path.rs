@@ -6,7 +6,7 @@ use std::fmt;
 ///
 /// A path goes through arrays: it means the field in every element.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Path {
+pub struct Path {
     text: String,
     pub(super) names: Vec<String>,
 }
@@ -16,7 +16,7 @@ impl Path {
     ///
     /// # Errors
     /// When a name is empty or the text ends in a backslash.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let mut names = Vec::new();
         for name in split(text, |c| c == '.') {
@@ -34,6 +34,12 @@ impl Path {
             names.push(plain);
         }
         Ok(Self { text: text.to_owned(), names })
+    }
+
+    /// Returns the names from the outside in: at least one.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Returns the paths of a comma list.

@@ -4,15 +4,31 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer, and what it may use besides itself.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("main", &["cli"]),
-    ("cli", &["commands", "report", "terminal", "connectors", "logins", "pipeline", "profile", "shape", "record", "error"]),
-    ("commands", &["report", "terminal", "connectors", "logins", "pipeline", "profile", "shape", "record", "error"]),
+    (
+        "cli",
+        &[
+            "commands",
+            "report",
+            "terminal",
+            "connectors",
+            "logins",
+            "document",
+            "pipeline",
+            "profile",
+            "shape",
+            "record",
+            "error",
+        ],
+    ),
+    ("commands", &["report", "terminal", "connectors", "logins", "document", "pipeline", "profile", "shape", "record", "error"]),
     ("report", &["pipeline", "profile", "shape", "record"]),
     ("terminal", &["pipeline", "profile", "shape", "record"]),
-    ("connectors", &["pipeline", "profile", "shape", "record"]),
+    ("connectors", &["document", "pipeline", "profile", "shape", "record"]),
     ("logins", &["pipeline", "profile", "shape", "record"]),
     ("error", &["pipeline", "profile", "shape", "record"]),
+    ("document", &["pipeline", "shape", "record"]),
     ("pipeline", &["shape", "record"]),
     ("profile", &["shape", "record"]),
     ("shape", &["record"]),

@@ -1,0 +1,75 @@
+//! What is told beside the payload.
+
+/// Names of the fields that tell where a document comes from; none of them where they are not wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    names: Option<Names>,
+}
+
+/// The names, with their prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The key, where it is text.
+    pub key: String,
+    /// The key in base64, where it is not.
+    pub key_base64: String,
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: String,
+    /// The offset.
+    pub offset: String,
+    /// The record's timestamp, in milliseconds since the Unix epoch.
+    pub timestamp: String,
+    /// When the document was made.
+    pub processed_at: String,
+}
+
+impl Meta {
+    /// Returns the names behind `prefix`; `_kafka_key` has the usual prefix, `_`.
+    #[must_use]
+    pub fn prefixed(prefix: &str) -> Self {
+        let name = |name: &str| format!("{prefix}{name}");
+        Self {
+            names: Some(Names {
+                key: name("kafka_key"),
+                key_base64: name("kafka_key_base64"),
+                topic: name("kafka_topic"),
+                partition: name("kafka_partition"),
+                offset: name("kafka_offset"),
+                timestamp: name("kafka_timestamp"),
+                processed_at: name("processed_at"),
+            }),
+        }
+    }
+
+    /// Returns no names: nothing is told.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { names: None }
+    }
+
+    /// Returns the names, if anything is told.
+    #[must_use]
+    pub fn names(&self) -> Option<&Names> {
+        self.names.as_ref()
+    }
+
+    /// Returns whether a field of a payload would be hidden by one of these.
+    #[must_use]
+    pub fn claims(&self, field: &str) -> bool {
+        self.names.as_ref().is_some_and(|names| names.all().contains(&field))
+    }
+}
+
+impl Default for Meta {
+    fn default() -> Self {
+        Self::prefixed("_")
+    }
+}
+
+impl Names {
+    fn all(&self) -> [&str; 7] {
+        [&self.key, &self.key_base64, &self.topic, &self.partition, &self.offset, &self.timestamp, &self.processed_at]
+    }
+}

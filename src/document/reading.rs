@@ -1,0 +1,362 @@
+//! From a record to a document, in one look at its payload.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserializer as _;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::document::{Ids, Meta, Naming, Version};
+use crate::pipeline::Reason;
+use crate::record::Record;
+use crate::shape::{self, FieldPath};
+
+/// What is done with values that are not JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RawValues {
+    /// They are bad records.
+    #[default]
+    Bad,
+    /// They are wrapped as text; what is not UTF-8 is a bad record.
+    Text,
+    /// They are wrapped as bytes.
+    Binary,
+}
+
+/// How records become documents.
+#[derive(Debug)]
+pub struct Reading {
+    ids: Ids,
+    /// Of documents whose id can come again.
+    version: Option<Version>,
+    meta: Meta,
+    raw: RawValues,
+    time: Option<FieldPath>,
+    namings: Vec<Naming>,
+    /// The fields whose values are wanted, each once.
+    wanted: Vec<FieldPath>,
+}
+
+/// What there is to know of a document besides its payload. Kept and filled again for the next record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Document {
+    /// Its id; empty where it gets one elsewhere.
+    pub id: String,
+    /// Its version, of documents whose id can come again.
+    pub version: Option<i64>,
+    /// When it happened, in milliseconds since the Unix epoch: the time field's, or else the record's.
+    pub time: Option<i64>,
+    /// The names that the templates made, in their order.
+    pub names: Vec<String>,
+}
+
+/// A record's value, looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload<'r> {
+    /// A JSON object; an `_id` that is the id has been taken out.
+    Object(Cow<'r, str>),
+    /// Any other JSON, to be wrapped.
+    Json(&'r str),
+    /// Text that is no JSON, to be wrapped.
+    Text(&'r str),
+    /// Bytes, to be wrapped.
+    Binary(&'r [u8]),
+    /// Null: the document is to go.
+    Tombstone,
+}
+
+/// The field that holds what had to be wrapped.
+pub const WRAPPED: &str = "original_data";
+
+impl Reading {
+    /// Returns the reading of records into documents with these ids, versions where ids can come again, metadata, and names.
+    #[must_use]
+    pub fn new(ids: Ids, version: Version, meta: Meta, raw: RawValues, time: Option<FieldPath>, namings: Vec<Naming>) -> Self {
+        let version = ids.repeat().then_some(version);
+        let mut wanted: Vec<FieldPath> = Vec::new();
+        let id = if let Ids::Field(path) = &ids { Some(path) } else { None };
+        let of_version = if let Some(Version::Field(path)) = &version { Some(path) } else { None };
+        let named = namings.iter().flat_map(|naming| naming.template().fields());
+        for path in id.into_iter().chain(of_version).chain(&time).chain(named) {
+            if !wanted.contains(path) {
+                wanted.push(path.clone());
+            }
+        }
+        Self { ids, version, meta, raw, time, namings, wanted }
+    }
+
+    /// Returns where ids come from.
+    #[must_use]
+    pub fn ids(&self) -> &Ids {
+        &self.ids
+    }
+
+    /// Returns the names of the metadata fields.
+    #[must_use]
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// Returns the names of what is written to.
+    #[must_use]
+    pub fn namings(&self) -> &[Naming] {
+        &self.namings
+    }
+
+    /// Returns the payload of `record`, and puts the rest into `document`.
+    ///
+    /// # Errors
+    /// When the record is bad: what is wrong with it.
+    pub fn read<'r>(&self, record: &'r Record, document: &mut Document) -> Result<Payload<'r>, Reason> {
+        document.id.clear();
+        let mut fields: Vec<Option<&'r str>> = vec![None; self.wanted.len()];
+        let mut own_id = None;
+        let mut payload = match record.value.as_deref() {
+            None => Payload::Tombstone,
+            Some(bytes) => self.look(bytes, &mut fields, &mut own_id)?,
+        };
+        let field = |path: &FieldPath| fields[self.wanted.iter().position(|wanted| wanted == path)?];
+        document.time = record.timestamp;
+        if let Some(path) = &self.time
+            && let Some(text) = field(path).filter(|text| *text != "null")
+        {
+            let time = shape::time(text).ok_or_else(|| {
+                Reason::new("not_a_date", format!("`{path}` is no time"))
+                    .at(path.to_string())
+                    .hint("--time-field takes Unix seconds or milliseconds and ISO 8601")
+            })?;
+            document.time = Some(time.as_millisecond());
+        }
+        let of_id = if let Ids::Field(path) = &self.ids { field(path) } else { None };
+        self.ids.write(record, of_id, &mut document.id)?;
+        let of_version = if let Some(Version::Field(path)) = &self.version { field(path) } else { None };
+        document.version = self.version.as_ref().map(|version| version.of(record, of_version)).transpose()?;
+        document.names.resize(self.namings.len(), String::new());
+        for (naming, name) in self.namings.iter().zip(&mut document.names) {
+            name.clear();
+            naming.write(record.partition.topic, document.time, field, name)?;
+        }
+        if let Some(own) = own_id {
+            if !is_text(own, &document.id) {
+                let what = "the payload has an `_id` that is not the document's id";
+                return Err(Reason::new("foreign_id", what)
+                    .at("_id")
+                    .hint("--id field:_id takes it for the id; --drop _id leaves it out"));
+            }
+            if let Payload::Object(text) = &mut payload {
+                *text = Cow::Owned(shape::without(text, "_id"));
+            }
+        }
+        Ok(payload)
+    }
+
+    /// Looks through a value: takes the wanted fields and an `_id` out of an object, and refuses what would be hidden.
+    fn look<'r>(
+        &self,
+        bytes: &'r [u8],
+        fields: &mut [Option<&'r str>],
+        own_id: &mut Option<&'r str>,
+    ) -> Result<Payload<'r>, Reason> {
+        let not_json = |why: &str| match (self.raw, std::str::from_utf8(bytes)) {
+            (RawValues::Text, Ok(text)) => Ok(Payload::Text(text)),
+            (RawValues::Binary, _) => Ok(Payload::Binary(bytes)),
+            _ => {
+                let mut fault = shape::not_json(bytes, why);
+                fault.hint.get_or_insert_with(|| "--raw-value text or binary wraps what is not JSON".to_owned());
+                Err(Reason::from(fault))
+            }
+        };
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => return not_json(&error.to_string()),
+        };
+        let is_object = text.trim_start().starts_with('{');
+        let mut json = serde_json::Deserializer::from_str(text);
+        let mut claimed = None;
+        let looked = if is_object {
+            json.deserialize_map(Look { reading: self, fields, own_id, claimed: &mut claimed })
+        } else {
+            json.deserialize_ignored_any(IgnoredAny).map(drop)
+        };
+        if let Err(error) = looked.and_then(|()| json.end()) {
+            return not_json(&error.to_string());
+        }
+        if let Some(name) = claimed {
+            let what = format!("the payload has a field `{name}`, which is ours");
+            return Err(Reason::new("claimed_field", what)
+                .at(name)
+                .hint("--meta-prefix names ours otherwise; --no-meta leaves them out"));
+        }
+        Ok(if is_object { Payload::Object(Cow::Borrowed(text)) } else { Payload::Json(text) })
+    }
+}
+
+/// Returns whether the JSON `value` is text or a number that says `text`.
+fn is_text(value: &str, text: &str) -> bool {
+    value == text || serde_json::from_str::<String>(value).is_ok_and(|value| value == text)
+}
+
+struct Look<'a, 'r> {
+    reading: &'a Reading,
+    fields: &'a mut [Option<&'r str>],
+    own_id: &'a mut Option<&'r str>,
+    claimed: &'a mut Option<String>,
+}
+
+impl<'r> Visitor<'r> for Look<'_, 'r> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'r>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key_seed(Name)? {
+            let is_wanted = |path: &FieldPath| path.names().first().is_some_and(|first| *first == name);
+            let is_id = name == "_id";
+            if self.reading.meta.claims(&name) {
+                *self.claimed = Some(name.into_owned());
+                map.next_value::<IgnoredAny>()?;
+            } else if is_id || self.reading.wanted.iter().any(is_wanted) {
+                let value = map.next_value::<&'r RawValue>()?.get();
+                for (path, field) in self.reading.wanted.iter().zip(&mut *self.fields).filter(|(path, _)| is_wanted(path)) {
+                    *field = shape::inside(value, &path.names()[1..]);
+                }
+                if is_id {
+                    *self.own_id = Some(value);
+                }
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A name, borrowed where it is written without escapes.
+struct Name;
+
+impl<'r> DeserializeSeed<'r> for Name {
+    type Value = Cow<'r, str>;
+
+    fn deserialize<D: serde::Deserializer<'r>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'r> Visitor<'r> for Name {
+    type Value = Cow<'r, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'r str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(name))
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::record::Partition;
+
+    fn record(value: Option<&[u8]>) -> Record {
+        Record {
+            partition: Partition::new("logins", 3),
+            offset: 42,
+            timestamp: Some(1000),
+            key: Some(Bytes::from_static(b"k")),
+            value: value.map(Bytes::copy_from_slice),
+            headers: Vec::new(),
+        }
+    }
+
+    fn path(text: &str) -> FieldPath {
+        FieldPath::parse(text).unwrap()
+    }
+
+    fn offsets() -> Reading {
+        Reading::new(Ids::Offset { prefix: String::new() }, Version::Offset, Meta::default(), RawValues::Bad, None, Vec::new())
+    }
+
+    fn code(reading: &Reading, value: &[u8]) -> String {
+        reading.read(&record(Some(value)), &mut Document::default()).unwrap_err().code().to_owned()
+    }
+
+    #[test]
+    fn an_object_is_taken_as_it_is() {
+        let record = record(Some(b" {\"a\": {\"_id\": 1}, \"b\":[1e400, 18446744073709551616]} "));
+        let mut document = Document::default();
+        let payload = offsets().read(&record, &mut document).unwrap();
+        assert_eq!(payload, Payload::Object(std::str::from_utf8(record.value.as_deref().unwrap()).unwrap().into()));
+        let expected = Document { id: "logins:3:42".to_owned(), version: None, time: Some(1000), names: Vec::new() };
+        assert_eq!(document, expected);
+    }
+
+    #[test]
+    fn fields_give_id_version_time_and_names() {
+        let index = Naming::new("{topic}-{to.country}-%Y".parse().unwrap(), |_| Ok(()), 10).unwrap();
+        let version = Version::Field(path("v"));
+        let reading =
+            Reading::new(Ids::Field(path("user.id")), version, Meta::default(), RawValues::Bad, Some(path("at")), vec![index]);
+        let value = br#"{"v": 7, "user": {"name": "x", "id": "u1"}, "at": "2023-09-12T00:45:51Z", "to": {"c\u006funtry": "de"}}"#;
+        let mut document = Document::default();
+        reading.read(&record(Some(value)), &mut document).unwrap();
+        let names = vec!["logins-de-2023".to_owned()];
+        assert_eq!(document, Document { id: "u1".to_owned(), version: Some(7), time: Some(1_694_479_551_000), names });
+        assert_eq!(code(&reading, br#"{"v": 7, "at": "soon"}"#), "not_a_date");
+        assert_eq!(code(&reading, br#"{"v": 7}"#), "missing_field");
+        assert_eq!(code(&reading, b"[1]"), "missing_field");
+    }
+
+    #[test]
+    fn what_is_no_object_is_wrapped_and_a_null_value_is_a_tombstone() {
+        let mut document = Document::default();
+        for text in ["[1, 2]", "null", "\"text\"", "7"] {
+            let record = record(Some(text.as_bytes()));
+            assert_eq!(offsets().read(&record, &mut document), Ok(Payload::Json(text)));
+        }
+        assert_eq!(offsets().read(&record(None), &mut document), Ok(Payload::Tombstone));
+        assert_eq!(document.id, "logins:3:42");
+    }
+
+    #[test]
+    fn what_is_not_json_is_bad_unless_it_is_wrapped() {
+        for bytes in [&b"{"[..], b"", b"{\"a\":1} x", b"{\"a\": \"\xff\"}", b"\0\0\0\0\x07x"] {
+            assert_eq!(code(&offsets(), bytes), "not_json");
+        }
+        let raw = |raw| Reading { raw, ..offsets() };
+        let mut document = Document::default();
+        assert_eq!(raw(RawValues::Text).read(&record(Some(b"{")), &mut document), Ok(Payload::Text("{")));
+        assert_eq!(code(&raw(RawValues::Text), b"\xff"), "not_json");
+        assert_eq!(raw(RawValues::Binary).read(&record(Some(b"\xff")), &mut document), Ok(Payload::Binary(b"\xff")));
+        assert_eq!(raw(RawValues::Binary).read(&record(Some(b"7")), &mut document), Ok(Payload::Json("7")));
+    }
+
+    #[test]
+    fn a_field_of_ours_or_a_foreign_id_in_the_payload_is_bad() {
+        assert_eq!(code(&offsets(), br#"{"_kafka_offset": 1}"#), "claimed_field");
+        assert_eq!(code(&offsets(), br#"{"_kafka\u005foffset": 1}"#), "claimed_field");
+        assert_eq!(code(&offsets(), br#"{"_id": "other"}"#), "foreign_id");
+        let mut document = Document::default();
+        let none = Reading { meta: Meta::none(), ..offsets() };
+        assert!(none.read(&record(Some(br#"{"_kafka_offset": 1}"#)), &mut document).is_ok());
+    }
+
+    #[test]
+    fn an_id_of_its_own_that_is_the_id_is_taken_out() {
+        let mut document = Document::default();
+        let reading = Reading::new(Ids::Field(path("_id")), Version::Offset, Meta::default(), RawValues::Bad, None, Vec::new());
+        let record = record(Some(br#"{"a": 1, "_id": 17, "b": 2}"#));
+        assert_eq!(reading.read(&record, &mut document), Ok(Payload::Object(r#"{"a":1,"b":2}"#.into())));
+        assert_eq!((document.id.as_str(), document.version), ("17", Some(42)));
+    }
+}
