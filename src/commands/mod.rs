@@ -2,6 +2,7 @@
 
 pub mod completions;
 pub mod demo;
+pub mod documents;
 pub mod embedded;
 pub mod flow;
 mod global;

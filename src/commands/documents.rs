@@ -1,0 +1,227 @@
+//! The flags that say how records become documents: the same for every sink that stores documents.
+
+use crate::document::{Ids, Meta, Naming, RawValues, Reading, Template, Version};
+use crate::error::Error;
+use crate::pipeline::{Reason, Shaped, Transform};
+use crate::shape::FieldPath;
+
+/// Flags that say how records become documents.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "What a document is")]
+pub struct Documents {
+    /// Where its id comes from: `offset` (topic:partition:offset), `key`, `field:PATH`, or `uuid` (also `auto`)
+    ///
+    /// With `offset`, a record that is delivered again changes nothing. With `key` and `field`, the newest version wins. With
+    /// `uuid`, what is delivered again is there twice.
+    #[arg(long, value_name = "FROM", default_value = "offset", value_parser = ids)]
+    id: Ids,
+    /// Put this in front of ids made of offsets, to tell clusters apart that have topics of the same name
+    #[arg(long, value_name = "TEXT")]
+    id_prefix: Option<String>,
+    /// Which write of an id is the newer one: `offset`, `timestamp` or `field:PATH`
+    #[arg(long, value_name = "FROM", default_value = "offset", value_parser = version)]
+    version: Version,
+    /// Begin the names of metadata fields with this: `_` makes _kafka_key, _kafka_offset, _processed_at
+    #[arg(long, value_name = "TEXT", default_value = "_")]
+    meta_prefix: String,
+    /// Leave the metadata fields out
+    #[arg(long, conflicts_with = "meta_prefix")]
+    no_meta: bool,
+    /// Wrap values that are not JSON, as text or as bytes; without it they are bad records
+    #[arg(long, value_name = "AS")]
+    raw_value: Option<RawValue>,
+    /// What a record without value does: `delete` its document, `skip` it, or `fail` as a bad record [default: skip, if ids
+    /// are made of offsets or uuid]
+    #[arg(long, value_name = "DO")]
+    on_tombstone: Option<OnTombstone>,
+    /// The field with the time of the event [default: the record's timestamp]
+    #[arg(long, value_name = "FIELD", value_parser = path)]
+    time_field: Option<FieldPath>,
+    /// How many different names the templates may make in a run
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    max_names: usize,
+}
+
+/// How a value that is not JSON is wrapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum RawValue {
+    /// As text.
+    Text,
+    /// As bytes.
+    Binary,
+}
+
+/// What a tombstone does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnTombstone {
+    /// Its document is deleted.
+    Delete,
+    /// It is left out, and counted as filtered.
+    Skip,
+    /// It is a bad record.
+    Fail,
+}
+
+fn path(text: &str) -> Result<FieldPath, String> {
+    FieldPath::parse(text)
+}
+
+fn ids(text: &str) -> Result<Ids, String> {
+    match text.split_once(':') {
+        Some(("field", text)) => path(text).map(Ids::Field),
+        None if text == "offset" => Ok(Ids::Offset { prefix: String::new() }),
+        None if text == "key" => Ok(Ids::Key),
+        None if text == "uuid" || text == "auto" => Ok(Ids::Random),
+        _ => Err("use offset, key, field:PATH or uuid".to_owned()),
+    }
+}
+
+fn version(text: &str) -> Result<Version, String> {
+    match text.split_once(':') {
+        Some(("field", text)) => path(text).map(Version::Field),
+        None if text == "offset" => Ok(Version::Offset),
+        None if text == "timestamp" => Ok(Version::Timestamp),
+        _ => Err("use offset, timestamp or field:PATH".to_owned()),
+    }
+}
+
+impl Documents {
+    /// Returns where ids come from.
+    #[must_use]
+    pub fn ids(&self) -> Ids {
+        match (&self.id, &self.id_prefix) {
+            (Ids::Offset { .. }, Some(prefix)) => Ids::Offset { prefix: prefix.clone() },
+            (ids, _) => ids.clone(),
+        }
+    }
+
+    /// Returns how records of so many topics are read into documents that have `namings`.
+    ///
+    /// # Errors
+    /// When flags do not go together.
+    pub fn reading(&self, topics: usize, namings: Vec<Naming>) -> Result<Reading, Error> {
+        let usage = |what: &str, hint: &str| Err(Error::Usage { what: what.to_owned(), hint: hint.to_owned() });
+        let ids = self.ids();
+        if self.id_prefix.is_some() && !matches!(ids, Ids::Offset { .. }) {
+            return usage("--id-prefix belongs to ids made of offsets", "leave it out, or leave --id out");
+        }
+        if ids.repeat() && self.version == Version::Offset && topics > 1 {
+            let what = "offsets of several topics cannot tell which write of an id is the newer one";
+            return usage(what, "use --version timestamp or --version field:PATH, or load one topic at a time");
+        }
+        if self.on_tombstone == Some(OnTombstone::Delete) && ids != Ids::Key {
+            return usage("only ids made of keys say what a tombstone deletes", "use --id key, or another --on-tombstone");
+        }
+        let meta = if self.no_meta { Meta::none() } else { Meta::prefixed(&self.meta_prefix) };
+        let raw = match self.raw_value {
+            None => RawValues::Bad,
+            Some(RawValue::Text) => RawValues::Text,
+            Some(RawValue::Binary) => RawValues::Binary,
+        };
+        Ok(Reading::new(ids, self.version.clone(), meta, raw, self.time_field.clone(), namings))
+    }
+
+    /// Returns the names that `template`, the value of `flag`, makes under `rule`.
+    ///
+    /// # Errors
+    /// When it always makes the same name, and that is not allowed.
+    pub fn naming(&self, flag: &str, template: &str, rule: fn(&str) -> Result<(), String>) -> Result<Naming, Error> {
+        let wrong =
+            |why: String| Error::Usage { what: format!("cannot use `{template}`: {why}"), hint: format!("correct {flag}") };
+        let parsed: Template = template.parse().map_err(wrong)?;
+        Naming::new(parsed, rule, self.max_names).map_err(wrong)
+    }
+
+    /// Returns what the engine does to tombstones before the sink sees any; nothing if they delete.
+    #[must_use]
+    pub fn tombstones(&self) -> Option<Transform> {
+        let by_itself = matches!(self.id, Ids::Offset { .. } | Ids::Random).then_some(OnTombstone::Skip);
+        let shaped = match self.on_tombstone.or(by_itself) {
+            Some(OnTombstone::Delete) => return None,
+            Some(OnTombstone::Skip) => Shaped::Filtered,
+            Some(OnTombstone::Fail) => Shaped::Bad(Reason::new("tombstone", "the record has no value (--on-tombstone fail)")),
+            None => Shaped::Bad(
+                Reason::new("tombstone", "the record has no value, and nothing says what that means")
+                    .hint("--on-tombstone delete, skip or fail"),
+            ),
+        };
+        Some(Box::new(move |record| if record.value.is_none() { shaped.clone() } else { Shaped::Keep }))
+    }
+}
+
+/// Returns what does both: `second` to what `first` keeps.
+#[must_use]
+pub fn both(first: Option<Transform>, second: Option<Transform>) -> Option<Transform> {
+    let (first, second) = match (first, second) {
+        (Some(first), Some(second)) => (first, second),
+        (first, second) => return first.or(second),
+    };
+    Some(Box::new(move |record| match first(record) {
+        Shaped::Keep => second(record),
+        shaped => shaped,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::record::{Partition, Record};
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        documents: Documents,
+    }
+
+    fn flags(line: &[&str]) -> Documents {
+        Line::try_parse_from([&["sdl"], line].concat()).unwrap().documents
+    }
+
+    fn tombstone() -> Record {
+        Record { partition: Partition::new("t", 0), offset: 0, timestamp: None, key: None, value: None, headers: Vec::new() }
+    }
+
+    #[test]
+    fn ids_are_read_from_the_flag() {
+        assert_eq!(flags(&[]).ids(), Ids::Offset { prefix: String::new() });
+        assert_eq!(flags(&["--id-prefix", "eu:"]).ids(), Ids::Offset { prefix: "eu:".to_owned() });
+        assert_eq!(flags(&["--id", "key"]).ids(), Ids::Key);
+        assert_eq!(flags(&["--id", "field:a.b"]).ids(), Ids::Field(FieldPath::parse("a.b").unwrap()));
+        assert_eq!(flags(&["--id", "auto"]).ids(), flags(&["--id", "uuid"]).ids());
+        for wrong in ["", "offsets", "field:", "field", "key:a"] {
+            assert!(Line::try_parse_from(["sdl", "--id", wrong]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn flags_that_do_not_go_together_are_refused() {
+        let code = |line: &[&str], topics| flags(line).reading(topics, Vec::new()).map(drop).map_err(|error| error.exit_code());
+        assert_eq!(code(&["--id", "key"], 1), Ok(()));
+        assert_eq!(code(&["--id", "key"], 2), Err(2));
+        assert_eq!(code(&["--id", "key", "--version", "timestamp"], 2), Ok(()));
+        assert_eq!(code(&["--id", "key", "--id-prefix", "x"], 1), Err(2));
+        assert_eq!(code(&["--on-tombstone", "delete"], 1), Err(2));
+        assert_eq!(code(&["--id", "field:a", "--on-tombstone", "delete"], 1), Err(2));
+        assert_eq!(code(&["--id", "key", "--on-tombstone", "delete"], 1), Ok(()));
+    }
+
+    #[test]
+    fn a_tombstone_is_skipped_deleted_or_bad() {
+        let what = |line: &[&str]| flags(line).tombstones().map(|transform| transform(&mut tombstone()));
+        assert_eq!(what(&[]), Some(Shaped::Filtered));
+        assert_eq!(what(&["--id", "uuid"]), Some(Shaped::Filtered));
+        assert_eq!(what(&["--id", "key", "--on-tombstone", "delete"]), None);
+        assert!(matches!(what(&["--on-tombstone", "fail"]), Some(Shaped::Bad(_))));
+        let Some(Shaped::Bad(reason)) = what(&["--id", "key"]) else { panic!("the first tombstone is bad") };
+        assert_eq!(reason.hinted(), Some("--on-tombstone delete, skip or fail"));
+    }
+
+    #[test]
+    fn two_transforms_follow_each_other() {
+        let keep: Transform = Box::new(|_| Shaped::Keep);
+        let both = both(Some(keep), flags(&[]).tombstones()).unwrap();
+        assert_eq!(both(&mut tombstone()), Shaped::Filtered);
+    }
+}
