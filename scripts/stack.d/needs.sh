@@ -31,15 +31,14 @@ apt_install() { # why package...
 need() { command -v "$1" > /dev/null || apt_install "$1" "${2:-$1}"; }    # command [package]
 need_java() { java_home "$1" > /dev/null || apt_install "Java $1 or newer" "openjdk-$1-jre-headless"; }     # least-version
 
-download() { # target what command...: fills the folder target, by a command that is given a folder to fill as its last argument
+download() { # target what command...: makes the folder target, by a command that fills the folder it runs in
   local target=$1 what=$2 work; shift 2
   [[ ! -d $target ]] || return 0
   say "fetching $what"
-  mkdir -p "$DOWNLOADS"
-  work=$(mktemp -d "$DOWNLOADS/.new.XXXXXX")
-  ("$@" "$work") >&2 || { rm -rf "$work"; die "$what could not be fetched" 69; }
-  chmod 755 "$work"
   mkdir -p "$(dirname "$target")"
+  work=$(mktemp -d "$target.XXXXXX")
+  (cd "$work" && "$@") >&2 || { rm -rf "$work"; die "$what could not be fetched" 69; }
+  chmod 755 "$work"
   mv -T "$work" "$target" 2> /dev/null || { rm -rf "$work"; [[ -d $target ]]; }              # another stack may have been faster
 }
 
@@ -49,15 +48,15 @@ maven() { # goal-of-the-dependency-plugin argument...
   mvn -B -q -Dstyle.color=never "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:$goal" "$@"
 }
 
-jars() { # group:artifact:version... folder: what these need at run time
-  local folder=${*: -1} one group artifact version
+jars() { # group:artifact:version...: what these need at run time
+  local one group artifact version
   {
     echo "<project><modelVersion>4.0.0</modelVersion><groupId>sdl</groupId><artifactId>stack</artifactId><version>1</version><packaging>pom</packaging><dependencies>"
-    for one in "${@:1:$#-1}"; do
+    for one in "$@"; do
       IFS=: read -r group artifact version <<< "$one"
       echo "<dependency><groupId>$group</groupId><artifactId>$artifact</artifactId><version>$version</version></dependency>"
     done
     echo "</dependencies></project>"
-  } > "$folder/pom.xml"
-  maven copy-dependencies -f "$folder/pom.xml" -DincludeScope=runtime -DoutputDirectory="$folder" && rm "$folder/pom.xml"
+  } > pom.xml
+  maven copy-dependencies -DincludeScope=runtime -DoutputDirectory=. && rm pom.xml
 }
