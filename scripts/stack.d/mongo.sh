@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Two servers of MongoDB's protocol, since no package registry has MongoDB's own: FerretDB on SQLite, and mongo-java-server on an H2 file.
+# Two servers of MongoDB's protocol, since no package registry has MongoDB's own: FerretDB on SQLite, and mongo-java-server
+# in memory with a journal of ours.
 
 MONGO_JAVA_VERSION=1.47.0
 
@@ -34,7 +35,7 @@ mongo_java_install() { # name
   [[ -d $MONGO_JAVA_JARS ]] || need javac openjdk-17-jdk-headless
   need openssl
   download "$MONGO_JAVA_JARS" "mongo-java-server $version" mongo_java_build "$source" "de.bwaldvogel:mongo-java-server:$version" \
-    "de.bwaldvogel:mongo-java-server-h2-backend:$version" org.slf4j:slf4j-simple:2.0.17
+    org.slf4j:slf4j-simple:2.0.17
 }
 
 mongo_java_build() { # source group:artifact:version...
@@ -53,7 +54,7 @@ mongo_java_run() { # name
   read -r listener address < "$DIR/$1/listeners"
   [[ $listener == MONGODB ]] || settings=("tls.certificate=$DIR/tls/server.pem" "tls.key=$DIR/tls/server.key")
   while read -r setting; do settings+=("$setting"); done < <(settings "$1")
-  detached "$MONGO_JAVA/bin/java" -Xmx"${SDL_STACK_HEAP:-256m}" "${JVM[@]}" -Dorg.slf4j.simpleLogger.defaultLogLevel=warn \
+  detached "$MONGO_JAVA/bin/java" -Xmx"${SDL_STACK_HEAP:-512m}" "${JVM[@]}" -Dorg.slf4j.simpleLogger.defaultLogLevel=warn \
     -cp "$MONGO_JAVA_JARS:$MONGO_JAVA_JARS/*" MongoJava "${address#*:}" "$DIR/$1/data" "${settings[@]}"
 }
 

@@ -1,26 +1,35 @@
 import de.bwaldvogel.mongo.MongoServer;
 import de.bwaldvogel.mongo.MongoVersion;
-import de.bwaldvogel.mongo.backend.AbstractMongoBackend;
-import de.bwaldvogel.mongo.backend.h2.H2Backend;
 import de.bwaldvogel.mongo.backend.memory.MemoryBackend;
 import de.bwaldvogel.mongo.bson.Document;
+import de.bwaldvogel.mongo.wire.bson.BsonDecoder;
+import de.bwaldvogel.mongo.wire.bson.BsonEncoder;
+import de.bwaldvogel.mongo.wire.message.MessageHeader;
 import de.bwaldvogel.mongo.wire.message.MongoMessage;
+import io.netty.buffer.ByteBuf;
+import io.netty.buffer.Unpooled;
+import io.netty.channel.Channel;
+import io.netty.channel.embedded.EmbeddedChannel;
 import java.io.ByteArrayInputStream;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.security.KeyFactory;
 import java.security.cert.CertificateFactory;
 import java.security.cert.X509Certificate;
 import java.security.spec.PKCS8EncodedKeySpec;
 import java.util.Base64;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import java.util.stream.Collectors;
-import java.util.stream.Stream;
-import org.h2.mvstore.MVStore;
 
-/** Serves MongoDB's protocol on 127.0.0.1: MongoJava PORT FOLDER [store=file|memory] [commit.ms=N] [tls.certificate=FILE tls.key=FILE]. */
+/** Serves MongoDB's protocol on 127.0.0.1: MongoJava PORT FOLDER [forget.ms=N] [tls.certificate=FILE tls.key=FILE]. */
 public class MongoJava {
     /** The newest that the library knows is a release which drivers of today refuse. */
     private static final MongoVersion VERSION = new MongoVersion() {
@@ -35,50 +44,91 @@ public class MongoJava {
         }
     };
 
-    /** A backend in a file, in which everything is before it is acknowledged. */
-    private static class Durable extends H2Backend {
-        Durable(MVStore store) {
-            super(store);
+    /** A backend in memory whose writes are in a file too before they are acknowledged, and are done again at the next start. */
+    private static class Journaled extends MemoryBackend {
+        private static final Set<String> WRITES = Set.of("insert", "update", "delete", "findAndModify", "findandmodify", "create",
+                "createIndexes", "dropIndexes", "drop", "dropDatabase", "renameCollection");
+        private final FileChannel file;
+        private final boolean atOnce;
+        private ByteBuf pending = Unpooled.buffer();
+
+        Journaled(Path path, boolean atOnce) throws IOException {
+            this.atOnce = atOnce;
+            file = FileChannel.open(path, StandardOpenOption.CREATE, StandardOpenOption.READ, StandardOpenOption.WRITE);
+            Channel nobody = new EmbeddedChannel();
+            ByteBuffer length = ByteBuffer.allocate(4).order(ByteOrder.LITTLE_ENDIAN);
+            long end = 0;
+            while (filled(length.clear(), end)) {
+                ByteBuffer write = ByteBuffer.allocate(length.getInt(0));
+                if (!filled(write, end)) {
+                    break;
+                }
+                super.handleMessage(new MongoMessage(nobody, new MessageHeader(0, 0), BsonDecoder.decodeBson(Unpooled.wrappedBuffer(write.flip()))));
+                end += write.limit();
+            }
+            file.truncate(end).position(end);                            // a kill may have cut the last write, which nobody was told of
+        }
+
+        private boolean filled(ByteBuffer buffer, long from) throws IOException {
+            while (buffer.hasRemaining()) {
+                if (file.read(buffer, from + buffer.position()) < 0) {
+                    return false;
+                }
+            }
+            return true;
         }
 
         @Override
         public Document handleMessage(MongoMessage message) {
-            Document answer = super.handleMessage(message);
-            commit();
-            return answer;
+            if (!WRITES.contains(message.getDocument().keySet().iterator().next())) {
+                return super.handleMessage(message);
+            }
+            synchronized (this) {                                        // the file has the order in which they were done
+                BsonEncoder.encodeDocument(message.getDocument(), pending);
+                Document answer = super.handleMessage(message);
+                if (atOnce) {
+                    write();
+                }
+                return answer;
+            }
+        }
+
+        synchronized void write() {
+            try {
+                for (ByteBuffer bytes = pending.nioBuffer(); bytes.hasRemaining();) {
+                    file.write(bytes);
+                }
+            } catch (IOException error) {
+                throw new UncheckedIOException(error);
+            }
+            pending = atOnce ? pending.clear() : Unpooled.buffer();
         }
     }
 
     public static void main(String[] arguments) throws Exception {
-        Map<String, String> settings = Stream.of(arguments).skip(2).map(setting -> setting.split("=", 2))
-                .collect(Collectors.toMap(setting -> setting[0], setting -> setting[1], (earlier, later) -> later));
-        for (String name : settings.keySet()) {
-            if (!Set.of("store", "commit.ms", "tls.certificate", "tls.key").contains(name)) {
+        Map<String, String> settings = new HashMap<>();
+        for (String setting : List.of(arguments).subList(2, arguments.length)) {
+            String name = setting.substring(0, setting.indexOf('='));
+            if (!Set.of("forget.ms", "tls.certificate", "tls.key").contains(name)) {
                 throw new IllegalArgumentException("unknown setting `" + name + "`");
             }
+            settings.put(name, setting.substring(name.length() + 1));
         }
-        MongoServer server = new MongoServer(backend(Path.of(arguments[1], "h2.mv"), settings).version(VERSION));
+        String forget = settings.get("forget.ms");
+        Journaled backend = new Journaled(Path.of(arguments[1], "journal.bson"), forget == null);
+        MongoServer server = new MongoServer(backend.version(VERSION));
         if (settings.containsKey("tls.key")) {
             secure(server, Path.of(settings.get("tls.certificate")), Path.of(settings.get("tls.key")));
         }
-        Runtime.getRuntime().addShutdownHook(new Thread(server::shutdownNow));
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+            server.shutdownNow();
+            backend.write();
+        }));
         server.bind("127.0.0.1", Integer.parseInt(arguments[0]));
-    }
-
-    private static AbstractMongoBackend backend(Path file, Map<String, String> settings) {
-        String store = settings.getOrDefault("store", "file");
-        if (store.equals("memory")) {
-            return new MemoryBackend();
+        while (forget != null) {
+            Thread.sleep(Long.parseLong(forget));
+            backend.write();
         }
-        if (!store.equals("file")) {
-            throw new IllegalArgumentException("`store` is `file` or `memory`, not `" + store + "`");
-        }
-        MVStore opened = new MVStore.Builder().fileName(file.toString()).open();
-        if (!settings.containsKey("commit.ms")) {
-            return new Durable(opened);
-        }
-        opened.setAutoCommitDelay(Integer.parseInt(settings.get("commit.ms")));
-        return new H2Backend(opened);
     }
 
     private static void secure(MongoServer server, Path certificate, Path key) throws Exception {
