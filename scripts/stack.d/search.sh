@@ -12,20 +12,38 @@ release() { # kind version: prints the version that is meant
 }
 
 search_install() { # name version
-  local kind release; kind=$(kind "$1") release=$(release "$kind" "$2")
-  case $kind-$release in
-    opensearch-[12].* | elasticsearch-[78].*) SEARCH_JAVA=17 ;;
-    *) SEARCH_JAVA=21 ;;
-  esac
-  need_java "$SEARCH_JAVA"; SEARCH_JAVA=$(java_home "$SEARCH_JAVA")
+  local kind release java=21 source=$PARTS/elasticsearch/SecurityAnalysis.java
+  kind=$(kind "$1") release=$(release "$kind" "$2")
+  case $kind-$release in opensearch-[12].* | elasticsearch-[78].*) java=17 ;; esac
+  need_java $java; SEARCH_JAVA=$(java_home $java)
   need curl
   ((UID != 0)) || need setpriv util-linux
-  download "$DOWNLOADS/$kind-$release" "$kind $release" search_unpack "$kind" "$release"
-  DISTRIBUTION=$DOWNLOADS/$kind-$release/$kind-$release
+  DISTRIBUTION=$DOWNLOADS/$kind-$release
+  if [[ $kind == elasticsearch ]]; then
+    DISTRIBUTION+=-$(cksum < "$source" | cut -d' ' -f1)
+    [[ -d $DISTRIBUTION || -x $SEARCH_JAVA/bin/javac ]] || apt_install "a compiler for Java $java" "openjdk-$java-jdk-headless"
+  fi
+  download "$DISTRIBUTION" "$kind $release" "${kind}_unpack" "$release" "$source"
+  DISTRIBUTION+=/$kind-$release
 }
 
-search_unpack() { # kind release
-  maven unpack -Dartifact="org.$1.distribution.integ-test-zip:$1:$2:zip" -DoutputDirectory=. && rm -rf target && [[ -d $1-$2 ]]
+opensearch_unpack() { # release
+  maven unpack -Dartifact="org.opensearch.distribution.integ-test-zip:opensearch:$1:zip" -DoutputDirectory=. && rm -rf target
+}
+
+elasticsearch_unpack() { # release plugin-source: and adds our plugin
+  local plugin=elasticsearch-$1/plugins/security-analysis
+  maven unpack -Dartifact="org.elasticsearch.distribution.integ-test-zip:elasticsearch:$1:zip" -DoutputDirectory=. && rm -rf target &&
+    mkdir -p "$plugin/classes" && "$SEARCH_JAVA/bin/javac" -nowarn -cp "elasticsearch-$1/lib/*" -d "$plugin/classes" "$2" &&
+    "$SEARCH_JAVA/bin/jar" --create --file "$plugin/security-analysis.jar" -C "$plugin/classes" . && rm -r "$plugin/classes" || return
+  cat > "$plugin/plugin-descriptor.properties" <<PROPERTIES
+description=what the security index needs
+name=security-analysis
+version=$1
+classname=SecurityAnalysis
+java.version=17
+elasticsearch.version=$1
+PROPERTIES
 }
 
 search_prepare() { # name
