@@ -38,7 +38,7 @@ download() { # target what command...: makes the folder target, by a command tha
   mkdir -p "$(dirname "$target")"
   work=$(mktemp -d "$target.XXXXXX")
   (cd "$work" && "$@") >&2 || { rm -rf "$work"; die "$what could not be fetched" 69; }
-  chmod 755 "$work"
+  chmod -R a+rX "$work"
   mv -T "$work" "$target" 2> /dev/null || { rm -rf "$work"; [[ -d $target ]]; }              # another stack may have been faster
 }
 
