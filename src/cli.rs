@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::commands::{Color, Context, Global, LogFormat, Machine, completions, demo, produce_fake, profile, replicate};
+use crate::commands::{Color, Context, Global, LogFormat, Machine, completions, demo, produce_fake, profile, replicate, tail};
 use crate::error::Error;
 use crate::profile::Profile;
 use crate::report::{LogOptions, Screen};
@@ -37,6 +37,7 @@ Exit codes: 0 done · 1 failed · 2 usage or profile · 3 a record needs a perso
 enum Command {
     Replicate(Box<replicate::Args>),
     ProduceFake(produce_fake::Args),
+    Tail(Box<tail::Args>),
     Profile(profile::Args),
     Demo(demo::Args),
     Completions(completions::Args),
@@ -47,6 +48,7 @@ impl Command {
         match self {
             Self::Replicate(args) => args.run(context).await,
             Self::ProduceFake(args) => args.run(context).await,
+            Self::Tail(args) => args.run(context).await,
             Self::Profile(args) => args.run(context).await,
             Self::Demo(args) => args.run(context).await,
             Self::Completions(args) => args.run(command()),
@@ -156,6 +158,7 @@ impl Command {
         match self {
             Self::Replicate(_) => "replicate",
             Self::ProduceFake(_) => "produce-fake",
+            Self::Tail(_) => "tail",
             Self::Profile(_) => "profile",
             Self::Demo(_) => "demo",
             Self::Completions(_) => "completions",
@@ -167,7 +170,7 @@ impl Command {
         match self {
             Self::Completions(_) | Self::Demo(_) => false,
             Self::Profile(args) => args.needs_profile(),
-            Self::Replicate(_) | Self::ProduceFake(_) => true,
+            Self::Replicate(_) | Self::ProduceFake(_) | Self::Tail(_) => true,
         }
     }
 }

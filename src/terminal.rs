@@ -1,7 +1,14 @@
-//! What the terminal is told: harmless text, and rows as a table, JSON or CSV.
+//! What the terminal is told: harmless text, rows as a table, JSON or CSV, and records in the forms that people read.
 
+mod format;
 mod harmless;
+mod json;
 mod listing;
+mod pretty;
+mod writing;
 
-pub use harmless::{harmless, harmless_json};
+pub use format::LineFormat;
+pub use harmless::{harmless, harmless_json, harmless_text};
 pub use listing::{Cell, Column, Format, Listing};
+pub use pretty::Pretty;
+pub use writing::Writing;

@@ -13,6 +13,8 @@ pub mod run;
 mod sections;
 pub mod select;
 mod shaping;
+pub mod tail;
+pub mod topics;
 
 pub use global::{Color, Global, LogFormat};
 pub use machine::Machine;

@@ -97,6 +97,12 @@ impl Shape {
         })
     }
 
+    /// Returns whether records can be left out by `--where`.
+    #[must_use]
+    pub fn has_conditions(&self) -> bool {
+        !self.conditions.is_empty()
+    }
+
     /// Returns what becomes of `value`; `None` is a tombstone and passes.
     #[must_use]
     pub fn apply(&self, value: Option<&[u8]>) -> Verdict {
