@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::builder::styling::{AnsiColor, Style};
+use unicode_width::UnicodeWidthStr as _;
 
 /// How the parts of JSON look.
 #[derive(Clone, Copy, Debug)]
@@ -132,7 +133,7 @@ impl Layout<'_> {
                 self.put("{", Style::new());
                 for (i, (name, value)) in members.iter().enumerate() {
                     let comma = usize::from(i + 1 < members.len());
-                    let wide = name.chars().count() + 2;
+                    let wide = name.width() + 2;
                     self.separate(i, flat || fits(self.column + 1 + wide, value, comma.max(behind)), indent + 1);
                     self.put(name, self.look.name);
                     self.put(": ", Style::new());
@@ -177,7 +178,7 @@ impl Layout<'_> {
     }
 
     fn put(&mut self, text: &str, style: Style) {
-        self.column += text.chars().count();
+        self.column += text.width();
         let _ = write!(self.out, "{style}{text}{style:#}");
     }
 
@@ -199,9 +200,9 @@ fn width(node: &Node<'_>, most: usize) -> Option<usize> {
         Some(all)
     };
     match node {
-        Node::Plain(word) => Some(word.chars().count()),
+        Node::Plain(word) => Some(word.width()),
         Node::Object(members) => {
-            let mut widths = members.iter().map(|(name, value)| Some(name.chars().count() + 2 + width(value, most)?));
+            let mut widths = members.iter().map(|(name, value)| Some(name.width() + 2 + width(value, most)?));
             sum(&mut widths, members.len())
         }
         Node::Array(elements) => sum(&mut elements.iter().map(|element| width(element, most)), elements.len()),

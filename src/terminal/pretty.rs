@@ -6,6 +6,7 @@ use clap::builder::styling::{AnsiColor, Style};
 use serde::de::IgnoredAny;
 
 use crate::record::RecordRef;
+use crate::terminal::dump::dump;
 use crate::terminal::json::{self, Look};
 use crate::terminal::{harmless, harmless_json, harmless_text};
 
@@ -44,19 +45,50 @@ impl Pretty {
         out.extend_from_slice(text.as_bytes());
     }
 
-    /// Appends the line that says where and when, and the headers.
-    pub fn head(&self, record: &RecordRef<'_>, text: &mut String) {
+    /// Appends the record with its bytes as offset, hex and ASCII.
+    pub fn dump(&self, record: &RecordRef<'_>, out: &mut Vec<u8>) {
+        let quiet = self.quiet;
+        let mut text = String::with_capacity(256);
+        self.place(record, &mut text);
+        text.push('\n');
+        let mut part = |name: &str, bytes: Option<&[u8]>| {
+            let length = match bytes {
+                None => "null".to_owned(),
+                Some([_]) => "1 byte".to_owned(),
+                Some(bytes) => format!("{} bytes", bytes.len()),
+            };
+            let _ = writeln!(text, "{:MARGIN$}{quiet}{name}: {length}{quiet:#}", "");
+            dump(bytes.unwrap_or_default(), MARGIN, &mut text);
+        };
+        part("key", record.key);
+        record.headers.each(&mut |name, value| part(&format!("header {}", harmless(name)), value));
+        part("value", record.value);
+        out.extend_from_slice(text.as_bytes());
+    }
+
+    /// Appends where and when.
+    fn place(&self, record: &RecordRef<'_>, text: &mut String) {
         let Self { place, quiet, .. } = self;
-        let _ = write!(
-            text,
-            "{place}{}/{}@{}{place:#}",
-            harmless(record.partition.topic.name()),
-            record.partition.index,
-            record.offset
-        );
+        let topic = harmless(record.partition.topic.name());
+        let _ = write!(text, "{place}{topic}/{}@{}{place:#}", record.partition.index, record.offset);
         if let Some(time) = record.timestamp {
-            let _ = write!(text, "  {quiet}{}{quiet:#}", local(time, &self.zone));
+            let _ = write!(text, "  {quiet}{}{quiet:#}", self.time(time));
         }
+    }
+
+    /// Returns a time in the form's zone, to the millisecond.
+    #[must_use]
+    pub fn time(&self, time: i64) -> String {
+        match jiff::Timestamp::from_millisecond(time) {
+            Ok(time) => time.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
+            Err(_) => format!("{time} ms"),
+        }
+    }
+
+    /// Appends the line that says where and when, and the headers.
+    fn head(&self, record: &RecordRef<'_>, text: &mut String) {
+        let quiet = self.quiet;
+        self.place(record, text);
         if let Some(key) = record.key {
             let _ = write!(text, "  {quiet}key{quiet:#} {}", self.short(key));
         }
@@ -105,10 +137,9 @@ impl Pretty {
     }
 }
 
-/// Returns a time as it is told in `zone`, to the millisecond.
-pub(super) fn local(time: i64, zone: &jiff::tz::TimeZone) -> String {
-    match jiff::Timestamp::from_millisecond(time) {
-        Ok(time) => time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
-        Err(_) => format!("{time} ms"),
-    }
+/// Returns a time as ISO 8601 in UTC, to the millisecond.
+#[must_use]
+pub fn utc(time: i64) -> String {
+    let known = jiff::Timestamp::from_millisecond(time);
+    known.map_or_else(|_| time.to_string(), |time| time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }

@@ -35,17 +35,23 @@ impl FromStr for HeaderTest {
     }
 }
 
-/// What becomes of a record.
+/// How a record is shown.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Sifted {
-    /// It is shown as it is.
+pub(super) enum Shown {
+    /// As it is.
     AsIs,
-    /// It is shown with this value.
+    /// With this value.
     With(Bytes),
-    /// It was not asked for.
-    Unwanted,
-    /// The shaping flags cannot be followed: why not.
-    Bad(String),
+}
+
+impl Shown {
+    /// Returns the record as it is shown.
+    pub(super) fn of<'a>(&'a self, record: &RecordRef<'a>) -> RecordRef<'a> {
+        match self {
+            Self::AsIs => *record,
+            Self::With(value) => RecordRef { value: Some(value), ..*record },
+        }
+    }
 }
 
 impl Filter {
@@ -54,22 +60,24 @@ impl Filter {
         !self.patterns.is_empty() || !self.headers.is_empty() || self.shape.is_some()
     }
 
-    /// Returns what becomes of a record. Patterns and headers are looked at before the value is shaped.
-    pub(super) fn sift(&self, record: &RecordRef<'_>) -> Sifted {
+    /// Returns how a record is shown, if it is. Patterns and headers are looked at before the value is shaped.
+    ///
+    /// # Errors
+    /// When its value cannot be shaped: why not.
+    pub(super) fn sift(&self, record: &RecordRef<'_>) -> Result<Option<Shown>, String> {
         let fits = |pattern: &Regex| [record.key, record.value].into_iter().flatten().any(|part| pattern.is_match(part));
         if !self.patterns.iter().all(fits) || !self.headers.iter().all(|test| test.holds(record)) {
-            return Sifted::Unwanted;
+            return Ok(None);
         }
-        let Some(shape) = &self.shape else { return Sifted::AsIs };
+        let Some(shape) = &self.shape else { return Ok(Some(Shown::AsIs)) };
         // Elsewhere a tombstone passes for its key's sake; here it has no field that was asked for.
         if record.value.is_none() && shape.has_conditions() {
-            return Sifted::Unwanted;
+            return Ok(None);
         }
         match shape.apply(record.value) {
-            Verdict::Keep(None) => Sifted::AsIs,
-            Verdict::Keep(Some(changed)) => Sifted::With(changed),
-            Verdict::Filtered => Sifted::Unwanted,
-            Verdict::Bad(fault) => Sifted::Bad(fault.message),
+            Verdict::Keep(changed) => Ok(Some(changed.map_or(Shown::AsIs, Shown::With))),
+            Verdict::Filtered => Ok(None),
+            Verdict::Bad(fault) => Err(fault.message),
         }
     }
 }

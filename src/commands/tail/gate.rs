@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::commands::tail::filter::{Filter, Sifted};
+use crate::commands::tail::filter::{Filter, Shown};
 use crate::commands::tail::out::Out;
 use crate::commands::tail::print::Printer;
 use crate::connectors::kafka::Happening;
@@ -26,6 +26,8 @@ pub(super) struct Gate {
     out: Out,
     screen: Screen,
     quiet: bool,
+    /// Whether standard output leaves the terminal free for a bar.
+    shows_progress: bool,
     stop: watch::Receiver<bool>,
     /// Records looked at, shown, and left out because they cannot be shaped.
     read: u64,
@@ -41,12 +43,12 @@ pub(super) struct Gate {
 }
 
 impl Gate {
+    /// Returns the gate to standard output, which is a terminal or not.
     pub(super) fn new(
-        filter: Filter,
-        printer: Printer,
-        screen: Screen,
-        quiet: bool,
+        (filter, printer): (Filter, Printer),
+        (screen, quiet): (Screen, bool),
         stop: watch::Receiver<bool>,
+        terminal: bool,
     ) -> io::Result<Self> {
         Ok(Self {
             filter,
@@ -54,6 +56,7 @@ impl Gate {
             out: Out::new()?,
             screen,
             quiet,
+            shows_progress: !terminal && !quiet,
             stop,
             read: 0,
             shown: 0,
@@ -71,78 +74,71 @@ impl Gate {
         self.scan = Some((Instant::now(), offsets.cast_unsigned(), None));
     }
 
-    /// Says how many records may be shown from now on.
-    pub(super) fn limit(&mut self, count: Option<u64>) {
+    /// Says how many records may be shown from now on, and returns whether that is any at all.
+    pub(super) fn limit(&mut self, count: Option<u64>) -> bool {
         self.left = count.unwrap_or(u64::MAX);
+        self.left > 0
     }
 
-    /// Counts a record that is looked at.
-    pub(super) fn count(&mut self) {
-        self.read += 1;
+    /// Returns how many records were looked at.
+    pub(super) fn read(&self) -> u64 {
+        self.read
     }
 
-    /// Calls `keep` with the record as it is to be shown, if it is.
-    pub(super) fn sift(&mut self, record: &RecordRef<'_>, keep: &mut dyn FnMut(&RecordRef<'_>)) {
-        match self.filter.sift(record) {
-            Sifted::AsIs => keep(record),
-            Sifted::With(value) => keep(&RecordRef { value: Some(&value), ..*record }),
-            Sifted::Unwanted => {}
-            Sifted::Bad(why) => {
-                self.bad += 1;
-                self.why.get_or_insert(why);
-            }
-        }
+    /// Returns how many records were shown.
+    pub(super) fn shown(&self) -> u64 {
+        self.shown
     }
 
-    /// Shows a record if it is wanted.
-    pub(super) fn pass(&mut self, record: &RecordRef<'_>) -> ControlFlow<()> {
-        self.read += 1;
-        let (printer, out) = (&mut self.printer, &mut self.out.buffer);
-        match self.filter.sift(record) {
-            Sifted::AsIs => printer.write(record, out),
-            Sifted::With(value) => printer.write(&RecordRef { value: Some(&value), ..*record }, out),
-            Sifted::Unwanted => return self.go_on(),
-            Sifted::Bad(why) => {
-                self.bad += 1;
-                self.why.get_or_insert(why);
-                return self.go_on();
-            }
-        }
-        self.shown += 1;
-        self.left -= 1;
-        if self.left == 0 {
-            return ControlFlow::Break(());
-        }
-        if let Err(error) = self.out.flush_if_full() {
+    /// Returns how a record is shown, if it is.
+    pub(super) fn sift(&mut self, record: &RecordRef<'_>) -> Option<Shown> {
+        self.filter.sift(record).unwrap_or_else(|why| {
+            self.bad += 1;
+            self.why.get_or_insert_with(|| format!("{}@{}: {why}", record.partition, record.offset));
+            None
+        })
+    }
+
+    /// Takes what happens while records are shown as they come.
+    pub(super) fn take(&mut self, happening: &Happening<'_>) -> ControlFlow<()> {
+        let Happening::Record(record) = happening else { return self.wait(happening) };
+        if let Some(shown) = self.sift(record)
+            && let Err(error) = self.show(&shown.of(record))
+        {
             self.failed = Some(error);
+        }
+        if self.left == 0 || self.failed.is_some() {
             return ControlFlow::Break(());
         }
-        self.go_on()
+        self.looked()
     }
 
-    /// Shows a record that was sifted before.
-    pub(super) fn show(&mut self, record: &RecordRef<'_>) -> Result<(), Error> {
+    /// Shows a record that is wanted.
+    pub(super) fn show(&mut self, record: &RecordRef<'_>) -> io::Result<()> {
         self.printer.write(record, &mut self.out.buffer);
         self.shown += 1;
-        Ok(self.out.flush_if_full()?)
+        self.left -= 1;
+        self.out.flush_if_full()
     }
 
-    /// Looks at clock and signals now and then.
-    pub(super) fn go_on(&mut self) -> ControlFlow<()> {
+    /// Counts a record that was looked at; now and then shows progress, and returns whether to go on.
+    pub(super) fn looked(&mut self) -> ControlFlow<()> {
+        self.read += 1;
         if !self.read.is_multiple_of(GLANCE) {
             return ControlFlow::Continue(());
         }
         if let Some((since, all, bar)) = &mut self.scan
-            && !self.quiet
+            && self.shows_progress
             && since.elapsed() > LONG
         {
             bar.get_or_insert_with(|| ScanBar::new(&self.screen, *all)).at(self.read, self.shown);
         }
-        self.stopped()
+        if self.goes_on() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 
-    fn stopped(&self) -> ControlFlow<()> {
-        if *self.stop.borrow() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    /// Returns whether nobody has asked to stop.
+    pub(super) fn goes_on(&self) -> bool {
+        !*self.stop.borrow()
     }
 
     /// Uses the time in which nothing comes.
@@ -150,11 +146,15 @@ impl Gate {
         if let Happening::Trouble(trouble) = happening {
             self.tell(trouble);
         }
-        if let Err(error) = self.out.flush().and_then(|()| self.out.look_for_reader()) {
+        if let Err(error) = self.flush().and_then(|()| self.out.look_for_reader()) {
             self.failed = Some(error);
-            return ControlFlow::Break(());
         }
-        self.stopped()
+        if self.failed.is_none() && self.goes_on() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.printer.settle(&mut self.out.buffer);
+        self.out.flush()
     }
 
     fn tell(&mut self, trouble: &str) {
@@ -164,41 +164,37 @@ impl Gate {
         }
     }
 
-    /// Takes the progress away.
-    pub(super) fn searched(&mut self) {
+    /// Takes the progress away, once everything was looked at.
+    pub(super) fn searched(&mut self) -> io::Result<()> {
         if let Some((_, _, Some(bar))) = self.scan.take() {
             bar.finish();
         }
+        self.failed.take().map_or(Ok(()), Err)
     }
 
-    /// Returns how reading ended that was broken off.
-    pub(super) fn ended(&mut self) -> Result<ControlFlow<()>, io::Error> {
-        match self.failed.take() {
-            Some(error) => Err(error),
-            None => Ok(self.stopped()),
+    /// Says something to whoever looks at stderr.
+    pub(super) fn say(&self, text: &str) {
+        self.screen.write(&format!("{text}\n"));
+    }
+
+    /// Says something to a person at a terminal.
+    pub(super) fn remark(&self, text: &str) {
+        if self.screen.is_terminal() && !self.quiet {
+            self.say(text);
         }
     }
 
-    /// Writes what is left.
-    pub(super) fn finish(&mut self) -> Result<(), Error> {
-        self.searched();
-        let _ = self.ended()?;
-        Ok(self.out.flush()?)
-    }
-
-    /// Says why nothing was shown, and what was left out.
-    pub(super) fn explain(&self, nothing: Option<String>) {
-        if self.shown == 0 {
-            let text = match nothing {
-                Some(nothing) => format!("{nothing}\n"),
-                None if self.filter.selects() => format!("0 of {} records matched\n", grouped(self.read)),
-                None => String::new(),
-            };
-            self.screen.write(&text);
-        }
+    /// Writes what is left, and says what was left out. What follows is ended by being interrupted, anything else is cut short.
+    pub(super) fn finish(&mut self, follows: bool) -> Result<(), Error> {
+        self.searched()?;
+        self.flush()?;
         if let Some(why) = &self.why {
-            self.screen
-                .write(&format!("{} records could not be shaped and were left out; the first: {why}\n", grouped(self.bad)));
+            let which = if self.bad == 1 { "1 record was".to_owned() } else { format!("{} records were", grouped(self.bad)) };
+            self.say(&format!("{which} left out because their values cannot be shaped; the first is {why}"));
         }
+        if !follows && !self.goes_on() {
+            self.say(&format!("interrupted after {} records", grouped(self.read)));
+        }
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::commands::tail::filter::Shown;
 use crate::connectors::kafka::Span;
 use crate::record::{Partition, Record, RecordRef};
 
@@ -123,11 +124,12 @@ impl Search {
     /// Returns what is to be read now; nothing when the search is over.
     pub(super) fn spans(&self) -> Vec<Span> {
         let open = self.windows.iter().filter(|window| window.open);
-        open.map(|window| Span { partition: window.partition, from: window.from, to: Some(window.to) }).collect()
+        open.map(|window| Span { partition: window.partition, from: window.from, to: window.to }).collect()
     }
 
-    /// Takes a record of a span that is being read. `sift` says whether it is wanted, and is asked only if it would be kept.
-    pub(super) fn take(&mut self, record: &RecordRef<'_>, sift: impl FnOnce(&mut dyn FnMut(&RecordRef<'_>))) {
+    /// Takes a record of a span that is being read. `sift` says whether and how it is shown; it is asked only if the record would
+    /// be kept.
+    pub(super) fn take(&mut self, record: &RecordRef<'_>, sift: impl FnOnce() -> Option<Shown>) {
         if self.windows.get(self.current).is_none_or(|window| window.partition != record.partition) {
             let Some(found) = self.windows.iter().position(|window| window.partition == record.partition) else { return };
             self.current = found;
@@ -138,9 +140,10 @@ impl Search {
         let time = window.latest.min(window.cap);
         window.first.get_or_insert(time);
         let order = (time, record.partition, record.offset);
-        if self.newest.wants(order) {
-            let newest = &mut self.newest;
-            sift(&mut |record| newest.keep(order, record));
+        if self.newest.wants(order)
+            && let Some(shown) = sift()
+        {
+            self.newest.keep(order, &shown.of(record));
         }
     }
 

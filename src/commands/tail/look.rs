@@ -1,7 +1,6 @@
 //! What is read for a look at topics, and in which order.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 
 use crate::commands::tail::gate::Gate;
 use crate::commands::tail::last::Search;
@@ -11,6 +10,7 @@ use crate::error::Error;
 use crate::profile::KafkaSection;
 use crate::record::{Partition, RecordRef};
 use crate::report::grouped;
+use crate::terminal::harmless;
 
 /// How many offsets of a partition are read first when not every record is wanted.
 const STEP: i64 = 1000;
@@ -36,28 +36,27 @@ impl Look {
         let topics = self.topics(what, section)?;
         let places = self.places(what, &topics)?;
         let follows = what.follows(terminal);
-        let ended = match what.start {
+        match what.start {
             None => self.last(what, &places)?,
-            Some(_) if follows => return self.follow(&places, what.count, |place| place.start),
-            Some(_) => self.all_between(what, &places)?,
-        };
-        if ended.is_continue() && follows {
-            return self.follow(&places, None, |place| place.stop);
+            Some(_) if !follows => self.all_between(what, &places)?,
+            Some(_) => {}
         }
-        self.gate.finish()?;
-        self.gate.explain(nothing(what, &topics, &places));
-        Ok(())
+        if self.gate.shown() == 0 && what.count != Some(0) && what.start.is_none_or(|_| !follows) {
+            let why = self.why_nothing(what, &topics, &places)?;
+            if follows {
+                self.gate.remark(&format!("{why}; waiting for what comes, Ctrl-C ends it"));
+            } else {
+                self.gate.say(&why);
+            }
+        }
+        if follows && self.gate.goes_on() {
+            self.follow(what, section, &places)?;
+        }
+        self.gate.finish(follows)
     }
 
     fn topics(&self, what: &What, section: &KafkaSection) -> Result<Vec<TopicInfo>, Error> {
-        let named = what.topics.named(section)?;
-        let mut found = Vec::new();
-        for name in &named {
-            found.extend(self.reader.topics(Some(name))?);
-        }
-        // All there are, for a pattern, and to suggest a name for one that is not there.
-        let all = if named.is_empty() || found.len() < named.len() { self.reader.topics(None)? } else { found };
-        let chosen = what.topics.choose(section, &all)?;
+        let chosen = topics(&self.reader, what, section)?;
         if let Some(partitions) = &what.partitions {
             partitions.check(&chosen)?;
         }
@@ -105,16 +104,15 @@ impl Look {
     }
 
     /// Shows the last records before the stop.
-    fn last(&mut self, what: &What, places: &[Place]) -> Result<ControlFlow<()>, Error> {
+    fn last(&mut self, what: &What, places: &[Place]) -> Result<(), Error> {
         let count = usize::try_from(what.count.unwrap_or(LAST)).unwrap_or(usize::MAX);
         if count == 0 {
-            return Ok(ControlFlow::Continue(()));
+            return Ok(());
         }
-        let selects = self.gate.filter.selects();
-        let step = i64::try_from(count).unwrap_or(i64::MAX).max(if selects { STEP } else { 1 });
-        let mut search = Search::new(count, step, places.iter().map(|place| (place.partition, place.low, place.stop)));
-        self.gate.expect(places.iter().map(|place| place.stop - place.low).sum());
         let gate = &mut self.gate;
+        let step = i64::try_from(count).unwrap_or(i64::MAX).max(if gate.filter.selects() { STEP } else { 1 });
+        let mut search = Search::new(count, step, places.iter().map(|place| (place.partition, place.low, place.stop)));
+        gate.expect(places.iter().map(|place| place.stop - place.low).sum());
         loop {
             let spans = search.spans();
             if spans.is_empty() {
@@ -122,9 +120,8 @@ impl Look {
             }
             let ended = self.reader.read(&spans, |happening| match happening {
                 Happening::Record(record) => {
-                    gate.count();
-                    search.take(record, |keep| gate.sift(record, keep));
-                    gate.go_on()
+                    search.take(record, || gate.sift(record));
+                    gate.looked()
                 }
                 other => gate.wait(&other),
             })?;
@@ -133,62 +130,83 @@ impl Look {
             }
             search.step_back();
         }
-        self.gate.searched();
-        for kept in search.found() {
-            let view = RecordRef { appended: kept.appended, ..kept.record.view() };
-            self.gate.show(&view)?;
-        }
-        Ok(self.gate.ended()?)
+        gate.searched()?;
+        search.found().iter().try_for_each(|kept| gate.show(&RecordRef { appended: kept.appended, ..kept.record.view() }))?;
+        Ok(())
     }
 
     /// Shows everything from the start to the stop.
-    fn all_between(&mut self, what: &What, places: &[Place]) -> Result<ControlFlow<()>, Error> {
-        let spans: Vec<Span> =
-            places.iter().map(|place| Span { partition: place.partition, from: place.start, to: Some(place.stop) }).collect();
-        self.gate.expect(places.iter().map(|place| (place.stop - place.start).max(0)).sum());
-        self.stream(&spans, what.count)
-    }
-
-    /// Shows everything from somewhere on, until interrupted.
-    fn follow(&mut self, places: &[Place], count: Option<u64>, from: impl Fn(&Place) -> i64) -> Result<(), Error> {
-        let spans: Vec<Span> =
-            places.iter().map(|place| Span { partition: place.partition, from: from(place), to: None }).collect();
-        let _ = self.stream(&spans, count)?;
-        self.gate.finish()
-    }
-
-    fn stream(&mut self, spans: &[Span], count: Option<u64>) -> Result<ControlFlow<()>, Error> {
+    fn all_between(&mut self, what: &What, places: &[Place]) -> Result<(), Error> {
         let gate = &mut self.gate;
-        gate.limit(count);
-        if count == Some(0) {
-            return Ok(ControlFlow::Continue(()));
+        if !gate.limit(what.count) {
+            return Ok(());
         }
-        let ended = self.reader.read(spans, |happening| match happening {
-            Happening::Record(record) => gate.pass(record),
-            other => gate.wait(&other),
-        })?;
-        gate.searched();
-        Ok(if ended.is_break() { gate.ended()? } else { ended })
+        gate.expect(places.iter().map(|place| (place.stop - place.start).max(0)).sum());
+        let spans = places.iter().map(|place| Span { partition: place.partition, from: place.start, to: place.stop });
+        let _ = self.reader.read(&spans.collect::<Vec<_>>(), |happening| gate.take(&happening))?;
+        gate.searched()?;
+        Ok(())
+    }
+
+    /// Shows what comes: from the start, or else behind the last records, which were shown. Topics and partitions that are created
+    /// later are read from their beginnings.
+    fn follow(&mut self, what: &What, section: &KafkaSection, places: &[Place]) -> Result<(), Error> {
+        let gate = &mut self.gate;
+        if !gate.limit(what.count.filter(|_| what.start.is_some())) {
+            return Ok(());
+        }
+        let from = |place: &Place| (place.partition, if what.start.is_some() { place.start } else { place.end });
+        let from: Vec<(Partition, i64)> = places.iter().map(from).collect();
+        // What cannot be looked up now is looked up again; that nothing can be read is told by who reads.
+        let look_for_more = |reader: &Reader| {
+            let topics = topics(reader, what, section).unwrap_or_default();
+            topics.iter().flat_map(|topic| what.partitions_of(topic)).collect()
+        };
+        Ok(self.reader.follow(&from, look_for_more, |happening| gate.take(&happening))?)
+    }
+
+    /// Returns why there was nothing to show.
+    fn why_nothing(&self, what: &What, topics: &[TopicInfo], places: &[Place]) -> Result<String, Error> {
+        let names: Vec<String> = topics.iter().map(|topic| format!("`{}`", harmless(topic.topic.name()))).collect();
+        let [which, is, holds] = match names.as_slice() {
+            [one] => [&format!("topic {one}"), "is", "holds"],
+            several => [&format!("topics {}", several.join(", ")), "are", "hold"],
+        };
+        let transactions = if what.read_uncommitted { "" } else { "; --read-uncommitted shows those of transactions too" };
+        if places.iter().all(|place| place.end <= place.low) {
+            let partitions: Vec<Partition> = places.iter().map(|place| place.partition).collect();
+            let ends = if what.read_uncommitted { HashMap::new() } else { self.reader.ends(&partitions, EndOf::Log)? };
+            if places.iter().any(|place| ends.get(&place.partition).is_some_and(|end| *end > place.end)) {
+                return Ok(format!("{which} {holds} nothing but records of open transactions; --read-uncommitted shows them"));
+            }
+            return Ok(match &what.partitions {
+                None => format!("{which} {is} empty"),
+                Some(_) => format!("{which} {is} empty in these partitions"),
+            });
+        }
+        let begins = |place: &Place| what.start.map_or(place.low, |_| place.start);
+        if places.iter().all(|place| place.stop <= begins(place)) {
+            let held: i64 = places.iter().map(|place| place.end - place.low).sum();
+            let held = grouped(held.cast_unsigned());
+            return Ok(format!("nothing lies between start and stop; {which} {holds} {held} offsets in all"));
+        }
+        Ok(match self.gate.read() {
+            0 => {
+                format!("{which} {holds} no record that can be read there, only what was aborted or compacted away{transactions}")
+            }
+            read => format!("0 of {} records matched", grouped(read)),
+        })
     }
 }
 
-/// Returns why nothing was shown when there was nothing to look at.
-fn nothing(what: &What, topics: &[TopicInfo], places: &[Place]) -> Option<String> {
-    let names: Vec<String> = topics.iter().map(|topic| format!("`{}`", topic.topic)).collect();
-    let (which, verb) = match names.as_slice() {
-        [one] => (format!("topic {one}"), "is"),
-        several => (format!("topics {}", several.join(", ")), "are"),
-    };
-    if places.iter().all(|place| place.end <= place.low) {
-        return Some(format!("{which} {verb} empty"));
+/// Returns the topics that are looked at.
+fn topics(reader: &Reader, what: &What, section: &KafkaSection) -> Result<Vec<TopicInfo>, Error> {
+    let named = what.topics.named(section)?;
+    let mut found = Vec::new();
+    for name in &named {
+        found.extend(reader.topics(Some(name))?);
     }
-    let from_start = what.start.is_some() || what.stop.is_some();
-    (from_start && places.iter().all(|place| place.stop <= place.start)).then(|| {
-        let held: i64 = places.iter().map(|place| place.end - place.low).sum();
-        format!(
-            "nothing lies between start and stop; {which} {} {} offsets",
-            if verb == "is" { "has" } else { "have" },
-            grouped(held.cast_unsigned())
-        )
-    })
+    // All there are, for a pattern, and to suggest a name for one that is not there.
+    let all = if named.is_empty() || found.len() < named.len() { reader.topics(None)? } else { found };
+    what.topics.choose(section, &all)
 }

@@ -19,11 +19,12 @@ use crate::connectors::kafka::{Pos, Reader, TopicInfo};
 use crate::error::Error;
 use crate::pipeline::Failure;
 use crate::record::Partition;
+use crate::shape::Fields;
 use crate::terminal::{LineFormat, Pretty, Writing};
 use filter::{Filter, HeaderTest};
 use gate::Gate;
 use look::Look;
-use print::Printer;
+use print::{Columns, Printer};
 
 /// How long the first answer of a cluster is waited for.
 const WAIT: Duration = Duration::from_secs(10);
@@ -107,13 +108,22 @@ struct Which {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "How they are shown")]
 struct How {
-    /// Write each record like this, with kcat's tokens: %s value, %k key, %t topic, %p partition, %o offset, %T time in ms,
-    /// %h headers, %S and %K lengths (-1 for null), %R length in four bytes, %%; and \n, \r, \t, \xNN
+    /// Write each record like this, with kcat's tokens (see --help)
+    ///
+    /// %s value, %k key, %t topic, %p partition, %o offset, %T time in ms, %h headers (n=v,...), %S and %K length of value and key (-1
+    /// for null), %R length of the value in four bytes, %% a percent sign; \n, \r, \t, \xNN, \0NNN (octal) for bytes. Null is written
+    /// as nothing.
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<LineFormat>,
-    /// `pretty` for people, `value` a line each, `ndjson` with kcat's names [default: pretty on a terminal, else value]
+    /// Form of the output [default: `pretty` on a terminal, else `value`; with --keep `table`]
     #[arg(short, long, value_name = "FORM", conflicts_with = "format")]
     output: Option<Output>,
+    /// Write keys, headers and values as offset, hex and ASCII
+    #[arg(long, conflicts_with_all = ["format", "output"])]
+    hex: bool,
+    /// Write keys, values and what headers hold in base64: a value a line, or in a --format
+    #[arg(long, conflicts_with_all = ["output", "hex"])]
+    base64: bool,
     /// Write bytes as they are even on a terminal, which may obey them
     #[arg(long)]
     raw_output: bool,
@@ -121,9 +131,16 @@ struct How {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Output {
+    /// For people: place, time, key, headers, and the value with its JSON in colour
     Pretty,
+    /// The value and a line feed; null is an empty line
     Value,
+    /// A JSON object a line with kcat's names; `sdl produce-fake --file -` reads it
     Ndjson,
+    /// A row each, with the fields that --keep names
+    Table,
+    /// As a table, for programs
+    Csv,
 }
 
 impl Args {
@@ -138,13 +155,13 @@ impl Args {
         let shape = self.shaping.build(&context.profile, section.mask_key.as_ref())?;
         let filter = Filter { patterns: self.which.grep, headers: self.which.header, shape };
         let terminal = stdout().is_terminal();
-        let printer = self.how.printer(context, terminal);
+        let printer = self.how.printer(context, self.shaping.fields(&context.profile)?, terminal);
         let stop = run::stop_signal()?;
         let reader = Reader::connect(&section, self.what.read_uncommitted, WAIT).await?;
-        let (screen, quiet) = (context.screen.clone(), context.global.quiet);
+        let screen = (context.screen.clone(), context.global.quiet);
         let what = self.what;
         let look = tokio::task::spawn_blocking(move || {
-            let gate = Gate::new(filter, printer, screen, quiet, stop)?;
+            let gate = Gate::new((filter, printer), screen, stop, terminal)?;
             Look { reader, gate }.run(&what, &section, terminal)
         });
         look.await.map_err(|error| Failure::new("the records could not be read").because(error))?
@@ -175,18 +192,34 @@ impl What {
 }
 
 impl How {
-    fn printer(&self, context: &Context, terminal: bool) -> Printer {
-        let writing = if terminal && !self.raw_output { Writing::Harmless } else { Writing::AsIs };
+    /// Returns the form, for a terminal or for what is none.
+    fn printer(&self, context: &Context, fields: Option<Fields>, terminal: bool) -> Printer {
+        let writing = match (self.base64, terminal && !self.raw_output) {
+            (true, _) => Writing::Base64,
+            (_, true) => Writing::Harmless,
+            (_, false) => Writing::AsIs,
+        };
         if let Some(format) = &self.format {
             return Printer::Format(format.clone(), writing);
         }
-        match self.output.unwrap_or(if terminal { Output::Pretty } else { Output::Value }) {
+        let pretty = Pretty::new(out::width(), context.global.color.on(terminal), jiff::tz::TimeZone::system());
+        if self.hex {
+            return Printer::Dump(pretty);
+        }
+        match self.output.unwrap_or_else(|| self.usual(fields.is_some(), terminal)) {
             Output::Value => Printer::Format(LineFormat::value(), writing),
             Output::Ndjson => Printer::Ndjson,
-            Output::Pretty => {
-                let color = context.global.color.on(terminal);
-                Printer::Pretty(Pretty::new(out::width(), color, jiff::tz::TimeZone::system()))
-            }
+            Output::Pretty => Printer::Pretty(pretty),
+            Output::Table => Printer::table(Columns(fields), pretty),
+            Output::Csv => Printer::Csv { columns: Columns(fields), writing, begun: false },
+        }
+    }
+
+    fn usual(&self, fields: bool, terminal: bool) -> Output {
+        match (self.base64, fields, terminal) {
+            (false, true, _) => Output::Table,
+            (false, _, true) => Output::Pretty,
+            _ => Output::Value,
         }
     }
 }

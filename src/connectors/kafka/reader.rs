@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
 /// How long one look for records waits.
 const IDLE: Duration = Duration::from_millis(100);
+/// How often it is asked for more partitions.
+const LOOK_FOR_MORE: Duration = Duration::from_secs(5);
 
 /// What is read of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,14 +31,8 @@ pub struct Span {
     pub partition: Partition,
     /// The first offset.
     pub from: i64,
-    /// The offset behind the last; without one reading goes on for ever.
-    pub to: Option<i64>,
-}
-
-impl Span {
-    fn is_empty(&self) -> bool {
-        self.to.is_some_and(|to| to <= self.from)
-    }
+    /// The offset behind the last.
+    pub to: i64,
 }
 
 /// What happens while partitions are read.
@@ -48,6 +44,14 @@ pub enum Happening<'a> {
     /// The cluster cannot be read at the moment; it is tried again.
     Trouble(String),
 }
+
+/// What is told of what happens, and says whether to go on.
+pub trait Each: FnMut(Happening<'_>) -> ControlFlow<()> {}
+
+impl<T: FnMut(Happening<'_>) -> ControlFlow<()>> Each for T {}
+
+/// What is asked now and then for partitions that are to be read too.
+type LookForMore<'a> = dyn FnMut(&Reader) -> Vec<Partition> + 'a;
 
 /// A connection that looks at topics and reads partitions. It joins no group and commits nothing.
 pub struct Reader {
@@ -164,35 +168,52 @@ impl Reader {
         }
     }
 
-    /// Reads `spans` and tells what happens, until each has been read to its end or `each` breaks off. Two spans of one partition
-    /// cannot be read together.
+    /// Reads each span to its end and tells what happens, until `each` breaks off. A partition is in one span at most.
     ///
     /// # Errors
-    /// When a partition cannot be read, or the end of a span is not reached because the cluster no longer answers.
-    pub fn read(
-        &mut self,
-        spans: &[Span],
-        mut each: impl FnMut(Happening<'_>) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, EndError> {
-        let mut open: HashMap<Partition, Progress> = HashMap::with_capacity(spans.len());
-        for span in spans.iter().filter(|span| !span.is_empty()) {
-            self.intake.start(span.partition, span.from).map_err(|error| self.failure("read from").because(error))?;
-            open.insert(span.partition, Progress { to: span.to.unwrap_or(i64::MAX), done: false });
-        }
-        let bounded = spans.iter().all(|span| span.to.is_some());
-        let outcome = self.read_open(&mut open, bounded, &mut each);
+    /// When a partition cannot be read, or an end is not reached because the cluster no longer answers.
+    pub fn read(&mut self, spans: &[Span], mut each: impl Each) -> Result<ControlFlow<()>, EndError> {
+        let ended = self.begin(spans).and_then(|mut open| self.read_open(&mut open, None, &mut each));
         self.intake.stop_all();
-        outcome
+        ended
+    }
+
+    /// Reads partitions from these offsets on and tells what happens, until `each` breaks off. Now and then `look_for_more` is asked
+    /// for partitions that are to be read too.
+    ///
+    /// # Errors
+    /// When a partition cannot be read.
+    pub fn follow(
+        &mut self,
+        from: &[(Partition, i64)],
+        mut look_for_more: impl FnMut(&Self) -> Vec<Partition>,
+        mut each: impl Each,
+    ) -> Result<(), EndError> {
+        let spans: Vec<Span> =
+            from.iter().map(|(partition, from)| Span { partition: *partition, from: *from, to: i64::MAX }).collect();
+        let ended = self.begin(&spans).and_then(|mut open| self.read_open(&mut open, Some(&mut look_for_more), &mut each));
+        self.intake.stop_all();
+        ended.map(|_| ())
+    }
+
+    fn begin(&mut self, spans: &[Span]) -> Result<HashMap<Partition, Progress>, EndError> {
+        let mut open = HashMap::with_capacity(spans.len());
+        for span in spans.iter().filter(|span| span.from < span.to) {
+            self.intake.start(span.partition, span.from).map_err(|error| self.failure("read from").because(error))?;
+            open.insert(span.partition, Progress { to: span.to, done: false });
+        }
+        Ok(open)
     }
 
     fn read_open(
         &mut self,
         open: &mut HashMap<Partition, Progress>,
-        bounded: bool,
-        each: &mut impl FnMut(Happening<'_>) -> ControlFlow<()>,
+        mut look_for_more: Option<&mut LookForMore<'_>>,
+        each: &mut impl Each,
     ) -> Result<ControlFlow<()>, EndError> {
+        let bounded = look_for_more.is_none();
         let mut left = open.len();
-        let mut alive = Instant::now();
+        let (mut alive, mut looked) = (Instant::now(), Instant::now());
         // What is known of the last record's partition: records come in runs.
         let mut current: Option<((usize, i32), Partition, i64)> = None;
         while !bounded || left > 0 {
@@ -203,6 +224,14 @@ impl Reader {
                 self.intake.take(IDLE);
             }
             self.listen(bounded, each)?;
+            if let Some(look_for_more) = look_for_more.as_mut().filter(|_| looked.elapsed() > LOOK_FOR_MORE) {
+                looked = Instant::now();
+                let found: Vec<Partition> = look_for_more(self).into_iter().filter(|found| !open.contains_key(found)).collect();
+                if !found.is_empty() {
+                    let spans: Vec<Span> = found.into_iter().map(|partition| Span { partition, from: 0, to: i64::MAX }).collect();
+                    open.extend(self.begin(&spans)?);
+                }
+            }
             let mut finished = Vec::new();
             for arrived in self.intake.taken() {
                 alive = Instant::now();
@@ -259,7 +288,7 @@ impl Reader {
     }
 
     /// Hears what the client has to say besides records.
-    fn listen(&self, bounded: bool, each: &mut impl FnMut(Happening<'_>) -> ControlFlow<()>) -> Result<(), EndError> {
+    fn listen(&self, bounded: bool, each: &mut impl Each) -> Result<(), EndError> {
         if let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
             let said = self.consumer.context().said.last();
             // Reading up to an end fails by itself when nothing comes for too long.
