@@ -158,3 +158,55 @@ fn length(part: Option<&[u8]>) -> i64 {
 fn number(number: i64, out: &mut Vec<u8>) {
     write!(out, "{number}").expect("memory takes it");
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::record::{Partition, Record};
+
+    fn record() -> Record {
+        Record {
+            partition: Partition::new("logins", 3),
+            offset: 1042,
+            timestamp: Some(1_694_479_551_000),
+            key: None,
+            value: Some(Bytes::from_static(b"a\x1b\n")),
+            headers: vec![(Bytes::from_static(b"n"), Some(Bytes::from_static(b"v\n"))), (Bytes::from_static(b"m"), None)],
+        }
+    }
+
+    fn written(format: &str, record: &Record, writing: Writing) -> Vec<u8> {
+        let mut out = Vec::new();
+        format.parse::<LineFormat>().unwrap().write(&record.view(), writing, &mut out);
+        out
+    }
+
+    #[test]
+    fn every_token_stands_for_its_part() {
+        let shown = |format| String::from_utf8(written(format, &record(), Writing::AsIs)).unwrap();
+        assert_eq!(shown("%t/%p@%o %T %k:%K %s:%S %h %%"), "logins/3@1042 1694479551000 :-1 a\x1b\n:3 n=v\n,m=NULL %");
+        assert_eq!(shown(r"\x41\x4a1\n\r\t\\\q\0101\x"), "AJ1\n\r\t\\qA\0");
+        assert_eq!(shown("\\"), "\\");
+        assert_eq!(shown("größe %p"), "größe 3");
+        assert_eq!(written("%R", &record(), Writing::AsIs), [0, 0, 0, 3]);
+        let null = Record { value: None, timestamp: None, key: Some(Bytes::new()), headers: Vec::new(), ..record() };
+        assert_eq!(written("%s%S %R %T %K [%h]", &null, Writing::AsIs), b"-1 \xff\xff\xff\xff -1 0 []");
+    }
+
+    #[test]
+    fn a_terminal_obeys_nothing_that_others_wrote() {
+        let shown = |writing| String::from_utf8(written("\\x1b[1m%s%h", &record(), writing)).unwrap();
+        assert_eq!(shown(Writing::Harmless), "\x1b[1ma\\x1b\nn=v\\n,m=NULL", "the format itself is one's own");
+        assert_eq!(shown(Writing::Base64), "\x1b[1mYRsKn=dgo=,m=NULL");
+    }
+
+    #[test]
+    fn what_stands_for_nothing_is_refused() {
+        let wrong = |format: &str| format.parse::<LineFormat>().unwrap_err();
+        assert_eq!(wrong("%z"), format!("`%z` stands for nothing: {TOKENS}"));
+        assert_eq!(wrong("%é"), format!("`%é` stands for nothing: {TOKENS}"));
+        assert_eq!(wrong("%s%"), format!("it ends in a single `%`: {TOKENS}"));
+    }
+}

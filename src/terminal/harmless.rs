@@ -102,6 +102,12 @@ mod tests {
     }
 
     #[test]
+    fn lines_stay_lines_where_there_is_room_for_several() {
+        assert_eq!(harmless_text("a\n\tb\r\x1b[2J"), "a\n\tb\\r\\x1b[2J");
+        assert!(matches!(harmless_text("a\n"), Cow::Borrowed("a\n")));
+    }
+
+    #[test]
     fn json_stays_the_same_json() {
         let json = "{\n\"a\": \"\u{9b}31m\u{202e}\u{7f}\u{e0041}\"}";
         let shown = harmless_json(json);

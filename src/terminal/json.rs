@@ -41,7 +41,7 @@ enum Node<'a> {
 pub(super) fn lay_out(json: &str, width: usize, margin: usize, look: &Look, out: &mut String) {
     let mut rest = json;
     let node = parse(&mut rest);
-    let mut layout = Layout { width, look, column: margin, out };
+    let mut layout = Layout { width, look, column: margin, lines: 0, out };
     layout.blanks(margin);
     layout.write(&node, margin, 0);
     out.push('\n');
@@ -106,7 +106,7 @@ fn word<'a>(rest: &mut &'a str) -> &'a str {
         }
         (at + 1).min(bytes.len())
     } else {
-        bytes.iter().position(|byte| b",]} \t\r\n".contains(byte)).unwrap_or(bytes.len()).max(1)
+        bytes.iter().position(|byte| b",]} \t\r\n".contains(byte)).unwrap_or(bytes.len()).max(1).min(bytes.len())
     };
     let (word, behind) = rest.split_at(end);
     *rest = behind;
@@ -117,6 +117,7 @@ struct Layout<'a> {
     width: usize,
     look: &'a Look,
     column: usize,
+    lines: usize,
     out: &'a mut String,
 }
 
@@ -131,23 +132,31 @@ impl Layout<'_> {
             Node::Object(members) => {
                 let flat = fits(self.column, node, behind);
                 self.put("{", Style::new());
+                let mut broken = false;
                 for (i, (name, value)) in members.iter().enumerate() {
                     let comma = usize::from(i + 1 < members.len());
                     let wide = name.width() + 2;
-                    self.separate(i, flat || fits(self.column + 1 + wide, value, comma.max(behind)), indent + 1);
+                    self.separate(i, flat || !broken && fits(self.column + 2 + wide, value, comma.max(behind)), indent + 1);
+                    let line = self.lines;
                     self.put(name, self.look.name);
                     self.put(": ", Style::new());
                     self.write(value, indent + 1, comma.max(behind));
+                    // What stands behind a member of several lines would be overlooked.
+                    broken = self.lines > line;
                 }
                 self.put("}", Style::new());
             }
             Node::Array(elements) => {
                 let flat = fits(self.column, node, behind);
                 self.put("[", Style::new());
+                let mut broken = false;
                 for (i, value) in elements.iter().enumerate() {
                     let comma = usize::from(i + 1 < elements.len());
-                    self.separate(i, flat || fits(self.column + 1, value, comma.max(behind)), indent + 1);
+                    self.separate(i, flat || !broken && fits(self.column + 2, value, comma.max(behind)), indent + 1);
+                    let line = self.lines;
                     self.write(value, indent + 1, comma.max(behind));
+                    // What stands behind a member of several lines would be overlooked.
+                    broken = self.lines > line;
                 }
                 self.put("]", Style::new());
             }
@@ -165,6 +174,7 @@ impl Layout<'_> {
         } else {
             self.out.push('\n');
             self.column = indent;
+            self.lines += 1;
             self.blanks(indent);
         }
     }
@@ -206,5 +216,74 @@ fn width(node: &Node<'_>, most: usize) -> Option<usize> {
             sum(&mut widths, members.len())
         }
         Node::Array(elements) => sum(&mut elements.iter().map(|element| width(element, most)), elements.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn laid_out(json: &str, width: usize) -> String {
+        let mut out = String::new();
+        lay_out(json, width, 2, &Look::new(false), &mut out);
+        out
+    }
+
+    #[test]
+    fn what_fits_stands_on_one_line() {
+        assert_eq!(laid_out("[1,2 , {\"a\":\ttrue}]", 40), "  [1, 2, {\"a\": true}]\n");
+        assert_eq!(laid_out("{}", 40), "  {}\n");
+        assert_eq!(laid_out(" \"a, b\\\"]\" ", 40), "  \"a, b\\\"]\"\n");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_broken_between_members() {
+        let json = r#"{"name": "value", "list": [1, 2, 3], "deep": {"one": "xxxxxxxx", "two": "yyyyyyyyyyyyyyy"}, "n": 1e5}"#;
+        let expected = r#"
+  {"name": "value", "list": [1, 2, 3],
+   "deep": {"one": "xxxxxxxx",
+    "two": "yyyyyyyyyyyyyyy"},
+   "n": 1e5}
+"#;
+        assert_eq!(laid_out(json, 40), expected[1..]);
+    }
+
+    #[test]
+    fn colour_is_around_each_part() {
+        let mut out = String::new();
+        lay_out(r#"{"a":[-1,null,"x"]}"#, 40, 0, &Look::new(true), &mut out);
+        assert_eq!(out, "{\x1b[34m\"a\"\x1b[0m: [\x1b[33m-1\x1b[0m, \x1b[35mnull\x1b[0m, \x1b[32m\"x\"\x1b[0m]}\n");
+    }
+
+    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<String>().prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 40, 6, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+                proptest::collection::hash_map(any::<String>(), inner, 0..6)
+                    .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_value_stays_the_same(value in any_json(), width in 0_usize..60, pretty in any::<bool>()) {
+            let json = if pretty { format!("{value:#}") } else { value.to_string() };
+            let shown = laid_out(&json, width);
+            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in any::<String>()) {
+            let _ = laid_out(&text, 20);
+        }
     }
 }

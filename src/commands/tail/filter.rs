@@ -92,3 +92,63 @@ impl HeaderTest {
         holds
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Partition, Record};
+    use crate::shape::{Kind, Rules};
+
+    fn record(key: Option<&'static str>, value: Option<&'static str>) -> Record {
+        let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let headers = vec![(bytes("h"), Some(bytes("v"))), (bytes("n"), None)];
+        let (key, value) = (key.map(bytes), value.map(bytes));
+        Record { partition: Partition::new("t", 0), offset: 0, timestamp: None, key, value, headers }
+    }
+
+    fn passes(filter: &Filter, record: &Record) -> bool {
+        filter.sift(&record.view()).unwrap().is_some()
+    }
+
+    #[test]
+    fn a_pattern_fits_the_key_or_the_value_and_all_must_fit() {
+        let filter = |patterns: &[&str]| Filter {
+            patterns: patterns.iter().map(|pattern| Regex::new(pattern).unwrap()).collect(),
+            ..Filter::default()
+        };
+        assert!(passes(&filter(&["^a", "^b"]), &record(Some("a"), Some("b"))));
+        assert!(!passes(&filter(&["^a", "^c"]), &record(Some("a"), Some("b"))));
+        assert!(passes(&filter(&[r"(?-u)\xff"]), &Record { key: Some(Bytes::from_static(b"\xff")), ..record(None, None) }));
+        assert!(!passes(&filter(&[""]), &record(None, None)), "there is nothing that it could fit");
+    }
+
+    #[test]
+    fn a_header_is_there_or_has_its_value() {
+        let passes = |test: &str| {
+            let filter = Filter { headers: vec![test.parse().unwrap()], ..Filter::default() };
+            passes(&filter, &record(None, None))
+        };
+        assert!(passes("h") && passes("h=v") && passes("n"));
+        assert!(!passes("x") && !passes("h=") && !passes("n=") && !passes("h=w"));
+        assert!("=v".parse::<HeaderTest>().is_err());
+    }
+
+    #[test]
+    fn a_shape_changes_filters_and_complains() {
+        let shape = |flags: &[(Kind, &str)]| {
+            let mut rules = Rules::default();
+            for (kind, text) in flags {
+                rules.flag(*kind, text);
+            }
+            Filter { shape: Some(Shape::parse(&rules, None).unwrap()), ..Filter::default() }
+        };
+        let filter = shape(&[(Kind::Where, "a > 1"), (Kind::Drop, "b")]);
+        let sift = |value| filter.sift(&record(None, value).view());
+        assert_eq!(sift(Some(r#"{"a":2,"b":1}"#)), Ok(Some(Shown::With(Bytes::from_static(br#"{"a":2}"#)))));
+        assert_eq!(sift(Some(r#"{"a":2}"#)), Ok(Some(Shown::AsIs)));
+        assert_eq!(sift(Some(r#"{"a":1}"#)), Ok(None));
+        assert_eq!(sift(None), Ok(None), "a tombstone has no field");
+        assert!(sift(Some("no JSON")).is_err());
+        assert_eq!(shape(&[(Kind::Drop, "b")]).sift(&record(None, None).view()), Ok(Some(Shown::AsIs)));
+    }
+}

@@ -189,8 +189,12 @@ impl Gate {
         self.searched()?;
         self.flush()?;
         if let Some(why) = &self.why {
-            let which = if self.bad == 1 { "1 record was".to_owned() } else { format!("{} records were", grouped(self.bad)) };
-            self.say(&format!("{which} left out because their values cannot be shaped; the first is {why}"));
+            self.say(&match self.bad {
+                1 => format!("1 record was left out because its value cannot be shaped: {why}"),
+                bad => {
+                    format!("{} records were left out because their values cannot be shaped; the first is {why}", grouped(bad))
+                }
+            });
         }
         if !follows && !self.goes_on() {
             self.say(&format!("interrupted after {} records", grouped(self.read)));

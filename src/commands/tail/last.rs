@@ -169,3 +169,77 @@ impl Search {
         self.newest.into_sorted()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::commands::tail::filter::Shown;
+
+    /// A partition as a list of records: an offset, a time, and whether it is wanted.
+    type Log<'a> = &'a [(i64, i64, bool)];
+
+    /// Searches in partitions that hold these records, and returns what is found as (partition, offset), and how many were read.
+    fn found(most: usize, step: i64, logs: &[Log<'_>]) -> (Vec<(i32, i64)>, usize) {
+        let index = |at: usize| i32::try_from(at).unwrap();
+        let end = |log: Log<'_>| log.last().map_or(0, |(offset, ..)| offset + 1);
+        let partitions = logs.iter().enumerate().map(|(at, log)| (Partition::new("last", index(at)), 0, end(log)));
+        let mut search = Search::new(most, step, partitions);
+        let mut read = 0;
+        loop {
+            let spans = search.spans();
+            if spans.is_empty() {
+                break;
+            }
+            for span in spans {
+                for (offset, time, wanted) in logs[usize::try_from(span.partition.index).unwrap()] {
+                    if (span.from..span.to).contains(offset) {
+                        let (partition, offset, timestamp) = (span.partition, *offset, Some(*time));
+                        let value = Some(Bytes::new());
+                        let record = Record { partition, offset, timestamp, key: None, value, headers: Vec::new() };
+                        search.take(&record.view(), || wanted.then_some(Shown::AsIs));
+                        read += 1;
+                    }
+                }
+            }
+            search.step_back();
+        }
+        (search.found().iter().map(|kept| (kept.record.partition.index, kept.record.offset)).collect(), read)
+    }
+
+    fn log(times: impl IntoIterator<Item = i64>) -> Vec<(i64, i64, bool)> {
+        (0..).zip(times).map(|(offset, time)| (offset, time, true)).collect()
+    }
+
+    #[test]
+    fn the_newest_of_all_partitions_are_found_by_reading_their_ends_only() {
+        let (even, odd) = (log((0..100).map(|i| 2 * i)), log((0..100).map(|i| 2 * i + 1)));
+        assert_eq!(found(3, 3, &[&even, &odd]), (vec![(1, 98), (0, 99), (1, 99)], 6));
+        let old = log(-100..0);
+        assert_eq!(found(2, 2, &[&old, &odd]).0, [(1, 98), (1, 99)]);
+        assert_eq!(found(5, 5, &[&[], &log(0..2)]), (vec![(1, 0), (1, 1)], 2));
+    }
+
+    #[test]
+    fn a_clock_that_runs_ahead_does_not_turn_a_partitions_order_round() {
+        let ahead = log([1, 1000, 3, 4]);
+        assert_eq!(found(3, 3, &[&ahead, &log([2, 5])]).0, [(0, 1), (0, 2), (0, 3)]);
+    }
+
+    #[test]
+    fn what_few_records_fit_is_searched_for_backwards_as_far_as_it_takes() {
+        let wanted = |at: &[i64]| (0..1000).map(|i| (i, i, at.contains(&i))).collect::<Vec<_>>();
+        let (one, two) = (wanted(&[3, 990]), wanted(&[500, 700, 999]));
+        let (all, read) = found(3, 10, &[&one, &two]);
+        assert_eq!(all, [(1, 700), (0, 990), (1, 999)]);
+        assert!(read < 2000, "{read} were read: beyond what was found there is nothing newer");
+        assert_eq!(found(9, 10, &[&one, &two]), (vec![(0, 3), (1, 500), (1, 700), (0, 990), (1, 999)], 2000));
+    }
+
+    #[test]
+    fn holes_are_gone_through() {
+        let holes: Vec<_> = [0, 1, 2, 900, 998].map(|offset| (offset, offset, true)).into();
+        assert_eq!(found(4, 4, &[&holes]).0, [(0, 1), (0, 2), (0, 900), (0, 998)]);
+    }
+}

@@ -187,8 +187,8 @@ impl Look {
         let begins = |place: &Place| what.start.map_or(place.low, |_| place.start);
         if places.iter().all(|place| place.stop <= begins(place)) {
             let held: i64 = places.iter().map(|place| place.end - place.low).sum();
-            let held = grouped(held.cast_unsigned());
-            return Ok(format!("nothing lies between start and stop; {which} {holds} {held} offsets in all"));
+            let offsets = if held == 1 { "1 offset".to_owned() } else { format!("{} offsets", grouped(held.cast_unsigned())) };
+            return Ok(format!("nothing lies between start and stop; {which} {holds} {offsets} in all"));
         }
         Ok(match self.gate.read() {
             0 => {

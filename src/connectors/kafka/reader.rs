@@ -90,8 +90,10 @@ impl Reader {
             ("fetch.queue.backoff.ms", "10"),
             // A fetch that waits for records holds up the first one of the next span.
             ("fetch.wait.max.ms", "100"),
-            ("fetch.max.bytes", "8388608"),
-            ("queued.max.messages.kbytes", "16384"),
+            ("fetch.max.bytes", "2097152"),
+            // A small record costs more memory than its bytes while it waits.
+            ("queued.min.messages", "20000"),
+            ("queued.max.messages.kbytes", "8192"),
         ] {
             if config.get(name).is_none() {
                 config.set(name, value);
