@@ -16,6 +16,8 @@ pub mod sandbox;
 mod sections;
 pub mod select;
 mod shaping;
+pub mod tail;
+pub mod topics;
 
 pub use global::{Color, Global, LogFormat};
 pub use machine::Machine;

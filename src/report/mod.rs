@@ -3,12 +3,14 @@
 mod journal;
 mod log;
 mod progress;
+mod scan;
 mod screen;
 mod summary;
 
 pub use journal::Journal;
 pub use log::{LogOptions, LogTo, init, log_error, log_summary};
 pub use progress::{Bar, StatusLines};
+pub use scan::ScanBar;
 pub use screen::Screen;
 pub use summary::{Headline, Summary};
 

@@ -8,7 +8,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::connectors::kafka::client::{self, Listening};
 use crate::connectors::kafka::native;
@@ -136,24 +136,8 @@ impl Admin {
 
     async fn metadata(&self, only: Option<String>) -> Result<Vec<TopicInfo>, EndError> {
         let client = Arc::clone(&self.client);
-        let fetched = blocking(move || {
-            let metadata = client.client().fetch_metadata(only.as_deref(), TIMEOUT)?;
-            let mut topics = Vec::new();
-            for topic in metadata.topics() {
-                match topic.error().map(RDKafkaErrorCode::from) {
-                    None => topics.push(TopicInfo {
-                        topic: Topic::named(topic.name()),
-                        partitions: i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX),
-                    }),
-                    Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {}
-                    Some(code) if only.is_some() => return Err(rdkafka::error::KafkaError::MetadataFetch(code)),
-                    Some(_) => {}
-                }
-            }
-            topics.sort_by_key(|topic| topic.topic);
-            Ok(topics)
-        });
-        fetched.await?.map_err(|error: rdkafka::error::KafkaError| self.failure("list the topics of").because(error).into())
+        let fetched = blocking(move || list_topics(client.client(), only.as_deref(), TIMEOUT));
+        fetched.await?.map_err(|error| self.failure("list the topics of").because(error).into())
     }
 
     /// Returns the settings of a topic; none where the brokers are embedded ones.
@@ -318,6 +302,29 @@ impl Admin {
         });
         done.await?.map_err(|error: String| refused.because(error).into())
     }
+}
+
+/// Returns all topics, or the one called `only` if it is there, sorted by name. Blocking.
+pub(crate) fn list_topics<C: rdkafka::ClientContext>(
+    client: &Client<C>,
+    only: Option<&str>,
+    timeout: Duration,
+) -> Result<Vec<TopicInfo>, KafkaError> {
+    let metadata = client.fetch_metadata(only, timeout)?;
+    let mut topics = Vec::new();
+    for topic in metadata.topics() {
+        match topic.error().map(RDKafkaErrorCode::from) {
+            None => topics.push(TopicInfo {
+                topic: Topic::named(topic.name()),
+                partitions: i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX),
+            }),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {}
+            Some(code) if only.is_some() => return Err(KafkaError::MetadataFetch(code)),
+            Some(_) => {}
+        }
+    }
+    topics.sort_by_key(|topic| topic.topic);
+    Ok(topics)
 }
 
 /// Asks for one offset of each partition. Blocking.

@@ -7,6 +7,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod commits;
+pub(crate) mod intake;
 pub(crate) mod messages;
 pub(crate) mod mock;
 
