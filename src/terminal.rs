@@ -4,4 +4,4 @@ mod harmless;
 mod listing;
 
 pub use harmless::{harmless, harmless_json};
-pub use listing::{Cell, Column, Format, Listing};
+pub use listing::{Cell, Column, Format, Listing, span};
