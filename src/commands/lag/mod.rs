@@ -36,19 +36,19 @@ pub struct Args {
     #[command(flatten)]
     selection: Selection,
     /// What a row is [default: partition where groups are named, else group]
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", help_heading = SHOWN)]
     by: Option<By>,
     /// Leave out rows without lag
-    #[arg(long)]
+    #[arg(long, help_heading = SHOWN)]
     only_lagging: bool,
     /// Do without the time lag, and without reading records for it
-    #[arg(long)]
+    #[arg(long, help_heading = SHOWN)]
     no_time: bool,
+    /// How to write it
+    #[arg(short, long, value_name = "FORMAT", default_value = "table", help_heading = SHOWN)]
+    output: Output,
     #[command(flatten)]
     limits: Limits,
-    /// How to write it
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    output: Output,
     #[command(flatten)]
     repeat: Repeat,
 }
@@ -62,7 +62,7 @@ struct Repeat {
     /// On a terminal the rows stay in place; in a pipe each round follows the last, with -o ndjson a line each row. A partition is
     /// STALLED when it had something to read in the last three rounds and the commit did not move. The rate is that of the last
     /// five intervals; the time until caught up takes off what is written meanwhile.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["max_lag", "max_time"])]
     watch: bool,
     /// How often to look [default: 5s, with --metrics 15s]
     #[arg(long, value_name = "DURATION", value_parser = interval)]
@@ -107,6 +107,8 @@ fn interval(text: &str) -> Result<Duration, String> {
     let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if interval < Duration::from_millis(100) { Err("at least 100ms".to_owned()) } else { Ok(interval) }
 }
+
+const SHOWN: &str = "What is shown";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -183,7 +185,7 @@ impl Args {
         let mut lines = Vec::new();
         for survey in &round.surveys {
             let section = &survey.section;
-            let all = survey.all_groups.as_deref().unwrap_or_default();
+            let all = &survey.all_groups;
             match &self.selection.groups_matching {
                 _ if !self.selection.groups.is_empty() => {}
                 _ if all.is_empty() => lines.push(format!("there are no consumer groups on `{section}`")),

@@ -4,7 +4,6 @@ use clap::builder::NonEmptyStringValueParser as Text;
 use regex::Regex;
 
 use crate::commands::lag::Round;
-use crate::commands::lag::survey::Survey;
 use crate::commands::select::{Partitions, nearest, partitions, whole};
 use crate::error::Error;
 use crate::pipeline::Failure;
@@ -86,12 +85,8 @@ impl Selection {
         let sections: Vec<_> = surveys.iter().map(|survey| format!("`{}`", survey.section)).collect();
         let sections = sections.join(" or ");
         let topics = || surveys.iter().flat_map(|survey| &survey.all_topics).map(|topic| Topic::name(*topic));
-        let all_groups = || surveys.iter().flat_map(|survey| survey.all_groups.iter().flatten()).map(String::as_str);
-        let seen = |survey: &Survey, name: &String| match &survey.all_groups {
-            Some(all) => all.contains(name),
-            None => survey.groups.iter().any(|group| group.group.name == *name && !group.standings.is_empty()),
-        };
-        if let Some(name) = self.groups.iter().find(|name| !surveys.iter().any(|survey| seen(survey, name))) {
+        let all_groups = || surveys.iter().flat_map(|survey| &survey.all_groups).map(String::as_str);
+        if let Some(name) = self.groups.iter().find(|name| !all_groups().any(|group| group == *name)) {
             let failure = Failure::new(format!("group `{name}` is not on {sections}"));
             return Err(Error::Failed(if topics().any(|topic| topic == name) {
                 failure.hint(format!("`{name}` is a topic: sdl lag --topic {name}"))

@@ -22,8 +22,8 @@ pub(super) struct Survey {
     pub(super) section: String,
     /// The selected groups, by name.
     pub(super) groups: Vec<GroupStanding>,
-    /// Every group that there is; absent where the brokers do not tell.
-    pub(super) all_groups: Option<Vec<String>>,
+    /// Every group that there is; of embedded brokers, which do not tell, those of the named ones that have committed.
+    pub(super) all_groups: Vec<String>,
     /// Every topic that there is.
     pub(super) all_topics: Vec<Topic>,
 }
@@ -74,8 +74,8 @@ impl Cluster {
     }
 
     async fn look(&mut self, admin: &Admin, selection: &Selection) -> Result<Survey, Error> {
-        let (leaders, all_groups) = tokio::try_join!(admin.leaders(), admin.group_names())?;
-        let names = match &all_groups {
+        let (leaders, listed) = tokio::try_join!(admin.leaders(), admin.group_names())?;
+        let names = match &listed {
             Some(all) => selection.groups_of(all),
             None if selection.groups.is_empty() => {
                 let failure = Failure::new(format!("cannot list the groups of `{}`", self.section.name));
@@ -85,9 +85,12 @@ impl Cluster {
             None => selection.groups.clone(),
         };
         // Embedded brokers want to be asked for each partition.
-        let asked: Option<Vec<Partition>> = all_groups.is_none().then(|| every_partition(&leaders, selection));
+        let asked: Option<Vec<Partition>> = listed.is_none().then(|| every_partition(&leaders));
         let (groups, mut positions) = tokio::try_join!(admin.groups(&names), admin.positions(&names, asked.as_deref()))?;
-        let groups = groups.into_iter().map(|group| {
+        let has_committed =
+            |name: &&String| positions.get(*name).is_some_and(|told| told.as_ref().map_or(true, |told| !told.is_empty()));
+        let all_groups = listed.unwrap_or_else(|| names.iter().filter(has_committed).cloned().collect());
+        let groups = groups.into_iter().filter(|group| all_groups.contains(&group.name)).map(|group| {
             let committed = positions.remove(&group.name).unwrap_or_else(|| Ok(Vec::new()));
             place(group, committed, &leaders, selection)
         });
@@ -169,10 +172,10 @@ impl Cluster {
     }
 }
 
-fn every_partition(leaders: &Leaders, selection: &Selection) -> Vec<Partition> {
+fn every_partition(leaders: &Leaders) -> Vec<Partition> {
     let partitions =
         leaders.iter().flat_map(|(topic, leaders)| (0..).zip(leaders).map(|(index, _)| Partition { topic: *topic, index }));
-    partitions.filter(|partition| selection.has(*partition)).collect()
+    partitions.collect()
 }
 
 /// Returns where a group stands before anything was measured: what it has committed, and what its members read.
