@@ -11,7 +11,7 @@ mod writing;
 
 pub use format::LineFormat;
 pub use harmless::{harmless, harmless_json, harmless_text};
-pub use listing::{Cell, Column, Format, Listing};
+pub use listing::{Cell, Column, Format, Listing, span};
 pub use pretty::{Pretty, utc};
 pub use rows::Rows;
 pub use writing::Writing;

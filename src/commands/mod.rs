@@ -6,6 +6,7 @@ pub mod embedded;
 pub mod flow;
 mod global;
 pub mod help;
+pub mod lag;
 mod machine;
 pub mod produce_fake;
 pub mod profile;

@@ -49,7 +49,7 @@ pub(super) fn partitions(text: &str) -> Result<Partitions, String> {
 }
 
 /// Reads a pattern that has to fit a whole name.
-fn whole(text: &str) -> Result<Regex, regex::Error> {
+pub(super) fn whole(text: &str) -> Result<Regex, regex::Error> {
     Regex::new(&format!("^(?:{text})$"))
 }
 
@@ -137,18 +137,18 @@ fn is_internal(name: &str) -> bool {
 }
 
 fn missing(name: &str, section: &KafkaSection, all: &[TopicInfo]) -> Error {
-    let near = all
-        .iter()
-        .map(|topic| topic.topic.name())
-        .filter(|known| !is_internal(known))
-        .map(|known| (strsim::damerau_levenshtein(name, known), known))
-        .filter(|(distance, known)| *distance <= 2.max(known.len() / 4))
-        .min();
+    let known = all.iter().map(|topic| topic.topic.name()).filter(|known| !is_internal(known));
     let failure = Failure::new(format!("topic `{name}` is not on `{}`", section.name));
-    Error::Failed(match near {
-        Some((_, known)) => failure.hint(format!("did you mean `{known}`?")),
+    Error::Failed(match nearest(name, known) {
+        Some(known) => failure.hint(format!("did you mean `{known}`?")),
         None => failure.hint(format!("look at what is there: kcat -b {} -L", section.servers)),
     })
+}
+
+/// Returns which of `known` was probably meant by `name`.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = known.map(|known| (strsim::damerau_levenshtein(name, known), known));
+    near.filter(|(distance, known)| *distance <= 2.max(known.len() / 4)).min().map(|(_, known)| known)
 }
 
 #[cfg(test)]

@@ -309,7 +309,7 @@ fn a_terminal_gets_colour_and_is_followed_unless_something_is_asked_for() {
     let mut running = topic.sdl("logins").stdout(terminal.side()).start();
     let line = "\u{1b}[1m\u{1b}[36mlogins/0@0\u{1b}[0m  \u{1b}[2m2023-09-12 00:45:51.000\u{1b}[0m  \u{1b}[2mkey\u{1b}[0m k\r\n  \
                 {\u{1b}[34m\"a\"\u{1b}[0m: [\u{1b}[33m1\u{1b}[0m, \u{1b}[32m\"x\"\u{1b}[0m, \u{1b}[35mnull\u{1b}[0m]}\r\n";
-    terminal.until(line, 0);
+    terminal.until(line);
     assert!(running.is_running(), "it follows");
     running.signal("INT");
     running.wait().expect(0);

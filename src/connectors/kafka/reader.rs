@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use crate::connectors::kafka::admin::{EndOf, TopicInfo, list_ends, list_topics};
 use crate::connectors::kafka::client::{self, Listening};
 use crate::connectors::kafka::native::intake::{Arrived, Intake};
-use crate::connectors::kafka::native::{NativeError, admin};
+use crate::connectors::kafka::native::{NativeError, groups};
 use crate::pipeline::{EndError, Failure};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, RecordRef};
@@ -154,7 +154,8 @@ impl Reader {
     /// When the cluster does not answer, or does not allow the question.
     pub fn committed(&self, group: &str) -> Result<HashMap<Partition, i64>, EndError> {
         let what = format!("read the offsets of group `{group}` on");
-        let listed = self.ask(&what, || admin::group_offsets(self.consumer.client(), group, PATIENCE))?;
+        let group = [group.to_owned()];
+        let listed = self.ask(&what, || groups::offsets(self.consumer.client(), &group, None, PATIENCE)?.remove(0))?;
         let committed = listed.into_iter().filter(|entry| entry.offset >= 0);
         Ok(committed.map(|entry| (Partition::new(&entry.topic, entry.partition), entry.offset)).collect())
     }

@@ -1,4 +1,4 @@
-//! A terminal to run things on, and to type on.
+//! A pseudo-terminal: what is typed on it, and what was shown.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -10,20 +10,22 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A terminal of 100 columns.
+/// A terminal of 40 lines and 100 columns.
 pub(crate) struct Terminal {
     keys: File,
     shown: Receiver<Vec<u8>>,
     name: String,
     all: Vec<u8>,
+    /// How much of it is behind what was waited for.
+    since: usize,
 }
 
 impl Terminal {
+    /// Opens one.
     pub(crate) fn open() -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&master).expect("a terminal of our own");
         unlockpt(&master).expect("an unlocked terminal");
-        tcsetwinsize(&master, Winsize { ws_row: 40, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 }).expect("a size");
         let name = ptsname(&master, Vec::new()).expect("a name").into_string().expect("a readable name");
         let keys = File::from(master);
         let mut screen = keys.try_clone().expect("a second handle");
@@ -37,10 +39,18 @@ impl Terminal {
                 }
             }
         });
-        Self { keys, shown, name, all: Vec::new() }
+        let terminal = Self { keys, shown, name, all: Vec::new(), since: 0 };
+        terminal.size(40, 100);
+        terminal
     }
 
-    /// Returns the side that a program is given.
+    /// Sets how many lines and columns it has.
+    pub(crate) fn size(&self, lines: u16, columns: u16) {
+        let size = Winsize { ws_row: lines, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&self.keys, size).expect("a size");
+    }
+
+    /// Returns the side that a program reads from and writes to.
     pub(crate) fn side(&self) -> File {
         OpenOptions::new().read(true).write(true).open(&self.name).expect("the terminal's other side")
     }
@@ -50,21 +60,21 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).expect("the terminal takes keys");
     }
 
-    /// Waits until `text` has been shown behind the first `since` bytes, and returns how many have been shown by then.
+    /// Waits until `text` is shown, behind what was waited for before.
     #[track_caller]
-    pub(crate) fn until(&mut self, text: &str, since: usize) -> usize {
+    pub(crate) fn until(&mut self, text: &str) {
         let started = Instant::now();
-        while !String::from_utf8_lossy(&self.all[since..]).contains(text) {
+        while !String::from_utf8_lossy(&self.all[self.since..]).contains(text) {
             let left = PATIENCE.saturating_sub(started.elapsed());
             let Ok(bytes) = self.shown.recv_timeout(left) else {
                 panic!("`{text}` was not shown: {}", String::from_utf8_lossy(&self.all))
             };
             self.all.extend_from_slice(&bytes);
         }
-        self.all.len()
+        self.since = self.all.len();
     }
 
-    /// Returns all that has been shown, once nothing more comes.
+    /// Returns all that was shown, with what is still on its way once the program has ended.
     pub(crate) fn all(mut self) -> Vec<u8> {
         while let Ok(bytes) = self.shown.recv_timeout(Duration::from_millis(100)) {
             self.all.extend_from_slice(&bytes);

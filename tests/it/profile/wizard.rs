@@ -14,9 +14,8 @@ const DOWN: &str = "\u{1b}[B";
 fn answer(command: &mut Command, answers: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut terminal = Terminal::open();
     let mut child = command.stdin(terminal.side()).stderr(terminal.side()).spawn().unwrap();
-    let mut since = 0;
     for (question, answer) in answers {
-        since = terminal.until(question, since);
+        terminal.until(question);
         terminal.type_in(answer);
     }
     let status = child.wait().unwrap();

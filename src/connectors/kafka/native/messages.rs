@@ -16,15 +16,15 @@ use super::{Event, NativeError, Queue};
 ///
 /// rdkafka's own iterator panics on a name that is not UTF-8.
 pub(crate) fn headers(message: &BorrowedMessage<'_>, each: impl FnMut(&[u8], Option<&[u8]>)) {
-    // SAFETY: the message is live.
+    // SAFETY: a borrowed message is a live one.
     unsafe { headers_of(message.ptr(), each) }
 }
 
-/// As [`headers`], of a message by its pointer.
+/// As [`headers`].
 ///
 /// # Safety
-/// `message` points to a live message.
-pub(super) unsafe fn headers_of(message: *mut rd::rd_kafka_message_t, mut each: impl FnMut(&[u8], Option<&[u8]>)) {
+/// The message lives during the call.
+pub(super) unsafe fn headers_of(message: *const rd::rd_kafka_message_t, mut each: impl FnMut(&[u8], Option<&[u8]>)) {
     let mut headers = std::ptr::null_mut();
     // SAFETY: the message is live; librdkafka keeps the headers for as long.
     let code = unsafe { rd::rd_kafka_message_headers(message, &raw mut headers) };
