@@ -65,9 +65,11 @@ In another terminal:
 
   export SDL_PROFILE={}
   sdl produce-fake {first} --target remote_kafka -n 20000
-  sdl replicate {first} --until-caught-up
-  kcat -b {remote} -L                              # remote_kafka
-  kcat -b {local} -t {first} -C -e -q -c 3     # local_kafka
+  sdl replicate --until-caught-up
+  sdl tail -n 3
+  sdl lag sandbox
+  kcat -b {remote} -L                     # remote_kafka
+  kcat -b {local} -t {first} -C -e -q     # local_kafka
 
 ",
             file.path().display()
