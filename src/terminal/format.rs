@@ -130,7 +130,7 @@ impl LineFormat {
                 }
                 Part::Key => writing.name(record.key.unwrap_or_default(), out),
                 Part::KeyLength => number(length(record.key), out),
-                Part::Topic => out.extend_from_slice(record.partition.topic.name().as_bytes()),
+                Part::Topic => writing.plain_name(record.partition.topic.name().as_bytes(), out),
                 Part::Partition => number(record.partition.index.into(), out),
                 Part::Offset => number(record.offset, out),
                 Part::Timestamp => number(record.timestamp.unwrap_or(-1), out),

@@ -13,6 +13,7 @@ use crate::connectors::kafka::Happening;
 use crate::error::Error;
 use crate::record::RecordRef;
 use crate::report::{ScanBar, Screen, grouped};
+use crate::terminal::harmless;
 
 /// How many records are looked at between two looks at the clock and the signals.
 const GLANCE: u64 = 1024;
@@ -174,7 +175,7 @@ impl Gate {
 
     /// Says something to whoever looks at stderr.
     pub(super) fn say(&self, text: &str) {
-        self.screen.write(&format!("{text}\n"));
+        self.screen.write(&format!("{}\n", harmless(text)));
     }
 
     /// Says something to a person at a terminal.

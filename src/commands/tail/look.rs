@@ -10,7 +10,6 @@ use crate::error::Error;
 use crate::profile::KafkaSection;
 use crate::record::{Partition, RecordRef};
 use crate::report::grouped;
-use crate::terminal::harmless;
 
 /// How many offsets of a partition are read first when not every record is wanted.
 const STEP: i64 = 1000;
@@ -167,7 +166,7 @@ impl Look {
 
     /// Returns why there was nothing to show.
     fn why_nothing(&self, what: &What, topics: &[TopicInfo], places: &[Place]) -> Result<String, Error> {
-        let names: Vec<String> = topics.iter().map(|topic| format!("`{}`", harmless(topic.topic.name()))).collect();
+        let names: Vec<String> = topics.iter().map(|topic| format!("`{}`", topic.topic)).collect();
         let [which, is, holds] = match names.as_slice() {
             [one] => [&format!("topic {one}"), "is", "holds"],
             several => [&format!("topics {}", several.join(", ")), "are", "hold"],

@@ -235,13 +235,15 @@ impl Reader {
                     open.extend(self.begin(&spans)?);
                 }
             }
-            let mut finished = Vec::new();
+            let (mut finished, mut sign) = (Vec::new(), false);
             for arrived in self.intake.taken() {
-                alive = Instant::now();
                 if let Some(code) = arrived.error() {
                     let partition = arrived.partition();
                     match code {
-                        RDKafkaErrorCode::PartitionEOF => finished.push(partition),
+                        RDKafkaErrorCode::PartitionEOF => {
+                            sign = true;
+                            finished.push(partition);
+                        }
                         RDKafkaErrorCode::TopicAuthorizationFailed => {
                             let what = format!("not allowed to read topic `{}` of `{}`", partition.topic, self.section.name);
                             return Err(Failure::new(what).hint("give the user READ on the topic").into());
@@ -255,6 +257,7 @@ impl Reader {
                     }
                     continue;
                 }
+                sign = true;
                 let place = arrived.place();
                 let (partition, to) = match current {
                     Some((known, partition, to)) if known == place => (partition, to),
@@ -280,6 +283,9 @@ impl Reader {
                     current = None;
                     self.intake.stop(partition);
                 }
+            }
+            if sign {
+                alive = Instant::now();
             }
             if bounded && left > 0 && alive.elapsed() > PATIENCE {
                 let said = self.consumer.context().said.last();
