@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 mod checker;
 mod cluster;
 mod fault_proxy;
+mod groups;
 mod mock;
 mod reading;
 mod sdl;
@@ -17,8 +18,9 @@ mod tests;
 mod watch;
 
 pub(crate) use checker::{Verdict, check};
-pub(crate) use cluster::{Cluster, Clusters, GroupLine, from_stack, stack};
+pub(crate) use cluster::{Cluster, Clusters, from_stack, stack};
 pub(crate) use fault_proxy::{FETCH, OFFSET_COMMIT, PRODUCE, Proxy};
+pub(crate) use groups::GroupLine;
 pub(crate) use mock::Mock;
 pub(crate) use reading::{Seen, assert_same, read, read_independently};
 pub(crate) use sdl::{Finished, Running, Sdl};

@@ -135,7 +135,7 @@ fn a_group_that_may_not_be_seen_is_said_to_be_so() {
     let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
     logins.mock.faults().request_errors(RDKafkaApiKey::OffsetFetch, &[error; 10]);
     let finished = logins.lag("billing --by group").expect(0);
-    assert!(stdout(&finished).contains("its offsets cannot be read: "), "{}", stdout(&finished));
+    assert!(stdout(&finished).contains("its offsets cannot be read: group authorization failed"), "{}", stdout(&finished));
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_record_that_cannot_be_read_leaves_its_time_open_and_holds_nothing_up() {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
             "the next record cannot be read: topic authorization failed",
         ),
-        (RDKafkaRespErr::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT, "the next record cannot be read: no answer in time"),
+        (RDKafkaRespErr::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT, "the next record cannot be read: request timed out"),
     ] {
         logins.mock.faults().request_errors(RDKafkaApiKey::Fetch, &[error; 1_000]);
         let finished = logins.lag("billing").expect(0);

@@ -60,8 +60,8 @@ struct Repeat {
     /// Look until interrupted, and tell the pace too: records a second, the time until caught up, and STALLED
     ///
     /// On a terminal the rows stay in place; in a pipe each round follows the last, with -o ndjson a line each row. A partition is
-    /// STALLED when it had something to read in the last three rounds and the commit did not move. The rate is that of the last
-    /// five intervals; the time until caught up takes off what is written meanwhile.
+    /// STALLED when it had something to read in the last three rounds, and for 10 s at least, and the commit did not move. The
+    /// rate is that of the last five intervals, and of 20 s at least; the time until caught up counts what is written meanwhile.
     #[arg(long, conflicts_with_all = ["max_lag", "max_time"])]
     watch: bool,
     /// How often to look [default: 5s, with --metrics 15s]

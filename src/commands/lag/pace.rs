@@ -4,11 +4,15 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::record::Partition;
 
-/// So many looks tell a rate: the last one and those before it.
+/// A rate is that of so many looks, the last one and those before it, ...
 const LOOKS: usize = 6;
+/// ... and of so many milliseconds at least: clients commit every five seconds unless told otherwise.
+const SPAN: i64 = 20_000;
 
-/// A partition with something to read is stalled when its commit has not moved for so many looks.
-pub(super) const STALLED_AFTER: usize = 3;
+/// A partition with something to read is stalled when its commit has not moved for so many looks ...
+const STALLED_LOOKS: usize = 3;
+/// ... and for so many milliseconds at least.
+const STALLED_SPAN: i64 = 10_000;
 
 /// How a group moves in a partition.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,7 +31,15 @@ type Place = (String, String, Partition);
 /// What was seen until now.
 #[derive(Debug, Default)]
 pub(super) struct Paces {
-    tracks: HashMap<Place, VecDeque<Look>>,
+    tracks: HashMap<Place, Track>,
+}
+
+/// What was seen of one place.
+#[derive(Debug, Default)]
+struct Track {
+    looks: VecDeque<Look>,
+    /// Since when there is something to read and the commit stands still, and for how many looks.
+    stood: Option<(i64, usize)>,
 }
 
 /// One look at one place.
@@ -49,41 +61,52 @@ impl Paces {
     /// Takes a look in and returns how the group moves; `None` at the first look.
     pub(super) fn see(&mut self, section: &str, group: &str, partition: Partition, look: Look) -> Option<Pace> {
         let track = self.tracks.entry((section.to_owned(), group.to_owned(), partition)).or_default();
-        // A position that was set back, or a topic that was created again, begins anew.
-        if track.back().is_some_and(|last| look.committed < last.committed || look.end < last.end || look.at <= last.at) {
-            track.clear();
-        }
-        if track.len() == LOOKS {
-            track.pop_front();
-        }
-        track.push_back(look);
-        pace(track.make_contiguous())
+        track.take_in(look);
+        track.pace()
     }
 
     /// Forgets what was not seen at `at` or later.
     pub(super) fn forget_before(&mut self, at: i64) {
-        self.tracks.retain(|_, track| track.back().is_some_and(|look| look.at >= at));
+        self.tracks.retain(|_, track| track.looks.back().is_some_and(|look| look.at >= at));
     }
 }
 
-fn pace(looks: &[Look]) -> Option<Pace> {
-    let (first, last) = (looks.first()?, looks.last()?);
-    if last.at <= first.at {
-        return None;
+impl Track {
+    fn take_in(&mut self, look: Look) {
+        let last = self.looks.back().copied();
+        // A position that was set back, or a topic that was created again, begins anew.
+        if last.is_some_and(|last| look.committed < last.committed || look.end < last.end || look.at <= last.at) {
+            *self = Self::default();
+        }
+        self.stood = match self.stood {
+            _ if !look.is_behind() => None,
+            Some((since, looks)) if last.is_some_and(|last| last.committed == look.committed) => Some((since, looks + 1)),
+            _ => Some((look.at, 0)),
+        };
+        self.looks.push_back(look);
+        while self.looks.len() > LOOKS && look.at - self.looks[1].at >= SPAN {
+            self.looks.pop_front();
+        }
     }
-    #[allow(clippy::cast_precision_loss)] // rates are for people
-    let per_second = |count: i64| count as f64 * 1000.0 / (last.at - first.at) as f64;
-    let rate = per_second(last.committed - first.committed);
-    let nearer = rate - per_second(last.end - first.end);
-    #[allow(clippy::cast_precision_loss)] // as above
-    let eta = match (last.is_behind(), nearer > 0.0) {
-        (false, _) => Some(0.0),
-        (true, true) => Some((last.end - last.committed) as f64 / nearer),
-        (true, false) => None,
-    };
-    let recent = &looks[looks.len().saturating_sub(STALLED_AFTER + 1)..];
-    let stood = recent.iter().all(|look| look.is_behind() && look.committed == last.committed);
-    Some(Pace { rate, eta, stalled: recent.len() > STALLED_AFTER && stood })
+
+    fn pace(&self) -> Option<Pace> {
+        let (first, last) = (self.looks.front()?, self.looks.back()?);
+        if last.at <= first.at {
+            return None;
+        }
+        #[allow(clippy::cast_precision_loss)] // rates are for people
+        let per_second = |count: i64| count as f64 * 1000.0 / (last.at - first.at) as f64;
+        let rate = per_second(last.committed - first.committed);
+        let nearer = rate - per_second(last.end - first.end);
+        #[allow(clippy::cast_precision_loss)] // as above
+        let eta = match (last.is_behind(), nearer > 0.0) {
+            (false, _) => Some(0.0),
+            (true, true) => Some((last.end - last.committed) as f64 / nearer),
+            (true, false) => None,
+        };
+        let stalled = self.stood.is_some_and(|(since, looks)| looks >= STALLED_LOOKS && last.at - since >= STALLED_SPAN);
+        Some(Pace { rate, eta, stalled })
+    }
 }
 
 #[cfg(test)]
@@ -92,15 +115,19 @@ mod tests {
 
     use super::*;
 
-    /// Returns the pace after looks of (committed, end) that are a second apart.
-    fn after(looks: &[(i64, i64)]) -> Option<Pace> {
+    /// Returns the pace after looks of (committed, end) that are so many seconds apart.
+    fn after_each(seconds: i64, looks: &[(i64, i64)]) -> Option<Pace> {
         let mut paces = Paces::default();
         let mut last = None;
         for (second, (committed, end)) in (1..).zip(looks) {
-            let look = Look { at: second * 1000, committed: *committed, end: *end };
+            let look = Look { at: second * 1000 * seconds, committed: *committed, end: *end };
             last = paces.see("s", "g", Partition::new("pace", 0), look);
         }
         last
+    }
+
+    fn after(looks: &[(i64, i64)]) -> Option<Pace> {
+        after_each(1, looks)
     }
 
     #[test]
@@ -119,13 +146,29 @@ mod tests {
 
     #[test]
     fn a_group_is_stalled_when_it_has_something_to_read_and_does_not_move_for_three_looks() {
-        let stalled = |looks: &[(i64, i64)]| after(looks).unwrap().stalled;
+        let stalled = |looks: &[(i64, i64)]| after_each(5, looks).unwrap().stalled;
         assert!(!stalled(&[(5, 9), (5, 9), (5, 9)]), "two looks without a move may be between two commits");
         assert!(stalled(&[(5, 9), (5, 9), (5, 9), (5, 9)]));
         assert!(stalled(&[(1, 9), (5, 9), (5, 12), (5, 20), (5, 31)]), "also when the end moves");
         assert!(!stalled(&[(5, 9), (5, 9), (5, 9), (6, 9)]));
         assert!(!stalled(&[(9, 9), (9, 9), (9, 9), (9, 9)]), "it has read everything");
         assert!(!stalled(&[(9, 9), (9, 9), (9, 9), (9, 30)]), "there is something new just now");
+        assert!(!after(&[(5, 9); 10]).unwrap().stalled, "nine seconds may be between two commits");
+        assert!(after(&[(5, 9); 11]).unwrap().stalled);
+    }
+
+    #[test]
+    fn a_rate_is_that_of_the_last_looks_and_seconds() {
+        // A commit every five seconds, of 50 records, is 10 a second at whatever moment.
+        let looks: Vec<_> = (0..60).map(|second| (second / 5 * 50, 10_000)).collect();
+        for until in 25..60 {
+            let rate = after(&looks[..until]).unwrap().rate;
+            assert!((7.5..=12.5).contains(&rate), "{rate} after {until} s");
+        }
+        // An hour without a move is forgotten in a few looks.
+        let mut looks = vec![(0, 10_000); 60];
+        looks.extend((1..=5).map(|minute| (minute * 600, 10_000)));
+        assert_eq!(after_each(60, &looks), Some(Pace { rate: 10.0, eta: Some(700.0), stalled: false }));
     }
 
     #[test]

@@ -17,19 +17,19 @@ pub(super) struct Selection {
     #[arg(value_name = "GROUP", value_parser = Text::new())]
     pub(super) groups: Vec<String>,
     /// A group to look at; may be repeated
-    #[arg(long = "group", value_name = "NAME", value_parser = Text::new())]
+    #[arg(id = "group", long, value_name = "NAME", value_parser = Text::new())]
     pub(super) more_groups: Vec<String>,
     /// Look at every group whose whole name this regular expression fits
-    #[arg(long = "groups", value_name = "REGEX", conflicts_with_all = ["groups", "more_groups"], value_parser = whole)]
+    #[arg(long = "groups", value_name = "REGEX", conflicts_with_all = ["groups", "group"], value_parser = whole)]
     pub(super) groups_matching: Option<Regex>,
     /// The Kafka section of the profile to look at; may be repeated [default: all of them]
     #[arg(long, value_name = "SECTION", value_parser = Text::new())]
     pub(super) source: Vec<String>,
     /// Only this topic; may be repeated
-    #[arg(long = "topic", value_name = "NAME", value_parser = Text::new())]
+    #[arg(id = "topic", long, value_name = "NAME", value_parser = Text::new())]
     pub(super) topics: Vec<String>,
     /// Only topics whose whole name this regular expression fits
-    #[arg(long, value_name = "REGEX", conflicts_with = "topics", value_parser = whole)]
+    #[arg(long, value_name = "REGEX", conflicts_with = "topic", value_parser = whole)]
     pub(super) topics_matching: Option<Regex>,
     /// Leave out topics whose whole name this fits; wins over everything else
     #[arg(long, value_name = "REGEX", value_parser = whole)]

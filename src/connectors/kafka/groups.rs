@@ -1,7 +1,7 @@
 //! Consumer groups as an onlooker sees them, many at a time: who is in them, what they have committed, and how far that is.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -15,7 +15,7 @@ use crate::connectors::kafka::{Admin, EndOf};
 use crate::pipeline::EndError;
 use crate::record::{NextOffset, Partition, Topic};
 
-/// How long to wait for the record of a position when nothing comes any more.
+/// How long to wait for the record of a position when nothing comes any more, and for coordinators that move.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A consumer group.
@@ -106,11 +106,12 @@ impl Admin {
         if self.is_embedded() {
             return Ok(names.iter().map(unknown).collect());
         }
-        let asked = names.to_vec();
+        let (asked, patient_until) = (names.to_vec(), Instant::now() + PATIENCE);
         let described = self.ask(move |client| {
             let described = native::groups::describe(client, &asked, TIMEOUT)?;
             let passing = described.iter().find_map(|group| group.error.clone().filter(NativeError::is_passing));
-            passing.map_or(Ok(described), Err)
+            // A coordinator that stays away takes nothing from the groups of the others.
+            passing.filter(|_| Instant::now() < patient_until).map_or(Ok(described), Err)
         });
         let described = described.await?.map_err(|error| self.failure("describe the groups of").because(error))?;
         let mut described: HashMap<_, _> = described.into_iter().map(|group| (group.name.clone(), group)).collect();
@@ -127,6 +128,7 @@ impl Admin {
         partitions: Option<&[Partition]>,
     ) -> Result<HashMap<String, Positions>, EndError> {
         let (names, partitions) = (groups.to_vec(), partitions.map(<[Partition]>::to_vec));
+        let patient_until = Instant::now() + PATIENCE;
         let listed = self.ask(move |client| {
             let list = partitions.as_deref().map(|partitions| {
                 let mut list = TopicPartitionList::with_capacity(partitions.len());
@@ -137,14 +139,15 @@ impl Admin {
             });
             let answers = native::groups::offsets(client, &names, list.as_ref(), TIMEOUT)?;
             let passing = answers.iter().find_map(|answer| answer.as_ref().err().filter(|error| error.is_passing()));
-            passing.cloned().map_or(Ok(answers), Err)
+            // As above.
+            passing.filter(|_| Instant::now() < patient_until).cloned().map_or(Ok(answers), Err)
         });
         let listed = listed.await?.map_err(|error| self.failure("read the offsets of groups of").because(error))?;
         let positions = |entries: Vec<native::Entry>| {
             let committed = entries.into_iter().filter(|entry| entry.offset >= 0 && entry.error.is_none());
             committed.map(|entry| (Partition::new(&entry.topic, entry.partition), NextOffset(entry.offset))).collect()
         };
-        let answers = listed.into_iter().map(|answer| answer.map(positions).map_err(|error| error.to_string()));
+        let answers = listed.into_iter().map(|answer| answer.map(positions).map_err(|error| plain(&error.0)));
         Ok(groups.iter().cloned().zip(answers).collect())
     }
 
@@ -284,9 +287,10 @@ impl Admin {
     }
 }
 
-/// Returns what a broker said as part of a sentence.
+/// Returns what a broker said, without who passed it on, as part of a sentence.
 fn plain(said: &str) -> String {
-    said.trim_start_matches("Broker: ").trim_start_matches("Local: ").to_lowercase()
+    let said = said.rsplit("Broker: ").next().unwrap_or(said);
+    said.trim_start_matches("Local: ").to_lowercase()
 }
 
 impl From<native::groups::Group> for Group {

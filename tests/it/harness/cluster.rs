@@ -1,6 +1,5 @@
 //! Clusters as a test sees them: the real ones of `scripts/stack`, or any other by its address.
 
-use std::collections::HashMap;
 use std::process::Command;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::until;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 static DISTURBED: RwLock<()> = RwLock::new(());
 
 /// Returns a variable that `scripts/stack env` sets.
@@ -94,25 +93,6 @@ struct Server {
     name: String,
     proxied: String,
     proxy: String,
-}
-
-/// One line of what Kafka's own tool says about a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct GroupLine {
-    /// Topic.
-    pub(crate) topic: String,
-    /// Partition.
-    pub(crate) partition: i32,
-    /// The committed offset.
-    pub(crate) committed: Option<i64>,
-    /// The end of the log.
-    pub(crate) end: i64,
-    /// What is left.
-    pub(crate) lag: Option<i64>,
-    /// Where its member is connected from.
-    pub(crate) host: Option<String>,
-    /// What its member calls itself.
-    pub(crate) client: Option<String>,
 }
 
 impl Cluster {
@@ -197,7 +177,7 @@ impl Cluster {
         answered(self.admin().delete_records(&below, &options()));
     }
 
-    fn admin(&self) -> AdminClient<DefaultClientContext> {
+    pub(super) fn admin(&self) -> AdminClient<DefaultClientContext> {
         self.client().create().expect("an admin client")
     }
 
@@ -282,79 +262,6 @@ impl Cluster {
         let found = self.consumer(group).committed_offsets(wanted, PATIENCE).expect("the cluster tells commits");
         found.elements()[0].metadata().to_owned()
     }
-
-    /// Returns what Kafka's own tool says about a group.
-    #[track_caller]
-    pub(crate) fn group(&self, group: &str) -> Vec<GroupLine> {
-        self.groups(&[group]).remove(group).unwrap_or_default()
-    }
-
-    /// Returns what Kafka's own tool says about groups, by their names.
-    #[track_caller]
-    pub(crate) fn groups(&self, groups: &[&str]) -> HashMap<String, Vec<GroupLine>> {
-        let mut all: HashMap<String, Vec<GroupLine>> = HashMap::new();
-        for words in self.described(groups, &[]) {
-            let word = |index: usize| words.get(index).filter(|word| *word != "-").cloned();
-            let number = |index: usize| word(index).and_then(|word| word.parse::<i64>().ok());
-            let Some(partition) = number(2).and_then(|number| i32::try_from(number).ok()) else { continue };
-            all.entry(words[0].clone()).or_default().push(GroupLine {
-                topic: words[1].clone(),
-                partition,
-                committed: number(3),
-                end: number(4).expect("the tool tells the end"),
-                lag: number(5),
-                host: word(7).map(|host| host.trim_start_matches('/').to_owned()),
-                client: word(8),
-            });
-        }
-        all.values_mut()
-            .for_each(|lines| lines.sort_by(|one, other| (&one.topic, one.partition).cmp(&(&other.topic, other.partition))));
-        all
-    }
-
-    /// Returns the state and the number of members of groups, as Kafka's own tool tells them.
-    #[track_caller]
-    pub(crate) fn group_states(&self, groups: &[&str]) -> HashMap<String, (String, usize)> {
-        let lines = self.described(groups, &["--state"]);
-        let state = |words: Vec<String>| {
-            let members = words.last()?.parse().ok()?;
-            Some((words[0].clone(), (words[words.len() - 2].clone(), members)))
-        };
-        lines.into_iter().filter_map(state).collect()
-    }
-
-    /// Returns the words of each line about one of these groups.
-    #[track_caller]
-    fn described(&self, groups: &[&str], flags: &[&str]) -> Vec<Vec<String>> {
-        let mut arguments = vec!["tool", "groups", "--bootstrap-server", &self.servers, "--describe"];
-        groups.iter().for_each(|group| arguments.extend(["--group", group]));
-        arguments.extend(flags);
-        let said = stack(&arguments);
-        let words = said.lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-        words.filter(|words| words.first().is_some_and(|first| groups.contains(&first.as_str()))).collect()
-    }
-
-    /// Deletes a group that has no members.
-    #[track_caller]
-    pub(crate) fn delete_group(&self, group: &str) {
-        let gone = answered(self.admin().delete_groups(&[group], &options()));
-        gone[0].as_ref().expect("the group is deleted");
-    }
-
-    /// Returns a member that reads `topic` for `group`, once it has all of its partitions. It commits nothing by itself.
-    #[track_caller]
-    pub(crate) fn join(&self, group: &str, topic: &str) -> BaseConsumer {
-        let mut config = self.client();
-        config.set("group.id", group).set("client.id", format!("member-of-{group}")).set("enable.auto.commit", "false");
-        let member: BaseConsumer = config.create().expect("a consumer");
-        member.subscribe(&[topic]).expect("the topic is subscribed to");
-        let all = usize::try_from(self.partitions(topic)).expect("a number");
-        until("a member has its partitions", PATIENCE, || {
-            let _ = member.poll(Duration::from_millis(50));
-            (member.assignment().ok()?.count() == all).then_some(())
-        });
-        member
-    }
 }
 
 fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
@@ -376,12 +283,12 @@ fn count(consumer: &BaseConsumer, topic: &str) -> u64 {
     offsets(consumer, topic).iter().map(|(low, high)| u64::try_from(high - low).expect("low is not above high")).sum()
 }
 
-fn options() -> AdminOptions {
+pub(super) fn options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE))
 }
 
 #[track_caller]
-fn answered<T>(request: impl Future<Output = KafkaResult<T>>) -> T {
+pub(super) fn answered<T>(request: impl Future<Output = KafkaResult<T>>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(request).expect("the cluster answers")
 }
