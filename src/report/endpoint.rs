@@ -30,7 +30,7 @@ const HEAD: usize = 8 * 1024;
 /// What is told.
 pub trait Exposed: Send + Sync + 'static {
     /// Returns the page of metrics.
-    fn metrics(&self) -> String;
+    fn metrics(&self) -> Bytes;
 
     /// Returns whether the work is being done.
     ///
@@ -112,8 +112,8 @@ impl Endpoint {
 }
 
 fn answer(exposed: &dyn Exposed, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    let text = |status: StatusCode, text: String| {
-        let mut response = Response::new(Full::from(text));
+    let text = |status: StatusCode, text: Bytes| {
+        let mut response = Response::new(Full::new(text));
         *response.status_mut() = status;
         response
             .headers_mut()
@@ -121,18 +121,18 @@ fn answer(exposed: &dyn Exposed, request: &Request<Incoming>) -> Response<Full<B
         response
     };
     if request.method() != Method::GET {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
         response.headers_mut().insert(ALLOW, "GET".parse().expect("a header's value"));
         return response;
     }
     match request.uri().path() {
         "/metrics" => text(StatusCode::OK, exposed.metrics()),
-        "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
+        "/healthz" => text(StatusCode::OK, "ok\n".into()),
         "/readyz" => match exposed.ready() {
-            Ok(()) => text(StatusCode::OK, "ready\n".to_owned()),
-            Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+            Ok(()) => text(StatusCode::OK, "ready\n".into()),
+            Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n").into()),
         },
-        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".to_owned()),
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".into()),
     }
 }
 
@@ -146,8 +146,8 @@ mod tests {
     struct Told(Result<(), String>);
 
     impl Exposed for Told {
-        fn metrics(&self) -> String {
-            "up 1\n".to_owned()
+        fn metrics(&self) -> Bytes {
+            Bytes::from_static(b"up 1\n")
         }
 
         fn ready(&self) -> Result<(), String> {

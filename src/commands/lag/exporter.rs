@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::commands::lag::survey::Cluster;
@@ -25,15 +26,15 @@ struct Page {
 }
 
 struct Seen {
-    text: String,
+    text: Bytes,
     at: Instant,
     any: bool,
 }
 
 impl Exposed for Page {
-    fn metrics(&self) -> String {
+    fn metrics(&self) -> Bytes {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().map_or_else(String::new, |seen| seen.text.clone())
+        last.as_ref().map_or_else(Bytes::new, |seen| seen.text.clone())
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -80,7 +81,7 @@ pub(super) async fn export(args: &Args, address: SocketAddr, mut clusters: Vec<C
                 tracing::warn!(section, causes = causes.join(": "), "{what}.");
             }
         }
-        let seen = Seen { text: prom::page(&round), at: Instant::now(), any: !round.surveys.is_empty() };
+        let seen = Seen { text: prom::page(&round).into(), at: Instant::now(), any: !round.surveys.is_empty() };
         *page.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
     }
     serving.abort();

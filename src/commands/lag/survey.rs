@@ -90,7 +90,8 @@ impl Cluster {
         let has_committed =
             |name: &&String| positions.get(*name).is_some_and(|told| told.as_ref().map_or(true, |told| !told.is_empty()));
         let all_groups = listed.unwrap_or_else(|| names.iter().filter(has_committed).cloned().collect());
-        let groups = groups.into_iter().filter(|group| all_groups.contains(&group.name)).map(|group| {
+        let there: BTreeSet<&String> = all_groups.iter().collect();
+        let groups = groups.into_iter().filter(|group| there.contains(&group.name)).map(|group| {
             let committed = positions.remove(&group.name).unwrap_or_else(|| Ok(Vec::new()));
             place(group, committed, &leaders, selection)
         });
