@@ -37,8 +37,8 @@ const LAST: u64 = 10;
 /// topics and partitions together, by time. With filters they are the last that fit: the topics are searched backwards from
 /// their ends, as far as it takes. It joins no group and commits nothing.
 ///
-/// A terminal is shown records in colour, with nothing of them that could steer it. A pipe or file gets the values, a line each,
-/// byte by byte.
+/// A terminal is shown records in colour, with nothing of them that could steer it. A pipe or file gets them as JSON lines, or with
+/// `-o value` the values alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -58,7 +58,7 @@ pub struct Args {
 const EXAMPLES: &str = "\
 Examples:
   sdl tail user-login
-  sdl tail user-login -n 100 | jq .device_type | sort | uniq -c
+  sdl tail user-login -n 100 -o value | jq .device_type | sort | uniq -c
   sdl tail orders --start @-1h --where 'total > 100' --keep id,total
   sdl tail orders --grep 4711 -f '%t/%p@%o %k: %s\\n'
   sdl tail orders --start beginning -o ndjson | sdl produce-fake orders-copy --file -";
@@ -115,7 +115,7 @@ struct How {
     /// as nothing.
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<LineFormat>,
-    /// Form of the output [default: `pretty` on a terminal, else `value`; with --keep `table`]
+    /// Form of the output [default: `pretty` on a terminal, else `ndjson`; with --keep `table`]
     #[arg(short, long, value_name = "FORM", conflicts_with = "format")]
     output: Option<Output>,
     /// Write keys, headers and values as offset, hex and ASCII
@@ -217,9 +217,10 @@ impl How {
 
     fn usual(&self, fields: bool, terminal: bool) -> Output {
         match (self.base64, fields, terminal) {
-            (false, true, _) => Output::Table,
-            (false, _, true) => Output::Pretty,
-            _ => Output::Value,
+            (true, ..) => Output::Value,
+            (_, true, _) => Output::Table,
+            (.., true) => Output::Pretty,
+            (.., false) => Output::Ndjson,
         }
     }
 }
