@@ -274,8 +274,7 @@ impl Admin {
             return Ok(HashMap::new());
         }
         let section = self.profile_section();
-        let read =
-            blocking(move || spot::read(&section, &positions, read_uncommitted, PATIENCE, native::fetched::Message::timestamp));
+        let read = blocking(move || spot::read(&section, &positions, read_uncommitted, PATIENCE, |record| record.timestamp));
         let next = |spot| match spot {
             Spot::Found(Some(time)) => NextRecord::At(time),
             Spot::Found(None) => NextRecord::Unknown("the next record has no timestamp".to_owned()),

@@ -311,7 +311,7 @@ impl Reader {
     }
 }
 
-fn view<'a>(arrived: &'a Arrived<'a>, partition: Partition) -> RecordRef<'a> {
+pub(super) fn view<'a>(arrived: &'a Arrived<'a>, partition: Partition) -> RecordRef<'a> {
     let (timestamp, appended) = arrived.timestamp();
     let (key, value) = (arrived.key(), arrived.value());
     RecordRef { partition, offset: arrived.offset(), timestamp, appended, key, value, headers: arrived }

@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::error::RDKafkaErrorCode;
 
 use crate::connectors::kafka::client::{self, Listening};
-use crate::connectors::kafka::native::NativeError;
-use crate::connectors::kafka::native::fetched::{self, Fetched, Message};
+use crate::connectors::kafka::native::intake::Intake;
+use crate::connectors::kafka::reader::view;
 use crate::connectors::kafka::resume;
 use crate::pipeline::{EndError, Failure};
 use crate::profile::KafkaSection;
-use crate::record::{Fingerprint, Partition, Record};
+use crate::record::{Fingerprint, Partition, Record, RecordRef};
+
+/// How long one look for records waits.
+const IDLE: Duration = Duration::from_millis(100);
 
 /// How long all records together may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,7 +50,7 @@ pub(crate) fn read<T: Clone>(
     offsets: &[(Partition, i64)],
     read_uncommitted: bool,
     patience: Duration,
-    keep: impl Fn(&Message) -> T,
+    keep: impl Fn(&RecordRef<'_>) -> T,
 ) -> Result<HashMap<(Partition, i64), Spot<T>>, EndError> {
     let mut spots: HashMap<(Partition, i64), Spot<T>> = HashMap::with_capacity(offsets.len());
     let mut wanted: BTreeMap<Partition, BTreeSet<i64>> = BTreeMap::new();
@@ -57,26 +60,42 @@ pub(crate) fn read<T: Clone>(
     if wanted.is_empty() {
         return Ok(spots);
     }
-    let failure = |error| Failure::new(format!("cannot read single records of `{}`", section.name)).because(error);
     let consumer = consumer(section, read_uncommitted)?;
-    consumer.assign(&places(wanted.iter().map(|(partition, offsets)| (partition, offsets.first())))).map_err(failure)?;
+    // Dropped before the client that it belongs to.
+    let mut intake = Intake::new(consumer.client());
+    let failure = |error| Failure::new(format!("cannot read single records of `{}`", section.name)).because(error);
+    for (partition, offsets) in &wanted {
+        let first = offsets.first().copied().unwrap_or_default();
+        intake.start(*partition, first).map_err(failure)?;
+    }
     let started = Instant::now();
     let mut last = started;
     let mut trouble: HashMap<Partition, String> = HashMap::new();
     while !wanted.is_empty() && last.elapsed() < patience && started.elapsed() < TIMEOUT {
-        let mut done = Vec::new();
-        let mut further = Vec::new();
-        let mut answer = |topic: &str, index: i32, below: i64, spot: &dyn Fn() -> Spot<T>| {
-            let partition = Partition::new(topic, index);
-            let Some(offsets) = wanted.get_mut(&partition) else { return };
+        let (mut done, mut further) = (Vec::new(), Vec::new());
+        intake.take(IDLE);
+        for arrived in intake.taken() {
+            let partition = arrived.partition();
+            let (below, spot) = match arrived.error() {
+                None => (arrived.offset() + 1, None),
+                Some(RDKafkaErrorCode::PartitionEOF) => (i64::MAX, Some(Spot::Nothing)),
+                Some(RDKafkaErrorCode::AutoOffsetReset) => (i64::MAX, Some(Spot::Gone)),
+                Some(code) => {
+                    let why = arrived.error_text();
+                    tracing::debug!(%partition, why, "A single record cannot be read yet.");
+                    if code != RDKafkaErrorCode::TopicAuthorizationFailed {
+                        trouble.insert(partition, why);
+                        continue;
+                    }
+                    (i64::MAX, Some(Spot::Unknown(why)))
+                }
+            };
+            let Some(offsets) = wanted.get_mut(&partition) else { continue };
             let rest = offsets.split_off(&below);
             let answered = std::mem::replace(offsets, rest);
-            if answered.is_empty() {
-                return;
-            }
+            let Some(reached) = answered.last().copied() else { continue };
             last = Instant::now();
-            let spot = spot();
-            let reached = answered.last().copied();
+            let spot = spot.unwrap_or_else(|| Spot::Found(keep(&view(&arrived, partition))));
             for offset in answered {
                 tracing::trace!(%partition, offset, "Looked at one record.");
                 spots.insert((partition, offset), spot.clone());
@@ -86,33 +105,17 @@ pub(crate) fn read<T: Clone>(
                     wanted.remove(&partition);
                     done.push(partition);
                 }
-                Some(next) if reached.is_some_and(|reached| next - reached > NEAR) => further.push((partition, next)),
+                Some(next) if next - reached > NEAR => further.push((partition, next)),
                 Some(_) => {}
             }
-        };
-        fetched::poll(consumer.client(), Duration::from_millis(100), |fetched| match fetched {
-            Fetched::Message(message) => {
-                let spot = || Spot::Found(keep(message));
-                answer(&message.topic(), message.partition(), message.offset() + 1, &spot);
-            }
-            Fetched::End(at) => answer(&at.topic, at.partition, i64::MAX, &|| Spot::Nothing),
-            Fetched::Gone(at) => answer(&at.topic, at.partition, i64::MAX, &|| Spot::Gone),
-            Fetched::Failed(at) => {
-                let error = NativeError(at.error.unwrap_or_default());
-                tracing::debug!(topic = at.topic, partition = at.partition, %error, "A single record cannot be read yet.");
-                if error.is_final() {
-                    answer(&at.topic, at.partition, i64::MAX, &|| Spot::Unknown(error.0.clone()));
-                } else {
-                    trouble.insert(Partition::new(&at.topic, at.partition), error.0);
-                }
-            }
-        });
-        if !done.is_empty() {
-            consumer.pause(&places(done.iter().map(|partition| (partition, None)))).map_err(failure)?;
         }
-        for (partition, next) in further {
-            // Without waiting: what comes from before the jump is passed over.
-            consumer.seek(partition.topic.name(), partition.index, Offset::Offset(next), Duration::ZERO).map_err(failure)?;
+        for partition in done {
+            intake.stop(partition);
+        }
+        for (partition, next) in further.into_iter().filter(|(partition, _)| wanted.contains_key(partition)) {
+            // What comes from before the jump is passed over.
+            intake.stop(partition);
+            intake.start(partition, next).map_err(failure)?;
         }
     }
     for (partition, offsets) in wanted {
@@ -125,8 +128,9 @@ pub(crate) fn read<T: Clone>(
 
 fn consumer(section: &KafkaSection, read_uncommitted: bool) -> Result<BaseConsumer<Listening>, EndError> {
     let mut config = client::config(section)?;
+    // A group would be looked for, if never joined.
+    config.remove("group.id");
     config
-        .set("group.id", "sdl-spot") // never joined and never committed to; the client wants a name
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         // An offset that is gone by now is not to be taken for the end.
@@ -137,17 +141,6 @@ fn consumer(section: &KafkaSection, read_uncommitted: bool) -> Result<BaseConsum
         .set("max.partition.fetch.bytes", "16384");
     let made = config.create_with_context(Listening::default());
     Ok(made.map_err(|error| Failure::new(format!("cannot make a client for `{}`", section.name)).because(error))?)
-}
-
-fn places<'a>(partitions: impl Iterator<Item = (&'a Partition, Option<&'a i64>)>) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for (partition, offset) in partitions {
-        let mut place = list.add_partition(partition.topic.name(), partition.index);
-        if let Some(offset) = offset {
-            place.set_offset(Offset::Offset(*offset)).expect("an offset of a log is not negative");
-        }
-    }
-    list
 }
 
 /// Checks that these records are still what an earlier commit said of them.
@@ -171,7 +164,8 @@ pub(crate) fn recognise_now(
     read_uncommitted: bool,
 ) -> Result<(), EndError> {
     let offsets: Vec<_> = noted.iter().map(|(partition, last)| (*partition, last.offset)).collect();
-    let there = read(section, &offsets, read_uncommitted, PATIENCE, Message::record)?;
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method itself is not one for every lifetime")]
+    let there = read(section, &offsets, read_uncommitted, PATIENCE, |record| record.to_record())?;
     for (partition, last) in noted {
         let there: Option<&Record> = match there.get(&(*partition, last.offset)) {
             Some(Spot::Found(record)) => Some(record),

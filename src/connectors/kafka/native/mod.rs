@@ -7,7 +7,6 @@
 
 pub(crate) mod admin;
 pub(crate) mod commits;
-pub(crate) mod fetched;
 pub(crate) mod groups;
 pub(crate) mod intake;
 pub(crate) mod messages;
