@@ -127,7 +127,8 @@ impl Sdl<'_> {
             let partition = line.parse().map_err(|_| what().because(format!("`{line}` is no partition")))?;
             *counts.entry(partition).or_insert(0) += 1;
         }
-        self.context.print(&counts.iter().map(|(partition, count)| format!("{count:7} {partition}\n")).collect::<String>())?;
+        let lines: Vec<_> = counts.iter().map(|(partition, count)| format!("{count:7} {partition}\n")).collect();
+        self.context.print(&lines.concat())?;
         Ok(counts)
     }
 

@@ -40,7 +40,9 @@ impl Topic {
     }
 
     fn sdl_without_name(&self, arguments: &str) -> Sdl {
-        Sdl::new(&format!("tail {arguments}")).profile(&format!("[local_kafka]\nservers = {}\n", self.cluster().servers))
+        // Values are shorter to expect than JSON lines.
+        let profile = format!("[local_kafka]\nservers = {}\n\n[run.tail]\noutput = value\n", self.cluster().servers);
+        Sdl::new(&format!("tail {arguments}")).profile(&profile)
     }
 
     #[track_caller]
@@ -115,7 +117,7 @@ fn real_a_format_writes_what_kcat_writes() {
         assert_eq!(ours.stderr, "", "{format}");
         assert!(ours.stdout == topic.kcat(&["-f", format]), "`{format}` is written otherwise by kcat");
     }
-    assert!(topic.tail("--start beginning").stdout == topic.kcat(&[]), "the value a line, as kcat writes it unasked");
+    assert!(topic.tail("--start beginning").stdout == topic.kcat(&[]), "a value a line, as kcat writes it unasked");
 }
 
 #[test]

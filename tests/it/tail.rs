@@ -73,19 +73,22 @@ fn logins() -> Topic {
 }
 
 #[test]
-fn a_pipe_gets_the_values_of_the_last_records_by_time() {
+fn a_pipe_gets_the_last_records_by_time() {
     let many: Vec<_> = (0..25).map(|at| (at % 3, None, Some(format!("{at}")))).collect();
     let many: Vec<_> = many.iter().map(|(at, key, value)| (*at, *key, value.as_ref().map(String::as_bytes))).collect();
     let topic = Topic::with(3, &many);
     let values = |range: std::ops::Range<i32>| range.map(|value| value.to_string() + "\n").collect::<String>();
-    topic.shows("logins", &values(15..25));
-    topic.shows("logins -n 3", &values(22..25));
-    topic.shows("logins -n 100", &values(0..25));
-    topic.shows("logins -n 0", "");
-    topic.shows("logins -n 2 --partitions 1", "19\n22\n");
-    topic.shows("logins --partitions 2 --start -2", "20\n23\n");
-    topic.shows("logins --partitions 2 --start 1 --stop -6", "5\n");
-    topic.shows("--topics-matching log.* --exclude other -n 1", "24\n");
+    topic.shows("logins -o value", &values(15..25));
+    topic.shows("logins -o value -n 3", &values(22..25));
+    topic.shows("logins -o value -n 100", &values(0..25));
+    topic.shows("logins -o value -n 0", "");
+    topic.shows("logins -o value -n 2 --partitions 1", "19\n22\n");
+    topic.shows("logins -o value --partitions 2 --start -2", "20\n23\n");
+    topic.shows("logins -o value --partitions 2 --start 1 --stop -6", "5\n");
+    topic.shows("-o value --topics-matching log.* --exclude other -n 1", "24\n");
+    let unasked = topic.tail("logins").stdout;
+    assert_eq!(unasked.iter().filter(|byte| **byte == b'\n').count(), 10);
+    assert!(unasked == topic.tail("logins -o ndjson").stdout, "JSON lines, unless another form is asked for");
 }
 
 #[test]
@@ -238,7 +241,7 @@ fn following_shows_what_comes_until_it_is_interrupted_or_nobody_reads_on() {
         let value = Some(value.as_bytes().to_vec());
         sender.send("logins", &[(0, Content { timestamp: Some(TIME), value, ..Content::default() })]);
     };
-    let running = topic.sdl("logins -F").start();
+    let running = topic.sdl("logins -F -o value").start();
     let shown =
         |text: &str| crate::harness::until(text, Duration::from_secs(30), || running.stdout().ends_with(text).then_some(()));
     shown("first\n");
@@ -249,7 +252,7 @@ fn following_shows_what_comes_until_it_is_interrupted_or_nobody_reads_on() {
     assert_eq!((String::from_utf8_lossy(&ended.stdout).as_ref(), ended.stderr.as_str()), ("first\nsecond\n", ""));
 
     let (reader, writer) = std::io::pipe().unwrap();
-    let running = topic.sdl("logins --follow").stdout(writer).start();
+    let running = topic.sdl("logins --follow -o value").stdout(writer).start();
     let mut line = [0; 6];
     std::io::Read::read_exact(&mut &reader, &mut line).unwrap();
     assert_eq!(&line, b"first\n");
@@ -261,7 +264,7 @@ fn following_shows_what_comes_until_it_is_interrupted_or_nobody_reads_on() {
 #[test]
 fn a_count_ends_what_follows() {
     let topic = Topic::with(1, &[(0, None, Some(b"1")), (0, None, Some(b"2")), (0, None, Some(b"3"))]);
-    topic.shows("logins --start beginning -F -n 2", "1\n2\n");
+    topic.shows("logins --start beginning -F -n 2 -o value", "1\n2\n");
 }
 
 #[test]
