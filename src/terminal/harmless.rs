@@ -69,8 +69,10 @@ pub fn harmless_json(json: &str) -> Cow<'_, str> {
 /// Returns whether a terminal may obey `c` rather than show it, or show what follows in another place.
 fn is_harmful(c: char) -> bool {
     let directs = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    // Line separators, and tags that are not shown at all.
-    c.is_control() || directs || matches!(c, '\u{2028}' | '\u{2029}' | '\u{e0000}'..='\u{e007f}')
+    // Line separators, and what is not shown at all: two keys must not look alike.
+    c.is_control()
+        || directs
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{e0000}'..='\u{e007f}' | '\u{ad}' | '\u{200b}' | '\u{feff}')
 }
 
 #[cfg(test)]

@@ -127,6 +127,15 @@ fn a_partition_without_a_leader_holds_nothing_up() {
     );
     assert_eq!(rows["lags"][1]["lag"], 0);
     assert!(finished.took < Duration::from_secs(5), "{:?}", finished.took);
+    let over = logins.lag("billing --max-lag 1000 --max-time 100years").expect(4);
+    assert!(over.stderr.contains("how far it is behind cannot be told in 1 partitions"), "{}", over.stderr);
+}
+
+#[test]
+fn a_limit_on_nothing_is_no_check_that_passed() {
+    let logins = Logins::new();
+    let nothing = logins.lag("billing --exclude .* --max-lag 1").expect(4);
+    assert!(nothing.stderr.contains("error: nothing was checked: no group is left to look at\n"), "{}", nothing.stderr);
 }
 
 #[test]
@@ -221,5 +230,28 @@ fn flags_that_do_not_fit() {
         let ended = Folder::with_profile("[local_kafka]\nservers = 127.0.0.213:9\n").run(&format!("lag {arguments}"));
         assert_eq!(ended.code, Some(2), "{arguments}: {}", ended.stderr);
         assert!(ended.stderr.contains(said), "{arguments} is answered by\n{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_coordinator_that_moves_is_asked_again() {
+    let logins = Logins::new();
+    let moving = [
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+    ];
+    for error in moving {
+        for command in [
+            "lag billing --no-time",
+            "tail logins --start committed --group billing -o value",
+            "replicate logins --source local_kafka --to-topic copy --group billing --dry-run",
+        ] {
+            let asked = || Sdl::new(command).profile(&logins.profile()).run().expect(0);
+            let told = asked();
+            logins.mock.faults().request_errors(RDKafkaApiKey::OffsetFetch, &[error; 2]);
+            let again = asked();
+            assert_eq!(told.stdout, again.stdout, "{command} after {error:?}: {}", again.stderr);
+        }
     }
 }

@@ -284,14 +284,14 @@ fn real_no_group_is_joined_and_nothing_is_committed() {
 #[ignore = "needs Kafka: scripts/test runs it"]
 fn real_memory_stays_small_whatever_the_topic_holds() {
     let topic = Topic::new("large", 6);
-    let count = setting("SDL_TEST_RECORDS", 1_000_000);
+    let count = setting("SDL_TEST_RECORDS", 2_000_000);
     let profile = format!("[local_kafka]\nservers = {}\n", topic.cluster().servers);
     Sdl::new(&format!("produce-fake {} -n {count} --seed 7", topic.name)).profile(&profile).run().expect(0);
     // The last 10, then the whole topic without a match, then all of it.
     for (arguments, lines) in [("", 10), ("--grep nowhere", 0), ("--start beginning -o ndjson", count)] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         let counted = std::thread::spawn(move || std::io::BufRead::split(std::io::BufReader::new(reader), b'\n').count() as u64);
-        let mut running = topic.sdl(arguments).stdout(writer).deadline(Duration::from_secs(180)).start();
+        let mut running = topic.sdl(arguments).stdout(writer).deadline(Duration::from_secs(300)).start();
         let mut peak = 0;
         while running.is_running() {
             peak = peak.max(running.peak_memory().unwrap_or(0));
@@ -299,7 +299,7 @@ fn real_memory_stays_small_whatever_the_topic_holds() {
         }
         running.wait().expect(0);
         assert_eq!(counted.join().expect("the reader ends"), lines, "{arguments}");
-        assert!(peak < 64, "{peak} MiB for `{arguments}`");
+        assert!((1..64).contains(&peak), "{peak} MiB for `{arguments}`");
     }
 }
 

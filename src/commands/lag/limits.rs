@@ -12,7 +12,7 @@ use crate::terminal::{harmless, span};
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Limits (exit code 4 when a group is over one)")]
 pub(super) struct Limits {
-    /// The most records that a group may be behind, in all that is looked at together
+    /// The most records that a group may be behind, in all that is looked at together; what cannot be told is over it
     #[arg(long, value_name = "N")]
     max_lag: Option<u64>,
     /// The longest that a record may have been waiting; a lag whose time cannot be told is over it
@@ -21,6 +21,11 @@ pub(super) struct Limits {
 }
 
 impl Limits {
+    /// Returns whether anything is to be checked.
+    pub(super) fn are_set(&self) -> bool {
+        self.max_lag.is_some() || self.max_time.is_some()
+    }
+
     /// Checks every group.
     ///
     /// # Errors
@@ -30,7 +35,7 @@ impl Limits {
         let mut over = Vec::new();
         let mut count = 0;
         for (survey, group) in groups {
-            let reasons = self.reasons(group, round.at);
+            let reasons = self.reasons(group, survey.at);
             count += usize::from(!reasons.is_empty());
             let name = harmless(&group.group.name);
             over.extend(reasons.into_iter().map(|reason| format!("`{name}` on `{}`: {reason}", survey.section)));
@@ -46,11 +51,15 @@ impl Limits {
     /// Returns why a group is over the limits.
     fn reasons(&self, group: &GroupStanding, now: i64) -> Vec<String> {
         let mut reasons = Vec::new();
-        if self.max_lag.is_none() && self.max_time.is_none() {
+        if !self.are_set() {
             return reasons;
         }
         if let Some(trouble) = &group.trouble {
             reasons.push(trouble.clone());
+        }
+        let unknown = group.standings.iter().filter(|standing| standing.is_unknown()).count();
+        if unknown > 0 {
+            reasons.push(format!("how far it is behind cannot be told in {unknown} partitions"));
         }
         let lag = group.lag().unwrap_or(0);
         if let Some(most) = self.max_lag.filter(|most| lag.unsigned_abs() > *most) {
@@ -59,15 +68,15 @@ impl Limits {
         if let Some(most) = self.max_time {
             let shown = humantime::format_duration(most);
             let behind = || group.standings.iter().filter(|standing| standing.is_behind());
-            let unknown = behind().filter(|standing| standing.time_lag(now).is_none()).count();
+            let untimed = behind().filter(|standing| standing.time_lag(now).is_none()).count();
             let longest = behind().filter_map(|standing| standing.time_lag(now)).max().unwrap_or(0);
             if u128::from(longest.unsigned_abs()) > most.as_millis() {
                 #[allow(clippy::cast_precision_loss)] // for people
                 let longest = span(longest as f64 / 1000.0);
                 reasons.push(format!("time lag {longest} is over {shown} (--max-time)"));
             }
-            if unknown > 0 {
-                reasons.push(format!("the time lag of {unknown} lagging partitions is not known (--max-time)"));
+            if untimed > 0 {
+                reasons.push(format!("the time lag of {untimed} lagging partitions is not known (--max-time)"));
             }
         }
         reasons
@@ -77,8 +86,8 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::lag::standing::Standing;
     use crate::commands::lag::standing::tests::standing;
+    use crate::commands::lag::standing::{Log, Standing};
     use crate::commands::lag::survey::Survey;
     use crate::connectors::kafka::{Group, NextRecord};
 
@@ -87,7 +96,7 @@ mod tests {
     fn said(max_lag: Option<u64>, max_time: Option<u64>, standings: Vec<Standing>) -> Option<String> {
         let group = Group { name: "g".to_owned(), ..Group::default() };
         let groups = vec![GroupStanding { group, standings, trouble: None }];
-        let surveys = vec![Survey { section: "s".to_owned(), groups, ..Survey::default() }];
+        let surveys = vec![Survey { section: "s".to_owned(), at: NOW, groups, ..Survey::default() }];
         let limits = Limits { max_lag, max_time: max_time.map(Duration::from_secs) };
         limits.check(&Round { at: NOW, surveys, troubles: Vec::new() }).err().map(|error| {
             assert_eq!(error.exit_code(), 4);
@@ -105,6 +114,19 @@ mod tests {
              hint: see where: sdl lag GROUP --only-lagging\n"
         );
         assert_eq!(said(None, None, two()), None);
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_over_any_limit() {
+        for log in [Log::NoLeader, Log::NoTopic, Log::NoPartition] {
+            let unknown = Standing { log, ..standing(0, Some(40), 0, 100) };
+            let over = said(Some(1_000), None, vec![unknown.clone()]).unwrap();
+            assert!(over.contains("`g` on `s`: how far it is behind cannot be told in 1 partitions"), "{over}");
+            assert!(said(None, Some(1_000), vec![unknown.clone()]).is_some());
+            assert_eq!(said(None, None, vec![unknown]), None);
+        }
+        assert!(said(Some(1_000), None, vec![standing(0, Some(140), 0, 100)]).is_some(), "truncated");
+        assert_eq!(said(Some(0), Some(0), vec![standing(0, None, 0, 100)]), None, "nothing was committed");
     }
 
     #[test]

@@ -21,13 +21,14 @@ use crate::commands::lag::rows::{By, Layout};
 use crate::commands::lag::selection::Selection;
 use crate::commands::lag::survey::{Cluster, Survey};
 use crate::error::Error;
+use crate::pipeline::Failure;
 use crate::profile::Kind;
 use crate::report::address;
 use crate::terminal::Format;
 
 /// Tell how far consumer groups are behind, in records and in time
 ///
-/// Lag is counted to the end of the log, as Kafka's own tool counts it. Time lag is the age of the next record that the group will
+/// Lag is counted to the end of the log, as Kafka's own tool counts it; a commit beyond the end counts as no lag, and is noted. Time lag is the age of the next record that the group will
 /// read: 0 when there is none, `-` when that cannot be told. Only positions with something to read are read from, each once.
 /// Groups of the classic and of the new consumer protocol; nothing is joined, committed or changed.
 #[derive(Clone, Debug, clap::Args)]
@@ -148,7 +149,13 @@ impl Args {
         for line in self.unsaid(&round, layout, listing.is_empty()) {
             context.say(&format!("{line}\n"));
         }
-        let held = self.limits.check(&round);
+        let nothing_is_there = round.surveys.iter().all(|survey| survey.groups.is_empty());
+        let held = if self.limits.are_set() && nothing_is_there && self.selection.is_a_choice() && !round.surveys.is_empty() {
+            let failure = Failure::new("nothing was checked: no group is left to look at");
+            Err(Error::Check(failure.hint("loosen --groups, --topic, --topics-matching or --exclude")))
+        } else {
+            self.limits.check(&round)
+        };
         let mut errors: Vec<Error> = held.err().into_iter().collect();
         errors.extend(round.troubles.into_iter().map(|(_, trouble)| trouble));
         let last = errors.pop();

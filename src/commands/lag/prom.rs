@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::commands::lag::Round;
 use crate::commands::lag::standing::Standing;
-use crate::commands::lag::survey::GroupStanding;
+use crate::commands::lag::survey::{GroupStanding, Survey};
 use crate::report::{Exposition, MetricKind};
 use crate::terminal::harmless;
 
@@ -30,33 +30,33 @@ pub(super) fn page(round: &Round) -> String {
     gauge(
         "sdl_group_lag_records",
         "Records between the group's commit and the end of the log.",
-        of_partitions(round, |standing| standing.lag().map(float)),
+        of_partitions(round, |standing, _| standing.lag().map(float)),
     );
     let seconds = |millis: Option<i64>| millis.map(|millis| float(millis) / 1000.0);
     gauge(
         "sdl_group_lag_seconds",
         "Age of the next record that the group will read; 0 when there is none.",
-        of_partitions(round, |standing| seconds(standing.time_lag(round.at))),
+        of_partitions(round, |standing, now| seconds(standing.time_lag(now))),
     );
     gauge(
         "sdl_group_committed_offset",
         "The offset that the group reads next.",
-        of_partitions(round, |standing| standing.committed.map(float)),
+        of_partitions(round, |standing, _| standing.committed.map(float)),
     );
     gauge(
         "sdl_group_deleted_unread_records",
         "Records that were deleted before the group read them.",
-        of_partitions(round, |standing| Some(float(standing.deleted_unread())).filter(|deleted| *deleted > 0.0)),
+        of_partitions(round, |standing, _| Some(float(standing.deleted_unread())).filter(|deleted| *deleted > 0.0)),
     );
     gauge(
         "sdl_group_unread_expires_seconds",
         "Time until retention may delete the next record that the group will read.",
-        of_partitions(round, |standing| seconds(standing.expires_in(round.at))),
+        of_partitions(round, |standing, now| seconds(standing.expires_in(now))),
     );
     let mut ends = BTreeMap::new();
-    for (section, _, standing) in standings(round) {
+    for (survey, _, standing) in standings(round) {
         if let Some(end) = standing.end() {
-            ends.insert((section, standing.partition), end);
+            ends.insert((survey.section.as_str(), standing.partition), end);
         }
     }
     let end = |((section, partition), end): ((&str, crate::record::Partition), i64)| {
@@ -79,6 +79,11 @@ pub(super) fn page(round: &Round) -> String {
         by_group(round, |group| Some((None, group.standings.iter().filter(|standing| standing.unassigned).count()))),
     );
     gauge(
+        "sdl_group_unknown_partitions",
+        "Partitions with a commit whose lag cannot be told: gone, without leader, or truncated below the commit.",
+        by_group(round, |group| Some((None, group.standings.iter().filter(|standing| standing.is_unknown()).count()))),
+    );
+    gauge(
         "sdl_group_state",
         "The state of the group: 1 for the one that it is in.",
         by_group(round, |group| Some((Some(group.group.state.clone()?), 1))),
@@ -89,20 +94,20 @@ pub(super) fn page(round: &Round) -> String {
 /// Labels and value.
 type Sample = (Vec<(&'static str, String)>, f64);
 
-fn standings(round: &Round) -> impl Iterator<Item = (&str, &GroupStanding, &Standing)> {
+fn standings(round: &Round) -> impl Iterator<Item = (&Survey, &GroupStanding, &Standing)> {
     let groups = round.surveys.iter().flat_map(|survey| survey.groups.iter().map(move |group| (survey, group)));
-    groups.flat_map(|(survey, group)| group.standings.iter().map(move |standing| (survey.section.as_str(), group, standing)))
+    groups.flat_map(|(survey, group)| group.standings.iter().map(move |standing| (survey, group, standing)))
 }
 
-fn of_partitions(round: &Round, value: impl Fn(&Standing) -> Option<f64>) -> Vec<Sample> {
-    let sample = |(section, group, standing): (&str, &GroupStanding, &Standing)| {
+fn of_partitions(round: &Round, value: impl Fn(&Standing, i64) -> Option<f64>) -> Vec<Sample> {
+    let sample = |(survey, group, standing): (&Survey, &GroupStanding, &Standing)| {
         let labels = vec![
-            ("section", section.to_owned()),
+            ("section", survey.section.clone()),
             ("group", harmless(&group.group.name).into_owned()),
             ("topic", standing.partition.topic.name().to_owned()),
             ("partition", standing.partition.index.to_string()),
         ];
-        Some((labels, value(standing)?))
+        Some((labels, value(standing, survey.at)?))
     };
     standings(round).filter_map(sample).collect()
 }

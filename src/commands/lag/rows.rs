@@ -34,11 +34,12 @@ pub(super) struct Layout {
 
 /// Returns the rows of a round.
 pub(super) fn listing(round: &Round, layout: Layout) -> Listing {
-    let (surveys, now) = (&round.surveys, round.at);
-    let time = jiff::Timestamp::from_millisecond(now).unwrap_or_default().to_string();
+    let surveys = &round.surveys;
+    let time = jiff::Timestamp::from_millisecond(round.at).unwrap_or_default().to_string();
     let timed = |cells: Vec<Cell>| if layout.pace { std::iter::once(time.as_str().into()).chain(cells).collect() } else { cells };
     let mut listing = Listing::new("lags", &columns(layout));
     for (survey, group) in surveys.iter().flat_map(|survey| survey.groups.iter().map(move |group| (survey, group))) {
+        let now = survey.at;
         match layout.by {
             By::Partition => {
                 for standing in group.standings.iter().filter(|standing| !layout.only_lagging || standing.is_behind()) {

@@ -68,6 +68,11 @@ impl Selection {
             && self.partitions.as_ref().is_none_or(|partitions| partitions.0.contains(&partition.index))
     }
 
+    /// Returns whether some of what there is was left out by a pattern or a name.
+    pub(super) fn is_a_choice(&self) -> bool {
+        self.groups_matching.is_some() || self.narrows()
+    }
+
     /// Returns whether topics or partitions are narrowed.
     pub(super) fn narrows(&self) -> bool {
         !self.topics.is_empty() || self.topics_matching.is_some() || self.exclude.is_some() || self.partitions.is_some()

@@ -125,6 +125,11 @@ impl Standing {
         self.lag().is_some_and(|lag| lag > 0)
     }
 
+    /// Returns whether something was committed, and it cannot be told how far behind that is.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.committed.is_some() && (self.end().is_none() || self.is_truncated())
+    }
+
     /// Returns the offset to read next: the commit, or what is left behind it.
     pub(super) fn position(&self) -> Option<i64> {
         match self.log {

@@ -14,12 +14,16 @@ use crate::record::{Partition, Topic};
 
 /// How long to wait for a first answer.
 const WAIT: Duration = Duration::from_secs(10);
+/// How long to wait for the first answer of a cluster that did not answer the last time: the others are not to wait for it.
+const WAIT_AGAIN: Duration = Duration::from_secs(1);
 
 /// What was seen of one cluster.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     /// The section of the profile.
     pub(super) section: String,
+    /// When it was seen, in milliseconds since the Unix epoch.
+    pub(super) at: i64,
     /// The selected groups, by name.
     pub(super) groups: Vec<GroupStanding>,
     /// Every group that there is; of embedded brokers, which do not tell, those of the named ones that have committed.
@@ -48,13 +52,17 @@ impl GroupStanding {
 pub(super) struct Cluster {
     section: KafkaSection,
     admin: Option<Admin>,
+    /// Whether it did not answer the last time.
+    down: bool,
     /// What the last look found at positions: who stands still need not be read for again.
     known: HashMap<(Partition, i64, bool), NextRecord>,
+    /// The ends that the last look saw.
+    ends: HashMap<Partition, i64>,
 }
 
 impl Cluster {
     pub(super) fn new(section: KafkaSection) -> Self {
-        Self { section, admin: None, known: HashMap::new() }
+        Self { section, admin: None, down: false, known: HashMap::new(), ends: HashMap::new() }
     }
 
     /// Returns the name of its section.
@@ -64,9 +72,12 @@ impl Cluster {
 
     /// Takes a look. After an error the next one connects anew.
     pub(super) async fn survey(&mut self, selection: &Selection) -> Result<Survey, Error> {
-        let admin = match self.admin.take() {
-            Some(admin) => admin,
-            None => Admin::connect(&self.section, WAIT).await?,
+        let admin = if let Some(admin) = self.admin.take() {
+            admin
+        } else {
+            let connected = Admin::connect(&self.section, if self.down { WAIT_AGAIN } else { WAIT }).await;
+            self.down = connected.is_err();
+            connected?
         };
         let survey = self.look(&admin, selection).await?;
         self.admin = Some(admin);
@@ -100,7 +111,8 @@ impl Cluster {
         let mut groups: Vec<_> = groups.filter(|group| !selection.narrows() || has_something(group)).collect();
         self.measure(admin, &mut groups, selection.time).await?;
         let all_topics = leaders.into_keys().collect();
-        Ok(Survey { section: self.section.name.clone(), groups, all_groups, all_topics })
+        let at = jiff::Timestamp::now().as_millisecond();
+        Ok(Survey { section: self.section.name.clone(), at, groups, all_groups, all_topics })
     }
 
     /// Fills in ends, and what follows from them.
@@ -111,12 +123,17 @@ impl Cluster {
         };
         let led = partitions(groups, |standing| standing.end().is_some());
         let ends = admin.known_ends(&led, EndOf::Log).await?;
+        // A log that has become shorter was created again or truncated: other records have the old offsets.
+        let shorter =
+            |partition: &Partition| ends.get(partition).zip(self.ends.get(partition)).is_some_and(|(now, then)| now < then);
+        self.known.retain(|(partition, ..), _| !shorter(partition));
         for standing in groups.iter_mut().flat_map(|group| &mut group.standings).filter(|standing| standing.end().is_some()) {
             standing.log = match ends.get(&standing.partition) {
                 Some(end) => Log::Ends { end: *end, low: None, stable: None },
                 None => Log::NoLeader,
             };
         }
+        self.ends = ends;
         let behind = partitions(groups, Standing::is_behind);
         let topics: BTreeSet<Topic> = behind.iter().map(|partition| partition.topic).filter(|_| time).collect();
         let topics: Vec<Topic> = topics.into_iter().collect();

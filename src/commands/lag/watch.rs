@@ -93,7 +93,7 @@ fn take_in(paces: &mut Paces, round: &mut Round) {
         for group in &mut survey.groups {
             for standing in &mut group.standings {
                 let (Some(committed), Some(end)) = (standing.committed, standing.end()) else { continue };
-                let look = Look { at: round.at, committed, end };
+                let look = Look { at: survey.at, committed, end };
                 standing.pace = paces.see(&survey.section, &group.group.name, standing.partition, look);
             }
         }

@@ -78,7 +78,7 @@ struct What {
     /// Where to stop, like --start [default: the end that there is now]
     #[arg(long, value_name = "POS", allow_hyphen_values = true, value_parser = position, conflicts_with = "follow")]
     stop: Option<Pos>,
-    /// The last so many records; with --start the first so many from there
+    /// The last so many records, which are held in memory; with --start the first so many from there
     #[arg(short = 'n', long, value_name = "N")]
     count: Option<u64>,
     /// Go on with what comes, until interrupted [default: on a terminal, without --start, --stop and -n]
@@ -124,8 +124,8 @@ struct How {
     /// Write keys, values and what headers hold in base64: a value a line, or in a --format
     #[arg(long, conflicts_with_all = ["output", "hex"])]
     base64: bool,
-    /// Write bytes as they are even on a terminal, which may obey them
-    #[arg(long)]
+    /// Write values, or what --format or csv takes, byte by byte even on a terminal, which may obey them
+    #[arg(long, conflicts_with_all = ["hex", "base64"])]
     raw_output: bool,
 }
 
@@ -151,13 +151,14 @@ impl Args {
     pub async fn run(self, context: &Context) -> Result<(), Error> {
         let section = context.kafka(&self.source)?;
         self.what.check()?;
+        self.how.check()?;
         self.what.topics.named(&section)?;
         let shape = self.shaping.build(&context.profile, section.mask_key.as_ref())?;
         let filter = Filter { patterns: self.which.grep, headers: self.which.header, shape };
         let terminal = stdout().is_terminal();
         let printer = self.how.printer(context, self.shaping.fields(&context.profile)?, terminal);
         let stop = run::stop_signal()?;
-        let reader = Reader::connect(&section, self.what.read_uncommitted, WAIT).await?;
+        let reader = Reader::connect(&section, self.what.group.as_deref(), self.what.read_uncommitted, WAIT).await?;
         let screen = (context.screen.clone(), context.global.quiet);
         let what = self.what;
         let look = tokio::task::spawn_blocking(move || {
@@ -192,6 +193,16 @@ impl What {
 }
 
 impl How {
+    fn check(&self) -> Result<(), Error> {
+        if self.raw_output && matches!(self.output, Some(Output::Pretty | Output::Ndjson | Output::Table)) {
+            return Err(Error::Usage {
+                what: "--raw-output goes with values, --format and csv only".to_owned(),
+                hint: "add -o value, or leave --raw-output out".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
     /// Returns the form, for a terminal or for what is none.
     fn printer(&self, context: &Context, fields: Option<Fields>, terminal: bool) -> Printer {
         let writing = match (self.base64, terminal && !self.raw_output) {
@@ -216,7 +227,7 @@ impl How {
     }
 
     fn usual(&self, fields: bool, terminal: bool) -> Output {
-        match (self.base64, fields, terminal) {
+        match (self.base64 || (self.raw_output && terminal), fields, terminal) {
             (true, ..) => Output::Value,
             (_, true, _) => Output::Table,
             (.., true) => Output::Pretty,

@@ -81,10 +81,11 @@ impl Admin {
     /// When it does not answer, or is not the cluster that the section's `cluster_id` names.
     pub async fn connect(section: &KafkaSection, wait: Duration) -> Result<Self, EndError> {
         let cluster = client::reach(section, wait).await?;
-        let config = client::config(section)?;
+        let mut config = client::config(section)?;
         let unmade = |error| Failure::new(format!("cannot make a client for `{}`", section.name)).because(error);
-        let client: BaseConsumer<Listening> = config.create_with_context(Listening::default()).map_err(unmade)?;
         let admin: AdminClient<Listening> = config.create_with_context(Listening::default()).map_err(unmade)?;
+        client::name_group(&mut config, section, None);
+        let client: BaseConsumer<Listening> = config.create_with_context(Listening::default()).map_err(unmade)?;
         let (section, client) = (Arc::new(section.clone()), Arc::new(client));
         Ok(Self { section, client, changes: Arc::new(admin), cluster_id: cluster.id.unwrap_or_default() })
     }

@@ -69,14 +69,23 @@ struct Progress {
 }
 
 impl Reader {
-    /// Connects to the cluster of `section`; what its first answer needs is waited for up to `wait`.
+    /// Connects to the cluster of `section`; what its first answer needs is waited for up to `wait`. `group` is one whose offsets
+    /// will be asked for.
     ///
     /// # Errors
     /// When it does not answer, or is not the cluster that the section's `cluster_id` names.
-    pub async fn connect(section: &KafkaSection, read_uncommitted: bool, wait: Duration) -> Result<Self, EndError> {
+    pub async fn connect(
+        section: &KafkaSection,
+        group: Option<&str>,
+        read_uncommitted: bool,
+        wait: Duration,
+    ) -> Result<Self, EndError> {
         let mut config = client::config(section)?;
-        // A group would be looked for, if never joined.
-        config.remove("group.id");
+        match group {
+            Some(group) => client::name_group(&mut config, section, Some(group)),
+            // A group would be looked for, if never joined.
+            None => drop(config.remove("group.id")),
+        }
         for (name, value) in [
             ("enable.auto.commit", "false"),
             ("enable.partition.eof", "true"),
