@@ -34,7 +34,7 @@ fn main() {
         let mut out = Vec::new();
         for record in &records {
             out.clear();
-            lines::write(record, &mut out);
+            lines::write(&record.view(), &mut out);
             black_box(&out);
         }
     });

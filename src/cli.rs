@@ -10,7 +10,7 @@ use std::sync::Arc;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::commands::{Color, Context, Global, LogFormat, Machine};
-use crate::commands::{completions, demo, help, produce_fake, profile, replicate, sandbox};
+use crate::commands::{completions, demo, help, lag, produce_fake, profile, replicate, sandbox, tail};
 use crate::error::Error;
 use crate::profile::Profile;
 use crate::report::{LogOptions, Screen};
@@ -40,6 +40,8 @@ Exit codes: 0 done · 1 failed · 2 usage or profile · 3 a record needs a perso
 enum Command {
     Replicate(Box<replicate::Args>),
     ProduceFake(produce_fake::Args),
+    Tail(Box<tail::Args>),
+    Lag(Box<lag::Args>),
     Profile(profile::Args),
     Demo(demo::Args),
     Sandbox(sandbox::Args),
@@ -52,6 +54,8 @@ impl Command {
         match self {
             Self::Replicate(args) => args.run(context).await,
             Self::ProduceFake(args) => args.run(context).await,
+            Self::Tail(args) => args.run(context).await,
+            Self::Lag(args) => args.run(context).await,
             Self::Profile(args) => args.run(context).await,
             Self::Demo(args) => args.run(context).await,
             Self::Sandbox(args) => args.run(context).await,
@@ -168,6 +172,8 @@ impl Command {
         match self {
             Self::Replicate(_) => "replicate",
             Self::ProduceFake(_) => "produce-fake",
+            Self::Tail(_) => "tail",
+            Self::Lag(_) => "lag",
             Self::Profile(_) => "profile",
             Self::Demo(_) => "demo",
             Self::Sandbox(_) => "sandbox",
@@ -181,7 +187,7 @@ impl Command {
         match self {
             Self::Demo(_) | Self::Sandbox(_) | Self::Help(_) | Self::Completions(_) => false,
             Self::Profile(args) => args.needs_profile(),
-            Self::Replicate(_) | Self::ProduceFake(_) => true,
+            Self::Replicate(_) | Self::ProduceFake(_) | Self::Tail(_) | Self::Lag(_) => true,
         }
     }
 }

@@ -97,7 +97,76 @@ pub struct Record {
     pub headers: Headers,
 }
 
+/// What is called with the name and value of a header.
+pub type WithHeader<'a> = dyn FnMut(&[u8], Option<&[u8]>) + 'a;
+
+/// Headers, wherever their bytes are.
+pub trait HeaderList {
+    /// Calls `with` for each header, in order.
+    fn each(&self, with: &mut WithHeader<'_>);
+}
+
+impl HeaderList for Headers {
+    fn each(&self, with: &mut WithHeader<'_>) {
+        for (name, value) in self {
+            with(name, value.as_deref());
+        }
+    }
+}
+
+/// A record that is only looked at, wherever its bytes are.
+#[derive(Clone, Copy)]
+pub struct RecordRef<'a> {
+    /// The partition that it was read from.
+    pub partition: Partition,
+    /// Its offset in that partition.
+    pub offset: i64,
+    /// Milliseconds since the Unix epoch; absent where the broker has none.
+    pub timestamp: Option<i64>,
+    /// Whether the broker set the timestamp, when it appended the record.
+    pub appended: bool,
+    /// The key; `None` is null, which is not the empty key.
+    pub key: Option<&'a [u8]>,
+    /// The value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// The headers.
+    pub headers: &'a dyn HeaderList,
+}
+
+impl RecordRef<'_> {
+    /// Returns a copy that can be kept.
+    #[must_use]
+    pub fn to_record(&self) -> Record {
+        let mut headers = Headers::new();
+        self.headers.each(&mut |name, value| {
+            headers.push((Bytes::copy_from_slice(name), value.map(Bytes::copy_from_slice)));
+        });
+        Record {
+            partition: self.partition,
+            offset: self.offset,
+            timestamp: self.timestamp,
+            key: self.key.map(Bytes::copy_from_slice),
+            value: self.value.map(Bytes::copy_from_slice),
+            headers,
+        }
+    }
+}
+
 impl Record {
+    /// Returns the record as it is looked at; its timestamp counts as the producer's.
+    #[must_use]
+    pub fn view(&self) -> RecordRef<'_> {
+        RecordRef {
+            partition: self.partition,
+            offset: self.offset,
+            timestamp: self.timestamp,
+            appended: false,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers: &self.headers,
+        }
+    }
+
     /// Returns the number of bytes of key, value and headers.
     #[must_use]
     pub fn bytes(&self) -> usize {

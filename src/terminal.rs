@@ -1,7 +1,17 @@
-//! What the terminal is told: harmless text, and rows as a table, JSON or CSV.
+//! What the terminal is told: harmless text, rows as a table, JSON or CSV, and records in the forms that people read.
 
+mod dump;
+mod format;
 mod harmless;
+mod json;
 mod listing;
+mod pretty;
+mod rows;
+mod writing;
 
-pub use harmless::{harmless, harmless_json};
-pub use listing::{Cell, Column, Format, Listing};
+pub use format::LineFormat;
+pub use harmless::{harmless, harmless_json, harmless_text};
+pub use listing::{Cell, Column, Format, Listing, span};
+pub use pretty::{Pretty, utc};
+pub use rows::Rows;
+pub use writing::Writing;

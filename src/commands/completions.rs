@@ -81,7 +81,8 @@ fn with_all_candidates(root: Command) -> Command {
 /// command, so the names are all there is to tell.
 fn with_candidates(command: Command) -> Command {
     let command = command.mut_args(|arg| match arg.get_id().as_str() {
-        "source" | "target" | "section" => {
+        "source" => arg.add(ArgValueCandidates::new(|| sections(Some(Kind::Kafka)))),
+        "target" | "section" => {
             let kind = kind_of(&arg);
             arg.add(ArgValueCandidates::new(move || sections(kind)))
         }

@@ -7,6 +7,7 @@ pub mod embedded;
 pub mod flow;
 mod global;
 pub mod help;
+pub mod lag;
 mod machine;
 pub mod produce_fake;
 pub mod profile;
@@ -17,6 +18,8 @@ pub mod sandbox;
 mod sections;
 pub mod select;
 mod shaping;
+pub mod tail;
+pub mod topics;
 
 pub use global::{Color, Global, LogFormat};
 pub use machine::Machine;

@@ -6,10 +6,11 @@ use crate::commands::embedded::{Embedded, TemporaryFile};
 use crate::commands::{Context, run};
 use crate::error::Error;
 
-/// Run two embedded Kafka clusters until Ctrl-C, for any client to play with
+/// Run two embedded Kafka clusters until Ctrl-C, to play with
 ///
 /// No server or network is needed. The profile for them goes to standard output and into a file, and command lines to try to
-/// standard error. The brokers keep at most 5 MiB of a partition, in memory, and know no transactions, no offsets by time and no
+/// standard error. They are librdkafka's own test brokers and serve clients that are built on it: sdl, kcat, and those of Confluent
+/// for Python, Go and .NET; not Kafka's Java tools. They keep at most 5 MiB of a partition, in memory, and know no transactions, no offsets by time and no
 /// administration.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -65,9 +66,11 @@ In another terminal:
 
   export SDL_PROFILE={}
   sdl produce-fake {first} --target remote_kafka -n 20000
-  sdl replicate {first} --until-caught-up
-  kcat -b {remote} -L                              # remote_kafka
-  kcat -b {local} -t {first} -C -e -q -c 3     # local_kafka
+  sdl replicate --until-caught-up
+  sdl tail -n 3
+  sdl lag sandbox
+  kcat -b {remote} -L                     # remote_kafka
+  kcat -b {local} -t {first} -C -e -q     # local_kafka
 
 ",
             file.path().display()

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use clap::builder::NonEmptyStringValueParser as Text;
-use regex::Regex;
 
+use crate::commands::topics::{Partitions, Topics, partitions, position};
 use crate::connectors::kafka::{Admin, KafkaSource, OnGap, Plan, PlanRequest, PlannedPartition, Pos, Prepare, ResumeRules};
 use crate::connectors::kafka::{SourceOptions, StartReason, Subscription, TopicInfo};
 use crate::error::Error;
-use crate::pipeline::{Failure, Refused};
+use crate::pipeline::Refused;
 use crate::profile::KafkaSection;
 use crate::record::Topic;
 
@@ -16,15 +16,9 @@ use crate::record::Topic;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "What is read")]
 pub struct Select {
-    /// Topics to read [default: the section's `default_consumer_topic`]
-    #[arg(value_name = "TOPIC", value_parser = Text::new())]
-    pub topics: Vec<String>,
-    /// Read every topic whose whole name this regular expression fits, also topics that are created later
-    #[arg(long, value_name = "REGEX", conflicts_with_all = ["topics", "partitions"], value_parser = whole)]
-    pub topics_matching: Option<Regex>,
-    /// Leave out topics whose whole name this fits; wins over everything else
-    #[arg(long, value_name = "REGEX", value_parser = whole)]
-    pub exclude: Option<Regex>,
+    /// The topics.
+    #[command(flatten)]
+    pub topics: Topics,
     /// Consumer group that keeps the positions [default: the section's `default_consumer_group_id`]
     #[arg(long, value_name = "NAME", value_parser = Text::new())]
     pub group: Option<String>,
@@ -67,40 +61,6 @@ pub struct Select {
     pub read_uncommitted: bool,
 }
 
-/// A list of partition numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Partitions(pub Vec<i32>);
-
-fn partitions(text: &str) -> Result<Partitions, String> {
-    let wrong = || "not a list of partitions: use numbers and ranges, as in 0,2-5".to_owned();
-    let number = |text: &str| text.trim().parse::<i32>().ok().filter(|number| *number >= 0).ok_or_else(wrong);
-    let mut list = Vec::new();
-    for part in text.split(',') {
-        match part.split_once('-') {
-            Some((low, high)) => {
-                let (low, high) = (number(low)?, number(high)?);
-                if low > high || high - low > 100_000 {
-                    return Err(wrong());
-                }
-                list.extend(low..=high);
-            }
-            None => list.push(number(part)?),
-        }
-    }
-    list.sort_unstable();
-    list.dedup();
-    Ok(Partitions(list))
-}
-
-/// Reads a pattern that has to fit a whole name.
-fn whole(text: &str) -> Result<Regex, regex::Error> {
-    Regex::new(&format!("^(?:{text})$"))
-}
-
-fn position(text: &str) -> Result<Pos, String> {
-    text.parse()
-}
-
 impl Select {
     /// Returns whether the run ends by itself.
     #[must_use]
@@ -121,47 +81,12 @@ impl Select {
         Ok(if self.fresh_group { format!("{group}-fresh-{:08x}", super::run::random()) } else { group.to_owned() })
     }
 
-    fn excludes(&self, topic: &str) -> bool {
-        self.exclude.as_ref().is_some_and(|pattern| pattern.is_match(topic))
-    }
-
     /// Returns the topics to read, with their partitions.
     ///
     /// # Errors
     /// When one is not there, or none is left.
     pub async fn topics(&self, admin: &Admin, section: &KafkaSection) -> Result<Vec<TopicInfo>, Error> {
-        let all = admin.topics().await?;
-        let chosen: Vec<TopicInfo> = if let Some(pattern) = &self.topics_matching {
-            let is_wanted = |topic: &&TopicInfo| {
-                let name = topic.topic.name();
-                pattern.is_match(name) && !is_internal(name) && !self.excludes(name)
-            };
-            all.iter().filter(is_wanted).cloned().collect()
-        } else {
-            let named: Vec<&str> = match (self.topics.as_slice(), section.default_consumer_topic.as_deref()) {
-                ([], Some(topic)) => vec![topic],
-                ([], None) => {
-                    return Err(Error::Usage {
-                        what: "no topic is named".to_owned(),
-                        hint: format!("name one on the command line, or set `default_consumer_topic` under [{}]", section.name),
-                    });
-                }
-                (topics, _) => topics.iter().map(String::as_str).collect(),
-            };
-            let mut chosen = Vec::new();
-            for name in named.into_iter().filter(|name| !self.excludes(name)) {
-                let known = all.iter().find(|topic| topic.topic.name() == name);
-                chosen.push(known.cloned().ok_or_else(|| missing(name, section, &all))?);
-            }
-            chosen.sort_by_key(|topic| topic.topic);
-            chosen.dedup();
-            chosen
-        };
-        if chosen.is_empty() {
-            let failure = Failure::new(format!("no topic of `{}` is left to read", section.name));
-            return Err(failure.hint("loosen --topics-matching or --exclude; `kcat -L` lists what is there").into());
-        }
-        Ok(chosen)
+        self.topics.choose(section, &admin.topics().await?)
     }
 
     /// Decides what is read, without changing anything.
@@ -177,15 +102,8 @@ impl Select {
         rules: &ResumeRules,
         yes: bool,
     ) -> Result<Plan, Error> {
-        if let Some(Partitions(wanted)) = &self.partitions {
-            for topic in topics {
-                if let Some(none) = wanted.iter().find(|index| **index >= topic.partitions) {
-                    return Err(Error::Usage {
-                        what: format!("topic `{}` has no partition {none}", topic.topic),
-                        hint: format!("it has partitions 0 to {}", topic.partitions - 1),
-                    });
-                }
-            }
+        if let Some(wanted) = &self.partitions {
+            wanted.check(topics)?;
             crate::connectors::kafka::require_empty(admin, group, "its partitions cannot be read beside it").await?;
         }
         let request = PlanRequest {
@@ -222,11 +140,9 @@ impl Select {
     ) -> Result<KafkaSource, Error> {
         let subscription = if self.partitions.is_some() {
             Subscription::Assigned(plan.partitions.iter().map(|planned| planned.partition).collect())
-        } else if let Some(pattern) = self.topics_matching.clone() {
-            let exclude = self.exclude.clone();
-            Subscription::Matching(Box::new(move |name| {
-                pattern.is_match(name) && !is_internal(name) && !exclude.as_ref().is_some_and(|exclude| exclude.is_match(name))
-            }))
+        } else if self.topics.topics_matching.is_some() {
+            let topics = self.topics.clone();
+            Subscription::Matching(Box::new(move |name| topics.fits(name)))
         } else {
             let topics: std::collections::BTreeSet<Topic> =
                 plan.partitions.iter().map(|planned| planned.partition.topic).collect();
@@ -245,26 +161,6 @@ impl Select {
         };
         Ok(KafkaSource::open(section, plan, options)?)
     }
-}
-
-/// Returns whether a topic belongs to Kafka itself.
-fn is_internal(name: &str) -> bool {
-    name.starts_with("__")
-}
-
-fn missing(name: &str, section: &KafkaSection, all: &[TopicInfo]) -> Error {
-    let near = all
-        .iter()
-        .map(|topic| topic.topic.name())
-        .filter(|known| !is_internal(known))
-        .map(|known| (strsim::damerau_levenshtein(name, known), known))
-        .filter(|(distance, known)| *distance <= 2.max(known.len() / 4))
-        .min();
-    let failure = Failure::new(format!("topic `{name}` is not on `{}`", section.name));
-    Error::Failed(match near {
-        Some((_, known)) => failure.hint(format!("did you mean `{known}`?")),
-        None => failure.hint(format!("look at what is there: kcat -b {} -L", section.servers)),
-    })
 }
 
 /// Returns the lines that show a plan: what is read, from where, and why; each partition, or each topic.
@@ -314,24 +210,4 @@ pub fn refuse_second_copy(plan: &Plan, holds: impl Fn(crate::record::Partition) 
         numbers: full,
         hint: "say where to start: --from-beginning copies everything, --start end only what comes from now on".to_owned(),
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn partitions_are_numbers_and_ranges() {
-        assert_eq!(partitions("0,2-5,3"), Ok(Partitions(vec![0, 2, 3, 4, 5])));
-        for text in ["", "a", "-1", "5-2", "1,,2", "0-999999999"] {
-            assert!(partitions(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_pattern_fits_whole_names_only() {
-        let fits = |pattern: &str, name: &str| whole(pattern).unwrap().is_match(name);
-        assert!(fits("orders", "orders") && fits("a|ab", "ab") && fits("order.*", "orders-eu"));
-        assert!(!fits("orders", "orders-eu") && !fits("order", "orders"));
-    }
 }

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::pipeline::{Shaped, Transform};
 use crate::profile::{Profile, Secret};
-use crate::shape::{BadRule, Kind, Rules, Shape, Verdict};
+use crate::shape::{BadRule, Fields, Kind, Rules, Shape, Verdict};
 
 /// Flags that shape JSON values; without any of them no value is parsed or changed.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -44,6 +44,22 @@ impl Shaping {
     /// # Errors
     /// When a rule cannot be followed, a shape is not in the profile, or something is to be masked without `mask_key`.
     pub fn build(&self, profile: &Profile, mask_key: Option<&Secret>) -> Result<Option<Shape>, Error> {
+        let rules = self.rules(profile)?;
+        if rules.is_empty() {
+            return Ok(None);
+        }
+        Shape::parse(&rules, mask_key.map(Secret::reveal)).map(Some).map_err(usage)
+    }
+
+    /// Returns the fields that are kept, for columns, or `None` when all are.
+    ///
+    /// # Errors
+    /// When a rule cannot be followed, or a shape is not in the profile.
+    pub fn fields(&self, profile: &Profile) -> Result<Option<Fields>, Error> {
+        Fields::parse(&self.rules(profile)?).map_err(usage)
+    }
+
+    fn rules(&self, profile: &Profile) -> Result<Rules, Error> {
         let mut rules = Rules::default();
         let flags = [
             (Kind::Where, &self.conditions),
@@ -64,10 +80,7 @@ impl Shaping {
             let keys = profile.shape(name).ok_or_else(|| no_shape(name, profile))?;
             keys.iter().try_for_each(|(key, value)| rules.key(&format!("shape.{name}"), key, value)).map_err(usage)?;
         }
-        if rules.is_empty() {
-            return Ok(None);
-        }
-        Shape::parse(&rules, mask_key.map(Secret::reveal)).map(Some).map_err(usage)
+        Ok(rules)
     }
 }
 

@@ -1,14 +1,20 @@
 //! Observers of a run, and what it looked like in the end.
 
+mod endpoint;
+mod exposition;
 mod journal;
 mod log;
 mod progress;
+mod scan;
 mod screen;
 mod summary;
 
+pub use endpoint::{Endpoint, Exposed, address};
+pub use exposition::{Exposition, MetricKind};
 pub use journal::Journal;
 pub use log::{LogOptions, LogTo, init, log_error, log_summary};
 pub use progress::{Bar, StatusLines};
+pub use scan::ScanBar;
 pub use screen::Screen;
 pub use summary::{Headline, Summary};
 

@@ -22,6 +22,7 @@ mod change;
 mod condition;
 mod decimal;
 mod document;
+mod fields;
 mod path;
 mod require;
 mod rules;
@@ -35,6 +36,7 @@ use serde_json::value::RawValue;
 use change::Mask;
 use condition::Condition;
 use document::Node;
+pub use fields::Fields;
 pub use path::Path as FieldPath;
 use path::{Path, split_before};
 use require::Requirement;
@@ -65,10 +67,7 @@ impl Shape {
     /// # Errors
     /// When a rule cannot be read, or something is to be masked without `mask_key`.
     pub fn parse(rules: &Rules, mask_key: Option<&str>) -> Result<Self, BadRule> {
-        let paths = |kind| {
-            let lists = rules.of(kind).map(|rule| Path::list(&rule.text).map_err(|why| rule.wrong(why, FIELDS)));
-            lists.collect::<Result<Vec<_>, _>>().map(|lists| lists.concat())
-        };
+        let paths = |kind| paths(rules, kind);
         let keep = paths(Kind::Keep)?;
         let mask = match (rules.of(Kind::Mask).next(), mask_key.filter(|key| !key.is_empty())) {
             (Some(rule), None) => {
@@ -96,6 +95,12 @@ impl Shape {
             kept: (!keep.is_empty()).then(|| Kept::new(&keep)),
             dropped: paths(Kind::Drop)?,
         })
+    }
+
+    /// Returns whether records can be left out by `--where`.
+    #[must_use]
+    pub fn has_conditions(&self) -> bool {
+        !self.conditions.is_empty()
     }
 
     /// Returns what becomes of `value`; `None` is a tombstone and passes.
@@ -155,6 +160,12 @@ impl Shape {
         self.dropped.iter().for_each(|path| select::remove(document, &path.names));
         Ok(())
     }
+}
+
+/// Returns the fields that the rules of a kind list.
+fn paths(rules: &Rules, kind: Kind) -> Result<Vec<Path>, BadRule> {
+    let lists = rules.of(kind).map(|rule| Path::list(&rule.text).map_err(|why| rule.wrong(why, FIELDS)));
+    lists.collect::<Result<Vec<_>, _>>().map(|lists| lists.concat())
 }
 
 /// Returns the field and the JSON text of `FIELD=VALUE`.

@@ -7,9 +7,18 @@ use std::fmt::Write as _;
 /// bytes that are not UTF-8 appear as escapes (`\n`, `\x1b`, `\u{202e}`), all else as it is.
 #[must_use]
 pub fn harmless<T: AsRef<[u8]> + ?Sized>(text: &T) -> Cow<'_, str> {
-    let bytes = text.as_ref();
+    without(text.as_ref(), is_harmful)
+}
+
+/// Returns `text` as it may be shown on lines of its own: as [`harmless`], but line feeds and tabs stay.
+#[must_use]
+pub fn harmless_text<T: AsRef<[u8]> + ?Sized>(text: &T) -> Cow<'_, str> {
+    without(text.as_ref(), |c| is_harmful(c) && !matches!(c, '\n' | '\t'))
+}
+
+fn without(bytes: &[u8], is_harmful: impl Fn(char) -> bool) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes)
-        && !text.contains(is_harmful)
+        && !text.contains(&is_harmful)
     {
         return Cow::Borrowed(text);
     }
@@ -17,10 +26,10 @@ pub fn harmless<T: AsRef<[u8]> + ?Sized>(text: &T) -> Cow<'_, str> {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
+                c if !is_harmful(c) => shown.push(c),
                 '\n' => shown.push_str("\\n"),
                 '\r' => shown.push_str("\\r"),
                 '\t' => shown.push_str("\\t"),
-                c if !is_harmful(c) => shown.push(c),
                 c if c.is_ascii() => escape(u32::from(c), &mut shown),
                 c => {
                     let _ = write!(shown, "{}", c.escape_unicode());
@@ -60,8 +69,10 @@ pub fn harmless_json(json: &str) -> Cow<'_, str> {
 /// Returns whether a terminal may obey `c` rather than show it, or show what follows in another place.
 fn is_harmful(c: char) -> bool {
     let directs = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    // Line separators, and tags that are not shown at all.
-    c.is_control() || directs || matches!(c, '\u{2028}' | '\u{2029}' | '\u{e0000}'..='\u{e007f}')
+    // Line separators, and what is not shown at all: two keys must not look alike.
+    c.is_control()
+        || directs
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{e0000}'..='\u{e007f}' | '\u{ad}' | '\u{200b}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -90,6 +101,12 @@ mod tests {
         ] {
             assert_eq!(harmless(text), shown);
         }
+    }
+
+    #[test]
+    fn lines_stay_lines_where_there_is_room_for_several() {
+        assert_eq!(harmless_text("a\n\tb\r\x1b[2J"), "a\n\tb\\r\\x1b[2J");
+        assert!(matches!(harmless_text("a\n"), Cow::Borrowed("a\n")));
     }
 
     #[test]

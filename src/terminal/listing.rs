@@ -28,13 +28,23 @@ pub enum Column {
     Text(&'static str),
     /// Of numbers, which stand right.
     Number(&'static str),
+    /// Of times, which stand right and tell people their unit: the name ends in `_seconds`, and the heading does without.
+    Span(&'static str),
 }
 
 impl Column {
     fn name(self) -> &'static str {
         match self {
-            Self::Text(name) | Self::Number(name) => name,
+            Self::Text(name) | Self::Number(name) | Self::Span(name) => name,
         }
+    }
+
+    fn heading(self) -> String {
+        let name = match self {
+            Self::Span(name) => name.trim_end_matches("_seconds"),
+            Self::Text(name) | Self::Number(name) => name,
+        };
+        name.replace('_', " ").to_uppercase()
     }
 }
 
@@ -91,6 +101,11 @@ impl Cell {
         let plain = match self.value() {
             Value::String(text) => harmless(&text).into_owned(),
             Value::Null => String::new(),
+            Value::Array(values) => {
+                let words: Vec<_> =
+                    values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect();
+                harmless(&words.join(" ")).into_owned()
+            }
             value => value.to_string(),
         };
         if plain.contains(['"', ',']) { format!("\"{}\"", plain.replace('"', "\"\"")) } else { plain }
@@ -103,19 +118,42 @@ pub struct Listing {
     name: &'static str,
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
+    /// Which columns a table does without.
+    left_out: Vec<bool>,
+    continues: bool,
 }
 
 impl Listing {
     /// Returns an empty list of `name`, which is what the rows are called in a JSON document.
     #[must_use]
     pub fn new(name: &'static str, columns: &[Column]) -> Self {
-        Self { name, columns: columns.to_vec(), rows: Vec::new() }
+        Self { name, columns: columns.to_vec(), rows: Vec::new(), left_out: vec![false; columns.len()], continues: false }
     }
 
     /// Adds a row: a cell for every column.
-    pub fn push<const N: usize>(&mut self, row: [Cell; N]) {
-        assert_eq!(N, self.columns.len(), "a row has a cell for every column");
-        self.rows.push(row.into());
+    pub fn push(&mut self, row: impl Into<Vec<Cell>>) {
+        let row = row.into();
+        assert_eq!(row.len(), self.columns.len(), "a row has a cell for every column");
+        self.rows.push(row);
+    }
+
+    /// Returns whether there is no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Says whether the rows follow others that were written before: CSV then has no line of names.
+    pub fn continues(&mut self, continues: bool) {
+        self.continues = continues;
+    }
+
+    /// Leaves columns out of a table, which has to fit a screen: those that `wanted_out(name, holds_nothing)` names.
+    pub fn leave_out_of_table(&mut self, wanted_out: impl Fn(&str, bool) -> bool) {
+        for (number, column) in self.columns.iter().enumerate() {
+            let holds_nothing = self.rows.iter().all(|row| matches!(row[number].shown().as_str(), "-" | ""));
+            self.left_out[number] = wanted_out(column.name(), holds_nothing);
+        }
     }
 
     /// Returns the rows as they are printed, the last line feed included. JSON carries `"schema": 1`.
@@ -126,7 +164,7 @@ impl Listing {
             Format::Csv => {
                 let names = self.columns.iter().map(|column| column.name().to_owned()).collect::<Vec<_>>();
                 let rows = self.rows.iter().map(|row| row.iter().map(Cell::csv).collect());
-                std::iter::once(names).chain(rows).map(|row| row.join(",") + "\r\n").collect()
+                std::iter::once(names).filter(|_| !self.continues).chain(rows).map(|row| row.join(",") + "\r\n").collect()
             }
             Format::Json => {
                 let rows: Vec<_> = self.rows.iter().map(|row| Value::Object(self.object(row))).collect();
@@ -149,19 +187,41 @@ impl Listing {
     }
 
     fn table(&self) -> String {
-        let mut builder = Builder::with_capacity(self.rows.len() + 1, self.columns.len());
-        builder.push_record(self.columns.iter().map(|column| column.name().replace('_', " ").to_uppercase()));
+        let columns: Vec<_> =
+            self.columns.iter().zip(&self.left_out).filter(|(_, out)| !**out).map(|(column, _)| column).collect();
+        let mut builder = Builder::with_capacity(self.rows.len() + 1, columns.len());
+        builder.push_record(columns.iter().map(|column| column.heading()));
         for row in &self.rows {
-            builder.push_record(row.iter().map(Cell::shown));
+            builder.push_record(row.iter().zip(&self.left_out).filter(|(_, out)| !**out).map(|(cell, _)| cell.shown()));
         }
         let mut table = builder.build();
         table.with(Style::empty()).with(Padding::new(0, 2, 0, 0));
-        for (number, column) in self.columns.iter().enumerate() {
-            if matches!(column, Column::Number(_)) {
+        for (number, column) in columns.iter().enumerate() {
+            if matches!(column, Column::Number(_) | Column::Span(_)) {
                 table.modify(Columns::one(number), Alignment::right());
             }
         }
         table.to_string().lines().flat_map(|line| [line.trim_end(), "\n"]).collect()
+    }
+}
+
+/// Returns a time in seconds as people say it, in its two largest units: `0.4s`, `3m 12s`, `2d 7h`.
+#[must_use]
+pub fn span(seconds: f64) -> String {
+    if seconds < 9.95 {
+        return format!("{seconds:.1}s").replace(".0s", "s");
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates
+    let seconds = seconds.round() as u64;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let two = |large: u64, unit: &str, small: u64, smaller: &str| {
+        if small == 0 { format!("{large}{unit}") } else { format!("{large}{unit} {small}{smaller}") }
+    };
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => two(minutes, "m", seconds % 60, "s"),
+        (0, ..) => two(hours, "h", minutes % 60, "m"),
+        _ => two(days, "d", hours % 24, "h"),
     }
 }
 
@@ -185,6 +245,35 @@ mod tests {
              a\\x1b[2J, \"b\"\\u{9b}           -       -\n"
         );
         assert_eq!(Listing::new("none", &[Column::Text("topic")]).render(Format::Table), "TOPIC\n");
+    }
+
+    #[test]
+    fn a_table_may_do_without_columns_that_programs_get() {
+        let mut listing =
+            Listing::new("waits", &[Column::Text("topic"), Column::Span("time_lag_seconds"), Column::Text("notes")]);
+        listing.push(["a".into(), Cell::Both("3m 12s".to_owned(), json!(192)), Cell::Both(String::new(), json!(["x", "y"]))]);
+        listing.leave_out_of_table(|name, holds_nothing| name == "notes" && holds_nothing);
+        assert_eq!(listing.render(Format::Table), "TOPIC  TIME LAG\na        3m 12s\n");
+        assert_eq!(listing.render(Format::Csv), "topic,time_lag_seconds,notes\r\na,192,x y\r\n");
+    }
+
+    #[test]
+    fn times_are_told_in_two_units() {
+        for (seconds, text) in [
+            (0.0, "0s"),
+            (0.04, "0s"),
+            (0.44, "0.4s"),
+            (9.94, "9.9s"),
+            (9.96, "10s"),
+            (59.4, "59s"),
+            (59.6, "1m"),
+            (192.0, "3m 12s"),
+            (7_199.0, "1h 59m"),
+            (90_000.0, "1d 1h"),
+            (31_536_000.0, "365d"),
+        ] {
+            assert_eq!(span(seconds), text, "{seconds}");
+        }
     }
 
     #[test]

@@ -50,6 +50,9 @@ fn what_the_profile_names_is_offered_where_it_fits() {
     folder.write("other.ini", "[staging]\nservers = c:9092\n");
     for (words, offered) in [
         ("replicate --source ", vec!["remote_kafka", "local_kafka"]),
+        ("lag --source ", vec!["remote_kafka", "local_kafka"]),
+        ("lag ", vec!["loader"]),
+        ("tail --source loc", vec!["local_kafka"]),
         ("replicate --target l", vec!["local_kafka"]),
         ("produce-fake --target=", vec!["--target=remote_kafka", "--target=local_kafka"]),
         ("replicate --shape ", vec!["login"]),

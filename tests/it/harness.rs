@@ -7,21 +7,25 @@ use std::time::{Duration, Instant};
 mod checker;
 mod cluster;
 mod fault_proxy;
+mod groups;
 mod mock;
 mod reading;
 mod sdl;
 mod sending;
+mod terminal;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 pub(crate) use checker::{Verdict, check};
-pub(crate) use cluster::{Cluster, Clusters, GroupLine, from_stack, stack};
+pub(crate) use cluster::{Cluster, Clusters, from_stack, stack};
 pub(crate) use fault_proxy::{FETCH, OFFSET_COMMIT, PRODUCE, Proxy};
+pub(crate) use groups::GroupLine;
 pub(crate) use mock::Mock;
 pub(crate) use reading::{Seen, assert_same, read, read_independently};
 pub(crate) use sdl::{Finished, Running, Sdl};
 pub(crate) use sending::{Content, Numbered, Sender, awkward, numbered};
+pub(crate) use terminal::Terminal;
 pub(crate) use watch::CommitWatch;
 
 /// Returns a name that no other test and no other run uses, for a topic or a group.

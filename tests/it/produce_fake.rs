@@ -142,7 +142,7 @@ fn records_of_a_file_arrive_as_they_were() {
     for Content { timestamp, key, value, headers } in awkward() {
         let headers = headers.into_iter().map(|(name, value)| (name.into(), value.map(Bytes::from))).collect();
         let (key, value) = (key.map(Bytes::from), value.map(Bytes::from));
-        write(&Record { partition: Partition::new("original", 4), offset: 9, timestamp, key, value, headers }, &mut lines);
+        write(&Record { partition: Partition::new("original", 4), offset: 9, timestamp, key, value, headers }.view(), &mut lines);
     }
     let home = tempfile::tempdir().expect("a folder");
     let file = home.path().join("records.ndjson");

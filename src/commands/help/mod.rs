@@ -5,6 +5,7 @@ use std::io::Write as _;
 use clap::Command;
 
 use crate::commands::Context;
+use crate::commands::topics::nearest;
 use crate::error::Error;
 
 /// What can be explained besides the commands, and the explanation.
@@ -57,10 +58,9 @@ fn unknown(word: &str, command: &Command) -> Error {
     // Topics stand beside the commands, and not below one.
     let topics = TOPICS.iter().map(|(name, _)| *name).filter(|_| command.get_name() == "sdl");
     let known: Vec<_> = commands.chain(topics).collect();
-    let near = known.iter().map(|known| (strsim::damerau_levenshtein(word, known), known)).min();
-    let hint = match near {
-        Some((distance, near)) if distance <= 2 => format!("did you mean `{near}`?"),
-        _ => format!("there is: {}", known.join(", ")),
+    let hint = match nearest(word, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("there is: {}", known.join(", ")),
     };
     Error::Usage { what: format!("there is no help for `{word}`"), hint }
 }

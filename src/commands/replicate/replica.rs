@@ -34,10 +34,10 @@ impl Naming {
     /// Fills in what the profile says when no flag does, and checks that the names can be told apart.
     pub(super) fn or_default(mut self, select: &Select, target: &KafkaSection) -> Result<Self, Error> {
         let named = self.to_topic.is_some() || self.prefix.is_some() || self.rename.is_some();
-        if !named && select.topics.is_empty() && select.topics_matching.is_none() {
+        if !named && select.topics.names.is_empty() && select.topics.topics_matching.is_none() {
             self.to_topic.clone_from(&target.default_producer_topic);
         }
-        let several = select.topics.len() > 1 || select.topics_matching.is_some();
+        let several = select.topics.names.len() > 1 || select.topics.topics_matching.is_some();
         let fixed = self.to_topic.is_some() || self.rename.as_ref().is_some_and(|template| !template.contains("{topic}"));
         if several && fixed {
             return Err(Error::Usage {

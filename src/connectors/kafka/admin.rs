@@ -4,21 +4,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::connectors::kafka::client::{self, Listening};
 use crate::connectors::kafka::native;
-use crate::connectors::kafka::native::commits::CommitQueue;
 use crate::pipeline::{EndError, Failure};
 use crate::profile::KafkaSection;
-use crate::record::{NextOffset, Partition, Topic};
+use crate::record::{Partition, Topic};
 
 /// How long one question may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection for questions and preparations. Cheap to clone; every call has a deadline of 10 s.
 #[derive(Clone)]
@@ -47,6 +45,9 @@ pub struct TopicSetting {
     pub own: bool,
 }
 
+/// The settings of a topic by their names, or why they are not told.
+pub type TopicSettings = Result<HashMap<String, TopicSetting>, RDKafkaErrorCode>;
+
 /// A topic to be created.
 #[derive(Clone, Debug)]
 pub struct TopicPlan {
@@ -58,15 +59,6 @@ pub struct TopicPlan {
     pub replication: Option<i32>,
     /// Settings of its own.
     pub config: Vec<(String, String)>,
-}
-
-/// A committed offset and what was written beside it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommittedOffset {
-    /// Where the group resumes.
-    pub next: NextOffset,
-    /// The commit's metadata.
-    pub metadata: String,
 }
 
 /// Which offset of a partition is asked for.
@@ -89,10 +81,11 @@ impl Admin {
     /// When it does not answer, or is not the cluster that the section's `cluster_id` names.
     pub async fn connect(section: &KafkaSection, wait: Duration) -> Result<Self, EndError> {
         let cluster = client::reach(section, wait).await?;
-        let config = client::config(section)?;
+        let mut config = client::config(section)?;
         let unmade = |error| Failure::new(format!("cannot make a client for `{}`", section.name)).because(error);
-        let client: BaseConsumer<Listening> = config.create_with_context(Listening::default()).map_err(unmade)?;
         let admin: AdminClient<Listening> = config.create_with_context(Listening::default()).map_err(unmade)?;
+        client::name_group(&mut config, section, None);
+        let client: BaseConsumer<Listening> = config.create_with_context(Listening::default()).map_err(unmade)?;
         let (section, client) = (Arc::new(section.clone()), Arc::new(client));
         Ok(Self { section, client, changes: Arc::new(admin), cluster_id: cluster.id.unwrap_or_default() })
     }
@@ -110,11 +103,20 @@ impl Admin {
     }
 
     /// Returns whether the brokers are librdkafka's mock, which leaves administrative questions without an answer.
-    fn is_embedded(&self) -> bool {
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
         self.cluster_id.starts_with("mockCluster")
     }
 
-    fn failure(&self, what: &str) -> Failure {
+    pub(super) fn client(&self) -> Arc<BaseConsumer<Listening>> {
+        Arc::clone(&self.client)
+    }
+
+    pub(super) fn profile_section(&self) -> Arc<KafkaSection> {
+        Arc::clone(&self.section)
+    }
+
+    pub(super) fn failure(&self, what: &str) -> Failure {
         Failure::new(format!("cannot {what} `{}`", self.section.name))
     }
 
@@ -136,24 +138,8 @@ impl Admin {
 
     async fn metadata(&self, only: Option<String>) -> Result<Vec<TopicInfo>, EndError> {
         let client = Arc::clone(&self.client);
-        let fetched = blocking(move || {
-            let metadata = client.client().fetch_metadata(only.as_deref(), TIMEOUT)?;
-            let mut topics = Vec::new();
-            for topic in metadata.topics() {
-                match topic.error().map(RDKafkaErrorCode::from) {
-                    None => topics.push(TopicInfo {
-                        topic: Topic::named(topic.name()),
-                        partitions: i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX),
-                    }),
-                    Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {}
-                    Some(code) if only.is_some() => return Err(rdkafka::error::KafkaError::MetadataFetch(code)),
-                    Some(_) => {}
-                }
-            }
-            topics.sort_by_key(|topic| topic.topic);
-            Ok(topics)
-        });
-        fetched.await?.map_err(|error: rdkafka::error::KafkaError| self.failure("list the topics of").because(error).into())
+        let fetched = blocking(move || list_topics(client.client(), only.as_deref(), TIMEOUT));
+        fetched.await?.map_err(|error| self.failure("list the topics of").because(error).into())
     }
 
     /// Returns the settings of a topic; none where the brokers are embedded ones.
@@ -161,28 +147,37 @@ impl Admin {
     /// # Errors
     /// When the cluster does not answer, or does not allow the question.
     pub async fn settings(&self, topic: Topic) -> Result<HashMap<String, TopicSetting>, EndError> {
+        let mut answers = self.settings_of(&[topic]).await?;
+        match answers.remove(&topic) {
+            None => Ok(HashMap::new()),
+            Some(Ok(settings)) => Ok(settings),
+            Some(Err(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed)) => {
+                tracing::warn!(%topic, "Not allowed to read the topic's settings (DESCRIBE_CONFIGS); the defaults are assumed.");
+                Ok(HashMap::new())
+            }
+            Some(Err(code)) => Err(self.failure(&format!("read the settings of topic `{topic}` of")).because(code).into()),
+        }
+    }
+
+    /// Returns the settings of each of these topics, or why it does not tell them; nothing where the brokers are embedded ones.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub async fn settings_of(&self, topics: &[Topic]) -> Result<HashMap<Topic, TopicSettings>, EndError> {
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
-        let what = || self.failure(&format!("read the settings of topic `{topic}` of"));
-        if self.is_embedded() {
+        if self.is_embedded() || topics.is_empty() {
             return Ok(HashMap::new());
         }
-        let mut answers = self
-            .changes
-            .describe_configs(&[ResourceSpecifier::Topic(topic.name())], &options)
-            .await
-            .map_err(|error| what().because(error))?;
-        let resource = match answers.pop().ok_or_else(what)? {
-            Ok(resource) => resource,
-            Err(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
-                tracing::warn!(%topic, "Not allowed to read the topic's settings (DESCRIBE_CONFIGS); the defaults are assumed.");
-                return Ok(HashMap::new());
-            }
-            Err(code) => return Err(what().because(code).into()),
+        let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic.name())).collect();
+        let answers = self.changes.describe_configs(&resources, &options).await;
+        let answers = answers.map_err(|error| self.failure("read the settings of topics of").because(error))?;
+        let settings = |resource: rdkafka::admin::ConfigResource| {
+            let settings = resource.entries.into_iter().filter_map(|entry| {
+                Some((entry.name, TopicSetting { value: entry.value?, own: entry.source == ConfigSource::DynamicTopic }))
+            });
+            settings.collect()
         };
-        let settings = resource.entries.into_iter().filter_map(|entry| {
-            Some((entry.name, TopicSetting { value: entry.value?, own: entry.source == ConfigSource::DynamicTopic }))
-        });
-        Ok(settings.collect())
+        Ok(topics.iter().copied().zip(answers.into_iter().map(|answer| answer.map(settings))).collect())
     }
 
     /// Creates a topic and waits until the cluster knows it.
@@ -237,7 +232,7 @@ impl Admin {
     }
 
     /// Asks a question until it is answered, or for longer than a coordinator takes to come back after a restart.
-    async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         question: impl Fn(&Client<Listening>) -> Result<T, native::NativeError> + Send + 'static,
     ) -> Result<Result<T, native::NativeError>, EndError> {
@@ -255,69 +250,29 @@ impl Admin {
         })
         .await
     }
+}
 
-    /// Returns the state of a group and a description of its members; `None` where the brokers are embedded ones.
-    ///
-    /// # Errors
-    /// When the cluster does not answer.
-    pub async fn group_members(&self, group: &str) -> Result<Option<Vec<String>>, EndError> {
-        if self.is_embedded() {
-            return Ok(None);
+/// Returns all topics, or the one called `only` if it is there, sorted by name. Blocking.
+pub(crate) fn list_topics<C: rdkafka::ClientContext>(
+    client: &Client<C>,
+    only: Option<&str>,
+    timeout: Duration,
+) -> Result<Vec<TopicInfo>, KafkaError> {
+    let metadata = client.fetch_metadata(only, timeout)?;
+    let mut topics = Vec::new();
+    for topic in metadata.topics() {
+        match topic.error().map(RDKafkaErrorCode::from) {
+            None => topics.push(TopicInfo {
+                topic: Topic::named(topic.name()),
+                partitions: i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX),
+            }),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {}
+            Some(code) if only.is_some() => return Err(KafkaError::MetadataFetch(code)),
+            Some(_) => {}
         }
-        let group = group.to_owned();
-        let described = self.ask(move |client| native::admin::describe_group(client, &group, TIMEOUT)).await?;
-        match described {
-            Ok(found) => {
-                let member = |member: &native::admin::Member| {
-                    format!("{} at {} (group is {})", member.client_id, member.host.trim_start_matches('/'), found.state)
-                };
-                Ok(Some(found.members.iter().map(member).collect()))
-            }
-            Err(error) => Err(self.failure("describe the group on").because(error).into()),
-        }
     }
-
-    /// Returns every committed offset of a group.
-    ///
-    /// # Errors
-    /// When the cluster does not answer, or does not allow the question.
-    pub async fn group_offsets(&self, group: &str) -> Result<HashMap<Partition, CommittedOffset>, EndError> {
-        let name = group.to_owned();
-        let listed = self.ask(move |client| native::admin::group_offsets(client, &name, TIMEOUT)).await?;
-        let listed = listed.map_err(|error| self.failure(&format!("read the offsets of group `{group}` on")).because(error))?;
-        let committed = listed.into_iter().filter(|entry| entry.offset >= 0).map(|entry| {
-            let metadata = String::from_utf8_lossy(&entry.metadata).into_owned();
-            (Partition::new(&entry.topic, entry.partition), CommittedOffset { next: NextOffset(entry.offset), metadata })
-        });
-        Ok(committed.collect())
-    }
-
-    /// Commits these offsets for a group without members: the one commit that may go backwards.
-    ///
-    /// # Errors
-    /// When the cluster refuses, as it does while the group has members.
-    pub async fn set_group_offsets(&self, group: &str, offsets: Vec<(Partition, NextOffset, String)>) -> Result<(), EndError> {
-        let mut config = client::config(&self.section)?;
-        config.set("group.id", group).set("enable.auto.commit", "false");
-        let what = self.failure(&format!("set the offsets of group `{group}` on"));
-        let refused = what.clone();
-        let done = blocking(move || {
-            let consumer: BaseConsumer<Listening> =
-                config.create_with_context(Listening::default()).map_err(|error| error.to_string())?;
-            let mut list = TopicPartitionList::with_capacity(offsets.len());
-            for (partition, next, metadata) in offsets {
-                let mut element = list.add_partition(partition.topic.name(), partition.index);
-                element.set_offset(rdkafka::Offset::Offset(next.0)).map_err(|error| error.to_string())?;
-                element.set_metadata(metadata);
-            }
-            let answers = CommitQueue::new(consumer.client());
-            answers.commit(consumer.client(), Some(&list)).map_err(|error| error.to_string())?;
-            let answer = answers.answer(TIMEOUT).ok_or("no answer in time")?.map_err(|error| error.to_string())?;
-            drop(answers);
-            answer.into_iter().find_map(|entry| entry.error).map_or(Ok(()), Err)
-        });
-        done.await?.map_err(|error: String| refused.because(error).into())
-    }
+    topics.sort_by_key(|topic| topic.topic);
+    Ok(topics)
 }
 
 /// Asks for one offset of each partition. Blocking.
@@ -326,17 +281,11 @@ pub(crate) fn list_ends<C: rdkafka::ClientContext>(
     partitions: &[Partition],
     of: EndOf,
 ) -> Result<HashMap<Partition, i64>, native::NativeError> {
-    use native::admin::OffsetSpec;
     if partitions.is_empty() {
         return Ok(HashMap::new());
     }
     let asked: Vec<_> = partitions.iter().map(|partition| (partition.topic.name(), partition.index)).collect();
-    let (spec, read_committed) = match of {
-        EndOf::Start => (OffsetSpec::Earliest, false),
-        EndOf::Log => (OffsetSpec::Latest, false),
-        EndOf::Stable => (OffsetSpec::Latest, true),
-        EndOf::Time(time) => (OffsetSpec::At(time), false),
-    };
+    let (spec, read_committed) = spec(of);
     let entries = native::admin::list_offsets(client, &asked, spec, read_committed, TIMEOUT)?;
     let mut ends = HashMap::with_capacity(entries.len());
     for entry in entries {
@@ -350,8 +299,19 @@ pub(crate) fn list_ends<C: rdkafka::ClientContext>(
     Ok(ends)
 }
 
+/// Returns how an offset is asked for: which, and whether of committed records only.
+pub(super) fn spec(of: EndOf) -> (native::admin::OffsetSpec, bool) {
+    use native::admin::OffsetSpec;
+    match of {
+        EndOf::Start => (OffsetSpec::Earliest, false),
+        EndOf::Log => (OffsetSpec::Latest, false),
+        EndOf::Stable => (OffsetSpec::Latest, true),
+        EndOf::Time(time) => (OffsetSpec::At(time), false),
+    }
+}
+
 /// Runs a blocking call of the client off the runtime's threads.
-async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T, EndError> {
+pub(super) async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T, EndError> {
     let done = tokio::task::spawn_blocking(call).await;
     done.map_err(|error| Failure::new("a call of the Kafka client did not end").because(error).into())
 }

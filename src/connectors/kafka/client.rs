@@ -70,6 +70,13 @@ pub(crate) fn config(section: &KafkaSection) -> Result<ClientConfig, Failure> {
     Ok(base_config(section))
 }
 
+/// Gives a consumer that asks for the offsets of groups the name of one. It is not joined, and nothing is committed; but when a
+/// coordinator moves, librdkafka 2.12 looks at the client's own group without looking whether there is one, and crashes.
+pub(crate) fn name_group(config: &mut ClientConfig, section: &KafkaSection, asked: Option<&str>) {
+    let group = asked.or(section.default_consumer_group_id.as_deref()).filter(|group| !group.is_empty());
+    config.set("group.id", group.unwrap_or("sdl")).set("enable.auto.commit", "false");
+}
+
 /// A context that only listens: for clients that have nothing else to hear of.
 #[derive(Clone, Debug, Default)]
 pub struct Listening {

@@ -136,7 +136,9 @@ fn meaning(section: &KafkaSection, text: &str, state: &str, flaw: Option<Flaw>) 
             ),
         };
     }
-    if has("PLAINTEXT broker listener") || has("wrong version number") || (tls && has("record layer failure")) {
+    // A broker without TLS hangs up in the handshake; which of these says so is a matter of timing.
+    let hung_up = has("PLAINTEXT broker listener") || has("during SSL connection handshake") || has("SSL transport error");
+    if hung_up || has("wrong version number") || (tls && has("record layer failure")) {
         let wanted = if sasl { "SASL_PLAINTEXT" } else { "PLAINTEXT" };
         return passing(TLS, "the broker does not speak TLS on this port", protocol(wanted));
     }
@@ -185,7 +187,10 @@ fn closed(section: &KafkaSection, state: &str) -> Meaning {
         // A listener with SASL answers which versions it speaks, and hangs up at whatever comes next.
         (_, false, "UP" | "UPDATE") => ("the broker hung up: it wants a login", if tls { "SASL_SSL" } else { "SASL_PLAINTEXT" }),
         (false, _, _) => ("the broker hung up: it wants TLS on this port", if sasl { "SASL_SSL" } else { "SSL" }),
-        (true, ..) => ("the broker hung up", section.protocol()),
+        (true, ..) => {
+            let hint = "see the log of the broker for why it hung up".to_owned();
+            return Meaning { step: FIRST_REQUEST, cause: "the broker hung up".to_owned(), hint, lasting: false };
+        }
     };
     let hint = format!(
         "set `security_protocol = {wanted}` under [{name}], or use the port that the broker has for {}",

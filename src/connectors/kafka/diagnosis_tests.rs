@@ -99,9 +99,22 @@ fn plain_text_to_a_tls_port() {
 
 #[test]
 fn tls_to_a_plain_text_port() {
-    let line = "ssl://broker:9092/bootstrap: SSL handshake failed: Disconnected: SSL connection closed by peer: connecting to a PLAINTEXT broker listener? (in state SSL_HANDSHAKE)";
-    means("SSL", line, "broker:9092: TLS handshake: the broker does not speak TLS on this port", "security_protocol = PLAINTEXT");
-    means("SASL_SSL", line, "broker:9092: TLS handshake: the broker does not speak TLS on this port", "= SASL_PLAINTEXT");
+    for text in [
+        "SSL handshake failed: Disconnected: SSL connection closed by peer: connecting to a PLAINTEXT broker listener?",
+        "Disconnected: during SSL connection handshake",
+        "SSL handshake failed: SSL transport error: Broken pipe",
+    ] {
+        let line = format!("ssl://broker:9092/bootstrap: {text} (in state SSL_HANDSHAKE)");
+        let cause = "broker:9092: TLS handshake: the broker does not speak TLS on this port";
+        means("SSL", &line, cause, "security_protocol = PLAINTEXT");
+        means("SASL_SSL", &line, cause, "= SASL_PLAINTEXT");
+    }
+}
+
+#[test]
+fn a_broker_that_hangs_up_after_the_handshake() {
+    let line = "ssl://broker:9092/bootstrap: Disconnected: connection closed by peer (in state APIVERSION_QUERY)";
+    means("SSL", line, "broker:9092: first request: the broker hung up", "see the log of the broker");
 }
 
 #[test]

@@ -11,9 +11,10 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::connectors::kafka::admin::{CommittedOffset, EndOf, list_ends};
+use crate::connectors::kafka::admin::{EndOf, list_ends};
 use crate::connectors::kafka::client::Listening;
 use crate::connectors::kafka::commits::{AGAIN, FlushRequest, all_taken};
+use crate::connectors::kafka::groups::CommittedOffset;
 use crate::connectors::kafka::handover::Handover;
 use crate::connectors::kafka::native::NativeError;
 use crate::connectors::kafka::native::commits::CommitQueue;

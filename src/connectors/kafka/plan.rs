@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use crate::connectors::kafka::admin::{Admin, CommittedOffset, EndOf, TopicInfo};
 use crate::connectors::kafka::note::Note;
 use crate::connectors::kafka::position::{Bounds, Pos};
 use crate::connectors::kafka::resume::{self, ResumeRules, StartReason};
 use crate::connectors::kafka::spot;
+use crate::connectors::kafka::{Admin, CommittedOffset, EndOf, TopicInfo};
 use crate::pipeline::{EndError, Refused};
 use crate::profile::KafkaSection;
 use crate::record::{NextOffset, Partition};

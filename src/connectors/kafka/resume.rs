@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::connectors::kafka::admin::CommittedOffset;
+use crate::connectors::kafka::CommittedOffset;
 use crate::connectors::kafka::note::Note;
 use crate::pipeline::Refused;
 use crate::record::{Fingerprint, NextOffset, Partition, Record};

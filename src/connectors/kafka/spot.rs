@@ -1,80 +1,146 @@
 //! Reading single records by their offsets.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::{Message as _, Offset, TopicPartitionList};
+use rdkafka::error::RDKafkaErrorCode;
 
 use crate::connectors::kafka::client::{self, Listening};
-use crate::connectors::kafka::cutter::Cutter;
+use crate::connectors::kafka::native::intake::Intake;
+use crate::connectors::kafka::reader::view;
 use crate::connectors::kafka::resume;
 use crate::pipeline::{EndError, Failure};
 use crate::profile::KafkaSection;
-use crate::record::{Fingerprint, Partition, Record};
+use crate::record::{Fingerprint, Partition, Record, RecordRef};
+
+/// How long one look for records waits.
+const IDLE: Duration = Duration::from_millis(100);
 
 /// How long all records together may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Returns the first record at or after each offset; a partition without one is absent. Blocking, one fetch for many partitions.
-pub(crate) fn read(
+/// How long to wait for the record of a position that a run resumes from.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A gap that is read through rather than jumped over.
+const NEAR: i64 = 100;
+
+/// What was found at an offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Spot<T> {
+    /// The first record at or after it.
+    Found(T),
+    /// There is none: only what transactions left behind, or nothing at all.
+    Nothing,
+    /// The offset is not in the log.
+    Gone,
+    /// It cannot be told, and why.
+    Unknown(String),
+}
+
+/// Returns what `keep` keeps of the first record at or after each offset. Blocking; one connection and as few fetches as can be: each
+/// partition is fetched from once for each offset, and offsets that one record answers share it. Gives up when nothing came for
+/// `patience`.
+///
+/// # Errors
+/// When the client cannot be made. A partition that does not answer is [`Spot::Unknown`].
+pub(crate) fn read<T: Clone>(
     section: &KafkaSection,
     offsets: &[(Partition, i64)],
     read_uncommitted: bool,
-) -> Result<HashMap<Partition, Record>, EndError> {
-    let mut found = HashMap::with_capacity(offsets.len());
-    if offsets.is_empty() {
-        return Ok(found);
+    patience: Duration,
+    keep: impl Fn(&RecordRef<'_>) -> T,
+) -> Result<HashMap<(Partition, i64), Spot<T>>, EndError> {
+    let mut spots: HashMap<(Partition, i64), Spot<T>> = HashMap::with_capacity(offsets.len());
+    let mut wanted: BTreeMap<Partition, BTreeSet<i64>> = BTreeMap::new();
+    for (partition, offset) in offsets {
+        wanted.entry(*partition).or_default().insert(*offset);
     }
-    let failure = || Failure::new(format!("cannot read single records of `{}`", section.name));
+    if wanted.is_empty() {
+        return Ok(spots);
+    }
+    let consumer = consumer(section, read_uncommitted)?;
+    // Dropped before the client that it belongs to.
+    let mut intake = Intake::new(consumer.client());
+    let failure = |error| Failure::new(format!("cannot read single records of `{}`", section.name)).because(error);
+    for (partition, offsets) in &wanted {
+        let first = offsets.first().copied().unwrap_or_default();
+        intake.start(*partition, first).map_err(failure)?;
+    }
+    let started = Instant::now();
+    let mut last = started;
+    let mut trouble: HashMap<Partition, String> = HashMap::new();
+    while !wanted.is_empty() && last.elapsed() < patience && started.elapsed() < TIMEOUT {
+        let (mut done, mut further) = (Vec::new(), Vec::new());
+        intake.take(IDLE);
+        for arrived in intake.taken() {
+            let partition = arrived.partition();
+            let (below, spot) = match arrived.error() {
+                None => (arrived.offset() + 1, None),
+                Some(RDKafkaErrorCode::PartitionEOF) => (i64::MAX, Some(Spot::Nothing)),
+                Some(RDKafkaErrorCode::AutoOffsetReset) => (i64::MAX, Some(Spot::Gone)),
+                Some(code) => {
+                    let why = arrived.error_text();
+                    tracing::debug!(%partition, why, "A single record cannot be read yet.");
+                    if code != RDKafkaErrorCode::TopicAuthorizationFailed {
+                        trouble.insert(partition, why);
+                        continue;
+                    }
+                    (i64::MAX, Some(Spot::Unknown(why)))
+                }
+            };
+            let Some(offsets) = wanted.get_mut(&partition) else { continue };
+            let rest = offsets.split_off(&below);
+            let answered = std::mem::replace(offsets, rest);
+            let Some(reached) = answered.last().copied() else { continue };
+            last = Instant::now();
+            let spot = spot.unwrap_or_else(|| Spot::Found(keep(&view(&arrived, partition))));
+            for offset in answered {
+                tracing::trace!(%partition, offset, "Looked at one record.");
+                spots.insert((partition, offset), spot.clone());
+            }
+            match offsets.first().copied() {
+                None => {
+                    wanted.remove(&partition);
+                    done.push(partition);
+                }
+                Some(next) if next - reached > NEAR => further.push((partition, next)),
+                Some(_) => {}
+            }
+        }
+        for partition in done {
+            intake.stop(partition);
+        }
+        for (partition, next) in further.into_iter().filter(|(partition, _)| wanted.contains_key(partition)) {
+            // What comes from before the jump is passed over.
+            intake.stop(partition);
+            intake.start(partition, next).map_err(failure)?;
+        }
+    }
+    for (partition, offsets) in wanted {
+        let why = trouble.remove(&partition).unwrap_or_else(|| "no answer in time".to_owned());
+        spots.extend(offsets.into_iter().map(|offset| ((partition, offset), Spot::Unknown(why.clone()))));
+    }
+    tracing::debug!(section = section.name, spots = spots.len(), took = ?started.elapsed(), "Read single records.");
+    Ok(spots)
+}
+
+fn consumer(section: &KafkaSection, read_uncommitted: bool) -> Result<BaseConsumer<Listening>, EndError> {
     let mut config = client::config(section)?;
+    // A group would be looked for, if never joined.
+    config.remove("group.id");
     config
-        .set("group.id", "sdl-spot") // never joined and never committed to; the client wants a name
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
+        // An offset that is gone by now is not to be taken for the end.
+        .set("auto.offset.reset", "error")
         .set("isolation.level", if read_uncommitted { "read_uncommitted" } else { "read_committed" })
         .set("fetch.queue.backoff.ms", "10")
         .set("fetch.wait.max.ms", "50")
         .set("max.partition.fetch.bytes", "16384");
-    let consumer: BaseConsumer<Listening> =
-        config.create_with_context(Listening::default()).map_err(|error| failure().because(error))?;
-    let mut list = TopicPartitionList::with_capacity(offsets.len());
-    for (partition, offset) in offsets {
-        list.add_partition_offset(partition.topic.name(), partition.index, Offset::Offset(*offset))
-            .map_err(|error| failure().because(error))?;
-    }
-    consumer.assign(&list).map_err(|error| failure().because(error))?;
-    drop(list);
-    let deadline = Instant::now() + TIMEOUT;
-    // The end of a partition is reported without its topic: it counts while a partition of that number is still wanted.
-    let mut ends: Vec<i32> = Vec::new();
-    while found.len() + ends.len() < offsets.len() {
-        if Instant::now() > deadline {
-            return Err(failure().because("no answer in time").into());
-        }
-        match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) => {
-                let partition = Partition::new(message.topic(), message.partition());
-                if !found.contains_key(&partition) {
-                    let mut cutter = Cutter::default();
-                    cutter.push(partition, &message);
-                    found.extend(cutter.take().into_iter().map(|record| (partition, record)));
-                    let mut done = TopicPartitionList::with_capacity(1);
-                    done.add_partition(partition.topic.name(), partition.index);
-                    consumer.pause(&done).map_err(|error| failure().because(error))?;
-                }
-            }
-            Some(Err(rdkafka::error::KafkaError::PartitionEOF(index))) => {
-                let wanted = offsets.iter().filter(|(partition, _)| partition.index == index && !found.contains_key(partition));
-                if ends.iter().filter(|end| **end == index).count() < wanted.count() {
-                    ends.push(index);
-                }
-            }
-            Some(Err(error)) => tracing::debug!(%error, "a single record could not be read yet"),
-            None => {}
-        }
-    }
-    Ok(found)
+    let made = config.create_with_context(Listening::default());
+    Ok(made.map_err(|error| Failure::new(format!("cannot make a client for `{}`", section.name)).because(error))?)
 }
 
 /// Checks that these records are still what an earlier commit said of them.
@@ -98,9 +164,18 @@ pub(crate) fn recognise_now(
     read_uncommitted: bool,
 ) -> Result<(), EndError> {
     let offsets: Vec<_> = noted.iter().map(|(partition, last)| (*partition, last.offset)).collect();
-    let there = read(section, &offsets, read_uncommitted)?;
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method itself is not one for every lifetime")]
+    let there = read(section, &offsets, read_uncommitted, PATIENCE, |record| record.to_record())?;
     for (partition, last) in noted {
-        resume::recognise(*partition, *last, there.get(partition))?;
+        let there: Option<&Record> = match there.get(&(*partition, last.offset)) {
+            Some(Spot::Found(record)) => Some(record),
+            Some(Spot::Unknown(why)) => {
+                let failure = Failure::new(format!("cannot read single records of `{}`", section.name));
+                return Err(failure.because(format!("{partition}: {why}")).into());
+            }
+            Some(Spot::Nothing | Spot::Gone) | None => None,
+        };
+        resume::recognise(*partition, *last, there)?;
     }
     Ok(())
 }

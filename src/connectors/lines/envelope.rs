@@ -1,34 +1,41 @@
 //! One record, one line.
 
-use std::io::Write as _;
-
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::record::{Headers, Partition, Record};
+use crate::record::{Headers, Partition, Record, RecordRef};
 
 /// Appends `record` to `out` as one line, its line feed included.
-pub fn write(record: &Record, out: &mut Vec<u8>) {
+pub fn write(record: &RecordRef<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"topic\":");
     text(record.partition.topic.name(), out);
-    let (kind, time) = record.timestamp.map_or(("unknown", -1), |time| ("create", time));
-    let Partition { index, .. } = record.partition;
-    write!(out, r#","partition":{index},"offset":{},"tstype":"{kind}","ts":{time}"#, record.offset).expect("memory takes it");
-    if !record.headers.is_empty() {
-        out.extend_from_slice(b",\"headers\":[");
-        for (i, (name, value)) in record.headers.iter().enumerate() {
-            out.extend_from_slice(if i == 0 { b"" } else { b"," });
-            header(Some(name), out);
-            out.push(b',');
-            header(value.as_ref(), out);
-        }
+    let (kind, time) = match record.timestamp {
+        None => ("unknown", -1),
+        Some(time) => (if record.appended { "logappend" } else { "create" }, time),
+    };
+    out.extend_from_slice(b",\"partition\":");
+    number(record.partition.index.into(), out);
+    out.extend_from_slice(b",\"offset\":");
+    number(record.offset, out);
+    out.extend_from_slice(b",\"tstype\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b"\",\"ts\":");
+    number(time, out);
+    let mut first = true;
+    record.headers.each(&mut |name, value| {
+        out.extend_from_slice(if std::mem::take(&mut first) { b",\"headers\":[" } else { b"," });
+        header(Some(name), out);
+        out.push(b',');
+        header(value, out);
+    });
+    if !first {
         out.push(b']');
     }
-    field("key", record.key.as_ref(), out);
-    field("payload", record.value.as_ref(), out);
+    field("key", record.key, out);
+    field("payload", record.value, out);
     out.extend_from_slice(b"}\n");
 }
 
@@ -36,8 +43,16 @@ fn text(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("text is JSON and memory takes it");
 }
 
-fn field(name: &str, bytes: Option<&Bytes>, out: &mut Vec<u8>) {
-    let write_name = |suffix, out: &mut Vec<u8>| write!(out, r#","{name}{suffix}":"#).expect("memory takes it");
+fn number(number: i64, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, &number).expect("a number is JSON and memory takes it");
+}
+
+fn field(name: &str, bytes: Option<&[u8]>, out: &mut Vec<u8>) {
+    let write_name = |suffix: &str, out: &mut Vec<u8>| {
+        for part in [",\"", name, suffix, "\":"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+    };
     match bytes.map(|bytes| std::str::from_utf8(bytes).map_err(|_| bytes)) {
         None => {
             write_name("", out);
@@ -54,7 +69,7 @@ fn field(name: &str, bytes: Option<&Bytes>, out: &mut Vec<u8>) {
     }
 }
 
-fn header(bytes: Option<&Bytes>, out: &mut Vec<u8>) {
+fn header(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
     match bytes.map(|bytes| std::str::from_utf8(bytes).map_err(|_| bytes)) {
         None => out.extend_from_slice(b"null"),
         Some(Ok(utf8)) => text(utf8, out),
@@ -202,7 +217,7 @@ mod tests {
 
     fn written(record: &Record) -> String {
         let mut line = Vec::new();
-        write(record, &mut line);
+        write(&record.view(), &mut line);
         String::from_utf8(line).unwrap()
     }
 

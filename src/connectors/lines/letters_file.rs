@@ -116,7 +116,7 @@ impl Sink for LettersFile {
         let records = batch.len();
         let appended = tokio::task::spawn_blocking(move || {
             let mut lines = Vec::new();
-            batch.iter().for_each(|record| write(record, &mut lines));
+            batch.iter().for_each(|record| write(&record.view(), &mut lines));
             letters.append(&lines)
         });
         let path = Arc::clone(&self.path);
@@ -190,9 +190,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("letters.ndjson");
         let mut line = Vec::new();
-        write(&letter(1), &mut line);
+        write(&letter(1).view(), &mut line);
         let whole = line.len();
-        write(&letter(2), &mut line);
+        write(&letter(2).view(), &mut line);
         for cut in whole..=line.len() {
             fs::write(&path, &line[..cut]).unwrap();
             let letters = LettersFile::open(&path).unwrap();

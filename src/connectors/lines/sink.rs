@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::connectors::lines::write;
 use crate::pipeline::{Answers, Batch, EndError, Failure, Ordering, Outcome, Sink};
-use crate::record::{Partition, Record};
+use crate::record::{Partition, Record, RecordRef};
 
 /// A sink that writes each record as a line, and has delivered it once the line is flushed. Clones share one output.
 pub struct LinesSink<W> {
@@ -44,7 +44,7 @@ impl<W: Write + Send + 'static> LinesSink<W> {
     fn append(&self, records: &[Record]) -> Result<(), Failure> {
         let mut lines = Vec::with_capacity(records.iter().map(|record| record.bytes() + 128).sum());
         for record in records {
-            write(&Record { partition: self.partition, ..record.clone() }, &mut lines);
+            write(&RecordRef { partition: self.partition, ..record.view() }, &mut lines);
         }
         let shared = &mut *self.shared();
         shared.out.write_all(&lines).and_then(|()| shared.out.flush()).map_err(|error| {

@@ -196,7 +196,7 @@ mod tests {
             .collect();
         let mut lines = Vec::new();
         for record in &records {
-            write(record, &mut lines);
+            write(&record.view(), &mut lines);
         }
         let (read, error) = all(Lines::of("input", Cursor::new(lines)).unwrap()).await;
         assert!(error.is_none());

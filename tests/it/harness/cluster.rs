@@ -12,7 +12,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::until;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 static DISTURBED: RwLock<()> = RwLock::new(());
 
 /// Returns a variable that `scripts/stack env` sets.
@@ -93,21 +93,6 @@ struct Server {
     name: String,
     proxied: String,
     proxy: String,
-}
-
-/// One line of what Kafka's own tool says about a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct GroupLine {
-    /// Topic.
-    pub(crate) topic: String,
-    /// Partition.
-    pub(crate) partition: i32,
-    /// The committed offset.
-    pub(crate) committed: Option<i64>,
-    /// The end of the log.
-    pub(crate) end: i64,
-    /// What is left.
-    pub(crate) lag: Option<i64>,
 }
 
 impl Cluster {
@@ -192,7 +177,7 @@ impl Cluster {
         answered(self.admin().delete_records(&below, &options()));
     }
 
-    fn admin(&self) -> AdminClient<DefaultClientContext> {
+    pub(super) fn admin(&self) -> AdminClient<DefaultClientContext> {
         self.client().create().expect("an admin client")
     }
 
@@ -277,29 +262,6 @@ impl Cluster {
         let found = self.consumer(group).committed_offsets(wanted, PATIENCE).expect("the cluster tells commits");
         found.elements()[0].metadata().to_owned()
     }
-
-    /// Returns what Kafka's own tool says about a group.
-    #[track_caller]
-    pub(crate) fn group(&self, group: &str) -> Vec<GroupLine> {
-        let said = stack(&["tool", "groups", "--bootstrap-server", &self.servers, "--describe", "--group", group]);
-        let mut lines: Vec<_> = said
-            .lines()
-            .filter_map(|line| {
-                let words: Vec<_> = line.split_whitespace().collect();
-                let number = |index: usize| words.get(index).and_then(|word| word.parse::<i64>().ok());
-                (words.first() == Some(&group)).then_some(())?;
-                Some(GroupLine {
-                    topic: words.get(1).map(ToString::to_string)?,
-                    partition: words.get(2)?.parse().ok()?,
-                    committed: number(3),
-                    end: number(4)?,
-                    lag: number(5),
-                })
-            })
-            .collect();
-        lines.sort_by(|one, other| (&one.topic, one.partition).cmp(&(&other.topic, other.partition)));
-        lines
-    }
 }
 
 fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
@@ -321,12 +283,12 @@ fn count(consumer: &BaseConsumer, topic: &str) -> u64 {
     offsets(consumer, topic).iter().map(|(low, high)| u64::try_from(high - low).expect("low is not above high")).sum()
 }
 
-fn options() -> AdminOptions {
+pub(super) fn options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE))
 }
 
 #[track_caller]
-fn answered<T>(request: impl Future<Output = KafkaResult<T>>) -> T {
+pub(super) fn answered<T>(request: impl Future<Output = KafkaResult<T>>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(request).expect("the cluster answers")
 }

@@ -48,7 +48,8 @@ fn real_aborted_records_are_not_read_and_the_group_tool_tells_a_commit() {
     assert_eq!(clusters.source.offsets(&topic), [(0, 33)], "three markers");
     clusters.source.commit(&topic, &topic, 0, 21, "a note");
     assert_eq!(clusters.source.commit_metadata(&topic, &topic, 0), "a note");
-    let line = GroupLine { topic: topic.clone(), partition: 0, committed: Some(21), end: 33, lag: Some(12) };
+    let line =
+        GroupLine { topic: topic.clone(), partition: 0, committed: Some(21), end: 33, lag: Some(12), host: None, client: None };
     assert_eq!(clusters.source.group(&topic), [line]);
     assert_eq!(clusters.source.committed(&topic, &topic), [Some(21)]);
 }

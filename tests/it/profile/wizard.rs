@@ -1,68 +1,25 @@
 //! `profile init`, answered on a terminal.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-
+use crate::harness::Terminal;
 use crate::run::Folder;
 
 const DOWN: &str = "\u{1b}[B";
-const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A terminal that is typed on.
-struct Terminal {
-    keys: File,
-    shown: Receiver<Vec<u8>>,
-    name: String,
-}
-
-impl Terminal {
-    fn open() -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-        let keys = File::from(master);
-        let mut screen = keys.try_clone().unwrap();
-        let (send, shown) = channel();
-        std::thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            // Fails once nobody has the other side open any more.
-            while let Ok(count) = screen.read(&mut bytes) {
-                if send.send(bytes[..count].to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
-        Self { keys, shown, name }
+/// Runs the command, types each answer when its question is shown, and returns the exit code and all that was shown.
+fn answer(command: &mut Command, answers: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut terminal = Terminal::open();
+    let mut child = command.stdin(terminal.side()).stderr(terminal.side()).spawn().unwrap();
+    for (question, answer) in answers {
+        terminal.until(question);
+        terminal.type_in(answer);
     }
-
-    /// Runs the command, types each answer when its question is shown, and returns the exit code and all that was shown.
-    fn answer(mut self, command: &mut Command, answers: &[(&str, &str)]) -> (Option<i32>, String) {
-        let side = || OpenOptions::new().read(true).write(true).open(&self.name).unwrap();
-        let mut child = command.stdin(side()).stderr(side()).spawn().unwrap();
-        let (started, mut all, mut since) = (Instant::now(), String::new(), 0);
-        for (question, answer) in answers {
-            while !all[since..].contains(question) {
-                let left = PATIENCE.saturating_sub(started.elapsed());
-                let bytes = self.shown.recv_timeout(left).unwrap_or_else(|_| panic!("`{question}` was not asked: {all}"));
-                all.push_str(&String::from_utf8_lossy(&bytes));
-            }
-            since = all.len();
-            self.keys.write_all(answer.as_bytes()).unwrap();
-        }
-        let status = child.wait().unwrap();
-        while let Ok(bytes) = self.shown.recv_timeout(Duration::from_millis(100)) {
-            all.push_str(&String::from_utf8_lossy(&bytes));
-        }
-        (status.code(), all)
-    }
+    let status = child.wait().unwrap();
+    (status.code(), String::from_utf8_lossy(&terminal.all()).into_owned())
 }
 
 /// Answers for the section `mongodb` with a server on this port.
@@ -80,7 +37,7 @@ fn mongodb(port: &str) -> Vec<(&'static str, String)> {
 
 fn init(folder: &Folder, answers: &[(&'static str, String)]) -> (Option<i32>, String) {
     let answers: Vec<_> = answers.iter().map(|(question, answer)| (*question, answer.as_str())).collect();
-    Terminal::open().answer(folder.sdl("profile init").env("TERM", "xterm"), &answers)
+    answer(folder.sdl("profile init").env("TERM", "xterm"), &answers)
 }
 
 #[test]

@@ -1,29 +1,15 @@
-//! Groups, their offsets, and the ends of partitions. Blocking: call off the async runtime.
+//! Admin requests, and the ends of partitions. Blocking: call off the async runtime.
 
-use std::ffi::{CString, c_char};
+use std::ffi::{c_char, c_void};
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
 
-use super::{Entry, Event, NativeError, Queue, entries, entry, text};
+use super::{Entry, Event, NativeError, Queue, entry};
 
-type Result<T> = std::result::Result<T, NativeError>;
-
-/// A group and who is in it.
-#[derive(Debug, Clone)]
-pub(crate) struct Group {
-    pub(crate) state: String,
-    pub(crate) members: Vec<Member>,
-}
-
-/// A member of a group.
-#[derive(Debug, Clone)]
-pub(crate) struct Member {
-    pub(crate) client_id: String,
-    pub(crate) host: String,
-}
+pub(super) type Result<T> = std::result::Result<T, NativeError>;
 
 /// Which offset is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -39,30 +25,30 @@ pub(crate) enum OffsetSpec {
 ///
 /// # Safety
 /// `first` points to `count` elements that live during `'a`, or `count` is 0.
-unsafe fn slice<'a, T>(first: *mut *const T, count: usize) -> &'a [*const T] {
+pub(super) unsafe fn slice<'a, T>(first: *mut *const T, count: usize) -> &'a [*const T] {
     // SAFETY: by the caller's word.
     if count == 0 { &[] } else { unsafe { std::slice::from_raw_parts(first, count) } }
 }
 
-/// Sends one admin request and reads its event.
+/// Calls `send` with the options of one admin request; its event will carry `number`.
 ///
 /// # Safety
-/// `send` starts the operation `op` on `client` with the options and the queue that it is given; `read` reads the event of
-/// just that operation, copying what it returns.
-unsafe fn call<T>(
+/// `client` is a live handle, and `send` starts the operation `op` with the options that it is given.
+pub(super) unsafe fn request(
     client: *mut rd::rd_kafka_t,
     op: rd::rd_kafka_admin_op_t,
     timeout: Duration,
     read_committed: bool,
-    send: impl FnOnce(*const rd::rd_kafka_AdminOptions_t, *mut rd::rd_kafka_queue_t),
-    read: impl FnOnce(*mut rd::rd_kafka_event_t) -> Result<T>,
-) -> Result<T> {
+    number: usize,
+    send: impl FnOnce(*const rd::rd_kafka_AdminOptions_t),
+) {
     let mut error = [0 as c_char; 256];
-    // SAFETY: a live handle; options and queue are made and destroyed here; the event is read before it is destroyed.
+    // SAFETY: a live handle; the options are made and destroyed here, and copied by the operation; the number is never followed.
     unsafe {
         let options = rd::rd_kafka_AdminOptions_new(client, op);
         let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         rd::rd_kafka_AdminOptions_set_request_timeout(options, millis, error.as_mut_ptr(), error.len());
+        rd::rd_kafka_AdminOptions_set_opaque(options, number as *mut c_void);
         if read_committed {
             let level = rd::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED;
             let refused = rd::rd_kafka_AdminOptions_set_isolation_level(options, level);
@@ -70,87 +56,34 @@ unsafe fn call<T>(
                 rd::rd_kafka_error_destroy(refused);
             }
         }
-        let queue = Queue::new(client);
-        send(options, queue.0);
-        let event = Event::wait(&queue, timeout + Duration::from_secs(1));
+        send(options);
         rd::rd_kafka_AdminOptions_destroy(options);
+    }
+}
+
+/// Sends one admin request and reads its event.
+///
+/// # Safety
+/// `send` starts the operation `op` on `client` with the options and the queue that it is given; `read` reads the event of
+/// just that operation, copying what it returns.
+pub(super) unsafe fn call<T>(
+    client: *mut rd::rd_kafka_t,
+    op: rd::rd_kafka_admin_op_t,
+    timeout: Duration,
+    read_committed: bool,
+    send: impl FnOnce(*const rd::rd_kafka_AdminOptions_t, *mut rd::rd_kafka_queue_t),
+    read: impl FnOnce(*mut rd::rd_kafka_event_t) -> Result<T>,
+) -> Result<T> {
+    // SAFETY: a live handle, by the caller's word; the queue is made and destroyed here; the event is read before it goes.
+    unsafe {
+        let queue = Queue::new(client);
+        request(client, op, timeout, read_committed, 0, |options| send(options, queue.0));
+        let event = Event::wait(&queue, timeout + Duration::from_secs(1));
         let event = event.ok_or_else(|| NativeError("no answer in time".to_owned()))?;
         match event.error() {
             Some((_, text)) => Err(NativeError(text)),
             None => read(event.0),
         }
-    }
-}
-
-/// Returns state and members of a group.
-pub(crate) fn describe_group<C: ClientContext>(client: &Client<C>, group: &str, timeout: Duration) -> Result<Group> {
-    let name = CString::new(group).map_err(|error| NativeError(error.to_string()))?;
-    let mut names = [name.as_ptr()];
-    let handle = client.native_ptr();
-    let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
-    // SAFETY: the names live during the call; results are read from the event of this operation and copied.
-    unsafe {
-        call(
-            handle,
-            op,
-            timeout,
-            false,
-            |options, queue| rd::rd_kafka_DescribeConsumerGroups(handle, names.as_mut_ptr(), names.len(), options, queue),
-            |event| {
-                let mut count = 0;
-                let result = rd::rd_kafka_event_DescribeConsumerGroups_result(event);
-                let groups = rd::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
-                let Some(&group) = slice(groups, count).first() else {
-                    return Err(NativeError("the broker described no group".to_owned()));
-                };
-                let error = rd::rd_kafka_ConsumerGroupDescription_error(group);
-                if !error.is_null() {
-                    return Err(NativeError(text(rd::rd_kafka_error_string(error))));
-                }
-                let state = rd::rd_kafka_consumer_group_state_name(rd::rd_kafka_ConsumerGroupDescription_state(group));
-                let members = (0..rd::rd_kafka_ConsumerGroupDescription_member_count(group)).map(|index| {
-                    let member = rd::rd_kafka_ConsumerGroupDescription_member(group, index);
-                    Member {
-                        client_id: text(rd::rd_kafka_MemberDescription_client_id(member)),
-                        host: text(rd::rd_kafka_MemberDescription_host(member)),
-                    }
-                });
-                Ok(Group { state: text(state), members: members.collect() })
-            },
-        )
-    }
-}
-
-/// Returns every committed offset of `group`, with its metadata.
-pub(crate) fn group_offsets<C: ClientContext>(client: &Client<C>, group: &str, timeout: Duration) -> Result<Vec<Entry>> {
-    let name = CString::new(group).map_err(|error| NativeError(error.to_string()))?;
-    let handle = client.native_ptr();
-    let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;
-    // SAFETY: the request is made and destroyed here (null: all partitions); results are copied before the event goes.
-    unsafe {
-        let mut request = rd::rd_kafka_ListConsumerGroupOffsets_new(name.as_ptr(), std::ptr::null());
-        let offsets = call(
-            handle,
-            op,
-            timeout,
-            false,
-            |options, queue| rd::rd_kafka_ListConsumerGroupOffsets(handle, &raw mut request, 1, options, queue),
-            |event| {
-                let mut count = 0;
-                let result = rd::rd_kafka_event_ListConsumerGroupOffsets_result(event);
-                let groups = rd::rd_kafka_ListConsumerGroupOffsets_result_groups(result, &raw mut count);
-                let Some(&group) = slice(groups, count).first() else {
-                    return Err(NativeError("the broker listed no group".to_owned()));
-                };
-                let error = rd::rd_kafka_group_result_error(group);
-                if !error.is_null() {
-                    return Err(NativeError(text(rd::rd_kafka_error_string(error))));
-                }
-                Ok(entries(rd::rd_kafka_group_result_partitions(group)))
-            },
-        );
-        rd::rd_kafka_ListConsumerGroupOffsets_destroy(request);
-        offsets
     }
 }
 

@@ -15,10 +15,19 @@ use super::{Event, NativeError, Queue};
 /// Calls `each` with name and value of every header of `message`, in order.
 ///
 /// rdkafka's own iterator panics on a name that is not UTF-8.
-pub(crate) fn headers(message: &BorrowedMessage<'_>, mut each: impl FnMut(&[u8], Option<&[u8]>)) {
+pub(crate) fn headers(message: &BorrowedMessage<'_>, each: impl FnMut(&[u8], Option<&[u8]>)) {
+    // SAFETY: a borrowed message is a live one.
+    unsafe { headers_of(message.ptr(), each) }
+}
+
+/// As [`headers`].
+///
+/// # Safety
+/// The message lives during the call.
+pub(super) unsafe fn headers_of(message: *const rd::rd_kafka_message_t, mut each: impl FnMut(&[u8], Option<&[u8]>)) {
     let mut headers = std::ptr::null_mut();
     // SAFETY: the message is live; librdkafka keeps the headers for as long.
-    let code = unsafe { rd::rd_kafka_message_headers(message.ptr(), &raw mut headers) };
+    let code = unsafe { rd::rd_kafka_message_headers(message, &raw mut headers) };
     if code as i32 != 0 {
         return;
     }

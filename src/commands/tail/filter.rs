@@ -1,0 +1,154 @@
+//! Which records are shown, and what of them.
+
+use std::str::FromStr;
+
+use bytes::Bytes;
+use regex::bytes::Regex;
+
+use crate::record::RecordRef;
+use crate::shape::{Shape, Verdict};
+
+/// What a record must be like to be shown, and what becomes of its value.
+#[derive(Debug, Default)]
+pub(super) struct Filter {
+    pub(super) patterns: Vec<Regex>,
+    pub(super) headers: Vec<HeaderTest>,
+    pub(super) shape: Option<Shape>,
+}
+
+/// What a header must be: there, or there with this value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HeaderTest {
+    name: String,
+    value: Option<String>,
+}
+
+impl FromStr for HeaderTest {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value.to_owned())));
+        if name.is_empty() {
+            return Err("a header has a name: trace, or trace=4bf92f".to_owned());
+        }
+        Ok(Self { name: name.to_owned(), value })
+    }
+}
+
+/// How a record is shown.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// As it is.
+    AsIs,
+    /// With this value.
+    With(Bytes),
+}
+
+impl Shown {
+    /// Returns the record as it is shown.
+    pub(super) fn of<'a>(&'a self, record: &RecordRef<'a>) -> RecordRef<'a> {
+        match self {
+            Self::AsIs => *record,
+            Self::With(value) => RecordRef { value: Some(value), ..*record },
+        }
+    }
+}
+
+impl Filter {
+    /// Returns whether any record could be left out.
+    pub(super) fn selects(&self) -> bool {
+        !self.patterns.is_empty() || !self.headers.is_empty() || self.shape.is_some()
+    }
+
+    /// Returns how a record is shown, if it is. Patterns and headers are looked at before the value is shaped.
+    ///
+    /// # Errors
+    /// When its value cannot be shaped: why not.
+    pub(super) fn sift(&self, record: &RecordRef<'_>) -> Result<Option<Shown>, String> {
+        let fits = |pattern: &Regex| [record.key, record.value].into_iter().flatten().any(|part| pattern.is_match(part));
+        if !self.patterns.iter().all(fits) || !self.headers.iter().all(|test| test.holds(record)) {
+            return Ok(None);
+        }
+        let Some(shape) = &self.shape else { return Ok(Some(Shown::AsIs)) };
+        // Elsewhere a tombstone passes for its key's sake; here it has no field that was asked for.
+        if record.value.is_none() && shape.has_conditions() {
+            return Ok(None);
+        }
+        match shape.apply(record.value) {
+            Verdict::Keep(changed) => Ok(Some(changed.map_or(Shown::AsIs, Shown::With))),
+            Verdict::Filtered => Ok(None),
+            Verdict::Bad(fault) => Err(fault.message),
+        }
+    }
+}
+
+impl HeaderTest {
+    fn holds(&self, record: &RecordRef<'_>) -> bool {
+        let mut holds = false;
+        record.headers.each(&mut |name, value| {
+            let same = self.value.as_ref().is_none_or(|wanted| value == Some(wanted.as_bytes()));
+            holds |= name == self.name.as_bytes() && same;
+        });
+        holds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Partition, Record};
+    use crate::shape::{Kind, Rules};
+
+    fn record(key: Option<&'static str>, value: Option<&'static str>) -> Record {
+        let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let headers = vec![(bytes("h"), Some(bytes("v"))), (bytes("n"), None)];
+        let (key, value) = (key.map(bytes), value.map(bytes));
+        Record { partition: Partition::new("t", 0), offset: 0, timestamp: None, key, value, headers }
+    }
+
+    fn passes(filter: &Filter, record: &Record) -> bool {
+        filter.sift(&record.view()).unwrap().is_some()
+    }
+
+    #[test]
+    fn a_pattern_fits_the_key_or_the_value_and_all_must_fit() {
+        let filter = |patterns: &[&str]| Filter {
+            patterns: patterns.iter().map(|pattern| Regex::new(pattern).unwrap()).collect(),
+            ..Filter::default()
+        };
+        assert!(passes(&filter(&["^a", "^b"]), &record(Some("a"), Some("b"))));
+        assert!(!passes(&filter(&["^a", "^c"]), &record(Some("a"), Some("b"))));
+        assert!(passes(&filter(&[r"(?-u)\xff"]), &Record { key: Some(Bytes::from_static(b"\xff")), ..record(None, None) }));
+        assert!(!passes(&filter(&[""]), &record(None, None)), "there is nothing that it could fit");
+    }
+
+    #[test]
+    fn a_header_is_there_or_has_its_value() {
+        let passes = |test: &str| {
+            let filter = Filter { headers: vec![test.parse().unwrap()], ..Filter::default() };
+            passes(&filter, &record(None, None))
+        };
+        assert!(passes("h") && passes("h=v") && passes("n"));
+        assert!(!passes("x") && !passes("h=") && !passes("n=") && !passes("h=w"));
+        assert!("=v".parse::<HeaderTest>().is_err());
+    }
+
+    #[test]
+    fn a_shape_changes_filters_and_complains() {
+        let shape = |flags: &[(Kind, &str)]| {
+            let mut rules = Rules::default();
+            for (kind, text) in flags {
+                rules.flag(*kind, text);
+            }
+            Filter { shape: Some(Shape::parse(&rules, None).unwrap()), ..Filter::default() }
+        };
+        let filter = shape(&[(Kind::Where, "a > 1"), (Kind::Drop, "b")]);
+        let sift = |value| filter.sift(&record(None, value).view());
+        assert_eq!(sift(Some(r#"{"a":2,"b":1}"#)), Ok(Some(Shown::With(Bytes::from_static(br#"{"a":2}"#)))));
+        assert_eq!(sift(Some(r#"{"a":2}"#)), Ok(Some(Shown::AsIs)));
+        assert_eq!(sift(Some(r#"{"a":1}"#)), Ok(None));
+        assert_eq!(sift(None), Ok(None), "a tombstone has no field");
+        assert!(sift(Some("no JSON")).is_err());
+        assert_eq!(shape(&[(Kind::Drop, "b")]).sift(&record(None, None).view()), Ok(Some(Shown::AsIs)));
+    }
+}

@@ -1,0 +1,172 @@
+//! The flags that choose topics.
+
+use clap::builder::NonEmptyStringValueParser as Text;
+use regex::Regex;
+
+use crate::connectors::kafka::{Pos, TopicInfo};
+use crate::error::Error;
+use crate::pipeline::Failure;
+use crate::profile::KafkaSection;
+
+/// Flags that choose topics.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Topics {
+    /// Topics to read [default: the section's `default_consumer_topic`]
+    #[arg(id = "topics", value_name = "TOPIC", value_parser = Text::new())]
+    pub names: Vec<String>,
+    /// Read every topic whose whole name this regular expression fits, also topics that are created later
+    #[arg(long, value_name = "REGEX", conflicts_with_all = ["topics", "partitions"], value_parser = whole)]
+    pub topics_matching: Option<Regex>,
+    /// Leave out topics whose whole name this fits; wins over everything else
+    #[arg(long, value_name = "REGEX", value_parser = whole)]
+    pub exclude: Option<Regex>,
+}
+
+/// A list of partition numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partitions(pub Vec<i32>);
+
+/// Reads a list of partition numbers: `0,2-5`.
+pub(super) fn partitions(text: &str) -> Result<Partitions, String> {
+    let wrong = || "not a list of partitions: use numbers and ranges, as in 0,2-5".to_owned();
+    let number = |text: &str| text.trim().parse::<i32>().ok().filter(|number| *number >= 0).ok_or_else(wrong);
+    let mut list = Vec::new();
+    for part in text.split(',') {
+        match part.split_once('-') {
+            Some((low, high)) => {
+                let (low, high) = (number(low)?, number(high)?);
+                if low > high || high - low > 100_000 {
+                    return Err(wrong());
+                }
+                list.extend(low..=high);
+            }
+            None => list.push(number(part)?),
+        }
+    }
+    list.sort_unstable();
+    list.dedup();
+    Ok(Partitions(list))
+}
+
+/// Reads a pattern that has to fit a whole name.
+pub(super) fn whole(text: &str) -> Result<Regex, regex::Error> {
+    Regex::new(&format!("^(?:{text})$"))
+}
+
+/// Reads a position.
+pub(super) fn position(text: &str) -> Result<Pos, String> {
+    text.parse()
+}
+
+impl Partitions {
+    /// Refuses partitions that one of the topics does not have.
+    ///
+    /// # Errors
+    /// When there is one, with what there is.
+    pub fn check(&self, topics: &[TopicInfo]) -> Result<(), Error> {
+        for topic in topics {
+            if let Some(none) = self.0.iter().find(|index| **index >= topic.partitions) {
+                return Err(Error::Usage {
+                    what: format!("topic `{}` has no partition {none}", topic.topic),
+                    hint: match topic.partitions {
+                        1 => "it has partition 0 and no other".to_owned(),
+                        count => format!("it has partitions 0 to {}", count - 1),
+                    },
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Topics {
+    /// Returns whether a topic that is there, or comes later, is to be read because it fits.
+    #[must_use]
+    pub fn fits(&self, topic: &str) -> bool {
+        self.topics_matching.as_ref().is_some_and(|pattern| pattern.is_match(topic))
+            && !is_internal(topic)
+            && !self.excludes(topic)
+    }
+
+    fn excludes(&self, topic: &str) -> bool {
+        self.exclude.as_ref().is_some_and(|pattern| pattern.is_match(topic))
+    }
+
+    /// Returns the names that were typed, or else the section's; none where a pattern chooses.
+    ///
+    /// # Errors
+    /// When nothing says what to read.
+    pub fn named<'a>(&'a self, section: &'a KafkaSection) -> Result<Vec<&'a str>, Error> {
+        let names = match (self.names.as_slice(), section.default_consumer_topic.as_deref()) {
+            _ if self.topics_matching.is_some() => Vec::new(),
+            ([], Some(topic)) => vec![topic],
+            ([], None) => {
+                return Err(Error::Usage {
+                    what: "no topic is named".to_owned(),
+                    hint: format!("name one on the command line, or set `default_consumer_topic` under [{}]", section.name),
+                });
+            }
+            (topics, _) => topics.iter().map(String::as_str).collect(),
+        };
+        Ok(names.into_iter().filter(|name| !self.excludes(name)).collect())
+    }
+
+    /// Returns the topics to read out of all that there are.
+    ///
+    /// # Errors
+    /// When one is not there, or none is left.
+    pub fn choose(&self, section: &KafkaSection, all: &[TopicInfo]) -> Result<Vec<TopicInfo>, Error> {
+        let mut chosen: Vec<TopicInfo> = all.iter().filter(|topic| self.fits(topic.topic.name())).cloned().collect();
+        for name in self.named(section)? {
+            let known = all.iter().find(|topic| topic.topic.name() == name);
+            chosen.push(known.cloned().ok_or_else(|| missing(name, section, all))?);
+        }
+        chosen.sort_by_key(|topic| topic.topic);
+        chosen.dedup();
+        if chosen.is_empty() {
+            let failure = Failure::new(format!("no topic of `{}` is left to read", section.name));
+            return Err(failure.hint("loosen --topics-matching or --exclude; `kcat -L` lists what is there").into());
+        }
+        Ok(chosen)
+    }
+}
+
+/// Returns whether a topic belongs to Kafka itself.
+fn is_internal(name: &str) -> bool {
+    name.starts_with("__")
+}
+
+fn missing(name: &str, section: &KafkaSection, all: &[TopicInfo]) -> Error {
+    let known = all.iter().map(|topic| topic.topic.name()).filter(|known| !is_internal(known));
+    let failure = Failure::new(format!("topic `{name}` is not on `{}`", section.name));
+    Error::Failed(match nearest(name, known) {
+        Some(known) => failure.hint(format!("did you mean `{known}`?")),
+        None => failure.hint(format!("look at what is there: kcat -b {} -L", section.servers)),
+    })
+}
+
+/// Returns which of `known` was probably meant by `name`.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = known.map(|known| (strsim::damerau_levenshtein(name, known), known));
+    near.filter(|(distance, known)| *distance <= 2.max(known.len() / 4)).min().map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_are_numbers_and_ranges() {
+        assert_eq!(partitions("0,2-5,3"), Ok(Partitions(vec![0, 2, 3, 4, 5])));
+        for text in ["", "a", "-1", "5-2", "1,,2", "0-999999999"] {
+            assert!(partitions(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_fits_whole_names_only() {
+        let fits = |pattern: &str, name: &str| whole(pattern).unwrap().is_match(name);
+        assert!(fits("orders", "orders") && fits("a|ab", "ab") && fits("order.*", "orders-eu"));
+        assert!(!fits("orders", "orders-eu") && !fits("order", "orders"));
+    }
+}

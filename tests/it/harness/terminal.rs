@@ -1,0 +1,84 @@
+//! A pseudo-terminal: what is typed on it, and what was shown.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A terminal of 40 lines and 100 columns.
+pub(crate) struct Terminal {
+    keys: File,
+    shown: Receiver<Vec<u8>>,
+    name: String,
+    all: Vec<u8>,
+    /// How much of it is behind what was waited for.
+    since: usize,
+}
+
+impl Terminal {
+    /// Opens one.
+    pub(crate) fn open() -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&master).expect("a terminal of our own");
+        unlockpt(&master).expect("an unlocked terminal");
+        let name = ptsname(&master, Vec::new()).expect("a name").into_string().expect("a readable name");
+        let keys = File::from(master);
+        let mut screen = keys.try_clone().expect("a second handle");
+        let (send, shown) = channel();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            // Fails once nobody has the other side open any more.
+            while let Ok(count) = screen.read(&mut bytes) {
+                if send.send(bytes[..count].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        let terminal = Self { keys, shown, name, all: Vec::new(), since: 0 };
+        terminal.size(40, 100);
+        terminal
+    }
+
+    /// Sets how many lines and columns it has.
+    pub(crate) fn size(&self, lines: u16, columns: u16) {
+        let size = Winsize { ws_row: lines, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&self.keys, size).expect("a size");
+    }
+
+    /// Returns the side that a program reads from and writes to.
+    pub(crate) fn side(&self) -> File {
+        OpenOptions::new().read(true).write(true).open(&self.name).expect("the terminal's other side")
+    }
+
+    /// Types.
+    pub(crate) fn type_in(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).expect("the terminal takes keys");
+    }
+
+    /// Waits until `text` is shown, behind what was waited for before.
+    #[track_caller]
+    pub(crate) fn until(&mut self, text: &str) {
+        let started = Instant::now();
+        while !String::from_utf8_lossy(&self.all[self.since..]).contains(text) {
+            let left = PATIENCE.saturating_sub(started.elapsed());
+            let Ok(bytes) = self.shown.recv_timeout(left) else {
+                panic!("`{text}` was not shown: {}", String::from_utf8_lossy(&self.all))
+            };
+            self.all.extend_from_slice(&bytes);
+        }
+        self.since = self.all.len();
+    }
+
+    /// Returns all that was shown, with what is still on its way once the program has ended.
+    pub(crate) fn all(mut self) -> Vec<u8> {
+        while let Ok(bytes) = self.shown.recv_timeout(Duration::from_millis(100)) {
+            self.all.extend_from_slice(&bytes);
+        }
+        self.all
+    }
+}

@@ -1,0 +1,320 @@
+//! `sdl tail` on real clusters, beside kcat. `scripts/test` runs these.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::harness::{
+    Cluster, Clusters, Content, Finished, Sdl, Sender, awkward, numbered, read_independently, setting, stack, unique, until,
+};
+
+/// A topic on a real cluster.
+struct Topic {
+    clusters: Clusters,
+    name: String,
+}
+
+impl Topic {
+    #[track_caller]
+    fn new(name: &str, partitions: i32) -> Self {
+        Self::on(Clusters::shared(), name, partitions, &[])
+    }
+
+    #[track_caller]
+    fn on(clusters: Clusters, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Self {
+        let name = unique(name);
+        clusters.source.create_topic(&name, partitions, settings);
+        Self { clusters, name }
+    }
+
+    fn cluster(&self) -> &Cluster {
+        &self.clusters.source
+    }
+
+    fn send(&self, records: &[(i32, Content)]) {
+        Sender::new(self.cluster(), &[]).send(&self.name, records);
+    }
+
+    /// Returns `sdl tail` of this topic.
+    fn sdl(&self, arguments: &str) -> Sdl {
+        self.sdl_without_name(&format!("{} {arguments}", self.name))
+    }
+
+    fn sdl_without_name(&self, arguments: &str) -> Sdl {
+        // Values are shorter to expect than JSON lines.
+        let profile = format!("[local_kafka]\nservers = {}\n\n[run.tail]\noutput = value\n", self.cluster().servers);
+        Sdl::new(&format!("tail {arguments}")).profile(&profile)
+    }
+
+    #[track_caller]
+    fn tail(&self, arguments: &str) -> Finished {
+        self.sdl(arguments).run().expect(0)
+    }
+
+    /// Returns what it shows, when there is nothing to complain of.
+    #[track_caller]
+    fn shown(&self, arguments: &str) -> String {
+        let ended = self.tail(arguments);
+        assert_eq!(ended.stderr, "", "{arguments}");
+        String::from_utf8(ended.stdout).expect("text")
+    }
+
+    /// Returns what kcat shows of the whole topic.
+    #[track_caller]
+    fn kcat(&self, arguments: &[&str]) -> Vec<u8> {
+        let common = ["-C", "-b", &self.cluster().servers, "-t", &self.name, "-o", "beginning", "-e", "-q"];
+        let ran = Command::new("kcat").args(common).args(arguments).output().expect("kcat starts");
+        assert!(ran.status.success(), "kcat: {}", String::from_utf8_lossy(&ran.stderr));
+        ran.stdout
+    }
+}
+
+fn in_partition(partition: i32, contents: impl IntoIterator<Item = Content>) -> Vec<(i32, Content)> {
+    contents.into_iter().map(|content| (partition, content)).collect()
+}
+
+/// Returns a record with this value, at a time in seconds.
+fn at(seconds: i64, value: &str) -> Content {
+    let (timestamp, value) = (Some(1_700_000_000_000 + 1000 * seconds), Some(value.as_bytes().to_vec()));
+    Content { timestamp, value, ..Content::default() }
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_what_ndjson_tells_is_the_same_records_once_it_is_replayed() {
+    let topic = Topic::new("told", 1);
+    topic.send(&in_partition(0, awkward()));
+    let lines = topic.tail("--start beginning -o ndjson").stdout;
+    let copy = unique("replayed");
+    topic.cluster().create_topic(&copy, 1, &[]);
+    let replay = Sdl::new(&format!("produce-fake {copy} --file lines.ndjson"))
+        .profile(&format!("[local_kafka]\nservers = {}\n", topic.cluster().servers));
+    std::fs::write(replay.home().join("lines.ndjson"), lines).expect("the lines are written");
+    replay.run().expect(0);
+    let seen = |topic_name: &str| read_independently(topic.cluster(), topic_name).into_iter().map(|seen| seen.content);
+    let sent = awkward();
+    assert_eq!(seen(&topic.name).collect::<Vec<_>>(), sent);
+    assert_eq!(seen(&copy).collect::<Vec<_>>(), sent);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_format_writes_what_kcat_writes() {
+    let topic = Topic::new("formats", 1);
+    // kcat ends a header's value at its first zero byte.
+    let whole =
+        |content: &Content| content.headers.iter().all(|(_, value)| value.as_ref().is_none_or(|value| !value.contains(&0)));
+    topic.send(&in_partition(0, awkward().into_iter().filter(whole)));
+    for format in [
+        "%s\\n",
+        "%k\\t%s\\n",
+        "Topic %t [%p] at offset %o: key %k (%K), %S bytes, %T, %h: 100%%\\r\\n",
+        "%R%s%R",
+        "\\x41\\x0a\\\\%o\\q",
+        "no token",
+        "",
+    ] {
+        let ours = topic.sdl("--start beginning -f").arg(format).run().expect(0);
+        assert_eq!(ours.stderr, "", "{format}");
+        assert!(ours.stdout == topic.kcat(&["-f", format]), "`{format}` is written otherwise by kcat");
+    }
+    assert!(topic.tail("--start beginning").stdout == topic.kcat(&[]), "a value a line, as kcat writes it unasked");
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_the_last_records_are_the_newest_of_all_topics_and_partitions() {
+    let topic = Topic::new("newest", 3);
+    let other = format!("{}-too", topic.name);
+    topic.cluster().create_topic(&other, 1, &[]);
+    // The third partition is a day behind, and one clock in the first runs ahead.
+    let records: Vec<_> =
+        (0..60).map(|i: i32| (i % 3, at(i64::from(i) - if i % 3 == 2 { 86_400 } else { 0 }, &i.to_string()))).collect();
+    topic.send(&records);
+    Sender::new(topic.cluster(), &[]).send(&other, &[(0, at(56, "other"))]);
+    assert_eq!(topic.shown("-n 5"), "52\n54\n55\n57\n58\n");
+    let both = topic.sdl_without_name(&format!("{} {other} -n 5", topic.name)).run().expect(0);
+    assert_eq!(String::from_utf8_lossy(&both.stdout), "54\n55\nother\n57\n58\n");
+    let matching = topic.sdl_without_name(&format!("--topics-matching {}.* --exclude .*-too -n 2", topic.name)).run().expect(0);
+    assert_eq!(String::from_utf8_lossy(&matching.stdout), "57\n58\n");
+    topic.send(&[(0, at(1_000_000, "ahead")), (0, at(59, "behind it"))]);
+    assert_eq!(topic.shown("-n 3"), "58\nahead\nbehind it\n", "a partition's order is kept");
+    assert_eq!(topic.shown("-n 100 --partitions 2").lines().count(), 20);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_positions_say_where_to_start_and_where_to_stop() {
+    let topic = Topic::new("positions", 1);
+    topic.send(&in_partition(0, (0..10).map(|i| at(i, &i.to_string()))));
+    topic.cluster().delete_records(&topic.name, 0, 2);
+    topic.cluster().commit("tail-positions", &topic.name, 0, 7, "");
+    for (arguments, wanted) in [
+        ("--start beginning", "23456789"),
+        ("--start beginning --stop 5", "234"),
+        ("--start -3", "789"),
+        ("--start 4 -n 2", "45"),
+        ("--start @1700000006", "6789"),
+        ("--start @1700000003500 --stop @2023-11-14T22:13:26Z", "45"),
+        ("--start -100 --stop -7", "2"),
+        ("--stop 6 -n 3", "345"),
+        ("--start committed --group tail-positions", "789"),
+        ("--stop committed --group tail-positions -n 2", "56"),
+    ] {
+        assert_eq!(topic.shown(&format!("{arguments} -f %s")), wanted, "{arguments}");
+    }
+    assert_eq!(topic.cluster().committed("tail-positions", &topic.name), [Some(7)]);
+    topic.send(&in_partition(0, [Content { timestamp: None, ..at(0, "now") }]));
+    assert_eq!(topic.shown("--start @-1h"), "now\n");
+    let gone = topic.sdl("--start 1").run().expect(2);
+    assert!(gone.stderr.contains("offset 1 is not in 2..11"), "{}", gone.stderr);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_what_transactions_left_is_neither_shown_nor_waited_for() {
+    let topic = Topic::new("transactions", 1);
+    let value = |value: &str| in_partition(0, [at(1, value)]);
+    let sender = Sender::transactional(topic.cluster(), &topic.name);
+    sender.open_transaction(&topic.name, &value("open at first"));
+    let only_open = topic.tail("");
+    let said = format!("topic `{}` holds nothing but records of open transactions; --read-uncommitted shows them\n", topic.name);
+    assert_eq!((only_open.stdout.len(), only_open.stderr.as_str()), (0, said.as_str()));
+    assert_eq!(topic.shown("--read-uncommitted"), "open at first\n");
+    drop(sender);
+
+    let topic = Topic::new("aborted", 1);
+    let sender = Sender::transactional(topic.cluster(), &topic.name);
+    sender.transaction(&topic.name, &value("aborted at first"), false);
+    let only_aborted = topic.tail("");
+    assert!(only_aborted.stderr.contains("holds no record that can be read there"), "{}", only_aborted.stderr);
+    sender.transaction(&topic.name, &value("committed"), true);
+    for _ in 0..30 {
+        sender.transaction(&topic.name, &value("aborted"), false);
+    }
+    sender.open_transaction(&topic.name, &value("open"));
+    for arguments in ["-n 1", "", "--start beginning", "--start 2 --stop end"] {
+        assert_eq!(topic.shown(arguments), "committed\n", "{arguments}");
+    }
+    assert_eq!(topic.shown("--read-uncommitted -n 2"), "aborted\nopen\n");
+    assert_eq!(topic.shown("--read-uncommitted --start beginning").lines().count(), 33);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_the_last_records_are_found_behind_what_compaction_took_away() {
+    let settings = [("cleanup.policy", "compact"), ("segment.ms", "1000"), ("min.cleanable.dirty.ratio", "0.01")];
+    let topic = Topic::on(Clusters::shared(), "compacted", 1, &settings);
+    let keyed = |key: &str, i: i64| Content { key: Some(key.as_bytes().to_vec()), ..at(i, &format!("{key}{i}")) };
+    let sender = Sender::new(topic.cluster(), &[]);
+    sender.send(&topic.name, &in_partition(0, [keyed("a", 0), keyed("b", 1)]));
+    // A segment is closed by a record that is a second younger than its first.
+    for i in 2..40 {
+        sender.send(&topic.name, &in_partition(0, (0..10).map(|_| keyed("c", 2 * i))));
+    }
+    until("the log is compacted", Duration::from_secs(90), || (topic.kcat(&[]).len() < 300).then_some(()));
+    // The log may be compacted further at any time: what counts is a look between two that saw the same.
+    let (ours, all) = until("the log stays as it is for a look", Duration::from_secs(60), || {
+        let before = topic.kcat(&["-f", "%s "]);
+        let count = before.iter().filter(|byte| byte.is_ascii_whitespace()).count();
+        let ours = topic.sdl(&format!("-n {count} -f")).arg("%s ").run().expect(0).stdout;
+        (topic.kcat(&["-f", "%s "]) == before).then_some((ours, before))
+    });
+    let (ours, all) = (String::from_utf8(ours).expect("text"), String::from_utf8(all).expect("text"));
+    assert!(all.starts_with("a0 b1 "), "{all}");
+    assert_eq!(ours, all);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_what_is_created_later_is_followed_too() {
+    let topic = Topic::new("later", 1);
+    topic.send(&in_partition(0, [at(1, "1")]));
+    let running = topic.sdl_without_name(&format!("--topics-matching {}.* -F -f", topic.name)).arg("%t/%p %s\\n").start();
+    let shown = |text: String| until(&text, Duration::from_secs(60), || running.stdout().contains(&text).then_some(()));
+    shown(format!("{}/0 1\n", topic.name));
+    topic.cluster().grow_topic(&topic.name, 2);
+    topic.send(&in_partition(1, [at(2, "2")]));
+    let other = format!("{}-too", topic.name);
+    topic.cluster().create_topic(&other, 1, &[]);
+    Sender::new(topic.cluster(), &[]).send(&other, &in_partition(0, [at(3, "3")]));
+    shown(format!("{}/1 2\n", topic.name));
+    shown(format!("{other}/0 3\n"));
+    running.signal("TERM");
+    running.wait().expect(0);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_broker_that_restarts_is_waited_for() {
+    let topic = Topic::on(Clusters::alone(), "restarted", 1, &[]);
+    topic.send(&in_partition(0, [at(1, "before")]));
+    let running = topic.sdl("-F").deadline(Duration::from_secs(120)).start();
+    let shown = |text: &str| until(text, Duration::from_secs(60), || running.stdout().contains(text).then_some(()));
+    shown("before\n");
+    topic.cluster().server("kill");
+    until("it says what is the matter", Duration::from_secs(30), || running.stderr().contains("WARN").then_some(()));
+    topic.cluster().server("start");
+    topic.send(&in_partition(0, [at(2, "after")]));
+    shown("after\n");
+    running.signal("INT");
+    let ended = running.wait().expect(0);
+    assert_eq!(String::from_utf8_lossy(&ended.stdout), "before\nafter\n");
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_no_group_is_joined_and_nothing_is_committed() {
+    let topic = Topic::on(Clusters::alone(), "groupless", 3, &[]);
+    topic.send(&numbered(1, 0, 300, 3));
+    let groups = || {
+        let said = stack(&["tool", "groups", "--bootstrap-server", &topic.cluster().servers, "--list"]);
+        said.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = groups();
+    let running = topic.sdl("-F -n 300").start();
+    until("all is shown", Duration::from_secs(30), || (running.stdout().lines().count() == 300).then_some(()));
+    topic.tail("--start beginning --where a=1 --stop committed --group nobody");
+    let new: Vec<_> = groups().into_iter().filter(|group| !before.contains(group)).collect();
+    assert_eq!(new, Vec::<String>::new());
+    running.signal("INT");
+    running.wait().expect(0);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_memory_stays_small_whatever_the_topic_holds() {
+    let topic = Topic::new("large", 6);
+    let count = setting("SDL_TEST_RECORDS", 2_000_000);
+    let profile = format!("[local_kafka]\nservers = {}\n", topic.cluster().servers);
+    Sdl::new(&format!("produce-fake {} -n {count} --seed 7", topic.name)).profile(&profile).run().expect(0);
+    // The last 10, then the whole topic without a match, then all of it.
+    for (arguments, lines) in [("", 10), ("--grep nowhere", 0), ("--start beginning -o ndjson", count)] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let counted = std::thread::spawn(move || std::io::BufRead::split(std::io::BufReader::new(reader), b'\n').count() as u64);
+        let mut running = topic.sdl(arguments).stdout(writer).deadline(Duration::from_secs(300)).start();
+        let mut peak = 0;
+        while running.is_running() {
+            peak = peak.max(running.peak_memory().unwrap_or(0));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        running.wait().expect(0);
+        assert_eq!(counted.join().expect("the reader ends"), lines, "{arguments}");
+        assert!((1..64).contains(&peak), "{peak} MiB for `{arguments}`");
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_who_closes_the_pipe_ends_it_quietly() {
+    let topic = Topic::new("closed", 2);
+    topic.send(&numbered(1, 0, 50_000, 2));
+    for arguments in ["", "--start beginning", "--start beginning -F", "-F -o ndjson"] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let running = topic.sdl(arguments).stdout(writer).start();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(reader), &mut line).expect("a line");
+        assert!(line.ends_with('\n'), "{arguments}");
+        let ended = running.wait().expect(0);
+        assert_eq!(ended.stderr, "", "{arguments}");
+    }
+}

@@ -1,0 +1,79 @@
+//! What is said when something is wrong.
+
+use std::time::{Duration, Instant};
+
+use super::Topic;
+use crate::run::Folder;
+
+#[test]
+fn what_does_not_fit_is_said_in_one_error() {
+    let topic = Topic::with(2, &[(0, None, Some(b"x"))]);
+    topic.fails("login", "error: topic `login` is not on `local_kafka`\nhint: did you mean `logins`?\n", 1);
+    let servers = topic.mock.cluster().servers;
+    topic.fails(
+        "logins orders",
+        &format!("error: topic `orders` is not on `local_kafka`\nhint: look at what is there: kcat -b {servers} -L\n"),
+        1,
+    );
+    topic.fails(
+        "",
+        "error: no topic is named\nhint: name one on the command line, or set `default_consumer_topic` under [local_kafka]\n",
+        2,
+    );
+    topic.fails("logins --partitions 0,2", "error: topic `logins` has no partition 2\nhint: it has partitions 0 to 1\n", 2);
+    topic.fails(
+        "logins --start committed",
+        "error: `committed` is the position of a group, and none is named\n\
+         hint: add --group NAME; the group is not joined, and nothing of it is changed\n",
+        2,
+    );
+    topic.fails(
+        "logins --start 7",
+        "error: --start does not fit logins/0: offset 7 is not in 0..1\n\
+         hint: name an offset that each partition has, or choose partitions with --partitions\n",
+        2,
+    );
+    topic.fails(
+        "logins --where =1",
+        "error: cannot use `--where =1`: `` has a field without a name\n\
+         hint: write FIELD, or FIELD with =, !=, <, <=, >, >= or ~ and a value: 'device_type = iOS'\n",
+        2,
+    );
+}
+
+#[test]
+fn what_cannot_be_read_as_a_flag_is_refused_with_what_can() {
+    let folder = Folder::with_profile("[local_kafka]\nservers = 127.0.0.1:1\n");
+    for (arguments, words) in [
+        (
+            "--start yesterday",
+            "invalid value 'yesterday' for '--start <POS>': not a position: use beginning, end, committed, an offset",
+        ),
+        ("--grep (", "invalid value '(' for '--grep <REGEX>': regex parse error"),
+        ("-f %z", "invalid value '%z' for '--format <FORMAT>': `%z` stands for nothing: use %s %S %R %k %K %t %p %o %T %h or %%"),
+        ("-f 100%", "it ends in a single `%`"),
+        ("--header =x", "a header has a name: trace, or trace=4bf92f"),
+        ("--partitions 1-", "not a list of partitions: use numbers and ranges, as in 0,2-5"),
+        ("-F --stop end", "the argument '--follow' cannot be used with '--stop <POS>'"),
+        ("-o json", "[possible values: pretty, value, ndjson, table, csv]"),
+        ("--hex --base64", "cannot be used with"),
+    ] {
+        let ended = folder.run(&format!("tail logins {arguments}"));
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments}");
+        assert!(ended.stderr.contains(words), "{arguments}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_cluster_that_cannot_be_reached_is_named_within_ten_seconds() {
+    let server = std::net::TcpListener::bind("127.0.0.215:0").unwrap().local_addr().unwrap();
+    let folder = Folder::with_profile(&format!("[local_kafka]\nservers = {server}\n"));
+    let begun = Instant::now();
+    let ended = folder.run("tail logins");
+    let expected = format!(
+        "error: cannot connect to `local_kafka`\n  caused by: {server}: connecting: connection refused\n\
+         hint: start the broker, or correct `servers` under [local_kafka]\n"
+    );
+    assert_eq!((ended.stderr.as_str(), ended.stdout.as_str(), ended.code), (expected.as_str(), "", Some(1)));
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+}
