@@ -62,6 +62,23 @@ impl MongoClient {
         self.command("admin", out.bytes, within.min(DEADLINE)).await.map(drop)
     }
 
+    /// Returns whether the collection is there.
+    pub(super) async fn has(&self, database: &str, collection: &str) -> Result<bool, Failure> {
+        let mut out = Bson::default();
+        let command = out.begin();
+        out.int32("listCollections", 1);
+        let filter = out.begin_document("filter");
+        out.text("name", collection);
+        out.end(filter);
+        out.boolean("nameOnly", true);
+        out.boolean("authorizedCollections", true);
+        out.end(command);
+        let reply = self.write(database, out.bytes).await;
+        let reply = reply.map_err(|failure| diagnosis::diagnose(&self.section, &failure, DEADLINE))?;
+        let found = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+        Ok(found.is_ok_and(|found| !found.is_empty()))
+    }
+
     /// Proves that documents of a collection can be written, and leaves none: changes a document that is not there.
     pub(super) async fn probe(&self, database: &str, collection: &str) -> Result<(), Said> {
         let mut out = Bson::default();

@@ -56,6 +56,30 @@ impl MongoSink {
         let patience = Mutex::new(Patience::default());
         Ok(Self { writing: Arc::new(Writing { client, reading, write, deletes, patience }) })
     }
+
+    /// Returns the lines of a plan: what is written where, and what would be created.
+    ///
+    /// # Errors
+    /// When the server does not say what it has.
+    pub async fn plan(&self) -> Result<Vec<String>, EndError> {
+        let Writing { client, reading, write, deletes, .. } = &*self.writing;
+        let [database, collection] = reading.namings() else { unreachable!("a sink is made with two names") };
+        let (database, collection) = (database.template(), collection.template());
+        let how = match (write, deletes) {
+            (Write::Insert, _) => "inserted",
+            (Write::Replace, false) => "replaced by newer versions",
+            (Write::Replace, true) => "replaced by newer versions, and deleted by tombstones",
+            (Write::Update, false) => "updated by newer versions",
+            (Write::Update, true) => "updated by newer versions, and deleted by tombstones",
+        };
+        let mut lines = vec![format!("{database}.{collection} of {}: documents are {how}", client.name())];
+        if let (Some(database), Some(collection)) = (database.constant(), collection.constant())
+            && !client.has(database, collection).await?
+        {
+            lines.push(format!("{database}.{collection} is not there: the first document creates it"));
+        }
+        Ok(lines)
+    }
 }
 
 impl Sink for MongoSink {
