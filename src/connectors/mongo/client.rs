@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mongodb::bson::{Document, RawDocumentBuf};
+use mongodb::bson::{Bson as Value, Document, RawDocumentBuf};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{ClientOptions, Credential, ServerAddress, Tls, TlsOptions};
 use tokio::time::Instant;
@@ -76,7 +76,10 @@ impl MongoClient {
         let reply = self.write(database, out.bytes).await;
         let reply = reply.map_err(|failure| diagnosis::diagnose(&self.section, &failure, DEADLINE))?;
         let found = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
-        Ok(found.is_ok_and(|found| !found.is_empty()))
+        // Some servers pay no heed to the filter.
+        let is_it =
+            |found: &Value| found.as_document().is_some_and(|found| found.get_str("name").is_ok_and(|name| name == collection));
+        Ok(found.is_ok_and(|found| found.iter().any(is_it)))
     }
 
     /// Proves that documents of a collection can be written, and leaves none: changes a document that is not there.
@@ -104,8 +107,8 @@ impl MongoClient {
         out.end(command);
         let reply = self.write(database, out.bytes).await?;
         let errors = ["writeErrors", "writeConcernError"].map(|name| match reply.get(name) {
-            Some(mongodb::bson::Bson::Array(errors)) => errors.first().and_then(|error| error.as_document()).cloned(),
-            Some(mongodb::bson::Bson::Document(error)) => Some(error.clone()),
+            Some(Value::Array(errors)) => errors.first().and_then(|error| error.as_document()).cloned(),
+            Some(Value::Document(error)) => Some(error.clone()),
             _ => None,
         });
         match errors.into_iter().flatten().next() {

@@ -4,10 +4,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mongodb::bson::Uuid;
 
-use crate::connectors::mongo::bson::{Bson, GENERIC, MOST_BYTES, UUID};
+use crate::connectors::mongo::bson::{Bson, GENERIC, UUID};
 use crate::document::{Document, Payload, Reading, Version, WRAPPED};
 use crate::pipeline::Reason;
 use crate::record::Record;
+
+/// The most bytes that a document may have: 16 MiB.
+const MOST_BYTES: usize = 16 << 20;
 
 /// Writes the field `_id`: the document's id, or one that nobody has.
 pub(super) fn id(out: &mut Bson, document: &Document) {

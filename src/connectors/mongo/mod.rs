@@ -6,6 +6,8 @@ mod client;
 mod conflict;
 mod diagnosis;
 mod document;
+mod json;
+mod look;
 mod names;
 mod patience;
 mod sink;

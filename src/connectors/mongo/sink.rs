@@ -105,7 +105,6 @@ impl Sink for MongoSink {
     }
 
     fn ordering(&self) -> Ordering {
-        // A version keeps an older write from overwriting a newer one, but of a document that was deleted nothing is left.
-        if self.writing.deletes { Ordering::OneByOne } else { Ordering::Overlapping }
+        if self.writing.in_order() { Ordering::OneByOne } else { Ordering::Overlapping }
     }
 }

@@ -11,15 +11,13 @@ use crate::connectors::mongo::bson::Bson;
 use crate::connectors::mongo::bulk::{Built, Bulk, Kind};
 use crate::connectors::mongo::conflict;
 use crate::connectors::mongo::document::{self, size};
+use crate::connectors::mongo::look::LOOK_UP;
 use crate::connectors::mongo::patience::Patience;
 use crate::connectors::mongo::sink::Write;
-use crate::connectors::mongo::verdict::{self, Item, Said, Whole};
+use crate::connectors::mongo::verdict::{self, Item, Whole};
 use crate::document::{Document, Ids, Payload, Reading, Version};
 use crate::pipeline::{Outcome, Reason};
 use crate::record::Record;
-
-/// How many ids are looked up at once.
-const LOOK_UP: usize = 500;
 
 /// What writes batches.
 pub(super) struct Writing {
@@ -32,20 +30,28 @@ pub(super) struct Writing {
 }
 
 /// What is known of the records of a batch so far.
-type Outcomes = Vec<Option<Outcome>>;
+pub(super) type Outcomes = Vec<Option<Outcome>>;
 
 impl Writing {
+    /// Returns whether the writes of a document must be carried out in the order of their records. A version keeps an older write
+    /// from overwriting a newer one; but nothing is left of a document that was deleted, and of fields that are set one by one,
+    /// those of an older write are wanted too.
+    pub(super) fn in_order(&self) -> bool {
+        self.deletes || (self.write == Write::Update && self.reading.ids().repeat())
+    }
+
     /// Writes `batch` and returns what became of each record.
     pub(super) async fn deliver(&self, batch: &[Record]) -> Vec<Outcome> {
         let now = jiff::Timestamp::now().as_millisecond();
         let mut outcomes: Outcomes = vec![None; batch.len()];
-        for part in self.parts(batch) {
-            if self.deletes {
-                hold_back(batch, &part, &mut outcomes);
+        if self.in_order() {
+            let ids = self.ids(batch);
+            for part in self.parts(batch, &ids) {
+                hold_back(&ids, &part, &mut outcomes);
+                self.write_part(batch, part, now, &mut outcomes).await;
             }
-            for built in self.build(batch, part, now, &mut outcomes) {
-                self.send(&built, batch, now, &mut outcomes).await;
-            }
+        } else {
+            self.write_part(batch, 0..batch.len(), now, &mut outcomes).await;
         }
         let outcomes: Vec<Outcome> =
             outcomes.into_iter().map(|outcome| outcome.expect("each record is bad or in a command")).collect();
@@ -53,21 +59,35 @@ impl Writing {
         outcomes
     }
 
-    /// Returns the parts of `batch` that can be written in any order: in none is a document both written and deleted. A version
-    /// keeps an older write from overwriting a newer one, but nothing is left of a document that was deleted.
-    fn parts(&self, batch: &[Record]) -> Vec<Range<usize>> {
-        if !self.deletes {
-            return std::iter::once(0..batch.len()).collect();
+    async fn write_part(&self, batch: &[Record], part: Range<usize>, now: i64, outcomes: &mut Outcomes) {
+        for built in self.build(batch, part, now, outcomes) {
+            self.send(&built, batch, now, outcomes).await;
         }
+    }
+
+    /// Returns the id of each record; empty for one that is bad.
+    fn ids(&self, batch: &[Record]) -> Vec<String> {
+        let mut document = Document::default();
+        let mut id = |record| {
+            let read = self.reading.read(record, &mut document);
+            read.map(|_| std::mem::take(&mut document.id)).unwrap_or_default()
+        };
+        batch.iter().map(&mut id).collect()
+    }
+
+    /// Returns the parts of `batch` that can be written in any order: in none are there writes of a document that must follow each
+    /// other.
+    fn parts(&self, batch: &[Record], ids: &[String]) -> Vec<Range<usize>> {
         let (mut parts, mut start) = (Vec::new(), 0);
-        let mut known: HashMap<Option<&[u8]>, bool> = HashMap::new();
-        for (at, record) in batch.iter().enumerate() {
+        let mut known: HashMap<&str, bool> = HashMap::new();
+        for (at, (record, id)) in batch.iter().zip(ids).enumerate().filter(|(_, (_, id))| !id.is_empty()) {
             let deletes = record.value.is_none();
-            if known.insert(record.key.as_deref(), deletes).is_some_and(|before| before != deletes) {
+            let before = known.insert(id, deletes);
+            if before.is_some_and(|before| before != deletes || self.write == Write::Update) {
                 parts.push(start..at);
                 start = at;
                 known.clear();
-                known.insert(record.key.as_deref(), deletes);
+                known.insert(id, deletes);
             }
         }
         parts.push(start..batch.len());
@@ -275,124 +295,21 @@ impl Writing {
             self.look_up(built, some, batch, now, outcomes).await;
         }
     }
-
-    /// Looks at the documents under ids that are taken.
-    async fn look_up(
-        &self,
-        built: &Built,
-        taken: &[(usize, Option<String>)],
-        batch: &[Record],
-        now: i64,
-        outcomes: &mut Outcomes,
-    ) {
-        let mut documents = Vec::with_capacity(taken.len());
-        for (at, _) in taken {
-            let mut document = Document::default();
-            self.reading.read(&batch[*at], &mut document).expect("it was read before");
-            documents.push(document);
-        }
-        let ids = documents.iter().map(|document| document.id.as_str()).collect();
-        let found = match self.find(&built.database, &built.collection, ids).await {
-            Ok(found) => found,
-            Err(failure) => {
-                let outcome = match verdict::whole(&failure) {
-                    Whole::Is(outcome @ Outcome::Stop(_)) => outcome,
-                    Whole::Is(Outcome::Retry(reason) | Outcome::Suspect(reason) | Outcome::Reject(reason))
-                    | Whole::Doubtful(reason) => Outcome::Retry(reason),
-                    Whole::Is(other) => other,
-                };
-                taken.iter().for_each(|(at, _)| outcomes[*at] = Some(outcome.clone()));
-                return;
-            }
-        };
-        for ((at, index), document) in taken.iter().zip(&documents) {
-            let record = &batch[*at];
-            let outcome = match found.get(document.id.as_str()) {
-                None if built.kind == Kind::Delete => Outcome::Delivered,
-                // The server named the id, which was free a moment later.
-                None if index.is_some() => Outcome::Retry(Reason::new("overtaken", "the id was taken, and is free again")),
-                None => Outcome::Reject(duplicate(None)),
-                Some(stored) => match self.reading.meta().names() {
-                    Some(names) => conflict::judge(&self.reading, record, document, names, stored),
-                    // Without metadata, a document of ours is one that is the same.
-                    None if self.is_same(record, now, stored) => Outcome::AlreadyThere,
-                    None => Outcome::Stop(conflict::foreign(record)),
-                },
-            };
-            outcomes[*at] = Some(outcome);
-        }
-    }
-
-    fn is_same(&self, record: &Record, now: i64, stored: &Reply) -> bool {
-        let ours = document::document(&self.reading, record, now).expect("it was written before");
-        mongodb::bson::RawDocumentBuf::try_from(stored).is_ok_and(|stored| stored.as_bytes() == ours)
-    }
-
-    /// Returns the documents under `ids`: their metadata, or, where they have none, all of them.
-    async fn find(&self, database: &str, collection: &str, ids: Vec<&str>) -> Result<HashMap<String, Reply>, Said> {
-        let mut found = HashMap::new();
-        let mut missing = ids;
-        while !missing.is_empty() {
-            let reply = self.client.write(database, self.find_command(collection, &missing)).await?;
-            let before = found.len();
-            let documents = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
-            for document in documents.into_iter().flatten().filter_map(Value::as_document) {
-                if let Ok(id) = document.get_str("_id") {
-                    found.insert(id.to_owned(), document.clone());
-                }
-            }
-            if found.len() == before {
-                break;
-            }
-            // An answer has so many bytes: what did not fit is asked for again.
-            missing.retain(|id| !found.contains_key(*id));
-        }
-        Ok(found)
-    }
-
-    fn find_command(&self, collection: &str, ids: &[&str]) -> Vec<u8> {
-        let mut out = Bson::with_capacity(4096);
-        let command = out.begin();
-        out.text("find", collection);
-        let filter = out.begin_document("filter");
-        let id = out.begin_document("_id");
-        let list = out.begin_array("$in");
-        for (at, id) in ids.iter().enumerate() {
-            out.text_item(at, id);
-        }
-        out.end(list);
-        out.end(id);
-        out.end(filter);
-        if let Some(names) = self.reading.meta().names() {
-            let projection = out.begin_document("projection");
-            for name in conflict::fields(names) {
-                out.int32(name, 1);
-            }
-            out.end(projection);
-        }
-        out.int32("batchSize", i32::try_from(LOOK_UP).unwrap_or(i32::MAX));
-        out.boolean("singleBatch", true);
-        out.end(command);
-        out.bytes
-    }
 }
 
 /// Holds back the records of `part` whose document has an earlier write in the batch that is to be tried again: it must not be
 /// overtaken.
-fn hold_back(batch: &[Record], part: &Range<usize>, outcomes: &mut Outcomes) {
+fn hold_back(ids: &[String], part: &Range<usize>, outcomes: &mut Outcomes) {
     let is_open = |outcome: &Option<Outcome>| matches!(outcome, Some(Outcome::Retry(_) | Outcome::Suspect(_) | Outcome::Stop(_)));
-    let open: HashSet<_> = (0..part.start).filter(|at| is_open(&outcomes[*at])).map(|at| batch[at].key.as_deref()).collect();
-    if open.is_empty() {
-        return;
-    }
-    for at in part.clone().filter(|at| open.contains(&batch[*at].key.as_deref())) {
+    let open: HashSet<&str> = (0..part.start).filter(|at| is_open(&outcomes[*at])).map(|at| ids[at].as_str()).collect();
+    for at in part.clone().filter(|at| open.contains(ids[*at].as_str())) {
         let what = "an earlier write of the same id is tried again first";
         outcomes[at] = Some(Outcome::Retry(Reason::new("held_back", what)));
     }
 }
 
 /// Returns that a unique index has the document's value already.
-fn duplicate(index: Option<&str>) -> Reason {
+pub(super) fn duplicate(index: Option<&str>) -> Reason {
     let reason = match index {
         Some(index) => Reason::new("mongodb_11000", format!("the unique index of `{index}` has the value already")).at(index),
         None => Reason::new("mongodb_11000", "a unique index of the collection has the value already"),
