@@ -242,8 +242,7 @@ async fn of_a_key_what_is_newer_stays_and_a_lost_race_is_run_again() {
     };
     let stub = taken(Some(doc! {"_id": 1}), move |id| match id {
         "newer" => Some(stored(99, 1)),
-        "same" => Some(stored(1, 1001)),
-        "older" => Some(stored(1, 1001)),
+        "same" | "older" => Some(stored(1, 1001)),
         "other" => Some(stored(3, 7)),
         _ => Some(doc! {"a": 1}),
     });

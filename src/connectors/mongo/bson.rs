@@ -67,6 +67,7 @@ impl Bson {
     }
 
     /// Ends what was begun.
+    #[expect(clippy::needless_pass_by_value, reason = "what was begun ends once")]
     pub(super) fn end(&mut self, begun: Begun) {
         self.bytes.push(0);
         let length = i32::try_from(self.bytes.len() - begun.0).unwrap_or(i32::MAX); // above any limit, and then never sent

@@ -104,7 +104,7 @@ fn unreachable(section: &MongoSection, at: &str, correct: &str, inner: &str, tex
     }
     if has("Unable to parse PEM") || has("No such file") {
         return (
-            format!("the file of `tls_ca_file` cannot be read, or is no certificate in PEM"),
+            "the file of `tls_ca_file` cannot be read, or is no certificate in PEM".to_owned(),
             format!("correct `tls_ca_file` under [{name}]"),
         );
     }

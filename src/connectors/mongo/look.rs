@@ -42,7 +42,9 @@ impl Writing {
                     | Whole::Doubtful(reason) => Outcome::Retry(reason),
                     Whole::Is(other) => other,
                 };
-                taken.iter().for_each(|(at, _)| outcomes[*at] = Some(outcome.clone()));
+                for (at, _) in taken {
+                    outcomes[*at] = Some(outcome.clone());
+                }
                 return;
             }
         };
