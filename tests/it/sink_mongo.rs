@@ -70,11 +70,24 @@ fn name(command: &Document) -> &str {
     command.keys().next().unwrap()
 }
 
-/// Returns a peer that pings well, takes a probe, and leaves the rest to `script`.
+/// Returns the answer to a look that finds nothing.
+fn nothing() -> Answer {
+    Answer::Reply(doc! {"cursor": {"firstBatch": [], "id": 0_i64, "ns": "d.t"}, "ok": 1.0})
+}
+
+/// Returns a peer that pings well, takes a probe, finds nothing before anything was written, and leaves the rest to `script`.
 fn peer(mut script: impl FnMut(&Document) -> Answer + Send + 'static) -> MongoStub {
+    let mut is_fresh = true;
     MongoStub::start(move |command| {
         let is_probe = name(command) == "update" && !written(command)[0].get_bool("upsert").unwrap_or(true);
-        if name(command) == "ping" || is_probe { Answer::Reply(doc! {"n": 0, "ok": 1.0}) } else { script(command) }
+        if name(command) == "ping" || is_probe {
+            return Answer::Reply(doc! {"n": 0, "ok": 1.0});
+        }
+        if name(command) == "find" && is_fresh {
+            return nothing();
+        }
+        is_fresh = false;
+        script(command)
     })
 }
 
@@ -82,7 +95,7 @@ fn peer(mut script: impl FnMut(&Document) -> Answer + Send + 'static) -> MongoSt
 fn erring(errors: Vec<Document>, concern: Option<Document>) -> MongoStub {
     peer(move |command| {
         if name(command) == "find" {
-            return Answer::Reply(doc! {"cursor": {"firstBatch": [], "id": 0_i64, "ns": "d.t"}, "ok": 1.0});
+            return nothing();
         }
         let mut reply = doc! {"n": i32::try_from(written(command).len() - errors.len()).unwrap(), "ok": 1.0};
         if !errors.is_empty() {
@@ -150,7 +163,7 @@ async fn what_no_majority_acknowledged_is_not_delivered() {
         let stub = erring(errors, concern);
         let outcomes = deliver(&sink(&stub, offsets(), false).await, records(3)).await;
         assert_eq!(words(&outcomes), format!("b{word}{word}"), "{code}");
-        assert!(!stub.heard().contains(&"find".to_owned()));
+        assert_eq!(stub.heard(), ["ping", "find", "insert"], "nothing is looked up that may not be durable");
     }
 }
 
@@ -211,6 +224,21 @@ async fn an_id_that_is_taken_is_looked_up_before_it_counts_as_there() {
     assert_eq!(words(&outcomes), "!");
     let Outcome::Stop(reason) = &outcomes[0] else { unreachable!() };
     assert!(reason.hinted().unwrap().contains("--id-prefix"));
+}
+
+#[tokio::test]
+async fn a_foreign_record_is_found_before_anything_is_written() {
+    let stub = MongoStub::start(|command| match name(command) {
+        "find" => Answer::Reply(doc! {
+            "cursor": {"firstBatch": [{"_id": "t:0:0", "_kafka_timestamp": 7_i64}], "id": 0_i64, "ns": "d.t"}, "ok": 1.0,
+        }),
+        _ => all_well(command),
+    });
+    let sink = sink(&stub, offsets(), false).await;
+    assert_eq!(words(&deliver(&sink, records(3)).await), "!!!");
+    // A partition that was refused stays so.
+    assert_eq!(words(&deliver(&sink, records(3)).await), "!!!");
+    assert_eq!(stub.heard(), ["ping", "find", "find"]);
 }
 
 #[tokio::test]
@@ -294,12 +322,17 @@ async fn a_document_that_makes_the_server_hang_up_is_found_while_others_pass() {
 
 #[tokio::test]
 async fn a_connection_that_is_lost_in_an_outage_blames_nobody() {
-    // Nothing can be written, although the server is there.
-    let stub = MongoStub::start(|command| if name(command) == "ping" { all_well(command) } else { Answer::Close });
-    assert_eq!(words(&deliver(&sink(&stub, offsets(), false).await, records(2)).await), "rr");
-    // It is gone.
-    let stub = MongoStub::start(|command| if name(command) == "ping" { all_well(command) } else { Answer::Die });
-    assert_eq!(words(&deliver(&sink(&stub, offsets(), false).await, records(2)).await), "rr");
+    // Nothing can be written, although the server is there; or it is gone.
+    for is_gone in [false, true] {
+        let stub = MongoStub::start(move |command| match name(command) {
+            "ping" => all_well(command),
+            "find" => nothing(),
+            _ if is_gone => Answer::Die,
+            _ => Answer::Close,
+        });
+        assert_eq!(words(&deliver(&sink(&stub, offsets(), false).await, records(2)).await), "rr");
+        assert!(stub.heard().contains(&"insert".to_owned()));
+    }
 }
 
 #[tokio::test]
@@ -366,7 +399,7 @@ async fn large_documents_are_spread_over_commands() {
     let value = format!("{{\"a\": \"{}\"}}", "x".repeat(7 << 20));
     let batch = (0..5).map(|offset| record(offset, "k", Some(&value))).collect();
     assert_eq!(words(&deliver(&sink(&stub, offsets(), false).await, batch).await), "ddddd");
-    assert_eq!(stub.heard()[1..], ["insert", "insert", "insert"]);
+    assert_eq!(stub.heard()[2..], ["insert", "insert", "insert"]);
 }
 
 #[tokio::test]

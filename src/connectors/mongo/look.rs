@@ -9,7 +9,7 @@ use crate::connectors::mongo::bulk::{Built, Kind};
 use crate::connectors::mongo::verdict::{self, Said, Whole};
 use crate::connectors::mongo::writing::{Outcomes, Writing, duplicate};
 use crate::connectors::mongo::{conflict, document};
-use crate::document::Document;
+use crate::document::{Document, Ids};
 use crate::pipeline::{Outcome, Reason};
 use crate::record::Record;
 
@@ -36,12 +36,7 @@ impl Writing {
         let found = match self.find(&built.database, &built.collection, ids).await {
             Ok(found) => found,
             Err(failure) => {
-                let outcome = match verdict::whole(&failure) {
-                    Whole::Is(outcome @ Outcome::Stop(_)) => outcome,
-                    Whole::Is(Outcome::Retry(reason) | Outcome::Suspect(reason) | Outcome::Reject(reason))
-                    | Whole::Doubtful(reason) => Outcome::Retry(reason),
-                    Whole::Is(other) => other,
-                };
+                let outcome = unseen(&failure);
                 for (at, _) in taken {
                     outcomes[*at] = Some(outcome.clone());
                 }
@@ -55,20 +50,55 @@ impl Writing {
                 // The server named the id, which was free a moment later.
                 None if index.is_some() => Outcome::Retry(Reason::new("overtaken", "the id was taken, and is free again")),
                 None => Outcome::Reject(duplicate(None)),
-                Some(stored) => match self.reading.meta().names() {
-                    Some(names) => conflict::judge(&self.reading, record, document, names, stored),
-                    // Without metadata, a document of ours is one that is the same.
-                    None if self.is_same(record, now, stored) => Outcome::AlreadyThere,
-                    None => Outcome::Stop(conflict::foreign(record)),
-                },
+                Some(stored) => self.compare(record, document, now, stored),
             };
             outcomes[*at] = Some(outcome);
         }
     }
 
-    fn is_same(&self, record: &Record, now: i64, stored: &Reply) -> bool {
-        let ours = document::document(&self.reading, record, now).expect("it was written before");
-        RawDocumentBuf::try_from(stored).is_ok_and(|stored| stored.as_bytes() == ours)
+    /// Looks, before anything of a partition is written, whether its first record here stands in another's place; returns what
+    /// becomes of the batch if it does, or if nobody knows. Records of a topic that was created again, or of another cluster, are
+    /// found out before the first of them is taken for delivered.
+    pub(super) async fn first_look(&self, batch: &[Record], now: i64) -> Option<Outcome> {
+        if !matches!(self.reading.ids(), Ids::Offset { .. }) {
+            return None;
+        }
+        // Other batches wait here: what they hold may be the same partition's.
+        let mut met = self.met.lock().await;
+        let mut document = Document::default();
+        for record in batch {
+            if met.contains(&record.partition) || self.reading.read(record, &mut document).is_err() {
+                continue;
+            }
+            let [database, collection] = document.names.as_slice() else { unreachable!("a sink is made with two names") };
+            match self.find(database, collection, vec![&document.id]).await {
+                Err(failure) => return Some(unseen(&failure)),
+                Ok(found) => {
+                    if let Some(stored) = found.get(&document.id)
+                        && let stop @ Outcome::Stop(_) = self.compare(record, &document, now, stored)
+                    {
+                        return Some(stop);
+                    }
+                }
+            }
+            met.insert(record.partition);
+        }
+        None
+    }
+
+    /// Returns what became of `record`, whose id has `stored`.
+    fn compare(&self, record: &Record, document: &Document, now: i64, stored: &Reply) -> Outcome {
+        if let Some(names) = self.reading.meta().names() {
+            return conflict::judge(&self.reading, record, document, names, stored);
+        }
+        // Without metadata, a document of ours is one that is the same.
+        let ours = document::document(&self.reading, record, now);
+        let theirs = RawDocumentBuf::try_from(stored);
+        if ours.is_ok_and(|ours| theirs.is_ok_and(|theirs| theirs.as_bytes() == ours)) {
+            Outcome::AlreadyThere
+        } else {
+            Outcome::Stop(conflict::foreign(record))
+        }
     }
 
     /// Returns the documents under `ids`: their metadata, or, where they have none, all of them.
@@ -117,5 +147,15 @@ impl Writing {
         out.boolean("singleBatch", true);
         out.end(command);
         out.bytes
+    }
+}
+
+/// Returns what becomes of records when the look at what is there failed.
+fn unseen(failure: &Said) -> Outcome {
+    match verdict::whole(failure) {
+        Whole::Is(Outcome::Retry(reason) | Outcome::Suspect(reason) | Outcome::Reject(reason)) | Whole::Doubtful(reason) => {
+            Outcome::Retry(reason)
+        }
+        Whole::Is(outcome) => outcome,
     }
 }

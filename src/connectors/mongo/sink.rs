@@ -54,7 +54,7 @@ impl MongoSink {
             return unfit(what, "leave --no-meta out, or use --id offset without --write");
         }
         let patience = Mutex::new(Patience::default());
-        Ok(Self { writing: Arc::new(Writing { client, reading, write, deletes, patience }) })
+        Ok(Self { writing: Arc::new(Writing { client, reading, write, deletes, patience, met: tokio::sync::Mutex::default() }) })
     }
 
     /// Returns the lines of a plan: what is written where, and what would be created.

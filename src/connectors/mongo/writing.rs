@@ -17,7 +17,7 @@ use crate::connectors::mongo::sink::Write;
 use crate::connectors::mongo::verdict::{self, Item, Whole};
 use crate::document::{Document, Ids, Payload, Reading, Version};
 use crate::pipeline::{Outcome, Reason};
-use crate::record::Record;
+use crate::record::{Partition, Record};
 
 /// What writes batches.
 pub(super) struct Writing {
@@ -27,6 +27,8 @@ pub(super) struct Writing {
     /// Whether tombstones delete.
     pub(super) deletes: bool,
     pub(super) patience: Mutex<Patience>,
+    /// The partitions whose first record of the run has been looked at.
+    pub(super) met: tokio::sync::Mutex<HashSet<Partition>>,
 }
 
 /// What is known of the records of a batch so far.
@@ -43,6 +45,9 @@ impl Writing {
     /// Writes `batch` and returns what became of each record.
     pub(super) async fn deliver(&self, batch: &[Record]) -> Vec<Outcome> {
         let now = jiff::Timestamp::now().as_millisecond();
+        if let Some(outcome) = self.first_look(batch, now).await {
+            return vec![outcome; batch.len()];
+        }
         let mut outcomes: Outcomes = vec![None; batch.len()];
         if self.in_order() {
             let ids = self.ids(batch);
@@ -61,7 +66,7 @@ impl Writing {
 
     async fn write_part(&self, batch: &[Record], part: Range<usize>, now: i64, outcomes: &mut Outcomes) {
         for built in self.build(batch, part, now, outcomes) {
-            self.send(&built, batch, now, outcomes).await;
+            self.send(built, batch, now, outcomes).await;
         }
     }
 
@@ -94,13 +99,19 @@ impl Writing {
         parts
     }
 
-    /// Returns the commands that write the records of `part` that have no outcome yet; bad ones get theirs.
-    fn build(&self, batch: &[Record], part: Range<usize>, now: i64, outcomes: &mut Outcomes) -> Vec<Built> {
+    /// Returns the commands that write the records at `places` that have no outcome yet; bad ones get theirs.
+    fn build(
+        &self,
+        batch: &[Record],
+        places: impl Iterator<Item = usize> + Clone,
+        now: i64,
+        outcomes: &mut Outcomes,
+    ) -> Vec<Built> {
         let mut bulks: Vec<Bulk> = Vec::new();
         let mut built = Vec::new();
         let mut document = Document::default();
-        let room = batch[part.clone()].iter().map(Record::bytes).sum::<usize>() + 300 * part.len();
-        for at in part {
+        let room: usize = places.clone().map(|at| batch[at].bytes() + 300).sum();
+        for at in places {
             let record = &batch[at];
             if outcomes[at].is_some() {
                 continue;
@@ -217,11 +228,11 @@ impl Writing {
     }
 
     /// Sends a command until it is clear what became of it.
-    async fn send(&self, built: &Built, batch: &[Record], now: i64, outcomes: &mut Outcomes) {
+    async fn send(&self, mut built: Built, batch: &[Record], now: i64, outcomes: &mut Outcomes) {
         let mut failures = 0;
         let whole = loop {
-            let failure = match self.client.write(&built.database, built.bytes.clone()).await {
-                Ok(reply) => return self.answered(built, &reply, batch, now, outcomes).await,
+            let failure = match self.client.write(&built.database, std::mem::take(&mut built.bytes)).await {
+                Ok(reply) => return self.answered(&built, &reply, batch, now, outcomes).await,
                 Err(failure) => failure,
             };
             let reason = match verdict::whole(&failure) {
@@ -237,6 +248,9 @@ impl Writing {
             if failures == proof {
                 break Outcome::Suspect(reason);
             }
+            // Built once more rather than kept: a copy of every batch in flight is too much for what hardly ever happens.
+            let again = self.build(batch, built.records.iter().copied(), now, &mut vec![None; batch.len()]);
+            built.bytes = again.into_iter().next().expect("what was a command makes one again").bytes;
         };
         for at in &built.records {
             outcomes[*at] = Some(whole.clone());
