@@ -151,6 +151,15 @@ answer = answer[:5]",
     }
 }
 
+impl Drop for Load {
+    /// Servers that keep everything in memory are not to be filled.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.python(&Value::Null, "collection.drop()");
+        }
+    }
+}
+
 /// A server that does not answer.
 struct Frozen(&'static str);
 

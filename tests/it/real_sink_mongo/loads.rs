@@ -21,7 +21,7 @@ fn real_sink_mongo_every_record_is_one_document_with_its_metadata() {
             .iter()
             .step_by(seen.len() / 100)
             .map(|seen| {
-                let payload: Value = serde_json::from_slice(seen.content.value.as_deref().unwrap()).unwrap();
+                let payload = String::from_utf8(seen.content.value.clone().unwrap()).unwrap();
                 json!([seen.partition, seen.offset, seen.content.timestamp, payload])
             })
             .collect();
@@ -31,6 +31,7 @@ fn real_sink_mongo_every_record_is_one_document_with_its_metadata() {
 meta = ['_kafka_key', '_kafka_topic', '_kafka_partition', '_kafka_offset', '_kafka_timestamp', '_processed_at']
 answer = []
 for partition, offset, timestamp, payload in arg:
+    payload = json.loads(payload)
     d = collection.find_one({'_id': '%s:%d:%d' % (collection.name, partition, offset)})
     ok = list(d) == ['_id'] + list(payload) + meta
     ok = ok and d['_kafka_timestamp'] == timestamp and d['_kafka_key'] == payload['user_id']
