@@ -3,7 +3,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use sdl::connectors::lines;
+use sdl::connectors::{lines, mongo};
+use sdl::document::{Ids, Meta, RawValues, Reading, Version};
 use sdl::logins::event::Login;
 use sdl::logins::fake::{Generator, Plan};
 use sdl::record::{Partition, Record};
@@ -36,6 +37,13 @@ fn main() {
             out.clear();
             lines::write(&record.view(), &mut out);
             black_box(&out);
+        }
+    });
+    measure("write a login as a MongoDB document", || {
+        let offsets = Ids::Offset { prefix: String::new() };
+        let reading = Reading::new(offsets, Version::Offset, Meta::default(), RawValues::Bad, None, Vec::new());
+        for record in &records {
+            black_box(mongo::document(&reading, record, 0).is_ok());
         }
     });
     for (name, kind, text) in [

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::commands::{Color, Context, Global, LogFormat, Machine};
-use crate::commands::{completions, demo, help, lag, produce_fake, profile, replicate, sandbox, tail};
+use crate::commands::{completions, demo, help, lag, produce_fake, profile, replicate, sandbox, sink_mongo, tail};
 use crate::error::Error;
 use crate::profile::Profile;
 use crate::report::{LogOptions, Screen};
@@ -39,6 +39,7 @@ Exit codes: 0 done · 1 failed · 2 usage or profile · 3 a record needs a perso
 #[expect(clippy::large_enum_variant, reason = "there is one, made once")]
 enum Command {
     Replicate(Box<replicate::Args>),
+    SinkMongo(Box<sink_mongo::Args>),
     ProduceFake(produce_fake::Args),
     Tail(Box<tail::Args>),
     Lag(Box<lag::Args>),
@@ -53,6 +54,7 @@ impl Command {
     async fn run(self, context: &Context) -> Result<(), Error> {
         match self {
             Self::Replicate(args) => args.run(context).await,
+            Self::SinkMongo(args) => args.run(context).await,
             Self::ProduceFake(args) => args.run(context).await,
             Self::Tail(args) => args.run(context).await,
             Self::Lag(args) => args.run(context).await,
@@ -171,6 +173,7 @@ impl Command {
     fn name(&self) -> &'static str {
         match self {
             Self::Replicate(_) => "replicate",
+            Self::SinkMongo(_) => "sink-mongo",
             Self::ProduceFake(_) => "produce-fake",
             Self::Tail(_) => "tail",
             Self::Lag(_) => "lag",
@@ -187,7 +190,7 @@ impl Command {
         match self {
             Self::Demo(_) | Self::Sandbox(_) | Self::Help(_) | Self::Completions(_) => false,
             Self::Profile(args) => args.needs_profile(),
-            Self::Replicate(_) | Self::ProduceFake(_) | Self::Tail(_) | Self::Lag(_) => true,
+            Self::Replicate(_) | Self::SinkMongo(_) | Self::ProduceFake(_) | Self::Tail(_) | Self::Lag(_) => true,
         }
     }
 }

@@ -1,0 +1,140 @@
+//! `sdl sink-mongo`: Kafka to MongoDB.
+
+use crate::commands::documents::{Documents, both};
+use crate::commands::flow::{DOCUMENTS, Deliver, LetterBox};
+use crate::commands::run::{self, Show, Watch};
+use crate::commands::select::{self, Select};
+use crate::commands::{Context, Shaping, transform};
+use crate::connectors::kafka::Admin;
+use crate::connectors::mongo::{MongoClient, MongoSink, Unfit, Write, collection_rule, database_rule};
+use crate::error::Error;
+use crate::pipeline::{Pipeline, Sink as _};
+use crate::profile::MongoSection;
+use crate::report::Headline;
+
+/// Load topics into MongoDB
+///
+/// Each record becomes one document, acknowledged by a majority before its offset is committed. With the usual ids a record that
+/// is delivered again changes nothing, so a run that was killed goes on where it left off: nothing is lost, and nothing is there
+/// twice.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    select: Select,
+    /// Section to read from
+    #[arg(long, value_name = "SECTION", default_value = "local_kafka")]
+    source: String,
+    /// Section to write to
+    #[arg(long, value_name = "SECTION", default_value = "mongodb")]
+    target: String,
+    /// Database, with {topic}, {field} and %Y-%m-%d of the record's time [default: the section's `default_database`]
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
+    /// Collection, likewise [default: the section's `default_collection`]
+    #[arg(long, value_name = "NAME")]
+    collection: Option<String>,
+    /// How documents are written [default: insert, or replace with --id key and field]
+    ///
+    /// With `replace` and `update`, an older record never overwrites a newer one. `update` sets each field of the payload that
+    /// stands outermost, and leaves the other fields of the document as they are.
+    #[arg(long, value_name = "HOW")]
+    write: Option<Write>,
+    #[command(flatten)]
+    documents: Documents,
+    #[command(flatten)]
+    shaping: Shaping,
+    #[command(flatten)]
+    deliver: Deliver,
+    #[command(flatten)]
+    watch: Watch,
+}
+
+const EXAMPLES: &str = "\
+Numbers: an integer is an int or a long by its size, and a decimal128 beyond that; any other number is a double.
+
+A delete leaves nothing behind that would tell an older write from a newer one. Such a write cannot overtake a delete here, but one
+that the server carries out after it was given up (no answer for 30 s) brings the document back.
+
+Examples:
+  sdl sink-mongo                                   as the profile says, until it is interrupted
+  sdl sink-mongo user-login --until-caught-up      up to the end that the topic has now
+  sdl sink-mongo user-login --time-field timestamp --dead-letters topic:bad-logins
+  sdl sink-mongo --topics-matching 'shop\\..*' --collection '{topic}-%Y-%m'
+  sdl sink-mongo users --id key --on-tombstone delete      the newest version of each user";
+
+impl Args {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// When the run does not end well; see the exit codes.
+    pub async fn run(self, context: &Context) -> Result<(), Error> {
+        let (from, to) = (context.kafka(&self.source)?, context.mongo(&self.target)?);
+        let (database, collection) = self.names(&to)?;
+        let namings = vec![
+            self.documents.naming("--database", &database, database_rule)?,
+            self.documents.naming("--collection", &collection, collection_rule)?,
+        ];
+        let source = Admin::connect(&from, self.deliver.wait).await?;
+        let topics = self.select.topics(&source, &from).await?;
+        // A pattern may come to fit more topics than it does now.
+        let count = if self.select.topics.topics_matching.is_some() { usize::MAX } else { topics.len() };
+        let reading = self.documents.reading(count, namings)?;
+        let tombstones = self.documents.tombstones();
+        let limits = self.deliver.limits(&DOCUMENTS, true, self.select.count);
+        let client = MongoClient::connect(&to, limits.in_flight, self.deliver.wait).await?;
+        let sink = MongoSink::new(client, reading, self.write, tombstones.is_none())
+            .map_err(|Unfit { what, hint }| Error::Usage { what, hint })?;
+
+        let group = self.select.group(&from, to.consumer_group_id.as_deref())?;
+        let rules = self.select.rules(format!("sink-mongo {}/{database}.{collection}", to.name));
+        let plan = self.select.plan(&source, &from, &topics, &group, &rules, context.global.yes).await?;
+        let each_partition = self.watch.dry_run || context.global.verbose > 0;
+        for line in select::plan_lines(&plan, each_partition).into_iter().chain(sink.plan().await?) {
+            tracing::info!("{line}");
+        }
+        if self.watch.dry_run {
+            context.say("dry run: nothing was changed\n");
+            return Ok(());
+        }
+        // Before anything of the flow is changed: a run that cannot write, or set bad records aside, should not begin.
+        sink.check().await?;
+        let run = run::name();
+        let letters = self.deliver.open_letters(&context.profile, &from, &run, true).await?;
+        plan.begin(&source, &rules.flow).await?;
+
+        let records = self.select.open(&from, &plan, rules, &self.deliver.source_limits(&limits), None)?;
+        let shape = self.shaping.build(&context.profile, from.mask_key.as_ref())?.map(transform);
+        let show = Show {
+            headline: Headline { command: "sink-mongo", run, route: format!("{} → {}", from.name, to.name), positions: true },
+            expected: self.select.is_bounded().then(|| plan.backlog().min(self.select.count.unwrap_or(u64::MAX))),
+            bounded: self.select.is_bounded(),
+            watch: &self.watch,
+        };
+        run::run(context, show, |observer, stop| Pipeline::<_, _, LetterBox> {
+            source: records,
+            sink,
+            dead_letters: letters,
+            transform: both(shape, tombstones),
+            bad_records: self.deliver.bad_records(),
+            limits,
+            observer,
+            stop,
+        })
+        .await
+    }
+
+    /// Returns the templates of database and collection.
+    fn names(&self, section: &MongoSection) -> Result<(String, String), Error> {
+        let name = |flag: &Option<String>, default: &Option<String>, what: &str| {
+            flag.clone().or_else(|| default.clone()).ok_or_else(|| Error::Usage {
+                what: format!("no {what} is named"),
+                hint: format!("name one with --{what}, or set `default_{what}` under [{}]", section.name),
+            })
+        };
+        Ok((
+            name(&self.database, &section.default_database, "database")?,
+            name(&self.collection, &section.default_collection, "collection")?,
+        ))
+    }
+}

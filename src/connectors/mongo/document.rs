@@ -1,0 +1,184 @@
+//! From a record to the bytes of its document. Pure.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use mongodb::bson::Uuid;
+
+use crate::connectors::mongo::bson::{Bson, GENERIC, UUID};
+use crate::document::{Document, Payload, Reading, Version, WRAPPED};
+use crate::pipeline::Reason;
+use crate::record::Record;
+
+/// The most bytes that a document may have: 16 MiB.
+const MOST_BYTES: usize = 16 << 20;
+
+/// Writes the field `_id`: the document's id, or one that nobody has.
+pub(super) fn id(out: &mut Bson, document: &Document) {
+    if document.id.is_empty() {
+        out.binary("_id", UUID, &Uuid::new().bytes());
+    } else {
+        out.text("_id", &document.id);
+    }
+}
+
+/// Writes the fields of the payload, and the metadata behind them; `now` is in milliseconds since the Unix epoch.
+///
+/// # Errors
+/// When BSON cannot hold the payload.
+pub(super) fn fields(
+    out: &mut Bson,
+    reading: &Reading,
+    record: &Record,
+    document: &Document,
+    payload: &Payload<'_>,
+    now: i64,
+) -> Result<(), Reason> {
+    match payload {
+        Payload::Object(text) => {
+            let date = reading.time_field().and_then(|path| Some((path.names(), document.time?)));
+            out.fields(text, date)?;
+        }
+        Payload::Json(text) => out.json(WRAPPED, text, 1)?,
+        Payload::Text(text) => out.text(WRAPPED, text),
+        Payload::Binary(bytes) => out.binary(WRAPPED, GENERIC, bytes),
+        Payload::Tombstone => {}
+    }
+    let Some(names) = reading.meta().names() else { return Ok(()) };
+    match record.key.as_deref().map(|key| std::str::from_utf8(key).map_err(|_| key)) {
+        None => {}
+        Some(Ok(key)) => out.text(&names.key, key),
+        Some(Err(key)) => out.text(&names.key_base64, &STANDARD.encode(key)),
+    }
+    out.text(&names.topic, record.partition.topic.name());
+    out.int32(&names.partition, record.partition.index);
+    out.int64(&names.offset, record.offset);
+    if let Some(timestamp) = record.timestamp {
+        out.int64(&names.timestamp, timestamp);
+    }
+    out.date(&names.processed_at, now);
+    if let (Some(Version::Field(_)), Some(version)) = (reading.version(), document.version) {
+        out.int64(&names.version, version);
+    }
+    Ok(())
+}
+
+/// Returns the BSON bytes of the document that `record` becomes; `now` is in milliseconds since the Unix epoch.
+///
+/// # Errors
+/// When the record is bad: what is wrong with it.
+pub fn document(reading: &Reading, record: &Record, now: i64) -> Result<Vec<u8>, Reason> {
+    let mut document = Document::default();
+    let payload = reading.read(record, &mut document)?;
+    let mut out = Bson::with_capacity(record.bytes() + 256);
+    let begun = out.begin();
+    id(&mut out, &document);
+    fields(&mut out, reading, record, &document, &payload, now)?;
+    out.end(begun);
+    size(out.bytes.len())?;
+    Ok(out.bytes)
+}
+
+/// Refuses what is more than a document may have.
+///
+/// # Errors
+/// When it is.
+pub(super) fn size(bytes: usize) -> Result<(), Reason> {
+    if bytes <= MOST_BYTES {
+        return Ok(());
+    }
+    let what = format!("the document has {bytes} bytes with its metadata, MongoDB takes {MOST_BYTES}");
+    Err(Reason::new("document_too_large", what).hint("--keep or --drop make it smaller; --dead-letters file:PATH sets it aside"))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use mongodb::bson::{Bson as Value, DateTime, Document as Read, RawDocumentBuf, doc};
+
+    use super::*;
+    use crate::document::{Ids, Meta, RawValues};
+    use crate::record::Partition;
+    use crate::shape::FieldPath;
+
+    fn record(key: Option<&'static [u8]>, value: &'static [u8]) -> Record {
+        Record {
+            partition: Partition::new("logins", 3),
+            offset: 42,
+            timestamp: Some(1000),
+            key: key.map(Bytes::from_static),
+            value: Some(Bytes::from_static(value)),
+            headers: Vec::new(),
+        }
+    }
+
+    fn reading(ids: Ids, version: Version, meta: Meta, time: Option<&str>) -> Reading {
+        let time = time.map(|path| FieldPath::parse(path).unwrap());
+        Reading::new(ids, version, meta, RawValues::Binary, time, Vec::new())
+    }
+
+    fn offsets() -> Reading {
+        reading(Ids::Offset { prefix: String::new() }, Version::Offset, Meta::default(), None)
+    }
+
+    fn made(reading: &Reading, record: &Record) -> Read {
+        let bytes = document(reading, record, 2000).unwrap();
+        Read::try_from(&RawDocumentBuf::from_bytes(bytes).unwrap()).unwrap()
+    }
+
+    fn date(time: i64) -> Value {
+        DateTime::from_millis(time).into()
+    }
+
+    #[test]
+    fn a_document_is_its_id_its_payload_and_where_it_came_from() {
+        let expected = doc! {
+            "_id": "logins:3:42", "a": 1, "_kafka_key": "k", "_kafka_topic": "logins", "_kafka_partition": 3,
+            "_kafka_offset": 42_i64, "_kafka_timestamp": 1000_i64, "_processed_at": date(2000),
+        };
+        assert_eq!(made(&offsets(), &record(Some(b"k"), b"{\"a\": 1}")), expected);
+        assert_eq!(expected.keys().next().unwrap(), "_id");
+    }
+
+    #[test]
+    fn a_key_that_is_no_text_is_kept_in_base64_and_a_payload_that_is_no_object_is_wrapped() {
+        let made = made(&offsets(), &record(Some(b"\xff"), b"[1, {\"a\": 2}]"));
+        assert_eq!(made.get_str("_kafka_key_base64").unwrap(), "/w==");
+        assert_eq!(made.get_array("original_data").unwrap(), &vec![Value::from(1), doc! {"a": 2}.into()]);
+        assert!(!made.contains_key("_kafka_key"));
+    }
+
+    #[test]
+    fn bytes_are_wrapped_as_bytes() {
+        let made = made(&offsets(), &record(None, b"\xfe\xff"));
+        assert_eq!(made.get_binary_generic("original_data").unwrap(), b"\xfe\xff");
+    }
+
+    #[test]
+    fn the_time_field_is_a_date_and_a_version_of_a_field_is_kept() {
+        let version = Version::Field(FieldPath::parse("v").unwrap());
+        let made = made(
+            &reading(Ids::Key, version, Meta::prefixed("m_"), Some("at")),
+            &record(Some(b"k"), br#"{"at": 1694479551, "v": "7"}"#),
+        );
+        assert_eq!(made.get("at"), Some(&date(1_694_479_551_000)));
+        assert_eq!((made.get_str("v").unwrap(), made.get_i64("m_kafka_version").unwrap()), ("7", 7));
+    }
+
+    #[test]
+    fn without_metadata_there_is_the_payload_alone() {
+        let reading = reading(Ids::Random, Version::Offset, Meta::none(), None);
+        let (one, other) = (made(&reading, &record(None, b"{}")), made(&reading, &record(None, b"{}")));
+        let id = |document: &Read| matches!(document.get("_id"), Some(Value::Binary(binary)) if binary.bytes.len() == 16);
+        assert!(id(&one) && id(&other) && one.len() == 1);
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn a_document_counts_with_its_metadata() {
+        let payload = |bytes: usize| Bytes::from(format!("{{\"a\": \"{}\"}}", "x".repeat(bytes)));
+        let of = |bytes| document(&offsets(), &Record { value: Some(payload(bytes)), ..record(None, b"") }, 0);
+        let rest = of(0).unwrap().len();
+        assert_eq!(of(MOST_BYTES - rest).unwrap().len(), MOST_BYTES);
+        assert_eq!(of(MOST_BYTES - rest + 1).unwrap_err().code(), "document_too_large");
+    }
+}

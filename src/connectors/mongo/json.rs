@@ -1,0 +1,309 @@
+//! JSON text straight to BSON bytes. Pure.
+//!
+//! What is written is what was said: an integer is an int32 or int64 by its size, one beyond int64 a decimal128 of all its digits;
+//! any other number is the double next to it. Names mean nothing here: `$where`, `$oid` and `a.b` are names like any other. What
+//! BSON cannot hold, or what readers would understand differently, is a flaw of the record: a NUL in a name, a name that is
+//! there twice, a number beyond a double, half of a surrogate pair.
+
+use mongodb::bson::Decimal128;
+
+use crate::connectors::mongo::bson::{ARRAY, BOOLEAN, Bson, DATE, DECIMAL, DOCUMENT, DOUBLE, INT32, INT64, NULL, TEXT};
+use crate::pipeline::Reason;
+
+/// The most levels that a document may have, itself included.
+pub(super) const MOST_LEVELS: usize = 100;
+
+impl Bson {
+    /// Adds the value of the JSON text `value`, which stands in a document of `levels` levels so far.
+    ///
+    /// # Errors
+    /// When BSON cannot hold it.
+    pub(super) fn json(&mut self, name: &str, value: &str, levels: usize) -> Result<(), Reason> {
+        let mut walk = Walk { text: value, at: 0, out: self, levels, date: None };
+        walk.out.name(0, name);
+        let at = walk.out.bytes.len() - name.len() - 2;
+        let kind = walk.value(None).map_err(|flaw| flaw.under(name).reason())?;
+        walk.out.bytes[at] = kind;
+        Ok(())
+    }
+
+    /// Adds the fields of the JSON object `object`; the value at the path of `date` becomes that time.
+    ///
+    /// # Errors
+    /// When BSON cannot hold it.
+    pub(super) fn fields(&mut self, object: &str, date: Option<(&[String], i64)>) -> Result<(), Reason> {
+        let mut walk = Walk { text: object, at: 0, out: self, levels: 0, date: None };
+        walk.date = date;
+        walk.blanks();
+        walk.object(date.map(|(path, _)| path)).map_err(Flaw::reason)
+    }
+}
+
+/// What BSON cannot hold, and where it stands.
+struct Flaw {
+    code: &'static str,
+    what: String,
+    hint: Option<&'static str>,
+    /// Innermost first.
+    path: Vec<String>,
+}
+
+impl Flaw {
+    fn new(code: &'static str, what: impl Into<String>) -> Self {
+        Self { code, what: what.into(), hint: None, path: Vec::new() }
+    }
+
+    #[cold]
+    fn under(mut self, name: &str) -> Self {
+        self.path.push(name.to_owned());
+        self
+    }
+
+    #[cold]
+    fn reason(mut self) -> Reason {
+        self.path.reverse();
+        let reason = Reason::new(self.code, self.what);
+        let reason = if self.path.is_empty() { reason } else { reason.at(self.path.join(".")) };
+        self.hint.into_iter().fold(reason, Reason::hint)
+    }
+}
+
+/// A walk through JSON text that was found to be JSON.
+struct Walk<'t, 'o> {
+    text: &'t str,
+    at: usize,
+    out: &'o mut Bson,
+    levels: usize,
+    date: Option<(&'t [String], i64)>,
+}
+
+impl<'t> Walk<'t, '_> {
+    fn blanks(&mut self) {
+        let rest = &self.text.as_bytes()[self.at..];
+        self.at += rest.iter().position(|b| !matches!(b, b' ' | b'\n' | b'\r' | b'\t')).unwrap_or(rest.len());
+    }
+
+    fn next(&mut self) -> u8 {
+        self.blanks();
+        self.text.as_bytes().get(self.at).copied().unwrap_or(0)
+    }
+
+    /// Steps over `byte`.
+    fn expect(&mut self, byte: u8) -> Result<(), Flaw> {
+        if self.next() != byte {
+            return Err(self.not_json());
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn not_json(&self) -> Flaw {
+        Flaw::new("not_json", format!("the value is not JSON at byte {}", self.at))
+    }
+
+    /// Writes a value and returns its type. `path` is what is left of the way to the date.
+    fn value(&mut self, path: Option<&'t [String]>) -> Result<u8, Flaw> {
+        match self.next() {
+            b'"' => {
+                if let Some([]) = path {
+                    self.raw_string()?;
+                    return Ok(self.write_date());
+                }
+                self.string()?;
+                Ok(TEXT)
+            }
+            b'{' => self.object_value(path.filter(|path| !path.is_empty())),
+            b'[' => self.array(),
+            b't' => self.word("true", BOOLEAN, &[1]),
+            b'f' => self.word("false", BOOLEAN, &[0]),
+            b'n' => self.word("null", NULL, &[]),
+            _ => self.number(path.is_some_and(<[String]>::is_empty)),
+        }
+    }
+
+    fn write_date(&mut self) -> u8 {
+        let (_, time) = self.date.expect("a path leads to a date");
+        self.out.bytes.extend_from_slice(&time.to_le_bytes());
+        DATE
+    }
+
+    fn word(&mut self, word: &str, kind: u8, bytes: &[u8]) -> Result<u8, Flaw> {
+        if !self.text[self.at..].starts_with(word) {
+            return Err(self.not_json());
+        }
+        self.at += word.len();
+        self.out.bytes.extend_from_slice(bytes);
+        Ok(kind)
+    }
+
+    fn number(&mut self, is_date: bool) -> Result<u8, Flaw> {
+        let rest = &self.text[self.at..];
+        let end = rest.bytes().position(|b| !matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')).unwrap_or(rest.len());
+        let text = &rest[..end];
+        self.at += end;
+        if !text.ends_with(|c: char| c.is_ascii_digit()) {
+            return Err(self.not_json());
+        }
+        if is_date {
+            return Ok(self.write_date());
+        }
+        // A minus zero is a double: no integer is one.
+        if text != "-0" && !text.bytes().any(|b| matches!(b, b'.' | b'e' | b'E')) {
+            if let Ok(number) = text.parse::<i64>() {
+                return Ok(if let Ok(small) = i32::try_from(number) {
+                    self.out.bytes.extend_from_slice(&small.to_le_bytes());
+                    INT32
+                } else {
+                    self.out.bytes.extend_from_slice(&number.to_le_bytes());
+                    INT64
+                });
+            }
+            let large = text.parse::<Decimal128>().map_err(|_| {
+                Flaw::new("number_too_long", format!("an integer of {} digits is more than a decimal128 holds", text.len()))
+            })?;
+            self.out.bytes.extend_from_slice(&large.bytes());
+            return Ok(DECIMAL);
+        }
+        let number: f64 = text.parse().map_err(|_| self.not_json())?;
+        if number.is_infinite() {
+            return Err(Flaw::new("number_too_large", "a number is larger than a double holds"));
+        }
+        self.out.bytes.extend_from_slice(&number.to_le_bytes());
+        Ok(DOUBLE)
+    }
+
+    /// Steps over a string and returns it as it is written, with its quotes, and whether it has escapes.
+    fn raw_string(&mut self) -> Result<(&'t str, bool), Flaw> {
+        let start = self.at;
+        self.expect(b'"')?;
+        let bytes = self.text.as_bytes();
+        let mut escapes = false;
+        loop {
+            let rest = &bytes[self.at..];
+            let length = rest.iter().position(|b| matches!(b, b'"' | b'\\')).ok_or_else(|| self.not_json())?;
+            self.at += length + 1;
+            if rest[length] == b'"' {
+                return Ok((&self.text[start..self.at], escapes));
+            }
+            escapes = true;
+            self.at = (self.at + 1).min(bytes.len()); // what follows the backslash
+        }
+    }
+
+    fn string(&mut self) -> Result<(), Flaw> {
+        let (raw, escapes) = self.raw_string()?;
+        if escapes {
+            self.out.text_value(&unescaped(raw)?);
+        } else {
+            self.out.text_value(&raw[1..raw.len() - 1]);
+        }
+        Ok(())
+    }
+
+    /// Writes a name, ended by NUL, and returns where it stands.
+    fn name(&mut self) -> Result<(usize, usize), Flaw> {
+        self.blanks();
+        let (raw, escapes) = self.raw_string()?;
+        let start = self.out.bytes.len();
+        if escapes {
+            let name = unescaped(raw)?;
+            if name.contains('\0') {
+                let flaw = Flaw::new("nul_in_name", "a name has a NUL character, which no name of BSON may have");
+                return Err(flaw.under(&name.replace('\0', "\\u0000")));
+            }
+            self.out.bytes.extend_from_slice(name.as_bytes());
+        } else {
+            self.out.bytes.extend_from_slice(&raw.as_bytes()[1..raw.len() - 1]);
+        }
+        let end = self.out.bytes.len();
+        self.out.bytes.push(0);
+        Ok((start, end))
+    }
+
+    fn deeper(&mut self) -> Result<(), Flaw> {
+        self.levels += 1;
+        if self.levels > MOST_LEVELS {
+            return Err(Flaw::new("too_deep", format!("the document has more than {MOST_LEVELS} levels")));
+        }
+        Ok(())
+    }
+
+    fn object_value(&mut self, path: Option<&'t [String]>) -> Result<u8, Flaw> {
+        let begun = self.out.begin();
+        self.object(path)?;
+        self.out.end(begun);
+        Ok(DOCUMENT)
+    }
+
+    /// Writes the fields of an object.
+    fn object(&mut self, path: Option<&'t [String]>) -> Result<(), Flaw> {
+        self.deeper()?;
+        self.expect(b'{')?;
+        let first = self.out.names.len();
+        if self.next() == b'}' {
+            self.at += 1;
+        } else {
+            loop {
+                let kind_at = self.out.bytes.len();
+                self.out.bytes.push(NULL);
+                let (start, end) = self.name()?;
+                self.out.names.push((start, end));
+                self.expect(b':')?;
+                let path = path.and_then(|path| {
+                    let (next, rest) = path.split_first()?;
+                    (self.out.bytes[start..end] == *next.as_bytes()).then_some(rest)
+                });
+                match self.value(path) {
+                    Ok(kind) => self.out.bytes[kind_at] = kind,
+                    Err(flaw) => return Err(flaw.under(&String::from_utf8_lossy(&self.out.bytes[start..end]))),
+                }
+                if self.next() != b',' {
+                    break;
+                }
+                self.at += 1;
+            }
+            self.expect(b'}')?;
+        }
+        if let Some(name) = self.out.twice(first) {
+            let mut flaw = Flaw::new("repeated_name", format!("the field `{name}` is there twice"));
+            flaw.hint = Some("--drop leaves a field out, however often it is there");
+            return Err(flaw.under(&name));
+        }
+        self.out.names.truncate(first);
+        self.levels -= 1;
+        Ok(())
+    }
+
+    fn array(&mut self) -> Result<u8, Flaw> {
+        self.deeper()?;
+        self.expect(b'[')?;
+        let begun = self.out.begin();
+        if self.next() == b']' {
+            self.at += 1;
+        } else {
+            for index in 0.. {
+                let kind_at = self.out.bytes.len();
+                self.out.bytes.push(NULL);
+                self.out.index(index);
+                let kind = self.value(None).map_err(|flaw| flaw.under(&index.to_string()))?;
+                self.out.bytes[kind_at] = kind;
+                if self.next() != b',' {
+                    break;
+                }
+                self.at += 1;
+            }
+            self.expect(b']')?;
+        }
+        self.out.end(begun);
+        self.levels -= 1;
+        Ok(ARRAY)
+    }
+}
+
+fn unescaped(raw: &str) -> Result<String, Flaw> {
+    serde_json::from_str(raw).map_err(|_| Flaw::new("not_text", "a text has half of a surrogate pair, which is no character"))
+}
+
+#[cfg(test)]
+#[path = "json_tests.rs"]
+mod tests;

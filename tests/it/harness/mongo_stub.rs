@@ -1,0 +1,178 @@
+//! A peer of MongoDB's wire protocol that answers as a test tells it.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+
+/// What the peer does with a command.
+pub(crate) enum Answer {
+    /// It answers.
+    Reply(Document),
+    /// It closes the connection without a word.
+    Close,
+    /// It closes it, and every other one, and takes no more for that test.
+    Die,
+    /// It never answers.
+    Silence,
+}
+
+/// What a test says to a command; the database stands in it as `$db`.
+type Script = dyn FnMut(&Document) -> Answer + Send;
+
+/// A peer. It answers what a driver asks by itself, and the script what else there is. Dropping it closes everything.
+pub(crate) struct MongoStub {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    script: Mutex<Box<Script>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    dead: bool,
+    connections: Vec<TcpStream>,
+    /// The names of the commands that the script was asked about.
+    heard: Vec<String>,
+}
+
+const OP_REPLY: i32 = 1;
+const OP_QUERY: i32 = 2004;
+const OP_MSG: i32 = 2013;
+
+impl MongoStub {
+    /// Starts a peer on a free port.
+    pub(crate) fn start(script: impl FnMut(&Document) -> Answer + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a listener has an address");
+        let shared = Arc::new(Shared { script: Mutex::new(Box::new(script)), state: Mutex::default() });
+        let serving = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            for connection in listener.incoming().flatten() {
+                let mut state = serving.state.lock().unwrap_or_else(PoisonError::into_inner);
+                if state.dead {
+                    return;
+                }
+                state.connections.push(connection.try_clone().expect("a connection can be shared"));
+                drop(state);
+                let shared = Arc::clone(&serving);
+                std::thread::spawn(move || {
+                    let _ = serve(connection.try_clone().expect("a connection can be shared"), &shared);
+                    let _ = connection.shutdown(Shutdown::Both);
+                });
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// Returns its connection string.
+    pub(crate) fn uri(&self) -> String {
+        format!("mongodb://{}", self.address)
+    }
+
+    /// Returns the names of the commands that the script was asked about.
+    pub(crate) fn heard(&self) -> Vec<String> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).heard.clone()
+    }
+}
+
+impl Drop for MongoStub {
+    fn drop(&mut self) {
+        die(&self.shared);
+        let _ = TcpStream::connect(self.address); // wakes the listener
+    }
+}
+
+fn die(shared: &Shared) {
+    let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+    state.dead = true;
+    for connection in state.connections.drain(..) {
+        let _ = connection.shutdown(Shutdown::Both);
+    }
+}
+
+fn serve(mut connection: TcpStream, shared: &Shared) -> io::Result<()> {
+    loop {
+        let mut head = [0; 16];
+        connection.read_exact(&mut head)?;
+        let int = |at: usize| i32::from_le_bytes(head[at..at + 4].try_into().expect("four bytes"));
+        let (length, request, kind) = (int(0), int(4), int(12));
+        let mut body = vec![0; usize::try_from(length).expect("a length is positive") - 16];
+        connection.read_exact(&mut body)?;
+        let command = match kind {
+            OP_QUERY => {
+                let name = body[4..].iter().position(|byte| *byte == 0).expect("a name ends");
+                document(&body[4 + name + 1 + 8..])
+            }
+            OP_MSG => {
+                assert_eq!(body[4], 0, "the body comes first");
+                document(&body[5..])
+            }
+            other => panic!("nobody sends {other}"),
+        };
+        let reply = match answer(&command, shared) {
+            Answer::Reply(reply) => reply,
+            Answer::Close => return Ok(()),
+            Answer::Die => {
+                die(shared);
+                return Ok(());
+            }
+            Answer::Silence => continue,
+        };
+        let reply = RawDocumentBuf::try_from(&reply).expect("a reply is a document");
+        let mut out = Vec::new();
+        let ints = |out: &mut Vec<u8>, ints: &[i32]| ints.iter().for_each(|int| out.extend_from_slice(&int.to_le_bytes()));
+        if kind == OP_QUERY {
+            ints(&mut out, &[0, 0, request, OP_REPLY, 8, 0, 0, 0, 1]);
+        } else {
+            ints(&mut out, &[0, 0, request, OP_MSG, 0]);
+            out.push(0);
+        }
+        out.extend_from_slice(reply.as_bytes());
+        let length = i32::try_from(out.len()).expect("a reply is small");
+        out[..4].copy_from_slice(&length.to_le_bytes());
+        connection.write_all(&out)?;
+    }
+}
+
+fn document(bytes: &[u8]) -> Document {
+    let length = i32::from_le_bytes(bytes[..4].try_into().expect("a document has a length"));
+    let bytes = &bytes[..usize::try_from(length).expect("a length is positive")];
+    Document::try_from(&RawDocumentBuf::from_bytes(bytes.to_vec()).expect("a document")).expect("its elements are sound")
+}
+
+fn answer(command: &Document, shared: &Shared) -> Answer {
+    let name = command.keys().next().expect("a command has a name").as_str();
+    match name {
+        "hello" | "ismaster" | "isMaster" => Answer::Reply(doc! {
+            "ismaster": true, "isWritablePrimary": true, "helloOk": true, "maxBsonObjectSize": 16_777_216,
+            "maxMessageSizeBytes": 48_000_000, "maxWriteBatchSize": 100_000, "minWireVersion": 0, "maxWireVersion": 21,
+            "readOnly": false, "ok": 1.0,
+        }),
+        "endSessions" => Answer::Reply(doc! {"ok": 1.0}),
+        name => {
+            shared.state.lock().unwrap_or_else(PoisonError::into_inner).heard.push(name.to_owned());
+            (shared.script.lock().unwrap_or_else(PoisonError::into_inner))(command)
+        }
+    }
+}
+
+/// Returns the documents that a command that writes has: inserted ones, updates, or deletes.
+pub(crate) fn written(command: &Document) -> Vec<Document> {
+    let list = ["documents", "updates", "deletes"].iter().find_map(|name| command.get_array(name).ok());
+    list.into_iter().flatten().filter_map(Bson::as_document).cloned().collect()
+}
+
+/// Returns the answer to a command that wrote all it has.
+pub(crate) fn all_well(command: &Document) -> Answer {
+    Answer::Reply(doc! {"n": i32::try_from(written(command).len()).expect("a small number"), "ok": 1.0})
+}
+
+/// Returns the answer of a command that failed whole.
+pub(crate) fn failed(code: i32) -> Answer {
+    Answer::Reply(doc! {"ok": 0.0, "code": code, "codeName": "Scripted", "errmsg": "the script says so"})
+}

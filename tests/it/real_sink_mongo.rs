@@ -1,0 +1,190 @@
+//! `sdl sink-mongo` from a real cluster into the servers of MongoDB's protocol that are to be had: each is right where the other
+//! is not. What is there is counted by Python's client.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Clusters, Content, Finished, Running, Sdl, Sender, from_stack, pymongo, setting, stack, unique, until};
+
+mod keys;
+mod kills;
+mod loads;
+mod payloads;
+mod refusals;
+
+/// Right for inserts: data in files, duplicates with their index.
+const FERRET: &str = "ferretdb";
+/// Right for guarded upserts, deletes and unique indexes.
+const JAVA: &str = "mongo-java";
+
+/// A topic that is loaded into a collection.
+struct Load {
+    clusters: Clusters,
+    server: &'static str,
+    uri: String,
+    topic: String,
+    group: String,
+    partitions: i32,
+}
+
+impl Load {
+    #[track_caller]
+    fn new(server: &'static str, name: &str, partitions: i32) -> Self {
+        Self::on(Clusters::shared(), server, name, partitions)
+    }
+
+    /// Returns a load whose test may stop, kill or freeze the servers.
+    #[track_caller]
+    fn alone(server: &'static str, name: &str, partitions: i32) -> Self {
+        Self::on(Clusters::alone(), server, name, partitions)
+    }
+
+    #[track_caller]
+    fn on(clusters: Clusters, server: &'static str, name: &str, partitions: i32) -> Self {
+        let uri = from_stack(&format!("SDL_TEST_{}", server.to_uppercase().replace('-', "_")));
+        let topic = unique(name);
+        clusters.source.create_topic(&topic, partitions, &[("max.message.bytes", "20000000")]);
+        Self { clusters, server, uri, group: topic.clone(), topic, partitions }
+    }
+
+    fn profile(&self) -> String {
+        format!(
+            "[local_kafka]\nservers = {}\nkafka.fetch.message.max.bytes = 20000000\nkafka.session.timeout.ms = 6000\n\n[other_kafka]\nservers = {}\n\n[mongodb]\nuri = \
+             {}\ndefault_database = loads\nconsumer_group_id = {}\n",
+            self.clusters.source.servers, self.clusters.target.servers, self.uri, self.group
+        )
+    }
+
+    /// Returns `sdl sink-mongo` of this load, into a collection called like the topic.
+    fn sdl(&self, flags: &str) -> Sdl {
+        let collection = if flags.contains("--collection") { String::new() } else { format!("--collection {}", self.topic) };
+        Sdl::new(&format!("sink-mongo {} {collection} {flags}", self.topic)).profile(&self.profile())
+    }
+
+    /// Runs to the ends that the topic has now and returns the run, which must succeed.
+    #[track_caller]
+    fn catch_up(&self, flags: &str) -> Value {
+        let deadline = std::time::Duration::from_secs(setting("SDL_TEST_PATIENCE", 300));
+        self.sdl(&format!("--until-caught-up -o json {flags}")).deadline(deadline).run().expect(0).json()
+    }
+
+    /// Fills the topic with made-up logins.
+    #[track_caller]
+    fn fake(&self, count: u64) {
+        let line = format!("produce-fake {} -n {count} --seed 7", self.topic);
+        Sdl::new(&line).profile(&self.profile()).run().expect(0);
+    }
+
+    /// Sends values, each with a key of its own unless one is given, to the partitions in turn.
+    #[track_caller]
+    fn send(&self, values: &[(Option<&str>, Option<&str>)]) {
+        let records: Vec<(i32, Content)> = (0..)
+            .zip(values)
+            .map(|(index, (key, value))| {
+                let bytes = |text: &str| text.as_bytes().to_vec();
+                let timestamp = Some(1_700_000_000_000 + i64::from(index));
+                let content = Content { timestamp, key: key.map(bytes), value: value.map(bytes), headers: Vec::new() };
+                (index % self.partitions, content)
+            })
+            .collect();
+        Sender::new(&self.clusters.source, &[("message.max.bytes", "20000000")]).send(&self.topic, &records);
+    }
+
+    /// Runs Python code that has this load's `collection`, and `arg`.
+    #[track_caller]
+    fn python(&self, arg: &Value, code: &str) -> Value {
+        let arg = json!({"collection": self.topic, "arg": arg});
+        pymongo(&self.uri, &arg, &format!("collection = client['loads'][arg['collection']]\narg = arg['arg']\n{code}"))
+    }
+
+    #[track_caller]
+    fn count(&self) -> u64 {
+        self.python(&Value::Null, "answer = collection.count_documents({})").as_u64().expect("a count")
+    }
+
+    /// Waits until so many records are committed.
+    #[track_caller]
+    fn until_committed(&self, running: &mut Running, count: u64) {
+        until("documents arrive", std::time::Duration::from_secs(120), || {
+            assert!(running.is_running(), "it ended:\n{}", running.stderr());
+            (self.committed().iter().sum::<i64>().cast_unsigned() >= count).then_some(())
+        });
+    }
+
+    /// Freezes the server until what is returned is dropped.
+    #[must_use]
+    fn freeze(&self) -> Frozen {
+        stack(&["freeze", self.server]);
+        Frozen(self.server)
+    }
+
+    /// Panics unless the collection holds one document for each record of the topic, under its id and with its place, and no more.
+    #[track_caller]
+    fn assert_each_once(&self) {
+        let ends: Vec<i64> = self.clusters.source.offsets(&self.topic).into_iter().map(|(_, end)| end).collect();
+        let wrong = self.python(
+            &json!({"topic": self.topic, "ends": ends}),
+            "
+seen = set(); answer = []
+for d in collection.find({}):
+    place = (d['_kafka_partition'], d['_kafka_offset'])
+    ok = d['_id'] == '%s:%d:%d' % (arg['topic'], *place) and d['_kafka_topic'] == arg['topic']
+    ok = ok and 0 <= place[1] < arg['ends'][place[0]] and isinstance(d['_processed_at'], datetime.datetime)
+    if not ok or place in seen: answer.append(d)
+    seen.add(place)
+missing = sum(arg['ends']) - len(seen)
+if missing: answer.append('%d are missing' % missing)
+answer = answer[:5]",
+        );
+        assert_eq!(wrong, json!([]));
+    }
+
+    /// Returns the committed offset of each partition, 0 where there is none.
+    #[track_caller]
+    fn committed(&self) -> Vec<i64> {
+        self.clusters.source.committed(&self.group, &self.topic).into_iter().map(Option::unwrap_or_default).collect()
+    }
+
+    #[track_caller]
+    fn assert_committed(&self) {
+        let ends: Vec<i64> = self.clusters.source.offsets(&self.topic).into_iter().map(|(_, end)| end).collect();
+        assert_eq!(self.committed(), ends);
+    }
+}
+
+impl Drop for Load {
+    /// Servers that keep everything in memory are not to be filled.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.python(&Value::Null, "collection.drop()");
+        }
+    }
+}
+
+/// A server that does not answer.
+struct Frozen(&'static str);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        stack(&["thaw", self.0]);
+    }
+}
+
+/// Returns the lines of a file of dead letters.
+#[track_caller]
+fn letters(finished: &Finished, name: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(finished.path(name)).expect("there are dead letters");
+    text.lines().map(|line| serde_json::from_str(line).expect("a letter is a line of JSON")).collect()
+}
+
+/// Returns the codes of dead letters, sorted.
+#[track_caller]
+fn codes(letters: &[Value]) -> Vec<String> {
+    let code = |letter: &Value| {
+        let headers = letter["headers"].as_array().expect("a letter has headers").clone();
+        let at = headers.iter().position(|word| word == "sdl.dlq.code").expect("a letter has a code");
+        headers[at + 1].as_str().expect("a code is text").to_owned()
+    };
+    let mut codes: Vec<_> = letters.iter().map(code).collect();
+    codes.sort();
+    codes
+}

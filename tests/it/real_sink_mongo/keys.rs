@@ -1,0 +1,106 @@
+//! Documents whose ids come again: the newest version stays, whatever is repeated.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{JAVA, Load};
+use crate::harness::{Content, Sender, setting};
+
+/// Returns writes and deletes of a few keys, each key in one partition, and what they leave by the book.
+fn story(count: u64, partitions: i32, merged: bool) -> (Vec<(i32, Content)>, BTreeMap<String, Value>) {
+    let (mut records, mut left) = (Vec::new(), BTreeMap::<String, Value>::new());
+    let mut random = setting("SDL_TEST_SEED", 1);
+    let mut next = |below: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
+    };
+    for n in 0..count {
+        let number = next(100);
+        let key = format!("user-{number}");
+        let partition = i32::try_from(number).unwrap() % partitions;
+        let value = if next(5) == 0 && !merged {
+            left.remove(&key);
+            None
+        } else {
+            let value = if next(2) == 0 { json!({"n": n}) } else { json!({"n": n, "m": n}) };
+            let fields = left.entry(key.clone()).or_insert_with(|| json!({}));
+            if merged {
+                let fields = fields.as_object_mut().unwrap();
+                fields.extend(value.as_object().unwrap().clone());
+            } else {
+                *fields = value.clone();
+            }
+            Some(value.to_string().into_bytes())
+        };
+        let timestamp = Some(1_700_000_000_000 + n.cast_signed() / 10);
+        records.push((partition, Content { timestamp, key: Some(key.into_bytes()), value, headers: Vec::new() }));
+    }
+    (records, left)
+}
+
+#[track_caller]
+fn assert_left(load: &Load, left: &BTreeMap<String, Value>) {
+    let code = "answer = {d['_id']: {n: v for n, v in d.items() if not n.startswith('_')} for d in collection.find({})}";
+    let there: BTreeMap<String, Value> = serde_json::from_value(load.python(&Value::Null, code)).unwrap();
+    assert_eq!(&there, left);
+}
+
+#[test]
+#[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
+fn real_sink_mongo_keys_replayed_in_part_leave_what_the_book_says() {
+    for flags in ["--version offset", "--version timestamp", "--version field:n --on-tombstone skip"] {
+        let deletes = !flags.contains("skip");
+        let load = Load::new(JAVA, "keys", 3);
+        let flags = if deletes { format!("{flags} --on-tombstone delete") } else { flags.to_owned() };
+        let line = format!("--id key {flags} --batch 50 --linger 10ms --in-flight 4 --instance-id one");
+        let (records, left) = story(3_000, 3, !deletes);
+        let left = if deletes { left } else { replaced(&records) };
+        Sender::new(&load.clusters.source, &[]).send(&load.topic, &records);
+        for _ in 0..3 {
+            let running = load.sdl(&format!("{line} --rate 2000")).start();
+            std::thread::sleep(Duration::from_millis(700));
+            running.signal("KILL");
+        }
+        load.catch_up(&line);
+        assert_left(&load, &left);
+        for start in ["-300", "beginning", "-1"] {
+            // A member with a name of its own is missed for a while.
+            load.clusters.source.until_members(&load.group, 0);
+            load.catch_up(&format!("{line} --start {start}"));
+            assert_left(&load, &left);
+        }
+        load.assert_committed();
+    }
+}
+
+/// Returns what is left when each value takes the place of the one before.
+fn replaced(records: &[(i32, Content)]) -> BTreeMap<String, Value> {
+    let text = |bytes: &Option<Vec<u8>>| String::from_utf8(bytes.clone().unwrap()).unwrap();
+    records.iter().map(|(_, content)| (text(&content.key), serde_json::from_str(&text(&content.value)).unwrap())).collect()
+}
+
+#[test]
+#[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
+fn real_sink_mongo_an_update_leaves_other_fields_as_they_are() {
+    let load = Load::new(JAVA, "merged", 1);
+    let (records, left) = story(1_000, 1, true);
+    Sender::new(&load.clusters.source, &[]).send(&load.topic, &records);
+    load.catch_up("--id key --write update --batch 50 --linger 10ms");
+    assert_left(&load, &left);
+    let again = load.catch_up("--id key --write update --start -200");
+    assert_eq!(again["read"], json!(200));
+    assert_left(&load, &left);
+}
+
+#[test]
+#[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
+fn real_sink_mongo_the_first_tombstone_of_a_key_is_bad_unless_its_meaning_is_said() {
+    let load = Load::new(JAVA, "tombstone", 1);
+    load.send(&[(Some("a"), Some("{}")), (Some("a"), None)]);
+    let finished = load.sdl("--until-caught-up --id key").run().expect(3);
+    assert!(finished.stderr.contains("--on-tombstone"), "{}", finished.stderr);
+    load.catch_up("--id key --on-tombstone delete");
+    assert_eq!(load.count(), 0);
+}

@@ -1,0 +1,225 @@
+//! What the MongoDB sink makes of answers that no real server gives on demand.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mongodb::bson::{Document, doc};
+use sdl::connectors::mongo::{MongoClient, MongoSink, Write, collection_rule, database_rule};
+use sdl::document::{Ids, Meta, Naming, RawValues, Reading, Version};
+use sdl::pipeline::{EndError, Outcome, Sink};
+use sdl::profile::{MongoSection, Secret};
+use sdl::record::{Partition, Record};
+
+use crate::harness::{Answer, MongoStub, all_well, failed, written};
+
+mod connections;
+mod ids;
+
+fn section(uri: &str) -> MongoSection {
+    MongoSection { name: "mongodb".to_owned(), uri: Some(Secret::new(uri.to_owned())), ..MongoSection::default() }
+}
+
+fn offsets() -> Ids {
+    Ids::Offset { prefix: String::new() }
+}
+
+fn reading(ids: Ids, meta: Meta) -> Reading {
+    let naming = |name: &str, rule| Naming::new(name.parse().unwrap(), rule, 100).unwrap();
+    let names = vec![naming("d", database_rule), naming("{topic}", collection_rule)];
+    Reading::new(ids, Version::Offset, meta, RawValues::Bad, None, names)
+}
+
+async fn sink(stub: &MongoStub, ids: Ids, deletes: bool) -> MongoSink {
+    let client = MongoClient::connect(&section(&stub.uri()), 4, Duration::from_secs(5)).await.unwrap();
+    MongoSink::new(client, reading(ids, Meta::default()), None, deletes).unwrap()
+}
+
+fn record(offset: i64, key: &str, value: Option<&str>) -> Record {
+    Record {
+        partition: Partition::new("t", 0),
+        offset,
+        timestamp: Some(1000 + offset),
+        key: Some(Bytes::copy_from_slice(key.as_bytes())),
+        value: value.map(|value| Bytes::copy_from_slice(value.as_bytes())),
+        headers: Vec::new(),
+    }
+}
+
+fn records(count: i64) -> Vec<Record> {
+    (0..count).map(|offset| record(offset, "k", Some(&format!("{{\"n\": {offset}}}")))).collect()
+}
+
+async fn deliver(sink: &MongoSink, records: Vec<Record>) -> Vec<Outcome> {
+    sink.submit(Arc::new(records)).await.unwrap().await
+}
+
+fn words(outcomes: &[Outcome]) -> String {
+    let word = |outcome: &Outcome| match outcome {
+        Outcome::Delivered => 'd',
+        Outcome::AlreadyThere => 'a',
+        Outcome::Superseded => 's',
+        Outcome::Retry(_) => 'r',
+        Outcome::Reject(_) => 'b',
+        Outcome::Suspect(_) => '?',
+        Outcome::Stop(reason) if reason.is_refusal() => '!',
+        Outcome::Stop(_) => 'S',
+    };
+    outcomes.iter().map(word).collect()
+}
+
+fn name(command: &Document) -> &str {
+    command.keys().next().unwrap()
+}
+
+/// Returns the answer to a look that finds nothing.
+fn nothing() -> Answer {
+    Answer::Reply(doc! {"cursor": {"firstBatch": [], "id": 0_i64, "ns": "d.t"}, "ok": 1.0})
+}
+
+/// Returns a peer that pings well, takes a probe, finds nothing before anything was written, and leaves the rest to `script`.
+fn peer(mut script: impl FnMut(&Document) -> Answer + Send + 'static) -> MongoStub {
+    let mut is_fresh = true;
+    MongoStub::start(move |command| {
+        let is_probe = name(command) == "update" && !written(command)[0].get_bool("upsert").unwrap_or(true);
+        if name(command) == "ping" || is_probe {
+            return Answer::Reply(doc! {"n": 0, "ok": 1.0});
+        }
+        if name(command) == "find" && is_fresh {
+            return nothing();
+        }
+        is_fresh = false;
+        script(command)
+    })
+}
+
+/// Returns a peer that answers every write with these errors.
+fn erring(errors: Vec<Document>, concern: Option<Document>) -> MongoStub {
+    peer(move |command| {
+        if name(command) == "find" {
+            return nothing();
+        }
+        let mut reply = doc! {"n": i32::try_from(written(command).len() - errors.len()).unwrap(), "ok": 1.0};
+        if !errors.is_empty() {
+            reply.insert("writeErrors", errors.clone());
+        }
+        if let Some(concern) = &concern {
+            reply.insert("writeConcernError", concern.clone());
+        }
+        Answer::Reply(reply)
+    })
+}
+
+#[tokio::test]
+async fn each_document_is_judged_by_its_own_error() {
+    for (code, word) in [
+        (121, 'b'),
+        (2, 'b'),
+        (9, 'b'),
+        (14, 'b'),
+        (52, 'b'),
+        (10334, 'b'),
+        (17280, 'b'),
+        (6, 'r'),
+        (7, 'r'),
+        (89, 'r'),
+        (91, 'r'),
+        (189, 'r'),
+        (262, 'r'),
+        (9001, 'r'),
+        (10107, 'r'),
+        (11600, 'r'),
+        (11602, 'r'),
+        (13435, 'r'),
+        (13436, 'r'),
+        (13, 'S'),
+        (18, 'S'),
+        (4242, 'r'),
+    ] {
+        let stub = erring(vec![doc! {"index": 1, "code": code, "errmsg": "no"}], None);
+        let outcomes = deliver(&sink(&stub, offsets(), false).await, records(3)).await;
+        assert_eq!(words(&outcomes), format!("d{word}d"), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_whole_command_that_fails_blames_a_document_only_where_one_can_be_to_blame() {
+    for (code, word) in
+        [(2, '?'), (9, '?'), (10334, '?'), (10107, 'r'), (11600, 'r'), (91, 'r'), (64, 'r'), (4242, 'r'), (13, 'S'), (73, 'b')]
+    {
+        let stub = peer(move |_| failed(code));
+        let outcomes = deliver(&sink(&stub, offsets(), false).await, records(2)).await;
+        assert_eq!(words(&outcomes), word.to_string().repeat(2), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn what_no_majority_acknowledged_is_not_delivered() {
+    for (code, word) in [(64, 'r'), (91, 'r'), (79, 'S'), (100, 'S')] {
+        let concern = Some(doc! {"code": code, "errmsg": "no"});
+        let errors = vec![
+            doc! {"index": 0, "code": 121, "errmsg": "no"},
+            // What is there already may not be durable either.
+            doc! {"index": 1, "code": 11000, "errmsg": "no", "keyPattern": {"_id": 1}},
+        ];
+        let stub = erring(errors, concern);
+        let outcomes = deliver(&sink(&stub, offsets(), false).await, records(3)).await;
+        assert_eq!(words(&outcomes), format!("b{word}{word}"), "{code}");
+        assert_eq!(stub.heard(), ["ping", "find", "insert"], "nothing is looked up that may not be durable");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_count_every_document_has_not_taken_them() {
+    let stub = peer(|_| Answer::Reply(doc! {"n": 2, "ok": 1.0}));
+    let outcomes = deliver(&sink(&stub, offsets(), false).await, records(3)).await;
+    assert_eq!(words(&outcomes), "rrr");
+}
+
+#[tokio::test]
+async fn writes_ask_for_a_majority_and_go_on_after_an_error() {
+    let stub = peer(|command| {
+        assert_eq!(command.get_str("$db").unwrap(), "d");
+        assert_eq!(command.get_str("insert").unwrap(), "t");
+        assert!(!command.get_bool("ordered").unwrap());
+        assert_eq!(command.get_document("writeConcern").unwrap().get_str("w").unwrap(), "majority");
+        all_well(command)
+    });
+    assert_eq!(words(&deliver(&sink(&stub, offsets(), false).await, records(3)).await), "ddd");
+}
+
+#[tokio::test]
+async fn a_record_that_is_bad_by_itself_is_never_sent() {
+    let stub = peer(|command| {
+        assert_eq!(written(command).len(), 2);
+        all_well(command)
+    });
+    let deep = format!("{{\"a\": {}{}}}", "[".repeat(200), "]".repeat(200));
+    let large = format!("{{\"a\": \"{}\"}}", "x".repeat(17 << 20));
+    let values = [
+        "{}",
+        r#"{"a\u0000b": 1}"#,
+        &deep,
+        &large,
+        "{",
+        r#"{"_kafka_offset": 1}"#,
+        r#"{"a": 1, "a": 2}"#,
+        r#"{"$where": {"$oid": "x"}}"#,
+    ];
+    let batch = (0..).zip(values).map(|(offset, value)| record(offset, "k", Some(value))).collect();
+    let outcomes = deliver(&sink(&stub, offsets(), false).await, batch).await;
+    assert_eq!(words(&outcomes), "dbbbbbbd");
+    let codes: Vec<&str> =
+        outcomes.iter().filter_map(|o| if let Outcome::Reject(r) = o { Some(r.code()) } else { None }).collect();
+    assert_eq!(codes, ["nul_in_name", "too_deep", "document_too_large", "not_json", "claimed_field", "repeated_name"]);
+}
+
+#[tokio::test]
+async fn large_documents_are_spread_over_commands() {
+    let stub = peer(all_well);
+    let value = format!("{{\"a\": \"{}\"}}", "x".repeat(7 << 20));
+    let batch = (0..5).map(|offset| record(offset, "k", Some(&value))).collect();
+    assert_eq!(words(&deliver(&sink(&stub, offsets(), false).await, batch).await), "ddddd");
+    assert_eq!(stub.heard()[2..], ["insert", "insert", "insert"]);
+}
