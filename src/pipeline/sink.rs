@@ -78,12 +78,13 @@ struct ReasonParts {
     message: String,
     hint: Option<String>,
     path: Option<String>,
+    refusal: bool,
 }
 
 impl Reason {
     /// Returns a reason: `code` is short and stable (`record_too_large`), `message` is for people.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self(Box::new(ReasonParts { code: code.into(), message: message.into(), hint: None, path: None }))
+        Self(Box::new(ReasonParts { code: code.into(), message: message.into(), hint: None, path: None, refusal: false }))
     }
 
     /// Adds what a person can do about it.
@@ -98,6 +99,19 @@ impl Reason {
     pub fn at(mut self, path: impl Into<String>) -> Self {
         self.0.path = Some(path.into());
         self
+    }
+
+    /// Says that going on would not be safe: an [`Outcome::Stop`] for this reason is a refusal, not a failure.
+    #[must_use]
+    pub fn refusal(mut self) -> Self {
+        self.0.refusal = true;
+        self
+    }
+
+    /// Returns whether going on would not be safe.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.0.refusal
     }
 
     /// Returns the stable code.

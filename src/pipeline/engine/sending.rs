@@ -10,7 +10,7 @@ use crate::pipeline::engine::{Engine, Submission, jitter};
 use crate::pipeline::event::Event;
 use crate::pipeline::lanes::Chunk;
 use crate::pipeline::retry::pause;
-use crate::pipeline::{Answers, Batch, EndError, Ending, Failure, Outcome, Sink, Source};
+use crate::pipeline::{Answers, Batch, EndError, Ending, Failure, Outcome, Reason, Refused, Sink, Source};
 
 impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     /// Sends what is due.
@@ -130,9 +130,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             again = now + pause;
         }
         if let Some(reason) = verdict.stop {
-            let mut failure = Failure::new("the destination takes nothing until something is changed there").because(&reason);
-            failure.hint = reason.hinted().map(ToOwned::to_owned);
-            self.end(Ending::Failed(failure.into()));
+            self.end(Ending::Failed(stopped(&reason)));
         }
         if self.has_failed() && !had_failed {
             self.lanes.forget(|_| true); // what follows would only be there twice when the next run reads it again
@@ -205,4 +203,15 @@ fn submit<K: Sink + 'static>(sink: Arc<K>, batch: Batch, chain: Chain) -> Submis
         let submitted = sink.submit(batch).await;
         (chain, submitted)
     })
+}
+
+/// Returns what a destination that takes nothing more means for the run.
+fn stopped(reason: &Reason) -> EndError {
+    let hint = reason.hinted().map(ToOwned::to_owned);
+    if reason.is_refusal() {
+        return Refused { what: reason.message().to_owned(), numbers: Vec::new(), hint: hint.unwrap_or_default() }.into();
+    }
+    let mut failure = Failure::new("the destination takes nothing until something is changed there").because(reason);
+    failure.hint = hint;
+    failure.into()
 }

@@ -2,7 +2,7 @@
 
 use super::destination::{answers, why};
 use super::*;
-use crate::pipeline::{Ending, Outcome};
+use crate::pipeline::{EndError, Ending, Outcome};
 
 fn failure(finished: &Finished) -> String {
     let Ending::Failed(error) = &finished.ending else { panic!("{:?}", finished.ending) };
@@ -93,6 +93,16 @@ async fn a_destination_that_says_stop_ends_the_run_and_keeps_the_other_answers()
     let (finished, log) = run_of(10).sink(sink).finish().await;
     assert_eq!(failure(&finished), "the destination takes nothing until something is changed there: the script says so");
     assert_eq!((finished.tally.delivered, finished.tally.undelivered), (9, 1));
+    assert_eq!(log.commits(p(0)), [4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_refuses_ends_the_run_with_a_refusal() {
+    let foreign = || why().hint("--id-prefix").refusal();
+    let sink = answers(move |offset, _| if offset == 4 { Outcome::Stop(foreign()) } else { Outcome::Delivered });
+    let (finished, log) = run_of(10).sink(sink).finish().await;
+    let Ending::Failed(EndError::Refused(refused)) = &finished.ending else { panic!("ended with {:?}", finished.ending) };
+    assert_eq!((refused.what.as_str(), refused.hint.as_str()), ("the script says so", "--id-prefix"));
     assert_eq!(log.commits(p(0)), [4]);
 }
 
