@@ -23,6 +23,8 @@ pub struct Names {
     pub timestamp: String,
     /// When the document was made.
     pub processed_at: String,
+    /// The version, where it is a field's: the other fields tell any other.
+    pub version: String,
 }
 
 impl Meta {
@@ -39,6 +41,7 @@ impl Meta {
                 offset: name("kafka_offset"),
                 timestamp: name("kafka_timestamp"),
                 processed_at: name("processed_at"),
+                version: name("kafka_version"),
             }),
         }
     }
@@ -69,7 +72,8 @@ impl Default for Meta {
 }
 
 impl Names {
-    fn all(&self) -> [&str; 7] {
-        [&self.key, &self.key_base64, &self.topic, &self.partition, &self.offset, &self.timestamp, &self.processed_at]
+    fn all(&self) -> [&str; 8] {
+        let Self { key, key_base64, topic, partition, offset, timestamp, processed_at, version } = self;
+        [key, key_base64, topic, partition, offset, timestamp, processed_at, version]
     }
 }

@@ -92,6 +92,18 @@ impl Reading {
         &self.ids
     }
 
+    /// Returns what says which write of an id is the newer one, where ids can come again.
+    #[must_use]
+    pub fn version(&self) -> Option<&Version> {
+        self.version.as_ref()
+    }
+
+    /// Returns the field with the time of the event, if one is named.
+    #[must_use]
+    pub fn time_field(&self) -> Option<&FieldPath> {
+        self.time.as_ref()
+    }
+
     /// Returns the names of the metadata fields.
     #[must_use]
     pub fn meta(&self) -> &Meta {
