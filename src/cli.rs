@@ -10,7 +10,7 @@ use std::sync::Arc;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::commands::{Color, Context, Global, LogFormat, Machine};
-use crate::commands::{completions, demo, help, produce_fake, profile, replicate, sandbox};
+use crate::commands::{completions, demo, help, produce_fake, profile, replicate, sandbox, sink_es};
 use crate::error::Error;
 use crate::profile::Profile;
 use crate::report::{LogOptions, Screen};
@@ -39,6 +39,7 @@ Exit codes: 0 done · 1 failed · 2 usage or profile · 3 a record needs a perso
 #[expect(clippy::large_enum_variant, reason = "there is one, made once")]
 enum Command {
     Replicate(Box<replicate::Args>),
+    SinkEs(Box<sink_es::Args>),
     ProduceFake(produce_fake::Args),
     Profile(profile::Args),
     Demo(demo::Args),
@@ -51,6 +52,7 @@ impl Command {
     async fn run(self, context: &Context) -> Result<(), Error> {
         match self {
             Self::Replicate(args) => args.run(context).await,
+            Self::SinkEs(args) => args.run(context).await,
             Self::ProduceFake(args) => args.run(context).await,
             Self::Profile(args) => args.run(context).await,
             Self::Demo(args) => args.run(context).await,
@@ -167,6 +169,7 @@ impl Command {
     fn name(&self) -> &'static str {
         match self {
             Self::Replicate(_) => "replicate",
+            Self::SinkEs(_) => "sink-es",
             Self::ProduceFake(_) => "produce-fake",
             Self::Profile(_) => "profile",
             Self::Demo(_) => "demo",
@@ -181,7 +184,7 @@ impl Command {
         match self {
             Self::Demo(_) | Self::Sandbox(_) | Self::Help(_) | Self::Completions(_) => false,
             Self::Profile(args) => args.needs_profile(),
-            Self::Replicate(_) | Self::ProduceFake(_) => true,
+            Self::Replicate(_) | Self::SinkEs(_) | Self::ProduceFake(_) => true,
         }
     }
 }

@@ -74,6 +74,10 @@ pub struct Defaults {
 /// For a Kafka cluster, whose client makes batches of its own.
 pub const KAFKA: Defaults = Defaults { batch: 1000, batch_bytes: 1_000_000, linger: Duration::from_millis(5), in_flight: 16 };
 
+/// For a server that stores documents: a call to it is dear, and the engine makes the batches.
+pub const DOCUMENTS: Defaults =
+    Defaults { batch: 5000, batch_bytes: 8_000_000, linger: Duration::from_millis(500), in_flight: 4 };
+
 /// What a source must know of the limits.
 #[derive(Clone, Copy, Debug)]
 pub struct SourceLimits {

@@ -17,6 +17,7 @@ pub mod sandbox;
 mod sections;
 pub mod select;
 mod shaping;
+pub mod sink_es;
 
 pub use global::{Color, Global, LogFormat};
 pub use machine::Machine;
