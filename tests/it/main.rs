@@ -17,4 +17,5 @@ mod sandbox;
 mod secrets;
 mod security;
 mod shape;
+mod sink_es;
 mod unreachable;
