@@ -12,6 +12,7 @@ mod mock;
 mod reading;
 mod sdl;
 mod sending;
+mod story;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -24,6 +25,7 @@ pub(crate) use mock::Mock;
 pub(crate) use reading::{Seen, assert_same, read, read_independently};
 pub(crate) use sdl::{Finished, Running, Sdl};
 pub(crate) use sending::{Content, Numbered, Sender, awkward, numbered};
+pub(crate) use story::story;
 pub(crate) use watch::CommitWatch;
 
 /// Returns a name that no other test and no other run uses, for a topic or a group.

@@ -11,6 +11,7 @@ mod lines;
 mod produce_fake;
 mod profile;
 mod real_replicate;
+mod real_sink_es;
 mod replicate_on_mock;
 mod run;
 mod sandbox;
