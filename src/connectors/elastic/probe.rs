@@ -159,7 +159,7 @@ impl Desk {
         let body = || Some(Payload::Lines(Bytes::from_static(lines.as_bytes())));
         let reply = self.client.ask(|| Call { method: Method::Post, body: body(), ..Call::get(&path).with(&pipeline) }).await?;
         let outcome = match verdict::parse(&reply.body, 1) {
-            Ok(answer) if reply.status == 200 => match verdict::judge(Action::Index, &answer.items[0]) {
+            Ok(answer) if reply.status == 200 => match verdict::judge(Action::Index, &answer.items[0], false) {
                 Said::Outcome(outcome) => outcome,
                 Said::Unknown(_) | Said::Taken { .. } => return Ok(()),
             },

@@ -67,7 +67,7 @@ pub(super) fn bad(status: u16, error: &Value) -> Reason {
         (_, Some(field)) => format!("the server does not take its field `{}`", clean(field)),
         (_, None) => "the server does not take the document".to_owned(),
     };
-    let reason = Reason::new(code.clone(), format!("{what} ({code})")).detail(text);
+    let reason = Reason::new(code.clone(), what).detail(text);
     let reason = if code == "document_missing_exception" { reason.hint("--op upsert makes it then") } else { reason };
     field.into_iter().fold(reason, Reason::at)
 }
@@ -110,6 +110,17 @@ pub(super) fn is_set_up_wrong(error: &Value) -> bool {
 pub(super) fn is_full_of_shards(error: &Value) -> bool {
     let text = text(error);
     text.contains("maximum") && text.contains("shards open")
+}
+
+/// Returns whether it was rejected for its size alone: `[..., primary_operation_bytes=71303212, max_primary_bytes=51897958]`.
+pub(super) fn is_never_small_enough(error: &Value) -> bool {
+    let text = text(error);
+    let number = |text: &str| text.split_once("bytes=")?.1.split([',', ']']).next()?.parse::<u64>().ok();
+    let (own, most) = (
+        text.split_once("_operation_").and_then(|(_, rest)| number(rest)),
+        text.split_once(" max_").and_then(|(_, rest)| number(rest)),
+    );
+    own.zip(most).is_some_and(|(own, most)| own > most)
 }
 
 /// Returns whether a processor of an ingest pipeline failed.

@@ -243,8 +243,9 @@ impl Desk {
             return Err(verdict::whole(reply.status, &reply.body));
         }
         let answer = verdict::parse(&reply.body, actions.len()).map_err(Outcome::Retry)?;
+        let piped = self.options.pipeline.is_some();
         for (item, action) in answer.items.iter().zip(actions) {
-            each(item, verdict::judge(*action, item));
+            each(item, verdict::judge(*action, item, piped));
         }
         let was_too_much = answer.items.iter().any(|item| item.status == 429);
         if was_too_much {

@@ -139,22 +139,22 @@ const BAD: [&str; 8] = [
     "fail_processor_exception",
 ];
 
-/// Returns what `item` says of a document with which `action` was to be done.
-pub(super) fn judge(action: Action, item: &Item<'_>) -> Said {
+/// Returns what `item` says of a document with which `action` was to be done, `piped` through an ingest pipeline or not.
+pub(super) fn judge(action: Action, item: &Item<'_>, piped: bool) -> Said {
     let Some(error) = item.error.as_deref() else { return without_error(action, item) };
     let kind = reason::kind(error);
     let retry = || Said::Outcome(Outcome::Retry(reason::passing(item.status, error)));
     let bad = || Said::Outcome(Outcome::Reject(reason::bad(item.status, error)));
     let stop = || Said::Outcome(Outcome::Stop(reason::lasting(item.status, error)));
     if item.status == 429 || PASSING.contains(&kind) {
-        return retry();
+        return if reason::is_never_small_enough(error) { Said::Outcome(Outcome::Suspect(too_large(error))) } else { retry() };
     }
     match kind {
         "version_conflict_engine_exception" => conflict(action, item, error),
         "security_exception" | "index_not_found_exception" => stop(),
         "illegal_argument_exception" if reason::is_set_up_wrong(error) => stop(),
         "validation_exception" if reason::is_full_of_shards(error) => retry(),
-        "illegal_state_exception" if reason::is_of_a_pipeline(error) => bad(),
+        "illegal_state_exception" if piped || reason::is_of_a_pipeline(error) => bad(),
         kind if BAD.contains(&kind) => bad(),
         _ => match item.status {
             401 | 403 | 404 => stop(),
@@ -204,7 +204,10 @@ pub(super) fn whole(status: u16, body: &[u8]) -> Outcome {
         None => Reason::new(format!("http_{status}"), format!("the server answers with HTTP status {status}")),
     };
     if status == 429 || PASSING.contains(&kind) {
-        return Outcome::Retry(passing());
+        return match &error {
+            Some(error) if reason::is_never_small_enough(error) => Outcome::Suspect(too_large(error)),
+            _ => Outcome::Retry(passing()),
+        };
     }
     match status {
         413 => Outcome::Suspect(
@@ -225,6 +228,13 @@ pub(super) fn whole(status: u16, body: &[u8]) -> Outcome {
         }
         _ => Outcome::Retry(passing()),
     }
+}
+
+/// Returns why a server that has nothing else to do does not take it.
+fn too_large(error: &Value) -> Reason {
+    Reason::new("too_large", "the server has not enough memory for so large a request")
+        .detail(reason::text(error))
+        .hint("raise `indexing_pressure.memory.limit` of the server, or set such records aside with --dead-letters")
 }
 
 /// Returns why nothing is known of a request that was not answered.

@@ -4,7 +4,7 @@ use super::*;
 fn said(action: Action, status: u16, error: &str) -> Said {
     let error = if error.is_empty() { String::new() } else { format!(r#","error":{error}"#) };
     let body = format!(r#"{{"errors":true,"items":[{{"create":{{"_index":"i","status":{status}{error}}}}}]}}"#);
-    judge(action, &parse(body.as_bytes(), 1).unwrap().items[0])
+    judge(action, &parse(body.as_bytes(), 1).unwrap().items[0], false)
 }
 
 /// Returns the verdict in a word, and its code.
@@ -108,7 +108,7 @@ fn each_answer_for_a_document_has_one_meaning() {
 #[test]
 fn a_document_that_was_not_there_is_deleted_and_one_in_a_failure_store_is_not_delivered() {
     let item = |rest: &str| format!(r#"{{"items":[{{"delete":{{{rest}}}}}]}}"#);
-    let of = |action, rest: &str| word(&judge(action, &parse(item(rest).as_bytes(), 1).unwrap().items[0]));
+    let of = |action, rest: &str| word(&judge(action, &parse(item(rest).as_bytes(), 1).unwrap().items[0], false));
     assert_eq!(of(Action::Delete, r#""status":404,"result":"not_found""#), "delivered");
     assert_eq!(of(Action::Update, r#""status":404,"result":"not_found""#), "retry unknown_answer");
     assert_eq!(of(Action::Update, r#""status":200,"result":"noop""#), "delivered");
@@ -173,7 +173,7 @@ fn a_reason_names_the_field_and_keeps_the_words_of_the_server_to_itself() {
         "[1:17] failed to parse field [user.age] of type [long] in document with id 'x'. Preview of field's value: 'SECRET'";
     let (path, message) = reason("document_parsing_exception", preview);
     assert_eq!(path.as_deref(), Some("user.age"));
-    assert_eq!(message, "`user.age` is not what the mapping says it is (document_parsing_exception)");
+    assert_eq!(message, "`user.age` is not what the mapping says it is");
     let path = |kind: &str, text: &str| reason(kind, text).0;
     let strict = "[1:5] mapping set to strict, dynamic introduction of [b] within [a] is not allowed";
     assert_eq!(path("strict_dynamic_mapping_exception", strict).as_deref(), Some("a.b"));
@@ -196,4 +196,28 @@ fn causes_are_told_once_each_and_without_control_characters() {
     assert_eq!(reason::text(&error), "outer: inner");
     assert_eq!(clean("a\u{1b}[31m\nb"), "a [31m b");
     assert_eq!(clean(&"x".repeat(1000)).len(), 300);
+}
+
+#[test]
+fn what_is_rejected_for_its_size_alone_is_not_waited_for() {
+    let pressed = |own: u64, most: u64| {
+        let reason = format!(
+            "rejected execution of primary operation [coordinating_and_primary_bytes=9, replica_bytes=0, all_bytes=9, primary_operation_bytes={own}, max_primary_bytes={most}]"
+        );
+        serde_json::json!({"type": "es_rejected_execution_exception", "reason": reason})
+    };
+    let item = |own, most| word(&said(Action::Create, 429, &pressed(own, most).to_string()));
+    assert_eq!(item(71, 51), "suspect too_large");
+    assert_eq!(item(51, 51), "retry es_rejected_execution_exception");
+    let all = |own, most| whole(429, serde_json::json!({"error": pressed(own, most), "status": 429}).to_string().as_bytes());
+    assert_eq!(word(&Said::Outcome(all(71, 51))), "suspect too_large");
+    assert_eq!(word(&Said::Outcome(all(5, 51))), "retry es_rejected_execution_exception");
+}
+
+#[test]
+fn a_state_that_a_pipeline_does_not_like_is_the_fault_of_the_document() {
+    let body = br#"{"items":[{"create":{"status":500,"error":{"type":"illegal_state_exception","reason":"r"}}}]}"#;
+    let item = &parse(body, 1).unwrap().items[0];
+    assert_eq!(word(&judge(Action::Create, item, true)), "bad illegal_state_exception");
+    assert_eq!(word(&judge(Action::Create, item, false)), "unknown illegal_state_exception");
 }
