@@ -146,9 +146,7 @@ impl Desk {
     pub(super) async fn probe(&self) -> Result<(), EndError> {
         // Names that records make are not known before.
         let Some(name) = self.constant() else { return Ok(()) };
-        if self.client.server().flavour == Flavour::Elasticsearch {
-            self.ask_for_rights(name).await?;
-        }
+        let may_write = self.client.server().flavour == Flavour::Elasticsearch && self.ask_for_rights(name).await?;
         if self.options.data_stream {
             return Ok(()); // takes new documents alone, so nothing can be tried
         }
@@ -166,6 +164,8 @@ impl Desk {
             _ => verdict::whole(reply.status, &reply.body),
         };
         match outcome {
+            // Who may only create documents may not try this.
+            Outcome::Stop(reason) if may_write && reason.code() == "security_exception" => Ok(()),
             Outcome::Stop(reason) => Err(self.not_writable(name, &reason).into()),
             Outcome::Retry(reason) => {
                 // It is no fault of the settings, and may pass while the run waits.
@@ -176,7 +176,8 @@ impl Desk {
         }
     }
 
-    async fn ask_for_rights(&self, name: &str) -> Result<(), EndError> {
+    /// Returns whether the server says that the rights suffice.
+    async fn ask_for_rights(&self, name: &str) -> Result<bool, EndError> {
         let right = match self.op {
             Op::Create => "create_doc",
             Op::Index | Op::Update | Op::Upsert => "index",
@@ -184,13 +185,15 @@ impl Desk {
         let rights: Vec<_> = [right].into_iter().chain(self.options.deletes.then_some("delete")).collect();
         let body = json!({"index": [{"names": [name], "privileges": rights}]});
         let reply = self.client.ask(|| Call::post("/_security/user/_has_privileges", &body)).await?;
-        if reply.status == 200 && reply.json().get("has_all_requested") == Some(&Value::Bool(false)) {
+        let answer = reply.json();
+        let all = answer.get("has_all_requested").and_then(Value::as_bool).filter(|_| reply.status == 200);
+        if all == Some(false) {
             let missing = format!("the user or key lacks the right {}", rights.join(" or "));
             let reason = Reason::new("security_exception", missing)
                 .hint(format!("grant it the index privileges {} and auto_configure for `{name}`", rights.join(", ")));
             return Err(self.not_writable(name, &reason).into());
         }
-        Ok(())
+        Ok(all == Some(true))
     }
 
     fn not_writable(&self, name: &str, reason: &Reason) -> Failure {

@@ -40,7 +40,8 @@ impl fmt::Display for Server {
             Flavour::OpenSearch => "OpenSearch",
             Flavour::Unknown => "a server that does not say what it is",
         };
-        write!(f, "{name} {}", self.version)
+        f.write_str(name)?;
+        if self.version.is_empty() { Ok(()) } else { write!(f, " {}", self.version) }
     }
 }
 
@@ -123,7 +124,7 @@ mod tests {
         let nodes = |version: &str| json!({"nodes": {"x": {"version": version}}});
         assert_eq!(told(true, &json!({"error": "405"}), &nodes("9.1.4")), "Elasticsearch 9.1.4");
         assert_eq!(told(false, &Value::Null, &nodes("2.19.6")), "OpenSearch 2.19.6");
-        assert_eq!(told(true, &Value::Null, &Value::Null), "Elasticsearch ");
+        assert_eq!(told(true, &Value::Null, &Value::Null), "Elasticsearch");
         assert_eq!(Server::told(false, &Value::Null, &Value::Null).flavour, Flavour::Unknown);
         let sized = json!({"nodes": {"x": {"http": {"max_content_length_in_bytes": 1_048_576}}}});
         assert_eq!(Server::told(true, &Value::Null, &sized).longest, Some(1_048_576));

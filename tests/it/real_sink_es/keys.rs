@@ -70,8 +70,9 @@ fn real_sink_es_an_upsert_leaves_other_fields_as_they_are() {
         let (there, superseded) = (again["already_there"].as_u64().unwrap(), again["superseded"].as_u64().unwrap());
         assert_eq!(there + superseded, 400, "{again}");
         assert_left(&load, &left);
-        let finished = load.sdl("--id key --op update --until-caught-up --from-beginning --index other --dead-letters file:bad");
-        let codes = super::codes(&super::letters(&finished.run().expect(3), "bad"));
+        let elsewhere = format!("--until-caught-up --index {0}-other --group {0}-other --dead-letters file:bad", load.topic);
+        let finished = load.sdl(&format!("--id key --op update {elsewhere}")).run().expect(3);
+        let codes = super::codes(&super::letters(&finished, "bad"));
         assert_eq!(codes, vec!["document_missing"; 1_000]);
     }
 }
