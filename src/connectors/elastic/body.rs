@@ -22,16 +22,16 @@ pub(super) const TIME: &str = "@timestamp";
 
 /// How documents are put into bodies.
 #[derive(Debug)]
-pub(super) struct Writing {
+pub struct Writing {
     pub(super) reading: Reading,
     /// What is done with a document that is not taken away.
     pub(super) action: Action,
     /// Whether each line names the index; else the request does.
-    pub(super) names_index: bool,
+    names_index: bool,
     /// Whether there is a second name, the routing.
     pub(super) has_routing: bool,
     /// Whether documents get a time.
-    pub(super) has_time: bool,
+    has_time: bool,
     labels: Option<Labels>,
 }
 
@@ -63,21 +63,26 @@ pub(super) enum Guard {
 
 /// A body, and what became of each record.
 #[derive(Debug, Default)]
-pub(super) struct Body {
-    pub(super) bytes: Vec<u8>,
+pub struct Body {
+    /// The lines.
+    pub bytes: Vec<u8>,
     /// For each record what is to be done with its document, or why it is not sent.
-    pub(super) entries: Vec<Result<Action, Reason>>,
+    pub entries: Vec<Result<Action, Reason>>,
 }
 
 impl Writing {
-    pub(super) fn new(reading: Reading, action: Action, has_routing: bool, has_time: bool) -> Self {
+    /// Returns how documents are written that `reading` reads: its first name is the index, and with `has_routing` the second is the
+    /// routing. With `has_time` they get an `@timestamp`.
+    #[must_use]
+    pub fn new(reading: Reading, action: Action, has_routing: bool, has_time: bool) -> Self {
         let names_index = reading.namings()[0].template().constant().is_none();
         let labels = reading.meta().names().map(Labels::new);
         Self { reading, action, names_index, has_routing, has_time, labels }
     }
 
     /// Returns the body for a batch that is made at `now`, in milliseconds since the Unix epoch; `bytes` lends its memory.
-    pub(super) fn body(&self, batch: &[Record], now: i64, mut bytes: Vec<u8>) -> Body {
+    #[must_use]
+    pub fn body(&self, batch: &[Record], now: i64, mut bytes: Vec<u8>) -> Body {
         bytes.clear();
         let now = self.labels.as_ref().and_then(|_| time(now)).unwrap_or_default();
         let mut document = Document::default();

@@ -14,9 +14,11 @@ mod sink;
 mod verdict;
 mod window;
 
+pub use body::{Body, Writing};
 pub use bootstrap::Bootstrap;
 pub use client::{ElasticClient, check};
 pub use names::index_rule;
 pub use probe::Index;
 pub use server::{Flavour, Server};
 pub use sink::{ElasticSink, Op, SinkOptions, Unfit};
+pub use verdict::Action;

@@ -14,7 +14,7 @@ use crate::pipeline::{Outcome, Reason};
 
 /// What is done with a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub enum Action {
     /// Written if nothing has its id; without an id, always.
     Create,
     /// Written in the place of what has its id; guarded by a version, if it has one.
