@@ -3,8 +3,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use sdl::connectors::elastic::{Action, Writing};
 use sdl::connectors::{lines, mongo};
-use sdl::document::{Ids, Meta, RawValues, Reading, Version};
+use sdl::document::{Ids, Meta, Naming, RawValues, Reading, Version};
 use sdl::logins::event::Login;
 use sdl::logins::fake::{Generator, Plan};
 use sdl::record::{Partition, Record};
@@ -44,6 +45,16 @@ fn main() {
         let reading = Reading::new(offsets, Version::Offset, Meta::default(), RawValues::Bad, None, Vec::new());
         for record in &records {
             black_box(mongo::document(&reading, record, 0).is_ok());
+        }
+    });
+    measure("write a login into a bulk body", || {
+        let offsets = Ids::Offset { prefix: String::new() };
+        let naming = Naming::new("logins".parse().expect("a template"), |_| Ok(()), 1).expect("a name");
+        let reading = Reading::new(offsets, Version::Offset, Meta::default(), RawValues::Bad, None, vec![naming]);
+        let writing = Writing::new(reading, Action::Create, false, true);
+        let mut bytes = Vec::new();
+        for batch in records.chunks(5000) {
+            bytes = black_box(writing.body(batch, 0, bytes)).bytes;
         }
     });
     for (name, kind, text) in [

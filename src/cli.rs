@@ -10,7 +10,7 @@ use std::sync::Arc;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::commands::{Color, Context, Global, LogFormat, Machine};
-use crate::commands::{completions, demo, help, lag, produce_fake, profile, replicate, sandbox, sink_mongo, tail};
+use crate::commands::{completions, demo, help, lag, produce_fake, profile, replicate, sandbox, sink_es, sink_mongo, tail};
 use crate::error::Error;
 use crate::profile::Profile;
 use crate::report::{LogOptions, Screen};
@@ -40,6 +40,7 @@ Exit codes: 0 done · 1 failed · 2 usage or profile · 3 a record needs a perso
 enum Command {
     Replicate(Box<replicate::Args>),
     SinkMongo(Box<sink_mongo::Args>),
+    SinkEs(Box<sink_es::Args>),
     ProduceFake(produce_fake::Args),
     Tail(Box<tail::Args>),
     Lag(Box<lag::Args>),
@@ -55,6 +56,7 @@ impl Command {
         match self {
             Self::Replicate(args) => args.run(context).await,
             Self::SinkMongo(args) => args.run(context).await,
+            Self::SinkEs(args) => args.run(context).await,
             Self::ProduceFake(args) => args.run(context).await,
             Self::Tail(args) => args.run(context).await,
             Self::Lag(args) => args.run(context).await,
@@ -174,6 +176,7 @@ impl Command {
         match self {
             Self::Replicate(_) => "replicate",
             Self::SinkMongo(_) => "sink-mongo",
+            Self::SinkEs(_) => "sink-es",
             Self::ProduceFake(_) => "produce-fake",
             Self::Tail(_) => "tail",
             Self::Lag(_) => "lag",
@@ -190,7 +193,9 @@ impl Command {
         match self {
             Self::Demo(_) | Self::Sandbox(_) | Self::Help(_) | Self::Completions(_) => false,
             Self::Profile(args) => args.needs_profile(),
-            Self::Replicate(_) | Self::SinkMongo(_) | Self::ProduceFake(_) | Self::Tail(_) | Self::Lag(_) => true,
+            Self::Replicate(_) | Self::SinkEs(_) | Self::ProduceFake(_) | Self::SinkMongo(_) | Self::Tail(_) | Self::Lag(_) => {
+                true
+            }
         }
     }
 }

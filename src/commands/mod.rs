@@ -18,6 +18,7 @@ pub mod sandbox;
 mod sections;
 pub mod select;
 mod shaping;
+pub mod sink_es;
 pub mod sink_mongo;
 pub mod tail;
 pub mod topics;

@@ -1,7 +1,7 @@
 //! Sections of the profile, with their warnings told.
 
 use crate::commands::Context;
-use crate::connectors::kafka;
+use crate::connectors::{elastic, kafka};
 use crate::error::Error;
 use crate::profile::{ElasticSection, KafkaSection, MongoSection};
 
@@ -28,10 +28,11 @@ impl Context {
     /// Returns the Elasticsearch or OpenSearch section called `name`, and tells its warnings.
     ///
     /// # Errors
-    /// When there is none, or it is of another type, or a value is missing or wrong.
+    /// When there is none, or it is of another type, or a value is missing or wrong, or a file does not serve.
     pub fn elastic(&self, name: &str) -> Result<ElasticSection, Error> {
         let section = self.profile.elastic(name)?;
         self.warn(&section.warnings());
+        elastic::check(&section).map_err(Error::Section)?;
         Ok(section)
     }
 

@@ -5,10 +5,12 @@
 
 mod identity;
 mod meta;
+mod patience;
 mod reading;
 mod template;
 
 pub use identity::{Ids, Version};
 pub use meta::{Meta, Names as MetaNames};
+pub use patience::Patience;
 pub use reading::{Document, Payload, RawValues, Reading, WRAPPED};
 pub use template::{GRAMMAR as TEMPLATE_GRAMMAR, Naming, Template};

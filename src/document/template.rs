@@ -103,6 +103,13 @@ impl Template {
         if let [Part::Text(text)] = self.parts.as_slice() { Some(text) } else { None }
     }
 
+    /// Returns the name with `*` for whatever it takes from records.
+    #[must_use]
+    pub fn pattern(&self) -> String {
+        let part = |part: &Part| if let Part::Text(text) = part { text.clone() } else { "*".to_owned() };
+        self.parts.iter().map(part).collect()
+    }
+
     /// Appends the name for a record of `topic` at `time`, in milliseconds since the Unix epoch, to `name`. `field` gives the JSON
     /// text of a field.
     fn write<'f>(
@@ -147,8 +154,8 @@ pub struct Naming {
     template: Template,
     /// What such a name may look like: what is wrong with one.
     rule: fn(&str) -> Result<(), String>,
-    /// How many there may be in a run.
-    most: usize,
+    /// How many there may be in a run; as many as there are without.
+    most: Option<usize>,
     met: Mutex<HashSet<String>>,
 }
 
@@ -161,7 +168,13 @@ impl Naming {
         if let Some(name) = template.constant() {
             rule(name)?;
         }
-        Ok(Self { template, rule, most, met: Mutex::default() })
+        Ok(Self { template, rule, most: Some(most), met: Mutex::default() })
+    }
+
+    /// Returns the values that `template` makes, which are neither checked nor counted.
+    #[must_use]
+    pub fn free(template: Template) -> Self {
+        Self { template, rule: |_| Ok(()), most: None, met: Mutex::default() }
     }
 
     /// Returns the template.
@@ -194,14 +207,15 @@ impl Naming {
             return Ok(());
         }
         self.template.write(topic, time, field, name)?;
+        let Some(most) = self.most else { return Ok(()) };
         let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
         if met.contains(name.as_str()) {
             return Ok(());
         }
         (self.rule)(name).map_err(|why| Reason::new("bad_name", format!("the name `{name}` of `{}`: {why}", self.template)))?;
-        if met.len() >= self.most {
+        if met.len() >= most {
             let mut what = String::new();
-            let _ = write!(what, "`{}` has made {} names, and `{name}` would be one more", self.template, self.most);
+            let _ = write!(what, "`{}` has made {most} names, and `{name}` would be one more", self.template);
             return Err(Reason::new("too_many_names", what).hint("--max-names, if so many are meant"));
         }
         met.insert(name.clone());
@@ -232,6 +246,13 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_fits_every_name() {
+        let pattern = |text: &str| text.parse::<Template>().unwrap().pattern();
+        assert_eq!(pattern("raw"), "raw");
+        assert_eq!(pattern("a-{topic}-%Y"), "a-*-*");
+    }
+
+    #[test]
     fn what_is_no_template_is_refused() {
         for text in ["", "{topic", "{}", "{a..b}", "%", "x-%!"] {
             assert!(text.parse::<Template>().is_err(), "{text}");
@@ -254,5 +275,14 @@ mod tests {
         assert_eq!(write("3"), Err("too_many_names".to_owned()));
         assert_eq!(write("1"), Ok("x-1".to_owned()));
         assert_eq!(naming.met(), ["x-1", "x-2"]);
+    }
+
+    #[test]
+    fn values_that_are_no_names_are_neither_checked_nor_counted() {
+        let naming = Naming::free("{n}".parse().unwrap());
+        for value in ["1", "\"../2\"", "3"] {
+            naming.write(Topic::named("t"), None, |_| Some(value), &mut String::new()).unwrap();
+        }
+        assert!(naming.met().is_empty());
     }
 }

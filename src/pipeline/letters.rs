@@ -64,7 +64,8 @@ pub fn letter(record: &Record, cause: &Cause<'_>) -> Record {
     add("__connect.errors.offset", record.offset.to_string().into());
     add("__connect.errors.stage", Bytes::from_static(stage.name().as_bytes()));
     add("__connect.errors.exception.class.name", cut(&format!("sdl.{}", reason.code())));
-    add("__connect.errors.exception.message", cut(reason.message()));
+    let detail = reason.detailed().map(|detail| format!(": {detail}")).unwrap_or_default();
+    add("__connect.errors.exception.message", cut(&format!("{reason}{detail}")));
     add("sdl.dlq.run", cut(run));
     add("sdl.dlq.attempts", attempts.to_string().into());
     add("sdl.dlq.code", cut(reason.code()));
@@ -130,6 +131,14 @@ mod tests {
                 "sdl.dlq.replays=0",
             ]
         );
+    }
+
+    #[test]
+    fn a_letter_alone_tells_what_the_server_said() {
+        let reason = Reason::new("c", "`timestamp` is wrong").detail("Preview: 'abc'");
+        assert_eq!(reason.to_string(), "`timestamp` is wrong");
+        let headers = shown(&written(&record(&[]), &reason).headers);
+        assert_eq!(headers[5], "__connect.errors.exception.message=`timestamp` is wrong: Preview: 'abc'");
     }
 
     #[test]

@@ -78,13 +78,15 @@ struct ReasonParts {
     message: String,
     hint: Option<String>,
     path: Option<String>,
+    detail: Option<String>,
     refusal: bool,
 }
 
 impl Reason {
     /// Returns a reason: `code` is short and stable (`record_too_large`), `message` is for people.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self(Box::new(ReasonParts { code: code.into(), message: message.into(), hint: None, path: None, refusal: false }))
+        let (code, message) = (code.into(), message.into());
+        Self(Box::new(ReasonParts { code, message, hint: None, path: None, detail: None, refusal: false }))
     }
 
     /// Adds what a person can do about it.
@@ -98,6 +100,13 @@ impl Reason {
     #[must_use]
     pub fn at(mut self, path: impl Into<String>) -> Self {
         self.0.path = Some(path.into());
+        self
+    }
+
+    /// Adds the words of a server, which may quote the record: they are told in dead letters, and nowhere else.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.0.detail = Some(detail.into()).filter(|detail| !detail.is_empty());
         self
     }
 
@@ -130,6 +139,12 @@ impl Reason {
     #[must_use]
     pub fn hinted(&self) -> Option<&str> {
         self.0.hint.as_deref()
+    }
+
+    /// Returns what a server said, if that is known; it may quote the record.
+    #[must_use]
+    pub fn detailed(&self) -> Option<&str> {
+        self.0.detail.as_deref()
     }
 
     /// Returns the JSON path of the field at fault, if known.

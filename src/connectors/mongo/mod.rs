@@ -9,7 +9,6 @@ mod document;
 mod json;
 mod look;
 mod names;
-mod patience;
 mod sink;
 mod verdict;
 mod writing;

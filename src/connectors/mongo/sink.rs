@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use crate::connectors::mongo::MongoClient;
-use crate::connectors::mongo::patience::Patience;
 use crate::connectors::mongo::writing::Writing;
+use crate::document::Patience;
 use crate::document::{Ids, Reading};
 use crate::pipeline::{Answers, Batch, EndError, Ordering, Outcome, Sink};
 

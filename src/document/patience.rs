@@ -16,14 +16,14 @@ const WHILE: Duration = Duration::from_secs(60);
 
 /// What failed for unknown reasons, how often and since when; and when anything was delivered last.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub struct Patience {
     failing: HashMap<(Partition, i64), (u32, Instant)>,
     delivered: Option<Instant>,
 }
 
 impl Patience {
     /// Returns what becomes of `record`, which failed once more for `reason`.
-    pub(super) fn judge(&mut self, record: &Record, reason: Reason) -> Outcome {
+    pub fn judge(&mut self, record: &Record, reason: Reason) -> Outcome {
         let now = Instant::now();
         let (times, since) = self.failing.entry((record.partition, record.offset)).or_insert((0, now));
         *times += 1;
@@ -35,7 +35,7 @@ impl Patience {
     }
 
     /// Takes notice of what became of a batch.
-    pub(super) fn settle(&mut self, batch: &[Record], outcomes: &[Outcome]) {
+    pub fn settle(&mut self, batch: &[Record], outcomes: &[Outcome]) {
         if outcomes.contains(&Outcome::Delivered) {
             self.delivered = Some(Instant::now());
         }

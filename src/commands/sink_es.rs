@@ -1,0 +1,176 @@
+//! `sdl sink-es`: Kafka to Elasticsearch or OpenSearch.
+
+use crate::commands::documents::{Documents, both};
+use crate::commands::flow::{DOCUMENTS, Deliver, LetterBox};
+use crate::commands::run::{self, Show, Watch};
+use crate::commands::select::{self, Select};
+use crate::commands::{Context, Shaping, transform};
+use crate::connectors::elastic::{Bootstrap, ElasticClient, ElasticSink, Op, SinkOptions, Unfit, index_rule};
+use crate::connectors::kafka::Admin;
+use crate::document::{Naming, TEMPLATE_GRAMMAR, Template};
+use crate::error::Error;
+use crate::pipeline::{Pipeline, Sink as _};
+use crate::profile::ElasticSection;
+use crate::report::Headline;
+
+/// Load topics into Elasticsearch or OpenSearch
+///
+/// Each record becomes one document, and its offset is committed once the server has said of this very document that it has it.
+/// With the usual ids a record that is delivered again changes nothing, so a run that was killed goes on where it left off:
+/// nothing is lost, and nothing is there twice.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    select: Select,
+    /// Section to read from
+    #[arg(long, value_name = "SECTION", default_value = "local_kafka")]
+    source: String,
+    /// Section to write to [default: elasticsearch, or opensearch if only that is there]
+    #[arg(long, value_name = "SECTION")]
+    target: Option<String>,
+    /// Index, with {topic}, {field} and %Y-%m-%d of the record's time [default: the section's `default_index`]
+    #[arg(long, value_name = "NAME")]
+    index: Option<String>,
+    /// The index is a data stream
+    ///
+    /// A data stream finds a record that was there before only in its newest index: after a rollover it is there twice.
+    #[arg(long)]
+    data_stream: bool,
+    /// How documents are written [default: create, or index with --id key and field]
+    ///
+    /// With --id key and field, an older record never overwrites a newer one.
+    #[arg(long, value_name = "HOW")]
+    op: Option<Op>,
+    /// Ingest pipeline of the server to send documents through
+    #[arg(long, value_name = "NAME")]
+    pipeline: Option<String>,
+    /// Routing of a document, with {topic}, {field} and %Y-%m-%d of the record's time
+    #[arg(long, value_name = "TEXT", value_parser = routing)]
+    routing: Option<Template>,
+    /// Compress requests: for slow lines, at the price of about a second of CPU a million records
+    #[arg(long)]
+    compress: bool,
+    /// Install an index template for these records first, with a strict mapping
+    #[arg(long, value_name = "RECORDS")]
+    bootstrap: Option<Bootstrap>,
+    /// Refuse to create an index that is not there
+    #[arg(long, conflicts_with = "bootstrap")]
+    no_create: bool,
+    #[command(flatten)]
+    documents: Documents,
+    #[command(flatten)]
+    shaping: Shaping,
+    #[command(flatten)]
+    deliver: Deliver,
+    #[command(flatten)]
+    watch: Watch,
+}
+
+const EXAMPLES: &str = "\
+Documents get an `@timestamp`, of --time-field or else of the record, unless they have one; with --no-meta only if --time-field or
+--data-stream asks for it.
+
+Examples:
+  sdl sink-es                                      as the profile says, until it is interrupted
+  sdl sink-es user-login --until-caught-up         up to the end that the topic has now
+  sdl sink-es user-login --bootstrap user-login --time-field timestamp --dead-letters topic:bad-logins
+  sdl sink-es --topics-matching 'shop\\..*' --index '{topic}-%Y.%m.%d'
+  sdl sink-es users --id key --on-tombstone delete      the newest version of each user";
+
+fn routing(text: &str) -> Result<Template, String> {
+    text.parse().map_err(|why| format!("{why}; use {TEMPLATE_GRAMMAR}"))
+}
+
+impl Args {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// When the run does not end well; see the exit codes.
+    pub async fn run(self, context: &Context) -> Result<(), Error> {
+        let (from, to) = (context.kafka(&self.source)?, self.section(context)?);
+        let index = self.index_of(&to)?;
+        let mut namings = vec![self.documents.naming("--index", &index, index_rule)?];
+        namings.extend(self.routing.clone().map(Naming::free));
+        let source = Admin::connect(&from, self.deliver.wait).await?;
+        let topics = self.select.topics(&source, &from).await?;
+        // A pattern may come to fit more topics than it does now.
+        let count = if self.select.topics.topics_matching.is_some() { usize::MAX } else { topics.len() };
+        let reading = self.documents.reading(count, namings)?;
+        let tombstones = self.documents.tombstones();
+        let limits = self.deliver.limits(&DOCUMENTS, true, self.select.count);
+        let client = ElasticClient::connect(&to, self.deliver.wait).await?;
+        let options = SinkOptions {
+            op: self.op,
+            data_stream: self.data_stream,
+            pipeline: self.pipeline.clone(),
+            routing: self.routing.is_some(),
+            compress: self.compress,
+            in_flight: limits.in_flight,
+            deletes: tombstones.is_none(),
+        };
+        let sink = ElasticSink::new(client, reading, options).map_err(|Unfit { what, hint }| Error::Usage { what, hint })?;
+
+        let group = self.select.group(&from, to.consumer_group_id.as_deref())?;
+        let rules = self.select.rules(format!("sink-es {}/{index}", to.name));
+        let plan = self.select.plan(&source, &from, &topics, &group, &rules, context.global.yes).await?;
+        let found = sink.index().await?;
+        if self.no_create {
+            sink.refuse_missing(&found)?;
+        }
+        let template = self.bootstrap.map(|of| sink.template(of)).transpose()?;
+        let template = template.map(|(name, names)| format!("index template {name} will be installed, for {names}"));
+        let each_partition = self.watch.dry_run || context.global.verbose > 0;
+        for line in select::plan_lines(&plan, each_partition).into_iter().chain(sink.plan(&found)).chain(template) {
+            tracing::info!("{line}");
+        }
+        if self.watch.dry_run {
+            context.say("dry run: nothing was changed\n");
+            return Ok(());
+        }
+        // Before anything of the flow is changed: a run that cannot write, or set bad records aside, should not begin.
+        if let Some(of) = self.bootstrap {
+            sink.bootstrap(of).await?;
+        }
+        sink.prepare(&found).await?;
+        sink.check().await?;
+        let run = run::name();
+        let letters = self.deliver.open_letters(&context.profile, &from, &run, !self.no_create).await?;
+        plan.begin(&source, &rules.flow).await?;
+
+        let records = self.select.open(&from, &plan, rules, &self.deliver.source_limits(&limits), None)?;
+        let shape = self.shaping.build(&context.profile, from.mask_key.as_ref())?.map(transform);
+        let show = Show {
+            headline: Headline { command: "sink-es", run, route: format!("{} → {}", from.name, to.name), positions: true },
+            expected: self.select.is_bounded().then(|| plan.backlog().min(self.select.count.unwrap_or(u64::MAX))),
+            bounded: self.select.is_bounded(),
+            watch: &self.watch,
+        };
+        run::run(context, show, |observer, stop| Pipeline::<_, _, LetterBox> {
+            source: records,
+            sink,
+            dead_letters: letters,
+            transform: both(shape, tombstones),
+            bad_records: self.deliver.bad_records(),
+            limits,
+            observer,
+            stop,
+        })
+        .await
+    }
+
+    /// Returns the section to write to.
+    fn section(&self, context: &Context) -> Result<ElasticSection, Error> {
+        let has = |name: &str| context.profile.section_names().any(|section| section == name);
+        let usual = if has("opensearch") && !has("elasticsearch") { "opensearch" } else { "elasticsearch" };
+        context.elastic(self.target.as_deref().unwrap_or(usual))
+    }
+
+    /// Returns the template of the index.
+    fn index_of(&self, section: &ElasticSection) -> Result<String, Error> {
+        self.index.clone().or_else(|| section.default_index.clone()).ok_or_else(|| Error::Usage {
+            what: "no index is named".to_owned(),
+            hint: format!("name one with --index, or set `default_index` under [{}]", section.name),
+        })
+    }
+}

@@ -1,0 +1,278 @@
+//! The nodes of a section, and calls to them: one after another in turn, with a deadline on each.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use elasticsearch::Elasticsearch;
+use elasticsearch::auth::{ClientCertificate, Credentials};
+use elasticsearch::cert::{Certificate, CertificateValidation};
+use elasticsearch::http::Method;
+use elasticsearch::http::headers::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT,
+};
+use elasticsearch::http::transport::{SingleNodeConnectionPool, TransportBuilder};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::connectors::elastic::diagnosis::{self, Lost};
+use crate::connectors::elastic::server::Server;
+use crate::pipeline::{EndError, Failure};
+use crate::profile::{ElasticLogin, ElasticSection};
+
+/// How long one short question may take.
+pub(super) const QUESTION: Duration = Duration::from_secs(10);
+/// How long a node that did not answer is left alone while there are others.
+const REST: Duration = Duration::from_secs(10);
+/// How long to wait between tries of a first contact.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// A cluster that has answered.
+pub struct ElasticClient {
+    section: ElasticSection,
+    nodes: Vec<Node>,
+    turn: AtomicUsize,
+    server: Server,
+}
+
+struct Node {
+    /// Scheme, host and port.
+    url: String,
+    client: Elasticsearch,
+    rests_until: Mutex<Option<Instant>>,
+}
+
+/// A call.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) path: &'a str,
+    pub(super) query: &'a [(&'a str, &'a str)],
+    pub(super) body: Option<Payload>,
+    pub(super) deadline: Duration,
+}
+
+/// What is sent with a call.
+#[derive(Debug)]
+pub(super) enum Payload {
+    Json(Bytes),
+    Lines(Bytes),
+    /// Lines in gzip.
+    Gzip(Bytes),
+}
+
+/// An answer, whatever it says.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) body: Bytes,
+    /// Whether it says of itself that it comes from Elasticsearch.
+    pub(super) is_elastic: bool,
+}
+
+impl Reply {
+    /// Returns the document that it is; null if it is none.
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    pub(super) fn is_good(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn get(path: &'a str) -> Self {
+        Self { method: Method::Get, path, query: &[], body: None, deadline: QUESTION }
+    }
+
+    pub(super) fn put(path: &'a str, body: &Value) -> Self {
+        Self { method: Method::Put, body: Some(Payload::Json(body.to_string().into())), ..Self::get(path) }
+    }
+
+    pub(super) fn post(path: &'a str, body: &Value) -> Self {
+        Self { method: Method::Post, ..Self::put(path, body) }
+    }
+
+    pub(super) fn with(self, query: &'a [(&'a str, &'a str)]) -> Self {
+        Self { query, ..self }
+    }
+}
+
+/// Returns whether the files of a section serve.
+///
+/// # Errors
+/// When a file cannot be read or is no certificate or key.
+pub fn check(section: &ElasticSection) -> Result<(), Failure> {
+    section.urls.iter().try_for_each(|url| Node::new(section, url).map(drop))
+}
+
+impl ElasticClient {
+    /// Returns a client of the cluster in `section`, which has answered by then; a cluster that does not is waited for up to
+    /// `wait`.
+    ///
+    /// # Errors
+    /// When no node answers in time, or none takes the login, or it is a version that is not known.
+    pub async fn connect(section: &ElasticSection, wait: Duration) -> Result<Self, EndError> {
+        let nodes = section.urls.iter().map(|url| Node::new(section, url)).collect::<Result<_, _>>()?;
+        let mut client = Self { section: section.clone(), nodes, turn: AtomicUsize::new(0), server: Server::default() };
+        let until = Instant::now() + wait;
+        loop {
+            let left = until.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(100), QUESTION);
+            let failure = match Server::meet(&client, left).await {
+                Ok(server) => {
+                    client.server = server.fit(section)?;
+                    return Ok(client);
+                }
+                Err(lost) if lost.is_lasting() => return Err(diagnosis::diagnose(section, &lost, wait).into()),
+                Err(lost) => diagnosis::diagnose(section, &lost, wait),
+            };
+            if Instant::now() + AGAIN >= until {
+                return Err(failure.into());
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Returns the name of the section.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.section.name
+    }
+
+    pub(super) fn section(&self) -> &ElasticSection {
+        &self.section
+    }
+
+    /// Returns what has answered.
+    #[must_use]
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Calls the node whose turn it is, once.
+    pub(super) async fn call(&self, call: Call<'_>) -> Result<Reply, Lost> {
+        let node = self.next();
+        let answered = node.call(call).await;
+        *node.rests() = answered.is_err().then(|| Instant::now() + REST);
+        answered
+    }
+
+    /// Calls the nodes one after another until one answers.
+    ///
+    /// # Errors
+    /// When none does.
+    pub(super) async fn ask<'c>(&self, call: impl Fn() -> Call<'c>) -> Result<Reply, Failure> {
+        let mut tries = self.nodes.len();
+        loop {
+            tries -= 1;
+            match self.call(call()).await {
+                Ok(reply) => return Ok(reply),
+                Err(lost) if tries == 0 => return Err(diagnosis::diagnose(&self.section, &lost, QUESTION)),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Returns the next node that is not known to be away; of none, the next.
+    fn next(&self) -> &Node {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        let nodes = (0..self.nodes.len()).map(|at| &self.nodes[turn.wrapping_add(at) % self.nodes.len()]);
+        let is_up = |node: &&Node| node.rests().is_none_or(|until| until <= now);
+        nodes.clone().find(is_up).or(nodes.clone().next()).expect("a section has at least one URL")
+    }
+}
+
+impl Node {
+    fn new(section: &ElasticSection, url: &str) -> Result<Self, Failure> {
+        let wrong = |key: &str, why: String| {
+            Failure::new(format!("cannot use `{key}` of `{}`", section.name))
+                .because(why)
+                .hint(format!("correct `{key}` under [{}]", section.name))
+        };
+        let read = |key: &str, path: &str| std::fs::read(path).map_err(|error| wrong(key, format!("`{path}`: {error}")));
+        let parsed = url.parse().map_err(|_| wrong("url", format!("`{url}` is no URL")))?;
+        let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(parsed))
+            .disable_proxy()
+            .enable_meta_header(false)
+            .header(USER_AGENT, HeaderValue::from_static(concat!("sdl/", env!("CARGO_PKG_VERSION"))))
+            // The answers are short, and inflating them costs more than reading them.
+            .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(login) = authorization(&section.login) {
+            let mut value = HeaderValue::try_from(login)
+                .map_err(|_| wrong(login_key(&section.login), "it holds a character that no header can carry".to_owned()))?;
+            value.set_sensitive(true);
+            builder = builder.header(AUTHORIZATION, value);
+        }
+        if section.insecure {
+            builder = builder.cert_validation(CertificateValidation::None);
+        } else if let Some(path) = &section.ca_file {
+            let unfit = |_| wrong("ca_file", format!("`{path}` holds no certificate in PEM"));
+            let certificates = Certificate::from_pem(&read("ca_file", path)?).map_err(unfit)?;
+            builder = builder.cert_validation(CertificateValidation::Full(certificates));
+        }
+        match (&section.client_cert, &section.client_key) {
+            (None, None) => {}
+            (Some(certificate), Some(key)) => {
+                let pem = [read("client_cert", certificate)?, b"\n".to_vec(), read("client_key", key)?].concat();
+                builder = builder.auth(Credentials::Certificate(ClientCertificate::Pem(pem)));
+            }
+            (Some(_), None) => return Err(wrong("client_key", "it is missing beside `client_cert`".to_owned())),
+            (None, Some(_)) => return Err(wrong("client_cert", "it is missing beside `client_key`".to_owned())),
+        }
+        let key = if section.client_cert.is_some() { "client_cert" } else { "ca_file" };
+        let transport = builder.build().map_err(|_| wrong(key, "its file holds no certificate or key in PEM".to_owned()))?;
+        Ok(Self { url: url.to_owned(), client: Elasticsearch::new(transport), rests_until: Mutex::new(None) })
+    }
+
+    fn rests(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.rests_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn call(&self, call: Call<'_>) -> Result<Reply, Lost> {
+        let Call { method, path, query, body, deadline } = call;
+        let mut headers = HeaderMap::new();
+        let body = body.map(|body| match body {
+            Payload::Json(bytes) => bytes,
+            Payload::Lines(bytes) => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+                bytes
+            }
+            Payload::Gzip(bytes) => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+                headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                bytes
+            }
+        });
+        let lost = |error: elasticsearch::Error| Lost::new(&self.url, &error, deadline);
+        let response = self.client.send(method, path, headers, Some(query), body, Some(deadline)).await.map_err(lost)?;
+        let status = response.status_code().as_u16();
+        let is_elastic = response.headers().get("x-elastic-product").is_some_and(|name| name == "Elasticsearch");
+        let body = response.bytes().await.map_err(lost)?;
+        Ok(Reply { status, body, is_elastic })
+    }
+}
+
+/// Returns the header that logs in.
+fn authorization(login: &ElasticLogin) -> Option<String> {
+    match login {
+        ElasticLogin::None => None,
+        ElasticLogin::Basic { username, password } => {
+            Some(format!("Basic {}", BASE64.encode(format!("{username}:{}", password.reveal()))))
+        }
+        ElasticLogin::ApiKey(key) => Some(format!("ApiKey {}", key.reveal())),
+        ElasticLogin::Bearer(token) => Some(format!("Bearer {}", token.reveal())),
+    }
+}
+
+fn login_key(login: &ElasticLogin) -> &'static str {
+    match login {
+        ElasticLogin::ApiKey(_) => "api_key",
+        ElasticLogin::Bearer(_) => "bearer",
+        _ => "password",
+    }
+}

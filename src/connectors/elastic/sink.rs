@@ -1,0 +1,324 @@
+//! Records into Elasticsearch or OpenSearch: sent in bulks, and answered one by one.
+
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use elasticsearch::http::Method;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+
+use crate::connectors::elastic::body::{Body, Writing};
+use crate::connectors::elastic::client::{Call, ElasticClient, Payload};
+use crate::connectors::elastic::conflict;
+use crate::connectors::elastic::names::in_path;
+use crate::connectors::elastic::verdict::{self, Action, Item, Said};
+use crate::connectors::elastic::window::{Permit, Window};
+use crate::document::{Document, Ids, Patience, Reading, Version};
+use crate::pipeline::{Answers, Batch, EndError, Ordering, Outcome, Reason, Sink};
+use crate::record::Record;
+
+/// How long a bulk request may take. The server itself gives up sooner, and then says why.
+const BULK: Duration = Duration::from_secs(60);
+/// How long the server waits for what it needs, such as a shard.
+const SERVER_WAITS: &str = "30s";
+/// How many ids are looked up at once.
+pub(super) const LOOKED_UP: usize = 500;
+
+/// How documents are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Op {
+    /// As new ones; one that is there already stays as it is
+    Create,
+    /// In the place of older versions, or as new ones
+    Index,
+    /// Field by field into older versions; a document that is not there is a bad record
+    Update,
+    /// Field by field into older versions, or as new ones
+    Upsert,
+}
+
+/// How the sink writes.
+#[derive(Clone, Debug, Default)]
+pub struct SinkOptions {
+    /// How documents are written; as the ids ask for without.
+    pub op: Option<Op>,
+    /// Whether the index is a data stream.
+    pub data_stream: bool,
+    /// The ingest pipeline.
+    pub pipeline: Option<String>,
+    /// Whether the second name of the reading is the routing.
+    pub routing: bool,
+    /// Whether requests are compressed.
+    pub compress: bool,
+    /// Requests in flight at most.
+    pub in_flight: usize,
+    /// Whether tombstones delete.
+    pub deletes: bool,
+}
+
+/// Settings that do not go together: what is wrong, and what helps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// What is wrong.
+    pub what: String,
+    /// What to type instead.
+    pub hint: String,
+}
+
+/// A cluster as a destination.
+pub struct ElasticSink {
+    desk: Arc<Desk>,
+}
+
+/// What all requests share.
+pub(super) struct Desk {
+    pub(super) client: ElasticClient,
+    pub(super) writing: Writing,
+    pub(super) op: Op,
+    pub(super) options: SinkOptions,
+    path: String,
+    window: Arc<Window>,
+    patience: Mutex<Patience>,
+    /// Memory of bodies that were sent, for those to come: fresh memory costs more than what is written into it.
+    spare: Mutex<Vec<Vec<u8>>>,
+}
+
+impl ElasticSink {
+    /// Returns a sink that writes what `reading` reads; its first name is the index.
+    ///
+    /// # Errors
+    /// When the way of writing does not go with the ids or the metadata.
+    pub fn new(client: ElasticClient, reading: Reading, options: SinkOptions) -> Result<Self, Unfit> {
+        let unfit = |what: &str, hint: &str| Err(Unfit { what: what.to_owned(), hint: hint.to_owned() });
+        let repeat = reading.ids().repeat();
+        let op = options.op.unwrap_or(if repeat { Op::Index } else { Op::Create });
+        let merges = matches!(op, Op::Update | Op::Upsert);
+        if op == Op::Create && repeat {
+            return unfit("ids that can come again cannot be created", "use --op index, update or upsert");
+        }
+        if merges && !repeat {
+            return unfit("ids that come once have nothing to be merged with", "use --id key or field:PATH, or leave --op out");
+        }
+        if merges && reading.meta().names().is_none() {
+            let what = "only their metadata tells whether a document may be written over";
+            return unfit(what, "leave --no-meta out, or use --op index");
+        }
+        if options.data_stream && op != Op::Create {
+            return unfit("a data stream only takes new documents", "use --id offset or uuid, and leave --op out");
+        }
+        let action = match op {
+            Op::Create if *reading.ids() == Ids::Random && !options.data_stream => Action::Index,
+            Op::Create => Action::Create,
+            Op::Index => Action::Index,
+            Op::Update | Op::Upsert => Action::Update,
+        };
+        let has_time = reading.meta().names().is_some() || reading.time_field().is_some() || options.data_stream;
+        let path = reading.namings()[0].template().constant().map_or_else(String::new, |index| format!("/{}", in_path(index)));
+        let desk = Desk {
+            client,
+            writing: Writing::new(reading, action, options.routing, has_time),
+            op,
+            path: format!("{path}/_bulk"),
+            window: Arc::new(Window::new(options.in_flight)),
+            options,
+            patience: Mutex::default(),
+            spare: Mutex::default(),
+        };
+        Ok(Self { desk: Arc::new(desk) })
+    }
+
+    pub(super) fn desk(&self) -> &Desk {
+        &self.desk
+    }
+}
+
+impl Sink for ElasticSink {
+    async fn submit(&self, batch: Batch) -> Result<Answers, EndError> {
+        let desk = Arc::clone(&self.desk);
+        let permit = desk.window.enter().await;
+        let task = tokio::spawn(async move { desk.deliver(&batch, &permit).await });
+        Ok(Box::pin(async move {
+            match task.await {
+                Ok(outcomes) => outcomes,
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                // The program is ending.
+                Err(_) => std::future::pending::<Vec<Outcome>>().await,
+            }
+        }))
+    }
+
+    async fn check(&self) -> Result<(), EndError> {
+        self.desk.probe().await
+    }
+
+    fn ordering(&self) -> Ordering {
+        let desk = &self.desk;
+        let is_guarded = match desk.writing.reading.version() {
+            None | Some(Version::Offset) => true,
+            // Of several records with one version the last one counts.
+            Some(_) => false,
+        };
+        let merges = desk.writing.action == Action::Update;
+        // The server forgets the version of a document that was deleted a while ago.
+        if merges || desk.options.deletes || !is_guarded { Ordering::OneByOne } else { Ordering::Overlapping }
+    }
+}
+
+impl Desk {
+    /// Sends a batch and returns what became of each record.
+    async fn deliver(&self, batch: &[Record], permit: &Permit) -> Vec<Outcome> {
+        let outcomes =
+            if self.writing.action == Action::Update { self.merge(batch, permit).await } else { self.write(batch, permit).await };
+        self.patience().settle(batch, &outcomes);
+        outcomes
+    }
+
+    async fn write(&self, batch: &[Record], permit: &Permit) -> Vec<Outcome> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let Body { bytes, entries } = self.writing.body(batch, now(), spare);
+        let actions: Vec<Action> = entries.iter().filter_map(|entry| entry.as_ref().ok()).copied().collect();
+        let mut said = Vec::with_capacity(actions.len());
+        let answered = self.bulk(bytes, &actions, permit, |item, verdict| said.push((item.status, verdict))).await;
+        let mut said = said.into_iter();
+        let mut taken = Vec::new();
+        let mut outcomes: Vec<Outcome> = Vec::with_capacity(batch.len());
+        for (at, entry) in entries.into_iter().enumerate() {
+            let outcome = match (entry, &answered) {
+                (Err(reason), _) => Outcome::Reject(reason),
+                (Ok(_), Err(outcome)) => outcome.clone(),
+                (Ok(_), Ok(())) => match said.next().expect("each document is answered for").1 {
+                    Said::Outcome(outcome) => outcome,
+                    Said::Unknown(reason) => self.patience().judge(&batch[at], reason),
+                    Said::Taken { index } => {
+                        taken.push((at, index));
+                        Outcome::Delivered // until it is looked up
+                    }
+                },
+            };
+            outcomes.push(outcome);
+        }
+        for taken in taken.chunks(LOOKED_UP) {
+            self.look_up(batch, taken, &mut outcomes).await;
+        }
+        outcomes
+    }
+
+    /// Sends a body and gives what is said of each document to `each`.
+    ///
+    /// # Errors
+    /// When nothing is known of any of them: what that means for each.
+    pub(super) async fn bulk(
+        &self,
+        bytes: Vec<u8>,
+        actions: &[Action],
+        permit: &Permit,
+        mut each: impl FnMut(&Item<'_>, Said),
+    ) -> Result<(), Outcome> {
+        if actions.is_empty() {
+            return Ok(());
+        }
+        if self.client.server().longest.is_some_and(|longest| bytes.len() > longest) {
+            return Err(verdict::whole(413, b""));
+        }
+        let body = Bytes::from(bytes);
+        let payload = if self.options.compress { compressed(body.clone()).await? } else { Payload::Lines(body.clone()) };
+        let filter = match self.writing.action {
+            Action::Update => "items.*.status,items.*.error,items.*.result,items.*._seq_no,items.*._primary_term",
+            _ if self.options.deletes => "items.*.status,items.*.error,items.*.result",
+            _ => "items.*.status,items.*.error,items.*.failure_store",
+        };
+        let pipeline = self.options.pipeline.as_deref().map(|name| ("pipeline", name));
+        let query: Vec<_> = [("filter_path", filter), ("timeout", SERVER_WAITS)].into_iter().chain(pipeline).collect();
+        let call = Call { method: Method::Post, path: &self.path, query: &query, body: Some(payload), deadline: BULK };
+        let reply = self.client.call(call).await;
+        self.take_back(body);
+        let reply = reply.map_err(|lost| verdict::unanswered(&lost.summary(self.client.section())))?;
+        if reply.status == 429 {
+            permit.was_too_much();
+        }
+        if reply.status != 200 {
+            return Err(verdict::whole(reply.status, &reply.body));
+        }
+        let answer = verdict::parse(&reply.body, actions.len()).map_err(Outcome::Retry)?;
+        let piped = self.options.pipeline.is_some();
+        for (item, action) in answer.items.iter().zip(actions) {
+            each(item, verdict::judge(*action, item, piped));
+        }
+        let was_too_much = answer.items.iter().any(|item| item.status == 429);
+        if was_too_much {
+            permit.was_too_much();
+        } else {
+            permit.went_well();
+        }
+        Ok(())
+    }
+
+    /// Finds out who has the ids that were taken, and puts what that means into `outcomes`.
+    async fn look_up(&self, batch: &[Record], taken: &[(usize, Option<String>)], outcomes: &mut [Outcome]) {
+        let mut document = Document::default();
+        let mut question = |(at, index): &(usize, Option<String>)| {
+            // What was sent can be read again.
+            let _ = self.writing.read(&batch[*at], &mut document);
+            conflict::question(index.as_deref(), &document, self.writing.has_routing)
+        };
+        let questions: Vec<Value> = taken.iter().map(&mut question).collect();
+        let fields = self.writing.reading.meta().names().map(|names| names.timestamp.as_str());
+        let answers = self.find(&questions, fields).await;
+        for (place, (at, _)) in taken.iter().enumerate() {
+            outcomes[*at] = match &answers {
+                Ok(answers) => conflict::judge(&self.writing, &batch[*at], &answers[place]),
+                Err(outcome) => outcome.clone(),
+            };
+        }
+    }
+
+    /// Returns what is there under some ids; of its source these fields, or all without.
+    pub(super) async fn find(&self, questions: &[Value], fields: Option<&str>) -> Result<Vec<Value>, Outcome> {
+        let query: Vec<_> = fields.map(|fields| ("_source_includes", fields)).into_iter().collect();
+        let body = json!({ "docs": questions });
+        let call = Call { deadline: BULK, ..Call::post("/_mget", &body) }.with(&query);
+        let reply = self.client.call(call).await;
+        let reply = reply.map_err(|lost| verdict::unanswered(&lost.summary(self.client.section())))?;
+        match reply.json().get_mut("docs").map(Value::take) {
+            Some(Value::Array(answers)) if reply.status == 200 && answers.len() == questions.len() => Ok(answers),
+            _ if reply.status == 401 || reply.status == 403 => Err(verdict::whole(reply.status, &reply.body)),
+            _ => {
+                let what = format!("the server does not say what has an id (status {})", reply.status);
+                Err(Outcome::Retry(Reason::new("conflict_not_looked_up", what)))
+            }
+        }
+    }
+
+    pub(super) fn patience(&self) -> std::sync::MutexGuard<'_, Patience> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_back(&self, body: Bytes) {
+        if body.is_unique() {
+            let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+            if spare.len() < self.options.in_flight {
+                spare.push(body.into());
+            }
+        }
+    }
+}
+
+/// Returns the lines in gzip, made where it holds nobody up.
+async fn compressed(lines: Bytes) -> Result<Payload, Outcome> {
+    let work = move || {
+        let mut encoder = GzEncoder::new(Vec::with_capacity(lines.len() / 4), Compression::fast());
+        encoder.write_all(&lines).and_then(|()| encoder.finish())
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(bytes)) => Ok(Payload::Gzip(bytes.into())),
+        _ => Err(Outcome::Retry(Reason::new("not_compressed", "the request could not be compressed"))),
+    }
+}
+
+/// Returns the present time, in milliseconds since the Unix epoch.
+pub(super) fn now() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}

@@ -1,0 +1,247 @@
+//! What the answer to a bulk request means for each of its records. Pure.
+//!
+//! The type of an error counts before the status, and what is not known to be a delivery is none.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+
+use crate::connectors::elastic::reason::{self, clean};
+use crate::pipeline::{Outcome, Reason};
+
+/// What is done with a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Written if nothing has its id; without an id, always.
+    Create,
+    /// Written in the place of what has its id; guarded by a version, if it has one.
+    Index,
+    /// Merged into what has its id, unless that has changed since it was looked at.
+    Update,
+    /// Taken away.
+    Delete,
+}
+
+/// What an item says of its document.
+#[derive(Debug, PartialEq)]
+pub(super) enum Said {
+    /// All that is to be known.
+    Outcome(Outcome),
+    /// Something in this index has the id: it has to be looked at.
+    Taken {
+        /// The index, behind whatever name was written to.
+        index: Option<String>,
+    },
+    /// It failed in a way that nobody knows; what fails so for long while others pass is bad.
+    Unknown(Reason),
+}
+
+/// An answer to a bulk request.
+#[derive(Debug, Deserialize)]
+pub(super) struct Answer<'a> {
+    /// One for each document, in their order.
+    #[serde(borrow)]
+    pub(super) items: Vec<Item<'a>>,
+}
+
+/// The answer for one document.
+#[derive(Debug, Default)]
+pub(super) struct Item<'a> {
+    pub(super) status: u16,
+    result: Option<Cow<'a, str>>,
+    failure_store: Option<Cow<'a, str>>,
+    error: Option<Box<Value>>,
+    /// Where an update left the document: what the next one is guarded by.
+    pub(super) place: Option<(i64, i64)>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Item<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Inner<'a> {
+            status: u16,
+            #[serde(borrow, default)]
+            result: Option<Cow<'a, str>>,
+            #[serde(borrow, default)]
+            failure_store: Option<Cow<'a, str>>,
+            #[serde(default)]
+            error: Option<Box<Value>>,
+            #[serde(default, rename = "_seq_no")]
+            seq_no: Option<i64>,
+            #[serde(default, rename = "_primary_term")]
+            primary_term: Option<i64>,
+        }
+        struct Outer;
+        impl<'de> Visitor<'de> for Outer {
+            type Value = Item<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an item of a bulk answer")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let Some((_, inner)) = map.next_entry::<IgnoredAny, Inner<'de>>()? else { return Ok(Item::default()) };
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                let Inner { status, result, failure_store, error, seq_no, primary_term } = inner;
+                Ok(Item { status, result, failure_store, error, place: seq_no.zip(primary_term) })
+            }
+        }
+        deserializer.deserialize_map(Outer)
+    }
+}
+
+/// Returns the answer, if `body` is one to a bulk request of `count` documents.
+pub(super) fn parse(body: &[u8], count: usize) -> Result<Answer<'_>, Reason> {
+    let answer: Answer<'_> = serde_json::from_slice(body).map_err(|error| {
+        let kind = if error.is_eof() { "the answer breaks off" } else { "the answer is none to a bulk request" };
+        Reason::new("unreadable_answer", kind)
+    })?;
+    if answer.items.len() == count {
+        return Ok(answer);
+    }
+    let what = format!("{count} documents were sent, and {} are answered for", answer.items.len());
+    Err(Reason::new("incomplete_answer", what))
+}
+
+/// Failures of the server, not of the document: they pass.
+const PASSING: [&str; 17] = [
+    "circuit_breaking_exception",
+    "cluster_block_exception",
+    "cluster_manager_not_discovered_exception",
+    "es_rejected_execution_exception",
+    "failed_node_exception",
+    "index_closed_exception",
+    "master_not_discovered_exception",
+    "no_shard_available_action_exception",
+    "node_closed_exception",
+    "node_disconnected_exception",
+    "node_not_connected_exception",
+    "opensearch_rejected_execution_exception",
+    "process_cluster_event_timeout_exception",
+    "receive_timeout_transport_exception",
+    "rejected_execution_exception",
+    "shard_not_in_primary_mode_exception",
+    "unavailable_shards_exception",
+];
+
+/// Failures of the document.
+const BAD: [&str; 8] = [
+    "mapper_parsing_exception",
+    "document_parsing_exception",
+    "strict_dynamic_mapping_exception",
+    "routing_missing_exception",
+    "invalid_index_name_exception",
+    "document_missing_exception",
+    "not_x_content_exception",
+    "fail_processor_exception",
+];
+
+/// Returns what `item` says of a document with which `action` was to be done, `piped` through an ingest pipeline or not.
+pub(super) fn judge(action: Action, item: &Item<'_>, piped: bool) -> Said {
+    let Some(error) = item.error.as_deref() else { return without_error(action, item) };
+    let kind = reason::kind(error);
+    let retry = || Said::Outcome(Outcome::Retry(reason::passing(item.status, error)));
+    let bad = || Said::Outcome(Outcome::Reject(reason::bad(item.status, error)));
+    let stop = || Said::Outcome(Outcome::Stop(reason::lasting(item.status, error)));
+    if item.status == 429 || PASSING.contains(&kind) {
+        return if reason::is_never_small_enough(error) { Said::Outcome(Outcome::Suspect(too_large(error))) } else { retry() };
+    }
+    match kind {
+        "version_conflict_engine_exception" => conflict(action, item, error),
+        "security_exception" | "index_not_found_exception" => stop(),
+        "illegal_argument_exception" if reason::is_set_up_wrong(error) => stop(),
+        "validation_exception" if reason::is_full_of_shards(error) => retry(),
+        "illegal_state_exception" if piped || reason::is_of_a_pipeline(error) => bad(),
+        kind if BAD.contains(&kind) => bad(),
+        _ => match item.status {
+            401 | 403 | 404 => stop(),
+            408 | 409 | 502..=504 => retry(),
+            400..=499 => bad(),
+            500..=599 => Said::Unknown(reason::passing(item.status, error)),
+            _ => retry(),
+        },
+    }
+}
+
+fn without_error(action: Action, item: &Item<'_>) -> Said {
+    Said::Outcome(match (item.status, action) {
+        (200 | 201, _) if item.failure_store.as_deref() == Some("used") => Outcome::Reject(
+            Reason::new("failure_store", "the document was put into the failure store of its data stream")
+                .hint("look there for what is wrong with it"),
+        ),
+        (200 | 201, _) => Outcome::Delivered,
+        (404, Action::Delete) if item.result.as_deref() == Some("not_found") => Outcome::Delivered,
+        (status, _) => Outcome::Retry(Reason::new("unknown_answer", format!("status {status} without an error"))),
+    })
+}
+
+fn conflict(action: Action, item: &Item<'_>, error: &Value) -> Said {
+    match action {
+        Action::Create => Said::Taken { index: error.get("index").and_then(Value::as_str).map(str::to_owned) },
+        Action::Update => Said::Outcome(Outcome::Retry(reason::passing(item.status, error))),
+        // `current version [7] is higher or equal to the one provided [7]`
+        Action::Index | Action::Delete => {
+            let text = reason::text(error);
+            let version = |after: &str| text.split_once(after)?.1.split_once(']')?.0.parse::<i64>().ok();
+            let (theirs, ours) = (version("current version ["), version("provided ["));
+            let same = theirs.is_some() && theirs == ours;
+            Said::Outcome(if same { Outcome::AlreadyThere } else { Outcome::Superseded })
+        }
+    }
+}
+
+/// Returns what an answer other than 200 to the whole request means for each of its documents.
+///
+/// A request that was refused may have been carried out in part all the same, so nothing of it is delivered.
+pub(super) fn whole(status: u16, body: &[u8]) -> Outcome {
+    let error = serde_json::from_slice::<Value>(body).ok().and_then(|mut answer| answer.get_mut("error").map(Value::take));
+    let kind = error.as_ref().map_or("", reason::kind);
+    let passing = || match &error {
+        Some(error) => reason::passing(status, error),
+        None => Reason::new(format!("http_{status}"), format!("the server answers with HTTP status {status}")),
+    };
+    if status == 429 || PASSING.contains(&kind) {
+        return match &error {
+            Some(error) if reason::is_never_small_enough(error) => Outcome::Suspect(too_large(error)),
+            _ => Outcome::Retry(passing()),
+        };
+    }
+    match status {
+        413 => Outcome::Suspect(
+            Reason::new("too_large", "the server does not take so large a request (413)")
+                .hint("raise `http.max_content_length` of the server, or set such records aside with --dead-letters"),
+        ),
+        400 => {
+            let detail = error.as_ref().map(reason::text).unwrap_or_default();
+            let code = if kind.is_empty() { "http_400" } else { kind };
+            Outcome::Suspect(Reason::new(code, format!("the server does not take it ({code})")).detail(detail))
+        }
+        401 | 403 => Outcome::Stop(match &error {
+            Some(error) => reason::lasting(status, error),
+            None => reason::no_right(status, String::new()),
+        }),
+        404 if kind == "index_not_found_exception" => {
+            Outcome::Stop(reason::lasting(status, error.as_ref().expect("its kind is known")))
+        }
+        _ => Outcome::Retry(passing()),
+    }
+}
+
+/// Returns why a server that has nothing else to do does not take it.
+fn too_large(error: &Value) -> Reason {
+    Reason::new("too_large", "the server has not enough memory for so large a request")
+        .detail(reason::text(error))
+        .hint("raise `indexing_pressure.memory.limit` of the server, or set such records aside with --dead-letters")
+}
+
+/// Returns why nothing is known of a request that was not answered.
+pub(super) fn unanswered(why: &str) -> Outcome {
+    Outcome::Retry(Reason::new("no_answer", clean(why)))
+}
+
+#[cfg(test)]
+#[path = "verdict_tests.rs"]
+mod tests;

@@ -1,0 +1,104 @@
+//! Documents whose ids come again: the newest version stays, whatever is repeated.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{BOTH, Load};
+use crate::harness::{Content, Sender, story};
+
+#[track_caller]
+fn assert_left(load: &Load, left: &BTreeMap<String, Value>) {
+    let ours = |name: &str| name.starts_with(['_', '@']);
+    let fields = |source: &Value| -> Value {
+        source.as_object().unwrap().iter().filter(|(name, _)| !ours(name)).map(|(n, v)| (n.clone(), v.clone())).collect()
+    };
+    let found = load.server.documents(&load.topic, &json!({"match_all": {}}));
+    let there: BTreeMap<String, Value> =
+        found.iter().map(|hit| (hit["_id"].as_str().unwrap().to_owned(), fields(&hit["_source"]))).collect();
+    assert_eq!(&there, left);
+}
+
+/// Returns what is left when each value takes the place of the one before.
+fn replaced(records: &[(i32, Content)]) -> BTreeMap<String, Value> {
+    let text = |bytes: &Option<Vec<u8>>| String::from_utf8(bytes.clone().unwrap()).unwrap();
+    records.iter().map(|(_, content)| (text(&content.key), serde_json::from_str(&text(&content.value)).unwrap())).collect()
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_keys_replayed_in_part_leave_what_the_book_says() {
+    for (server, flags) in BOTH.into_iter().flat_map(|server| {
+        ["--version offset", "--version timestamp", "--version field:n --on-tombstone skip"].map(|flags| (server, flags))
+    }) {
+        let deletes = !flags.contains("skip");
+        let load = Load::new(server, "keys", 3);
+        let flags = if deletes { format!("{flags} --on-tombstone delete") } else { flags.to_owned() };
+        let line = format!("--id key {flags} --batch 50 --linger 10ms --in-flight 4 --instance-id one");
+        let (records, left) = story(2_000, 3, !deletes);
+        let left = if deletes { left } else { replaced(&records) };
+        Sender::new(&load.clusters.source, &[]).send(&load.topic, &records);
+        for _ in 0..2 {
+            let running = load.sdl(&format!("{line} --rate 2000")).start();
+            std::thread::sleep(Duration::from_millis(700));
+            running.signal("KILL");
+        }
+        load.catch_up(&line);
+        assert_left(&load, &left);
+        for start in ["-300", "beginning", "-1"] {
+            // A member with a name of its own is missed for a while.
+            load.clusters.source.until_members(&load.group, 0);
+            load.catch_up(&format!("{line} --start {start}"));
+            assert_left(&load, &left);
+        }
+        load.assert_committed();
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_an_upsert_leaves_other_fields_as_they_are() {
+    for server in BOTH {
+        let load = Load::new(server, "merged", 2);
+        let (records, left) = story(1_000, 2, true);
+        Sender::new(&load.clusters.source, &[]).send(&load.topic, &records);
+        load.catch_up("--id key --op upsert --batch 50 --linger 10ms");
+        assert_left(&load, &left);
+        let again = load.catch_up("--id key --op upsert --start -200");
+        assert_eq!(again["read"], json!(400));
+        let (there, superseded) = (again["already_there"].as_u64().unwrap(), again["superseded"].as_u64().unwrap());
+        assert_eq!(there + superseded, 400, "{again}");
+        assert_left(&load, &left);
+        let elsewhere = format!("--until-caught-up --index {0}-other --group {0}-other --dead-letters file:bad", load.topic);
+        let finished = load.sdl(&format!("--id key --op update {elsewhere}")).run().expect(3);
+        let codes = super::codes(&super::letters(&finished, "bad"));
+        assert_eq!(codes, vec!["document_missing"; 1_000]);
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_what_is_newer_there_is_superseded_and_stays() {
+    for server in BOTH {
+        let load = Load::new(server, "newer", 1);
+        let path = |id: &str, version: u32| format!("/{}/_doc/{id}?version={version}&version_type=external", load.topic);
+        load.server.tell("PUT", &path("a", 90), &json!({"by": "somebody else"}));
+        load.send(&[(Some("a"), Some(r#"{"n": 0}"#)), (Some("b"), Some(r#"{"n": 1}"#)), (Some("a"), None)]);
+        let summary = load.catch_up("--id key --on-tombstone delete");
+        assert_eq!((&summary["delivered"], &summary["superseded"]), (&json!(3), &json!(2)));
+        let found = load.server.documents(&load.topic, &json!({"match": {"_id": "a"}}));
+        assert_eq!(found[0]["_source"], json!({"by": "somebody else"}));
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_the_first_tombstone_of_a_key_is_bad_unless_its_meaning_is_said() {
+    let load = Load::new(BOTH[0], "tombstone", 1);
+    load.send(&[(Some("a"), Some("{}")), (Some("a"), None)]);
+    let finished = load.sdl("--until-caught-up --id key").run().expect(3);
+    assert!(finished.stderr.contains("--on-tombstone"), "{}", finished.stderr);
+    load.catch_up("--id key --on-tombstone delete");
+    assert_eq!(load.count(), 0);
+}

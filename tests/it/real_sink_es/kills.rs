@@ -1,0 +1,113 @@
+//! Ends, gentle or not: of a run, and of the server.
+
+use std::time::{Duration, Instant};
+
+use super::{BOTH, Frozen, Load, OPENSEARCH};
+use crate::harness::{setting, stack};
+
+/// A run that holds few records in flight, at a rate that leaves time to hit it.
+const STEADY: &str = "--rate 5000 --batch 200 --linger 20ms --in-flight 4 --instance-id one";
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_sigkill_neither_loses_nor_repeats_a_document() {
+    for server in BOTH {
+        let load = Load::new(server, "killed", 4);
+        let (kills, count) = (setting("SDL_TEST_KILLS", 10), setting("SDL_TEST_ES_RECORDS", 20_000));
+        load.fake(count);
+        let mut random = setting("SDL_TEST_SEED", 1);
+        for kill in 1..=kills {
+            let mut running = load.sdl(STEADY).start();
+            load.until_committed(&mut running, kill * count / (kills + 1));
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            std::thread::sleep(Duration::from_millis((random >> 33) % 50));
+            running.signal("KILL");
+        }
+        load.catch_up("--instance-id one");
+        load.assert_each_once();
+        load.assert_committed();
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_a_server_that_is_killed_and_started_again_has_everything_once() {
+    for server in BOTH {
+        let load = Load::alone(server, "restarted", 4);
+        let count = setting("SDL_TEST_ES_RECORDS", 20_000);
+        load.fake(count);
+        let mut running = load.sdl(&format!("{STEADY} --until-caught-up --dead-letters file:bad")).start();
+        for restart in 1..=setting("SDL_TEST_RESTARTS", 1) {
+            load.until_committed(&mut running, (restart * count / 4).min(count / 2));
+            stack(&["kill", load.server.name]);
+            stack(&["start", load.server.name]);
+        }
+        running.wait().expect(0);
+        load.assert_each_once();
+        load.assert_committed();
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_a_silent_server_is_waited_for_and_the_group_kept() {
+    for server in BOTH {
+        let load = Load::alone(server, "frozen", 2);
+        let count = setting("SDL_TEST_ES_RECORDS", 20_000);
+        load.fake(count);
+        let line = "--rate 5000 --batch 200 --linger 20ms --until-caught-up";
+        let mut running = load.sdl(line).start();
+        load.until_committed(&mut running, count / 4);
+        let server = Frozen::new(&load.server);
+        let frozen = Instant::now();
+        let most = Duration::from_secs(setting("SDL_TEST_SILENCE", 12));
+        while frozen.elapsed() < most {
+            assert!(running.is_running(), "it ended:\n{}", running.stderr());
+            assert_eq!(load.clusters.source.members(&load.group), 1, "the membership is kept");
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        drop(server);
+        let finished = running.wait().expect(0);
+        assert!(finished.stderr.contains("does not answer"), "{}", finished.stderr);
+        load.assert_each_once();
+        load.assert_committed();
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_sigterm_with_a_silent_server_ends_in_time_and_commits_nothing_undelivered() {
+    let load = Load::alone(OPENSEARCH, "stuck", 2);
+    load.fake(20_000);
+    let mut running = load.sdl("--rate 5000 --batch 200 --linger 20ms --shutdown-timeout 3s").start();
+    load.until_committed(&mut running, 3_000);
+    let server = Frozen::new(&load.server);
+    // Enough to have records in flight that nobody answers for.
+    std::thread::sleep(Duration::from_secs(1));
+    let asked = Instant::now();
+    running.signal("TERM");
+    let finished = running.wait();
+    let took = asked.elapsed();
+    drop(server);
+    finished.expect(3);
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    let committed: i64 = load.committed().iter().sum();
+    assert!(committed.cast_unsigned() <= load.count(), "{committed} are committed");
+    load.catch_up("");
+    load.assert_each_once();
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_a_server_that_is_away_at_the_start_is_waited_for_as_long_as_asked() {
+    let load = Load::alone(OPENSEARCH, "away", 1);
+    load.fake(100);
+    stack(&["kill", load.server.name]);
+    let failed = load.sdl("--wait 1s --until-caught-up").run();
+    let running = load.sdl("--wait 120s --until-caught-up").start();
+    stack(&["start", load.server.name]);
+    let failed = failed.expect(1);
+    assert!(failed.stderr.contains("connection refused") && failed.took < Duration::from_secs(10), "{}", failed.stderr);
+    running.wait().expect(0);
+    load.assert_each_once();
+}

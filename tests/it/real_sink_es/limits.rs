@@ -1,0 +1,118 @@
+//! What servers take only for now, or only in parts.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{BOTH, Load, SMALL, codes, letters};
+use crate::harness::Running;
+
+/// Waits until the run says that it is stalled, and why.
+#[track_caller]
+fn until_stalled(running: &mut Running, why: &str) {
+    running.until_stderr("Stalled.");
+    running.until_stderr(why);
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_requests_that_are_too_large_are_halved_down_to_the_record_to_blame() {
+    for server in SMALL {
+        let load = Load::new(server, "large", 1);
+        let of = |length: usize| format!(r#"{{"text": "{}"}}"#, "x".repeat(length));
+        let (usual, large) = (of(20_000), of(2_000_000));
+        let values: Vec<_> = (0..200).map(|at| (None, Some(if at == 77 { large.as_str() } else { usual.as_str() }))).collect();
+        load.send(&values);
+        let mapping = json!({"mappings": {"properties": {"text": {"type": "text", "index": false}}}});
+        load.server.tell("PUT", &format!("/{}", load.topic), &mapping);
+        let finished = load.sdl("--until-caught-up --dead-letters file:bad").run().expect(3);
+        assert_eq!(codes(&letters(&finished, "bad")), ["too_large"]);
+        assert_eq!(letters(&finished, "bad")[0]["offset"], 77);
+        assert_eq!(load.count(), 199);
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_a_busy_server_gets_everything_in_the_end() {
+    for server in SMALL {
+        let load = Load::new(server, "busy", 4);
+        load.server.tell("PUT", &format!("/{}", load.topic), &json!({"settings": {"number_of_shards": 8}}));
+        load.fake(20_000);
+        let summary = load.catch_up("--batch 1000 --linger 20ms --in-flight 8 --dead-letters file:bad");
+        assert_eq!((&summary["delivered"], &summary["dead_lettered"]), (&json!(20_000), &json!(0)));
+        assert!(summary["retried"].as_u64().unwrap() > 0, "it was not busy: {summary}");
+        load.assert_each_once();
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_a_blocked_or_closed_index_is_a_stall_and_never_a_dead_letter() {
+    for server in BOTH {
+        let load = Load::new(server, "blocked", 1);
+        load.fake(500);
+        let line = "--rate 1000 --batch 100 --linger 10ms --dead-letters file:bad";
+        let mut running = load.sdl(line).start();
+        load.until_committed(&mut running, 100);
+        for (setting, why) in [
+            ("index.blocks.write", "cluster_block_exception"),
+            ("index.blocks.read_only_allow_delete", "cluster_block_exception"),
+        ] {
+            let path = format!("/{}/_settings", load.topic);
+            load.server.tell("PUT", &path, &json!({setting: true}));
+            load.fake(500);
+            until_stalled(&mut running, why);
+            load.server.tell("PUT", &path, &json!({setting: Value::Null}));
+            let ends = load.ends()[0].cast_unsigned();
+            load.until_committed(&mut running, ends);
+        }
+        load.server.tell("POST", &format!("/{}/_close", load.topic), &Value::Null);
+        load.fake(500);
+        running.until_stderr("index_closed_exception");
+        load.server.tell("POST", &format!("/{}/_open", load.topic), &Value::Null);
+        let ends = load.ends()[0].cast_unsigned();
+        load.until_committed(&mut running, ends);
+        running.signal("TERM");
+        running.wait().expect(0);
+        load.assert_each_once();
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_a_cluster_that_is_full_of_shards_is_a_stall() {
+    for server in BOTH {
+        let load = Load::alone(server, "full", 1);
+        load.fake(500);
+        load.server.setting("cluster.max_shards_per_node", &json!(1));
+        let index = format!("--index {}-%Y", load.topic);
+        let mut running = load.sdl(&format!("--until-caught-up {index} --dead-letters file:bad")).start();
+        let stalled =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| running.until_stderr("as many shards as it may have")));
+        load.server.setting("cluster.max_shards_per_node", &Value::Null);
+        stalled.expect("it says so");
+        running.wait().expect(0);
+        assert_eq!(load.server.count(&format!("{}-*", load.topic)), 500);
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_an_index_that_is_deleted_and_may_not_come_back_stops_the_run() {
+    for server in BOTH {
+        let load = Load::alone(server, "deleted", 1);
+        load.fake(500);
+        load.server.setting("action.auto_create_index", &json!("false"));
+        let mut running = load.sdl("--rate 1000 --batch 100 --linger 10ms --dead-letters file:bad").start();
+        load.until_committed(&mut running, 100);
+        load.server.tell("DELETE", &format!("/{}", load.topic), &Value::Null);
+        load.fake(100);
+        let finished = running.wait();
+        load.server.setting("action.auto_create_index", &Value::Null);
+        let finished = finished.expect(1);
+        assert!(finished.stderr.contains("hint: create it, or allow it in `action.auto_create_index`"), "{}", finished.stderr);
+        assert!(load.committed()[0] < load.ends()[0]);
+        assert!(finished.took < Duration::from_secs(60));
+    }
+}

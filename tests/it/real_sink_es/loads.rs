@@ -1,0 +1,187 @@
+//! Loads that go well, and what is there afterwards.
+
+use serde_json::{Value, json};
+
+use super::{BOTH, ELASTICSEARCH, Load, OPENSEARCH};
+use crate::harness::{setting, until};
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_every_record_is_one_document_and_stays_one() {
+    for server in BOTH {
+        let load = Load::new(server, "loaded", 6);
+        let count = setting("SDL_TEST_ES_RECORDS", 20_000);
+        load.fake(count);
+        let summary = load.catch_up("--time-field timestamp");
+        assert_eq!(
+            (&summary["read"], &summary["delivered"], &summary["already_there"]),
+            (&json!(count), &json!(count), &json!(0))
+        );
+        load.assert_each_once();
+        load.assert_committed();
+        let sample = &load.server.documents(&load.topic, &json!({"term": {"_kafka_offset": 7}}))[0]["_source"];
+        let seconds = sample["timestamp"].as_i64().unwrap();
+        let time = jiff::Timestamp::from_second(seconds).unwrap().strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string();
+        assert_eq!(sample["@timestamp"], time);
+        assert!(sample["_kafka_key"] == sample["user_id"] && sample["_kafka_offset"] == 7, "{sample}");
+
+        let again = load.catch_up("--time-field timestamp --from-beginning");
+        assert_eq!((&again["delivered"], &again["already_there"]), (&json!(count), &json!(count)), "{server}");
+        assert_eq!(load.count(), count);
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_without_metadata_a_document_is_known_by_what_it_says() {
+    for server in BOTH {
+        let load = Load::new(server, "bare", 1);
+        load.send(&[(None, Some(r#"{"a": 1.50, "b": [1, 2]}"#)), (None, Some("[7]"))]);
+        load.catch_up("--no-meta");
+        let mut documents: Vec<Value> =
+            load.server.documents(&load.topic, &json!({"match_all": {}})).iter().map(|hit| hit["_source"].clone()).collect();
+        documents.sort_by_key(ToString::to_string);
+        assert_eq!(documents, [json!({"a": 1.5, "b": [1, 2]}), json!({"original_data": [7]})]);
+        assert_eq!(load.catch_up("--no-meta --from-beginning")["already_there"], json!(2));
+        load.server.tell("PUT", &format!("/{0}/_doc/{0}:0:1", load.topic), &json!({"original_data": [8]}));
+        let finished = load.sdl("--no-meta --from-beginning --until-caught-up").run().expect(5);
+        assert!(finished.stderr.contains("leave --no-meta out"), "{}", finished.stderr);
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_names_are_made_of_records_and_never_more_than_allowed() {
+    for server in BOTH {
+        let load = Load::new(server, "named", 2);
+        let day = |day: u32| format!(r#"{{"at": "2026-01-{day:02}T12:00:00Z", "to": "eu"}}"#);
+        let values: Vec<String> = (1..=3).map(day).chain([r#"{"at": 0, "to": "../_all"}"#.to_owned()]).collect();
+        let values: Vec<_> = values.iter().map(|value| (None, Some(value.as_str()))).collect();
+        load.send(&values);
+        let index = format!("--index {}-{{to}}-%Y.%m.%d --time-field at", load.topic);
+        let finished = load.sdl(&format!("--until-caught-up {index} --dead-letters file:bad")).run().expect(3);
+        assert_eq!(super::codes(&super::letters(&finished, "bad")), ["bad_name"]);
+        for day in 1..=3 {
+            assert_eq!(load.server.count(&format!("{}-eu-2026.01.{day:02}", load.topic)), 1);
+        }
+        let line = format!("--until-caught-up {index} --from-beginning --max-names 2 --dead-letters file:bad");
+        let finished = load.sdl(&line).run().expect(3);
+        assert_eq!(super::codes(&super::letters(&finished, "bad")), ["bad_name", "too_many_names"]);
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_a_data_stream_wants_a_template_and_knows_what_it_has() {
+    for server in BOTH {
+        let load = Load::new(server, "stream", 2);
+        load.fake(500);
+        let refused = load.sdl("--data-stream --until-caught-up").run().expect(5);
+        assert!(refused.stderr.contains("--bootstrap user-login"), "{}", refused.stderr);
+        assert_eq!(load.committed(), [0, 0]);
+        load.catch_up("--data-stream --bootstrap user-login");
+        load.assert_each_once();
+        let again = load.catch_up("--data-stream --from-beginning");
+        assert_eq!(again["already_there"], json!(500));
+        let plain = load.sdl("--until-caught-up --from-beginning").run().expect(1);
+        assert!(plain.stderr.contains("hint: add --data-stream"), "{}", plain.stderr);
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_documents_go_through_a_pipeline_and_its_failures_are_bad_records() {
+    let load = Load::new(OPENSEARCH, "piped", 1);
+    let pipeline = json!({"processors": [
+        {"set": {"field": "seen", "value": "yes"}},
+        {"fail": {"if": "ctx.n == 2", "message": "two is not wanted"}},
+    ]});
+    load.server.tell("PUT", &format!("/_ingest/pipeline/{}", load.topic), &pipeline);
+    load.send(&[(None, Some(r#"{"n": 1}"#)), (None, Some(r#"{"n": 2}"#)), (None, Some(r#"{"n": 3}"#))]);
+    let line = format!("--until-caught-up --pipeline {} --dead-letters file:bad", load.topic);
+    let finished = load.sdl(&line).run().expect(3);
+    let bad = super::letters(&finished, "bad");
+    assert_eq!(super::codes(&bad), ["fail_processor_exception"]);
+    assert!(super::header(&bad[0], "__connect.errors.exception.message").contains("two is not wanted"));
+    assert!(!finished.stderr.contains("two is not wanted"), "what the server says may quote the record");
+    assert_eq!(load.server.documents(&load.topic, &json!({"match": {"seen": "yes"}})).len(), 2);
+    for server in BOTH {
+        let load = Load::new(server, "unpiped", 1);
+        load.send(&[(None, Some("{}"))]);
+        let finished = load.sdl("--until-caught-up --pipeline nowhere").run().expect(1);
+        assert!(finished.stderr.contains("hint: create the pipeline, or correct --pipeline"), "{}", finished.stderr);
+    }
+    let load = Load::new(ELASTICSEARCH, "broken-pipe", 1);
+    let path = format!("/_ingest/pipeline/{}", load.topic);
+    load.server.tell("PUT", &path, &json!({"processors": [{"set_security_user": {"field": "user"}}]}));
+    load.send(&[(None, Some("{}"))]);
+    let line = format!("--until-caught-up --pipeline {} --dead-letters file:bad", load.topic);
+    let finished = load.sdl(&line).run().expect(3);
+    assert_eq!(super::codes(&super::letters(&finished, "bad")), ["illegal_state_exception"]);
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_routing_and_random_ids_do_what_they_say() {
+    for server in BOTH {
+        let load = Load::new(server, "routed", 1);
+        let settings = json!({"settings": {"number_of_shards": 3}, "mappings": {"_routing": {"required": true}}});
+        load.server.tell("PUT", &format!("/{}", load.topic), &settings);
+        load.send(&[(None, Some(r#"{"user": "a"}"#)), (None, Some(r#"{"user": "b"}"#)), (None, Some(r#"{"user": ""}"#))]);
+        let line = "--until-caught-up --routing {user} --dead-letters file:bad";
+        let finished = load.sdl(line).run().expect(3);
+        assert_eq!(super::codes(&super::letters(&finished, "bad")), ["empty_routing"]);
+        let found = load.server.documents(&load.topic, &json!({"match_all": {}}));
+        assert!(found.iter().all(|hit| hit["_routing"] == hit["_source"]["user"]) && found.len() == 2, "{found:?}");
+        let again = load.sdl(&format!("{line} --from-beginning -o json")).run().expect(3).json();
+        assert_eq!(again["already_there"], json!(2), "routed documents are looked up with their routing");
+        let bad = load.sdl("--until-caught-up --from-beginning --dead-letters file:bad").run().expect(3);
+        assert_eq!(super::codes(&super::letters(&bad, "bad")), ["routing_missing_exception"; 3]);
+
+        let random = Load::new(server, "random", 1);
+        random.fake(50);
+        random.catch_up("--id auto");
+        random.catch_up("--id auto --from-beginning");
+        assert_eq!(random.count(), 100, "random ids are there twice, as the help says");
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_a_dry_run_says_what_would_be_and_changes_nothing() {
+    let load = Load::new(OPENSEARCH, "dry", 1);
+    load.fake(10);
+    let finished = load.sdl("--dry-run --bootstrap user-login").run().expect(0);
+    for said in [
+        "is not there: it will be created",
+        "documents are created",
+        "(OpenSearch 3.6.0)",
+        &format!("index template sdl-{0} will be installed, for {0}", load.topic),
+    ] {
+        assert!(finished.stderr.contains(said), "`{said}` is not said:\n{}", finished.stderr);
+    }
+    assert_eq!(load.server.ask("GET", &format!("/{}", load.topic), &Value::Null)["status"], 404);
+    assert_eq!(load.server.ask("GET", &format!("/_index_template/sdl-{}", load.topic), &Value::Null)["status"], 404);
+    let refused = load.sdl("--no-create --until-caught-up").run().expect(5);
+    assert!(refused.stderr.contains("--no-create"), "{}", refused.stderr);
+    assert_eq!(load.committed(), [0]);
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_a_service_follows_and_ends_when_it_is_told_to() {
+    for server in BOTH {
+        let load = Load::new(server, "followed", 2);
+        load.fake(2_000);
+        let mut running = load.sdl("--compress").start();
+        load.until_committed(&mut running, 2_000);
+        load.fake(2_000);
+        load.until_committed(&mut running, 4_000);
+        let memory = running.peak_memory().expect("it runs");
+        running.signal("TERM");
+        running.wait().expect(0);
+        load.assert_each_once();
+        assert!(memory < 128, "{memory} MiB");
+        until("the member has left", super::patience(), || (load.clusters.source.members(&load.group) == 0).then_some(()));
+    }
+}

@@ -1,0 +1,131 @@
+//! Payloads that would be more than data, or less: stored as they are, or set aside.
+
+use serde_json::{Value, json};
+
+use super::{BOTH, Load, codes, header, letters};
+use crate::harness::{Sdl, setting};
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_a_strict_mapping_takes_the_good_and_the_bad_are_set_aside_once() {
+    for server in BOTH {
+        let load = Load::new(server, "strict", 3);
+        let count = setting("SDL_TEST_ES_RECORDS", 20_000);
+        load.fake_with(count, "--malformed 0.01 --missing device_type=0.05");
+        let line = format!(
+            "--until-caught-up --bootstrap user-login --on-tombstone fail --dead-letters topic:{}-bad -o json",
+            load.topic
+        );
+        let summary = load.sdl(&line).run().expect(3).json();
+        let (delivered, dead) = (summary["delivered"].as_u64().unwrap(), summary["dead_lettered"].as_u64().unwrap());
+        assert_eq!(delivered + dead, count, "{summary}");
+        assert!(dead > count / 200 && dead < count / 50, "{dead} are bad");
+        assert_eq!(load.count(), delivered);
+        load.assert_committed();
+        let bad = format!("{}-bad", load.topic);
+        assert_eq!(load.clusters.source.count(&bad), dead, "each once");
+        let tailed = load.clusters.source.offsets(&bad);
+        assert_eq!(tailed.iter().map(|(_, end)| end).sum::<i64>().cast_unsigned(), dead);
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_hostile_payloads_are_data_or_bad_and_never_interpreted() {
+    for server in BOTH {
+        let load = Load::new(server, "hostile", 1);
+        let deep = format!(r#"{{"deep": {}1{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
+        let huge = format!(r#"{{"huge": "{}"}}"#, "x".repeat(8 << 20));
+        let smuggled = "{\"s\": 1,\n\"t\":\r\n 2}\n";
+        let injected = format!("{{\"s\": 1}}\n{{\"delete\": {{\"_id\": \"{}:0:0\"}}}}\n", load.topic);
+        let good = [
+            r#"{"kept": true}"#,
+            smuggled,
+            r#"{"x": {"$where": "sleep(1000)", "$oid": {"$oid": "1"}}}"#,
+            r#"{"text": "\n{\"delete\":{\"_id\":\"1\"}}\n"}"#,
+            huge.as_str(),
+        ];
+        let bad = [
+            injected.as_str(),
+            r#"{"_id": "mine"}"#,
+            r#"{"_kafka_offset": 5}"#,
+            r#"{"": 1}"#,
+            r#"{"_index": "elsewhere"}"#,
+            r#"{"a": 1, "a": 2}"#,
+            r#"{"n": 1e999}"#,
+            deep.as_str(),
+            "\u{0}\u{0}\u{0}\u{0}\u{7}avro",
+        ];
+        let values: Vec<_> = good.iter().chain(&bad).map(|value| (Some("k"), Some(*value))).collect();
+        load.send(&values);
+        let finished = load.sdl("--until-caught-up --batch 3 --dead-letters file:bad").run().expect(3);
+        let bad_letters = letters(&finished, "bad");
+        let offsets: Vec<_> = bad_letters.iter().map(|letter| letter["offset"].as_u64().unwrap()).collect();
+        assert_eq!(offsets.len(), bad.len(), "{offsets:?}");
+        assert!(offsets.iter().all(|offset| *offset >= good.len() as u64), "{offsets:?}");
+        let of = |offset: usize| bad_letters.iter().find(|letter| letter["offset"] == good.len() + offset).unwrap();
+        assert_eq!(header(of(0), "sdl.dlq.code"), "not_json");
+        assert_eq!(header(of(1), "sdl.dlq.code"), "foreign_id");
+        assert_eq!(header(of(2), "sdl.dlq.path"), "_kafka_offset");
+        assert_eq!(load.count(), good.len() as u64);
+        let stored = |offset: usize| {
+            let found = load.server.ask("GET", &format!("/{0}/_doc/{0}:0:{offset}", load.topic), &Value::Null);
+            found["_source"].clone()
+        };
+        assert_eq!((&stored(0)["kept"], &stored(1)["t"]), (&json!(true), &json!(2)));
+        assert_eq!(stored(2)["x"]["$where"], "sleep(1000)");
+        assert_eq!(stored(3)["text"], "\n{\"delete\":{\"_id\":\"1\"}}\n");
+        assert_eq!(stored(4)["huge"].as_str().unwrap().len(), 8 << 20);
+        assert!(!finished.stderr.contains("avro"), "no payload is logged");
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_what_a_server_has_never_memory_for_is_stored_elsewhere_or_set_aside() {
+    for server in BOTH {
+        let load = Load::new(server, "huge", 1);
+        let huge = format!(r#"{{"huge": "{}"}}"#, "x".repeat(17 << 20));
+        load.send(&[(None, Some("{}")), (None, Some(huge.as_str())), (None, Some("{}"))]);
+        let summary = load.sdl("--until-caught-up --dead-letters file:bad -o json").run();
+        // Elasticsearch reckons four times the length, and has a tenth of a small heap for it.
+        let (code, dead) = if server == BOTH[1] { (3, 1) } else { (0, 0) };
+        let finished = summary.expect(code);
+        assert_eq!(finished.json()["dead_lettered"], dead, "{server}");
+        assert_eq!(load.count(), 3 - dead);
+        if dead > 0 {
+            assert_eq!(codes(&letters(&finished, "bad")), ["too_large"]);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_the_first_bad_record_stops_the_run_with_its_place_and_without_its_bytes() {
+    for server in BOTH {
+        let load = Load::new(server, "stops", 1);
+        let mapping = json!({"mappings": {"properties": {"n": {"type": "long"}}}});
+        load.server.tell("PUT", &format!("/{}", load.topic), &mapping);
+        load.send(&[(None, Some(r#"{"n": 1}"#)), (None, Some(r#"{"n": "SECRET"}"#)), (None, Some(r#"{"n": 3}"#))]);
+        let finished = load.sdl("--until-caught-up").run().expect(3);
+        let place = format!("record {}/0@1 cannot be delivered", load.topic);
+        assert!(finished.stderr.contains(&place) && finished.stderr.contains("`n`"), "{}", finished.stderr);
+        assert!(!finished.stderr.contains("SECRET"), "{}", finished.stderr);
+        assert_eq!(load.committed(), [1]);
+        let skipped = load.sdl("--until-caught-up --skip-bad-records -o json").run().expect(3).json();
+        assert_eq!((&skipped["skipped"], load.committed()), (&json!(1), vec![3]));
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_a_storm_of_bad_records_trips_the_breaker() {
+    let load = Load::new(BOTH[0], "storm", 1);
+    load.server.tell("PUT", &format!("/{}", load.topic), &json!({"mappings": {"dynamic": "strict"}}));
+    Sdl::new(&format!("produce-fake {} -n 5000", load.topic)).profile(&load.profile()).run().expect(0);
+    let line = "--until-caught-up --batch 100 --dead-letters file:bad --dead-letter-limit 300/1m";
+    let finished = load.sdl(line).run().expect(3);
+    assert!(finished.stderr.contains("--dead-letter-limit"), "{}", finished.stderr);
+    assert_eq!(letters(&finished, "bad").len(), 300);
+    assert_eq!(codes(&letters(&finished, "bad"))[0], "strict_dynamic_mapping_exception");
+}

@@ -1,0 +1,315 @@
+//! What the sink for Elasticsearch and OpenSearch makes of answers that no real server gives on demand.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use bytes::Bytes;
+use sdl::connectors::elastic::{ElasticClient, ElasticSink, Op, SinkOptions, index_rule};
+use sdl::document::{Ids, Meta, Naming, RawValues, Reading, Version};
+use sdl::pipeline::{Outcome, Reason, Sink};
+use sdl::profile::ElasticSection;
+use sdl::record::{Partition, Record};
+use serde_json::{Value, json};
+
+use crate::harness::{HttpStub, Mock, Reply, Request, Sdl, Sender, created, items, numbered};
+
+mod contact;
+
+fn section(urls: &[String]) -> ElasticSection {
+    ElasticSection { name: "elasticsearch".to_owned(), urls: urls.to_vec(), ..ElasticSection::default() }
+}
+
+fn offsets() -> Ids {
+    Ids::Offset { prefix: String::new() }
+}
+
+fn reading(ids: Ids, meta: Meta) -> Reading {
+    let naming = Naming::new("logins".parse().unwrap(), index_rule, 10).unwrap();
+    Reading::new(ids, Version::Offset, meta, RawValues::Bad, None, vec![naming])
+}
+
+async fn sink_of(stub: &HttpStub, ids: Ids, options: SinkOptions) -> ElasticSink {
+    let client = ElasticClient::connect(&section(&[stub.url()]), Duration::from_secs(5)).await.unwrap();
+    ElasticSink::new(client, reading(ids, Meta::default()), SinkOptions { in_flight: 4, ..options }).unwrap()
+}
+
+async fn sink(stub: &HttpStub) -> ElasticSink {
+    sink_of(stub, offsets(), SinkOptions::default()).await
+}
+
+fn record(offset: i64, key: &str, value: Option<&str>) -> Record {
+    Record {
+        partition: Partition::new("t", 0),
+        offset,
+        timestamp: Some(1000 + offset),
+        key: Some(Bytes::copy_from_slice(key.as_bytes())),
+        value: value.map(|value| Bytes::copy_from_slice(value.as_bytes())),
+        headers: Vec::new(),
+    }
+}
+
+fn records(count: i64) -> Vec<Record> {
+    (0..count).map(|offset| record(offset, "k", Some(&format!("{{\"n\": {offset}}}")))).collect()
+}
+
+async fn deliver(sink: &ElasticSink, records: Vec<Record>) -> Vec<Outcome> {
+    sink.submit(Arc::new(records)).await.unwrap().await
+}
+
+fn words(outcomes: &[Outcome]) -> String {
+    let word = |outcome: &Outcome| match outcome {
+        Outcome::Delivered => 'd',
+        Outcome::AlreadyThere => 'a',
+        Outcome::Superseded => 's',
+        Outcome::Retry(_) => 'r',
+        Outcome::Reject(_) => 'b',
+        Outcome::Suspect(_) => '?',
+        Outcome::Stop(reason) if reason.is_refusal() => '!',
+        Outcome::Stop(_) => 'S',
+    };
+    outcomes.iter().map(word).collect()
+}
+
+fn reason(outcome: &Outcome) -> &Reason {
+    match outcome {
+        Outcome::Retry(reason) | Outcome::Reject(reason) | Outcome::Suspect(reason) | Outcome::Stop(reason) => reason,
+        settled => panic!("{settled:?} has no reason"),
+    }
+}
+
+#[tokio::test]
+async fn every_record_is_answered_for_by_its_own_item() {
+    let stub = HttpStub::search(|_| {
+        Reply::Json(
+            200,
+            items([
+                (201, ""),
+                (429, "es_rejected_execution_exception"),
+                (400, "document_parsing_exception"),
+                (403, "security_exception"),
+                (503, "unavailable_shards_exception"),
+                (200, ""),
+                (500, "something_new"),
+            ]),
+        )
+    });
+    let mut batch = records(7);
+    batch.insert(2, record(70, "k", Some("no json")));
+    let outcomes = deliver(&sink(&stub).await, batch).await;
+    assert_eq!(words(&outcomes), "drbbSrdr");
+    assert_eq!(reason(&outcomes[2]).code(), "not_json");
+    assert_eq!(stub.bulks(), [["t:0:0", "t:0:1", "t:0:2", "t:0:3", "t:0:4", "t:0:5", "t:0:6"]]);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_is_no_delivery() {
+    type Script = fn() -> Reply;
+    let cut =
+        b"HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\n{\"errors\":false,\"items\":[{\"create\":{\"status\":201}},".to_vec();
+    let answers: Vec<(Script, &str)> = vec![
+        (|| Reply::Json(200, items([(201, "")])), "rr"),
+        (|| Reply::Json(200, items([(201, ""), (201, ""), (201, "")])), "rr"),
+        (|| Reply::Text(200, "{\"errors\":false,\"items\":[{\"create\":{\"status\":201}},"), "rr"),
+        (|| Reply::Text(200, "<html>welcome</html>"), "rr"),
+        (|| Reply::Text(200, ""), "rr"),
+        (|| Reply::Text(502, "<html>bad gateway</html>"), "rr"),
+        (|| Reply::Text(413, ""), "??"),
+        (|| Reply::Json(400, json!({"error": {"type": "illegal_argument_exception", "reason": "r"}})), "??"),
+        (|| Reply::Json(429, json!({"error": {"type": "es_rejected_execution_exception", "reason": "r"}})), "rr"),
+        (|| Reply::Json(401, json!({"error": {"type": "security_exception", "reason": "r"}})), "SS"),
+        (|| Reply::Hangup, "rr"),
+    ];
+    for (answer, wanted) in answers {
+        let stub = HttpStub::search(move |_| answer());
+        assert_eq!(words(&deliver(&sink(&stub).await, records(2)).await), wanted);
+    }
+    let stub = HttpStub::search(move |_| Reply::Bytes(cut.clone()));
+    assert_eq!(words(&deliver(&sink(&stub).await, records(2)).await), "rr");
+}
+
+/// Returns a server where every id is taken, by what `stored` says.
+fn taken(stored: impl Fn(usize) -> Value + Send + 'static) -> HttpStub {
+    HttpStub::search(move |request| {
+        if request.is_bulk() {
+            let conflict =
+                json!({"create": {"status": 409, "error": {"type": "version_conflict_engine_exception", "index": "real"}}});
+            return Reply::Json(200, json!({"items": vec![conflict; request.ids().len()]}));
+        }
+        assert!(request.path.starts_with("/_mget?_source_includes=_kafka_timestamp"), "{}", request.path);
+        let asked: Value = serde_json::from_slice(&request.body).unwrap();
+        let asked = asked["docs"].as_array().unwrap();
+        assert!(asked.iter().all(|question| question["_index"] == "real"));
+        Reply::Json(200, json!({"docs": (0..asked.len()).map(&stored).collect::<Vec<_>>()}))
+    })
+}
+
+#[tokio::test]
+async fn an_id_that_is_taken_is_looked_up_before_it_counts_as_ours() {
+    let stub = taken(|at| match at {
+        0 | 1 => json!({"found": true, "_source": {"_kafka_timestamp": 1000 + at}}),
+        2 => json!({"found": true, "_source": {"_kafka_timestamp": 7}}),
+        3 => json!({"found": false}),
+        4 => json!({"found": true, "_source": {}}),
+        _ => json!({"error": {"type": "x"}}),
+    });
+    let outcomes = deliver(&sink(&stub).await, records(6)).await;
+    assert_eq!(words(&outcomes), "aa!r!r");
+    assert!(reason(&outcomes[2]).hinted().unwrap().contains("--id-prefix"));
+    let stub = HttpStub::search(|request| {
+        if request.is_bulk() {
+            Reply::Json(200, items([(409, "version_conflict_engine_exception")]))
+        } else {
+            Reply::Text(500, "")
+        }
+    });
+    assert_eq!(words(&deliver(&sink(&stub).await, records(1)).await), "r", "what is not known is no delivery");
+}
+
+#[tokio::test]
+async fn a_request_longer_than_the_server_takes_is_not_sent() {
+    let stub = HttpStub::start(|request| match request.path.as_str() {
+        path if path.starts_with("/_nodes") => {
+            Reply::Json(200, json!({"nodes": {"n": {"version": "2.19.6", "http": {"max_content_length_in_bytes": 300}}}}))
+        }
+        "/" => Reply::Text(405, ""),
+        _ => created(request),
+    });
+    let sink = sink(&stub).await;
+    assert_eq!(words(&deliver(&sink, records(2)).await), "??");
+    assert_eq!(stub.bulks().len(), 0);
+    assert_eq!(words(&deliver(&sink, records(1)).await), "d");
+}
+
+#[tokio::test]
+async fn older_and_equal_versions_are_told_apart() {
+    let stub = HttpStub::search(|_| {
+        let conflict = |current: i64, ours: i64| {
+            let reason =
+                format!("[k]: version conflict, current version [{current}] is higher or equal to the one provided [{ours}]");
+            json!({"index": {"status": 409, "error": {"type": "version_conflict_engine_exception", "reason": reason}}})
+        };
+        Reply::Json(200, json!({"items": [conflict(9, 0), conflict(1, 1), {"delete": {"status": 404, "result": "not_found"}}]}))
+    });
+    let sink = sink_of(&stub, Ids::Key, SinkOptions { deletes: true, ..SinkOptions::default() }).await;
+    let batch = vec![record(0, "a", Some("{}")), record(1, "b", Some("{}")), record(2, "c", None)];
+    assert_eq!(words(&deliver(&sink, batch).await), "sad");
+    let actions = stub.requests().into_iter().find(Request::is_bulk).unwrap().actions();
+    assert_eq!(actions[0].1, json!({"_id": "a", "version": 0, "version_type": "external"}));
+    assert_eq!(actions[2].0, "delete");
+}
+
+#[tokio::test]
+async fn a_merge_looks_first_and_writes_only_over_what_it_saw() {
+    let stub = HttpStub::search(|request| {
+        if request.path.starts_with("/_mget") {
+            let found = |offset: i64| {
+                let stored = json!({"_kafka_topic": "t", "_kafka_partition": 0, "_kafka_offset": offset, "_kafka_timestamp": 1});
+                json!({"found": true, "_seq_no": 40, "_primary_term": 2, "_source": stored})
+            };
+            return Reply::Json(200, json!({"docs": [{"found": false}, found(0), found(99)]}));
+        }
+        let well = json!({"status": 200, "_seq_no": 50, "_primary_term": 2});
+        Reply::Json(200, json!({"items": vec![json!({"update": well}); request.ids().len()]}))
+    });
+    let sink = sink_of(&stub, Ids::Key, SinkOptions { op: Some(Op::Upsert), ..SinkOptions::default() }).await;
+    let batch = vec![
+        record(1, "new", Some(r#"{"a": 1}"#)),
+        record(2, "old", Some(r#"{"a": 2}"#)),
+        record(3, "newer there", Some("{}")),
+        record(4, "new", Some(r#"{"b": 3}"#)),
+    ];
+    assert_eq!(words(&deliver(&sink, batch).await), "ddsd");
+    let bulks: Vec<_> = stub.requests().into_iter().filter(Request::is_bulk).map(|request| request.actions()).collect();
+    let (create, update, after) = (&bulks[0][0], &bulks[0][1], &bulks[1][0]);
+    assert_eq!((create.0.as_str(), &create.1), ("create", &json!({"_id": "new"})));
+    assert_eq!((update.0.as_str(), &update.1), ("update", &json!({"_id": "old", "if_seq_no": 40, "if_primary_term": 2})));
+    assert_eq!(update.2.as_ref().unwrap()["doc"]["a"], 2);
+    assert_eq!(after.1, json!({"_id": "new", "if_seq_no": 50, "if_primary_term": 2}), "the second write builds on the first");
+    assert_eq!((bulks.len(), bulks[0].len(), bulks[1].len()), (2, 2, 1));
+}
+
+#[tokio::test]
+async fn requests_are_compressed_when_asked() {
+    use std::io::Read as _;
+    let stub = HttpStub::search(|request| {
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(&request.body[..]).read_to_string(&mut text).unwrap();
+        assert_eq!(request.headers["content-encoding"], "gzip");
+        created(&Request { body: text.into_bytes(), ..request.clone() })
+    });
+    let sink = sink_of(&stub, offsets(), SinkOptions { compress: true, ..SinkOptions::default() }).await;
+    assert_eq!(words(&deliver(&sink, records(3)).await), "ddd");
+}
+
+#[tokio::test]
+async fn a_busy_server_gets_fewer_requests_at_once() {
+    let (busy, out, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (state, now, peak) = (Arc::clone(&busy), Arc::clone(&out), Arc::clone(&most));
+    let stub = HttpStub::search(move |request| {
+        peak.fetch_max(now.load(SeqCst), SeqCst);
+        if state.load(SeqCst) == 1 { Reply::Text(429, "") } else { created(request) }
+    });
+    let sink = sink(&stub).await;
+    let rounds = |count: usize| {
+        let (sink, out) = (&sink, Arc::clone(&out));
+        async move {
+            let batches = (0..count).map(|_| async {
+                let answers = sink.submit(Arc::new(records(1))).await.unwrap();
+                out.fetch_add(1, SeqCst);
+                let outcomes = answers.await;
+                out.fetch_sub(1, SeqCst);
+                words(&outcomes)
+            });
+            futures_util::future::join_all(batches).await.concat()
+        }
+    };
+    assert_eq!(rounds(40).await, "d".repeat(40));
+    assert!(most.load(SeqCst) > 2, "it grew beyond the first two: {}", most.load(SeqCst));
+    busy.store(1, SeqCst);
+    assert_eq!(rounds(20).await, "r".repeat(20));
+    most.store(0, SeqCst);
+    assert_eq!(rounds(3).await, "rrr");
+    assert_eq!(most.load(SeqCst), 1, "one at a time is left");
+}
+
+#[test]
+fn a_whole_run_sends_again_only_what_failed_and_halves_down_to_the_one_to_blame() {
+    let kafka = Mock::start(1);
+    kafka.create_topic("numbers", 1);
+    let sent = numbered(1, 0, 200, 1);
+    Sender::new(&kafka.cluster(), &[]).send("numbers", &sent);
+    // Of the first request every third document is rejected for now; a request with document 77 is always too large.
+    let bulks = AtomicUsize::new(0);
+    let stub = HttpStub::search(move |request| {
+        if request.path.starts_with("/_") || request.method != "POST" {
+            return Reply::Text(404, "");
+        }
+        let ids = request.ids();
+        if ids.iter().any(|id| id == "numbers:0:77") {
+            return Reply::Text(413, "");
+        }
+        if bulks.fetch_add(1, SeqCst) > 0 {
+            return created(request);
+        }
+        let third = |at: usize| if at.is_multiple_of(3) { (429, "es_rejected_execution_exception") } else { (201, "") };
+        Reply::Json(200, items((0..ids.len()).map(third)))
+    });
+    let profile = format!(
+        "[local_kafka]\nservers = {}\ndefault_consumer_group_id = g\n[elasticsearch]\nurl = {}\n",
+        kafka.faults().bootstrap_servers(),
+        stub.url()
+    );
+    let run = Sdl::new("sink-es numbers --index numbers --raw-value text --until-caught-up --dead-letters file:bad -o json");
+    let finished = run.profile(&profile).run().expect(3);
+    let summary = finished.json();
+    assert_eq!((&summary["read"], &summary["delivered"], &summary["dead_lettered"]), (&json!(200), &json!(199), &json!(1)));
+    let letters = std::fs::read_to_string(finished.path("bad")).unwrap();
+    assert_eq!(letters.lines().count(), 1);
+    assert!(letters.contains("too_large"), "{letters}");
+    let bulks = stub.bulks();
+    let with_77 = bulks.iter().filter(|ids| ids.contains(&"numbers:0:77".to_owned())).count();
+    assert!((7..=9).contains(&with_77), "halving 200 takes 8 steps, not {with_77}");
+    let times = |id: &str| bulks.iter().filter(|ids| ids.len() < 200 && ids.contains(&id.to_owned())).count();
+    assert!(times("numbers:0:1") <= 2, "what was taken is not sent again");
+}

@@ -1,0 +1,116 @@
+//! The first contact with a server, and what is sent with every request.
+
+use std::time::Duration;
+
+use sdl::connectors::elastic::{ElasticClient, ElasticSink, SinkOptions};
+use sdl::document::Meta;
+use sdl::pipeline::{EndError, Sink};
+use sdl::profile::{ElasticLogin, ElasticSection, Secret};
+use serde_json::{Value, json};
+
+use super::{deliver, offsets, reading, records, section, sink, words};
+use crate::harness::{HttpStub, Reply, Request, created};
+
+#[tokio::test]
+async fn of_several_nodes_one_that_is_away_is_left_alone() {
+    let (first, second) = (HttpStub::search(|_| Reply::Hangup), HttpStub::search(created));
+    let client = ElasticClient::connect(&section(&[first.url(), second.url()]), Duration::from_secs(5)).await.unwrap();
+    let sink =
+        ElasticSink::new(client, reading(offsets(), Meta::default()), SinkOptions { in_flight: 1, ..SinkOptions::default() })
+            .unwrap();
+    let mut outcomes = String::new();
+    for _ in 0..6 {
+        outcomes += &words(&deliver(&sink, records(1)).await);
+    }
+    assert_eq!(outcomes.matches('r').count(), 1, "{outcomes}");
+    assert_eq!(outcomes.matches('d').count(), 5, "{outcomes}");
+}
+
+#[tokio::test]
+async fn settings_reach_the_server_and_secrets_only_their_header() {
+    let stub = HttpStub::search(created);
+    let mut section = section(&[stub.url()]);
+    section.login = ElasticLogin::Basic { username: "loader".to_owned(), password: Secret::new("hunter2".to_owned()) };
+    let client = ElasticClient::connect(&section, Duration::from_secs(5)).await.unwrap();
+    let options = SinkOptions { pipeline: Some("a b&c".to_owned()), in_flight: 1, ..SinkOptions::default() };
+    let sink = ElasticSink::new(client, reading(offsets(), Meta::default()), options).unwrap();
+    sink.check().await.unwrap();
+    assert_eq!(words(&deliver(&sink, records(1)).await), "d");
+    for request in stub.requests() {
+        assert_eq!(request.headers["authorization"], "Basic bG9hZGVyOmh1bnRlcjI=");
+        assert_eq!(request.headers["accept-encoding"], "identity");
+        assert!(!request.headers.contains_key("x-elastic-client-meta"));
+    }
+    let bulk = stub.requests().into_iter().find(Request::is_bulk).unwrap();
+    assert!(bulk.path.starts_with("/logins/_bulk?filter_path="), "{}", bulk.path);
+    assert!(bulk.path.ends_with("&pipeline=a+b%26c"), "{}", bulk.path);
+    assert_eq!(bulk.headers["content-type"], "application/x-ndjson");
+}
+
+#[tokio::test]
+async fn a_first_contact_that_fails_says_where_and_what_helps() {
+    let failure = |stub: &HttpStub, login: ElasticLogin| {
+        let section = ElasticSection { login, ..section(&[stub.url()]) };
+        async move {
+            match ElasticClient::connect(&section, Duration::from_millis(300)).await {
+                Err(EndError::Failed(failure)) => (failure.to_string(), failure.hint.unwrap_or_default()),
+                Err(EndError::Refused(refused)) => panic!("refused: {refused}"),
+                Ok(_) => panic!("connected"),
+            }
+        }
+    };
+    let stub = HttpStub::start(|_| Reply::Json(401, json!({"error": {"type": "security_exception"}})));
+    let login = ElasticLogin::Basic { username: "loader".to_owned(), password: Secret::new("hunter2".to_owned()) };
+    let (what, hint) = failure(&stub, login).await;
+    let url = stub.url();
+    assert_eq!(
+        what,
+        format!("cannot connect to `elasticsearch`: {url}: logging in: the server does not take the password of `loader`")
+    );
+    assert_eq!(hint, "correct `username` or `password` under [elasticsearch]");
+    let (what, hint) = failure(&stub, ElasticLogin::None).await;
+    assert!(what.ends_with("logging in: the server wants a login"), "{what}");
+    assert_eq!(hint, "set `username` and `password`, or `api_key`, under [elasticsearch]");
+
+    let stub = HttpStub::start(|_| Reply::Text(404, "not here"));
+    let (what, _) = failure(&stub, ElasticLogin::None).await;
+    assert!(what.ends_with("what answers is neither Elasticsearch nor OpenSearch"), "{what}");
+    let stub = HttpStub::start(|_| Reply::Hangup);
+    let (what, hint) = failure(&stub, ElasticLogin::None).await;
+    assert!(what.ends_with("the server hung up"), "{what}");
+    assert!(hint.contains("https://"), "{hint}");
+    let stub = HttpStub::start(|_| Reply::Silence);
+    let (what, _) = failure(&stub, ElasticLogin::None).await;
+    assert!(what.ends_with("no answer within 300ms"), "{what}");
+    let stub =
+        HttpStub::start(|_| Reply::Json(503, json!({"error": {"type": "master_not_discovered_exception", "reason": "null"}})));
+    let (what, _) = failure(&stub, ElasticLogin::None).await;
+    assert!(what.contains("503"), "{what}");
+    let gone = format!("http://{}", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    let Err(EndError::Failed(failure)) = ElasticClient::connect(&section(&[gone]), Duration::ZERO).await else {
+        panic!("connected")
+    };
+    assert!(failure.to_string().ends_with("connecting: connection refused"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_check_writes_nothing_and_finds_what_keeps_from_writing() {
+    let check = |status: u16, error: Value| async move {
+        let stub = HttpStub::start(move |request| match request.path.as_str() {
+            "/" => Reply::Json(200, json!({"version": {"number": "3.6.0", "distribution": "opensearch"}})),
+            path if path.starts_with("/_nodes") => Reply::Json(200, json!({})),
+            _ => Reply::Json(200, json!({"items": [{"index": {"status": status, "error": error}}]})),
+        });
+        let checked = sink(&stub).await.check().await.map_err(|error| error.to_string());
+        let tried = stub.requests().into_iter().find(|request| request.path.contains("_bulk")).unwrap().actions();
+        assert_eq!(tried[0].1["if_seq_no"], 9_007_199_254_740_991_i64);
+        checked
+    };
+    let of = |kind: &str, reason: &str| json!({"type": kind, "reason": reason});
+    assert_eq!(check(409, of("version_conflict_engine_exception", "")).await, Ok(()));
+    assert_eq!(check(403, of("cluster_block_exception", "")).await, Ok(()), "a block passes");
+    let denied = check(403, of("security_exception", "action is unauthorized for user [x]")).await.unwrap_err();
+    assert_eq!(denied, "cannot write to `logins` of `elasticsearch`: action is unauthorized for user [x]");
+    let missing = check(400, of("illegal_argument_exception", "pipeline with id [p] does not exist")).await.unwrap_err();
+    assert!(missing.ends_with("pipeline with id [p] does not exist"), "{missing}");
+}
