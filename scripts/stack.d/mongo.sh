@@ -7,14 +7,14 @@ MONGO_JAVA_VERSION=1.47.0
 ferretdb_install() { # name
   local source=$PARTS/ferretdb
   FERRETDB=$DOWNLOADS/ferretdb-$(cat "$source"/{main.go,go.mod,go.sum} | cksum | cut -d' ' -f1)
-  [[ -d $FERRETDB ]] || need go golang-go
+  [[ -d $FERRETDB ]] || need_go 1.24
   need openssl
   download "$FERRETDB" "FerretDB" ferretdb_build "$source"
 }
 
 ferretdb_build() { # source
   local folder=$PWD
-  cd "$1" && CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags '-s -w' -o "$folder/ferretdb" .
+  cd "$1" && CGO_ENABLED=0 "$GO" build -mod=readonly -trimpath -ldflags '-s -w' -o "$folder/ferretdb" .
 }
 
 ferretdb_prepare() { # name

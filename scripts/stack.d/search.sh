@@ -2,12 +2,19 @@
 # OpenSearch and Elasticsearch: one node, from the distributions that Maven Central has.
 
 release() { # kind version: prints the version that is meant
-  case $1-$2 in
-    opensearch- | opensearch-3) echo 3.6.0 ;;
+  local version=$2
+  if [[ -z $version ]]; then                                              # the newest for which there is a Java here
+    case $1 in
+      opensearch) if java_home 21 > /dev/null; then version=3; else version=2; fi ;;
+      elasticsearch) if java_home 21 > /dev/null; then version=9; else version=8; fi ;;
+    esac
+  fi
+  case $1-$version in
+    opensearch-3) echo 3.6.0 ;;
     opensearch-2) echo 2.19.6 ;;
-    elasticsearch- | elasticsearch-9) echo 9.1.4 ;;
+    elasticsearch-9) echo 9.1.4 ;;
     elasticsearch-8) echo 8.19.21 ;;
-    *) echo "$2" ;;
+    *) echo "$version" ;;
   esac
 }
 
