@@ -5,10 +5,15 @@ use std::process::{Command, Stdio};
 
 use crate::commands::Context;
 use crate::commands::embedded::{Embedded, TemporaryFile};
-use crate::connectors::kafka::take_stock;
+use crate::connectors::kafka::{Holdings, take_stock};
 use crate::error::Error;
 use crate::pipeline::Failure;
+use crate::record::Partition;
 use crate::terminal::{Cell, Column, Format, Listing};
+
+mod sinks;
+
+use sinks::Place;
 
 /// How many events the demo is about.
 const EVENTS: &str = "20000";
@@ -22,7 +27,14 @@ const TOPIC: &str = "user-login";
 /// No server, profile or network is needed: the brokers live in this process. Each step is the command that would do it for
 /// real, run as its own process, with its own output.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Also load the copy into this MongoDB: `mongodb://HOST:PORT`, with user and password if it wants them
+    #[arg(long, value_name = "URI")]
+    mongo: Option<String>,
+    /// Also load the copy into this Elasticsearch or OpenSearch: `http://HOST:PORT`
+    #[arg(long, value_name = "URL")]
+    es: Option<String>,
+}
 
 impl Args {
     /// Runs the command.
@@ -32,7 +44,10 @@ impl Args {
     pub async fn run(self, context: &Context) -> Result<(), Error> {
         let clusters = Embedded::start("demo", TOPIC)?;
         clusters.create_topic(TOPIC, PARTITIONS)?;
-        let profile = TemporaryFile::write(None, "demo", &clusters.profile())?;
+        let places: Vec<Place> =
+            [self.mongo.map(Place::mongo), self.es.as_deref().map(Place::elastic)].into_iter().flatten().collect();
+        let sections: String = places.iter().map(Place::section).collect();
+        let profile = TemporaryFile::write(None, "demo", &format!("{}{sections}", clusters.profile()))?;
         context.say("Two Kafka clusters live in this process for as long as the demo runs.\n");
 
         let steps: [(&str, &[&str]); 4] = [
@@ -48,6 +63,9 @@ impl Args {
         for (story, arguments) in steps {
             sdl.step(story, arguments).await?;
         }
+        for place in &places {
+            sdl.step(place.story(), &place.arguments(TOPIC)).await?;
+        }
         let counted = sdl.count("Who trusts no tool counts the lines, here by partition.").await?;
         let (east, west) = (clusters.remote.clone(), clusters.local.clone());
         let (produced, replicated) = tokio::task::spawn_blocking(move || {
@@ -55,42 +73,80 @@ impl Args {
         })
         .await
         .map_err(|error| Failure::new("cannot read the topics").because(error))??;
+        let mut loaded = Vec::new();
+        for place in &places {
+            loaded.push((place.name(), place.count(PARTITIONS).await?));
+        }
 
         context.say("\nBoth topics were read once more, and compared record by record:\n");
-        let columns = [
-            Column::Text("partition"),
-            Column::Number("produced"),
-            Column::Number("replicated"),
-            Column::Number("counted"),
-            Column::Text("same"),
-        ];
-        let mut table = Listing::new("partitions", &columns);
-        let mut sums = [0; 3];
-        let mut same = true;
-        let yes = |same| if same { "yes" } else { "NO" };
-        for (partition, first) in &produced {
-            let second = replicated.get(partition).copied().unwrap_or_default();
-            let lines = counted.get(&partition.index).copied().unwrap_or(0);
-            let numbers = [first.records.cast_signed(), second.records.cast_signed(), lines];
-            let alike = *first == second && numbers[2] == numbers[1];
-            same &= alike;
-            sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number);
-            let [produced, replicated, counted] = numbers.map(Cell::from);
-            table.push([Cell::from(partition.to_string().as_str()), produced, replicated, counted, yes(alike).into()]);
+        let accounts = Accounts { produced, replicated, counted, loaded };
+        context.print(&accounts.listing().render(Format::Table))?;
+        if !accounts.agree() {
+            return Err(Failure::new(format!("the accounts do not agree: {EVENTS} events were sent")).into());
         }
-        same &= sums.iter().all(|sum| sum.to_string() == EVENTS);
-        let [produced, replicated, counted] = sums.map(Cell::from);
-        table.push(["all".into(), produced, replicated, counted, yes(same).into()]);
-        context.print(&table.render(Format::Table))?;
-        if !same {
-            let [produced, replicated, counted] = sums;
-            let numbers = format!("{EVENTS} sent, {produced} produced, {replicated} replicated, {counted} counted");
-            return Err(Failure::new(format!("the accounts do not agree: {numbers}")).into());
+        for place in &places {
+            context.say(&place.leave());
         }
         context.say(
             "\nNext: `sdl sandbox` keeps such clusters running to play with; `sdl profile init` writes a profile for your own.\n",
         );
         Ok(())
+    }
+}
+
+/// What was counted where, by partition.
+struct Accounts {
+    produced: BTreeMap<Partition, Holdings>,
+    replicated: BTreeMap<Partition, Holdings>,
+    counted: BTreeMap<i32, i64>,
+    loaded: Vec<(&'static str, BTreeMap<i32, i64>)>,
+}
+
+impl Accounts {
+    /// Returns the numbers of a partition, in the order of the columns.
+    fn numbers(&self, partition: &Partition) -> Vec<i64> {
+        let held = |held: &BTreeMap<Partition, Holdings>| held.get(partition).map_or(0, |held| held.records.cast_signed());
+        let counted = std::iter::once(&self.counted).chain(self.loaded.iter().map(|(_, counts)| counts));
+        let counted = counted.map(|counts| counts.get(&partition.index).copied().unwrap_or(0));
+        [held(&self.produced), held(&self.replicated)].into_iter().chain(counted).collect()
+    }
+
+    /// Returns whether a partition is the same everywhere.
+    fn is_same(&self, partition: &Partition) -> bool {
+        let numbers = self.numbers(partition);
+        self.produced.get(partition) == self.replicated.get(partition) && numbers.iter().all(|number| *number == numbers[0])
+    }
+
+    /// Returns the sums over the partitions, in the order of the columns.
+    fn sums(&self) -> Vec<i64> {
+        let mut sums = vec![0; 3 + self.loaded.len()];
+        for partition in self.produced.keys() {
+            sums.iter_mut().zip(self.numbers(partition)).for_each(|(sum, number)| *sum += number);
+        }
+        sums
+    }
+
+    /// Returns whether everything that was sent is everywhere.
+    fn agree(&self) -> bool {
+        self.produced.keys().all(|partition| self.is_same(partition)) && self.sums().iter().all(|sum| sum.to_string() == EVENTS)
+    }
+
+    fn listing(&self) -> Listing {
+        let loaded = self.loaded.iter().map(|(name, _)| Column::Number(name));
+        let mut columns =
+            vec![Column::Text("partition"), Column::Number("produced"), Column::Number("replicated"), Column::Number("counted")];
+        columns.extend(loaded.chain([Column::Text("same")]));
+        let mut table = Listing::new("partitions", &columns);
+        let mut row = |name: &str, numbers: Vec<i64>, same: bool| {
+            let same = if same { "yes" } else { "NO" };
+            let cells = std::iter::once(name.into()).chain(numbers.into_iter().map(Cell::from)).chain([same.into()]);
+            table.push(cells.collect::<Vec<Cell>>());
+        };
+        for partition in self.produced.keys() {
+            row(&partition.to_string(), self.numbers(partition), self.is_same(partition));
+        }
+        row("all", self.sums(), self.agree());
+        table
     }
 }
 
@@ -102,10 +158,11 @@ struct Sdl<'a> {
 
 impl Sdl<'_> {
     /// Shows a command line and runs it.
-    async fn step(&self, story: &str, arguments: &[&str]) -> Result<(), Error> {
+    async fn step<A: AsRef<str>>(&self, story: &str, arguments: &[A]) -> Result<(), Error> {
+        let arguments: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
         self.context.say(&format!("\n{story}\n$ sdl {}\n", arguments.join(" ")));
         let what = || Failure::new(format!("the step `sdl {}` failed", arguments.join(" ")));
-        let mut command = self.command(arguments).map_err(|error| what().because(error))?;
+        let mut command = self.command(&arguments).map_err(|error| what().because(error))?;
         let status = tokio::task::spawn_blocking(move || command.status()).await;
         let status = status.map_err(|error| what().because(error))?.map_err(|error| what().because(error))?;
         if status.success() { Ok(()) } else { Err(what().because(status).into()) }

@@ -15,6 +15,7 @@ mod real_lag;
 mod real_replicate;
 mod real_sink_es;
 mod real_sink_mongo;
+mod real_sinks;
 mod real_tail;
 mod replicate_on_mock;
 mod run;

@@ -23,20 +23,20 @@ const SMALL: [&str; 2] = ["opensearch-small", "elasticsearch-small"];
 
 /// A server that is asked with curl.
 #[derive(Clone)]
-struct Server {
-    name: &'static str,
-    url: String,
+pub(crate) struct Server {
+    pub(crate) name: &'static str,
+    pub(crate) url: String,
 }
 
 impl Server {
     #[track_caller]
-    fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str) -> Self {
         Self { name, url: from_stack(&format!("SDL_TEST_{}", name.to_uppercase().replace('-', "_"))) }
     }
 
     /// Asks, and returns the answer.
     #[track_caller]
-    fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
         let mut curl = Command::new("curl");
         curl.args([
             "-sk",
@@ -73,7 +73,7 @@ impl Server {
 
     /// Returns the documents of indices that fit, up to ten thousand.
     #[track_caller]
-    fn documents(&self, indices: &str, query: &Value) -> Vec<Value> {
+    pub(crate) fn documents(&self, indices: &str, query: &Value) -> Vec<Value> {
         self.tell("POST", &format!("/{indices}/_refresh"), &Value::Null);
         let found = self.tell("POST", &format!("/{indices}/_search"), &json!({"size": 10_000, "query": query}));
         found["hits"]["hits"].as_array().expect("hits").clone()

@@ -15,10 +15,11 @@ use elasticsearch::http::headers::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT,
 };
 use elasticsearch::http::transport::{SingleNodeConnectionPool, TransportBuilder};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::connectors::elastic::diagnosis::{self, Lost};
+use crate::connectors::elastic::names::in_path;
 use crate::connectors::elastic::server::Server;
 use crate::pipeline::{EndError, Failure};
 use crate::profile::{ElasticLogin, ElasticSection};
@@ -175,6 +176,21 @@ impl ElasticClient {
                 Err(_) => {}
             }
         }
+    }
+
+    /// Counts the documents of an index whose `field` is `value`, also those that were written just now.
+    ///
+    /// # Errors
+    /// When no node says.
+    pub async fn count(&self, index: &str, field: &str, value: i32) -> Result<i64, EndError> {
+        let (refresh, count) = (format!("/{}/_refresh", in_path(index)), format!("/{}/_count", in_path(index)));
+        let query = json!({"query": {"term": {field: value}}});
+        self.ask(|| Call::post(&refresh, &json!({}))).await?;
+        let reply = self.ask(|| Call::post(&count, &query)).await?;
+        reply.json()["count"].as_i64().ok_or_else(|| {
+            let what = format!("`{index}` of `{}` could not be counted", self.name());
+            Failure::new(what).because(format!("status {}", reply.status)).into()
+        })
     }
 
     /// Returns the next node that is not known to be away; of none, the next.

@@ -82,6 +82,23 @@ impl MongoClient {
         Ok(found.is_ok_and(|found| found.iter().any(is_it)))
     }
 
+    /// Counts the documents of a collection whose `field` is `value`.
+    ///
+    /// # Errors
+    /// When the server does not say.
+    pub async fn count(&self, database: &str, collection: &str, field: &str, value: i32) -> Result<i64, EndError> {
+        let mut out = Bson::default();
+        let command = out.begin();
+        out.text("count", collection);
+        let query = out.begin_document("query");
+        out.int32(field, value);
+        out.end(query);
+        out.end(command);
+        let reply = self.write(database, out.bytes).await;
+        let reply = reply.map_err(|failure| diagnosis::diagnose(&self.section, &failure, DEADLINE))?;
+        Ok(verdict::number(&reply, "n").into())
+    }
+
     /// Proves that documents of a collection can be written, and leaves none: changes a document that is not there.
     pub(super) async fn probe(&self, database: &str, collection: &str) -> Result<(), Said> {
         let mut out = Bson::default();

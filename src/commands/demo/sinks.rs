@@ -1,0 +1,140 @@
+//! The servers that the demo also loads into, when it is given some.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::commands::run::random;
+use crate::connectors::elastic::ElasticClient;
+use crate::connectors::mongo::MongoClient;
+use crate::error::Error;
+use crate::profile::{ElasticLogin, ElasticSection, MongoSection, Secret};
+
+/// How long the servers are waited for.
+const WAIT: Duration = Duration::from_secs(10);
+/// The field that tells the partition.
+const PARTITION: &str = "_kafka_partition";
+/// The database of the demo's collections.
+const DATABASE: &str = "sdl-demo";
+
+/// A server, and where in it the demo's documents go: somewhere new, so that nothing is mixed with what is there.
+pub(super) struct Place {
+    server: Server,
+    target: String,
+}
+
+enum Server {
+    Mongo(MongoSection),
+    Elastic(ElasticSection),
+}
+
+impl Place {
+    /// Returns a new collection of the MongoDB at `uri`.
+    pub(super) fn mongo(uri: String) -> Self {
+        let uri = Some(Secret::new(uri));
+        let server = Server::Mongo(MongoSection { name: "mongodb".to_owned(), uri, ..MongoSection::default() });
+        Self { server, target: format!("logins-{:08x}", random()) }
+    }
+
+    /// Returns a new index of the cluster at `url`, which may carry `user:password@`.
+    pub(super) fn elastic(url: &str) -> Self {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+        let (login, address) = rest.rsplit_once('@').map_or((None, rest), |(login, address)| (Some(login), address));
+        let login = login.map_or(ElasticLogin::None, |login| {
+            let (username, password) = login.split_once(':').unwrap_or((login, ""));
+            ElasticLogin::Basic { username: username.to_owned(), password: Secret::new(password.to_owned()) }
+        });
+        let urls = vec![format!("{scheme}://{}", address.trim_end_matches('/'))];
+        let server =
+            Server::Elastic(ElasticSection { name: "elasticsearch".to_owned(), urls, login, ..ElasticSection::default() });
+        Self { server, target: format!("{DATABASE}-logins-{:08x}", random()) }
+    }
+
+    /// Returns the section of a profile that names the server.
+    pub(super) fn section(&self) -> String {
+        let (name, keys) = match &self.server {
+            Server::Mongo(section) => {
+                let uri = section.uri.as_ref().map_or("", Secret::reveal);
+                (&section.name, format!("uri = {uri}\ndefault_database = {DATABASE}\ndefault_collection = {}\n", self.target))
+            }
+            Server::Elastic(section) => {
+                let login = match &section.login {
+                    ElasticLogin::Basic { username, password } => {
+                        format!("username = {username}\npassword = {}\n", password.reveal())
+                    }
+                    _ => String::new(),
+                };
+                (&section.name, format!("url = {}\n{login}default_index = {}\n", section.urls[0], self.target))
+            }
+        };
+        format!("\n[{name}]\n{keys}consumer_group_id = demo-{name}\n")
+    }
+
+    /// Returns the name of its column.
+    pub(super) fn name(&self) -> &'static str {
+        match self.server {
+            Server::Mongo(_) => "in mongodb",
+            Server::Elastic(_) => "in search",
+        }
+    }
+
+    /// Returns what the step is about.
+    pub(super) fn story(&self) -> &'static str {
+        match self.server {
+            Server::Mongo(_) => "The copy goes on into MongoDB: a document for each record.",
+            Server::Elastic(_) => "The copy goes on into an index: a document for each record.",
+        }
+    }
+
+    /// Returns the command of the step.
+    pub(super) fn arguments(&self, topic: &str) -> Vec<String> {
+        let (command, [flag, value]) = match &self.server {
+            Server::Mongo(_) => ("sink-mongo", ["--collection", &self.target]),
+            Server::Elastic(_) => ("sink-es", ["--index", &self.target]),
+        };
+        [command, topic, flag, value, "--time-field", "timestamp", "--until-caught-up"].map(str::to_owned).to_vec()
+    }
+
+    /// Counts the documents of each partition.
+    ///
+    /// # Errors
+    /// When the server does not say.
+    pub(super) async fn count(&self, partitions: i32) -> Result<BTreeMap<i32, i64>, Error> {
+        let mut counts = BTreeMap::new();
+        match &self.server {
+            Server::Mongo(section) => {
+                let client = MongoClient::connect(section, 1, WAIT).await?;
+                for partition in 0..partitions {
+                    counts.insert(partition, client.count(DATABASE, &self.target, PARTITION, partition).await?);
+                }
+            }
+            Server::Elastic(section) => {
+                let client = ElasticClient::connect(section, WAIT).await?;
+                for partition in 0..partitions {
+                    counts.insert(partition, client.count(&self.target, PARTITION, partition).await?);
+                }
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Returns where the documents are left.
+    pub(super) fn leave(&self) -> String {
+        match self.server {
+            Server::Mongo(_) => format!("\nThe documents are left in {DATABASE}.{}, to be looked at.\n", self.target),
+            Server::Elastic(_) => format!("\nThe documents are left in the index {}, to be looked at.\n", self.target),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_in_a_url_goes_to_the_keys_that_it_has_in_a_profile() {
+        let place = Place::elastic("https://elastic:p:w@host:9200/");
+        let section = place.section();
+        assert!(section.contains("url = https://host:9200\nusername = elastic\npassword = p:w\n"), "{section}");
+        assert!(!Place::elastic("http://host:9200").section().contains("username"));
+    }
+}

@@ -1,0 +1,211 @@
+//! The sinks that are tested, each on a server of its kind, and another program that reads what is there.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use sdl::connectors::elastic::{ElasticClient, ElasticSink, SinkOptions as ElasticOptions, index_rule};
+use sdl::connectors::kafka::{KafkaSink, SinkOptions, TopicFacts};
+use sdl::connectors::mongo::{MongoClient, MongoSink, collection_rule, database_rule};
+use sdl::document::{Ids, Meta, Naming, RawValues, Reading, Version};
+use sdl::pipeline::{EndError, Sink};
+use sdl::profile::{ElasticLogin, ElasticSection, KafkaSection, MongoSection, Secret};
+use sdl::record::{Record, Topic};
+use serde_json::{Value, json};
+
+use crate::harness::{Cluster, MongoStub, all_well, failed, from_stack, pymongo, read_independently, stack};
+use crate::real_sink_es::Server;
+
+const WAIT: Duration = Duration::from_secs(10);
+
+/// What stands in a place.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Stored {
+    /// The id of a document, the key of a record.
+    pub(super) id: String,
+    /// The number in its value.
+    pub(super) n: i64,
+    /// All of it.
+    whole: String,
+}
+
+/// A sink, and the server behind it.
+pub(super) trait Subject {
+    /// The sink.
+    type Sink: Sink;
+    /// Opens the sink on a topic, a collection, an index.
+    async fn open(&self, place: &str, ids: Ids, deletes: bool) -> Self::Sink;
+    /// Opens the sink with a wrong password, which must not come to a run.
+    async fn refused(&self, password: &str) -> EndError;
+    /// Returns what is there, in order of the ids.
+    fn stored(&self, place: &str) -> Vec<Stored>;
+    /// Stops, kills, freezes the server, or brings it back: a verb of `scripts/stack`.
+    fn server(&self, verb: &str);
+    /// Returns a value that this sink must never take.
+    fn unfit(&self) -> Bytes {
+        Bytes::from_static(b"{\"n\": ")
+    }
+}
+
+/// A cluster of Kafka.
+pub(super) struct Kafka(Cluster);
+
+impl Kafka {
+    pub(super) fn new() -> Self {
+        Self(Cluster::at(from_stack("SDL_TEST_KAFKA").split(',').nth(1).expect("two clusters")))
+    }
+
+    fn sink(section: &KafkaSection, place: &str) -> Result<KafkaSink, EndError> {
+        let options = SinkOptions { compression: "none".to_owned(), linger: Duration::from_millis(5) };
+        let topic = Topic::named(place);
+        let facts = TopicFacts { max_message_bytes: 1_000_000, needs_key: false };
+        let targets = Arc::new(RwLock::new(HashMap::from([(topic, facts)])));
+        KafkaSink::open(section, &options, targets, Box::new(move |_: &Record| (topic, None)))
+    }
+}
+
+impl Subject for Kafka {
+    type Sink = KafkaSink;
+
+    async fn open(&self, place: &str, _: Ids, _: bool) -> KafkaSink {
+        tokio::task::block_in_place(|| self.0.create_topic(place, 3, &[]));
+        let section = KafkaSection { name: "kafka".to_owned(), servers: self.0.servers.clone(), ..KafkaSection::default() };
+        Self::sink(&section, place).expect("a producer")
+    }
+
+    async fn refused(&self, password: &str) -> EndError {
+        let section = KafkaSection {
+            name: "kafka".to_owned(),
+            servers: from_stack("SDL_TEST_KAFKA_SASL_PLAINTEXT"),
+            username: Some(from_stack("SDL_TEST_USERNAME")),
+            password: Some(Secret::new(password.to_owned())),
+            ..KafkaSection::default()
+        };
+        match Self::sink(&section, "none") {
+            Ok(sink) => sink.check().await.expect_err("a wrong password"),
+            Err(error) => error,
+        }
+    }
+
+    fn stored(&self, place: &str) -> Vec<Stored> {
+        let stored = |content: &crate::harness::Content| Stored {
+            id: String::from_utf8(content.key.clone().expect("a key")).expect("a key of text"),
+            n: number(&serde_json::from_slice(content.value.as_deref().expect("a value")).expect("a value of JSON")),
+            whole: format!("{content:?}"),
+        };
+        sorted(read_independently(&self.0, place).iter().map(|seen| stored(&seen.content)))
+    }
+
+    fn server(&self, verb: &str) {
+        stack(&[verb, "kafka-2"]);
+    }
+
+    fn unfit(&self) -> Bytes {
+        vec![b'x'; 1_200_000].into()
+    }
+}
+
+/// A server of MongoDB's protocol.
+pub(super) struct Mongo {
+    name: &'static str,
+    uri: String,
+}
+
+impl Mongo {
+    pub(super) fn new(name: &'static str) -> Self {
+        Self { name, uri: from_stack(&format!("SDL_TEST_{}", name.to_uppercase().replace('-', "_"))) }
+    }
+
+    fn section(uri: &str) -> MongoSection {
+        MongoSection { name: "mongodb".to_owned(), uri: Some(Secret::new(uri.to_owned())), ..MongoSection::default() }
+    }
+}
+
+impl Subject for Mongo {
+    type Sink = MongoSink;
+
+    async fn open(&self, place: &str, ids: Ids, deletes: bool) -> MongoSink {
+        let naming = |name: &str, rule| Naming::new(name.parse().expect("a template"), rule, 10).expect("a name");
+        let names = vec![naming("sinks", database_rule), naming(place, collection_rule)];
+        let reading = Reading::new(ids, Version::Offset, Meta::default(), RawValues::Bad, None, names);
+        let client = MongoClient::connect(&Self::section(&self.uri), 4, WAIT).await.expect("the server is there");
+        MongoSink::new(client, reading, None, deletes).expect("settings that fit")
+    }
+
+    /// Neither server knows passwords: this one knows only wrong ones.
+    async fn refused(&self, password: &str) -> EndError {
+        let stub = MongoStub::start(|command| if command.contains_key("saslStart") { failed(18) } else { all_well(command) });
+        let uri = stub.uri().replace("mongodb://", &format!("mongodb://loader:{password}@"));
+        MongoClient::connect(&Self::section(&uri), 4, WAIT).await.expect_err("a wrong password")
+    }
+
+    fn stored(&self, place: &str) -> Vec<Stored> {
+        let code = "answer = [[d['_id'], d['n'], repr(d)] for d in client.sinks[arg].find()]";
+        let found: Vec<(String, i64, String)> = serde_json::from_value(pymongo(&self.uri, &json!(place), code)).expect("rows");
+        sorted(found.into_iter().map(|(id, n, whole)| Stored { id, n, whole }))
+    }
+
+    fn server(&self, verb: &str) {
+        stack(&[verb, self.name]);
+    }
+}
+
+/// An OpenSearch or Elasticsearch.
+pub(super) struct Elastic(Server);
+
+impl Elastic {
+    pub(super) fn new(name: &'static str) -> Self {
+        Self(Server::new(name))
+    }
+
+    fn section(&self, login: ElasticLogin) -> ElasticSection {
+        let ca_file = self.0.url.starts_with("https:").then(|| format!("{}/ca.pem", from_stack("SDL_TEST_TLS")));
+        ElasticSection { name: "search".to_owned(), urls: vec![self.0.url.clone()], login, ca_file, ..ElasticSection::default() }
+    }
+}
+
+impl Subject for Elastic {
+    type Sink = ElasticSink;
+
+    async fn open(&self, place: &str, ids: Ids, deletes: bool) -> ElasticSink {
+        if self.0.name.ends_with("-small") {
+            let index = json!({"settings": {"number_of_shards": 8}});
+            self.0.ask("PUT", &format!("/{place}"), &index); // the second time it is there
+        }
+        let naming = Naming::new(place.parse().expect("a template"), index_rule, 10).expect("a name");
+        let reading = Reading::new(ids, Version::Offset, Meta::default(), RawValues::Bad, None, vec![naming]);
+        let client = ElasticClient::connect(&self.section(ElasticLogin::None), WAIT).await.expect("the server is there");
+        let options = ElasticOptions { in_flight: 4, deletes, ..ElasticOptions::default() };
+        ElasticSink::new(client, reading, options).expect("settings that fit")
+    }
+
+    async fn refused(&self, password: &str) -> EndError {
+        let login = ElasticLogin::Basic { username: "elastic".to_owned(), password: Secret::new(password.to_owned()) };
+        ElasticClient::connect(&self.section(login), WAIT).await.err().expect("a wrong password")
+    }
+
+    fn stored(&self, place: &str) -> Vec<Stored> {
+        let text = |document: &Value| document["_id"].as_str().expect("an id").to_owned();
+        let found = self.0.documents(place, &json!({"match_all": {}}));
+        sorted(found.iter().map(|document| Stored {
+            id: text(document),
+            n: number(&document["_source"]),
+            whole: document["_source"].to_string(),
+        }))
+    }
+
+    fn server(&self, verb: &str) {
+        stack(&[verb, self.0.name]);
+    }
+}
+
+fn number(value: &Value) -> i64 {
+    value["n"].as_i64().expect("a number")
+}
+
+fn sorted(stored: impl Iterator<Item = Stored>) -> Vec<Stored> {
+    let mut all: Vec<_> = stored.collect();
+    all.sort_unstable();
+    all
+}
