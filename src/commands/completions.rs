@@ -80,11 +80,14 @@ fn with_all_candidates(root: Command) -> Command {
 /// Returns `command` with candidates for every flag and argument whose values the profile knows. A name means the same in every
 /// command, so the names are all there is to tell.
 fn with_candidates(command: Command) -> Command {
+    // Of two kinds of sections the profile decides which one is the default.
+    let searches = command.get_name() == "sink-es";
     let command = command.mut_args(|arg| match arg.get_id().as_str() {
-        "source" => arg.add(ArgValueCandidates::new(|| sections(Some(Kind::Kafka)))),
+        "source" => arg.add(ArgValueCandidates::new(|| sections(&[Kind::Kafka]))),
+        "target" if searches => arg.add(ArgValueCandidates::new(|| sections(&[Kind::Elasticsearch, Kind::Opensearch]))),
         "target" | "section" => {
             let kind = kind_of(&arg);
-            arg.add(ArgValueCandidates::new(move || sections(kind)))
+            arg.add(ArgValueCandidates::new(move || sections(kind.as_slice())))
         }
         "shape" => arg.add(from_profile(|profile| profile.shape_names().map(str::to_owned).collect())),
         "topic" | "topics" => {
@@ -106,9 +109,10 @@ fn kind_of(arg: &Arg) -> Option<Kind> {
     WELL_KNOWN.iter().find(|(name, _)| *name == default).map(|(_, kind)| *kind)
 }
 
-fn sections(kind: Option<Kind>) -> Vec<CompletionCandidate> {
+/// Returns the sections of these kinds, or of every kind.
+fn sections(kinds: &[Kind]) -> Vec<CompletionCandidate> {
     let profile = profile();
-    let wanted = |name: &&str| kind.is_none_or(|kind| profile.kind(name) == Some(kind));
+    let wanted = |name: &&str| kinds.is_empty() || profile.kind(name).is_some_and(|kind| kinds.contains(&kind));
     let candidate = |name: &str| CompletionCandidate::new(name).help(profile.servers(name).map(Into::into));
     profile.section_names().filter(wanted).map(candidate).collect()
 }

@@ -47,7 +47,7 @@ fn candidates(folder: &Folder, shell: &str, words: &str) -> Vec<String> {
 #[test]
 fn what_the_profile_names_is_offered_where_it_fits() {
     let folder = Folder::with_profile(PROFILE);
-    folder.write("other.ini", "[staging]\nservers = c:9092\n");
+    folder.write("other.ini", "[staging]\nservers = c:9092\n[logs]\ntype = opensearch\nurl = http://d:9200\n");
     for (words, offered) in [
         ("replicate --source ", vec!["remote_kafka", "local_kafka"]),
         ("lag --source ", vec!["remote_kafka", "local_kafka"]),
@@ -55,6 +55,9 @@ fn what_the_profile_names_is_offered_where_it_fits() {
         ("tail --source loc", vec!["local_kafka"]),
         ("replicate --target l", vec!["local_kafka"]),
         ("produce-fake --target=", vec!["--target=remote_kafka", "--target=local_kafka"]),
+        ("sink-mongo --target ", vec!["mongodb"]),
+        ("sink-es --target ", vec![]),
+        ("sink-es --profile other.ini --target ", vec!["logs"]),
         ("replicate --shape ", vec!["login"]),
         ("replicate --group ", vec!["loader"]),
         ("replicate ", vec!["copies", "orders"]),

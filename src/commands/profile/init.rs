@@ -1,7 +1,6 @@
 //! `sdl profile init`: the wizard.
 
 use std::io::{IsTerminal as _, Write as _, stderr, stdin};
-use std::net::ToSocketAddrs as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +8,9 @@ use dialoguer::{Confirm, Input, MultiSelect, Password, Select};
 
 use crate::commands::Context;
 use crate::commands::profile::draft::{self, DraftSection, survives};
+use crate::connectors::elastic::ElasticClient;
 use crate::connectors::kafka;
+use crate::connectors::mongo::MongoClient;
 use crate::error::Error;
 use crate::pipeline::Failure;
 use crate::profile::{Kind, WELL_KNOWN};
@@ -134,56 +135,24 @@ fn ask_for_values(name: &str, kind: Kind) -> Result<Vec<(&'static str, String)>,
     Ok(values)
 }
 
-/// Returns what a test of the section found: for Kafka a login, for the others an open port.
+/// Returns what a test of the section found.
 async fn test(path: &Path, section: &DraftSection, kind: Kind) -> Result<String, Error> {
     let profile = draft::profile(path, &draft::text(std::slice::from_ref(section)))?;
     let name = &section.name;
-    let addresses = match kind {
+    Ok(match kind {
         Kind::Kafka => {
             let cluster = kafka::reach(&profile.kafka(name)?, WAIT).await?;
-            return Ok(format!("connected; cluster id {}", cluster.id.as_deref().unwrap_or("-")));
+            format!("connected; cluster id {}", cluster.id.as_deref().unwrap_or("-"))
         }
         Kind::Mongodb => {
-            let mongo = profile.mongo(name)?;
-            vec![format!("{}:{}", mongo.host.as_deref().unwrap_or_default(), mongo.port)]
+            MongoClient::connect(&profile.mongo(name)?, 1, WAIT).await?;
+            "connected".to_owned()
         }
-        _ => profile.elastic(name)?.urls.iter().map(|url| host_and_port(url)).collect(),
-    };
-    for address in &addresses {
-        let tried = address.clone();
-        tokio::task::spawn_blocking(move || open_port(&tried))
-            .await
-            .map_err(|error| Failure::new("the connection test was cut short").because(error))?
-            .map_err(|cause| {
-                Failure::new(format!("cannot connect to `{name}`"))
-                    .because(format!("{address}: connecting: {cause}"))
-                    .hint("start the server, or correct the answer")
-            })?;
-    }
-    Ok(format!("{} answers; the login is tested by the first run", addresses.join(", ")))
-}
-
-fn open_port(address: &str) -> std::io::Result<()> {
-    let mut outcome = Err(std::io::ErrorKind::AddrNotAvailable.into());
-    for address in address.to_socket_addrs()? {
-        outcome = std::net::TcpStream::connect_timeout(&address, WAIT / 2).map(drop);
-        if outcome.is_ok() {
-            break;
+        _ => {
+            let client = ElasticClient::connect(&profile.elastic(name)?, WAIT).await?;
+            format!("connected; {}", client.server())
         }
-    }
-    outcome
-}
-
-/// Returns `host:port` of an `http` or `https` URL; the port is that of the scheme when none is given.
-fn host_and_port(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
-    let host = rest.split('/').next().unwrap_or_default();
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    match (has_port, scheme) {
-        (true, _) => host.to_owned(),
-        (false, "https") => format!("{host}:443"),
-        (false, _) => format!("{host}:80"),
-    }
+    })
 }
 
 fn asked(prompt: &str, default: &str) -> Result<String, Error> {
