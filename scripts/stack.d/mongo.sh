@@ -50,11 +50,13 @@ mongo_java_prepare() { # name
 }
 
 mongo_java_run() { # name
-  local listener address setting settings=()
+  local listener address setting settings=() heap=${SDL_STACK_HEAP:-512m}
   read -r listener address < "$DIR/$1/listeners"
   [[ $listener == MONGODB ]] || settings=("tls.certificate=$DIR/tls/server.pem" "tls.key=$DIR/tls/server.key")
-  while read -r setting; do settings+=("$setting"); done < <(settings "$1")
-  detached "$MONGO_JAVA/bin/java" -Xmx"${SDL_STACK_HEAP:-512m}" "${JVM[@]}" -Dorg.slf4j.simpleLogger.defaultLogLevel=warn \
+  while read -r setting; do
+    if [[ $setting == heap=* ]]; then heap=${setting#*=}; else settings+=("$setting"); fi
+  done < <(settings "$1")
+  detached "$MONGO_JAVA/bin/java" -Xmx"$heap" "${JVM[@]}" -Dorg.slf4j.simpleLogger.defaultLogLevel=warn \
     -cp "$MONGO_JAVA_JARS:$MONGO_JAVA_JARS/*" MongoJava "${address#*:}" "$DIR/$1/data" "${settings[@]}"
 }
 

@@ -34,6 +34,16 @@ impl Patience {
         Outcome::Retry(reason)
     }
 
+    /// Returns whether `record`, with which everything failed once more, is to blame for that: something was delivered since it
+    /// first failed, or it fails often and for long. A server that fails at whatever it is to write never blames a record soon.
+    pub fn blame(&mut self, record: &Record) -> bool {
+        let now = Instant::now();
+        let (times, since) = self.failing.entry((record.partition, record.offset)).or_insert((0, now));
+        *times += 1;
+        *times > 1 && self.delivered.is_some_and(|delivered| delivered > *since)
+            || *times >= TIMES && now.duration_since(*since) >= WHILE
+    }
+
     /// Takes notice of what became of a batch.
     pub fn settle(&mut self, batch: &[Record], outcomes: &[Outcome]) {
         if outcomes.contains(&Outcome::Delivered) {
@@ -73,6 +83,22 @@ mod tests {
         assert!(!fails(&mut patience), "nothing else passed");
         patience.settle(&[record(2)], &[Outcome::Delivered]);
         assert!(fails(&mut patience));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_makes_everything_fail_is_to_blame_once_others_passed_or_after_long() {
+        let mut patience = Patience::default();
+        patience.settle(&[record(0)], &[Outcome::Delivered]);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!patience.blame(&record(1)) && !patience.blame(&record(1)), "nothing passed since");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        patience.settle(&[record(2)], &[Outcome::Delivered]);
+        assert!(patience.blame(&record(1)));
+        for _ in 0..TIMES {
+            assert!(!patience.blame(&record(3)));
+        }
+        tokio::time::advance(WHILE).await;
+        assert!(patience.blame(&record(3)));
     }
 
     #[tokio::test(start_paused = true)]

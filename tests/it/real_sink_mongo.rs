@@ -19,7 +19,9 @@ const JAVA: &str = "mongo-java";
 /// A topic that is loaded into a collection.
 struct Load {
     clusters: Clusters,
-    server: &'static str,
+    server: String,
+    /// Whether the server is this load's own.
+    own: bool,
     uri: String,
     topic: String,
     group: String,
@@ -29,26 +31,29 @@ struct Load {
 impl Load {
     #[track_caller]
     fn new(server: &'static str, name: &str, partitions: i32) -> Self {
-        Self::on(Clusters::shared(), server, name, partitions)
-    }
-
-    /// Returns a load whose test may stop, kill or freeze the servers.
-    #[track_caller]
-    fn alone(server: &'static str, name: &str, partitions: i32) -> Self {
-        Self::on(Clusters::alone(), server, name, partitions)
-    }
-
-    #[track_caller]
-    fn on(clusters: Clusters, server: &'static str, name: &str, partitions: i32) -> Self {
         let uri = from_stack(&format!("SDL_TEST_{}", server.to_uppercase().replace('-', "_")));
-        let topic = unique(name);
+        Self::at(server.to_owned(), false, uri, name, partitions)
+    }
+
+    /// Returns a load into a server of its own, with settings, that its test may kill or freeze.
+    #[track_caller]
+    fn own(kind: &str, name: &str, partitions: i32, settings: &[&str]) -> Self {
+        let server = unique(&format!("{kind}-{name}"));
+        let up = stack(&[&["up", &server], settings].concat());
+        let uri = up.split_whitespace().last().expect("an address").to_owned();
+        Self::at(server, true, uri, name, partitions)
+    }
+
+    #[track_caller]
+    fn at(server: String, own: bool, uri: String, name: &str, partitions: i32) -> Self {
+        let (clusters, topic) = (Clusters::shared(), unique(name));
         clusters.source.create_topic(&topic, partitions, &[("max.message.bytes", "20000000")]);
-        Self { clusters, server, uri, group: topic.clone(), topic, partitions }
+        Self { clusters, server, own, uri, group: topic.clone(), topic, partitions }
     }
 
     fn profile(&self) -> String {
         format!(
-            "[local_kafka]\nservers = {}\nkafka.fetch.message.max.bytes = 20000000\nkafka.session.timeout.ms = 6000\n\n[other_kafka]\nservers = {}\n\n[mongodb]\nuri = \
+            "[local_kafka]\nservers = {}\nkafka.session.timeout.ms = 6000\n\n[other_kafka]\nservers = {}\n\n[mongodb]\nuri = \
              {}\ndefault_database = loads\nconsumer_group_id = {}\n",
             self.clusters.source.servers, self.clusters.target.servers, self.uri, self.group
         )
@@ -113,15 +118,21 @@ impl Load {
     /// Freezes the server until what is returned is dropped.
     #[must_use]
     fn freeze(&self) -> Frozen {
-        stack(&["freeze", self.server]);
-        Frozen(self.server)
+        stack(&["freeze", &self.server]);
+        Frozen(self.server.clone())
     }
 
     /// Panics unless the collection holds one document for each record of the topic, under its id and with its place, and no more.
     #[track_caller]
     fn assert_each_once(&self) {
+        assert_eq!(self.wrong(), json!([]));
+    }
+
+    /// Returns some of the documents that should not be as they are, and how many are missing.
+    #[track_caller]
+    fn wrong(&self) -> Value {
         let ends: Vec<i64> = self.clusters.source.offsets(&self.topic).into_iter().map(|(_, end)| end).collect();
-        let wrong = self.python(
+        self.python(
             &json!({"topic": self.topic, "ends": ends}),
             "
 seen = set(); answer = []
@@ -133,9 +144,8 @@ for d in collection.find({}):
     seen.add(place)
 missing = sum(arg['ends']) - len(seen)
 if missing: answer.append('%d are missing' % missing)
-answer = answer[:5]",
-        );
-        assert_eq!(wrong, json!([]));
+answer = answer[-5:]",
+        )
     }
 
     /// Returns the committed offset of each partition, 0 where there is none.
@@ -154,18 +164,20 @@ answer = answer[:5]",
 impl Drop for Load {
     /// Servers that keep everything in memory are not to be filled.
     fn drop(&mut self) {
-        if !std::thread::panicking() {
+        if self.own {
+            stack(&["down", &self.server]);
+        } else if !std::thread::panicking() {
             self.python(&Value::Null, "collection.drop()");
         }
     }
 }
 
 /// A server that does not answer.
-struct Frozen(&'static str);
+struct Frozen(String);
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        stack(&["thaw", self.0]);
+        stack(&["thaw", &self.0]);
     }
 }
 
@@ -176,15 +188,17 @@ fn letters(finished: &Finished, name: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("a letter is a line of JSON")).collect()
 }
 
+/// Returns a header of a dead letter, if it has it.
+fn header(letter: &Value, name: &str) -> Option<String> {
+    let headers = letter["headers"].as_array().expect("a letter has headers");
+    let at = headers.iter().position(|word| word == name)?;
+    Some(headers[at + 1].as_str().expect("a header is text").to_owned())
+}
+
 /// Returns the codes of dead letters, sorted.
 #[track_caller]
 fn codes(letters: &[Value]) -> Vec<String> {
-    let code = |letter: &Value| {
-        let headers = letter["headers"].as_array().expect("a letter has headers").clone();
-        let at = headers.iter().position(|word| word == "sdl.dlq.code").expect("a letter has a code");
-        headers[at + 1].as_str().expect("a code is text").to_owned()
-    };
-    let mut codes: Vec<_> = letters.iter().map(code).collect();
+    let mut codes: Vec<_> = letters.iter().map(|letter| header(letter, "sdl.dlq.code").expect("a letter has a code")).collect();
     codes.sort();
     codes
 }

@@ -178,6 +178,22 @@ async fn a_server_that_does_not_count_every_document_has_not_taken_them() {
 }
 
 #[tokio::test]
+async fn a_server_that_blames_a_document_that_is_none_has_not_said_what_became_of_any() {
+    for errors in [vec![doc! {"index": 7, "code": 2}], vec![doc! {"code": 2}], vec![doc! {"index": 1, "code": 2}; 2]] {
+        let stub = erring(errors, None);
+        assert_eq!(words(&deliver(&sink(&stub, offsets(), false).await, records(3)).await), "rrr");
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_quotes_is_for_dead_letters_alone() {
+    let stub = erring(vec![doc! {"index": 0, "code": 2, "errmsg": "bad value: { card: \"4111\" }"}], None);
+    let outcomes = deliver(&sink(&stub, offsets(), false).await, records(1)).await;
+    let Outcome::Reject(reason) = &outcomes[0] else { panic!("{outcomes:?}") };
+    assert!(!reason.message().contains("4111") && reason.detailed().unwrap().contains("4111"), "{reason:?}");
+}
+
+#[tokio::test]
 async fn writes_ask_for_a_majority_and_go_on_after_an_error() {
     let stub = peer(|command| {
         assert_eq!(command.get_str("$db").unwrap(), "d");

@@ -2,6 +2,7 @@ import de.bwaldvogel.mongo.MongoServer;
 import de.bwaldvogel.mongo.MongoVersion;
 import de.bwaldvogel.mongo.backend.memory.MemoryBackend;
 import de.bwaldvogel.mongo.bson.Document;
+import de.bwaldvogel.mongo.exception.MongoServerException;
 import de.bwaldvogel.mongo.wire.bson.BsonDecoder;
 import de.bwaldvogel.mongo.wire.bson.BsonEncoder;
 import de.bwaldvogel.mongo.wire.message.MessageHeader;
@@ -63,7 +64,11 @@ public class MongoJava {
                 if (!filled(write, end)) {
                     break;
                 }
-                super.handleMessage(new MongoMessage(nobody, new MessageHeader(0, 0), BsonDecoder.decodeBson(Unpooled.wrappedBuffer(write.flip()))));
+                MongoMessage again = new MongoMessage(nobody, new MessageHeader(0, 0), BsonDecoder.decodeBson(Unpooled.wrappedBuffer(write.flip())));
+                try {
+                    super.handleMessage(again);
+                } catch (MongoServerException refused) {                 // as it was then
+                }
                 end += write.limit();
             }
             file.truncate(end).position(end);                            // a kill may have cut the last write, which nobody was told of

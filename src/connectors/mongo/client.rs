@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::connectors::mongo::bson::Bson;
 use crate::connectors::mongo::diagnosis;
-use crate::connectors::mongo::verdict::{self, Said};
-use crate::pipeline::{EndError, Failure};
+use crate::connectors::mongo::verdict::{self, Said, Whole};
+use crate::pipeline::{EndError, Failure, Outcome};
 use crate::profile::MongoSection;
 
 /// How long a command may take. Above what a majority is waited for, so that the server answers first.
@@ -25,6 +25,7 @@ const AGAIN: Duration = Duration::from_millis(250);
 pub struct MongoClient {
     section: MongoSection,
     client: mongodb::Client,
+    deadline: Duration,
 }
 
 impl MongoClient {
@@ -33,19 +34,34 @@ impl MongoClient {
     /// # Errors
     /// When the section is wrong, or the server does not let us in, or none answers within `wait`.
     pub async fn connect(section: &MongoSection, commands: usize, wait: Duration) -> Result<Self, EndError> {
-        let options = options(section, commands).await.map_err(|error| diagnosis::diagnose(section, &said(&error), wait))?;
+        // A connection string can ask for names to be looked up, which takes its own time.
+        let options = match tokio::time::timeout(wait.max(AGAIN), options(section, commands)).await {
+            Ok(options) => options.map_err(|error| said(&error)),
+            Err(_) => Err(Said::Late),
+        };
+        let options = options.map_err(|failure| diagnosis::diagnose(section, &failure, wait))?;
         let client = mongodb::Client::with_options(options).map_err(|error| diagnosis::diagnose(section, &said(&error), wait))?;
-        let client = Self { section: section.clone(), client };
+        let client = Self { section: section.clone(), client, deadline: DEADLINE };
         let deadline = Instant::now() + wait;
+        let mut told = Said::Late;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Err(failure) = client.ping(left.max(AGAIN)).await else { return Ok(client) };
-            let failed = diagnosis::diagnose(section, &failure, wait);
-            if diagnosis::is_lasting(&failure) || Instant::now() + AGAIN >= deadline {
-                return Err(failed.into());
+            // The last try has little time, and may not come to know what the one before knew.
+            if failure != Said::Late {
+                told = failure;
+            }
+            if diagnosis::is_lasting(&told) || Instant::now() + AGAIN >= deadline {
+                return Err(diagnosis::diagnose(section, &told, wait).into());
             }
             tokio::time::sleep(AGAIN).await;
         }
+    }
+
+    /// Returns the same client, with so long a time for each command.
+    #[must_use]
+    pub fn within(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
     }
 
     /// Returns the name of the section.
@@ -146,17 +162,21 @@ impl MongoClient {
 
     /// Runs a command that writes or looks up, within the usual deadline.
     pub(super) async fn write(&self, database: &str, command: Vec<u8>) -> Result<Document, Said> {
-        self.command(database, command, DEADLINE).await
+        self.command(database, command, self.deadline).await
     }
 
     /// Runs a command on the primary and returns what it answered with `ok: 1`, which can hold errors all the same.
     async fn command(&self, database: &str, command: Vec<u8>, within: Duration) -> Result<Document, Said> {
         let command = RawDocumentBuf::from_bytes(command).expect("what was begun was ended");
         let database = self.client.database(database);
-        // The driver's futures must not be dropped half-way: a command that is late goes on in its task.
-        let task = tokio::spawn(async move { database.run_raw_command(command).await });
-        match tokio::time::timeout(within, task).await {
-            Err(_) => Err(Said::Late),
+        let mut task = tokio::spawn(async move { database.run_raw_command(command).await });
+        match tokio::time::timeout(within, &mut task).await {
+            Err(_) => {
+                // Its connection is closed with it. A host that is gone without a word would else hold on to both, and to the
+                // command, for a quarter of an hour.
+                task.abort();
+                Err(Said::Late)
+            }
             Ok(Err(error)) => Err(Said::Unreachable(format!("the client failed: {error}"))),
             Ok(Ok(Err(error))) => Err(said(&error)),
             Ok(Ok(Ok(reply))) => Ok(reply),
@@ -216,7 +236,14 @@ fn said(error: &Error) -> Said {
         ErrorKind::Io(io) if io.kind() == std::io::ErrorKind::TimedOut => Said::Late,
         ErrorKind::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => Said::Unreachable(io.to_string()),
         ErrorKind::Io(io) => Said::Closed(io.to_string()),
-        ErrorKind::Authentication { message, .. } => Said::Login(message.clone()),
+        // A server that is shutting down does not let anybody in either, but says why.
+        ErrorKind::Authentication { message, .. } => {
+            let refused = std::error::Error::source(error)
+                .and_then(|source| source.downcast_ref::<Box<Error>>())
+                .map(|source| said(source));
+            let passes = |refused: &Said| matches!(verdict::whole(refused), Whole::Is(Outcome::Retry(_)));
+            refused.filter(passes).unwrap_or_else(|| Said::Login(message.clone()))
+        }
         kind => Said::Unreachable(kind.to_string()),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::connectors::mongo::verdict::Said;
 use crate::pipeline::Failure;
-use crate::profile::MongoSection;
+use crate::profile::{MongoSection, Secret};
 
 /// Returns whether waiting cannot help: a wrong password stays wrong, a server may be starting.
 pub(super) fn is_lasting(said: &Said) -> bool {
@@ -29,6 +29,10 @@ pub(super) fn diagnose(section: &MongoSection, said: &Said, wait: Duration) -> F
 /// Returns the failure of a try to write.
 pub(super) fn not_writable(section: &MongoSection, database: &str, collection: &str, said: &Said) -> Failure {
     let (cause, hint) = match said {
+        Said::Command { code: 13, .. } if !logs_in(section) => (
+            "nobody is logged in, and the server wants to know who writes".to_owned(),
+            format!("set `username` and `password` under [{}]", section.name),
+        ),
         Said::Command { code: 13, .. } => {
             let user = section.username.as_deref().unwrap_or("the user");
             (format!("`{user}` may not"), format!("grant `readWrite` on the database `{database}`"))
@@ -86,7 +90,7 @@ fn unreachable(section: &MongoSection, at: &str, correct: &str, inner: &str, tex
     if has("UnknownIssuer") {
         return (format!("{at}: TLS handshake: the server's certificate is of a CA that is not trusted here"), file());
     }
-    if has("NotValidForName") {
+    if has("not valid for name") {
         let host = if section.uri.is_some() { "uri" } else { "host" };
         let hint = format!("name the server in `{host}` under [{name}] as its certificate does");
         return (format!("{at}: TLS handshake: the server's certificate is for another host name"), hint);
@@ -121,7 +125,8 @@ fn unreachable(section: &MongoSection, at: &str, correct: &str, inner: &str, tex
         return (format!("{at}: the replica set has no primary now"), "see rs.status() on the server".to_owned());
     }
     if has("timed out") || has("deadline has elapsed") || has("imeout") && inner == text {
-        return (format!("{at}: connecting: no answer"), format!("{correct}, or see whether a firewall is in between"));
+        let or = if wants_tls(section) { format!(", or set `tls = false` under [{name}]") } else { String::new() };
+        return (format!("{at}: connecting: no answer"), format!("{correct}, see whether a firewall is in between{or}"));
     }
     if has("end of file") || has("eset by peer") || has("EOF") {
         return (format!("{at}: connecting: the server hung up"), tls_hint(section));
@@ -129,16 +134,28 @@ fn unreachable(section: &MongoSection, at: &str, correct: &str, inner: &str, tex
     (format!("{at}: {}", without_secrets(section, inner)), correct.to_owned())
 }
 
+fn wants_tls(section: &MongoSection) -> bool {
+    let in_uri = |uri: &Secret| ["tls=true", "ssl=true", "mongodb+srv:"].iter().any(|part| uri.reveal().contains(part));
+    section.tls || section.tls_ca_file.is_some() || section.uri.as_ref().is_some_and(in_uri)
+}
+
 fn tls_hint(section: &MongoSection) -> String {
-    if section.tls {
+    if wants_tls(section) {
         format!("set `tls = false` under [{}], or use the port that the server has for TLS", section.name)
     } else {
         format!("set `tls = true` under [{}], or use the port that the server has without TLS", section.name)
     }
 }
 
+/// Returns whether the section names a user.
+fn logs_in(section: &MongoSection) -> bool {
+    let in_uri =
+        |uri: &Secret| uri.reveal().split_once("://").is_some_and(|(_, rest)| rest.contains('@') || rest.contains("authMech"));
+    section.username.is_some() || section.uri.as_ref().is_some_and(in_uri)
+}
+
 /// Returns the cause that the driver's message ends in: `... Error: Kind: CAUSE, labels: ...`.
-fn innermost(text: &str) -> &str {
+pub(super) fn innermost(text: &str) -> &str {
     let cause = text.rsplit_once("Kind: ").map_or(text, |(_, cause)| cause);
     cause.split_once(", labels:").map_or(cause, |(cause, _)| cause)
 }
@@ -178,7 +195,6 @@ fn without_secrets(section: &MongoSection, text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::Secret;
 
     fn section(uri: Option<&str>) -> MongoSection {
         let uri = uri.map(|uri| Secret::new(uri.to_owned()));
@@ -220,7 +236,9 @@ mod tests {
                 "set `tls_ca_file`",
             ),
             (
-                selection("I/O error: invalid peer certificate: certificate not valid for name \"db\"; NotValidForName"),
+                selection(
+                    "I/O error: invalid peer certificate: certificate not valid for name \"db\"; certificate is only valid for DnsName(\"x\")",
+                ),
                 "db:27017: TLS handshake: the server's certificate is for another host name",
                 "name the server in `host`",
             ),
@@ -244,6 +262,20 @@ mod tests {
             let (what, helps) = cause(&said);
             assert!(what.starts_with(expected), "{what}");
             assert!(helps.starts_with(hint), "{helps}");
+        }
+    }
+
+    #[test]
+    fn who_may_not_write_is_told_whether_he_is_known_at_all() {
+        let refused = Said::Command { code: 13, name: "Unauthorized".to_owned(), message: "no".to_owned(), passes: false };
+        for (uri, cause, hint) in [
+            (None, "`loader` may not", "grant `readWrite`"),
+            (Some("mongodb://db:27017"), "nobody is logged in", "set `username` and `password` under [mongodb]"),
+            (Some("mongodb://loader:canary@db:27017"), "`the user` may not", "grant `readWrite`"),
+        ] {
+            let failure = not_writable(&section(uri), "d", "c", &refused);
+            assert!(failure.causes[0].starts_with(cause), "{failure}");
+            assert!(failure.hint.unwrap().starts_with(hint));
         }
     }
 

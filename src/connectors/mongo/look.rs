@@ -128,13 +128,18 @@ impl Writing {
         let command = out.begin();
         out.text("find", collection);
         let filter = out.begin_document("filter");
-        let id = out.begin_document("_id");
-        let list = out.begin_array("$in");
-        for (at, id) in ids.iter().enumerate() {
-            out.text_item(at, id);
+        // Some servers have no index for `$in`.
+        if let [id] = ids {
+            out.text("_id", id);
+        } else {
+            let id = out.begin_document("_id");
+            let list = out.begin_array("$in");
+            for (at, id) in ids.iter().enumerate() {
+                out.text_item(at, id);
+            }
+            out.end(list);
+            out.end(id);
         }
-        out.end(list);
-        out.end(id);
         out.end(filter);
         if let Some(names) = self.reading.meta().names() {
             let projection = out.begin_document("projection");

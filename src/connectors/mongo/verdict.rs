@@ -5,6 +5,7 @@
 
 use mongodb::bson::{Bson, Document};
 
+use crate::connectors::mongo::diagnosis;
 use crate::pipeline::{Outcome, Reason};
 
 /// What a server, or what is in between, said of a command that failed.
@@ -68,8 +69,8 @@ const BAD: [i32; 22] = [2, 9, 14, 15, 16, 22, 28, 40, 52, 53, 54, 55, 56, 57, 66
 /// A person has to change something at the server, or in the command line.
 const STOPPING: [i32; 11] = [13, 18, 20, 59, 72, 79, 100, 115, 166, 238, 323];
 
-/// A name that the server does not take: whoever made the name is at fault.
-const BAD_NAME: i32 = 73;
+/// A name that the server does not take, or takes for another that differs in case alone: whoever made the name is at fault.
+const BAD_NAME: [i32; 2] = [73, 13297];
 /// The server failed, and does not say at what.
 const INTERNAL: i32 = 1;
 /// A unique index has the value already.
@@ -89,7 +90,7 @@ pub(super) fn item(error: &Document) -> Item {
     let said = said(code, error.get_str("codeName").unwrap_or_default(), message);
     Item::Is(match code {
         121 => Outcome::Reject(validator(error)),
-        BAD_NAME => Outcome::Reject(said),
+        code if BAD_NAME.contains(&code) => Outcome::Reject(said),
         code if BAD.contains(&code) => Outcome::Reject(said),
         code if STOPPING.contains(&code) => Outcome::Stop(stop(code, said)),
         code if is_passing(code) || passes(error) => Outcome::Retry(said),
@@ -105,7 +106,7 @@ pub(super) fn whole(failure: &Said) -> Whole {
             match *code {
                 _ if *passes => Outcome::Retry(reason),
                 INTERNAL => return Whole::Doubtful(reason),
-                BAD_NAME => Outcome::Reject(reason),
+                code if BAD_NAME.contains(&code) => Outcome::Reject(reason),
                 code if STOPPING.contains(&code) => Outcome::Stop(stop(code, reason)),
                 code if BAD.contains(&code) => Outcome::Suspect(reason),
                 _ => Outcome::Retry(reason),
@@ -115,7 +116,10 @@ pub(super) fn whole(failure: &Said) -> Whole {
             return Whole::Doubtful(Reason::new("connection_closed", format!("the server closed the connection: {why}")));
         }
         Said::Late => Outcome::Retry(Reason::new("no_answer", "the server does not answer")),
-        Said::Unreachable(why) => Outcome::Retry(Reason::new("unreachable", why.clone())),
+        Said::Unreachable(why) => {
+            let what = format!("the server cannot be reached: {}", diagnosis::innermost(why));
+            Outcome::Retry(Reason::new("unreachable", what))
+        }
         Said::Login(why) => Outcome::Stop(stop(18, Reason::new("mongodb_18", why.clone()))),
     })
 }
@@ -142,6 +146,21 @@ pub(super) fn number(document: &Document, name: &str) -> i32 {
     }
 }
 
+/// Returns the errors of a reply by the place of their documents, of which there are `count`; nothing if the server blames a
+/// document that is none of them, or one twice: it does then not say what became of each.
+pub(super) fn by_place(reply: &Document, count: usize) -> Option<Vec<Option<&Document>>> {
+    let mut errors = vec![None; count];
+    for error in reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default() {
+        let error = error.as_document()?;
+        let place = error.contains_key("index").then(|| number(error, "index"))?;
+        let slot = errors.get_mut(usize::try_from(place).ok()?)?;
+        if slot.replace(error).is_some() {
+            return None;
+        }
+    }
+    Some(errors)
+}
+
 /// Returns whether the server says that another try may go well.
 pub(super) fn passes(error: &Document) -> bool {
     let labels = error.get_array("errorLabels");
@@ -149,14 +168,14 @@ pub(super) fn passes(error: &Document) -> bool {
 }
 
 fn said(code: i32, name: &str, message: &str) -> Reason {
-    let message = without_values(message);
-    let what = match (name, message) {
+    let what = match (name, without_values(message)) {
         ("", "") => format!("the server's error {code}"),
         ("", message) => message.to_owned(),
         (name, "") => name.to_owned(),
         (name, message) => format!("{name}: {message}"),
     };
-    Reason::new(format!("mongodb_{code}"), what)
+    let quotes = if what.ends_with(message) { "" } else { message };
+    Reason::new(format!("mongodb_{code}"), what).detail(quotes)
 }
 
 /// Returns a server's message up to where it quotes a document: such quotes belong in no log.
@@ -183,6 +202,9 @@ fn index(error: &Document, message: &str) -> Option<String> {
 fn validator(error: &Document) -> Reason {
     let mut reason = Reason::new("mongodb_121", "the validator of the collection rejects the document");
     let details = error.get_document("errInfo").and_then(|info| info.get_document("details"));
+    if let Ok(details) = details {
+        reason = reason.detail(details.to_string());
+    }
     let mut path = Vec::new();
     if let Ok(details) = details {
         blamed(details, &mut path);
@@ -256,7 +278,7 @@ mod tests {
     fn the_error_of_a_document_is_its_own() {
         for (codes, verdict) in [
             (&[6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436, 64][..], "retry"),
-            (&[121, 2, 9, 14, 52, 10334, 17280, 73], "bad"),
+            (&[121, 2, 9, 14, 52, 10334, 17280, 73, 13297], "bad"),
             (&[13, 18, 79, 100], "stop"),
             (&[11000, 11001], "taken"),
             (&[0, 1, 8000, 424_242], "unknown"),
@@ -276,7 +298,7 @@ mod tests {
             (&[2, 9, 14, 22, 10334, 17280], "suspect"),
             (&[1], "doubtful"),
             (&[13, 18, 59, 166], "stop"),
-            (&[73], "bad"),
+            (&[73, 13297], "bad"),
         ] {
             for code in codes {
                 assert_eq!(of_whole(*code, false), verdict, "{code}");
@@ -291,7 +313,7 @@ mod tests {
 
     #[test]
     fn no_code_is_in_two_lists() {
-        let lists = [&PASSING[..], &BAD, &STOPPING, &TAKEN, &[DISK_FULL, BAD_NAME, INTERNAL]];
+        let lists = [&PASSING[..], &BAD, &STOPPING, &TAKEN, &BAD_NAME, &[DISK_FULL, INTERNAL]];
         let mut all: Vec<i32> = lists.concat();
         let count = all.len();
         all.sort_unstable();
@@ -305,6 +327,18 @@ mod tests {
         assert_eq!(word(&concern(&doc! {"code": 91, "errmsg": "shutting down"})), "retry");
         assert_eq!(word(&concern(&doc! {"code": 79, "errmsg": "unknown"})), "stop");
         assert_eq!(word(&concern(&doc! {"code": 100, "errmsg": "not enough members"})), "stop");
+    }
+
+    #[test]
+    fn errors_that_blame_nobody_or_one_document_twice_say_nothing() {
+        let places = |errors: Vec<Document>| {
+            by_place(&doc! {"writeErrors": errors}, 3).map(|errors| errors.iter().map(Option::is_some).collect::<Vec<_>>())
+        };
+        assert_eq!(places(vec![]), Some(vec![false; 3]));
+        assert_eq!(places(vec![doc! {"index": 2_i64}, doc! {"index": 0}]), Some(vec![true, false, true]));
+        for odd in [vec![doc! {"index": 3}], vec![doc! {"index": -1}], vec![doc! {"code": 2}], vec![doc! {"index": 1}; 2]] {
+            assert_eq!(places(odd), None);
+        }
     }
 
     #[test]
@@ -342,6 +376,8 @@ mod tests {
     fn what_a_server_quotes_of_a_document_is_left_out() {
         let reason = said(2, "BadValue", "cannot use this: { card: \"4111\" }");
         assert_eq!(reason.message(), "BadValue: cannot use this");
+        assert_eq!(reason.detailed(), Some("cannot use this: { card: \"4111\" }"), "a dead letter tells it");
+        assert_eq!(said(2, "BadValue", "no").detailed(), None, "nothing is said twice");
         assert_eq!(said(2, "", &"é".repeat(1000)).message().chars().count(), 300);
         assert_eq!(said(2, "", "{ card: 1 }").message(), "the server's error 2");
     }

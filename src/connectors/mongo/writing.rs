@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Mutex;
 
-use mongodb::bson::{Bson as Value, Document as Reply};
+use mongodb::bson::Document as Reply;
 
 use crate::connectors::mongo::MongoClient;
 use crate::connectors::mongo::bson::Bson;
@@ -18,6 +18,9 @@ use crate::document::Patience;
 use crate::document::{Document, Ids, Payload, Reading, Version};
 use crate::pipeline::{Outcome, Reason};
 use crate::record::{Partition, Record};
+
+/// How often in a row a command has to fail, on a server that takes others, until a document in it is held to be to blame.
+const PROOF: u32 = 2;
 
 /// What writes batches.
 pub(super) struct Writing {
@@ -239,14 +242,17 @@ impl Writing {
                 Whole::Is(outcome) => break outcome,
                 Whole::Doubtful(reason) => reason,
             };
-            // An outage fails whatever is written, a poisonous document fails alone, and again.
+            // An outage fails whatever is written; a poisonous document fails alone, and again, while others pass.
             if self.client.probe(&built.database, &built.collection).await.is_err() {
                 break Outcome::Retry(reason);
             }
             failures += 1;
-            let proof = if built.records.len() == 1 { 3 } else { 2 };
-            if failures == proof {
-                break Outcome::Suspect(reason);
+            if failures == PROOF {
+                let mut patience = self.patience.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                // All of them, so that what passes of a half is known to have passed later than this.
+                let blamed = built.records.iter().filter(|at| patience.blame(&batch[**at])).count();
+                let alone = built.records.len() == 1;
+                break if alone && blamed == 0 { Outcome::Retry(reason) } else { Outcome::Suspect(reason) };
             }
             // Built once more rather than kept: a copy of every batch in flight is too much for what hardly ever happens.
             let again = self.build(batch, built.records.iter().copied(), now, &mut vec![None; batch.len()]);
@@ -260,27 +266,26 @@ impl Writing {
     /// Takes the answer to a command.
     async fn answered(&self, built: &Built, reply: &Reply, batch: &[Record], now: i64, outcomes: &mut Outcomes) {
         let count = built.records.len();
-        let mut items: Vec<Option<Item>> = vec![None; count];
-        let errors = reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
-        for error in errors.iter().filter_map(Value::as_document) {
-            let index = usize::try_from(verdict::number(error, "index")).ok();
-            if let Some(item) = index.and_then(|index| items.get_mut(index)) {
-                *item = Some(verdict::item(error));
+        let unaccounted = || Outcome::Retry(Reason::new("unaccounted", "the server did not say what became of every document"));
+        let Some(errors) = verdict::by_place(reply, count) else {
+            for at in &built.records {
+                outcomes[*at] = Some(unaccounted());
             }
-        }
+            return;
+        };
+        let failed = errors.iter().flatten().count();
+        let items = errors.into_iter().map(|error| error.map(verdict::item));
         let concern = reply.get_document("writeConcernError").ok().map(verdict::concern);
         let n = usize::try_from(verdict::number(reply, "n")).unwrap_or(0);
-        let is_short = n + errors.len() < count;
+        let is_short = n + failed < count;
         let well = match &concern {
             Some(outcome) => outcome.clone(),
             // Only what the server counted is a delivery; of what is deleted, it does not count what was not there.
-            None if is_short && built.kind != Kind::Delete => {
-                Outcome::Retry(Reason::new("unaccounted", "the server did not say what became of every document"))
-            }
+            None if is_short && built.kind != Kind::Delete => unaccounted(),
             None => Outcome::Delivered,
         };
         let mut taken: Vec<(usize, Option<String>)> = Vec::new();
-        for (item, at) in items.into_iter().zip(&built.records) {
+        for (item, at) in items.zip(&built.records) {
             let outcome = match item {
                 None if is_short && built.kind == Kind::Delete && concern.is_none() => {
                     taken.push((*at, None));

@@ -1,49 +1,82 @@
 //! What a load leaves.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{FERRET, JAVA, Load};
-use crate::harness::{read_independently, setting};
+use crate::harness::{read, setting};
+
+/// Loads made-up logins, and looks at what is there with another client: how many they are, and each of a sample whole.
+#[track_caller]
+fn assert_load(load: &Load, count: u64) {
+    load.fake(count);
+    let mut running = load.sdl("--until-caught-up -o json --time-field timestamp").deadline(Duration::from_secs(600)).start();
+    let mut peak = 0;
+    while running.is_running() {
+        peak = peak.max(running.peak_memory().unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let summary = running.wait().expect(0).json();
+    assert_eq!((summary["delivered"].as_u64(), summary["already_there"].as_u64()), (Some(count), Some(0)), "{summary}");
+    assert!(peak < 128, "{peak} MiB");
+    load.assert_committed();
+    let seen = read(&load.clusters.source, &load.topic);
+    assert_eq!(seen.len() as u64, count);
+    let sample: Vec<Value> = seen
+        .iter()
+        .step_by(seen.len() / 100)
+        .map(|seen| {
+            let payload = String::from_utf8(seen.content.value.clone().unwrap()).unwrap();
+            json!([seen.partition, seen.offset, seen.content.timestamp, payload])
+        })
+        .collect();
+    let odd = load.python(
+        &json!({"sample": sample, "count": count}),
+        "
+meta = ['_kafka_key', '_kafka_topic', '_kafka_partition', '_kafka_offset', '_kafka_timestamp', '_processed_at']
+sample = {'%s:%d:%d' % (collection.name, s[0], s[1]): s for s in arg['sample']}
+places = set(); answer = []; looked = 0
+for d in collection.find({}, batch_size=20000):
+    place = (d['_kafka_partition'], d['_kafka_offset']); places.add(place)
+    ok = d['_id'] == '%s:%d:%d' % (collection.name, *place) and d['_kafka_topic'] == collection.name
+    if d['_id'] in sample:
+        looked += 1
+        payload = json.loads(sample[d['_id']][3])
+        ok = ok and list(d) == ['_id'] + list(payload) + meta
+        ok = ok and d['_kafka_timestamp'] == sample[d['_id']][2] and d['_kafka_key'] == payload['user_id']
+        ok = ok and d['timestamp'].timestamp() == payload.pop('timestamp')
+        ok = ok and all(d[name] == value for name, value in payload.items())
+        ok = ok and isinstance(d['_processed_at'], datetime.datetime)
+    if not ok: answer.append(d)
+counts = (len(places), collection.count_documents({}), looked)
+if counts != (arg['count'], arg['count'], len(sample)): answer.append(counts)
+answer = answer[-3:]",
+    );
+    assert_eq!(odd, json!([]));
+}
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
-fn real_sink_mongo_every_record_is_one_document_with_its_metadata() {
+fn real_sink_mongo_a_million_fake_records_are_in_ferretdb_and_each_is_one_document() {
+    assert_load(&Load::new(FERRET, "million", 6), setting("SDL_TEST_RECORDS", 1_000_000));
+}
+
+#[test]
+#[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
+fn real_sink_mongo_a_million_fake_records_are_in_mongo_java_and_each_is_one_document() {
+    assert_load(&Load::own(JAVA, "million", 6, &["heap=3g"]), setting("SDL_TEST_RECORDS", 1_000_000));
+}
+
+#[test]
+#[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
+fn real_sink_mongo_what_is_read_again_is_there_already() {
     for server in [FERRET, JAVA] {
-        let load = Load::new(server, "whole", 6);
-        let count = setting("SDL_TEST_MONGO_RECORDS", 20_000);
-        load.fake(count);
-        let summary = load.catch_up("--time-field timestamp");
-        assert_eq!((summary["delivered"].as_u64(), summary["already_there"].as_u64()), (Some(count), Some(0)), "{server}");
-        load.assert_each_once();
-        load.assert_committed();
-        let seen = read_independently(&load.clusters.source, &load.topic);
-        let sample: Vec<Value> = seen
-            .iter()
-            .step_by(seen.len() / 100)
-            .map(|seen| {
-                let payload = String::from_utf8(seen.content.value.clone().unwrap()).unwrap();
-                json!([seen.partition, seen.offset, seen.content.timestamp, payload])
-            })
-            .collect();
-        let odd = load.python(
-            &json!(sample),
-            "
-meta = ['_kafka_key', '_kafka_topic', '_kafka_partition', '_kafka_offset', '_kafka_timestamp', '_processed_at']
-answer = []
-for partition, offset, timestamp, payload in arg:
-    payload = json.loads(payload)
-    d = collection.find_one({'_id': '%s:%d:%d' % (collection.name, partition, offset)})
-    ok = list(d) == ['_id'] + list(payload) + meta
-    ok = ok and d['_kafka_timestamp'] == timestamp and d['_kafka_key'] == payload['user_id']
-    ok = ok and d['timestamp'].timestamp() == payload.pop('timestamp')
-    ok = ok and all(d[name] == value for name, value in payload.items())
-    if not ok: answer.append(d)
-answer = answer[:3]",
-        );
-        assert_eq!(odd, json!([]), "{server}");
+        let (load, count) = (Load::new(server, "reread", 6), 5_000);
+        assert_load(&load, count);
         let again = load.catch_up("--time-field timestamp --from-beginning");
         assert_eq!(again["already_there"].as_u64(), Some(count), "{server}");
-        assert_eq!(load.count(), count, "{server}");
+        load.assert_each_once();
     }
 }
 

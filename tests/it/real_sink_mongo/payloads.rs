@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{FERRET, JAVA, Load, codes, letters};
+use super::{FERRET, JAVA, Load, codes, header, letters};
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
@@ -31,7 +31,25 @@ fn real_sink_mongo_hostile_payloads_are_data_or_dead_letters() {
     let summary = finished.json();
     assert_eq!((&summary["delivered"], &summary["dead_lettered"]), (&json!(5), &json!(7)), "{summary}");
     let expected = ["claimed_field", "document_too_large", "foreign_id", "not_json", "not_text", "nul_in_name", "too_deep"];
-    assert_eq!(codes(&letters(&finished, "letters")), expected);
+    let letters = letters(&finished, "letters");
+    assert_eq!(codes(&letters), expected);
+    // Each tells what is wrong, and where.
+    let told = |code: &str, name: &str| {
+        let letter = letters.iter().find(|letter| header(letter, "sdl.dlq.code").as_deref() == Some(code)).unwrap();
+        header(letter, name)
+    };
+    for (code, path) in [
+        ("claimed_field", Some("_kafka_topic")),
+        ("foreign_id", Some("_id")),
+        ("not_text", Some("a")),
+        ("nul_in_name", Some("a\\u0000b")),
+        ("document_too_large", None),
+        ("not_json", None),
+    ] {
+        assert_eq!(told(code, "sdl.dlq.path").as_deref(), path, "{code}");
+        assert!(told(code, "__connect.errors.exception.message").is_some_and(|cause| cause.len() > 10), "{code}");
+        assert_eq!(told(code, "__connect.errors.topic"), Some(load.topic.clone()));
+    }
     let there = load.python(
         &Value::Null,
         "answer = [[n for n in d.items() if not n[0].startswith('_')] for d in collection.find({}).sort('_kafka_offset', 1)]",
@@ -55,7 +73,12 @@ fn real_sink_mongo_what_a_unique_index_refuses_is_set_aside_and_its_neighbours_a
         let finished = load.sdl("--until-caught-up --dead-letters file:letters").run().expect(3);
         let letters = letters(&finished, "letters");
         assert_eq!(codes(&letters), vec!["mongodb_11000"; 10], "{server}");
-        assert!(!letters[0]["headers"].to_string().contains("0@x"), "no value is told: {}", letters[0]["headers"]);
+        assert!(!finished.stderr.contains("0@x"), "no value is told: {}", finished.stderr);
+        assert_eq!(
+            header(&letters[0], "sdl.dlq.path").as_deref(),
+            (server == JAVA).then_some("email_1"),
+            "the other does not tell"
+        );
         assert_eq!(load.count(), 90, "{server}");
         load.assert_committed();
     }
@@ -80,6 +103,40 @@ fn real_sink_mongo_a_document_that_makes_the_server_hang_up_is_set_aside_alone()
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
+fn real_sink_mongo_what_a_server_does_not_take_is_set_aside_and_its_neighbours_are_stored() {
+    let load = Load::new(FERRET, "refused", 1);
+    // This server takes no array in an array, and no name with a dollar in front.
+    let values: Vec<String> = (0..60)
+        .map(|n| match n % 20 {
+            7 => format!("{{\"n\": {n}, \"a\": [[1]]}}"),
+            8 => format!("{{\"n\": {n}, \"$where\": \"sleep(1000)\"}}"),
+            _ => format!("{{\"n\": {n}}}"),
+        })
+        .collect();
+    let values: Vec<_> = values.iter().map(|value| (None, Some(value.as_str()))).collect();
+    load.send(&values);
+    let finished = load.sdl("--until-caught-up --dead-letters file:letters").run().expect(3);
+    assert_eq!(codes(&letters(&finished, "letters")), ["mongodb_2"; 6]);
+    assert_eq!(load.count(), 54);
+    load.assert_committed();
+}
+
+#[test]
+#[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
+fn real_sink_mongo_a_storm_of_bad_records_trips_the_breaker() {
+    let load = Load::new(JAVA, "storm", 1);
+    load.python(&Value::Null, "collection.create_index('same', unique=True)");
+    let values: Vec<_> = (0..500).map(|_| (None, Some(r#"{"same": 1}"#))).collect();
+    load.send(&values);
+    let line = "--until-caught-up --batch 50 --dead-letters file:letters --dead-letter-limit 100/1m";
+    let finished = load.sdl(line).run().expect(3);
+    assert!(finished.stderr.contains("--dead-letter-limit"), "{}", finished.stderr);
+    assert_eq!(codes(&letters(&finished, "letters")), ["mongodb_11000"; 100]);
+    assert_eq!(load.count(), 1);
+}
+
+#[test]
+#[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
 fn real_sink_mongo_malformed_logins_are_set_aside_and_the_accounts_balance() {
     let load = Load::new(JAVA, "malformed", 3);
     let line = format!("produce-fake {} -n 5000 --seed 3 --malformed 0.01 --missing device_type=0.05", load.topic);
@@ -99,13 +156,24 @@ fn real_sink_mongo_malformed_logins_are_set_aside_and_the_accounts_balance() {
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
 fn real_sink_mongo_names_out_of_payloads_are_checked_and_counted() {
     let load = Load::new(JAVA, "names", 1);
-    let values = ["a", "../../etc", "x$y", "system.users", "b", "c", "a"];
-    let values: Vec<String> = values.iter().map(|name| format!("{{\"to\": \"{name}\"}}")).collect();
+    let long = "x".repeat(300);
+    let names = ["a", "../../etc", "x$y", "x\\u0000y", "system.users", "", &long, "*", "c", "a"];
+    let values: Vec<String> = names.iter().map(|name| format!("{{\"to\": \"{name}\"}}")).collect();
     let values: Vec<_> = values.iter().map(|value| (None, Some(value.as_str()))).collect();
     load.send(&values);
-    let line = "--until-caught-up --collection {to} --database named --max-names 2 --dead-letters file:letters";
-    let finished = load.sdl(line).run().expect(3);
-    assert_eq!(codes(&letters(&finished, "letters")), ["bad_name", "bad_name", "bad_name", "too_many_names"]);
-    let names = load.python(&Value::Null, "answer = sorted(client['named'].list_collection_names())");
-    assert_eq!(names, json!(["a", "b"]));
+    let line =
+        format!("--until-caught-up --collection {{to}} --database {} --max-names 2 --dead-letters file:letters", load.topic);
+    let finished = load.sdl(&line).run().expect(3);
+    let mut expected = vec!["bad_name"; 6];
+    expected.push("too_many_names");
+    assert_eq!(codes(&letters(&finished, "letters")), expected);
+    // A star is a name like any other for a collection, and none for a database.
+    let found =
+        load.python(&json!(load.topic), "answer = sorted(client[arg].list_collection_names()); client.drop_database(arg)");
+    assert_eq!(found, json!(["*", "a"]));
+    let line = format!("--until-caught-up --group {0}-2 --database {0}{{to}} --dead-letters file:letters", load.topic);
+    let finished = load.sdl(&line).run().expect(3);
+    assert_eq!(codes(&letters(&finished, "letters")), ["bad_name"; 6], "`..`, `$`, NUL, a dot, length, and `*`");
+    let code = "names = [n for n in client.list_database_names() if n.startswith(arg)]; answer = sorted(n[len(arg):] for n in names); [client.drop_database(n) for n in names]";
+    assert_eq!(load.python(&json!(load.topic), code), json!(["", "a", "c"]));
 }

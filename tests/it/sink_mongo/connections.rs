@@ -30,6 +30,48 @@ async fn a_connection_that_is_lost_in_an_outage_blames_nobody() {
 }
 
 #[tokio::test]
+async fn a_server_that_dies_of_whatever_it_is_to_write_blames_nobody() {
+    // It starts again each time, and lives until it has something to write.
+    let stub = peer(|_| Answer::Close);
+    let sink = sink(&stub, offsets(), false).await;
+    assert_eq!(words(&deliver(&sink, records(2)).await), "??", "the batch is halved");
+    for _ in 0..3 {
+        assert_eq!(words(&deliver(&sink, records(1)).await), "r");
+    }
+}
+
+#[tokio::test]
+async fn answers_that_never_come_hold_nothing_up_once_the_server_is_back() {
+    let silent = AtomicU32::new(0);
+    let stub = peer(move |command| if silent.fetch_add(1, SeqCst) < 8 { Answer::Silence } else { all_well(command) });
+    let client = MongoClient::connect(&section(&stub.uri()), 1, Duration::from_secs(5)).await.unwrap();
+    let client = client.within(Duration::from_millis(100));
+    let sink = MongoSink::new(client, reading(offsets(), Meta::default()), None, false).unwrap();
+    for _ in 0..8 {
+        assert_eq!(words(&deliver(&sink, records(1)).await), "r");
+    }
+    assert_eq!(words(&deliver(&sink, records(1)).await), "d");
+}
+
+#[tokio::test]
+async fn a_server_that_lets_nobody_in_while_it_shuts_down_is_waited_for() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&asked);
+    let stub = MongoStub::start(move |command| match name(command) {
+        "saslStart" => {
+            counted.fetch_add(1, SeqCst);
+            failed(91)
+        }
+        _ => all_well(command),
+    });
+    let uri = stub.uri().replace("mongodb://", "mongodb://loader:canary@");
+    let error = MongoClient::connect(&section(&uri), 4, Duration::from_millis(900)).await.unwrap_err();
+    assert!(asked.load(SeqCst) > 1, "it is tried again");
+    let EndError::Failed(failure) = error else { panic!("a failure") };
+    assert!(!failure.to_string().contains("password"), "{failure}");
+}
+
+#[tokio::test]
 async fn a_connection_that_is_lost_once_is_no_matter() {
     let lost = AtomicU32::new(0);
     let stub = peer(move |command| if lost.fetch_add(1, SeqCst) == 0 { Answer::Close } else { all_well(command) });
@@ -38,7 +80,7 @@ async fn a_connection_that_is_lost_once_is_no_matter() {
 
 #[tokio::test]
 async fn a_server_that_cannot_be_written_to_is_known_before_the_run() {
-    for (code, cause) in [(13, "may not"), (10107, "secondary"), (166, "view"), (100, "majority")] {
+    for (code, cause) in [(13, "nobody is logged in"), (10107, "secondary"), (166, "view"), (100, "majority")] {
         let stub = MongoStub::start(move |command| if name(command) == "ping" { all_well(command) } else { failed(code) });
         let client = MongoClient::connect(&section(&stub.uri()), 4, Duration::from_secs(5)).await.unwrap();
         let naming = |name: &str, rule| Naming::new(name.parse().unwrap(), rule, 1).unwrap();

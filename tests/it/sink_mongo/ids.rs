@@ -6,7 +6,9 @@ use super::*;
 fn taken(pattern: Option<Document>, stored: impl Fn(&str) -> Option<Document> + Send + 'static) -> MongoStub {
     peer(move |command| {
         if name(command) == "find" {
-            let ids = command.get_document("filter").unwrap().get_document("_id").unwrap().get_array("$in").unwrap();
+            let id = command.get_document("filter").unwrap().get("_id").unwrap();
+            let one = vec![id.clone()];
+            let ids = id.as_document().map_or(&one, |id| id.get_array("$in").unwrap());
             let found: Vec<Document> = ids
                 .iter()
                 .filter_map(|id| {
