@@ -27,6 +27,8 @@ use crate::profile::{ElasticLogin, ElasticSection};
 pub(super) const QUESTION: Duration = Duration::from_secs(10);
 /// How long a node that did not answer is left alone while there are others.
 const REST: Duration = Duration::from_secs(10);
+/// How long a node that rested may take to say that it is back.
+const GREETING: Duration = Duration::from_secs(2);
 /// How long to wait between tries of a first contact.
 const AGAIN: Duration = Duration::from_millis(250);
 
@@ -155,7 +157,7 @@ impl ElasticClient {
 
     /// Calls the node whose turn it is, once.
     pub(super) async fn call(&self, call: Call<'_>) -> Result<Reply, Lost> {
-        let node = self.next();
+        let node = self.next().await;
         let answered = node.call(call).await;
         *node.rests() = answered.is_err().then(|| Instant::now() + REST);
         answered
@@ -178,12 +180,15 @@ impl ElasticClient {
     }
 
     /// Returns the next node that is not known to be away; of none, the next.
-    fn next(&self) -> &Node {
+    async fn next(&self) -> &Node {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let now = Instant::now();
         let nodes = (0..self.nodes.len()).map(|at| &self.nodes[turn.wrapping_add(at) % self.nodes.len()]);
-        let is_up = |node: &&Node| node.rests().is_none_or(|until| until <= now);
-        nodes.clone().find(is_up).or(nodes.clone().next()).expect("a section has at least one URL")
+        for node in nodes.clone() {
+            if self.nodes.len() == 1 || node.is_up().await {
+                return node;
+            }
+        }
+        nodes.clone().next().expect("a section has at least one URL")
     }
 }
 
@@ -227,6 +232,24 @@ impl Node {
         let key = if section.client_cert.is_some() { "client_cert" } else { "ca_file" };
         let transport = builder.build().map_err(|_| wrong(key, "its file holds no certificate or key in PEM".to_owned()))?;
         Ok(Self { url: url.to_owned(), client: Elasticsearch::new(transport), rests_until: Mutex::new(None) })
+    }
+
+    /// Returns whether it is not known to be away. After a rest it is asked, so that nothing long is sent to a node that is silent.
+    async fn is_up(&self) -> bool {
+        let now = Instant::now();
+        {
+            let mut rests = self.rests();
+            match *rests {
+                None => return true,
+                Some(until) if until > now => return false,
+                Some(_) => *rests = Some(now + REST),
+            }
+        }
+        let is_up = self.call(Call { deadline: GREETING, ..Call::get("/") }).await.is_ok();
+        if is_up {
+            *self.rests() = None;
+        }
+        is_up
     }
 
     fn rests(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
