@@ -143,7 +143,10 @@ impl<'c> Load<'c> {
     /// Returns `sdl sink-es` of this load.
     fn sdl(&self, flags: &str) -> Sdl {
         let index = if flags.contains("--index") { String::new() } else { format!("--index {}", self.topic) };
-        Sdl::new(&format!("sink-es {} --target search {index} {flags}", self.topic)).profile(&self.profile()).deadline(patience())
+        // A server that other tests keep busy may take its time.
+        let wait = if flags.contains("--wait") { "" } else { "--wait 60s" };
+        let line = format!("sink-es {} --target search {index} {wait} {flags}", self.topic);
+        Sdl::new(&line).profile(&self.profile()).deadline(patience())
     }
 
     /// Runs to the ends that the topic has now and returns the summary; the run must succeed.

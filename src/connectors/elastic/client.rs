@@ -38,6 +38,8 @@ pub struct ElasticClient {
     nodes: Vec<Node>,
     turn: AtomicUsize,
     server: Server,
+    /// How long the first contact may take.
+    wait: Duration,
 }
 
 struct Node {
@@ -120,7 +122,7 @@ impl ElasticClient {
     /// When no node answers in time, or none takes the login, or it is a version that is not known.
     pub async fn connect(section: &ElasticSection, wait: Duration) -> Result<Self, EndError> {
         let nodes = section.urls.iter().map(|url| Node::new(section, url)).collect::<Result<_, _>>()?;
-        let mut client = Self { section: section.clone(), nodes, turn: AtomicUsize::new(0), server: Server::default() };
+        let mut client = Self { section: section.clone(), nodes, turn: AtomicUsize::new(0), server: Server::default(), wait };
         let until = Instant::now() + wait;
         loop {
             let left = until.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(100), QUESTION);
@@ -163,20 +165,23 @@ impl ElasticClient {
         answered
     }
 
-    /// Calls the nodes one after another until one answers.
+    /// Calls the nodes one after another until one answers, each at least once, and for as long as the first contact may take.
     ///
     /// # Errors
     /// When none does.
     pub(super) async fn ask<'c>(&self, call: impl Fn() -> Call<'c>) -> Result<Reply, Failure> {
-        let mut tries = self.nodes.len();
-        loop {
-            tries -= 1;
+        let until = Instant::now() + self.wait;
+        for tries in 1.. {
             match self.call(call()).await {
                 Ok(reply) => return Ok(reply),
-                Err(lost) if tries == 0 => return Err(diagnosis::diagnose(&self.section, &lost, QUESTION)),
-                Err(_) => {}
+                Err(lost) if lost.is_lasting() || tries >= self.nodes.len() && Instant::now() + AGAIN >= until => {
+                    return Err(diagnosis::diagnose(&self.section, &lost, self.wait.max(QUESTION)));
+                }
+                Err(_) if tries < self.nodes.len() => {}
+                Err(_) => tokio::time::sleep(AGAIN).await,
             }
         }
+        unreachable!("it is tried until it is answered or too late")
     }
 
     /// Returns the next node that is not known to be away; of none, the next.
