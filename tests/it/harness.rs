@@ -19,6 +19,7 @@ mod story;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod tls_stub;
 mod watch;
 
 pub(crate) use checker::{Verdict, check};
@@ -34,6 +35,7 @@ pub(crate) use sdl::{Finished, Running, Sdl};
 pub(crate) use sending::{Content, Numbered, Sender, awkward, numbered};
 pub(crate) use story::story;
 pub(crate) use terminal::Terminal;
+pub(crate) use tls_stub::TlsStub;
 pub(crate) use watch::CommitWatch;
 
 /// Returns a name that no other test and no other run uses, for a topic or a group.

@@ -1,6 +1,7 @@
 //! `sdl sink-es` from a real cluster into Elasticsearch and OpenSearch. What is there is counted with curl.
 
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -18,8 +19,11 @@ mod secured;
 const OPENSEARCH: &str = "opensearch";
 const ELASTICSEARCH: &str = "elasticsearch";
 const BOTH: [&str; 2] = [OPENSEARCH, ELASTICSEARCH];
-/// Requests of at most 1 MB, a write queue for one, little memory for writing.
-const SMALL: [&str; 2] = ["opensearch-small", "elasticsearch-small"];
+const OPENSEARCH_SMALL: &str = "opensearch-small";
+/// Requests of at most 1 MB, a write queue for one, little memory for writing. Their tests may stop, kill and freeze them, and
+/// change their settings: there is one at a time.
+const SMALL: [&str; 2] = [OPENSEARCH_SMALL, "elasticsearch-small"];
+static DISTURBED: Mutex<()> = Mutex::new(());
 
 /// A server that is asked with curl.
 #[derive(Clone)]
@@ -87,31 +91,45 @@ impl Server {
 }
 
 /// A topic that is loaded into an index called like it.
-struct Load {
-    clusters: Clusters,
+struct Load<'c> {
+    clusters: &'c Clusters,
     server: Server,
     topic: String,
     group: String,
     partitions: i32,
 }
 
-impl Load {
-    #[track_caller]
-    fn new(server: &'static str, name: &str, partitions: i32) -> Self {
-        Self::on(Clusters::shared(), server, name, partitions)
-    }
+/// Runs a test on each of these servers, on all of them together.
+#[track_caller]
+fn each<const N: usize>(servers: [&'static str; N], name: &str, partitions: i32, test: impl Fn(Load<'_>) + Sync) {
+    let _alone = SMALL.contains(&servers[0]).then(|| DISTURBED.lock().unwrap_or_else(PoisonError::into_inner));
+    let clusters = Clusters::shared();
+    together(servers, |server| test(Load::new(&clusters, server, name, partitions)));
+}
 
-    /// Returns a load whose test may stop, kill or freeze the servers, or change their settings.
-    #[track_caller]
-    fn alone(server: &'static str, name: &str, partitions: i32) -> Self {
-        Self::on(Clusters::alone(), server, name, partitions)
-    }
+/// Runs something for each, and for all of them together.
+#[track_caller]
+fn together<const N: usize>(these: [&'static str; N], run: impl Fn(&'static str) + Sync) {
+    std::thread::scope(|scope| {
+        let run = &run;
+        let running = these.map(|this| (this, scope.spawn(move || run(this))));
+        let failed: Vec<_> = running.into_iter().filter_map(|(this, thread)| thread.join().is_err().then_some(this)).collect();
+        assert!(failed.is_empty(), "with {failed:?}, for what is said above");
+    });
+}
 
+impl<'c> Load<'c> {
     #[track_caller]
-    fn on(clusters: Clusters, server: &'static str, name: &str, partitions: i32) -> Self {
+    fn new(clusters: &'c Clusters, server: &'static str, name: &str, partitions: i32) -> Self {
         let topic = unique(name);
         clusters.source.create_topic(&topic, partitions, &[("max.message.bytes", "20000000")]);
         Self { clusters, server: Server::new(server), group: topic.clone(), topic, partitions }
+    }
+
+    /// Returns one more load into the same server.
+    #[track_caller]
+    fn another(&self, name: &str, partitions: i32) -> Self {
+        Self::new(self.clusters, self.server.name, name, partitions)
     }
 
     fn profile(&self) -> String {
@@ -125,7 +143,10 @@ impl Load {
     /// Returns `sdl sink-es` of this load.
     fn sdl(&self, flags: &str) -> Sdl {
         let index = if flags.contains("--index") { String::new() } else { format!("--index {}", self.topic) };
-        Sdl::new(&format!("sink-es {} --target search {index} {flags}", self.topic)).profile(&self.profile()).deadline(patience())
+        // A server that other tests keep busy may take its time.
+        let wait = if flags.contains("--wait") { "" } else { "--wait 60s" };
+        let line = format!("sink-es {} --target search {index} {wait} {flags}", self.topic);
+        Sdl::new(&line).profile(&self.profile()).deadline(patience())
     }
 
     /// Runs to the ends that the topic has now and returns the summary; the run must succeed.

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::harness::{HttpStub, Mock, Reply, Request, Sdl, Sender, created, items, numbered};
 
 mod contact;
+mod guards;
 
 fn section(urls: &[String]) -> ElasticSection {
     ElasticSection { name: "elasticsearch".to_owned(), urls: urls.to_vec(), ..ElasticSection::default() }
@@ -136,7 +137,7 @@ fn taken(stored: impl Fn(usize) -> Value + Send + 'static) -> HttpStub {
                 json!({"create": {"status": 409, "error": {"type": "version_conflict_engine_exception", "index": "real"}}});
             return Reply::Json(200, json!({"items": vec![conflict; request.ids().len()]}));
         }
-        assert!(request.path.starts_with("/_mget?_source_includes=_kafka_timestamp"), "{}", request.path);
+        assert!(request.path.starts_with("/_mget?_source_includes=_kafka_timestamp%2C"), "{}", request.path);
         let asked: Value = serde_json::from_slice(&request.body).unwrap();
         let asked = asked["docs"].as_array().unwrap();
         assert!(asked.iter().all(|question| question["_index"] == "real"));
@@ -182,18 +183,18 @@ async fn a_request_longer_than_the_server_takes_is_not_sent() {
 }
 
 #[tokio::test]
-async fn older_and_equal_versions_are_told_apart() {
+async fn what_is_newer_there_is_superseded_and_what_is_gone_is_deleted() {
     let stub = HttpStub::search(|_| {
         let conflict = |current: i64, ours: i64| {
             let reason =
                 format!("[k]: version conflict, current version [{current}] is higher or equal to the one provided [{ours}]");
             json!({"index": {"status": 409, "error": {"type": "version_conflict_engine_exception", "reason": reason}}})
         };
-        Reply::Json(200, json!({"items": [conflict(9, 0), conflict(1, 1), {"delete": {"status": 404, "result": "not_found"}}]}))
+        Reply::Json(200, json!({"items": [conflict(9, 0), conflict(4, 1), {"delete": {"status": 404, "result": "not_found"}}]}))
     });
     let sink = sink_of(&stub, Ids::Key, SinkOptions { deletes: true, ..SinkOptions::default() }).await;
     let batch = vec![record(0, "a", Some("{}")), record(1, "b", Some("{}")), record(2, "c", None)];
-    assert_eq!(words(&deliver(&sink, batch).await), "sad");
+    assert_eq!(words(&deliver(&sink, batch).await), "ssd");
     let actions = stub.requests().into_iter().find(Request::is_bulk).unwrap().actions();
     assert_eq!(actions[0].1, json!({"_id": "a", "version": 0, "version_type": "external"}));
     assert_eq!(actions[2].0, "delete");

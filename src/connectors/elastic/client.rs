@@ -28,6 +28,8 @@ use crate::profile::{ElasticLogin, ElasticSection};
 pub(super) const QUESTION: Duration = Duration::from_secs(10);
 /// How long a node that did not answer is left alone while there are others.
 const REST: Duration = Duration::from_secs(10);
+/// How long a node that rested may take to say that it is back.
+const GREETING: Duration = Duration::from_secs(2);
 /// How long to wait between tries of a first contact.
 const AGAIN: Duration = Duration::from_millis(250);
 
@@ -37,6 +39,8 @@ pub struct ElasticClient {
     nodes: Vec<Node>,
     turn: AtomicUsize,
     server: Server,
+    /// How long the first contact may take.
+    wait: Duration,
 }
 
 struct Node {
@@ -119,7 +123,7 @@ impl ElasticClient {
     /// When no node answers in time, or none takes the login, or it is a version that is not known.
     pub async fn connect(section: &ElasticSection, wait: Duration) -> Result<Self, EndError> {
         let nodes = section.urls.iter().map(|url| Node::new(section, url)).collect::<Result<_, _>>()?;
-        let mut client = Self { section: section.clone(), nodes, turn: AtomicUsize::new(0), server: Server::default() };
+        let mut client = Self { section: section.clone(), nodes, turn: AtomicUsize::new(0), server: Server::default(), wait };
         let until = Instant::now() + wait;
         loop {
             let left = until.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(100), QUESTION);
@@ -156,26 +160,29 @@ impl ElasticClient {
 
     /// Calls the node whose turn it is, once.
     pub(super) async fn call(&self, call: Call<'_>) -> Result<Reply, Lost> {
-        let node = self.next();
+        let node = self.next().await;
         let answered = node.call(call).await;
         *node.rests() = answered.is_err().then(|| Instant::now() + REST);
         answered
     }
 
-    /// Calls the nodes one after another until one answers.
+    /// Calls the nodes one after another until one answers, each at least once, and for as long as the first contact may take.
     ///
     /// # Errors
     /// When none does.
     pub(super) async fn ask<'c>(&self, call: impl Fn() -> Call<'c>) -> Result<Reply, Failure> {
-        let mut tries = self.nodes.len();
-        loop {
-            tries -= 1;
+        let until = Instant::now() + self.wait;
+        for tries in 1.. {
             match self.call(call()).await {
                 Ok(reply) => return Ok(reply),
-                Err(lost) if tries == 0 => return Err(diagnosis::diagnose(&self.section, &lost, QUESTION)),
-                Err(_) => {}
+                Err(lost) if lost.is_lasting() || tries >= self.nodes.len() && Instant::now() + AGAIN >= until => {
+                    return Err(diagnosis::diagnose(&self.section, &lost, self.wait.max(QUESTION)));
+                }
+                Err(_) if tries < self.nodes.len() => {}
+                Err(_) => tokio::time::sleep(AGAIN).await,
             }
         }
+        unreachable!("it is tried until it is answered or too late")
     }
 
     /// Counts the documents of an index whose `field` is `value`, also those that were written just now.
@@ -194,12 +201,15 @@ impl ElasticClient {
     }
 
     /// Returns the next node that is not known to be away; of none, the next.
-    fn next(&self) -> &Node {
+    async fn next(&self) -> &Node {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let now = Instant::now();
         let nodes = (0..self.nodes.len()).map(|at| &self.nodes[turn.wrapping_add(at) % self.nodes.len()]);
-        let is_up = |node: &&Node| node.rests().is_none_or(|until| until <= now);
-        nodes.clone().find(is_up).or(nodes.clone().next()).expect("a section has at least one URL")
+        for node in nodes.clone() {
+            if self.nodes.len() == 1 || node.is_up().await {
+                return node;
+            }
+        }
+        nodes.clone().next().expect("a section has at least one URL")
     }
 }
 
@@ -243,6 +253,24 @@ impl Node {
         let key = if section.client_cert.is_some() { "client_cert" } else { "ca_file" };
         let transport = builder.build().map_err(|_| wrong(key, "its file holds no certificate or key in PEM".to_owned()))?;
         Ok(Self { url: url.to_owned(), client: Elasticsearch::new(transport), rests_until: Mutex::new(None) })
+    }
+
+    /// Returns whether it is not known to be away. After a rest it is asked, so that nothing long is sent to a node that is silent.
+    async fn is_up(&self) -> bool {
+        let now = Instant::now();
+        {
+            let mut rests = self.rests();
+            match *rests {
+                None => return true,
+                Some(until) if until > now => return false,
+                Some(_) => *rests = Some(now + REST),
+            }
+        }
+        let is_up = self.call(Call { deadline: GREETING, ..Call::get("/") }).await.is_ok();
+        if is_up {
+            *self.rests() = None;
+        }
+        is_up
     }
 
     fn rests(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {

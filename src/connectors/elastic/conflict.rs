@@ -3,6 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::connectors::elastic::body::Writing;
+use crate::connectors::elastic::reason::{clean, kind, text};
+use crate::connectors::elastic::verdict::Action;
 use crate::document::{Document, MetaNames};
 use crate::pipeline::{Outcome, Reason};
 use crate::record::Record;
@@ -18,18 +20,61 @@ pub(super) fn question(index: Option<&str>, document: &Document, has_routing: bo
     Value::Object(question)
 }
 
-/// Returns what became of `record`, given the `answer` to who has its id.
-pub(super) fn judge(writing: &Writing, record: &Record, answer: &Value) -> Outcome {
-    if answer.get("error").is_some() {
-        return Outcome::Retry(Reason::new("conflict_not_looked_up", "the server does not say what has the id"));
+/// Returns what became of `record`, with which `action` was to be done, given the `answer` to who has its id.
+pub(super) fn judge(writing: &Writing, record: &Record, action: Action, answer: &Value) -> Outcome {
+    if let Some(error) = answer.get("error") {
+        return unsaid(error);
     }
-    if answer.get("found") != Some(&Value::Bool(true)) {
-        return Outcome::Retry(Reason::new("conflict_is_gone", "what had the id was taken away meanwhile"));
+    if !is_found(answer) {
+        return match action {
+            // It was taken away by this very version.
+            Action::Delete => Outcome::AlreadyThere,
+            _ => Outcome::Retry(Reason::new("conflict_is_gone", "what had the id was taken away meanwhile")),
+        };
     }
     let stored = answer.get("_source").unwrap_or(&Value::Null);
-    let Some(names) = writing.reading.meta().names() else { return compare(writing, record, stored) };
-    let ours = stored.get(&names.timestamp).is_some_and(|time| time.as_i64() == record.timestamp);
-    if ours { Outcome::AlreadyThere } else { Outcome::Stop(foreign(record, stored, names)) }
+    let has_version = writing.reading.version().is_some();
+    match writing.reading.meta().names() {
+        None if has_version => Outcome::AlreadyThere,
+        None => compare(writing, record, stored),
+        // Of two writes of one version the first stays, unless they claim to be one and the same record.
+        Some(names) if has_version && !is_of_same_place(record, stored, names) => Outcome::Superseded,
+        Some(names) if action != Action::Delete && is_of_same_time(record, stored, names) => Outcome::AlreadyThere,
+        Some(names) => Outcome::Stop(foreign(record, stored, names)),
+    }
+}
+
+/// Returns whether an answer says that there is a document.
+pub(super) fn is_found(answer: &Value) -> bool {
+    answer.get("found") == Some(&Value::Bool(true))
+}
+
+/// Returns what it means that the server does not say what is there.
+pub(super) fn unsaid(error: &Value) -> Outcome {
+    let said = clean(&text(error));
+    match kind(error) {
+        kind @ "security_exception" => {
+            Outcome::Stop(Reason::new(kind, said).hint("grant the user or the key the right to read the index"))
+        }
+        // An alias of several indices, of which none is the one to look in.
+        kind @ "illegal_argument_exception" => Outcome::Stop(Reason::new(kind, said).hint("name one index with --index")),
+        _ => Outcome::Retry(Reason::new("not_looked_up", "the server does not say what has the id").detail(said)),
+    }
+}
+
+/// Returns whether a document says that it comes from the partition of `record`.
+pub(super) fn is_of_same_place(record: &Record, stored: &Value, names: &MetaNames) -> bool {
+    stored.get(&names.topic).is_some_and(|topic| topic == record.partition.topic.name())
+        && stored.get(&names.partition).and_then(Value::as_i64) == Some(record.partition.index.into())
+}
+
+/// Returns whether a document says that it has the timestamp of `record`.
+pub(super) fn is_of_same_time(record: &Record, stored: &Value, names: &MetaNames) -> bool {
+    // An index that keeps no sources makes them up from its mapping, where a date may be text.
+    let number = |time: &Value| time.as_i64().or_else(|| time.as_str()?.parse().ok());
+    stored
+        .get(&names.timestamp)
+        .is_some_and(|time| number(time) == record.timestamp && (time.is_null() == record.timestamp.is_none()))
 }
 
 /// Without metadata only the document itself can tell: it is ours if it is what we would write.
@@ -61,7 +106,6 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::connectors::elastic::verdict::Action;
     use crate::document::{Ids, Meta, Naming, RawValues, Reading, Version};
     use crate::record::Partition;
 
@@ -78,13 +122,14 @@ mod tests {
 
     #[test]
     fn an_id_is_taken_by_ourselves_or_by_somebody_else() {
-        let judge = |timestamp, answer: Value| judge(&writing(Meta::default()), &record(timestamp), &answer);
+        let judge = |timestamp, answer: Value| judge(&writing(Meta::default()), &record(timestamp), Action::Create, &answer);
         let found = |time: Value| json!({"found": true, "_source": {"_kafka_timestamp": time}});
         assert_eq!(judge(Some(500), found(json!(500))), Outcome::AlreadyThere);
+        assert_eq!(judge(Some(500), found(json!("500"))), Outcome::AlreadyThere);
         assert_eq!(judge(None, found(Value::Null)), Outcome::AlreadyThere);
         for answer in [
             found(json!(501)),
-            found(json!("500")),
+            found(json!("501")),
             found(Value::Null),
             json!({"found": true, "_source": {}}),
             json!({"found": true}),
@@ -94,11 +139,34 @@ mod tests {
         }
         assert!(matches!(judge(Some(500), json!({"found": false})), Outcome::Retry(_)));
         assert!(matches!(judge(Some(500), json!({"error": {"type": "x"}})), Outcome::Retry(_)));
+        let denied = judge(Some(500), json!({"error": {"type": "security_exception", "reason": "unauthorized"}}));
+        assert!(matches!(denied, Outcome::Stop(reason) if reason.hinted().unwrap().contains("right to read")));
+    }
+
+    #[test]
+    fn an_equal_version_is_ours_or_of_the_same_record_or_of_another_one() {
+        let naming = Naming::new("logins".parse().unwrap(), |_| Ok(()), 1).unwrap();
+        let of = |meta| Reading::new(Ids::Key, Version::Offset, meta, RawValues::Bad, None, vec![naming]);
+        let writing = Writing::new(of(Meta::default()), Action::Index, false, false);
+        let stored = |partition: i32, time: i64| {
+            let source =
+                json!({"_kafka_topic": "logins", "_kafka_partition": partition, "_kafka_offset": 42, "_kafka_timestamp": time});
+            json!({"found": true, "_source": source})
+        };
+        let judge = |action, answer: Value| judge(&writing, &record(Some(500)), action, &answer);
+        assert_eq!(judge(Action::Index, stored(3, 500)), Outcome::AlreadyThere);
+        assert_eq!(judge(Action::Index, stored(4, 501)), Outcome::Superseded);
+        assert!(matches!(judge(Action::Index, stored(3, 501)), Outcome::Stop(reason) if reason.is_refusal()));
+        assert!(matches!(judge(Action::Delete, stored(3, 500)), Outcome::Stop(reason) if reason.is_refusal()));
+        assert_eq!(judge(Action::Delete, json!({"found": false})), Outcome::AlreadyThere);
+        assert!(matches!(judge(Action::Index, json!({"found": false})), Outcome::Retry(_)));
     }
 
     #[test]
     fn without_metadata_a_document_is_ours_if_it_is_what_we_would_write() {
-        let judge = |source: Value| judge(&writing(Meta::none()), &record(Some(500)), &json!({"found": true, "_source": source}));
+        let judge = |source: Value| {
+            judge(&writing(Meta::none()), &record(Some(500)), Action::Create, &json!({"found": true, "_source": source}))
+        };
         assert_eq!(judge(json!({"a": 1})), Outcome::AlreadyThere);
         for other in [json!({"a": 2}), json!({"a": 1, "b": 1}), Value::Null] {
             assert!(matches!(judge(other), Outcome::Stop(reason) if reason.is_refusal()));

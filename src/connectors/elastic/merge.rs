@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::connectors::elastic::body::{Guard, Writing, time};
 use crate::connectors::elastic::conflict;
-use crate::connectors::elastic::sink::{Desk, LOOKED_UP, Op, now};
+use crate::connectors::elastic::look::LOOKED_UP;
+use crate::connectors::elastic::sink::{Desk, Op, now};
 use crate::connectors::elastic::verdict::{Action, Said};
 use crate::connectors::elastic::window::Permit;
 use crate::document::{Document, MetaNames, Payload, Version};
@@ -163,8 +164,7 @@ fn there(mut answer: Value) -> There {
         if error.get("type").is_some_and(|kind| kind == "index_not_found_exception") {
             return There::Nothing;
         }
-        let reason = Reason::new("not_looked_up", "the server does not say what has the id");
-        return There::Unknown(Outcome::Retry(reason));
+        return There::Unknown(conflict::unsaid(error));
     }
     let number = |name: &str| answer.get(name).and_then(Value::as_i64);
     match (answer.get("found").and_then(Value::as_bool), number("_seq_no").zip(number("_primary_term"))) {
@@ -207,11 +207,10 @@ fn settled(writing: &Writing, entry: &Entry<'_>, stored: &Value, names: &MetaNam
         return Some(Outcome::Reject(Reason::new("document_without_version", what).hint(hint)));
     };
     let ours = document.version.expect("what is merged has a version");
-    let same_place = stored.get(&names.topic).is_some_and(|topic| topic == record.partition.topic.name())
-        && number(&names.partition) == Some(record.partition.index.into());
+    let same_place = conflict::is_of_same_place(record, stored, names);
     match (theirs, number(&names.offset).unwrap_or(0)).cmp(&(ours, record.offset)) {
         Ordering::Less => None,
-        Ordering::Equal if same_place && number(&names.timestamp) == record.timestamp => Some(Outcome::AlreadyThere),
+        Ordering::Equal if same_place && conflict::is_of_same_time(record, stored, names) => Some(Outcome::AlreadyThere),
         Ordering::Equal if same_place => Some(Outcome::Stop(conflict::foreign(record, stored, names))),
         Ordering::Equal | Ordering::Greater => Some(Outcome::Superseded),
     }

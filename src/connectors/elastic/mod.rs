@@ -5,6 +5,7 @@ mod bootstrap;
 mod client;
 mod conflict;
 mod diagnosis;
+mod look;
 mod merge;
 mod names;
 mod probe;

@@ -61,7 +61,7 @@ impl Server {
             return Err(Lost::login());
         }
         let (about, nodes) = (root.json(), local.json());
-        if !root.is_elastic && about.get("version").is_none() && local.status == 404 {
+        if !root.is_elastic && about.get("version").is_none() && (root.is_good() || local.status == 404) {
             return Err(Lost::foreign());
         }
         Ok(Self::told(root.is_elastic || local.is_elastic, &about, &nodes))

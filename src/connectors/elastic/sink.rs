@@ -1,5 +1,6 @@
 //! Records into Elasticsearch or OpenSearch: sent in bulks, and answered one by one.
 
+use std::collections::{HashMap, HashSet};
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,24 +9,21 @@ use bytes::Bytes;
 use elasticsearch::http::Method;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use serde_json::{Value, json};
 
 use crate::connectors::elastic::body::{Body, Writing};
 use crate::connectors::elastic::client::{Call, ElasticClient, Payload};
-use crate::connectors::elastic::conflict;
+use crate::connectors::elastic::look::{LOOKED_UP, Taken};
 use crate::connectors::elastic::names::in_path;
 use crate::connectors::elastic::verdict::{self, Action, Item, Said};
 use crate::connectors::elastic::window::{Permit, Window};
 use crate::document::{Document, Ids, Patience, Reading, Version};
 use crate::pipeline::{Answers, Batch, EndError, Ordering, Outcome, Reason, Sink};
-use crate::record::Record;
+use crate::record::{Partition, Record};
 
 /// How long a bulk request may take. The server itself gives up sooner, and then says why.
-const BULK: Duration = Duration::from_secs(60);
+pub(super) const BULK: Duration = Duration::from_secs(60);
 /// How long the server waits for what it needs, such as a shard.
 const SERVER_WAITS: &str = "30s";
-/// How many ids are looked up at once.
-pub(super) const LOOKED_UP: usize = 500;
 
 /// How documents are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -79,9 +77,12 @@ pub(super) struct Desk {
     pub(super) writing: Writing,
     pub(super) op: Op,
     pub(super) options: SinkOptions,
+    /// Where documents are sent.
     path: String,
     window: Arc<Window>,
     patience: Mutex<Patience>,
+    /// The partitions whose first records have been looked up.
+    pub(super) met: tokio::sync::Mutex<HashSet<Partition>>,
     /// Memory of bodies that were sent, for those to come: fresh memory costs more than what is written into it.
     spare: Mutex<Vec<Vec<u8>>>,
 }
@@ -125,6 +126,7 @@ impl ElasticSink {
             window: Arc::new(Window::new(options.in_flight)),
             options,
             patience: Mutex::default(),
+            met: tokio::sync::Mutex::default(),
             spare: Mutex::default(),
         };
         Ok(Self { desk: Arc::new(desk) })
@@ -177,6 +179,9 @@ impl Desk {
     }
 
     async fn write(&self, batch: &[Record], permit: &Permit) -> Vec<Outcome> {
+        if let Some(outcome) = self.first_look(batch).await {
+            return vec![outcome; batch.len()];
+        }
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         let Body { bytes, entries } = self.writing.body(batch, now(), spare);
         let actions: Vec<Action> = entries.iter().filter_map(|entry| entry.as_ref().ok()).copied().collect();
@@ -189,11 +194,11 @@ impl Desk {
             let outcome = match (entry, &answered) {
                 (Err(reason), _) => Outcome::Reject(reason),
                 (Ok(_), Err(outcome)) => outcome.clone(),
-                (Ok(_), Ok(())) => match said.next().expect("each document is answered for").1 {
+                (Ok(action), Ok(())) => match said.next().expect("each document is answered for").1 {
                     Said::Outcome(outcome) => outcome,
                     Said::Unknown(reason) => self.patience().judge(&batch[at], reason),
                     Said::Taken { index } => {
-                        taken.push((at, index));
+                        taken.push(Taken { at, action, index });
                         Outcome::Delivered // until it is looked up
                     }
                 },
@@ -203,7 +208,32 @@ impl Desk {
         for taken in taken.chunks(LOOKED_UP) {
             self.look_up(batch, taken, &mut outcomes).await;
         }
+        if matches!(self.writing.reading.version(), Some(Version::Timestamp | Version::Field(_))) {
+            self.give_way(batch, &mut outcomes);
+        }
         outcomes
+    }
+
+    /// Takes a record that would be sent again for superseded if one of its id behind it is there, and is not older: it would
+    /// write over that.
+    fn give_way(&self, batch: &[Record], outcomes: &mut [Outcome]) {
+        if !outcomes.iter().any(|outcome| matches!(outcome, Outcome::Retry(_))) {
+            return;
+        }
+        let mut newest: HashMap<(String, Vec<String>), i64> = HashMap::new();
+        let mut document = Document::default();
+        for (record, outcome) in batch.iter().zip(outcomes).rev() {
+            if self.writing.read(record, &mut document).is_err() {
+                continue;
+            }
+            let version = document.version.expect("an id that comes again has a version");
+            let newest = newest.entry((document.id.clone(), document.names.clone())).or_insert(i64::MIN);
+            match outcome {
+                Outcome::Delivered | Outcome::AlreadyThere | Outcome::Superseded => *newest = version.max(*newest),
+                Outcome::Retry(_) if *newest >= version => *outcome = Outcome::Superseded,
+                _ => {}
+            }
+        }
     }
 
     /// Sends a body and gives what is said of each document to `each`.
@@ -254,42 +284,6 @@ impl Desk {
             permit.went_well();
         }
         Ok(())
-    }
-
-    /// Finds out who has the ids that were taken, and puts what that means into `outcomes`.
-    async fn look_up(&self, batch: &[Record], taken: &[(usize, Option<String>)], outcomes: &mut [Outcome]) {
-        let mut document = Document::default();
-        let mut question = |(at, index): &(usize, Option<String>)| {
-            // What was sent can be read again.
-            let _ = self.writing.read(&batch[*at], &mut document);
-            conflict::question(index.as_deref(), &document, self.writing.has_routing)
-        };
-        let questions: Vec<Value> = taken.iter().map(&mut question).collect();
-        let fields = self.writing.reading.meta().names().map(|names| names.timestamp.as_str());
-        let answers = self.find(&questions, fields).await;
-        for (place, (at, _)) in taken.iter().enumerate() {
-            outcomes[*at] = match &answers {
-                Ok(answers) => conflict::judge(&self.writing, &batch[*at], &answers[place]),
-                Err(outcome) => outcome.clone(),
-            };
-        }
-    }
-
-    /// Returns what is there under some ids; of its source these fields, or all without.
-    pub(super) async fn find(&self, questions: &[Value], fields: Option<&str>) -> Result<Vec<Value>, Outcome> {
-        let query: Vec<_> = fields.map(|fields| ("_source_includes", fields)).into_iter().collect();
-        let body = json!({ "docs": questions });
-        let call = Call { deadline: BULK, ..Call::post("/_mget", &body) }.with(&query);
-        let reply = self.client.call(call).await;
-        let reply = reply.map_err(|lost| verdict::unanswered(&lost.summary(self.client.section())))?;
-        match reply.json().get_mut("docs").map(Value::take) {
-            Some(Value::Array(answers)) if reply.status == 200 && answers.len() == questions.len() => Ok(answers),
-            _ if reply.status == 401 || reply.status == 403 => Err(verdict::whole(reply.status, &reply.body)),
-            _ => {
-                let what = format!("the server does not say what has an id (status {})", reply.status);
-                Err(Outcome::Retry(Reason::new("conflict_not_looked_up", what)))
-            }
-        }
     }
 
     pub(super) fn patience(&self) -> std::sync::MutexGuard<'_, Patience> {

@@ -30,7 +30,7 @@ pub enum Action {
 pub(super) enum Said {
     /// All that is to be known.
     Outcome(Outcome),
-    /// Something in this index has the id: it has to be looked at.
+    /// Something in this index has the id, and the version if there is one: it has to be looked at.
     Taken {
         /// The index, behind whatever name was written to.
         index: Option<String>,
@@ -179,16 +179,16 @@ fn without_error(action: Action, item: &Item<'_>) -> Said {
 }
 
 fn conflict(action: Action, item: &Item<'_>, error: &Value) -> Said {
+    let taken = || Said::Taken { index: error.get("index").and_then(Value::as_str).map(str::to_owned) };
     match action {
-        Action::Create => Said::Taken { index: error.get("index").and_then(Value::as_str).map(str::to_owned) },
+        Action::Create => taken(),
         Action::Update => Said::Outcome(Outcome::Retry(reason::passing(item.status, error))),
         // `current version [7] is higher or equal to the one provided [7]`
         Action::Index | Action::Delete => {
             let text = reason::text(error);
             let version = |after: &str| text.split_once(after)?.1.split_once(']')?.0.parse::<i64>().ok();
             let (theirs, ours) = (version("current version ["), version("provided ["));
-            let same = theirs.is_some() && theirs == ours;
-            Said::Outcome(if same { Outcome::AlreadyThere } else { Outcome::Superseded })
+            if theirs.is_some() && theirs == ours { taken() } else { Said::Outcome(Outcome::Superseded) }
         }
     }
 }

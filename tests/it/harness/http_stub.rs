@@ -24,6 +24,13 @@ impl Request {
         self.path.contains("_bulk") && !String::from_utf8_lossy(&self.body).contains("sdl-check")
     }
 
+    /// Returns whether it looks at ids made of offsets before anything is written: it does not know of any other index.
+    fn is_first_look(&self) -> bool {
+        let asked: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let is_new = |of: &Value| of["_index"] != "real" && of["_id"].as_str().is_some_and(|id| id.contains(':'));
+        self.path.starts_with("/_mget") && asked["docs"].as_array().is_some_and(|asked| asked.iter().all(is_new))
+    }
+
     /// Returns the actions of a bulk request, each with its source.
     pub(crate) fn actions(&self) -> Vec<(String, Value, Option<Value>)> {
         let parse = |line: &str| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
@@ -67,8 +74,18 @@ pub(crate) fn items(statuses: impl IntoIterator<Item = (u16, &'static str)>) -> 
     json!({"errors": true, "items": statuses.into_iter().map(item).collect::<Vec<_>>()})
 }
 
-/// Returns the answer that all of a bulk request is there.
+/// Returns the answer that nothing of what is asked for is there.
+fn free(request: &Request) -> Reply {
+    let asked: Value = serde_json::from_slice(&request.body).expect("a question");
+    let count = asked["docs"].as_array().map_or(0, Vec::len);
+    Reply::Json(200, json!({"docs": vec![json!({"found": false}); count]}))
+}
+
+/// Returns the answer that all of a bulk request is there; before, that none of it is.
 pub(crate) fn created(request: &Request) -> Reply {
+    if request.is_first_look() {
+        return free(request);
+    }
     Reply::Json(200, items(request.ids().iter().map(|_| (201, ""))))
 }
 
@@ -111,6 +128,7 @@ impl HttpStub {
             ("POST", _) if request.path.contains("_bulk") && !request.is_bulk() => {
                 Reply::Json(200, items([(409, "version_conflict_engine_exception")]))
             }
+            ("POST", _) if request.is_first_look() => free(request),
             ("PUT", _) => Reply::Json(200, json!({"acknowledged": true})),
             _ => script(request),
         })

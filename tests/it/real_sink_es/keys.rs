@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{BOTH, Load};
+use super::{BOTH, Load, OPENSEARCH, each, together};
 use crate::harness::{Content, Sender, story};
 
 #[track_caller]
-fn assert_left(load: &Load, left: &BTreeMap<String, Value>) {
+pub(super) fn assert_left(load: &Load<'_>, left: &BTreeMap<String, Value>) {
     let ours = |name: &str| name.starts_with(['_', '@']);
     let fields = |source: &Value| -> Value {
         source.as_object().unwrap().iter().filter(|(name, _)| !ours(name)).map(|(n, v)| (n.clone(), v.clone())).collect()
@@ -29,38 +29,39 @@ fn replaced(records: &[(i32, Content)]) -> BTreeMap<String, Value> {
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_keys_replayed_in_part_leave_what_the_book_says() {
-    for (server, flags) in BOTH.into_iter().flat_map(|server| {
-        ["--version offset", "--version timestamp", "--version field:n --on-tombstone skip"].map(|flags| (server, flags))
-    }) {
-        let deletes = !flags.contains("skip");
-        let load = Load::new(server, "keys", 3);
-        let flags = if deletes { format!("{flags} --on-tombstone delete") } else { flags.to_owned() };
-        let line = format!("--id key {flags} --batch 50 --linger 10ms --in-flight 4 --instance-id one");
-        let (records, left) = story(2_000, 3, !deletes);
-        let left = if deletes { left } else { replaced(&records) };
-        Sender::new(&load.clusters.source, &[]).send(&load.topic, &records);
-        for _ in 0..2 {
-            let running = load.sdl(&format!("{line} --rate 2000")).start();
-            std::thread::sleep(Duration::from_millis(700));
-            running.signal("KILL");
-        }
-        load.catch_up(&line);
-        assert_left(&load, &left);
-        for start in ["-300", "beginning", "-1"] {
-            // A member with a name of its own is missed for a while.
-            load.clusters.source.until_members(&load.group, 0);
-            load.catch_up(&format!("{line} --start {start}"));
-            assert_left(&load, &left);
-        }
-        load.assert_committed();
+    let versions = ["--version offset", "--version timestamp", "--version field:n --on-tombstone skip"];
+    each(BOTH, "keys", 3, |load| together(versions, |flags| replay_in_part(&load.another("keys", 3), flags)));
+}
+
+/// Loads by key, with kills and replays in between, and panics unless what is left is what the book says.
+#[track_caller]
+fn replay_in_part(load: &Load<'_>, flags: &str) {
+    let deletes = !flags.contains("skip");
+    let flags = if deletes { format!("{flags} --on-tombstone delete") } else { flags.to_owned() };
+    let line = format!("--id key {flags} --batch 50 --linger 10ms --in-flight 4 --instance-id one");
+    let (records, left) = story(2_000, 3, !deletes);
+    let left = if deletes { left } else { replaced(&records) };
+    Sender::new(&load.clusters.source, &[]).send(&load.topic, &records);
+    for _ in 0..2 {
+        let running = load.sdl(&format!("{line} --rate 2000")).start();
+        std::thread::sleep(Duration::from_millis(700));
+        running.signal("KILL");
     }
+    load.catch_up(&line);
+    assert_left(load, &left);
+    for start in ["-300", "beginning", "-1"] {
+        // A member with a name of its own is missed for a while.
+        load.clusters.source.until_members(&load.group, 0);
+        load.catch_up(&format!("{line} --start {start}"));
+        assert_left(load, &left);
+    }
+    load.assert_committed();
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_an_upsert_leaves_other_fields_as_they_are() {
-    for server in BOTH {
-        let load = Load::new(server, "merged", 2);
+    each(BOTH, "merged", 2, |load| {
         let (records, left) = story(1_000, 2, true);
         Sender::new(&load.clusters.source, &[]).send(&load.topic, &records);
         load.catch_up("--id key --op upsert --batch 50 --linger 10ms");
@@ -74,14 +75,13 @@ fn real_sink_es_an_upsert_leaves_other_fields_as_they_are() {
         let finished = load.sdl(&format!("--id key --op update {elsewhere}")).run().expect(3);
         let codes = super::codes(&super::letters(&finished, "bad"));
         assert_eq!(codes, vec!["document_missing"; 1_000]);
-    }
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_what_is_newer_there_is_superseded_and_stays() {
-    for server in BOTH {
-        let load = Load::new(server, "newer", 1);
+    each(BOTH, "newer", 1, |load| {
         let path = |id: &str, version: u32| format!("/{}/_doc/{id}?version={version}&version_type=external", load.topic);
         load.server.tell("PUT", &path("a", 90), &json!({"by": "somebody else"}));
         load.send(&[(Some("a"), Some(r#"{"n": 0}"#)), (Some("b"), Some(r#"{"n": 1}"#)), (Some("a"), None)]);
@@ -89,16 +89,17 @@ fn real_sink_es_what_is_newer_there_is_superseded_and_stays() {
         assert_eq!((&summary["delivered"], &summary["superseded"]), (&json!(3), &json!(2)));
         let found = load.server.documents(&load.topic, &json!({"match": {"_id": "a"}}));
         assert_eq!(found[0]["_source"], json!({"by": "somebody else"}));
-    }
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_the_first_tombstone_of_a_key_is_bad_unless_its_meaning_is_said() {
-    let load = Load::new(BOTH[0], "tombstone", 1);
-    load.send(&[(Some("a"), Some("{}")), (Some("a"), None)]);
-    let finished = load.sdl("--until-caught-up --id key").run().expect(3);
-    assert!(finished.stderr.contains("--on-tombstone"), "{}", finished.stderr);
-    load.catch_up("--id key --on-tombstone delete");
-    assert_eq!(load.count(), 0);
+    each([OPENSEARCH], "tombstone", 1, |load| {
+        load.send(&[(Some("a"), Some("{}")), (Some("a"), None)]);
+        let finished = load.sdl("--until-caught-up --id key").run().expect(3);
+        assert!(finished.stderr.contains("--on-tombstone"), "{}", finished.stderr);
+        load.catch_up("--id key --on-tombstone delete");
+        assert_eq!(load.count(), 0);
+    });
 }

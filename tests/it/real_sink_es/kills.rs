@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{BOTH, Frozen, Load, OPENSEARCH};
-use crate::harness::{setting, stack};
+use serde_json::json;
+
+use super::keys::assert_left;
+use super::{BOTH, Frozen, OPENSEARCH_SMALL, SMALL, each};
+use crate::harness::{Sender, setting, stack, story, until};
 
 /// A run that holds few records in flight, at a rate that leaves time to hit it.
 const STEADY: &str = "--rate 5000 --batch 200 --linger 20ms --in-flight 4 --instance-id one";
@@ -11,8 +14,7 @@ const STEADY: &str = "--rate 5000 --batch 200 --linger 20ms --in-flight 4 --inst
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_sigkill_neither_loses_nor_repeats_a_document() {
-    for server in BOTH {
-        let load = Load::new(server, "killed", 4);
+    each(BOTH, "killed", 4, |load| {
         let (kills, count) = (setting("SDL_TEST_KILLS", 10), setting("SDL_TEST_ES_RECORDS", 20_000));
         load.fake(count);
         let mut random = setting("SDL_TEST_SEED", 1);
@@ -26,14 +28,13 @@ fn real_sink_es_sigkill_neither_loses_nor_repeats_a_document() {
         load.catch_up("--instance-id one");
         load.assert_each_once();
         load.assert_committed();
-    }
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_a_server_that_is_killed_and_started_again_has_everything_once() {
-    for server in BOTH {
-        let load = Load::alone(server, "restarted", 4);
+    each(SMALL, "restarted", 4, |load| {
         let count = setting("SDL_TEST_ES_RECORDS", 20_000);
         load.fake(count);
         let mut running = load.sdl(&format!("{STEADY} --until-caught-up --dead-letters file:bad")).start();
@@ -45,69 +46,104 @@ fn real_sink_es_a_server_that_is_killed_and_started_again_has_everything_once() 
         running.wait().expect(0);
         load.assert_each_once();
         load.assert_committed();
-    }
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_a_silent_server_is_waited_for_and_the_group_kept() {
-    for server in BOTH {
-        let load = Load::alone(server, "frozen", 2);
+    each(SMALL, "frozen", 2, |load| {
         let count = setting("SDL_TEST_ES_RECORDS", 20_000);
         load.fake(count);
+        let keyed = load.another("frozen-keys", 2);
+        let (records, left) = story(count, 2, false);
+        Sender::new(&keyed.clusters.source, &[]).send(&keyed.topic, &records);
         let line = "--rate 5000 --batch 200 --linger 20ms --until-caught-up";
         let mut running = load.sdl(line).start();
+        let mut of_keys = keyed.sdl(&format!("{line} --id key --on-tombstone delete")).start();
         load.until_committed(&mut running, count / 4);
+        keyed.until_committed(&mut of_keys, count / 4);
         let server = Frozen::new(&load.server);
         let frozen = Instant::now();
-        let most = Duration::from_secs(setting("SDL_TEST_SILENCE", 12));
+        // Longer than a request may take: the server does late what was given up here, and sent again.
+        let most = Duration::from_secs(setting("SDL_TEST_SILENCE", 63));
         while frozen.elapsed() < most {
             assert!(running.is_running(), "it ended:\n{}", running.stderr());
-            assert_eq!(load.clusters.source.members(&load.group), 1, "the membership is kept");
+            assert!(of_keys.is_running(), "it ended:\n{}", of_keys.stderr());
+            for group in [&load.group, &keyed.group] {
+                assert_eq!(load.clusters.source.members(group), 1, "the membership is kept");
+            }
             std::thread::sleep(Duration::from_secs(1));
         }
         drop(server);
         let finished = running.wait().expect(0);
-        assert!(finished.stderr.contains("does not answer"), "{}", finished.stderr);
+        let said = ["does not answer", "no answer within"].iter().any(|silence| finished.stderr.contains(silence));
+        assert!(said, "{}", finished.stderr);
         load.assert_each_once();
         load.assert_committed();
-    }
+        of_keys.wait().expect(0);
+        assert_left(&keyed, &left);
+        keyed.assert_committed();
+    });
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_what_was_stored_and_not_committed_is_already_there_after_a_kill() {
+    each(BOTH, "uncommitted", 2, |load| {
+        load.fake(3_000);
+        let mut running = load.sdl("--commit-interval 1h --batch 500 --instance-id one").start();
+        // An index that is not there yet has no documents.
+        until("documents arrive", super::patience(), || {
+            assert!(running.is_running(), "it ended:\n{}", running.stderr());
+            let found = load.server.ask("GET", &format!("/{}/_search?size=0&track_total_hits=true", load.topic), &json!(null));
+            (found["hits"]["total"]["value"] == 3_000).then_some(())
+        });
+        running.signal("KILL");
+        assert_eq!(load.committed(), [0, 0]);
+        let summary = load.catch_up("--instance-id one");
+        assert_eq!((&summary["delivered"], &summary["already_there"]), (&json!(3_000), &json!(3_000)));
+        load.assert_each_once();
+        load.assert_committed();
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_sigterm_with_a_silent_server_ends_in_time_and_commits_nothing_undelivered() {
-    let load = Load::alone(OPENSEARCH, "stuck", 2);
-    load.fake(20_000);
-    let mut running = load.sdl("--rate 5000 --batch 200 --linger 20ms --shutdown-timeout 3s").start();
-    load.until_committed(&mut running, 3_000);
-    let server = Frozen::new(&load.server);
-    // Enough to have records in flight that nobody answers for.
-    std::thread::sleep(Duration::from_secs(1));
-    let asked = Instant::now();
-    running.signal("TERM");
-    let finished = running.wait();
-    let took = asked.elapsed();
-    drop(server);
-    finished.expect(3);
-    assert!(took < Duration::from_secs(6), "{took:?}");
-    let committed: i64 = load.committed().iter().sum();
-    assert!(committed.cast_unsigned() <= load.count(), "{committed} are committed");
-    load.catch_up("");
-    load.assert_each_once();
+    each([OPENSEARCH_SMALL], "stuck", 2, |load| {
+        load.fake(20_000);
+        let mut running = load.sdl("--rate 5000 --batch 200 --linger 20ms --shutdown-timeout 3s").start();
+        load.until_committed(&mut running, 3_000);
+        let server = Frozen::new(&load.server);
+        // Enough to have records in flight that nobody answers for.
+        std::thread::sleep(Duration::from_secs(1));
+        let asked = Instant::now();
+        running.signal("TERM");
+        let finished = running.wait();
+        let took = asked.elapsed();
+        drop(server);
+        finished.expect(3);
+        assert!(took < Duration::from_secs(6), "{took:?}");
+        let committed: i64 = load.committed().iter().sum();
+        assert!(committed.cast_unsigned() <= load.count(), "{committed} are committed");
+        load.catch_up("");
+        load.assert_each_once();
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_a_server_that_is_away_at_the_start_is_waited_for_as_long_as_asked() {
-    let load = Load::alone(OPENSEARCH, "away", 1);
-    load.fake(100);
-    stack(&["kill", load.server.name]);
-    let failed = load.sdl("--wait 1s --until-caught-up").run();
-    let running = load.sdl("--wait 120s --until-caught-up").start();
-    stack(&["start", load.server.name]);
-    let failed = failed.expect(1);
-    assert!(failed.stderr.contains("connection refused") && failed.took < Duration::from_secs(10), "{}", failed.stderr);
-    running.wait().expect(0);
-    load.assert_each_once();
+    each([OPENSEARCH_SMALL], "away", 1, |load| {
+        load.fake(100);
+        stack(&["kill", load.server.name]);
+        let failed = load.sdl("--wait 1s --until-caught-up").run();
+        let running = load.sdl("--wait 120s --until-caught-up").start();
+        stack(&["start", load.server.name]);
+        let failed = failed.expect(1);
+        assert!(failed.stderr.contains("connection refused") && failed.took < Duration::from_secs(10), "{}", failed.stderr);
+        running.wait().expect(0);
+        load.assert_each_once();
+    });
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{BOTH, Load, SMALL, codes, letters};
-use crate::harness::Running;
+use super::{BOTH, OPENSEARCH, SMALL, codes, each, letters};
+use crate::harness::{HttpStub, Reply, Running, created, until};
 
 /// Waits until the run says that it is stalled, and why.
 #[track_caller]
@@ -17,8 +17,7 @@ fn until_stalled(running: &mut Running, why: &str) {
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_requests_that_are_too_large_are_halved_down_to_the_record_to_blame() {
-    for server in SMALL {
-        let load = Load::new(server, "large", 1);
+    each(SMALL, "large", 1, |load| {
         let of = |length: usize| format!(r#"{{"text": "{}"}}"#, "x".repeat(length));
         let (usual, large) = (of(20_000), of(2_000_000));
         let values: Vec<_> = (0..200).map(|at| (None, Some(if at == 77 { large.as_str() } else { usual.as_str() }))).collect();
@@ -29,28 +28,26 @@ fn real_sink_es_requests_that_are_too_large_are_halved_down_to_the_record_to_bla
         assert_eq!(codes(&letters(&finished, "bad")), ["too_large"]);
         assert_eq!(letters(&finished, "bad")[0]["offset"], 77);
         assert_eq!(load.count(), 199);
-    }
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_a_busy_server_gets_everything_in_the_end() {
-    for server in SMALL {
-        let load = Load::new(server, "busy", 4);
+    each(SMALL, "busy", 4, |load| {
         load.server.tell("PUT", &format!("/{}", load.topic), &json!({"settings": {"number_of_shards": 8}}));
         load.fake(20_000);
         let summary = load.catch_up("--batch 1000 --linger 20ms --in-flight 8 --dead-letters file:bad");
         assert_eq!((&summary["delivered"], &summary["dead_lettered"]), (&json!(20_000), &json!(0)));
         assert!(summary["retried"].as_u64().unwrap() > 0, "it was not busy: {summary}");
         load.assert_each_once();
-    }
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_a_blocked_or_closed_index_is_a_stall_and_never_a_dead_letter() {
-    for server in BOTH {
-        let load = Load::new(server, "blocked", 1);
+    each(BOTH, "blocked", 1, |load| {
         load.fake(500);
         let line = "--rate 1000 --batch 100 --linger 10ms --dead-letters file:bad";
         let mut running = load.sdl(line).start();
@@ -76,14 +73,13 @@ fn real_sink_es_a_blocked_or_closed_index_is_a_stall_and_never_a_dead_letter() {
         running.signal("TERM");
         running.wait().expect(0);
         load.assert_each_once();
-    }
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_a_cluster_that_is_full_of_shards_is_a_stall() {
-    for server in BOTH {
-        let load = Load::alone(server, "full", 1);
+    each(SMALL, "full", 1, |load| {
         load.fake(500);
         load.server.setting("cluster.max_shards_per_node", &json!(1));
         let index = format!("--index {}-%Y", load.topic);
@@ -94,14 +90,13 @@ fn real_sink_es_a_cluster_that_is_full_of_shards_is_a_stall() {
         stalled.expect("it says so");
         running.wait().expect(0);
         assert_eq!(load.server.count(&format!("{}-*", load.topic)), 500);
-    }
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_an_index_that_is_deleted_and_may_not_come_back_stops_the_run() {
-    for server in BOTH {
-        let load = Load::alone(server, "deleted", 1);
+    each(SMALL, "deleted", 1, |load| {
         load.fake(500);
         load.server.setting("action.auto_create_index", &json!("false"));
         let mut running = load.sdl("--rate 1000 --batch 100 --linger 10ms --dead-letters file:bad").start();
@@ -114,5 +109,30 @@ fn real_sink_es_an_index_that_is_deleted_and_may_not_come_back_stops_the_run() {
         assert!(finished.stderr.contains("hint: create it, or allow it in `action.auto_create_index`"), "{}", finished.stderr);
         assert!(load.committed()[0] < load.ends()[0]);
         assert!(finished.took < Duration::from_secs(60));
-    }
+    });
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_two_hundred_partitions_before_a_silent_server_stay_within_their_memory() {
+    each([OPENSEARCH], "wide", 200, |load| {
+        load.fake(600_000);
+        let stub = HttpStub::search(|request| if request.is_bulk() { Reply::Silence } else { created(request) });
+        let profile = load.profile().replace(&load.server.url, &stub.url());
+        let line = format!("sink-es {0} --target search --index {0} --shutdown-timeout 1s", load.topic);
+        let mut running = crate::harness::Sdl::new(&line).profile(&profile).deadline(super::patience()).start();
+        running.until_stderr("Stalled.");
+        // It reads as far ahead as it may.
+        let mut before = (0, 0);
+        until("it reads no more", super::patience(), || {
+            std::thread::sleep(Duration::from_secs(1));
+            let now = running.peak_memory().expect("it runs");
+            before = if now == before.0 { (now, before.1 + 1) } else { (now, 0) };
+            (before.1 == 3).then_some(())
+        });
+        running.signal("TERM");
+        running.wait().expect(3);
+        assert!(before.0 <= 128 * 12 / 10, "{} MiB", before.0);
+        load.clusters.source.delete_topic(&load.topic);
+    });
 }

@@ -2,14 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::{BOTH, ELASTICSEARCH, Load, OPENSEARCH};
-use crate::harness::{setting, until};
+use super::{BOTH, ELASTICSEARCH, OPENSEARCH, each};
+use crate::harness::{read_independently, setting, until};
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_every_record_is_one_document_and_stays_one() {
-    for server in BOTH {
-        let load = Load::new(server, "loaded", 6);
+    each(BOTH, "loaded", 6, |load| {
         let count = setting("SDL_TEST_ES_RECORDS", 20_000);
         load.fake(count);
         let summary = load.catch_up("--time-field timestamp");
@@ -26,16 +25,76 @@ fn real_sink_es_every_record_is_one_document_and_stays_one() {
         assert!(sample["_kafka_key"] == sample["user_id"] && sample["_kafka_offset"] == 7, "{sample}");
 
         let again = load.catch_up("--time-field timestamp --from-beginning");
-        assert_eq!((&again["delivered"], &again["already_there"]), (&json!(count), &json!(count)), "{server}");
+        assert_eq!((&again["delivered"], &again["already_there"]), (&json!(count), &json!(count)), "{}", load.server.name);
         assert_eq!(load.count(), count);
-    }
+    });
+}
+
+/// Loads a million records, and has the server count them and show some.
+#[track_caller]
+fn load_a_million(server: &'static str) {
+    each([server], "million", 6, |load| {
+        let count = setting("SDL_TEST_RECORDS", 1_000_000);
+        load.fake(count);
+        let summary = load.catch_up("");
+        assert_eq!((&summary["delivered"], &summary["already_there"]), (&json!(count), &json!(0)));
+        load.assert_committed();
+        assert_eq!(load.count(), count);
+        // So many different offsets of which each is below the end: none is missing.
+        let offsets = json!({"extended_stats": {"field": "_kafka_offset"}});
+        let partitions = json!({"terms": {"field": "_kafka_partition"}, "aggs": {"offsets": offsets}});
+        let found = load.server.tell("POST", &format!("/{}/_search", load.topic), &json!({"size": 0, "aggs": {"p": partitions}}));
+        let buckets = found["aggregations"]["p"]["buckets"].as_array().expect("buckets");
+        let ends = load.ends();
+        assert_eq!(buckets.len(), ends.len());
+        for bucket in buckets {
+            let end = ends[usize::try_from(bucket["key"].as_u64().unwrap()).unwrap()];
+            let of = |name: &str| bucket["offsets"][name].as_f64().unwrap();
+            #[allow(clippy::cast_precision_loss)] // far below 2^52
+            let n = end as f64;
+            assert_eq!((of("count"), of("min"), of("max"), of("sum")), (n, 0.0, n - 1.0, n * (n - 1.0) / 2.0), "{bucket}");
+            let squares = (n - 1.0) * n * (2.0 * n - 1.0) / 6.0;
+            assert!((of("sum_of_squares") / squares - 1.0).abs() < 1e-9, "{bucket}");
+        }
+        let sent = read_independently(&load.clusters.source, &load.topic);
+        let sample: Vec<_> = sent.iter().step_by(usize::try_from(count / 1_000).unwrap().max(1)).collect();
+        let ids: Vec<_> = sample.iter().map(|seen| format!("{}:{}:{}", load.topic, seen.partition, seen.offset)).collect();
+        let shown = load.server.tell("POST", &format!("/{}/_mget", load.topic), &json!({ "ids": ids }));
+        for (seen, shown) in sample.iter().zip(shown["docs"].as_array().expect("documents")) {
+            let mut source = shown["_source"].as_object().unwrap_or_else(|| panic!("missing: {shown}")).clone();
+            let mut take = |name: &str| source.remove(name).unwrap_or_else(|| panic!("`{name}` is missing: {shown}"));
+            assert_eq!(take("_kafka_topic"), load.topic);
+            assert_eq!((take("_kafka_partition"), take("_kafka_offset")), (json!(seen.partition), json!(seen.offset)));
+            assert_eq!(take("_kafka_timestamp"), json!(seen.content.timestamp));
+            assert_eq!(take("_kafka_key").as_str().map(str::as_bytes), seen.content.key.as_deref());
+            let at = jiff::Timestamp::from_millisecond(seen.content.timestamp.unwrap()).unwrap();
+            assert_eq!(take("@timestamp"), at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string());
+            let processed: jiff::Timestamp = take("_processed_at").as_str().unwrap().parse().unwrap();
+            assert!(processed >= at, "{shown}");
+            let value: Value = serde_json::from_slice(seen.content.value.as_deref().unwrap()).unwrap();
+            assert_eq!(Value::Object(source), value);
+        }
+        load.server.tell("DELETE", &format!("/{}", load.topic), &Value::Null);
+        load.clusters.source.delete_topic(&load.topic);
+    });
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_a_million_records_are_a_million_documents_in_opensearch() {
+    load_a_million(OPENSEARCH);
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_a_million_records_are_a_million_documents_in_elasticsearch() {
+    load_a_million(ELASTICSEARCH);
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_without_metadata_a_document_is_known_by_what_it_says() {
-    for server in BOTH {
-        let load = Load::new(server, "bare", 1);
+    each(BOTH, "bare", 1, |load| {
         load.send(&[(None, Some(r#"{"a": 1.50, "b": [1, 2]}"#)), (None, Some("[7]"))]);
         load.catch_up("--no-meta");
         let mut documents: Vec<Value> =
@@ -46,14 +105,13 @@ fn real_sink_es_without_metadata_a_document_is_known_by_what_it_says() {
         load.server.tell("PUT", &format!("/{0}/_doc/{0}:0:1", load.topic), &json!({"original_data": [8]}));
         let finished = load.sdl("--no-meta --from-beginning --until-caught-up").run().expect(5);
         assert!(finished.stderr.contains("leave --no-meta out"), "{}", finished.stderr);
-    }
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_names_are_made_of_records_and_never_more_than_allowed() {
-    for server in BOTH {
-        let load = Load::new(server, "named", 2);
+    each(BOTH, "named", 2, |load| {
         let day = |day: u32| format!(r#"{{"at": "2026-01-{day:02}T12:00:00Z", "to": "eu"}}"#);
         let values: Vec<String> = (1..=3).map(day).chain([r#"{"at": 0, "to": "../_all"}"#.to_owned()]).collect();
         let values: Vec<_> = values.iter().map(|value| (None, Some(value.as_str()))).collect();
@@ -67,14 +125,26 @@ fn real_sink_es_names_are_made_of_records_and_never_more_than_allowed() {
         let line = format!("--until-caught-up {index} --from-beginning --max-names 2 --dead-letters file:bad");
         let finished = load.sdl(&line).run().expect(3);
         assert_eq!(super::codes(&super::letters(&finished, "bad")), ["bad_name", "too_many_names"]);
-    }
+
+        let odd = load.another("odd", 1);
+        let long = "x".repeat(256);
+        let names = [
+            "../x", "*", "a*", "Upper", "-a", "_all", "+a", ".", "..", ".hidden", "a b", "a,b", "a#b", "a:b", "<now/d>", "",
+            &long,
+        ];
+        let values: Vec<_> = names.iter().chain(&[odd.topic.as_str()]).map(|name| json!({"to": name}).to_string()).collect();
+        odd.send(&values.iter().map(|value| (None, Some(value.as_str()))).collect::<Vec<_>>());
+        let finished = odd.sdl("--index {to} --until-caught-up --dead-letters file:bad").run().expect(3);
+        let bad = super::letters(&finished, "bad");
+        assert_eq!(super::codes(&bad), vec!["bad_name"; names.len()]);
+        assert_eq!(odd.count(), 1);
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_a_data_stream_wants_a_template_and_knows_what_it_has() {
-    for server in BOTH {
-        let load = Load::new(server, "stream", 2);
+    each(BOTH, "stream", 2, |load| {
         load.fake(500);
         let refused = load.sdl("--data-stream --until-caught-up").run().expect(5);
         assert!(refused.stderr.contains("--bootstrap user-login"), "{}", refused.stderr);
@@ -85,46 +155,46 @@ fn real_sink_es_a_data_stream_wants_a_template_and_knows_what_it_has() {
         assert_eq!(again["already_there"], json!(500));
         let plain = load.sdl("--until-caught-up --from-beginning").run().expect(1);
         assert!(plain.stderr.contains("hint: add --data-stream"), "{}", plain.stderr);
-    }
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_documents_go_through_a_pipeline_and_its_failures_are_bad_records() {
-    let load = Load::new(OPENSEARCH, "piped", 1);
-    let pipeline = json!({"processors": [
-        {"set": {"field": "seen", "value": "yes"}},
-        {"fail": {"if": "ctx.n == 2", "message": "two is not wanted"}},
-    ]});
-    load.server.tell("PUT", &format!("/_ingest/pipeline/{}", load.topic), &pipeline);
-    load.send(&[(None, Some(r#"{"n": 1}"#)), (None, Some(r#"{"n": 2}"#)), (None, Some(r#"{"n": 3}"#))]);
-    let line = format!("--until-caught-up --pipeline {} --dead-letters file:bad", load.topic);
-    let finished = load.sdl(&line).run().expect(3);
-    let bad = super::letters(&finished, "bad");
-    assert_eq!(super::codes(&bad), ["fail_processor_exception"]);
-    assert!(super::header(&bad[0], "__connect.errors.exception.message").contains("two is not wanted"));
-    assert!(!finished.stderr.contains("two is not wanted"), "what the server says may quote the record");
-    assert_eq!(load.server.documents(&load.topic, &json!({"match": {"seen": "yes"}})).len(), 2);
-    for server in BOTH {
-        let load = Load::new(server, "unpiped", 1);
+    each([OPENSEARCH], "piped", 1, |load| {
+        let pipeline = json!({"processors": [
+            {"set": {"field": "seen", "value": "yes"}},
+            {"fail": {"if": "ctx.n == 2", "message": "two is not wanted"}},
+        ]});
+        load.server.tell("PUT", &format!("/_ingest/pipeline/{}", load.topic), &pipeline);
+        load.send(&[(None, Some(r#"{"n": 1}"#)), (None, Some(r#"{"n": 2}"#)), (None, Some(r#"{"n": 3}"#))]);
+        let line = format!("--until-caught-up --pipeline {} --dead-letters file:bad", load.topic);
+        let finished = load.sdl(&line).run().expect(3);
+        let bad = super::letters(&finished, "bad");
+        assert_eq!(super::codes(&bad), ["fail_processor_exception"]);
+        assert!(super::header(&bad[0], "__connect.errors.exception.message").contains("two is not wanted"));
+        assert!(!finished.stderr.contains("two is not wanted"), "what the server says may quote the record");
+        assert_eq!(load.server.documents(&load.topic, &json!({"match": {"seen": "yes"}})).len(), 2);
+        each(BOTH, "unpiped", 1, |load| {
+            load.send(&[(None, Some("{}"))]);
+            let finished = load.sdl("--until-caught-up --pipeline nowhere").run().expect(1);
+            assert!(finished.stderr.contains("hint: create the pipeline, or correct --pipeline"), "{}", finished.stderr);
+        });
+    });
+    each([ELASTICSEARCH], "broken-pipe", 1, |load| {
+        let path = format!("/_ingest/pipeline/{}", load.topic);
+        load.server.tell("PUT", &path, &json!({"processors": [{"set_security_user": {"field": "user"}}]}));
         load.send(&[(None, Some("{}"))]);
-        let finished = load.sdl("--until-caught-up --pipeline nowhere").run().expect(1);
-        assert!(finished.stderr.contains("hint: create the pipeline, or correct --pipeline"), "{}", finished.stderr);
-    }
-    let load = Load::new(ELASTICSEARCH, "broken-pipe", 1);
-    let path = format!("/_ingest/pipeline/{}", load.topic);
-    load.server.tell("PUT", &path, &json!({"processors": [{"set_security_user": {"field": "user"}}]}));
-    load.send(&[(None, Some("{}"))]);
-    let line = format!("--until-caught-up --pipeline {} --dead-letters file:bad", load.topic);
-    let finished = load.sdl(&line).run().expect(3);
-    assert_eq!(super::codes(&super::letters(&finished, "bad")), ["illegal_state_exception"]);
+        let line = format!("--until-caught-up --pipeline {} --dead-letters file:bad", load.topic);
+        let finished = load.sdl(&line).run().expect(3);
+        assert_eq!(super::codes(&super::letters(&finished, "bad")), ["illegal_state_exception"]);
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_routing_and_random_ids_do_what_they_say() {
-    for server in BOTH {
-        let load = Load::new(server, "routed", 1);
+    each(BOTH, "routed", 1, |load| {
         let settings = json!({"settings": {"number_of_shards": 3}, "mappings": {"_routing": {"required": true}}});
         load.server.tell("PUT", &format!("/{}", load.topic), &settings);
         load.send(&[(None, Some(r#"{"user": "a"}"#)), (None, Some(r#"{"user": "b"}"#)), (None, Some(r#"{"user": ""}"#))]);
@@ -138,40 +208,40 @@ fn real_sink_es_routing_and_random_ids_do_what_they_say() {
         let bad = load.sdl("--until-caught-up --from-beginning --dead-letters file:bad").run().expect(3);
         assert_eq!(super::codes(&super::letters(&bad, "bad")), ["routing_missing_exception"; 3]);
 
-        let random = Load::new(server, "random", 1);
+        let random = load.another("random", 1);
         random.fake(50);
         random.catch_up("--id auto");
         random.catch_up("--id auto --from-beginning");
         assert_eq!(random.count(), 100, "random ids are there twice, as the help says");
-    }
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_a_dry_run_says_what_would_be_and_changes_nothing() {
-    let load = Load::new(OPENSEARCH, "dry", 1);
-    load.fake(10);
-    let finished = load.sdl("--dry-run --bootstrap user-login").run().expect(0);
-    for said in [
-        "is not there: it will be created",
-        "documents are created",
-        "(OpenSearch 3.6.0)",
-        &format!("index template sdl-{0} will be installed, for {0}", load.topic),
-    ] {
-        assert!(finished.stderr.contains(said), "`{said}` is not said:\n{}", finished.stderr);
-    }
-    assert_eq!(load.server.ask("GET", &format!("/{}", load.topic), &Value::Null)["status"], 404);
-    assert_eq!(load.server.ask("GET", &format!("/_index_template/sdl-{}", load.topic), &Value::Null)["status"], 404);
-    let refused = load.sdl("--no-create --until-caught-up").run().expect(5);
-    assert!(refused.stderr.contains("--no-create"), "{}", refused.stderr);
-    assert_eq!(load.committed(), [0]);
+    each([OPENSEARCH], "dry", 1, |load| {
+        load.fake(10);
+        let finished = load.sdl("--dry-run --bootstrap user-login").run().expect(0);
+        for said in [
+            "is not there: it will be created",
+            "documents are created",
+            "(OpenSearch 3.6.0)",
+            &format!("index template sdl-{0} will be installed, for {0}", load.topic),
+        ] {
+            assert!(finished.stderr.contains(said), "`{said}` is not said:\n{}", finished.stderr);
+        }
+        assert_eq!(load.server.ask("GET", &format!("/{}", load.topic), &Value::Null)["status"], 404);
+        assert_eq!(load.server.ask("GET", &format!("/_index_template/sdl-{}", load.topic), &Value::Null)["status"], 404);
+        let refused = load.sdl("--no-create --until-caught-up").run().expect(5);
+        assert!(refused.stderr.contains("--no-create"), "{}", refused.stderr);
+        assert_eq!(load.committed(), [0]);
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_a_service_follows_and_ends_when_it_is_told_to() {
-    for server in BOTH {
-        let load = Load::new(server, "followed", 2);
+    each(BOTH, "followed", 2, |load| {
         load.fake(2_000);
         let mut running = load.sdl("--compress").start();
         load.until_committed(&mut running, 2_000);
@@ -183,5 +253,5 @@ fn real_sink_es_a_service_follows_and_ends_when_it_is_told_to() {
         load.assert_each_once();
         assert!(memory < 128, "{memory} MiB");
         until("the member has left", super::patience(), || (load.clusters.source.members(&load.group) == 0).then_some(()));
-    }
+    });
 }

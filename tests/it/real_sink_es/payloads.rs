@@ -1,15 +1,16 @@
 //! Payloads that would be more than data, or less: stored as they are, or set aside.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
-use super::{BOTH, Load, codes, header, letters};
-use crate::harness::{Sdl, setting};
+use super::{BOTH, ELASTICSEARCH, OPENSEARCH, codes, each, header, letters};
+use crate::harness::{Sdl, Seen, read_independently, setting};
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_a_strict_mapping_takes_the_good_and_the_bad_are_set_aside_once() {
-    for server in BOTH {
-        let load = Load::new(server, "strict", 3);
+    each(BOTH, "strict", 3, |load| {
         let count = setting("SDL_TEST_ES_RECORDS", 20_000);
         load.fake_with(count, "--malformed 0.01 --missing device_type=0.05");
         let line = format!(
@@ -22,18 +23,38 @@ fn real_sink_es_a_strict_mapping_takes_the_good_and_the_bad_are_set_aside_once()
         assert!(dead > count / 200 && dead < count / 50, "{dead} are bad");
         assert_eq!(load.count(), delivered);
         load.assert_committed();
-        let bad = format!("{}-bad", load.topic);
-        assert_eq!(load.clusters.source.count(&bad), dead, "each once");
-        let tailed = load.clusters.source.offsets(&bad);
-        assert_eq!(tailed.iter().map(|(_, end)| end).sum::<i64>().cast_unsigned(), dead);
-    }
+        let letters = read_independently(&load.clusters.source, &format!("{}-bad", load.topic));
+        let told = |seen: &Seen, name: &str| {
+            let value = seen.content.headers.iter().find(|(header, _)| header == name).and_then(|(_, value)| value.clone());
+            value.map(|value| String::from_utf8(value).expect("text"))
+        };
+        let place = |seen: &Seen| {
+            let part = |name: &str| told(seen, &format!("__connect.errors.{name}")).expect("a place");
+            format!("{}:{}:{}", part("topic"), part("partition"), part("offset"))
+        };
+        let places: BTreeSet<String> = letters.iter().map(place).collect();
+        assert_eq!((letters.len() as u64, places.len() as u64), (dead, dead), "each once");
+        let both = json!({"query": {"ids": {"values": places}}});
+        let found = load.server.tell("POST", &format!("/{}/_search", load.topic), &both);
+        assert_eq!(found["hits"]["total"]["value"], 0, "what is bad is not stored");
+        for letter in &letters {
+            let code = told(letter, "sdl.dlq.code").expect("a code");
+            let of_mapping = ["mapper_parsing_exception", "document_parsing_exception", "strict_dynamic_mapping_exception"];
+            assert!(of_mapping.contains(&code.as_str()) || ["not_json", "tombstone"].contains(&code.as_str()), "{code}");
+            assert!(told(letter, "__connect.errors.exception.message").is_some_and(|message| !message.is_empty()));
+            if of_mapping.contains(&code.as_str()) {
+                let path = told(letter, "sdl.dlq.path").expect("the mapping names a field");
+                let value = String::from_utf8(letter.content.value.clone().unwrap()).unwrap();
+                assert!(value.contains(&format!("\"{path}\"")), "{path}: {value}");
+            }
+        }
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_hostile_payloads_are_data_or_bad_and_never_interpreted() {
-    for server in BOTH {
-        let load = Load::new(server, "hostile", 1);
+    each(BOTH, "hostile", 1, |load| {
         let deep = format!(r#"{{"deep": {}1{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
         let huge = format!(r#"{{"huge": "{}"}}"#, "x".repeat(8 << 20));
         let smuggled = "{\"s\": 1,\n\"t\":\r\n 2}\n";
@@ -77,33 +98,31 @@ fn real_sink_es_hostile_payloads_are_data_or_bad_and_never_interpreted() {
         assert_eq!(stored(3)["text"], "\n{\"delete\":{\"_id\":\"1\"}}\n");
         assert_eq!(stored(4)["huge"].as_str().unwrap().len(), 8 << 20);
         assert!(!finished.stderr.contains("avro"), "no payload is logged");
-    }
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_what_a_server_has_never_memory_for_is_stored_elsewhere_or_set_aside() {
-    for server in BOTH {
-        let load = Load::new(server, "huge", 1);
+    each(BOTH, "huge", 1, |load| {
         let huge = format!(r#"{{"huge": "{}"}}"#, "x".repeat(17 << 20));
         load.send(&[(None, Some("{}")), (None, Some(huge.as_str())), (None, Some("{}"))]);
         let summary = load.sdl("--until-caught-up --dead-letters file:bad -o json").run();
         // Elasticsearch reckons four times the length, and has a tenth of a small heap for it.
-        let (code, dead) = if server == BOTH[1] { (3, 1) } else { (0, 0) };
+        let (code, dead) = if load.server.name == ELASTICSEARCH { (3, 1) } else { (0, 0) };
         let finished = summary.expect(code);
-        assert_eq!(finished.json()["dead_lettered"], dead, "{server}");
+        assert_eq!(finished.json()["dead_lettered"], dead, "{}", load.server.name);
         assert_eq!(load.count(), 3 - dead);
         if dead > 0 {
             assert_eq!(codes(&letters(&finished, "bad")), ["too_large"]);
         }
-    }
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_the_first_bad_record_stops_the_run_with_its_place_and_without_its_bytes() {
-    for server in BOTH {
-        let load = Load::new(server, "stops", 1);
+    each(BOTH, "stops", 1, |load| {
         let mapping = json!({"mappings": {"properties": {"n": {"type": "long"}}}});
         load.server.tell("PUT", &format!("/{}", load.topic), &mapping);
         load.send(&[(None, Some(r#"{"n": 1}"#)), (None, Some(r#"{"n": "SECRET"}"#)), (None, Some(r#"{"n": 3}"#))]);
@@ -114,18 +133,19 @@ fn real_sink_es_the_first_bad_record_stops_the_run_with_its_place_and_without_it
         assert_eq!(load.committed(), [1]);
         let skipped = load.sdl("--until-caught-up --skip-bad-records -o json").run().expect(3).json();
         assert_eq!((&skipped["skipped"], load.committed()), (&json!(1), vec![3]));
-    }
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_a_storm_of_bad_records_trips_the_breaker() {
-    let load = Load::new(BOTH[0], "storm", 1);
-    load.server.tell("PUT", &format!("/{}", load.topic), &json!({"mappings": {"dynamic": "strict"}}));
-    Sdl::new(&format!("produce-fake {} -n 5000", load.topic)).profile(&load.profile()).run().expect(0);
-    let line = "--until-caught-up --batch 100 --dead-letters file:bad --dead-letter-limit 300/1m";
-    let finished = load.sdl(line).run().expect(3);
-    assert!(finished.stderr.contains("--dead-letter-limit"), "{}", finished.stderr);
-    assert_eq!(letters(&finished, "bad").len(), 300);
-    assert_eq!(codes(&letters(&finished, "bad"))[0], "strict_dynamic_mapping_exception");
+    each([OPENSEARCH], "storm", 1, |load| {
+        load.server.tell("PUT", &format!("/{}", load.topic), &json!({"mappings": {"dynamic": "strict"}}));
+        Sdl::new(&format!("produce-fake {} -n 5000", load.topic)).profile(&load.profile()).run().expect(0);
+        let line = "--until-caught-up --batch 100 --dead-letters file:bad --dead-letter-limit 300/1m";
+        let finished = load.sdl(line).run().expect(3);
+        assert!(finished.stderr.contains("--dead-letter-limit"), "{}", finished.stderr);
+        assert_eq!(letters(&finished, "bad").len(), 300);
+        assert_eq!(codes(&letters(&finished, "bad"))[0], "strict_dynamic_mapping_exception");
+    });
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{BOTH, Load};
+use super::{BOTH, OPENSEARCH, each};
 use crate::harness::{Cluster, Content, Sender};
 
 /// Sends records of another time to `topic` of a cluster.
@@ -17,30 +17,38 @@ fn send_others(cluster: &Cluster, topic: &str, count: i64) {
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_the_same_topic_of_another_cluster_is_refused_until_a_prefix_tells_them_apart() {
-    for server in BOTH {
-        let load = Load::new(server, "twin", 1);
+    each(BOTH, "twin", 1, |load| {
         load.fake(500);
         load.catch_up("");
         load.clusters.target.create_topic(&load.topic, 1, &[]);
         send_others(&load.clusters.target, &load.topic, 700);
-        let other = format!("--source other_kafka --until-caught-up --batch 100 --in-flight 1 --group {}", load.topic);
+        let other = format!("--source other_kafka --until-caught-up --group {}", load.topic);
         let finished = load.sdl(&other).run().expect(5);
         for word in ["another topic's or cluster's record", "--id-prefix"] {
-            assert!(finished.stderr.contains(word), "{server}: `{word}` is not said:\n{}", finished.stderr);
+            assert!(finished.stderr.contains(word), "`{word}` is not said:\n{}", finished.stderr);
         }
         let committed = load.clusters.target.committed(&load.topic, &load.topic);
-        assert!(committed.iter().all(|offset| offset.is_none_or(|offset| offset == 0)), "{server}: {committed:?}");
-        assert_eq!(load.count(), 500, "{server}: nothing is written");
+        assert!(committed.iter().all(|offset| offset.is_none_or(|offset| offset == 0)), "{committed:?}");
+        assert_eq!(load.count(), 500, "nothing is written");
         load.sdl(&format!("{other} --id-prefix eu:")).run().expect(0);
-        assert_eq!(load.count(), 1_200, "{server}: both are there");
-    }
+        assert_eq!(load.count(), 1_200, "both are there");
+
+        let stream = load.another("twin-stream", 1);
+        stream.fake(500);
+        stream.catch_up("--data-stream --bootstrap user-login");
+        stream.clusters.target.create_topic(&stream.topic, 1, &[]);
+        send_others(&stream.clusters.target, &stream.topic, 700);
+        assert_eq!(stream.count(), 500);
+        let other = format!("--source other_kafka --until-caught-up --data-stream --group {}", stream.topic);
+        stream.sdl(&other).run().expect(5);
+        assert_eq!(stream.count(), 500, "nothing is written");
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_a_topic_created_again_is_refused() {
-    for server in BOTH {
-        let load = Load::new(server, "again", 1);
+    each(BOTH, "again", 1, |load| {
         load.fake(300);
         load.catch_up("");
         load.clusters.source.delete_topic(&load.topic);
@@ -49,28 +57,30 @@ fn real_sink_es_a_topic_created_again_is_refused() {
         let finished = load.sdl("--until-caught-up --from-beginning").run().expect(5);
         assert!(finished.stderr.contains("--id-prefix"), "{}", finished.stderr);
         assert!(load.server.documents(&load.topic, &json!({"exists": {"field": "other"}})).is_empty());
-    }
+    });
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_settings_that_do_not_go_together_are_refused_before_anything_is_done() {
-    let load = Load::new(BOTH[0], "unfit", 1);
-    load.send(&[(Some("k"), Some("{}"))]);
-    for (flags, hint) in [
-        ("--op create --id key", "--op index"),
-        ("--op upsert", "--id key"),
-        ("--op update --id key --no-meta", "--no-meta"),
-        ("--data-stream --id key", "--data-stream"),
-        ("--index Logins", "--index"),
-        ("--index a/../b", "--index"),
-    ] {
-        let finished = load.sdl(&format!("--until-caught-up {flags}")).run().expect(2);
-        let said = finished.stderr.contains(hint) || (flags.contains("--data-stream") && finished.stderr.contains("data stream"));
-        assert!(said, "{flags}: {}", finished.stderr);
-    }
-    let bootstrap = load.sdl("--until-caught-up --index {topic} --bootstrap user-login").run().expect(5);
-    assert!(bootstrap.stderr.contains("indices that are not ours"), "{}", bootstrap.stderr);
-    assert_eq!(load.server.ask("GET", &format!("/{}", load.topic), &Value::Null)["status"], 404);
-    assert_eq!(load.committed(), [0]);
+    each([OPENSEARCH], "unfit", 1, |load| {
+        load.send(&[(Some("k"), Some("{}"))]);
+        for (flags, hint) in [
+            ("--op create --id key", "--op index"),
+            ("--op upsert", "--id key"),
+            ("--op update --id key --no-meta", "--no-meta"),
+            ("--data-stream --id key", "--data-stream"),
+            ("--index Logins", "--index"),
+            ("--index a/../b", "--index"),
+        ] {
+            let finished = load.sdl(&format!("--until-caught-up {flags}")).run().expect(2);
+            let said =
+                finished.stderr.contains(hint) || (flags.contains("--data-stream") && finished.stderr.contains("data stream"));
+            assert!(said, "{flags}: {}", finished.stderr);
+        }
+        let bootstrap = load.sdl("--until-caught-up --index {topic} --bootstrap user-login").run().expect(5);
+        assert!(bootstrap.stderr.contains("indices that are not ours"), "{}", bootstrap.stderr);
+        assert_eq!(load.server.ask("GET", &format!("/{}", load.topic), &Value::Null)["status"], 404);
+        assert_eq!(load.committed(), [0]);
+    });
 }

@@ -1,5 +1,7 @@
 //! The first contact with a server, and what is sent with every request.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use sdl::connectors::elastic::{ElasticClient, ElasticSink, SinkOptions};
@@ -24,6 +26,49 @@ async fn of_several_nodes_one_that_is_away_is_left_alone() {
     }
     assert_eq!(outcomes.matches('r').count(), 1, "{outcomes}");
     assert_eq!(outcomes.matches('d').count(), 5, "{outcomes}");
+}
+
+#[tokio::test]
+async fn a_node_that_rested_is_asked_before_anything_long_is_sent_to_it() {
+    let is_silent = Arc::new(AtomicBool::new(false));
+    let silent = Arc::clone(&is_silent);
+    let first = HttpStub::start(move |request| match request.path.as_str() {
+        _ if silent.load(SeqCst) => Reply::Silence,
+        "/" => Reply::Json(200, json!({"version": {"number": "3.6.0", "distribution": "opensearch"}})),
+        path if path.starts_with("/_nodes") => Reply::Json(200, json!({})),
+        _ if request.is_bulk() => Reply::Hangup,
+        _ => created(request),
+    });
+    let second = HttpStub::search(created);
+    let client = ElasticClient::connect(&section(&[first.url(), second.url()]), Duration::from_secs(5)).await.unwrap();
+    let options = SinkOptions { in_flight: 1, ..SinkOptions::default() };
+    let sink = ElasticSink::new(client, reading(offsets(), Meta::default()), options).unwrap();
+    let mut outcomes = String::new();
+    while !outcomes.contains('r') {
+        outcomes += &words(&deliver(&sink, records(1)).await);
+    }
+    is_silent.store(true, SeqCst);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(11)).await;
+    tokio::time::resume();
+    let started = std::time::Instant::now();
+    for _ in 0..4 {
+        assert_eq!(words(&deliver(&sink, records(1)).await), "d");
+    }
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn keys_and_tokens_log_in_too() {
+    for (login, header) in [
+        (ElasticLogin::ApiKey(Secret::new("a2V5".to_owned())), "ApiKey a2V5"),
+        (ElasticLogin::Bearer(Secret::new("t0k.en".to_owned())), "Bearer t0k.en"),
+    ] {
+        let stub = HttpStub::search(created);
+        let section = ElasticSection { login, ..section(&[stub.url()]) };
+        ElasticClient::connect(&section, Duration::from_secs(5)).await.unwrap();
+        assert_eq!(stub.requests()[0].headers["authorization"], header);
+    }
 }
 
 #[tokio::test]
@@ -73,6 +118,9 @@ async fn a_first_contact_that_fails_says_where_and_what_helps() {
     assert_eq!(hint, "set `username` and `password`, or `api_key`, under [elasticsearch]");
 
     let stub = HttpStub::start(|_| Reply::Text(404, "not here"));
+    let (what, _) = failure(&stub, ElasticLogin::None).await;
+    assert!(what.ends_with("what answers is neither Elasticsearch nor OpenSearch"), "{what}");
+    let stub = HttpStub::start(|_| Reply::Text(200, "<html>welcome</html>"));
     let (what, _) = failure(&stub, ElasticLogin::None).await;
     assert!(what.ends_with("what answers is neither Elasticsearch nor OpenSearch"), "{what}");
     let stub = HttpStub::start(|_| Reply::Hangup);

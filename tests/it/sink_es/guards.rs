@@ -1,0 +1,140 @@
+//! What keeps a document from being taken for ours, or from taking the place of a newer one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use sdl::connectors::elastic::{ElasticClient, ElasticSink, Op, SinkOptions, index_rule};
+use sdl::document::{Ids, Meta, Naming, RawValues, Reading, Version};
+use sdl::pipeline::Sink;
+use serde_json::{Value, json};
+
+use super::{deliver, reason, record, records, section, sink, sink_of, words};
+use crate::harness::{HttpStub, Mock, Reply, Request, Sdl, Sender, created, items, numbered};
+
+/// Returns a server whose documents are as `stored` says, by their place in the question.
+fn holding(stored: impl Fn(usize) -> Value + Send + 'static) -> HttpStub {
+    HttpStub::start(move |request| match request.path.as_str() {
+        "/" => Reply::Json(200, json!({"version": {"number": "3.6.0", "distribution": "opensearch"}})),
+        path if path.starts_with("/_nodes") => Reply::Json(200, json!({})),
+        path if path.starts_with("/_mget") => {
+            let asked: Value = serde_json::from_slice(&request.body).unwrap();
+            Reply::Json(200, json!({"docs": (0..asked["docs"].as_array().unwrap().len()).map(&stored).collect::<Vec<_>>()}))
+        }
+        _ => created(request),
+    })
+}
+
+#[tokio::test]
+async fn nothing_of_a_partition_is_written_before_its_first_ids_are_known_to_be_ours() {
+    let stub =
+        holding(|at| if at < 2 { json!({"found": false}) } else { json!({"found": true, "_source": {"_kafka_timestamp": 7}}) });
+    let outcomes = deliver(&sink(&stub).await, records(5)).await;
+    assert_eq!(words(&outcomes), "!!!!!", "not even those whose ids are free");
+    assert!(reason(&outcomes[0]).hinted().unwrap().contains("--id-prefix"));
+    assert_eq!(stub.bulks().len(), 0);
+
+    let stub = holding(|at| json!({"found": true, "_source": {"_kafka_timestamp": 1000 + at}}));
+    let sink = sink(&stub).await;
+    assert_eq!(words(&deliver(&sink, records(5)).await), "ddddd");
+    assert_eq!(words(&deliver(&sink, records(5)).await), "ddddd");
+    let looks = |stub: &HttpStub| stub.requests().iter().filter(|request| request.path.starts_with("/_mget")).count();
+    assert_eq!((looks(&stub), stub.bulks().len()), (1, 2), "once for a partition");
+}
+
+#[tokio::test]
+async fn what_cannot_be_looked_at_is_waited_for_and_who_may_not_look_can_write() {
+    let answered = |status: u16| async move {
+        let error = json!({"error": {"type": "security_exception", "reason": "unauthorized"}});
+        let stub = HttpStub::start(move |request| match request.path.as_str() {
+            "/" => Reply::Json(200, json!({"version": {"number": "3.6.0", "distribution": "opensearch"}})),
+            path if path.starts_with("/_nodes") => Reply::Json(200, json!({})),
+            path if path.starts_with("/_mget") => Reply::Json(status, error.clone()),
+            _ => created(request),
+        });
+        words(&deliver(&sink(&stub).await, records(2)).await)
+    };
+    assert_eq!(answered(503).await, "rr");
+    assert_eq!(answered(401).await, "SS");
+    assert_eq!(answered(403).await, "dd");
+    let denied = json!({"error": {"type": "security_exception", "reason": "unauthorized"}});
+    let stub = holding(move |_| denied.clone());
+    assert_eq!(words(&deliver(&sink(&stub).await, records(2)).await), "dd");
+}
+
+#[tokio::test]
+async fn an_equal_version_is_looked_up_before_it_counts_as_ours() {
+    let stored = |time: i64| json!({"_kafka_topic": "t", "_kafka_partition": 0, "_kafka_timestamp": time});
+    let stub = HttpStub::search(move |request| {
+        if request.path.starts_with("/_mget") {
+            let found = |time| json!({"found": true, "_source": stored(time)});
+            return Reply::Json(200, json!({"docs": [found(1000), found(5), {"found": false}]}));
+        }
+        let conflict = |name: &str, version: i64| {
+            let why =
+                format!("[k]: version conflict, current version [{version}] is higher or equal to the one provided [{version}]");
+            json!({name: {"status": 409, "error": {"type": "version_conflict_engine_exception", "index": "real", "reason": why}}})
+        };
+        Reply::Json(200, json!({"items": [conflict("index", 0), conflict("index", 1), conflict("delete", 2)]}))
+    });
+    let sink = sink_of(&stub, Ids::Key, SinkOptions { deletes: true, ..SinkOptions::default() }).await;
+    let batch = vec![record(0, "a", Some("{}")), record(1, "b", Some("{}")), record(2, "c", None)];
+    assert_eq!(words(&deliver(&sink, batch).await), "a!a");
+}
+
+#[tokio::test]
+async fn a_record_that_failed_never_takes_the_place_of_one_of_its_id_behind_it() {
+    let stub = HttpStub::search(|_| {
+        let failed = (429, "es_rejected_execution_exception");
+        Reply::Json(200, items([failed, (200, ""), failed, (200, ""), failed]))
+    });
+    let client = ElasticClient::connect(&section(&[stub.url()]), Duration::from_secs(5)).await.unwrap();
+    let naming = Naming::new("logins".parse().unwrap(), index_rule, 10).unwrap();
+    let reading = Reading::new(Ids::Key, Version::Timestamp, Meta::default(), RawValues::Bad, None, vec![naming]);
+    let options = SinkOptions { op: Some(Op::Index), in_flight: 1, ..SinkOptions::default() };
+    let sink = ElasticSink::new(client, reading, options).unwrap();
+    let at = |offset: i64, key: &str, time: i64| sdl::record::Record { timestamp: Some(time), ..record(offset, key, Some("{}")) };
+    let batch = vec![at(0, "a", 5), at(1, "a", 5), at(2, "b", 9), at(3, "b", 8), at(4, "a", 5)];
+    // The first `a` is as old as the second, which is there; the first `b` is newer than the second.
+    assert_eq!(words(&deliver(&sink, batch).await), "sdrdr");
+    assert_eq!(sink.ordering(), sdl::pipeline::Ordering::OneByOne, "the next batch waits until this one is settled");
+}
+
+#[test]
+fn a_server_that_rejects_a_third_of_everything_gets_each_document_once() {
+    let kafka = Mock::start(1);
+    kafka.create_topic("numbers", 2);
+    Sender::new(&kafka.cluster(), &[]).send("numbers", &numbered(1, 0, 3_000, 2));
+    let (asked, taken) = (AtomicUsize::new(0), Arc::new(std::sync::Mutex::new(Vec::new())));
+    let stored = Arc::clone(&taken);
+    let stub = HttpStub::search(move |request: &Request| {
+        if !request.is_bulk() {
+            return Reply::Text(404, "");
+        }
+        if asked.fetch_add(1, SeqCst) % 10 == 3 {
+            return Reply::Json(429, json!({"error": {"type": "es_rejected_execution_exception", "reason": "r"}}));
+        }
+        let mut stored = stored.lock().unwrap();
+        let item = |id: String| {
+            if asked.fetch_add(1, SeqCst) % 3 == 0 {
+                return (429, "rejected_execution_exception");
+            }
+            stored.push(id);
+            (201, "")
+        };
+        Reply::Json(200, items(request.ids().into_iter().map(item).collect::<Vec<_>>()))
+    });
+    let profile = format!(
+        "[local_kafka]\nservers = {}\ndefault_consumer_group_id = g\n[elasticsearch]\nurl = {}\n",
+        kafka.faults().bootstrap_servers(),
+        stub.url()
+    );
+    let line = "sink-es numbers --index numbers --raw-value text --until-caught-up --batch 200 --dead-letters file:bad -o json";
+    let summary = Sdl::new(line).profile(&profile).run().expect(0).json();
+    assert_eq!((&summary["delivered"], &summary["dead_lettered"]), (&json!(3_000), &json!(0)));
+    let mut taken = taken.lock().unwrap().clone();
+    taken.sort();
+    assert_eq!(taken.len(), 3_000, "what was taken is not sent again");
+    taken.dedup();
+    assert_eq!(taken.len(), 3_000);
+}
