@@ -208,7 +208,8 @@ async fn writes_ask_for_a_majority_and_go_on_after_an_error() {
 #[tokio::test]
 async fn a_record_that_is_bad_by_itself_is_never_sent() {
     let stub = peer(|command| {
-        assert_eq!(written(command).len(), 2);
+        let is_good = |document: &Document| matches!(document.get_str("_id"), Ok("t:0:0" | "t:0:7"));
+        assert!(written(command).iter().all(is_good));
         all_well(command)
     });
     let deep = format!("{{\"a\": {}{}}}", "[".repeat(200), "]".repeat(200));
@@ -237,5 +238,5 @@ async fn large_documents_are_spread_over_commands() {
     let value = format!("{{\"a\": \"{}\"}}", "x".repeat(7 << 20));
     let batch = (0..5).map(|offset| record(offset, "k", Some(&value))).collect();
     assert_eq!(words(&deliver(&sink(&stub, offsets(), false).await, batch).await), "ddddd");
-    assert_eq!(stub.heard()[2..], ["insert", "insert", "insert"]);
+    assert_eq!(stub.heard()[2..], ["insert"; 5]);
 }

@@ -22,6 +22,11 @@ use crate::record::{Partition, Record};
 /// How often in a row a command has to fail, on a server that takes others, until a document in it is held to be to blame.
 const PROOF: u32 = 2;
 
+/// How many records are written at once, and about how many bytes of them: a client keeps several copies of a command, and a
+/// server answers to a small one soon.
+const COMMAND_RECORDS: usize = 1000;
+const COMMAND_BYTES: usize = 2 << 20;
+
 /// What writes batches.
 pub(super) struct Writing {
     pub(super) client: MongoClient,
@@ -68,8 +73,18 @@ impl Writing {
     }
 
     async fn write_part(&self, batch: &[Record], part: Range<usize>, now: i64, outcomes: &mut Outcomes) {
-        for built in self.build(batch, part, now, outcomes) {
-            self.send(built, batch, now, outcomes).await;
+        let mut rest = part;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |record: &&Record| {
+                bytes += record.bytes();
+                bytes <= COMMAND_BYTES
+            };
+            let count = batch[rest.clone()].iter().take(COMMAND_RECORDS).take_while(fits).count().max(1);
+            for built in self.build(batch, rest.start..rest.start + count, now, outcomes) {
+                self.send(built, batch, now, outcomes).await;
+            }
+            rest.start += count;
         }
     }
 
