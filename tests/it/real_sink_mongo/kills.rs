@@ -73,7 +73,7 @@ fn real_sink_mongo_a_server_that_forgets_what_it_acknowledged_is_found_out() {
 fn real_sink_mongo_servers_that_are_silent_for_a_minute_are_waited_for_and_the_group_and_memory_kept() {
     let many = Load::own(FERRET, "frozen", 200, &[]);
     let keyed = Load::own(JAVA, "frozen", 2, &[]);
-    let count = setting("SDL_TEST_RECORDS", 200_000) / 2;
+    let count = setting("SDL_TEST_MONGO_RECORDS", 40_000);
     many.fake(count);
     let updates: Vec<_> = (0..count / 2).map(|n| (format!("user-{}", n % 200), format!("{{\"n\": {n}}}"))).collect();
     keyed.send(&updates.iter().map(|(key, value)| (Some(key.as_str()), Some(value.as_str()))).collect::<Vec<_>>());
