@@ -18,7 +18,7 @@ fn the_demo_accounts_for_every_record() {
 
 #[test]
 #[ignore = "needs MongoDB and search servers: scripts/test runs it"]
-fn real_the_demo_loads_into_servers_and_counts_there() {
+fn real_sinks_the_demo_loads_into_servers_and_counts_there() {
     let _held = Clusters::shared();
     let (mongo, search) = (from_stack("SDL_TEST_MONGO_JAVA"), from_stack("SDL_TEST_OPENSEARCH"));
     let ended = Sdl::new(&format!("demo --mongo {mongo} --es {search}")).run().expect(0);
