@@ -136,9 +136,12 @@ fn meaning(section: &KafkaSection, text: &str, state: &str, flaw: Option<Flaw>) 
             ),
         };
     }
-    // A broker without TLS hangs up in the handshake; which of these says so is a matter of timing.
-    let hung_up = has("PLAINTEXT broker listener") || has("during SSL connection handshake") || has("SSL transport error");
-    if hung_up || has("wrong version number") || (tls && has("record layer failure")) {
+    // A broker without TLS hangs up in the handshake. What librdkafka says of it is a matter of timing: that depends on which of its
+    // calls meets the end of the connection. The state in which it happened does not.
+    let hung_up =
+        ["isconnected", "SSL transport error", "unexpected eof", "Broken pipe", "Connection reset"].iter().any(|part| has(part));
+    let in_handshake = state == "SSL_HANDSHAKE" || (tls && state == "CONNECT" && !text.starts_with("Connect to "));
+    if (hung_up && in_handshake) || has("wrong version number") || (tls && has("record layer failure")) {
         let wanted = if sasl { "SASL_PLAINTEXT" } else { "PLAINTEXT" };
         return passing(TLS, "the broker does not speak TLS on this port", protocol(wanted));
     }

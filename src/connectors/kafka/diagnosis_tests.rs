@@ -99,12 +99,21 @@ fn plain_text_to_a_tls_port() {
 
 #[test]
 fn tls_to_a_plain_text_port() {
-    for text in [
-        "SSL handshake failed: Disconnected: SSL connection closed by peer: connecting to a PLAINTEXT broker listener?",
-        "Disconnected: during SSL connection handshake",
-        "SSL handshake failed: SSL transport error: Broken pipe",
-    ] {
-        let line = format!("ssl://broker:9092/bootstrap: {text} (in state SSL_HANDSHAKE)");
+    let ends = [
+        "Disconnected: connection closed by peer",
+        "Disconnected: connection reset by peer",
+        "Disconnected: SSL connection closed by peer",
+        "SSL transport error: Broken pipe",
+        "error:0A000126:SSL routines::unexpected eof while reading",
+    ];
+    let in_handshake = ends.map(|end| format!("SSL handshake failed: {end} (in state SSL_HANDSHAKE)"));
+    let before_it = ends.iter().flat_map(|end| ["SSL_HANDSHAKE", "CONNECT"].map(|state| format!("{end} (in state {state})")));
+    let others = [
+        "SSL handshake failed: Disconnected: connection closed by peer: connecting to a PLAINTEXT broker listener? (in state SSL_HANDSHAKE)",
+        "Disconnected: during SSL connection handshake (in state SSL_HANDSHAKE)",
+    ];
+    for text in in_handshake.into_iter().chain(before_it).chain(others.map(str::to_owned)) {
+        let line = format!("ssl://broker:9092/bootstrap: {text}");
         let cause = "broker:9092: TLS handshake: the broker does not speak TLS on this port";
         means("SSL", &line, cause, "security_protocol = PLAINTEXT");
         means("SASL_SSL", &line, cause, "= SASL_PLAINTEXT");
