@@ -95,19 +95,14 @@ impl Documents {
         }
     }
 
-    /// Returns how records of so many topics are read into documents that have `namings`.
+    /// Returns how records are read into documents that have `namings`.
     ///
     /// # Errors
     /// When flags do not go together.
-    pub fn reading(&self, topics: usize, namings: Vec<Naming>) -> Result<Reading, Error> {
-        let usage = |what: &str, hint: &str| Err(Error::Usage { what: what.to_owned(), hint: hint.to_owned() });
+    pub fn reading(&self, namings: Vec<Naming>) -> Result<Reading, Error> {
         let ids = self.ids();
         if self.id_prefix.is_some() && !matches!(ids, Ids::Offset { .. }) {
             return usage("--id-prefix belongs to ids made of offsets", "leave it out, or leave --id out");
-        }
-        if ids.repeat() && self.version == Version::Offset && topics > 1 {
-            let what = "offsets of several topics cannot tell which write of an id is the newer one";
-            return usage(what, "use --version timestamp or --version field:PATH, or load one topic at a time");
         }
         if self.on_tombstone == Some(OnTombstone::Delete) && ids != Ids::Key {
             return usage("only ids made of keys say what a tombstone deletes", "use --id key, or another --on-tombstone");
@@ -119,6 +114,18 @@ impl Documents {
             Some(RawValue::Binary) => RawValues::Binary,
         };
         Ok(Reading::new(ids, self.version.clone(), meta, raw, self.time_field.clone(), namings))
+    }
+
+    /// Refuses versions that so many topics do not have in common; a pattern may come to fit more than it does now.
+    ///
+    /// # Errors
+    /// When they are of several topics, and offsets are to be compared.
+    pub fn check_topics(&self, topics: usize, is_pattern: bool) -> Result<(), Error> {
+        if self.ids().repeat() && self.version == Version::Offset && (is_pattern || topics > 1) {
+            let what = "offsets of several topics cannot tell which write of an id is the newer one";
+            return usage(what, "use --version timestamp or --version field:PATH, or load one topic at a time");
+        }
+        Ok(())
     }
 
     /// Returns the names that `template`, the value of `flag`, makes under `rule`.
@@ -147,6 +154,10 @@ impl Documents {
         };
         Some(Box::new(move |record| if record.value.is_none() { shaped.clone() } else { Shaped::Keep }))
     }
+}
+
+fn usage<T>(what: &str, hint: &str) -> Result<T, Error> {
+    Err(Error::Usage { what: what.to_owned(), hint: hint.to_owned() })
 }
 
 /// Returns what does both: `second` to what `first` keeps.
@@ -197,7 +208,11 @@ mod tests {
 
     #[test]
     fn flags_that_do_not_go_together_are_refused() {
-        let code = |line: &[&str], topics| flags(line).reading(topics, Vec::new()).map(drop).map_err(|error| error.exit_code());
+        let code = |line: &[&str], topics| {
+            let flags = flags(line);
+            let read = flags.reading(Vec::new()).and_then(|_| flags.check_topics(topics, false));
+            read.map_err(|error| error.exit_code())
+        };
         assert_eq!(code(&["--id", "key"], 1), Ok(()));
         assert_eq!(code(&["--id", "key"], 2), Err(2));
         assert_eq!(code(&["--id", "key", "--version", "timestamp"], 2), Ok(()));

@@ -1,17 +1,21 @@
-//! The flags that say how records are delivered, and where bad ones go.
+//! The flags that say how records are delivered and where bad ones go, and the run of what was put together.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::commands::Context;
+use crate::commands::run::{self, Show, Watch};
+use crate::commands::select::Select;
 use crate::connectors::kafka::{Admin, KafkaSink, SinkOptions, Targets, TopicFacts, TopicPlan};
 use crate::connectors::lines::LettersFile;
 use crate::error::Error;
 use crate::pipeline::{
-    Answers, BadRecords, Batch, BreakerLimit, Cause, DeadLetters, EndError, LetterMaker, Limits, Ordering, Rate, Refused, Sink,
-    Stage, letter,
+    Answers, BadRecords, Batch, BreakerLimit, Cause, DeadLetters, EndError, LetterMaker, Limits, Ordering, Pipeline, Rate,
+    Refused, Sink, Source, Stage, Transform, letter,
 };
 use crate::profile::{KafkaSection, Profile};
 use crate::record::Topic;
+use crate::report::Headline;
 
 /// Flags that say how records are delivered.
 #[derive(Clone, Debug, clap::Args)]
@@ -193,6 +197,61 @@ pub async fn learn(admin: &Admin, topic: Topic, targets: &Targets) -> Result<(),
     };
     targets.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(topic, facts);
     Ok(())
+}
+
+/// A mover that has been put together.
+pub struct Flow<'a, S, K> {
+    /// The command's name.
+    pub command: &'static str,
+    /// The name of the run.
+    pub run: String,
+    /// The sections that records go from and to.
+    pub sections: [String; 2],
+    /// What is read.
+    pub select: &'a Select,
+    /// How it is delivered.
+    pub deliver: &'a Deliver,
+    /// What is shown.
+    pub watch: &'a Watch,
+    /// How many records there are to be read now.
+    pub backlog: u64,
+    /// Where records come from.
+    pub source: S,
+    /// Where they go.
+    pub sink: K,
+    /// Where bad ones go.
+    pub letters: Option<DeadLetters<LetterBox>>,
+    /// What is done to each on its way.
+    pub transform: Option<Transform>,
+    /// The limits of the engine.
+    pub limits: Limits,
+}
+
+impl<S: Source, K: Sink + 'static> Flow<'_, S, K> {
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// When it does not end well.
+    pub async fn run(self, context: &Context) -> Result<(), Error> {
+        let Self { command, run, sections: [from, to], select, deliver, watch, backlog, .. } = self;
+        let show = Show {
+            headline: Headline { command, run, route: format!("{from} → {to}"), positions: true },
+            expected: select.is_bounded().then(|| backlog.min(select.count.unwrap_or(u64::MAX))),
+            bounded: select.is_bounded(),
+            watch,
+        };
+        run::run(context, show, |observer, stop| Pipeline {
+            source: self.source,
+            sink: self.sink,
+            dead_letters: self.letters,
+            transform: self.transform,
+            bad_records: deliver.bad_records(),
+            limits: self.limits,
+            observer,
+            stop,
+        })
+        .await
+    }
 }
 
 /// Where dead letters go.

@@ -1,17 +1,16 @@
 //! `sdl sink-es`: Kafka to Elasticsearch or OpenSearch.
 
 use crate::commands::documents::{Documents, both};
-use crate::commands::flow::{DOCUMENTS, Deliver, LetterBox};
-use crate::commands::run::{self, Show, Watch};
+use crate::commands::flow::{DOCUMENTS, Deliver, Flow};
+use crate::commands::run::{self, Watch};
 use crate::commands::select::{self, Select};
 use crate::commands::{Context, Shaping, transform};
-use crate::connectors::elastic::{Bootstrap, ElasticClient, ElasticSink, Op, SinkOptions, Unfit, index_rule};
+use crate::connectors::elastic::{Bootstrap, ElasticClient, ElasticSink, Op, SinkOptions, index_rule};
 use crate::connectors::kafka::Admin;
 use crate::document::{Naming, TEMPLATE_GRAMMAR, Template};
 use crate::error::Error;
-use crate::pipeline::{Pipeline, Sink as _};
+use crate::pipeline::Sink as _;
 use crate::profile::ElasticSection;
-use crate::report::Headline;
 
 /// Load topics into Elasticsearch or OpenSearch
 ///
@@ -68,8 +67,8 @@ pub struct Args {
 }
 
 const EXAMPLES: &str = "\
-Documents get an `@timestamp`, of --time-field or else of the record, unless they have one; with --no-meta only if --time-field or
---data-stream asks for it.
+Documents get an `@timestamp`, of --time-field or else of the record, unless they have one; with
+--no-meta only if --time-field or --data-stream asks for it.
 
 Examples:
   sdl sink-es                                      as the profile says, until it is interrupted
@@ -92,14 +91,9 @@ impl Args {
         let index = self.index_of(&to)?;
         let mut namings = vec![self.documents.naming("--index", &index, index_rule)?];
         namings.extend(self.routing.clone().map(Naming::free));
-        let source = Admin::connect(&from, self.deliver.wait).await?;
-        let topics = self.select.topics(&source, &from).await?;
-        // A pattern may come to fit more topics than it does now.
-        let count = if self.select.topics.topics_matching.is_some() { usize::MAX } else { topics.len() };
-        let reading = self.documents.reading(count, namings)?;
+        let reading = self.documents.reading(namings)?;
         let tombstones = self.documents.tombstones();
         let limits = self.deliver.limits(&DOCUMENTS, true, self.select.count);
-        let client = ElasticClient::connect(&to, self.deliver.wait).await?;
         let options = SinkOptions {
             op: self.op,
             data_stream: self.data_stream,
@@ -109,7 +103,12 @@ impl Args {
             in_flight: limits.in_flight,
             deletes: tombstones.is_none(),
         };
-        let sink = ElasticSink::new(client, reading, options).map_err(|Unfit { what, hint }| Error::Usage { what, hint })?;
+        options.choose_op(&reading)?;
+        let source = Admin::connect(&from, self.deliver.wait).await?;
+        let topics = self.select.topics(&source, &from).await?;
+        self.documents.check_topics(topics.len(), self.select.topics.topics_matching.is_some())?;
+        let client = ElasticClient::connect(&to, self.deliver.wait).await?;
+        let sink = ElasticSink::new(client, reading, options)?;
 
         let group = self.select.group(&from, to.consumer_group_id.as_deref())?;
         let rules = self.select.rules(format!("sink-es {}/{index}", to.name));
@@ -140,23 +139,21 @@ impl Args {
 
         let records = self.select.open(&from, &plan, rules, &self.deliver.source_limits(&limits), None)?;
         let shape = self.shaping.build(&context.profile, from.mask_key.as_ref())?.map(transform);
-        let show = Show {
-            headline: Headline { command: "sink-es", run, route: format!("{} → {}", from.name, to.name), positions: true },
-            expected: self.select.is_bounded().then(|| plan.backlog().min(self.select.count.unwrap_or(u64::MAX))),
-            bounded: self.select.is_bounded(),
+        let flow = Flow {
+            command: "sink-es",
+            run,
+            sections: [from.name, to.name],
+            select: &self.select,
+            deliver: &self.deliver,
             watch: &self.watch,
-        };
-        run::run(context, show, |observer, stop| Pipeline::<_, _, LetterBox> {
+            backlog: plan.backlog(),
             source: records,
             sink,
-            dead_letters: letters,
+            letters,
             transform: both(shape, tombstones),
-            bad_records: self.deliver.bad_records(),
             limits,
-            observer,
-            stop,
-        })
-        .await
+        };
+        flow.run(context).await
     }
 
     /// Returns the section to write to.

@@ -1,16 +1,15 @@
 //! `sdl sink-mongo`: Kafka to MongoDB.
 
 use crate::commands::documents::{Documents, both};
-use crate::commands::flow::{DOCUMENTS, Deliver, LetterBox};
-use crate::commands::run::{self, Show, Watch};
+use crate::commands::flow::{DOCUMENTS, Deliver, Flow};
+use crate::commands::run::{self, Watch};
 use crate::commands::select::{self, Select};
 use crate::commands::{Context, Shaping, transform};
 use crate::connectors::kafka::Admin;
-use crate::connectors::mongo::{MongoClient, MongoSink, Unfit, Write, collection_rule, database_rule};
+use crate::connectors::mongo::{MongoClient, MongoSink, Write, collection_rule, database_rule};
 use crate::error::Error;
-use crate::pipeline::{Pipeline, Sink as _};
+use crate::pipeline::Sink as _;
 use crate::profile::MongoSection;
-use crate::report::Headline;
 
 /// Load topics into MongoDB
 ///
@@ -51,10 +50,12 @@ pub struct Args {
 }
 
 const EXAMPLES: &str = "\
-Numbers: an integer is an int or a long by its size, and a decimal128 beyond that; any other number is a double.
+Numbers: an integer is an int or a long by its size, and a decimal128 beyond that; any other number
+is a double.
 
-A delete leaves nothing behind that would tell an older write from a newer one. Such a write cannot overtake a delete here, but one
-that the server carries out after it was given up (no answer for 30 s) brings the document back.
+A delete leaves nothing behind that would tell an older write from a newer one. Such a write cannot
+overtake a delete here, but one that the server carries out after it was given up (no answer for
+30 s) brings the document back.
 
 Examples:
   sdl sink-mongo                                   as the profile says, until it is interrupted
@@ -75,16 +76,15 @@ impl Args {
             self.documents.naming("--database", &database, database_rule)?,
             self.documents.naming("--collection", &collection, collection_rule)?,
         ];
+        let reading = self.documents.reading(namings)?;
+        let write = Write::choose(self.write, &reading)?;
         let source = Admin::connect(&from, self.deliver.wait).await?;
         let topics = self.select.topics(&source, &from).await?;
-        // A pattern may come to fit more topics than it does now.
-        let count = if self.select.topics.topics_matching.is_some() { usize::MAX } else { topics.len() };
-        let reading = self.documents.reading(count, namings)?;
+        self.documents.check_topics(topics.len(), self.select.topics.topics_matching.is_some())?;
         let tombstones = self.documents.tombstones();
         let limits = self.deliver.limits(&DOCUMENTS, true, self.select.count);
         let client = MongoClient::connect(&to, limits.in_flight, self.deliver.wait).await?;
-        let sink = MongoSink::new(client, reading, self.write, tombstones.is_none())
-            .map_err(|Unfit { what, hint }| Error::Usage { what, hint })?;
+        let sink = MongoSink::new(client, reading, Some(write), tombstones.is_none())?;
 
         let group = self.select.group(&from, to.consumer_group_id.as_deref())?;
         let rules = self.select.rules(format!("sink-mongo {}/{database}.{collection}", to.name));
@@ -105,23 +105,21 @@ impl Args {
 
         let records = self.select.open(&from, &plan, rules, &self.deliver.source_limits(&limits), None)?;
         let shape = self.shaping.build(&context.profile, from.mask_key.as_ref())?.map(transform);
-        let show = Show {
-            headline: Headline { command: "sink-mongo", run, route: format!("{} → {}", from.name, to.name), positions: true },
-            expected: self.select.is_bounded().then(|| plan.backlog().min(self.select.count.unwrap_or(u64::MAX))),
-            bounded: self.select.is_bounded(),
+        let flow = Flow {
+            command: "sink-mongo",
+            run,
+            sections: [from.name, to.name],
+            select: &self.select,
+            deliver: &self.deliver,
             watch: &self.watch,
-        };
-        run::run(context, show, |observer, stop| Pipeline::<_, _, LetterBox> {
+            backlog: plan.backlog(),
             source: records,
             sink,
-            dead_letters: letters,
+            letters,
             transform: both(shape, tombstones),
-            bad_records: self.deliver.bad_records(),
             limits,
-            observer,
-            stop,
-        })
-        .await
+        };
+        flow.run(context).await
     }
 
     /// Returns the templates of database and collection.

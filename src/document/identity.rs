@@ -1,6 +1,5 @@
 //! What a document is called, and which version of it is the newer one.
 
-use std::fmt::Write as _;
 use std::str::FromStr;
 
 use crate::pipeline::Reason;
@@ -43,8 +42,12 @@ impl Ids {
     pub(super) fn write(&self, record: &Record, field: Option<&str>, id: &mut String) -> Result<(), Reason> {
         match self {
             Self::Offset { prefix } => {
-                let partition = &record.partition;
-                write!(id, "{prefix}{}:{}:{}", partition.topic, partition.index, record.offset).expect("memory takes it");
+                id.push_str(prefix);
+                id.push_str(record.partition.topic.name());
+                id.push(':');
+                id.push_str(itoa::Buffer::new().format(record.partition.index));
+                id.push(':');
+                id.push_str(itoa::Buffer::new().format(record.offset));
             }
             Self::Key => {
                 let key = record.key.as_deref().ok_or_else(|| {

@@ -9,6 +9,8 @@ pub struct Meta {
 /// The names, with their prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
+    /// What all of them begin with.
+    prefix: String,
     /// The key, where it is text.
     pub key: String,
     /// The key in base64, where it is not.
@@ -34,6 +36,7 @@ impl Meta {
         let name = |name: &str| format!("{prefix}{name}");
         Self {
             names: Some(Names {
+                prefix: prefix.to_owned(),
                 key: name("kafka_key"),
                 key_base64: name("kafka_key_base64"),
                 topic: name("kafka_topic"),
@@ -58,10 +61,15 @@ impl Meta {
         self.names.as_ref()
     }
 
+    /// Returns what all names begin with; where there are none, `_`.
+    pub(super) fn prefix(&self) -> &str {
+        self.names.as_ref().map_or("_", |names| &names.prefix)
+    }
+
     /// Returns whether a field of a payload would be hidden by one of these.
     #[must_use]
     pub fn claims(&self, field: &str) -> bool {
-        self.names.as_ref().is_some_and(|names| names.all().contains(&field))
+        self.names.as_ref().is_some_and(|names| field.starts_with(&names.prefix) && names.all().contains(&field))
     }
 }
 
@@ -73,7 +81,7 @@ impl Default for Meta {
 
 impl Names {
     fn all(&self) -> [&str; 8] {
-        let Self { key, key_base64, topic, partition, offset, timestamp, processed_at, version } = self;
+        let Self { key, key_base64, topic, partition, offset, timestamp, processed_at, version, .. } = self;
         [key, key_base64, topic, partition, offset, timestamp, processed_at, version]
     }
 }

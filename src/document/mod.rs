@@ -12,5 +12,5 @@ mod template;
 pub use identity::{Ids, Version};
 pub use meta::{Meta, Names as MetaNames};
 pub use patience::Patience;
-pub use reading::{Document, Payload, RawValues, Reading, WRAPPED};
+pub use reading::{Document, Payload, RawValues, Reading, Unfit, WRAPPED};
 pub use template::{GRAMMAR as TEMPLATE_GRAMMAR, Naming, Template};

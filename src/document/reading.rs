@@ -36,6 +36,50 @@ pub struct Reading {
     namings: Vec<Naming>,
     /// The fields whose values are wanted, each once.
     wanted: Vec<FieldPath>,
+    /// A field of which only is told whether a payload has it.
+    noticed: Option<&'static str>,
+    /// The first bytes of names that mean something; of most names it is seen at once that they do not.
+    firsts: Firsts,
+}
+
+/// A set of bytes.
+#[derive(Debug)]
+struct Firsts([bool; 256]);
+
+impl Firsts {
+    /// Returns the first bytes of these names; of an empty one, every byte.
+    fn of<'n>(names: impl Iterator<Item = &'n str>) -> Self {
+        let mut firsts = [false; 256];
+        for name in names {
+            match name.as_bytes().first() {
+                Some(first) => firsts[usize::from(*first)] = true,
+                None => firsts = [true; 256],
+            }
+        }
+        Self(firsts)
+    }
+
+    /// Returns whether `name` may begin as one of the names.
+    fn fit(&self, name: &str) -> bool {
+        name.as_bytes().first().is_none_or(|first| self.0[usize::from(*first)])
+    }
+}
+
+/// Settings that do not go together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// What is wrong.
+    pub what: String,
+    /// What to type instead.
+    pub hint: String,
+}
+
+impl Unfit {
+    /// Returns what is wrong, and what to type instead.
+    #[must_use]
+    pub fn new(what: &str, hint: &str) -> Self {
+        Self { what: what.to_owned(), hint: hint.to_owned() }
+    }
 }
 
 /// What there is to know of a document besides its payload. Kept and filled again for the next record.
@@ -49,6 +93,8 @@ pub struct Document {
     pub time: Option<i64>,
     /// The names that the templates made, in their order.
     pub names: Vec<String>,
+    /// Whether the payload is an object with the field that is to be noticed.
+    pub noticed: bool,
 }
 
 /// A record's value, looked at.
@@ -83,7 +129,16 @@ impl Reading {
                 wanted.push(path.clone());
             }
         }
-        Self { ids, version, meta, raw, time, namings, wanted }
+        let firsts = Firsts::of(["_id", meta.prefix()].into_iter().chain(wanted.iter().map(|path| path.names()[0].as_str())));
+        Self { ids, version, meta, raw, time, namings, wanted, noticed: None, firsts }
+    }
+
+    /// Returns the same reading, which also tells whether an object has this field.
+    #[must_use]
+    pub fn noticing(mut self, field: &'static str) -> Self {
+        self.noticed = Some(field);
+        self.firsts.0[usize::from(field.as_bytes()[0])] = true;
+        self
     }
 
     /// Returns where ids come from.
@@ -122,11 +177,12 @@ impl Reading {
     /// When the record is bad: what is wrong with it.
     pub fn read<'r>(&self, record: &'r Record, document: &mut Document) -> Result<Payload<'r>, Reason> {
         document.id.clear();
+        document.noticed = false;
         let mut fields: Vec<Option<&'r str>> = vec![None; self.wanted.len()];
         let mut own_id = None;
         let mut payload = match record.value.as_deref() {
             None => Payload::Tombstone,
-            Some(bytes) => self.look(bytes, &mut fields, &mut own_id)?,
+            Some(bytes) => self.look(bytes, &mut fields, &mut own_id, &mut document.noticed)?,
         };
         let field = |path: &FieldPath| fields[self.wanted.iter().position(|wanted| wanted == path)?];
         document.time = record.timestamp;
@@ -169,6 +225,7 @@ impl Reading {
         bytes: &'r [u8],
         fields: &mut [Option<&'r str>],
         own_id: &mut Option<&'r str>,
+        noticed: &mut bool,
     ) -> Result<Payload<'r>, Reason> {
         let not_json = |why: &str| match (self.raw, std::str::from_utf8(bytes)) {
             (RawValues::Text, Ok(text)) => Ok(Payload::Text(text)),
@@ -187,7 +244,7 @@ impl Reading {
         let mut json = serde_json::Deserializer::from_str(text);
         let mut claimed = None;
         let looked = if is_object {
-            json.deserialize_map(Look { reading: self, fields, own_id, claimed: &mut claimed })
+            json.deserialize_map(Look { reading: self, fields, own_id, noticed, claimed: &mut claimed })
         } else {
             json.deserialize_ignored_any(IgnoredAny).map(drop)
         };
@@ -213,6 +270,7 @@ struct Look<'a, 'r> {
     reading: &'a Reading,
     fields: &'a mut [Option<&'r str>],
     own_id: &'a mut Option<&'r str>,
+    noticed: &'a mut bool,
     claimed: &'a mut Option<String>,
 }
 
@@ -225,8 +283,13 @@ impl<'r> Visitor<'r> for Look<'_, 'r> {
 
     fn visit_map<A: MapAccess<'r>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(name) = map.next_key_seed(Name)? {
-            let is_wanted = |path: &FieldPath| path.names().first().is_some_and(|first| *first == name);
+            if !self.reading.firsts.fit(&name) {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let is_wanted = |path: &FieldPath| path.names()[0] == *name;
             let is_id = name == "_id";
+            *self.noticed |= self.reading.noticed.is_some_and(|field| name == field);
             if self.reading.meta.claims(&name) {
                 *self.claimed = Some(name.into_owned());
                 map.next_value::<IgnoredAny>()?;
@@ -309,7 +372,8 @@ mod tests {
         let mut document = Document::default();
         let payload = offsets().read(&record, &mut document).unwrap();
         assert_eq!(payload, Payload::Object(std::str::from_utf8(record.value.as_deref().unwrap()).unwrap().into()));
-        let expected = Document { id: "logins:3:42".to_owned(), version: None, time: Some(1000), names: Vec::new() };
+        let expected =
+            Document { id: "logins:3:42".to_owned(), version: None, time: Some(1000), names: Vec::new(), noticed: false };
         assert_eq!(document, expected);
     }
 
@@ -323,7 +387,10 @@ mod tests {
         let mut document = Document::default();
         reading.read(&record(Some(value)), &mut document).unwrap();
         let names = vec!["logins-de-2023".to_owned()];
-        assert_eq!(document, Document { id: "u1".to_owned(), version: Some(7), time: Some(1_694_479_551_000), names });
+        assert_eq!(
+            document,
+            Document { id: "u1".to_owned(), version: Some(7), time: Some(1_694_479_551_000), names, noticed: false }
+        );
         assert_eq!(code(&reading, br#"{"v": 7, "at": "soon"}"#), "not_a_date");
         assert_eq!(code(&reading, br#"{"v": 7}"#), "missing_field");
         assert_eq!(code(&reading, b"[1]"), "missing_field");
@@ -358,9 +425,30 @@ mod tests {
         assert_eq!(code(&offsets(), br#"{"_kafka_offset": 1}"#), "claimed_field");
         assert_eq!(code(&offsets(), br#"{"_kafka\u005foffset": 1}"#), "claimed_field");
         assert_eq!(code(&offsets(), br#"{"_id": "other"}"#), "foreign_id");
+        let unmarked = |value| {
+            let reading = Reading::new(Ids::Random, Version::Offset, Meta::prefixed(""), RawValues::Bad, None, Vec::new());
+            code(&reading, value)
+        };
+        assert_eq!(unmarked(br#"{"a": 1, "": 2, "kafka_offset": 1}"#), "claimed_field");
+        assert_eq!(unmarked(br#"{"processed_at": 1}"#), "claimed_field");
         let mut document = Document::default();
         let none = Reading { meta: Meta::none(), ..offsets() };
         assert!(none.read(&record(Some(br#"{"_kafka_offset": 1}"#)), &mut document).is_ok());
+    }
+
+    #[test]
+    fn a_field_that_is_to_be_noticed_is_noticed_where_it_stands_outermost() {
+        let reading = offsets().noticing("@timestamp");
+        let mut document = Document::default();
+        for (value, noticed) in [
+            (r#"{"a": 1, "@timestamp": null}"#, true),
+            (r#"{"\u0040timestamp": 1}"#, true),
+            (r#"{"a": {"@timestamp": 1}, "b": "@timestamp", "@": 1}"#, false),
+            (r#"["@timestamp"]"#, false),
+        ] {
+            reading.read(&record(Some(value.as_bytes())), &mut document).unwrap();
+            assert_eq!(document.noticed, noticed, "{value}");
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub use end_error::{EndError, Failure, Refused};
 pub use event::{BadFate, Event, Observer, Tally};
 pub use letters::{Cause, LONGEST_CAUSE, REPLAYS, Stage, letter};
 pub use retry::{BreakerLimit, Rate};
-pub use sink::{Answers, Batch, Ordering, Outcome, Reason, Sink};
+pub use sink::{Answers, Batch, Ordering, Outcome, Reason, Sink, answers_of};
 pub use source::{Appetite, Assignment, Commit, Revocation, Signal, Source};
 pub use watermark::Watermark;
 

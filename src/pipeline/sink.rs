@@ -40,6 +40,19 @@ pub trait Sink: Send + Sync {
     }
 }
 
+/// Returns the answers that a task works out, which goes on whether or not they are waited for.
+#[must_use]
+pub fn answers_of(task: tokio::task::JoinHandle<Vec<Outcome>>) -> Answers {
+    Box::pin(async move {
+        match task.await {
+            Ok(outcomes) => outcomes,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The program is ending.
+            Err(_) => std::future::pending().await,
+        }
+    })
+}
+
 /// Whether batches of one partition may overlap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ordering {

@@ -4,14 +4,13 @@ mod replica;
 
 use std::sync::Arc;
 
-use crate::commands::flow::{Deliver, KAFKA, LetterBox};
-use crate::commands::run::{self, Show, Watch};
+use crate::commands::flow::{Deliver, Flow, KAFKA};
+use crate::commands::run::{self, Watch};
 use crate::commands::select::{self, Select};
 use crate::commands::{Context, Shaping, protect, transform};
 use crate::connectors::kafka::{Admin, KafkaSink, SinkOptions, partition_of};
 use crate::error::Error;
-use crate::pipeline::{Pipeline, Transform};
-use crate::report::Headline;
+use crate::pipeline::Transform;
 use replica::{Naming, Replica};
 
 /// Copy topics from one Kafka cluster to another, or within one
@@ -104,23 +103,21 @@ impl Args {
         let records =
             self.select.open(&from, &plan, rules, &self.deliver.source_limits(&limits), Some(Arc::clone(&replica).watch()))?;
         let transform = self.transform(context, &from, source.cluster_id(), target.cluster_id())?;
-        let show = Show {
-            headline: Headline { command: "replicate", run, route: format!("{} → {}", from.name, to.name), positions: true },
-            expected: self.select.is_bounded().then(|| plan.backlog().min(self.select.count.unwrap_or(u64::MAX))),
-            bounded: self.select.is_bounded(),
+        let flow = Flow {
+            command: "replicate",
+            run,
+            sections: [from.name, to.name],
+            select: &self.select,
+            deliver: &self.deliver,
             watch: &self.watch,
-        };
-        run::run(context, show, |observer, stop| Pipeline::<_, _, LetterBox> {
+            backlog: plan.backlog(),
             source: records,
             sink,
-            dead_letters: letters,
+            letters,
             transform,
-            bad_records: self.deliver.bad_records(),
             limits,
-            observer,
-            stop,
-        })
-        .await
+        };
+        flow.run(context).await
     }
 
     /// Returns what is done to each record on its way; nothing, unless something was asked for.

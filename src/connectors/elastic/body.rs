@@ -5,20 +5,18 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use jiff::Timestamp;
-use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
+use crate::connectors::elastic::phrases::{Labels, Phrases, json};
 use crate::connectors::elastic::verdict::Action;
-use crate::document::{Document, Ids, MetaNames, Payload, Reading, Version, WRAPPED};
+use crate::document::{Document, Ids, Payload, Reading, Version, WRAPPED};
 use crate::pipeline::Reason;
 use crate::record::Record;
-use crate::shape;
 
 /// The longest id that the servers take, in bytes.
 const LONGEST_ID: usize = 512;
 /// The field with the time of a document.
-pub(super) const TIME: &str = "@timestamp";
+const TIME: &str = "@timestamp";
 
 /// How documents are put into bodies.
 #[derive(Debug)]
@@ -33,19 +31,6 @@ pub struct Writing {
     /// Whether documents get a time.
     has_time: bool,
     labels: Option<Labels>,
-}
-
-/// The names of metadata fields as they stand in JSON, colon and all.
-#[derive(Debug)]
-struct Labels {
-    key: String,
-    key_base64: String,
-    topic: String,
-    partition: String,
-    offset: String,
-    timestamp: String,
-    processed_at: String,
-    version: String,
 }
 
 /// What guards a document that may be there already.
@@ -77,6 +62,7 @@ impl Writing {
     pub fn new(reading: Reading, action: Action, has_routing: bool, has_time: bool) -> Self {
         let names_index = reading.namings()[0].template().constant().is_none();
         let labels = reading.meta().names().map(Labels::new);
+        let reading = if has_time { reading.noticing(TIME) } else { reading };
         Self { reading, action, names_index, has_routing, has_time, labels }
     }
 
@@ -84,19 +70,18 @@ impl Writing {
     #[must_use]
     pub fn body(&self, batch: &[Record], now: i64, mut bytes: Vec<u8>) -> Body {
         bytes.clear();
-        let now = self.labels.as_ref().and_then(|_| time(now)).unwrap_or_default();
-        let mut document = Document::default();
-        let entries = batch.iter().map(|record| self.add(record, &now, &mut document, &mut bytes)).collect();
+        let (mut phrases, mut document) = (Phrases::at(now), Document::default());
+        let entries = batch.iter().map(|record| self.add(record, &mut phrases, &mut document, &mut bytes)).collect();
         Body { bytes, entries }
     }
 
     /// Appends the lines of one record and returns what they do.
-    fn add(&self, record: &Record, now: &str, document: &mut Document, out: &mut Vec<u8>) -> Result<Action, Reason> {
+    fn add(&self, record: &Record, phrases: &mut Phrases, document: &mut Document, out: &mut Vec<u8>) -> Result<Action, Reason> {
         let payload = self.read(record, document)?;
         let action = if payload == Payload::Tombstone { Action::Delete } else { self.action };
         self.action_line(action, document, self.guard(document), out);
         if action != Action::Delete {
-            self.source(record, &payload, document, now, out);
+            self.source(record, &payload, document, phrases, out);
             out.push(b'\n');
         }
         Ok(action)
@@ -164,15 +149,20 @@ impl Writing {
     }
 
     /// Appends the source of a document, without a line break.
-    pub(super) fn source(&self, record: &Record, payload: &Payload<'_>, document: &Document, now: &str, out: &mut Vec<u8>) {
-        let begin = out.len();
+    pub(super) fn source(
+        &self,
+        record: &Record,
+        payload: &Payload<'_>,
+        document: &Document,
+        phrases: &mut Phrases,
+        out: &mut Vec<u8>,
+    ) {
         out.push(b'{');
-        let mut own_time = false;
+        let begin = out.len();
         match payload {
             Payload::Object(text) => {
                 let text = text.trim_ascii();
                 let inner = &text[1..text.len() - 1];
-                own_time = self.has_time && has_time(text);
                 if !inner.trim_ascii().is_empty() {
                     splice(out, inner);
                 }
@@ -191,77 +181,49 @@ impl Writing {
             }
             Payload::Tombstone => {}
         }
-        let next = |out: &mut Vec<u8>, label: &str| {
-            if out.len() > begin + 1 {
-                out.push(b',');
-            }
-            out.extend_from_slice(label.as_bytes());
-        };
+        let end = out.len();
         if self.has_time
-            && !own_time
-            && let Some(at) = document.time.and_then(time)
+            && !document.noticed
+            && let Some(at) = document.time
         {
-            next(out, "\"@timestamp\":");
-            json(out, &at);
+            let before = out.len();
+            out.extend_from_slice(b",\"@timestamp\":\"");
+            if phrases.time(at, out) {
+                out.push(b'"');
+            } else {
+                out.truncate(before);
+            }
         }
         if let Some(labels) = &self.labels {
-            match record.key.as_deref().map(std::str::from_utf8) {
+            match record.key.as_deref().map(|key| std::str::from_utf8(key).map_err(|_| key)) {
                 None => {
-                    next(out, &labels.key);
+                    out.extend_from_slice(labels.key.as_bytes());
                     out.extend_from_slice(b"null");
                 }
                 Some(Ok(key)) => {
-                    next(out, &labels.key);
+                    out.extend_from_slice(labels.key.as_bytes());
                     json(out, key);
                 }
-                Some(Err(_)) => {
-                    next(out, &labels.key_base64);
-                    json(out, &BASE64.encode(record.key.as_deref().unwrap_or_default()));
+                Some(Err(key)) => {
+                    out.extend_from_slice(labels.key_base64.as_bytes());
+                    json(out, &BASE64.encode(key));
                 }
             }
-            next(out, &labels.topic);
-            json(out, record.partition.topic.name());
-            next(out, &labels.partition);
-            json(out, &record.partition.index);
-            next(out, &labels.offset);
-            json(out, &record.offset);
-            next(out, &labels.timestamp);
+            phrases.place(labels, record, out);
+            out.extend_from_slice(labels.timestamp.as_bytes());
             json(out, &record.timestamp);
-            next(out, &labels.processed_at);
-            json(out, now);
+            phrases.processed_at(labels, out);
             // A merged document has no version of ours outside its source.
             if self.action == Action::Update && matches!(self.reading.version(), Some(Version::Field(_))) {
-                next(out, &labels.version);
+                out.extend_from_slice(labels.version.as_bytes());
                 json(out, &document.version);
             }
         }
+        if begin == end && out.len() > end {
+            out.remove(end); // the comma in front of the first field
+        }
         out.push(b'}');
     }
-}
-
-impl Labels {
-    fn new(names: &MetaNames) -> Self {
-        let label = |name: &str| {
-            let mut label = Vec::new();
-            json(&mut label, name);
-            label.push(b':');
-            String::from_utf8(label).expect("JSON is UTF-8")
-        };
-        Self {
-            key: label(&names.key),
-            key_base64: label(&names.key_base64),
-            topic: label(&names.topic),
-            partition: label(&names.partition),
-            offset: label(&names.offset),
-            timestamp: label(&names.timestamp),
-            processed_at: label(&names.processed_at),
-            version: label(&names.version),
-        }
-    }
-}
-
-fn json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
-    serde_json::to_writer(out, value).expect("text and numbers are JSON, and memory takes them");
 }
 
 fn label(out: &mut Vec<u8>, name: &str) {
@@ -286,20 +248,6 @@ fn splice(out: &mut Vec<u8>, text: &str) {
     for byte in &mut out[begin..] {
         *byte = if matches!(*byte, b'\n' | b'\r') { b' ' } else { *byte };
     }
-}
-
-/// Returns whether the payload says its time itself.
-fn has_time(text: &str) -> bool {
-    text.contains(TIME) && shape::inside(text, &[TIME.to_owned()]).is_some()
-}
-
-/// Returns a time in milliseconds since the Unix epoch as ISO 8601.
-pub(super) fn time(milliseconds: i64) -> Option<String> {
-    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
-    let time = Timestamp::from_millisecond(milliseconds).ok()?;
-    let mut text = String::with_capacity(24);
-    PRINTER.print_timestamp(&time, &mut text).ok()?;
-    Some(text)
 }
 
 #[cfg(test)]

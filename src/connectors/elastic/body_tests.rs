@@ -64,6 +64,34 @@ fn an_empty_object_has_metadata_alone() {
 }
 
 #[test]
+fn records_of_several_partitions_and_times_tell_their_own() {
+    let at = |index, offset, timestamp| Record {
+        partition: Partition::new("logins", index),
+        offset,
+        timestamp,
+        ..record(None, Some(b"{}"))
+    };
+    let batch =
+        [at(1, 5, Some(59_999)), at(2, 6, None), at(1, 7, Some(60_000)), at(1, 8, Some(i64::MAX)), at(1, 9, Some(61_000))];
+    let (lines, bad) = lines(&writing(offsets(), Action::Create), &batch);
+    assert!(bad.is_empty());
+    for (record, pair) in batch.iter().zip(lines.chunks(2)) {
+        let source: Value = serde_json::from_str(&pair[1]).unwrap();
+        assert_eq!(source["_kafka_partition"], json!(record.partition.index));
+        assert_eq!((&source["_kafka_offset"], &source["_kafka_timestamp"]), (&json!(record.offset), &json!(record.timestamp)));
+    }
+    let time = |pair: usize| serde_json::from_str::<Value>(&lines[2 * pair + 1]).unwrap()["@timestamp"].clone();
+    let expected = [
+        json!("1970-01-01T00:00:59.999Z"),
+        Value::Null,
+        json!("1970-01-01T00:01:00.000Z"),
+        Value::Null,
+        json!("1970-01-01T00:01:01.000Z"),
+    ];
+    assert_eq!([0, 1, 2, 3, 4].map(time), expected);
+}
+
+#[test]
 fn without_metadata_the_payload_is_the_source() {
     let bare = |has_time| {
         let reading = reading(offsets(), Meta::none(), RawValues::Bad, vec![naming("logins")]);

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::connectors::elastic::body::Writing;
+use crate::connectors::elastic::phrases::Phrases;
 use crate::connectors::elastic::reason::{clean, kind, text};
 use crate::connectors::elastic::verdict::Action;
 use crate::document::{Document, MetaNames};
@@ -39,6 +40,8 @@ pub(super) fn judge(writing: &Writing, record: &Record, action: Action, answer: 
         None => compare(writing, record, stored),
         // Of two writes of one version the first stays, unless they claim to be one and the same record.
         Some(names) if has_version && !is_of_same_place(record, stored, names) => Outcome::Superseded,
+        // What met the record may have been written over since, by a newer one.
+        Some(names) if has_version && offset(stored, names) > Some(record.offset) => Outcome::Superseded,
         Some(names) if action != Action::Delete && is_of_same_time(record, stored, names) => Outcome::AlreadyThere,
         Some(names) => Outcome::Stop(foreign(record, stored, names)),
     }
@@ -68,6 +71,11 @@ pub(super) fn is_of_same_place(record: &Record, stored: &Value, names: &MetaName
         && stored.get(&names.partition).and_then(Value::as_i64) == Some(record.partition.index.into())
 }
 
+/// Returns the offset that a document says it comes from.
+fn offset(stored: &Value, names: &MetaNames) -> Option<i64> {
+    stored.get(&names.offset).and_then(Value::as_i64)
+}
+
 /// Returns whether a document says that it has the timestamp of `record`.
 pub(super) fn is_of_same_time(record: &Record, stored: &Value, names: &MetaNames) -> bool {
     // An index that keeps no sources makes them up from its mapping, where a date may be text.
@@ -82,7 +90,7 @@ fn compare(writing: &Writing, record: &Record, stored: &Value) -> Outcome {
     let mut document = Document::default();
     let mut source = Vec::new();
     if let Ok(payload) = writing.read(record, &mut document) {
-        writing.source(record, &payload, &document, "", &mut source);
+        writing.source(record, &payload, &document, &mut Phrases::default(), &mut source);
     }
     if serde_json::from_slice::<Value>(&source).is_ok_and(|source| source == *stored) {
         return Outcome::AlreadyThere;
@@ -148,16 +156,21 @@ mod tests {
         let naming = Naming::new("logins".parse().unwrap(), |_| Ok(()), 1).unwrap();
         let of = |meta| Reading::new(Ids::Key, Version::Offset, meta, RawValues::Bad, None, vec![naming]);
         let writing = Writing::new(of(Meta::default()), Action::Index, false, false);
-        let stored = |partition: i32, time: i64| {
-            let source =
-                json!({"_kafka_topic": "logins", "_kafka_partition": partition, "_kafka_offset": 42, "_kafka_timestamp": time});
+        let at = |partition: i32, offset: i64, time: i64| {
+            let source = json!({
+                "_kafka_topic": "logins", "_kafka_partition": partition, "_kafka_offset": offset, "_kafka_timestamp": time,
+            });
             json!({"found": true, "_source": source})
         };
+        let stored = |partition, time| at(partition, 42, time);
         let judge = |action, answer: Value| judge(&writing, &record(Some(500)), action, &answer);
         assert_eq!(judge(Action::Index, stored(3, 500)), Outcome::AlreadyThere);
         assert_eq!(judge(Action::Index, stored(4, 501)), Outcome::Superseded);
         assert!(matches!(judge(Action::Index, stored(3, 501)), Outcome::Stop(reason) if reason.is_refusal()));
         assert!(matches!(judge(Action::Delete, stored(3, 500)), Outcome::Stop(reason) if reason.is_refusal()));
+        // Between the conflict and the look, a newer one came.
+        assert_eq!(judge(Action::Index, at(3, 43, 501)), Outcome::Superseded);
+        assert_eq!(judge(Action::Delete, at(3, 43, 501)), Outcome::Superseded);
         assert_eq!(judge(Action::Delete, json!({"found": false})), Outcome::AlreadyThere);
         assert!(matches!(judge(Action::Index, json!({"found": false})), Outcome::Retry(_)));
     }

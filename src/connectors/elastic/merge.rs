@@ -8,9 +8,10 @@ use std::collections::{HashMap, VecDeque};
 
 use serde_json::{Value, json};
 
-use crate::connectors::elastic::body::{Guard, Writing, time};
+use crate::connectors::elastic::body::{Guard, Writing};
 use crate::connectors::elastic::conflict;
 use crate::connectors::elastic::look::LOOKED_UP;
+use crate::connectors::elastic::phrases::Phrases;
 use crate::connectors::elastic::sink::{Desk, Op, now};
 use crate::connectors::elastic::verdict::{Action, Said};
 use crate::connectors::elastic::window::Permit;
@@ -60,7 +61,7 @@ impl Desk {
         let mut outcomes: Vec<Outcome> = vec![Outcome::Delivered; batch.len()];
         let mut lines = self.lines(batch, &mut outcomes);
         self.look(&mut lines, names).await;
-        let now = time(now()).unwrap_or_default();
+        let mut phrases = Phrases::at(now());
         loop {
             let (mut bytes, mut sent, mut actions) = (Vec::new(), Vec::new(), Vec::new());
             for (number, line) in lines.iter_mut().enumerate() {
@@ -71,7 +72,7 @@ impl Desk {
                             line.entries.pop_front();
                         }
                         Step::Send(action, guard) => {
-                            self.add(entry, action, guard, &now, &mut bytes);
+                            self.add(entry, action, guard, &mut phrases, &mut bytes);
                             sent.push(number);
                             actions.push(action);
                             break;
@@ -145,7 +146,7 @@ impl Desk {
         }
     }
 
-    fn add(&self, entry: &Entry<'_>, action: Action, guard: Guard, now: &str, out: &mut Vec<u8>) {
+    fn add(&self, entry: &Entry<'_>, action: Action, guard: Guard, phrases: &mut Phrases, out: &mut Vec<u8>) {
         self.writing.action_line(action, &entry.document, guard, out);
         if action == Action::Delete {
             return;
@@ -153,7 +154,7 @@ impl Desk {
         if action == Action::Update {
             out.extend_from_slice(b"{\"doc\":");
         }
-        self.writing.source(entry.record, &entry.payload, &entry.document, now, out);
+        self.writing.source(entry.record, &entry.payload, &entry.document, phrases, out);
         out.extend_from_slice(if action == Action::Update { b"}\n" } else { b"\n" });
     }
 }

@@ -157,10 +157,12 @@ impl Desk {
         let body = || Some(Payload::Lines(Bytes::from_static(lines.as_bytes())));
         let reply = self.client.ask(|| Call { method: Method::Post, body: body(), ..Call::get(&path).with(&pipeline) }).await?;
         let outcome = match verdict::parse(&reply.body, 1) {
-            Ok(answer) if reply.status == 200 => match verdict::judge(Action::Index, &answer.items[0], false) {
-                Said::Outcome(outcome) => outcome,
-                Said::Unknown(_) | Said::Taken { .. } => return Ok(()),
-            },
+            Ok(answer) if reply.status == 200 => {
+                match verdict::judge(Action::Index, answer.items().next().expect("one was asked for"), false) {
+                    Said::Outcome(outcome) => outcome,
+                    Said::Unknown(_) | Said::Taken { .. } => return Ok(()),
+                }
+            }
             _ => verdict::whole(reply.status, &reply.body),
         };
         match outcome {

@@ -16,8 +16,8 @@ use crate::connectors::elastic::look::{LOOKED_UP, Taken};
 use crate::connectors::elastic::names::in_path;
 use crate::connectors::elastic::verdict::{self, Action, Item, Said};
 use crate::connectors::elastic::window::{Permit, Window};
-use crate::document::{Document, Ids, Patience, Reading, Version};
-use crate::pipeline::{Answers, Batch, EndError, Ordering, Outcome, Reason, Sink};
+use crate::document::{Document, Ids, Patience, Reading, Unfit, Version};
+use crate::pipeline::{Answers, Batch, EndError, Ordering, Outcome, Reason, Sink, answers_of};
 use crate::record::{Partition, Record};
 
 /// How long a bulk request may take. The server itself gives up sooner, and then says why.
@@ -57,13 +57,32 @@ pub struct SinkOptions {
     pub deletes: bool,
 }
 
-/// Settings that do not go together: what is wrong, and what helps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unfit {
-    /// What is wrong.
-    pub what: String,
-    /// What to type instead.
-    pub hint: String,
+impl SinkOptions {
+    /// Returns how documents that `reading` reads are written: those whose ids come once are created, others replaced, unless
+    /// `op` says otherwise.
+    ///
+    /// # Errors
+    /// When that does not go with the ids or the metadata.
+    pub fn choose_op(&self, reading: &Reading) -> Result<Op, Unfit> {
+        let repeat = reading.ids().repeat();
+        let op = self.op.unwrap_or(if repeat { Op::Index } else { Op::Create });
+        let merges = matches!(op, Op::Update | Op::Upsert);
+        if op == Op::Create && repeat {
+            return Err(Unfit::new("ids that can come again cannot be created", "use --op index, update or upsert"));
+        }
+        if merges && !repeat {
+            let what = "ids that come once have nothing to be merged with";
+            return Err(Unfit::new(what, "use --id key or field:PATH, or leave --op out"));
+        }
+        if merges && reading.meta().names().is_none() {
+            let what = "only their metadata tells whether a document may be written over";
+            return Err(Unfit::new(what, "leave --no-meta out, or use --op index"));
+        }
+        if self.data_stream && op != Op::Create {
+            return Err(Unfit::new("a data stream only takes new documents", "use --id offset or uuid, and leave --op out"));
+        }
+        Ok(op)
+    }
 }
 
 /// A cluster as a destination.
@@ -91,25 +110,9 @@ impl ElasticSink {
     /// Returns a sink that writes what `reading` reads; its first name is the index.
     ///
     /// # Errors
-    /// When the way of writing does not go with the ids or the metadata.
+    /// As [`SinkOptions::choose_op`].
     pub fn new(client: ElasticClient, reading: Reading, options: SinkOptions) -> Result<Self, Unfit> {
-        let unfit = |what: &str, hint: &str| Err(Unfit { what: what.to_owned(), hint: hint.to_owned() });
-        let repeat = reading.ids().repeat();
-        let op = options.op.unwrap_or(if repeat { Op::Index } else { Op::Create });
-        let merges = matches!(op, Op::Update | Op::Upsert);
-        if op == Op::Create && repeat {
-            return unfit("ids that can come again cannot be created", "use --op index, update or upsert");
-        }
-        if merges && !repeat {
-            return unfit("ids that come once have nothing to be merged with", "use --id key or field:PATH, or leave --op out");
-        }
-        if merges && reading.meta().names().is_none() {
-            let what = "only their metadata tells whether a document may be written over";
-            return unfit(what, "leave --no-meta out, or use --op index");
-        }
-        if options.data_stream && op != Op::Create {
-            return unfit("a data stream only takes new documents", "use --id offset or uuid, and leave --op out");
-        }
+        let op = options.choose_op(&reading)?;
         let action = match op {
             Op::Create if *reading.ids() == Ids::Random && !options.data_stream => Action::Index,
             Op::Create => Action::Create,
@@ -142,14 +145,7 @@ impl Sink for ElasticSink {
         let desk = Arc::clone(&self.desk);
         let permit = desk.window.enter().await;
         let task = tokio::spawn(async move { desk.deliver(&batch, &permit).await });
-        Ok(Box::pin(async move {
-            match task.await {
-                Ok(outcomes) => outcomes,
-                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                // The program is ending.
-                Err(_) => std::future::pending::<Vec<Outcome>>().await,
-            }
-        }))
+        Ok(answers_of(task))
     }
 
     async fn check(&self) -> Result<(), EndError> {
@@ -274,10 +270,10 @@ impl Desk {
         }
         let answer = verdict::parse(&reply.body, actions.len()).map_err(Outcome::Retry)?;
         let piped = self.options.pipeline.is_some();
-        for (item, action) in answer.items.iter().zip(actions) {
+        for (item, action) in answer.items().zip(actions) {
             each(item, verdict::judge(*action, item, piped));
         }
-        let was_too_much = answer.items.iter().any(|item| item.status == 429);
+        let was_too_much = answer.items().any(|item| item.status == 429);
         if was_too_much {
             permit.was_too_much();
         } else {

@@ -42,13 +42,36 @@ pub(super) enum Said {
 /// An answer to a bulk request.
 #[derive(Debug, Deserialize)]
 pub(super) struct Answer<'a> {
-    /// One for each document, in their order.
     #[serde(borrow)]
-    pub(super) items: Vec<Item<'a>>,
+    items: Vec<Item<'a>>,
+    /// How many documents are answered for; where there are fewer items, they come again.
+    #[serde(skip)]
+    count: usize,
+}
+
+impl<'a> Answer<'a> {
+    /// Returns one item for each document, in their order.
+    pub(super) fn items(&self) -> impl Iterator<Item = &Item<'a>> {
+        self.items.iter().cycle().take(self.count)
+    }
+
+    /// Returns the answer to `count` documents if it says the same of each, as it mostly does; this is found out much sooner than
+    /// what each item says.
+    fn uniform(body: &'a [u8], count: usize) -> Option<Self> {
+        let items = body.strip_prefix(b"{\"items\":[")?.strip_suffix(b"]}")?;
+        let length = (items.len() + 1).checked_div(count)?;
+        let first = items.get(..length.checked_sub(1)?)?;
+        let mut all = items.chunks(length);
+        let is_same = |item: &[u8]| item.strip_prefix(first).is_some_and(|rest| matches!(rest, b"," | b""));
+        if all.len() != count || !all.all(is_same) || items.ends_with(b",") {
+            return None;
+        }
+        Some(Self { items: vec![serde_json::from_slice(first).ok()?], count })
+    }
 }
 
 /// The answer for one document.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Item<'a> {
     pub(super) status: u16,
     result: Option<Cow<'a, str>>,
@@ -95,11 +118,15 @@ impl<'de: 'a, 'a> Deserialize<'de> for Item<'a> {
 
 /// Returns the answer, if `body` is one to a bulk request of `count` documents.
 pub(super) fn parse(body: &[u8], count: usize) -> Result<Answer<'_>, Reason> {
-    let answer: Answer<'_> = serde_json::from_slice(body).map_err(|error| {
+    if let Some(answer) = Answer::uniform(body, count) {
+        return Ok(answer);
+    }
+    let mut answer: Answer<'_> = serde_json::from_slice(body).map_err(|error| {
         let kind = if error.is_eof() { "the answer breaks off" } else { "the answer is none to a bulk request" };
         Reason::new("unreadable_answer", kind)
     })?;
     if answer.items.len() == count {
+        answer.count = count;
         return Ok(answer);
     }
     let what = format!("{count} documents were sent, and {} are answered for", answer.items.len());

@@ -1,10 +1,12 @@
+use proptest::prelude::*;
+
 use super::*;
 
 /// Judges one item, given as `STATUS` or `STATUS {"type":...}`.
 fn said(action: Action, status: u16, error: &str) -> Said {
     let error = if error.is_empty() { String::new() } else { format!(r#","error":{error}"#) };
     let body = format!(r#"{{"errors":true,"items":[{{"create":{{"_index":"i","status":{status}{error}}}}}]}}"#);
-    judge(action, &parse(body.as_bytes(), 1).unwrap().items[0], false)
+    judge(action, parse(body.as_bytes(), 1).unwrap().items().next().unwrap(), false)
 }
 
 /// Returns the verdict in a word, and its code.
@@ -109,7 +111,7 @@ fn each_answer_for_a_document_has_one_meaning() {
 #[test]
 fn a_document_that_was_not_there_is_deleted_and_one_in_a_failure_store_is_not_delivered() {
     let item = |rest: &str| format!(r#"{{"items":[{{"delete":{{{rest}}}}}]}}"#);
-    let of = |action, rest: &str| word(&judge(action, &parse(item(rest).as_bytes(), 1).unwrap().items[0], false));
+    let of = |action, rest: &str| word(&judge(action, parse(item(rest).as_bytes(), 1).unwrap().items().next().unwrap(), false));
     assert_eq!(of(Action::Delete, r#""status":404,"result":"not_found""#), "delivered");
     assert_eq!(of(Action::Update, r#""status":404,"result":"not_found""#), "retry unknown_answer");
     assert_eq!(of(Action::Update, r#""status":200,"result":"noop""#), "delivered");
@@ -131,6 +133,38 @@ fn an_answer_that_breaks_off_or_is_short_or_another_one_is_known_as_such() {
         assert_eq!(code(other, 2), Err("unreadable_answer".to_owned()), "{other}");
     }
     assert_eq!(code(r#"{"items":[{}]}"#, 1), Ok(()), "an item that says nothing is no delivery");
+}
+
+/// Items of one length and of others, alike in their beginnings.
+const ITEMS: [&str; 6] = [
+    r#"{"create":{"status":201}}"#,
+    r#"{"create":{"status":409}}"#,
+    r#"{"create":{"status":429}}"#,
+    r#"{"index":{"status":200}}"#,
+    r#"{"index":{"status":2000}}"#,
+    r#"{"create":{"status":500,"error":{"type":"a},{b","reason":"x"}}}"#,
+];
+
+proptest! {
+    #[test]
+    fn an_answer_is_read_the_same_item_by_item(
+        some in prop::collection::vec(0..ITEMS.len(), 1..6), times in 1..4_usize, more in "|,| |x|]}", head in "|\"took\":1,", asked in 0..20_usize,
+    ) {
+        let items: Vec<&str> = some.iter().cycle().take(some.len() * times).map(|item| ITEMS[*item]).collect();
+        let body = format!("{{{head}\"items\":[{}{more}]}}", items.join(","));
+        let one_by_one = serde_json::from_str::<Answer<'_>>(&body);
+        for count in [items.len(), asked] {
+            match (parse(body.as_bytes(), count), &one_by_one) {
+                (Ok(answer), Ok(expected)) => {
+                    prop_assert_eq!(answer.items().collect::<Vec<_>>(), expected.items.iter().collect::<Vec<_>>());
+                    prop_assert_eq!(count, items.len());
+                }
+                (Err(_), Ok(_)) => prop_assert!(count != items.len()),
+                (Err(_), Err(_)) => {}
+                (Ok(_), Err(error)) => prop_assert!(false, "{} is none: {}", body, error),
+            }
+        }
+    }
 }
 
 #[test]
@@ -218,7 +252,8 @@ fn what_is_rejected_for_its_size_alone_is_not_waited_for() {
 #[test]
 fn a_state_that_a_pipeline_does_not_like_is_the_fault_of_the_document() {
     let body = br#"{"items":[{"create":{"status":500,"error":{"type":"illegal_state_exception","reason":"r"}}}]}"#;
-    let item = &parse(body, 1).unwrap().items[0];
+    let answer = parse(body, 1).unwrap();
+    let item = answer.items().next().unwrap();
     assert_eq!(word(&judge(Action::Create, item, true)), "bad illegal_state_exception");
     assert_eq!(word(&judge(Action::Create, item, false)), "unknown illegal_state_exception");
 }

@@ -16,4 +16,4 @@ mod writing;
 pub use client::MongoClient;
 pub use document::document;
 pub use names::{collection_rule, database_rule};
-pub use sink::{MongoSink, Unfit, Write};
+pub use sink::{MongoSink, Write};

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use crate::connectors::mongo::MongoClient;
 use crate::connectors::mongo::writing::Writing;
 use crate::document::Patience;
-use crate::document::{Ids, Reading};
-use crate::pipeline::{Answers, Batch, EndError, Ordering, Outcome, Sink};
+use crate::document::{Ids, Reading, Unfit};
+use crate::pipeline::{Answers, Batch, EndError, Ordering, Sink, answers_of};
 
 /// How a document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -19,13 +19,27 @@ pub enum Write {
     Update,
 }
 
-/// Settings that do not go together: what is wrong, and what helps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unfit {
-    /// What is wrong.
-    pub what: String,
-    /// What to type instead.
-    pub hint: String,
+impl Write {
+    /// Returns how documents that `reading` reads are written: those whose ids come once are inserted, others replaced, unless
+    /// `asked` says otherwise.
+    ///
+    /// # Errors
+    /// When that does not go with the ids or the metadata.
+    pub fn choose(asked: Option<Self>, reading: &Reading) -> Result<Self, Unfit> {
+        let repeat = reading.ids().repeat();
+        let write = asked.unwrap_or(if repeat { Self::Replace } else { Self::Insert });
+        if write == Self::Insert && repeat {
+            return Err(Unfit::new("ids that can come again cannot be inserted", "use --write replace or --write update"));
+        }
+        if write != Self::Insert && *reading.ids() == Ids::Random {
+            return Err(Unfit::new("documents with an id of their own have nothing to write over", "leave --write out"));
+        }
+        if write != Self::Insert && reading.meta().names().is_none() {
+            let what = "only their metadata tells whether a document may be written over";
+            return Err(Unfit::new(what, "leave --no-meta out, or use --id offset without --write"));
+        }
+        Ok(write)
+    }
 }
 
 /// A MongoDB server as a destination.
@@ -34,25 +48,13 @@ pub struct MongoSink {
 }
 
 impl MongoSink {
-    /// Returns a sink that writes what `reading` reads; its two names are the database's and the collection's. Documents whose ids
-    /// come once are inserted, others replaced, unless `write` says otherwise. With `deletes`, a tombstone deletes.
+    /// Returns a sink that writes what `reading` reads; its two names are the database's and the collection's. With `deletes`, a
+    /// tombstone deletes.
     ///
     /// # Errors
-    /// When the way of writing does not go with the ids or the metadata.
+    /// As [`Write::choose`].
     pub fn new(client: MongoClient, reading: Reading, write: Option<Write>, deletes: bool) -> Result<Self, Unfit> {
-        let unfit = |what: &str, hint: &str| Err(Unfit { what: what.to_owned(), hint: hint.to_owned() });
-        let repeat = reading.ids().repeat();
-        let write = write.unwrap_or(if repeat { Write::Replace } else { Write::Insert });
-        if write == Write::Insert && repeat {
-            return unfit("ids that can come again cannot be inserted", "use --write replace or --write update");
-        }
-        if write != Write::Insert && *reading.ids() == Ids::Random {
-            return unfit("documents with an id of their own have nothing to write over", "leave --write out");
-        }
-        if write != Write::Insert && reading.meta().names().is_none() {
-            let what = "only their metadata tells whether a document may be written over";
-            return unfit(what, "leave --no-meta out, or use --id offset without --write");
-        }
+        let write = Write::choose(write, &reading)?;
         let patience = Mutex::new(Patience::default());
         Ok(Self { writing: Arc::new(Writing { client, reading, write, deletes, patience, met: tokio::sync::Mutex::default() }) })
     }
@@ -86,14 +88,7 @@ impl Sink for MongoSink {
     async fn submit(&self, batch: Batch) -> Result<Answers, EndError> {
         let writing = Arc::clone(&self.writing);
         let task = tokio::spawn(async move { writing.deliver(&batch).await });
-        Ok(Box::pin(async move {
-            match task.await {
-                Ok(outcomes) => outcomes,
-                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                // The program is ending.
-                Err(_) => std::future::pending::<Vec<Outcome>>().await,
-            }
-        }))
+        Ok(answers_of(task))
     }
 
     async fn check(&self) -> Result<(), EndError> {
