@@ -42,10 +42,13 @@ impl Args {
     /// # Errors
     /// When a step fails, or the accounts do not agree at the end.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
-        let clusters = Embedded::start("demo", TOPIC)?;
-        clusters.create_topic(TOPIC, PARTITIONS)?;
         let places: Vec<Place> =
             [self.mongo.map(Place::mongo), self.es.as_deref().map(Place::elastic)].into_iter().flatten().collect();
+        for place in &places {
+            place.reach().await?;
+        }
+        let clusters = Embedded::start("demo", TOPIC)?;
+        clusters.create_topic(TOPIC, PARTITIONS)?;
         let sections: String = places.iter().map(Place::section).collect();
         let profile = TemporaryFile::write(None, "demo", &format!("{}{sections}", clusters.profile()))?;
         context.say("Two Kafka clusters live in this process for as long as the demo runs.\n");

@@ -22,7 +22,7 @@ pub struct Documents {
     #[arg(long, value_name = "FROM", default_value = "offset", value_parser = version)]
     version: Version,
     /// Begin the names of metadata fields with this: `_` makes _kafka_key, _kafka_offset, _processed_at
-    #[arg(long, value_name = "TEXT", default_value = "_")]
+    #[arg(long, value_name = "TEXT", default_value = "_", value_parser = meta_prefix)]
     meta_prefix: String,
     /// Leave the metadata fields out
     #[arg(long, conflicts_with = "meta_prefix")]
@@ -66,6 +66,14 @@ fn path(text: &str) -> Result<FieldPath, String> {
     FieldPath::parse(text)
 }
 
+fn meta_prefix(text: &str) -> Result<String, String> {
+    // Servers take a dot for a way into a document, and a dollar sign for a command.
+    if text.contains(['.', '$']) || text.contains(char::is_control) {
+        return Err("a prefix has no dot, no `$` and no control character".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 fn ids(text: &str) -> Result<Ids, String> {
     match text.split_once(':') {
         Some(("field", text)) => path(text).map(Ids::Field),
@@ -106,6 +114,15 @@ impl Documents {
         }
         if self.on_tombstone == Some(OnTombstone::Delete) && ids != Ids::Key {
             return usage("only ids made of keys say what a tombstone deletes", "use --id key, or another --on-tombstone");
+        }
+        if let (OnTombstone::Delete, Version::Field(path)) = (self.on_tombstone.unwrap_or(OnTombstone::Skip), &self.version) {
+            let what = format!("a tombstone has no `{path}` that would tell whether it is the newer write");
+            return usage(&what, "use --version offset or timestamp, or another --on-tombstone");
+        }
+        let makes_names = |naming: &Naming| naming.template().fields().next().is_some();
+        if self.on_tombstone == Some(OnTombstone::Delete) && namings.iter().any(makes_names) {
+            let what = "a tombstone has no field that would tell where its document is";
+            return usage(what, "leave fields out of the names, or use another --on-tombstone");
         }
         let meta = if self.no_meta { Meta::none() } else { Meta::prefixed(&self.meta_prefix) };
         let raw = match self.raw_value {
@@ -220,6 +237,14 @@ mod tests {
         assert_eq!(code(&["--on-tombstone", "delete"], 1), Err(2));
         assert_eq!(code(&["--id", "field:a", "--on-tombstone", "delete"], 1), Err(2));
         assert_eq!(code(&["--id", "key", "--on-tombstone", "delete"], 1), Ok(()));
+        assert_eq!(code(&["--id", "key", "--on-tombstone", "delete", "--version", "field:v"], 1), Err(2));
+        assert_eq!(code(&["--id", "key", "--on-tombstone", "skip", "--version", "field:v"], 1), Ok(()));
+        let by_field = flags(&["--id", "key", "--on-tombstone", "delete"]);
+        let names = vec![by_field.naming("--index", "i-{country}", |_| Ok(())).unwrap()];
+        assert_eq!(by_field.reading(names).unwrap_err().exit_code(), 2);
+        for prefix in ["a.", "$", "\n"] {
+            assert!(Line::try_parse_from(["sdl", "--meta-prefix", prefix]).is_err(), "{prefix}");
+        }
     }
 
     #[test]

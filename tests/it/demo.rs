@@ -17,6 +17,14 @@ fn the_demo_accounts_for_every_record() {
 }
 
 #[test]
+fn a_server_that_is_not_there_is_told_before_anything_begins() {
+    let ended = Sdl::new("demo --mongo mongodb://127.0.0.1:1").env("SDL_PROFILE", "/nowhere").run().expect(1);
+    let said = "error: cannot load into the server of --mongo\n  caused by: 127.0.0.1:1: connecting: connection refused\n\
+                hint: correct --mongo, or leave it out\n";
+    assert_eq!(ended.stderr, said);
+}
+
+#[test]
 #[ignore = "needs MongoDB and search servers: scripts/test runs it"]
 fn real_sinks_the_demo_loads_into_servers_and_counts_there() {
     let _held = Clusters::shared();

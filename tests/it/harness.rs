@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+mod answers;
 mod checker;
 mod cluster;
 mod fault_proxy;
@@ -22,6 +23,7 @@ mod tests;
 mod tls_stub;
 mod watch;
 
+pub(crate) use answers::{deliver, offsets, record, records, words};
 pub(crate) use checker::{Verdict, check};
 pub(crate) use cluster::{Cluster, Clusters, from_stack, stack};
 pub(crate) use fault_proxy::{FETCH, OFFSET_COMMIT, PRODUCE, Proxy};

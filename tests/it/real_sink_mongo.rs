@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Clusters, Content, Finished, Running, Sdl, Sender, from_stack, pymongo, setting, stack, unique, until};
+use crate::harness::{Clusters, Finished, Running, Sdl, Sender, from_stack, pymongo, setting, stack, unique, until};
 
 mod keys;
 mod kills;
@@ -82,16 +82,11 @@ impl Load {
     /// Sends values, each with a key of its own unless one is given, to the partitions in turn.
     #[track_caller]
     fn send(&self, values: &[(Option<&str>, Option<&str>)]) {
-        let records: Vec<(i32, Content)> = (0..)
-            .zip(values)
-            .map(|(index, (key, value))| {
-                let bytes = |text: &str| text.as_bytes().to_vec();
-                let timestamp = Some(1_700_000_000_000 + i64::from(index));
-                let content = Content { timestamp, key: key.map(bytes), value: value.map(bytes), headers: Vec::new() };
-                (index % self.partitions, content)
-            })
-            .collect();
-        Sender::new(&self.clusters.source, &[("message.max.bytes", "20000000")]).send(&self.topic, &records);
+        Sender::new(&self.clusters.source, &[("message.max.bytes", "20000000")]).send_values(
+            &self.topic,
+            self.partitions,
+            values,
+        );
     }
 
     /// Runs Python code that has this load's `collection`, and `arg`.

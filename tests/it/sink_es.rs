@@ -4,25 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use bytes::Bytes;
 use sdl::connectors::elastic::{ElasticClient, ElasticSink, Op, SinkOptions, index_rule};
 use sdl::document::{Ids, Meta, Naming, RawValues, Reading, Version};
 use sdl::pipeline::{Outcome, Reason, Sink};
 use sdl::profile::ElasticSection;
-use sdl::record::{Partition, Record};
 use serde_json::{Value, json};
 
-use crate::harness::{HttpStub, Mock, Reply, Request, Sdl, Sender, created, items, numbered};
+use crate::harness::{
+    HttpStub, Mock, Reply, Request, Sdl, Sender, created, deliver, items, numbered, offsets, record, records, words,
+};
 
 mod contact;
 mod guards;
 
 fn section(urls: &[String]) -> ElasticSection {
     ElasticSection { name: "elasticsearch".to_owned(), urls: urls.to_vec(), ..ElasticSection::default() }
-}
-
-fn offsets() -> Ids {
-    Ids::Offset { prefix: String::new() }
 }
 
 fn reading(ids: Ids, meta: Meta) -> Reading {
@@ -37,39 +33,6 @@ async fn sink_of(stub: &HttpStub, ids: Ids, options: SinkOptions) -> ElasticSink
 
 async fn sink(stub: &HttpStub) -> ElasticSink {
     sink_of(stub, offsets(), SinkOptions::default()).await
-}
-
-fn record(offset: i64, key: &str, value: Option<&str>) -> Record {
-    Record {
-        partition: Partition::new("t", 0),
-        offset,
-        timestamp: Some(1000 + offset),
-        key: Some(Bytes::copy_from_slice(key.as_bytes())),
-        value: value.map(|value| Bytes::copy_from_slice(value.as_bytes())),
-        headers: Vec::new(),
-    }
-}
-
-fn records(count: i64) -> Vec<Record> {
-    (0..count).map(|offset| record(offset, "k", Some(&format!("{{\"n\": {offset}}}")))).collect()
-}
-
-async fn deliver(sink: &ElasticSink, records: Vec<Record>) -> Vec<Outcome> {
-    sink.submit(Arc::new(records)).await.unwrap().await
-}
-
-fn words(outcomes: &[Outcome]) -> String {
-    let word = |outcome: &Outcome| match outcome {
-        Outcome::Delivered => 'd',
-        Outcome::AlreadyThere => 'a',
-        Outcome::Superseded => 's',
-        Outcome::Retry(_) => 'r',
-        Outcome::Reject(_) => 'b',
-        Outcome::Suspect(_) => '?',
-        Outcome::Stop(reason) if reason.is_refusal() => '!',
-        Outcome::Stop(_) => 'S',
-    };
-    outcomes.iter().map(word).collect()
 }
 
 fn reason(outcome: &Outcome) -> &Reason {

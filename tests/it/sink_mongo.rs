@@ -4,25 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
-use bytes::Bytes;
 use mongodb::bson::{Document, doc};
 use sdl::connectors::mongo::{MongoClient, MongoSink, Write, collection_rule, database_rule};
 use sdl::document::{Ids, Meta, Naming, RawValues, Reading, Version};
 use sdl::pipeline::{EndError, Outcome, Sink};
 use sdl::profile::{MongoSection, Secret};
-use sdl::record::{Partition, Record};
 
-use crate::harness::{Answer, MongoStub, all_well, failed, written};
+use crate::harness::{Answer, MongoStub, all_well, deliver, failed, offsets, record, records, words, written};
 
 mod connections;
 mod ids;
 
 fn section(uri: &str) -> MongoSection {
     MongoSection { name: "mongodb".to_owned(), uri: Some(Secret::new(uri.to_owned())), ..MongoSection::default() }
-}
-
-fn offsets() -> Ids {
-    Ids::Offset { prefix: String::new() }
 }
 
 fn reading(ids: Ids, meta: Meta) -> Reading {
@@ -34,39 +28,6 @@ fn reading(ids: Ids, meta: Meta) -> Reading {
 async fn sink(stub: &MongoStub, ids: Ids, deletes: bool) -> MongoSink {
     let client = MongoClient::connect(&section(&stub.uri()), 4, Duration::from_secs(5)).await.unwrap();
     MongoSink::new(client, reading(ids, Meta::default()), None, deletes).unwrap()
-}
-
-fn record(offset: i64, key: &str, value: Option<&str>) -> Record {
-    Record {
-        partition: Partition::new("t", 0),
-        offset,
-        timestamp: Some(1000 + offset),
-        key: Some(Bytes::copy_from_slice(key.as_bytes())),
-        value: value.map(|value| Bytes::copy_from_slice(value.as_bytes())),
-        headers: Vec::new(),
-    }
-}
-
-fn records(count: i64) -> Vec<Record> {
-    (0..count).map(|offset| record(offset, "k", Some(&format!("{{\"n\": {offset}}}")))).collect()
-}
-
-async fn deliver(sink: &MongoSink, records: Vec<Record>) -> Vec<Outcome> {
-    sink.submit(Arc::new(records)).await.unwrap().await
-}
-
-fn words(outcomes: &[Outcome]) -> String {
-    let word = |outcome: &Outcome| match outcome {
-        Outcome::Delivered => 'd',
-        Outcome::AlreadyThere => 'a',
-        Outcome::Superseded => 's',
-        Outcome::Retry(_) => 'r',
-        Outcome::Reject(_) => 'b',
-        Outcome::Suspect(_) => '?',
-        Outcome::Stop(reason) if reason.is_refusal() => '!',
-        Outcome::Stop(_) => 'S',
-    };
-    outcomes.iter().map(word).collect()
 }
 
 fn name(command: &Document) -> &str {
@@ -175,6 +136,26 @@ async fn a_server_that_does_not_count_every_document_has_not_taken_them() {
     let stub = peer(|_| Answer::Reply(doc! {"n": 2, "ok": 1.0}));
     let outcomes = deliver(&sink(&stub, offsets(), false).await, records(3)).await;
     assert_eq!(words(&outcomes), "rrr");
+}
+
+#[tokio::test]
+async fn a_server_that_leaves_off_at_a_document_is_asked_with_fewer() {
+    // Of five, it wrote three and left off at the fourth; but it blames the first.
+    let stub = peer(|_| Answer::Reply(doc! {"n": 3, "writeErrors": [{"index": 0, "code": 2, "errmsg": "no"}], "ok": 1.0}));
+    assert_eq!(words(&deliver(&sink(&stub, offsets(), false).await, records(5)).await), "?????");
+}
+
+#[tokio::test]
+async fn a_name_that_no_record_made_and_the_server_does_not_take_stops_the_run() {
+    for code in [73, 13297] {
+        let stub = peer(move |_| failed(code));
+        let client = MongoClient::connect(&section(&stub.uri()), 4, Duration::from_secs(5)).await.unwrap();
+        let naming = |name: &str, rule| Naming::new(name.parse().unwrap(), rule, 100).unwrap();
+        let names = vec![naming("d", database_rule), naming("t", collection_rule)];
+        let reading = Reading::new(offsets(), Version::Offset, Meta::default(), RawValues::Bad, None, names);
+        let sink = MongoSink::new(client, reading, None, false).unwrap();
+        assert_eq!(words(&deliver(&sink, records(2)).await), "SS", "{code}");
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use crate::commands::run::random;
 use crate::connectors::elastic::ElasticClient;
 use crate::connectors::mongo::MongoClient;
 use crate::error::Error;
+use crate::pipeline::{EndError, Failure};
 use crate::profile::{ElasticLogin, ElasticSection, MongoSection, Secret};
 
 /// How long the servers are waited for.
@@ -92,6 +93,24 @@ impl Place {
             Server::Elastic(_) => ("sink-es", ["--index", &self.target]),
         };
         [command, topic, flag, value, "--time-field", "timestamp", "--until-caught-up"].map(str::to_owned).to_vec()
+    }
+
+    /// Makes sure that the server answers.
+    ///
+    /// # Errors
+    /// When it does not: the flag is to blame, as the demo has no profile that somebody wrote.
+    pub(super) async fn reach(&self) -> Result<(), Error> {
+        let (reached, flag) = match &self.server {
+            Server::Mongo(section) => (MongoClient::connect(section, 1, WAIT).await.map(drop), "--mongo"),
+            Server::Elastic(section) => (ElasticClient::connect(section, WAIT).await.map(drop), "--es"),
+        };
+        reached.map_err(|error| match error {
+            EndError::Failed(failure) => {
+                let what = format!("cannot load into the server of {flag}");
+                Failure { what, hint: Some(format!("correct {flag}, or leave it out")), ..failure }.into()
+            }
+            refused @ EndError::Refused(_) => refused.into(),
+        })
     }
 
     /// Counts the documents of each partition.

@@ -1,5 +1,7 @@
 //! What it means that an id is taken: by our own earlier write, or by somebody else's. Pure.
 
+use std::cmp::Ordering;
+
 use serde_json::{Map, Value, json};
 
 use crate::connectors::elastic::body::Writing;
@@ -35,15 +37,21 @@ pub(super) fn judge(writing: &Writing, record: &Record, action: Action, answer: 
     }
     let stored = answer.get("_source").unwrap_or(&Value::Null);
     let has_version = writing.reading.version().is_some();
+    let mut document = Document::default();
+    let ours = writing.read(record, &mut document).ok().and(document.version);
+    // What the record met may have been written over since.
+    match answer.get("_version").and_then(Value::as_i64).zip(ours).map(|(theirs, ours)| theirs.cmp(&ours)) {
+        Some(Ordering::Greater) => return Outcome::Superseded,
+        Some(Ordering::Less) => return Outcome::Retry(Reason::new("conflict_is_gone", "what had the id was replaced meanwhile")),
+        Some(Ordering::Equal) | None => {}
+    }
     match writing.reading.meta().names() {
-        None if has_version => Outcome::AlreadyThere,
-        None => compare(writing, record, stored),
+        None if action != Action::Delete && is_what_we_write(writing, record, stored) => Outcome::AlreadyThere,
+        None => Outcome::Stop(unlike(record, has_version)),
         // Of two writes of one version the first stays, unless they claim to be one and the same record.
         Some(names) if has_version && !is_of_same_place(record, stored, names) => Outcome::Superseded,
-        // What met the record may have been written over since, by a newer one.
-        Some(names) if has_version && offset(stored, names) > Some(record.offset) => Outcome::Superseded,
         Some(names) if action != Action::Delete && is_of_same_time(record, stored, names) => Outcome::AlreadyThere,
-        Some(names) => Outcome::Stop(foreign(record, stored, names)),
+        Some(names) => Outcome::Stop(foreign(record, stored, names, has_version)),
     }
 }
 
@@ -71,11 +79,6 @@ pub(super) fn is_of_same_place(record: &Record, stored: &Value, names: &MetaName
         && stored.get(&names.partition).and_then(Value::as_i64) == Some(record.partition.index.into())
 }
 
-/// Returns the offset that a document says it comes from.
-fn offset(stored: &Value, names: &MetaNames) -> Option<i64> {
-    stored.get(&names.offset).and_then(Value::as_i64)
-}
-
 /// Returns whether a document says that it has the timestamp of `record`.
 pub(super) fn is_of_same_time(record: &Record, stored: &Value, names: &MetaNames) -> bool {
     // An index that keeps no sources makes them up from its mapping, where a date may be text.
@@ -86,27 +89,34 @@ pub(super) fn is_of_same_time(record: &Record, stored: &Value, names: &MetaNames
 }
 
 /// Without metadata only the document itself can tell: it is ours if it is what we would write.
-fn compare(writing: &Writing, record: &Record, stored: &Value) -> Outcome {
+fn is_what_we_write(writing: &Writing, record: &Record, stored: &Value) -> bool {
     let mut document = Document::default();
     let mut source = Vec::new();
     if let Ok(payload) = writing.read(record, &mut document) {
         writing.source(record, &payload, &document, &mut Phrases::default(), &mut source);
     }
-    if serde_json::from_slice::<Value>(&source).is_ok_and(|source| source == *stored) {
-        return Outcome::AlreadyThere;
-    }
-    let what = format!("another document has the id of record {record}, and without metadata nobody can say whose it is");
-    let hint = "leave --no-meta out, or tell the ids apart with --id-prefix, or name another index with --index";
-    Outcome::Stop(Reason::new("foreign_document", what).hint(hint).refusal())
+    serde_json::from_slice::<Value>(&source).is_ok_and(|source| source == *stored)
 }
 
-pub(super) fn foreign(record: &Record, stored: &Value, names: &MetaNames) -> Reason {
+fn unlike(record: &Record, has_version: bool) -> Reason {
+    let what = format!("another document has the id of record {record}, and without metadata nobody can say whose it is");
+    let hint = format!("leave --no-meta out, or {}, or name another index with --index", tell_apart(has_version));
+    Reason::new("foreign_document", what).hint(hint).refusal()
+}
+
+/// Returns why a record stops the run whose place another one has; `has_version` says that its id can come again.
+pub(super) fn foreign(record: &Record, stored: &Value, names: &MetaNames, has_version: bool) -> Reason {
     let what = if stored.get(&names.timestamp).is_some() {
         format!("the index has another topic's or cluster's record under the id of record {record}")
     } else {
         format!("the index has a document without `{}` under the id of record {record}", names.timestamp)
     };
-    Reason::new("foreign_record", what).hint("tell them apart with --id-prefix, or name another index with --index").refusal()
+    let hint = format!("{}, or name another index with --index", tell_apart(has_version));
+    Reason::new("foreign_record", what).hint(hint).refusal()
+}
+
+fn tell_apart(has_version: bool) -> &'static str {
+    if has_version { "let the later one win with --version timestamp" } else { "tell them apart with --id-prefix" }
 }
 
 #[cfg(test)]
@@ -156,14 +166,13 @@ mod tests {
         let naming = Naming::new("logins".parse().unwrap(), |_| Ok(()), 1).unwrap();
         let of = |meta| Reading::new(Ids::Key, Version::Offset, meta, RawValues::Bad, None, vec![naming]);
         let writing = Writing::new(of(Meta::default()), Action::Index, false, false);
-        let at = |partition: i32, offset: i64, time: i64| {
-            let source = json!({
-                "_kafka_topic": "logins", "_kafka_partition": partition, "_kafka_offset": offset, "_kafka_timestamp": time,
-            });
-            json!({"found": true, "_source": source})
+        let at = |partition: i32, version: i64, time: i64| {
+            let source = json!({"_kafka_topic": "logins", "_kafka_partition": partition, "_kafka_timestamp": time});
+            json!({"found": true, "_version": version, "_source": source})
         };
         let stored = |partition, time| at(partition, 42, time);
-        let judge = |action, answer: Value| judge(&writing, &record(Some(500)), action, &answer);
+        let keyed = Record { key: Some(Bytes::from_static(b"k")), ..record(Some(500)) };
+        let judge = |action, answer: Value| judge(&writing, &keyed, action, &answer);
         assert_eq!(judge(Action::Index, stored(3, 500)), Outcome::AlreadyThere);
         assert_eq!(judge(Action::Index, stored(4, 501)), Outcome::Superseded);
         assert!(matches!(judge(Action::Index, stored(3, 501)), Outcome::Stop(reason) if reason.is_refusal()));
@@ -171,8 +180,25 @@ mod tests {
         // Between the conflict and the look, a newer one came.
         assert_eq!(judge(Action::Index, at(3, 43, 501)), Outcome::Superseded);
         assert_eq!(judge(Action::Delete, at(3, 43, 501)), Outcome::Superseded);
+        assert!(matches!(judge(Action::Index, at(3, 41, 501)), Outcome::Retry(_)));
         assert_eq!(judge(Action::Delete, json!({"found": false})), Outcome::AlreadyThere);
         assert!(matches!(judge(Action::Index, json!({"found": false})), Outcome::Retry(_)));
+    }
+
+    #[test]
+    fn without_metadata_an_equal_version_is_ours_if_it_is_what_we_would_write() {
+        let naming = Naming::new("logins".parse().unwrap(), |_| Ok(()), 1).unwrap();
+        let reading = Reading::new(Ids::Key, Version::Offset, Meta::none(), RawValues::Bad, None, vec![naming]);
+        let writing = Writing::new(reading, Action::Index, false, false);
+        let keyed = Record { key: Some(Bytes::from_static(b"k")), ..record(Some(500)) };
+        let judge = |action, version, source: Value| {
+            judge(&writing, &keyed, action, &json!({"found": true, "_version": version, "_source": source}))
+        };
+        assert_eq!(judge(Action::Index, 42, json!({"a": 1})), Outcome::AlreadyThere);
+        assert_eq!(judge(Action::Index, 43, json!({"a": 2})), Outcome::Superseded);
+        let Outcome::Stop(reason) = judge(Action::Index, 42, json!({"a": 2})) else { panic!("it is foreign") };
+        assert!(reason.hinted().unwrap().contains("--version timestamp"), "--id-prefix is for ids of offsets");
+        assert!(matches!(judge(Action::Delete, 42, json!({"a": 1})), Outcome::Stop(_)));
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Desk {
     /// Returns the fields that tell whose a document is; none where only the whole document tells.
     fn telling(&self) -> Option<String> {
         let names = self.writing.reading.meta().names()?;
-        Some([&names.timestamp, &names.topic, &names.partition, &names.offset].map(String::as_str).join(","))
+        Some([&names.timestamp, &names.topic, &names.partition].map(String::as_str).join(","))
     }
 
     /// Returns what is there under some ids; of its source these fields, or all without.

@@ -212,7 +212,7 @@ fn settled(writing: &Writing, entry: &Entry<'_>, stored: &Value, names: &MetaNam
     match (theirs, number(&names.offset).unwrap_or(0)).cmp(&(ours, record.offset)) {
         Ordering::Less => None,
         Ordering::Equal if same_place && conflict::is_of_same_time(record, stored, names) => Some(Outcome::AlreadyThere),
-        Ordering::Equal if same_place => Some(Outcome::Stop(conflict::foreign(record, stored, names))),
+        Ordering::Equal if same_place => Some(Outcome::Stop(conflict::foreign(record, stored, names, true))),
         Ordering::Equal | Ordering::Greater => Some(Outcome::Superseded),
     }
 }

@@ -106,6 +106,11 @@ pub(super) fn is_set_up_wrong(error: &Value) -> bool {
     of_pipeline || text.starts_with("no write index is defined for alias")
 }
 
+/// Returns whether something was waited for in vain, such as a field that is new to the mapping.
+pub(super) fn is_out_of_time(error: &Value) -> bool {
+    text(error).contains("timed out")
+}
+
 /// Returns whether the cluster takes no more shards.
 pub(super) fn is_full_of_shards(error: &Value) -> bool {
     let text = text(error);

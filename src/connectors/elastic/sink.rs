@@ -204,14 +204,14 @@ impl Desk {
         for taken in taken.chunks(LOOKED_UP) {
             self.look_up(batch, taken, &mut outcomes).await;
         }
-        if matches!(self.writing.reading.version(), Some(Version::Timestamp | Version::Field(_))) {
+        if self.writing.reading.version().is_some() {
             self.give_way(batch, &mut outcomes);
         }
         outcomes
     }
 
     /// Takes a record that would be sent again for superseded if one of its id behind it is there, and is not older: it would
-    /// write over that.
+    /// write over that, or over nothing, once the server has forgotten the version of what was deleted.
     fn give_way(&self, batch: &[Record], outcomes: &mut [Outcome]) {
         if !outcomes.iter().any(|outcome| matches!(outcome, Outcome::Retry(_))) {
             return;

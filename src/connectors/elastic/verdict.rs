@@ -134,12 +134,15 @@ pub(super) fn parse(body: &[u8], count: usize) -> Result<Answer<'_>, Reason> {
 }
 
 /// Failures of the server, not of the document: they pass.
-const PASSING: [&str; 17] = [
+const PASSING: [&str; 21] = [
+    "already_closed_exception",
     "circuit_breaking_exception",
     "cluster_block_exception",
     "cluster_manager_not_discovered_exception",
+    "engine_closed_exception",
     "es_rejected_execution_exception",
     "failed_node_exception",
+    "i_o_exception",
     "index_closed_exception",
     "master_not_discovered_exception",
     "no_shard_available_action_exception",
@@ -151,6 +154,7 @@ const PASSING: [&str; 17] = [
     "receive_timeout_transport_exception",
     "rejected_execution_exception",
     "shard_not_in_primary_mode_exception",
+    "timeout_exception",
     "unavailable_shards_exception",
 ];
 
@@ -180,6 +184,7 @@ pub(super) fn judge(action: Action, item: &Item<'_>, piped: bool) -> Said {
         "version_conflict_engine_exception" => conflict(action, item, error),
         "security_exception" | "index_not_found_exception" => stop(),
         "illegal_argument_exception" if reason::is_set_up_wrong(error) => stop(),
+        "mapper_exception" if reason::is_out_of_time(error) => retry(),
         "validation_exception" if reason::is_full_of_shards(error) => retry(),
         "illegal_state_exception" if piped || reason::is_of_a_pipeline(error) => bad(),
         kind if BAD.contains(&kind) => bad(),
@@ -210,12 +215,14 @@ fn conflict(action: Action, item: &Item<'_>, error: &Value) -> Said {
     match action {
         Action::Create => taken(),
         Action::Update => Said::Outcome(Outcome::Retry(reason::passing(item.status, error))),
-        // `current version [7] is higher or equal to the one provided [7]`
+        // `[ID]: version conflict, current version [7] is higher or equal to the one provided [7]`, whatever the id says.
         Action::Index | Action::Delete => {
             let text = reason::text(error);
-            let version = |after: &str| text.split_once(after)?.1.split_once(']')?.0.parse::<i64>().ok();
-            let (theirs, ours) = (version("current version ["), version("provided ["));
-            if theirs.is_some() && theirs == ours { taken() } else { Said::Outcome(Outcome::Superseded) }
+            let version = |after: &str| text.rsplit_once(after)?.1.split_once(']')?.0.parse::<i64>().ok();
+            match (version("current version ["), version("provided [")) {
+                (Some(theirs), Some(ours)) if theirs > ours => Said::Outcome(Outcome::Superseded),
+                _ => taken(),
+            }
         }
     }
 }
@@ -241,11 +248,15 @@ pub(super) fn whole(status: u16, body: &[u8]) -> Outcome {
             Reason::new("too_large", "the server does not take so large a request (413)")
                 .hint("raise `http.max_content_length` of the server, or set such records aside with --dead-letters"),
         ),
-        400 => {
-            let detail = error.as_ref().map(reason::text).unwrap_or_default();
-            let code = if kind.is_empty() { "http_400" } else { kind };
-            Outcome::Suspect(Reason::new(code, format!("the server does not take it ({code})")).detail(detail))
-        }
+        // What is no answer of a server like these comes from something in between, and blames no record.
+        400 => match &error {
+            None => Outcome::Retry(passing()),
+            Some(error) if reason::is_set_up_wrong(error) => Outcome::Stop(reason::lasting(status, error)),
+            Some(error) => {
+                let code = if kind.is_empty() { "http_400" } else { kind };
+                Outcome::Suspect(Reason::new(code, format!("the server does not take it ({code})")).detail(reason::text(error)))
+            }
+        },
         401 | 403 => Outcome::Stop(match &error {
             Some(error) => reason::lasting(status, error),
             None => reason::no_right(status, String::new()),

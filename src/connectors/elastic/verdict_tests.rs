@@ -48,7 +48,10 @@ fn each_answer_for_a_document_has_one_meaning() {
         (Index, 409, conflict(7, 7), "taken in .ds-i-1"),
         (Delete, 409, conflict(7, 7), "taken in .ds-i-1"),
         (Delete, 409, conflict(8, 7), "superseded"),
-        (Index, 409, of("version_conflict_engine_exception"), "superseded"),
+        (Index, 409, of("version_conflict_engine_exception"), "taken in -"),
+        (Create, 500, of("timeout_exception"), "retry timeout_exception"),
+        (Create, 500, of("i_o_exception"), "retry i_o_exception"),
+        (Create, 500, of("mapper_exception"), "unknown mapper_exception"),
         (Update, 409, conflict(1, 1), "retry version_conflict_engine_exception"),
         (Create, 429, of("rejected_execution_exception"), "retry rejected_execution_exception"),
         (Create, 429, of("es_rejected_execution_exception"), "retry es_rejected_execution_exception"),
@@ -120,6 +123,16 @@ fn a_document_that_was_not_there_is_deleted_and_one_in_a_failure_store_is_not_de
 }
 
 #[test]
+fn an_id_that_reads_like_a_version_is_none() {
+    let reason =
+        "[current version [9] provided [1]]: version conflict, current version [7] is higher or equal to the one provided [7]";
+    let error = format!(r#"{{"type":"version_conflict_engine_exception","index":"i","reason":"{reason}"}}"#);
+    assert_eq!(word(&said(Action::Index, 409, &error)), "taken in i");
+    let late = r#"{"type":"mapper_exception","reason":"timed out while waiting for a dynamic mapping update"}"#;
+    assert_eq!(word(&said(Action::Create, 500, late)), "retry mapper_exception");
+}
+
+#[test]
 fn an_answer_that_breaks_off_or_is_short_or_another_one_is_known_as_such() {
     let code = |body: &str, count| parse(body.as_bytes(), count).map(drop).map_err(|reason| reason.code().to_owned());
     let short = || Err("incomplete_answer".to_owned());
@@ -173,7 +186,13 @@ fn an_answer_for_all_has_one_meaning() {
     let table: Vec<(u16, String, &str)> = vec![
         (413, String::new(), "suspect too_large"),
         (400, of("illegal_argument_exception"), "suspect illegal_argument_exception"),
-        (400, "<html>".to_owned(), "suspect http_400"),
+        (400, "<html>".to_owned(), "retry http_400"),
+        (
+            400,
+            r#"{"error":{"type":"illegal_argument_exception","reason":"pipeline with id [p] does not exist"},"status":400}"#
+                .to_owned(),
+            "stop pipeline_missing",
+        ),
         (429, of("es_rejected_execution_exception"), "retry es_rejected_execution_exception"),
         (429, String::new(), "retry http_429"),
         (403, of("cluster_block_exception"), "retry cluster_block_exception"),

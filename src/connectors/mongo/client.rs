@@ -35,7 +35,7 @@ impl MongoClient {
     /// When the section is wrong, or the server does not let us in, or none answers within `wait`.
     pub async fn connect(section: &MongoSection, commands: usize, wait: Duration) -> Result<Self, EndError> {
         // A connection string can ask for names to be looked up, which takes its own time.
-        let options = match tokio::time::timeout(wait.max(AGAIN), options(section, commands)).await {
+        let options = match tokio::time::timeout(wait.max(AGAIN), options(section, commands, wait)).await {
             Ok(options) => options.map_err(|error| said(&error)),
             Err(_) => Err(Said::Late),
         };
@@ -190,7 +190,7 @@ impl std::fmt::Debug for MongoClient {
     }
 }
 
-async fn options(section: &MongoSection, commands: usize) -> Result<ClientOptions, Error> {
+async fn options(section: &MongoSection, commands: usize, wait: Duration) -> Result<ClientOptions, Error> {
     let mut options = match (&section.uri, &section.host) {
         (Some(uri), _) => ClientOptions::parse(uri.reveal()).await?,
         (None, host) => {
@@ -217,7 +217,8 @@ async fn options(section: &MongoSection, commands: usize) -> Result<ClientOption
         options.tls = Some(Tls::Enabled(tls));
     }
     options.app_name.get_or_insert_with(|| "sdl".to_owned());
-    options.server_selection_timeout = Some(CONNECT);
+    // Before the first contact has taken too long, so that it can be told what was in its way.
+    options.server_selection_timeout = Some(CONNECT.min(wait / 4 * 3).max(AGAIN));
     options.connect_timeout = Some(CONNECT);
     // One more than are written with: for the look whether others pass.
     options.max_pool_size = Some(u32::try_from(commands).unwrap_or(u32::MAX).saturating_add(2));

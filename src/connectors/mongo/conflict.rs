@@ -26,7 +26,9 @@ pub(super) fn fields(names: &MetaNames) -> [&str; 5] {
 pub(super) fn judge(reading: &Reading, record: &Record, document: &Document, names: &MetaNames, stored: &Stored) -> Outcome {
     let same_time = number(stored, &names.timestamp) == record.timestamp;
     let (Some(version), Some(ours)) = (reading.version(), document.version) else {
-        return if same_time { Outcome::AlreadyThere } else { Outcome::Stop(foreign(record)) };
+        // Two that have no time are the same record only if they say so.
+        let is_ours = same_time && (record.timestamp.is_some() || number(stored, &names.offset) == Some(record.offset));
+        return if is_ours { Outcome::AlreadyThere } else { Outcome::Stop(foreign(record, false)) };
     };
     let Some(theirs) = number(stored, version_field(names, version)) else {
         return Outcome::Reject(without_version(version_field(names, version)));
@@ -39,17 +41,17 @@ pub(super) fn judge(reading: &Reading, record: &Record, document: &Document, nam
         // Of two writes of one version the first stays, unless they claim to be one and the same record.
         Ordering::Equal if !same_place => Outcome::Superseded,
         Ordering::Equal if same_time => Outcome::AlreadyThere,
-        Ordering::Equal => Outcome::Stop(foreign(record)),
+        Ordering::Equal => Outcome::Stop(foreign(record, true)),
         Ordering::Less => Outcome::Retry(Reason::new("overtaken", "another write of the same id came in between")),
     }
 }
 
-/// Returns why a record of another topic or cluster stands where `record` belongs.
-pub(super) fn foreign(record: &Record) -> Reason {
+/// Returns why a record of another topic or cluster stands where `record` belongs; `has_version` says that its id can come again.
+pub(super) fn foreign(record: &Record, has_version: bool) -> Reason {
     let what = format!("the collection has another topic's or cluster's record under the id of record {record}");
-    Reason::new("foreign_record", what)
-        .hint("tell them apart with --id-prefix, or name another collection with --collection")
-        .refusal()
+    let tell_apart =
+        if has_version { "let the later one win with --version timestamp" } else { "tell them apart with --id-prefix" };
+    Reason::new("foreign_record", what).hint(format!("{tell_apart}, or name another collection with --collection")).refusal()
 }
 
 fn without_version(field: &str) -> Reason {
@@ -103,6 +105,29 @@ mod tests {
             let Outcome::Stop(reason) = of(&other) else { panic!("{other} is foreign") };
             assert!(reason.is_refusal());
         }
+    }
+
+    #[test]
+    fn what_has_no_time_is_ours_only_if_it_says_where_it_is_from() {
+        let reading = Reading::new(
+            Ids::Offset { prefix: String::new() },
+            Version::Offset,
+            Meta::default(),
+            RawValues::Bad,
+            None,
+            Vec::new(),
+        );
+        let record = Record {
+            partition: Partition::new("t", 2),
+            offset: 10,
+            timestamp: None,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+        };
+        let of = |stored: &Stored| judge(&reading, &record, &Document::default(), reading.meta().names().unwrap(), stored);
+        assert_eq!(of(&doc! {"_kafka_offset": 10_i64}), Outcome::AlreadyThere);
+        assert!(matches!(of(&doc! {"a": 1}), Outcome::Stop(_)));
     }
 
     #[test]

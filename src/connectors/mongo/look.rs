@@ -56,33 +56,45 @@ impl Writing {
         }
     }
 
-    /// Looks, before anything of a partition is written, whether its first record here stands in another's place; returns what
-    /// becomes of the batch if it does, or if nobody knows. Records of a topic that was created again, or of another cluster, are
-    /// found out before the first of them is taken for delivered.
+    /// Looks, before anything of a partition is written, whether its first records stand in another's place; returns what becomes
+    /// of the batch if one does, or if nobody knows. Records of a topic that was created again, or of another cluster, are found
+    /// out before one of them is taken for delivered.
     pub(super) async fn first_look(&self, batch: &[Record], now: i64) -> Option<Outcome> {
         if !matches!(self.reading.ids(), Ids::Offset { .. }) {
             return None;
         }
         // Other batches wait here: what they hold may be the same partition's.
         let mut met = self.met.lock().await;
-        let mut document = Document::default();
+        let mut new: Vec<(&Record, Document)> = Vec::new();
+        let mut known = None;
         for record in batch {
-            if met.contains(&record.partition) || self.reading.read(record, &mut document).is_err() {
+            if known == Some(record.partition) || met.contains(&record.partition) {
+                known = Some(record.partition);
                 continue;
             }
-            let [database, collection] = document.names.as_slice() else { unreachable!("a sink is made with two names") };
-            match self.find(database, collection, vec![&document.id]).await {
+            let mut document = Document::default();
+            if self.reading.read(record, &mut document).is_ok() {
+                new.push((record, document));
+            }
+        }
+        // Records mostly go to one collection; where they do not, each is asked for what is its own.
+        new.sort_by(|(_, one), (_, other)| one.names.cmp(&other.names));
+        for new in new.chunk_by(|(_, one), (_, other)| one.names == other.names).flat_map(|of_one| of_one.chunks(LOOK_UP)) {
+            let [database, collection] = new[0].1.names.as_slice() else { unreachable!("a sink is made with two names") };
+            let ids = new.iter().map(|(_, document)| document.id.as_str()).collect();
+            let found = match self.find(database, collection, ids).await {
+                Ok(found) => found,
                 Err(failure) => return Some(unseen(&failure)),
-                Ok(found) => {
-                    if let Some(stored) = found.get(&document.id)
-                        && let stop @ Outcome::Stop(_) = self.compare(record, &document, now, stored)
-                    {
-                        return Some(stop);
-                    }
+            };
+            for (record, document) in new {
+                if let Some(stored) = found.get(&document.id)
+                    && let stop @ Outcome::Stop(_) = self.compare(record, document, now, stored)
+                {
+                    return Some(stop);
                 }
             }
-            met.insert(record.partition);
         }
+        met.extend(new.iter().map(|(record, _)| record.partition));
         None
     }
 
@@ -97,7 +109,7 @@ impl Writing {
         if ours.is_ok_and(|ours| theirs.is_ok_and(|theirs| theirs.as_bytes() == ours)) {
             Outcome::AlreadyThere
         } else {
-            Outcome::Stop(conflict::foreign(record))
+            Outcome::Stop(conflict::foreign(record, self.reading.version().is_some()))
         }
     }
 

@@ -98,6 +98,11 @@ pub(super) fn item(error: &Document) -> Item {
     })
 }
 
+/// Returns whether it was the name of the database or collection that the server did not take.
+pub(super) fn is_of_name(reason: &Reason) -> bool {
+    BAD_NAME.iter().any(|code| reason.code() == format!("mongodb_{code}"))
+}
+
 /// Returns what it means that a command failed whole.
 pub(super) fn whole(failure: &Said) -> Whole {
     Whole::Is(match failure {

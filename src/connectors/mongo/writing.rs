@@ -254,7 +254,7 @@ impl Writing {
                 Err(failure) => failure,
             };
             let reason = match verdict::whole(&failure) {
-                Whole::Is(outcome) => break outcome,
+                Whole::Is(outcome) => break self.named(outcome),
                 Whole::Doubtful(reason) => reason,
             };
             // An outage fails whatever is written; a poisonous document fails alone, and again, while others pass.
@@ -278,6 +278,17 @@ impl Writing {
         }
     }
 
+    /// Returns `outcome`; but a name that the server does not take, and that no record made, stops the run.
+    fn named(&self, outcome: Outcome) -> Outcome {
+        let is_fixed = self.reading.namings().iter().all(|naming| naming.template().constant().is_some());
+        match outcome {
+            Outcome::Reject(reason) if is_fixed && verdict::is_of_name(&reason) => {
+                Outcome::Stop(reason.hint("name another with --database or --collection"))
+            }
+            outcome => outcome,
+        }
+    }
+
     /// Takes the answer to a command.
     async fn answered(&self, built: &Built, reply: &Reply, batch: &[Record], now: i64, outcomes: &mut Outcomes) {
         let count = built.records.len();
@@ -293,6 +304,14 @@ impl Writing {
         let concern = reply.get_document("writeConcernError").ok().map(verdict::concern);
         let n = usize::try_from(verdict::number(reply, "n")).unwrap_or(0);
         let is_short = n + failed < count;
+        if is_short && failed > 0 && built.kind != Kind::Delete {
+            // It left off at a document, and perhaps not at the one that it names: found out with fewer at once.
+            for at in &built.records {
+                let what = "the server left off at one document of several";
+                outcomes[*at] = Some(Outcome::Suspect(Reason::new("unaccounted", what)));
+            }
+            return;
+        }
         let well = match &concern {
             Some(outcome) => outcome.clone(),
             // Only what the server counted is a delivery; of what is deleted, it does not count what was not there.
@@ -307,7 +326,7 @@ impl Writing {
                     continue;
                 }
                 None => well.clone(),
-                Some(Item::Is(outcome)) => outcome,
+                Some(Item::Is(outcome)) => self.named(outcome),
                 Some(Item::Unknown(reason)) => {
                     let mut patience = self.patience.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     patience.judge(&batch[*at], reason)

@@ -150,6 +150,31 @@ impl Sender {
         self.producer.flush(PATIENCE).expect("the cluster takes the records");
     }
 
+    /// Sends values, each with a key of its own if one is given, to as many partitions in turn.
+    #[track_caller]
+    pub(crate) fn send_values(&self, topic: &str, partitions: i32, values: &[(Option<&str>, Option<&str>)]) {
+        let records: Vec<(i32, Content)> = (0..)
+            .zip(values)
+            .map(|(index, (key, value))| {
+                let bytes = |text: &str| text.as_bytes().to_vec();
+                let timestamp = Some(1_700_000_000_000 + i64::from(index));
+                let content = Content { timestamp, key: key.map(bytes), value: value.map(bytes), headers: Vec::new() };
+                (index % partitions, content)
+            })
+            .collect();
+        self.send(topic, &records);
+    }
+
+    /// Sends so many records that are of another time than all others, to one partition.
+    #[track_caller]
+    pub(crate) fn send_others(&self, topic: &str, count: i64) {
+        let record = |n: i64| {
+            let value = Some(format!("{{\"other\": {n}}}").into_bytes());
+            (0, Content { timestamp: Some(1_600_000_000_000 + n), key: None, value, headers: Vec::new() })
+        };
+        self.send(topic, &(0..count).map(record).collect::<Vec<_>>());
+    }
+
     fn queue(&self, topic: &str, partition: i32, content: &Content) {
         let mut record = BaseRecord::<[u8], [u8], ()>::to(topic).partition(partition);
         record.timestamp = content.timestamp;

@@ -168,7 +168,10 @@ fn real_sink_es_documents_go_through_a_pipeline_and_its_failures_are_bad_records
         ]});
         let made = load.server.ask("PUT", &format!("/_ingest/pipeline/{}", load.topic), &pipeline);
         if made.to_string().contains("No processor type exists with name [set]") {
-            return; // a distribution without the usual processors: the next test has one that fails
+            // OpenSearch 2, for machines with an older Java, comes without the usual processors; the next test has one that fails.
+            let about = load.server.ask("GET", "/", &Value::Null);
+            assert!(about["version"]["number"].as_str().is_some_and(|version| version.starts_with("2.")), "{about}");
+            return;
         }
         assert_eq!(made["acknowledged"], true, "{made}");
         load.send(&[(None, Some(r#"{"n": 1}"#)), (None, Some(r#"{"n": 2}"#)), (None, Some(r#"{"n": 3}"#))]);

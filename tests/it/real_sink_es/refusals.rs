@@ -3,16 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{BOTH, OPENSEARCH, each};
-use crate::harness::{Cluster, Content, Sender};
-
-/// Sends records of another time to `topic` of a cluster.
-fn send_others(cluster: &Cluster, topic: &str, count: i64) {
-    let record = |n: i64| {
-        let value = Some(format!("{{\"other\": {n}}}").into_bytes());
-        (0, Content { timestamp: Some(1_600_000_000_000 + n), key: None, value, headers: Vec::new() })
-    };
-    Sender::new(cluster, &[]).send(topic, &(0..count).map(record).collect::<Vec<_>>());
-}
+use crate::harness::Sender;
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
@@ -21,7 +12,7 @@ fn real_sink_es_the_same_topic_of_another_cluster_is_refused_until_a_prefix_tell
         load.fake(500);
         load.catch_up("");
         load.clusters.target.create_topic(&load.topic, 1, &[]);
-        send_others(&load.clusters.target, &load.topic, 700);
+        Sender::new(&load.clusters.target, &[]).send_others(&load.topic, 700);
         let other = format!("--source other_kafka --until-caught-up --group {}", load.topic);
         let finished = load.sdl(&other).run().expect(5);
         for word in ["another topic's or cluster's record", "--id-prefix"] {
@@ -37,7 +28,7 @@ fn real_sink_es_the_same_topic_of_another_cluster_is_refused_until_a_prefix_tell
         stream.fake(500);
         stream.catch_up("--data-stream --bootstrap user-login");
         stream.clusters.target.create_topic(&stream.topic, 1, &[]);
-        send_others(&stream.clusters.target, &stream.topic, 700);
+        Sender::new(&stream.clusters.target, &[]).send_others(&stream.topic, 700);
         assert_eq!(stream.count(), 500);
         let other = format!("--source other_kafka --until-caught-up --data-stream --group {}", stream.topic);
         stream.sdl(&other).run().expect(5);
@@ -53,7 +44,7 @@ fn real_sink_es_a_topic_created_again_is_refused() {
         load.catch_up("");
         load.clusters.source.delete_topic(&load.topic);
         load.clusters.source.create_topic(&load.topic, 1, &[]);
-        send_others(&load.clusters.source, &load.topic, 300);
+        Sender::new(&load.clusters.source, &[]).send_others(&load.topic, 300);
         let finished = load.sdl("--until-caught-up --from-beginning").run().expect(5);
         assert!(finished.stderr.contains("--id-prefix"), "{}", finished.stderr);
         assert!(load.server.documents(&load.topic, &json!({"exists": {"field": "other"}})).is_empty());

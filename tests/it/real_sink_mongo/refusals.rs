@@ -5,16 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{FERRET, JAVA, Load};
-use crate::harness::{Content, Finished, Sdl, Sender, from_stack};
-
-/// Sends records of another time to `topic` of a cluster.
-fn send_others(cluster: &crate::harness::Cluster, topic: &str, count: i64) {
-    let record = |n: i64| {
-        let value = Some(format!("{{\"other\": {n}}}").into_bytes());
-        (0, Content { timestamp: Some(1_600_000_000_000 + n), key: None, value, headers: Vec::new() })
-    };
-    Sender::new(cluster, &[]).send(topic, &(0..count).map(record).collect::<Vec<_>>());
-}
+use crate::harness::{Finished, Sdl, Sender, from_stack};
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
@@ -24,7 +15,7 @@ fn real_sink_mongo_the_same_topic_of_another_cluster_is_refused_until_a_prefix_t
         load.fake(500);
         load.catch_up("");
         load.clusters.target.create_topic(&load.topic, 1, &[]);
-        send_others(&load.clusters.target, &load.topic, 700);
+        Sender::new(&load.clusters.target, &[]).send_others(&load.topic, 700);
         let other = format!("--source other_kafka --until-caught-up --batch 100 --group {}", load.topic);
         let finished = load.sdl(&other).run().expect(5);
         for word in ["another topic's or cluster's record", "--id-prefix"] {
@@ -47,7 +38,7 @@ fn real_sink_mongo_a_topic_created_again_is_refused() {
     load.catch_up("");
     load.clusters.source.delete_topic(&load.topic);
     load.clusters.source.create_topic(&load.topic, 1, &[]);
-    send_others(&load.clusters.source, &load.topic, 300);
+    Sender::new(&load.clusters.source, &[]).send_others(&load.topic, 300);
     for flags in ["--until-caught-up --from-beginning", "--until-caught-up --from-beginning --write replace"] {
         let finished = load.sdl(flags).run().expect(5);
         assert!(finished.stderr.contains("--id-prefix"), "{}", finished.stderr);

@@ -10,8 +10,8 @@ use sdl::pipeline::{EndError, Sink};
 use sdl::profile::{ElasticLogin, ElasticSection, Secret};
 use serde_json::{Value, json};
 
-use super::{deliver, offsets, reading, records, section, sink, words};
-use crate::harness::{HttpStub, Reply, Request, created};
+use super::{reading, section, sink};
+use crate::harness::{HttpStub, Reply, Request, created, deliver, offsets, records, words};
 
 #[tokio::test]
 async fn of_several_nodes_one_that_is_away_is_left_alone() {

@@ -9,8 +9,8 @@ use sdl::document::{Ids, Meta, Naming, RawValues, Reading, Version};
 use sdl::pipeline::Sink;
 use serde_json::{Value, json};
 
-use super::{deliver, reason, record, records, section, sink, sink_of, words};
-use crate::harness::{HttpStub, Mock, Reply, Request, Sdl, Sender, created, items, numbered};
+use super::{reason, section, sink, sink_of};
+use crate::harness::{HttpStub, Mock, Reply, Request, Sdl, Sender, created, deliver, items, numbered, record, records, words};
 
 /// Returns a server whose documents are as `stored` says, by their place in the question.
 fn holding(stored: impl Fn(usize) -> Value + Send + 'static) -> HttpStub {
@@ -98,6 +98,14 @@ async fn a_record_that_failed_never_takes_the_place_of_one_of_its_id_behind_it()
     // The first `a` is as old as the second, which is there; the first `b` is newer than the second.
     assert_eq!(words(&deliver(&sink, batch).await), "sdrdr");
     assert_eq!(sink.ordering(), sdl::pipeline::Ordering::OneByOne, "the next batch waits until this one is settled");
+}
+
+#[tokio::test]
+async fn a_write_that_failed_is_not_tried_again_once_its_document_is_deleted() {
+    let stub = HttpStub::search(|_| Reply::Json(200, items([(500, "timeout_exception"), (200, "")])));
+    let sink = sink_of(&stub, Ids::Key, SinkOptions { deletes: true, ..SinkOptions::default() }).await;
+    // The server forgets the version of what is deleted after a while: the write would bring it back.
+    assert_eq!(words(&deliver(&sink, vec![record(0, "a", Some("{}")), record(1, "a", None)]).await), "sd");
 }
 
 #[test]

@@ -118,3 +118,9 @@ async fn a_server_that_is_not_there_is_waited_for_and_named() {
     let EndError::Failed(failure) = error else { panic!("a failure") };
     assert!(failure.causes[0].contains(uri.trim_start_matches("mongodb://")), "{failure}");
 }
+
+#[tokio::test]
+async fn a_server_that_refuses_is_named_within_a_short_wait_too() {
+    let refused = MongoClient::connect(&section("mongodb://127.0.0.1:1"), 1, Duration::from_secs(1)).await.unwrap_err();
+    assert!(refused.to_string().ends_with("127.0.0.1:1: connecting: connection refused"), "{refused}");
+}
