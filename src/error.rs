@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use crate::document::Unfit;
 use crate::pipeline::{EndError, Failure, Refused};
 use crate::profile::ProfileError;
 
@@ -38,12 +37,6 @@ pub enum Error {
     /// Standard output cannot be written to: exit 1; a closed pipe is no error and exits 0.
     #[error("cannot write to standard output")]
     Output(#[from] std::io::Error),
-}
-
-impl From<Unfit> for Error {
-    fn from(Unfit { what, hint }: Unfit) -> Self {
-        Self::Usage { what, hint }
-    }
 }
 
 impl From<EndError> for Error {

@@ -1,6 +1,6 @@
 //! The flags that say how records become documents: the same for every sink that stores documents.
 
-use crate::document::{Ids, Meta, Naming, RawValues, Reading, Template, Version};
+use crate::document::{Ids, Meta, Naming, RawValues, Reading, Template, Unfit, Version};
 use crate::error::Error;
 use crate::pipeline::{Reason, Shaped, Transform};
 use crate::shape::FieldPath;
@@ -170,6 +170,12 @@ impl Documents {
             ),
         };
         Some(Box::new(move |record| if record.value.is_none() { shaped.clone() } else { Shaped::Keep }))
+    }
+}
+
+impl From<Unfit> for Error {
+    fn from(Unfit { what, hint }: Unfit) -> Self {
+        Self::Usage { what, hint }
     }
 }
 

@@ -11,7 +11,8 @@ use crate::harness::{read, setting};
 #[track_caller]
 fn assert_load(load: &Load, count: u64) {
     load.fake(count);
-    let mut running = load.sdl("--until-caught-up -o json --time-field timestamp").deadline(Duration::from_secs(600)).start();
+    let mut running =
+        load.sdl("--until-caught-up -o json --time-field timestamp").deadline(Duration::from_secs(600 + count / 500)).start();
     let mut peak = 0;
     while running.is_running() {
         peak = peak.max(running.peak_memory().unwrap_or(0));
