@@ -11,7 +11,10 @@ use crate::connectors::mongo::writing::{Outcomes, Writing, duplicate};
 use crate::connectors::mongo::{conflict, document};
 use crate::document::{Document, Ids};
 use crate::pipeline::{Outcome, Reason};
-use crate::record::Record;
+use crate::record::{Partition, Record};
+
+/// How many records of a partition are looked at before one is written: ids of the first may be free where they were bad records.
+const FIRST: usize = 4;
 
 /// How many ids are looked up at once.
 pub(super) const LOOK_UP: usize = 500;
@@ -65,36 +68,33 @@ impl Writing {
         }
         // Other batches wait here: what they hold may be the same partition's.
         let mut met = self.met.lock().await;
-        let mut new: Vec<(&Record, Document)> = Vec::new();
-        let mut known = None;
+        let mut document = Document::default();
+        let (mut looks, mut known) = (HashMap::<Partition, usize>::new(), None);
         for record in batch {
-            if known == Some(record.partition) || met.contains(&record.partition) {
+            // Records come in runs.
+            if known == Some(record.partition) || met.contains(&record.partition) || looks.get(&record.partition) == Some(&FIRST)
+            {
                 known = Some(record.partition);
                 continue;
             }
-            let mut document = Document::default();
-            if self.reading.read(record, &mut document).is_ok() {
-                new.push((record, document));
+            if self.reading.read(record, &mut document).is_err() {
+                continue;
             }
-        }
-        // Records mostly go to one collection; where they do not, each is asked for what is its own.
-        new.sort_by(|(_, one), (_, other)| one.names.cmp(&other.names));
-        for new in new.chunk_by(|(_, one), (_, other)| one.names == other.names).flat_map(|of_one| of_one.chunks(LOOK_UP)) {
-            let [database, collection] = new[0].1.names.as_slice() else { unreachable!("a sink is made with two names") };
-            let ids = new.iter().map(|(_, document)| document.id.as_str()).collect();
-            let found = match self.find(database, collection, ids).await {
-                Ok(found) => found,
+            let [database, collection] = document.names.as_slice() else { unreachable!("a sink is made with two names") };
+            // One by one: some servers read a whole collection for a list of ids.
+            match self.find(database, collection, vec![&document.id]).await {
                 Err(failure) => return Some(unseen(&failure)),
-            };
-            for (record, document) in new {
-                if let Some(stored) = found.get(&document.id)
-                    && let stop @ Outcome::Stop(_) = self.compare(record, document, now, stored)
-                {
-                    return Some(stop);
+                Ok(found) => {
+                    if let Some(stored) = found.get(&document.id)
+                        && let stop @ Outcome::Stop(_) = self.compare(record, &document, now, stored)
+                    {
+                        return Some(stop);
+                    }
                 }
             }
+            *looks.entry(record.partition).or_default() += 1;
         }
-        met.extend(new.iter().map(|(record, _)| record.partition));
+        met.extend(looks.into_keys());
         None
     }
 

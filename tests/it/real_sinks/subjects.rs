@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sdl::connectors::elastic::{ElasticClient, ElasticSink, SinkOptions as ElasticOptions, index_rule};
-use sdl::connectors::kafka::{KafkaSink, SinkOptions, TopicFacts};
+use sdl::connectors::kafka::{Admin, KafkaSink, SinkOptions, TopicFacts};
 use sdl::connectors::mongo::{MongoClient, MongoSink, collection_rule, database_rule};
 use sdl::document::{Ids, Meta, Naming, RawValues, Reading, Version};
 use sdl::pipeline::{EndError, Sink};
@@ -82,10 +82,8 @@ impl Subject for Kafka {
             password: Some(Secret::new(password.to_owned())),
             ..KafkaSection::default()
         };
-        match Self::sink(&section, "none") {
-            Ok(sink) => sink.check().await.expect_err("a wrong password"),
-            Err(error) => error,
-        }
+        // What every command does before it opens the sink.
+        Admin::connect(&section, WAIT).await.err().expect("a wrong password")
     }
 
     fn stored(&self, place: &str) -> Vec<Stored> {

@@ -46,12 +46,17 @@ async fn an_id_that_is_taken_is_looked_up_before_it_counts_as_there() {
 
 #[tokio::test]
 async fn a_foreign_record_is_found_before_anything_is_written_though_ids_before_it_are_free() {
-    let stub = taken(None, |id| (id == "t:0:2").then(|| doc! {"_kafka_timestamp": 7_i64}));
+    let stub = MongoStub::start(|command| match name(command) {
+        "find" => Answer::Reply(doc! {
+            "cursor": {"firstBatch": [{"_id": "t:0:2", "_kafka_timestamp": 7_i64}], "id": 0_i64, "ns": "d.t"}, "ok": 1.0,
+        }),
+        _ => all_well(command),
+    });
     let sink = sink(&stub, offsets(), false).await;
     assert_eq!(words(&deliver(&sink, records(3)).await), "!!!");
     // A partition that was refused stays so.
     assert_eq!(words(&deliver(&sink, records(3)).await), "!!!");
-    assert_eq!(stub.heard(), ["ping", "find", "find"]);
+    assert!(stub.heard()[1..].iter().all(|command| command == "find"), "{:?}", stub.heard());
 }
 
 #[tokio::test]
