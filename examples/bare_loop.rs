@@ -1,10 +1,11 @@
-//! The least that a replicating client can do, to measure `sdl replicate` against: read, write, wait for every acknowledgement.
+//! The least that a client can do, to measure `sdl` against: read, write, wait for every acknowledgement; or read alone.
 //!
 //! It keeps key, value, headers, timestamp and partition, writes with acks=all and idempotence, and commits nothing.
 //!
 //! ```text
 //! bare_loop fill SERVERS TOPIC PARTITIONS COUNT BYTES     writes COUNT records with values of BYTES bytes, a key and a header
 //! bare_loop copy SERVERS TOPIC SERVERS TOPIC [COMPRESSION]
+//! bare_loop read SERVERS TOPIC                            reads every record and does nothing with it
 //! ```
 
 use std::error::Error;
@@ -32,9 +33,11 @@ fn main() -> Outcome<()> {
         }
         ["copy", from, source, to, target] => copy((from, source), (to, target), "lz4"),
         ["copy", from, source, to, target, compression] => copy((from, source), (to, target), compression),
+        ["read", servers, topic] => read(servers, topic),
         _ => {
-            Err("usage: bare_loop fill SERVERS TOPIC PARTITIONS COUNT BYTES | copy SERVERS TOPIC SERVERS TOPIC [COMPRESSION]"
-                .into())
+            let usage =
+                "fill SERVERS TOPIC PARTITIONS COUNT BYTES | copy SERVERS TOPIC SERVERS TOPIC [COMPRESSION] | read SERVERS TOPIC";
+            Err(format!("usage: bare_loop {usage}").into())
         }
     }
 }
@@ -93,20 +96,39 @@ fn send(producer: &BaseProducer<Acknowledged>, mut record: BaseRecord<'_, [u8], 
     Ok(())
 }
 
-fn copy((from, source): (&str, &str), (to, target): (&str, &str), compression: &str) -> Outcome<()> {
-    let mut config = client(from);
+/// Returns a consumer of everything that a topic holds, and how many records that are.
+fn consumer(servers: &str, topic: &str) -> Outcome<(BaseConsumer, i64)> {
+    let mut config = client(servers);
     config.set("group.id", "bare-loop").set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
     config.set("fetch.queue.backoff.ms", "100").set("queued.min.messages", "20000").set("queued.max.messages.kbytes", "16384");
     let consumer: BaseConsumer = config.create()?;
-    let metadata = consumer.fetch_metadata(Some(source), PATIENCE)?;
-    let (mut assignment, mut left) = (TopicPartitionList::new(), 0);
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
+    let (mut assignment, mut records) = (TopicPartitionList::new(), 0);
     for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
-        let (low, high) = consumer.fetch_watermarks(source, partition.id(), PATIENCE)?;
-        assignment.add_partition_offset(source, partition.id(), Offset::Offset(low))?;
-        left += high - low;
+        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), PATIENCE)?;
+        assignment.add_partition_offset(topic, partition.id(), Offset::Offset(low))?;
+        records += high - low;
     }
-    let all = left;
     consumer.assign(&assignment)?;
+    Ok((consumer, records))
+}
+
+fn read(servers: &str, topic: &str) -> Outcome<()> {
+    let (consumer, records) = consumer(servers, topic)?;
+    let (mut left, mut bytes) = (records, 0);
+    while left > 0 {
+        if let Some(message) = consumer.poll(Duration::from_millis(100)) {
+            bytes += message?.payload().map_or(0, <[u8]>::len);
+            left -= 1;
+        }
+    }
+    println!("{records} records, {bytes} bytes of values");
+    Ok(())
+}
+
+fn copy((from, source): (&str, &str), (to, target): (&str, &str), compression: &str) -> Outcome<()> {
+    let (consumer, all) = consumer(from, source)?;
+    let mut left = all;
     let producer = producer(to, compression)?;
     while left > 0 {
         let Some(message) = consumer.poll(Duration::from_millis(100)) else {
