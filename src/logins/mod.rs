@@ -1,4 +1,8 @@
-//! The user-login domain: the event, and a generator of it.
+//! The user-login domain: the event, a generator of it, and counts of it in windows.
 
+pub mod counts;
 pub mod event;
 pub mod fake;
+pub mod sight;
+pub mod tellings;
+pub mod windows;
