@@ -163,7 +163,7 @@ security() { # the properties of the secure listeners
 
 in_container() { [[ -f $DIR/$1/container ]]; }
 engine_answers() { docker info > /dev/null 2>&1 && docker compose version > /dev/null 2>&1; }
-compose() { docker compose -p "sdl-$(cksum <<< "$DIR" | cut -d' ' -f1)" --env-file "$DIR/compose.env" -f "$HERE/../deploy/compose.yml" "$@"; }
+compose() { docker compose -p "sdl-$(cksum <<< "$DIR" | cut -d' ' -f1)" --env-file "$DIR/compose.env" -f "$PARTS/compose.yml" "$@"; }
 
 wants_container() { # name
   [[ $1 == kafka-1 || $1 == kafka-2 ]] || return 1
