@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::commands::Context;
-use crate::commands::run::{self, Show, Watch};
+use crate::commands::run::{self, Show, Watching};
 use crate::commands::select::Select;
 use crate::connectors::kafka::{Admin, KafkaSink, SinkOptions, Targets, TopicFacts, TopicPlan};
 use crate::connectors::lines::LettersFile;
@@ -211,8 +211,8 @@ pub struct Flow<'a, S, K> {
     pub select: &'a Select,
     /// How it is delivered.
     pub deliver: &'a Deliver,
-    /// What is shown.
-    pub watch: &'a Watch,
+    /// How it is watched.
+    pub watching: Watching<'a>,
     /// How many records there are to be read now.
     pub backlog: u64,
     /// Where records come from.
@@ -233,12 +233,12 @@ impl<S: Source, K: Sink + 'static> Flow<'_, S, K> {
     /// # Errors
     /// When it does not end well.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
-        let Self { command, run, sections: [from, to], select, deliver, watch, backlog, .. } = self;
+        let Self { command, run, sections: [from, to], select, deliver, watching, backlog, .. } = self;
         let show = Show {
             headline: Headline { command, run, route: format!("{from} → {to}"), positions: true },
             expected: select.is_bounded().then(|| backlog.min(select.count.unwrap_or(u64::MAX))),
             bounded: select.is_bounded(),
-            watch,
+            watching,
         };
         run::run(context, show, |observer, stop| Pipeline {
             source: self.source,

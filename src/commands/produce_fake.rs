@@ -1,6 +1,7 @@
 //! `sdl produce-fake`.
 
 use std::io::{stdin, stdout};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::commands::flow::{KAFKA, LetterBox, learn, rate};
-use crate::commands::run::{self, Show, SummaryFormat, Watch};
+use crate::commands::run::{self, Show, SummaryFormat, Watch, Watching};
 use crate::commands::{Context, protect};
 use crate::connectors::kafka::{Admin, KafkaSink, Pos, SinkOptions, Targets, TopicPlan};
 use crate::connectors::lines::{Lines, LinesSink};
@@ -18,7 +19,7 @@ use crate::error::Error;
 use crate::logins::fake::{Clock, FakeLogins, Fraction, Key, Late, Malformed, Missing, Plan, Timestamps};
 use crate::pipeline::{BadRecords, Ending, Failure, Limits, Observer, Pipeline, Rate, Sink, Source};
 use crate::record::{Partition, Topic};
-use crate::report::Headline;
+use crate::report::{Headline, address};
 
 /// Fill a topic with fake user-login events, and with faults if asked
 ///
@@ -140,6 +141,11 @@ struct Sending {
     /// Show what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Serve Prometheus metrics at this address (9464, 0.0.0.0:9464) while it runs: /metrics, /healthz, /readyz
+    ///
+    /// A port alone is one of the loopback interface. /readyz is 200 while the topic takes records.
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    metrics: Option<SocketAddr>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -211,15 +217,17 @@ impl Args {
 
     /// Prints what `source` gives, or sends it; `from` says what that is.
     async fn fill(&self, context: &Context, from: String, count: Option<u64>, source: impl Source) -> Result<(), Error> {
-        if self.output == Output::Ndjson {
-            return self.print(source).await;
-        }
-        let Some(sink) = self.open(context, &from).await? else { return Ok(()) };
         let watch = Watch {
             log_interval: self.sending.log_interval,
             output: if self.output == Output::Json { SummaryFormat::Json } else { SummaryFormat::Text },
-            dry_run: false,
+            dry_run: self.sending.dry_run,
+            metrics: self.sending.metrics,
         };
+        let watching = watch.begin(None).await?;
+        if self.output == Output::Ndjson {
+            return self.print(source, &watching).await;
+        }
+        let Some(sink) = self.open(context, &from).await? else { return Ok(()) };
         let show = Show {
             headline: Headline {
                 command: "produce-fake",
@@ -229,15 +237,15 @@ impl Args {
             },
             expected: count.or(self.count),
             bounded: self.is_bounded(),
-            watch: &watch,
+            watching,
         };
         run::run(context, show, |observer, stop| self.pipeline(source, sink, observer, stop)).await
     }
 
     /// Prints the records and nothing else: neither progress nor a summary.
-    async fn print(&self, source: impl Source) -> Result<(), Error> {
+    async fn print(&self, source: impl Source, watching: &Watching<'_>) -> Result<(), Error> {
         let lines = LinesSink::new(stdout(), Partition::new(&self.topic, -1));
-        let silent: Arc<dyn Observer> = Arc::new(Vec::<Box<dyn Observer>>::new());
+        let silent: Arc<dyn Observer> = Arc::new(watching.observers());
         let finished = self.pipeline(source, lines.clone(), silent, run::stop_signal()?).run().await;
         if let Some(error) = lines.error() {
             return Err(error.into());

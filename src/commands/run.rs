@@ -1,15 +1,19 @@
 //! Runs a pipeline for a person, a pipe or a service: signals, progress, summary, exit code.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::commands::{Context, LogFormat};
 use crate::error::Error;
 use crate::pipeline::{EndError, Ending, Failure, Finished, Observer, Pipeline, Sink, Source, Tally};
-use crate::report::{Bar, Headline, Journal, LogTo, StatusLines, Summary, log_summary};
+use crate::report::{
+    Appendix, Bar, Endpoint, Exposed, Headline, Journal, LogTo, Metrics, StatusLines, Summary, address, log_summary,
+};
 
 /// How often status lines are looked at when nothing happens.
 const TICK: Duration = Duration::from_secs(1);
@@ -27,6 +31,58 @@ pub struct Watch {
     /// Show what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Serve Prometheus metrics at this address (9464, 0.0.0.0:9464) while it runs: /metrics, /healthz, /readyz
+    ///
+    /// A port alone is one of the loopback interface. /readyz is 200 while partitions are assigned and records are taken.
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub metrics: Option<SocketAddr>,
+}
+
+/// A run that is watched: the flags, what is known of it, and its metrics where they are served. They are served until this is
+/// dropped.
+pub struct Watching<'a> {
+    flags: &'a Watch,
+    journal: Arc<Journal>,
+    metrics: Option<(Arc<Metrics>, Serving)>,
+}
+
+/// An endpoint that answers until this is dropped.
+struct Serving(JoinHandle<()>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Watch {
+    /// Begins to watch a run that is about to be put together: from now on metrics are served, if that was asked for. `appendix`
+    /// adds those that only this command has. To be called before a server is asked for anything.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub async fn begin(&self, appendix: Option<Appendix>) -> Result<Watching<'_>, Error> {
+        let journal = Arc::new(Journal::default());
+        let mut metrics = None;
+        if let Some(address) = self.metrics.filter(|_| !self.dry_run) {
+            let endpoint = Endpoint::listen(address).await?;
+            tracing::info!("Serving metrics at http://{}/metrics", endpoint.address());
+            let told = Arc::new(Metrics::new(Arc::clone(&journal), appendix));
+            let serving = Serving(tokio::spawn(endpoint.serve(Arc::clone(&told) as Arc<dyn Exposed>)));
+            metrics = Some((told, serving));
+        }
+        Ok(Watching { flags: self, journal, metrics })
+    }
+}
+
+impl Watching<'_> {
+    /// Returns who must hear of what happens: the journal, and the metrics if they are served.
+    #[must_use]
+    pub fn observers(&self) -> Vec<Box<dyn Observer>> {
+        let journal: Box<dyn Observer> = Box::new(SharedObserver(Arc::clone(&self.journal)));
+        let metrics = self.metrics.iter().map(|(metrics, _)| Box::new(SharedObserver(Arc::clone(metrics))) as Box<dyn Observer>);
+        std::iter::once(journal).chain(metrics).collect()
+    }
 }
 
 /// How the summary is written.
@@ -47,8 +103,8 @@ pub struct Show<'a> {
     pub expected: Option<u64>,
     /// Whether it ends by itself.
     pub bounded: bool,
-    /// The flags.
-    pub watch: &'a Watch,
+    /// How it is watched.
+    pub watching: Watching<'a>,
 }
 
 /// Returns the name of a new run: the time and eight random digits.
@@ -99,12 +155,12 @@ pub async fn run<S: Source, K: Sink + 'static, D: Sink + 'static>(
     show: Show<'_>,
     make: impl FnOnce(Arc<dyn Observer>, watch::Receiver<bool>) -> Pipeline<S, K, D>,
 ) -> Result<(), Error> {
-    let journal = Arc::new(Journal::default());
-    let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(SharedObserver(Arc::clone(&journal)))];
+    let Watching { flags, journal, .. } = &show.watching;
+    let mut observers = show.watching.observers();
     observers.push(Box::new(LogTo::new(context.global.verbose >= 2)));
     let bar = (context.screen.is_terminal() && !context.global.quiet)
-        .then(|| Arc::new(Bar::new(&context.screen, Arc::clone(&journal), show.expected)));
-    let lines = bar.is_none().then(|| Arc::new(StatusLines::new(Arc::clone(&journal), show.watch.log_interval)));
+        .then(|| Arc::new(Bar::new(&context.screen, Arc::clone(journal), show.expected)));
+    let lines = bar.is_none().then(|| Arc::new(StatusLines::new(Arc::clone(journal), flags.log_interval)));
     if let Some(bar) = &bar {
         observers.push(Box::new(SharedObserver(Arc::clone(bar))));
     }
@@ -124,9 +180,9 @@ pub async fn run<S: Source, K: Sink + 'static, D: Sink + 'static>(
     if let Some(bar) = bar {
         bar.finish();
     }
-    let summary = Summary::new(&show.headline, &finished, &journal);
+    let summary = Summary::new(&show.headline, &finished, journal);
     log_summary(&summary);
-    match show.watch.output {
+    match flags.output {
         SummaryFormat::Json => context.print(&summary.json())?,
         SummaryFormat::Text if context.global.log_format == LogFormat::Json => {}
         SummaryFormat::Text => context.screen.write(&summary.text(context.global.quiet)),

@@ -104,6 +104,7 @@ impl Args {
             deletes: tombstones.is_none(),
         };
         options.choose_op(&reading)?;
+        let watching = self.watch.begin(None).await?;
         let source = Admin::connect(&from, self.deliver.wait).await?;
         let topics = self.select.topics(&source, &from).await?;
         self.documents.check_topics(topics.len(), self.select.topics.topics_matching.is_some())?;
@@ -145,7 +146,7 @@ impl Args {
             sections: [from.name, to.name],
             select: &self.select,
             deliver: &self.deliver,
-            watch: &self.watch,
+            watching,
             backlog: plan.backlog(),
             source: records,
             sink,

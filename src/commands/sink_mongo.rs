@@ -78,6 +78,7 @@ impl Args {
         ];
         let reading = self.documents.reading(namings)?;
         let write = Write::choose(self.write, &reading)?;
+        let watching = self.watch.begin(None).await?;
         let source = Admin::connect(&from, self.deliver.wait).await?;
         let topics = self.select.topics(&source, &from).await?;
         self.documents.check_topics(topics.len(), self.select.topics.topics_matching.is_some())?;
@@ -111,7 +112,7 @@ impl Args {
             sections: [from.name, to.name],
             select: &self.select,
             deliver: &self.deliver,
-            watch: &self.watch,
+            watching,
             backlog: plan.backlog(),
             source: records,
             sink,

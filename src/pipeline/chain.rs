@@ -32,6 +32,8 @@ pub(crate) struct Chain {
     pub(crate) destination: Destination,
     /// When it was first sent: what `--retry-for` is measured from.
     pub(crate) since: Instant,
+    /// When a portion of it was last sent.
+    pub(crate) sent: Instant,
     /// The tags of the whole batch, for the lanes.
     pub(crate) whole: Vec<Tag>,
     pub(crate) bytes: usize,
@@ -57,7 +59,7 @@ impl Chain {
     pub(crate) fn new(destination: Destination, chunk: Chunk, now: Instant) -> Self {
         let bytes = chunk.bytes;
         let portion = Portion { batch: Arc::new(chunk.records), tags: chunk.tags, attempt: 0 };
-        Self { destination, since: now, whole: portion.tags.clone(), bytes, portions: VecDeque::from([portion]) }
+        Self { destination, since: now, sent: now, whole: portion.tags.clone(), bytes, portions: VecDeque::from([portion]) }
     }
 
     /// Returns the portion to send next; none when the chain is done.

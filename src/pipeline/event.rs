@@ -54,6 +54,22 @@ pub enum Event<'a> {
         /// Records that were read and not delivered; their new owner reads them.
         records: u64,
     },
+    /// A batch of records was read.
+    Read {
+        /// Bytes of their keys, values and headers.
+        bytes: u64,
+        /// How long they were waited for: since there was room for them, or partitions were last assigned.
+        waited: Duration,
+        /// How long it took to shape them; only where records are shaped.
+        shaping: Option<Duration>,
+    },
+    /// The sink answered a call.
+    Responded {
+        /// How long that took.
+        took: Duration,
+        /// Where with it each record of the batch has its final answer: how long it is since the batch was first sent.
+        batch: Option<Duration>,
+    },
     /// The counts so far, after something changed.
     Progress(&'a Tally),
     /// The ends of partitions, for the lag.
@@ -93,6 +109,8 @@ pub enum Event<'a> {
     Committed(&'a [(Partition, NextOffset)]),
     /// Something is wrong that may pass (`Some`), or is over.
     Trouble(Option<&'a str>),
+    /// Nothing is taken by a destination that was sent something, or something is again. Told when it changes.
+    Stalled(bool),
     /// Nothing more is read; what is in flight is waited for.
     Draining(&'a str),
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::{Display, Write as _};
 
+use crate::report::Histogram;
+
 /// What a metric counts like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
@@ -30,7 +32,7 @@ impl Exposition {
             MetricKind::Gauge => "gauge",
             MetricKind::Counter => "counter",
         };
-        let mut head = format!("# HELP {name} {}\n# TYPE {name} {kind}\n", help.replace('\\', "\\\\").replace('\n', "\\n"));
+        let mut head = head(name, kind, help);
         for (labels, value) in samples {
             self.text.push_str(&std::mem::take(&mut head));
             self.text.push_str(name);
@@ -43,11 +45,25 @@ impl Exposition {
         }
     }
 
+    /// Adds a family of durations: how many were not longer than each bound, the seconds of all together, and their number.
+    pub fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        self.text.push_str(&head(name, "histogram", help));
+        for (bound, count) in histogram.buckets() {
+            let _ = writeln!(self.text, "{name}_bucket{{le=\"{bound}\"}} {count}");
+        }
+        let (sum, count) = (histogram.sum(), histogram.count());
+        let _ = write!(self.text, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}\n");
+    }
+
     /// Returns the page.
     #[must_use]
     pub fn text(self) -> String {
         self.text
     }
+}
+
+fn head(name: &str, kind: &str, help: &str) -> String {
+    format!("# HELP {name} {}\n# TYPE {name} {kind}\n", help.replace('\\', "\\\\").replace('\n', "\\n"))
 }
 
 #[cfg(test)]

@@ -29,10 +29,15 @@ impl Journal {
 impl Entries {
     /// Returns how many offsets lie between what is settled and the ends, where both are known.
     pub(crate) fn lag(&self) -> Option<u64> {
+        (!self.ends.is_empty()).then(|| self.lags().map(|(_, lag)| lag).sum())
+    }
+
+    /// Returns the same for each partition.
+    pub(crate) fn lags(&self) -> impl Iterator<Item = (Partition, u64)> {
         let of = |(partition, end): (&Partition, &i64)| {
-            self.settled.get(partition).map(|next| u64::try_from(end - next.0).unwrap_or(0))
+            self.settled.get(partition).map(|next| (*partition, u64::try_from(end - next.0).unwrap_or(0)))
         };
-        (!self.ends.is_empty()).then(|| self.ends.iter().filter_map(of).sum())
+        self.ends.iter().filter_map(of)
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod endpoint;
 mod exposition;
+mod histogram;
 mod journal;
 mod log;
+mod metrics;
 mod progress;
 mod scan;
 mod screen;
@@ -11,8 +13,10 @@ mod summary;
 
 pub use endpoint::{Endpoint, Exposed, address};
 pub use exposition::{Exposition, MetricKind};
+pub use histogram::Histogram;
 pub use journal::Journal;
 pub use log::{LogOptions, LogTo, init, log_error, log_summary};
+pub use metrics::{Appendix, Metrics};
 pub use progress::{Bar, StatusLines};
 pub use scan::ScanBar;
 pub use screen::Screen;

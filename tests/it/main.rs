@@ -9,6 +9,7 @@ mod harness;
 mod help;
 mod lag;
 mod lines;
+mod metrics;
 mod produce_fake;
 mod profile;
 mod real_lag;

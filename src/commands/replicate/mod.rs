@@ -67,6 +67,7 @@ impl Args {
     /// When the run does not end well; see the exit codes.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
         let (from, to) = (context.kafka(&self.source)?, context.kafka(&self.target)?);
+        let watching = self.watch.begin(None).await?;
         let source = Admin::connect(&from, self.deliver.wait).await?;
         let target = Admin::connect(&to, self.deliver.wait).await?;
         let topics = self.select.topics(&source, &from).await?;
@@ -109,7 +110,7 @@ impl Args {
             sections: [from.name, to.name],
             select: &self.select,
             deliver: &self.deliver,
-            watch: &self.watch,
+            watching,
             backlog: plan.backlog(),
             source: records,
             sink,

@@ -73,6 +73,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             let life = Life { partition: *partition, epoch, owned: true, leaving: false, watermark, noted: *start, out: 0 };
             if lane == self.lives.len() { self.lives.push(life) } else { self.lives[lane] = life }
         }
+        self.wanting = None;
         self.observer.on(&Event::Assigned(assigned));
     }
 
@@ -129,6 +130,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         }
         self.tally.released += released;
         self.observer.on(&Event::Released { partitions, lost, records: released });
+        self.observer.on(&Event::Progress(&self.tally));
         commits
     }
 

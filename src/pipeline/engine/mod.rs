@@ -86,9 +86,13 @@ pub(crate) struct Engine<S, K, D> {
     deadline: Option<Instant>,
     /// Whether a destination is in trouble.
     troubled: bool,
+    /// Whether a destination takes nothing.
+    stalled: bool,
     /// What the source said is wrong with it.
     source_trouble: Option<String>,
     last_answer: Instant,
+    /// Since when records are waited for, while there is room for them.
+    wanting: Option<Instant>,
     /// With `--commit-each`: when to ask for the confirmation that the next record waits for, and which attempt that is.
     unconfirmed: Option<(Instant, u32)>,
     /// Whether everything is done but for the last confirmation.
@@ -138,8 +142,10 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             ending: None,
             deadline: None,
             troubled: false,
+            stalled: false,
             source_trouble: None,
             last_answer: now,
+            wanting: None,
             unconfirmed: None,
             asked_last: false,
             look_at: now + LOOK,
@@ -164,7 +170,9 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
                     continue;
                 }
             }
-            let (appetite, wake) = self.plan(Instant::now());
+            let now = Instant::now();
+            let (appetite, wake) = self.plan(now);
+            self.wanting = (appetite != Appetite::Signals).then(|| self.wanting.unwrap_or(now));
             tokio::select! {
                 biased;
                 Some((chain, outcomes)) = self.flights.next() => self.land(chain, outcomes),
@@ -244,9 +252,12 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             }
             return;
         };
-        if self.last_answer.elapsed() > STALLED && !self.troubled {
-            let why = self.sink.trouble().unwrap_or_else(|| "the destination does not answer".to_owned());
-            self.trouble(&why);
+        if self.last_answer.elapsed() > STALLED {
+            if !self.troubled {
+                let why = self.sink.trouble().unwrap_or_else(|| "the destination does not answer".to_owned());
+                self.trouble(&why);
+            }
+            self.stall(true);
         }
         if self.ending.is_none()
             && let Some(most) = self.limits.retry_for
@@ -266,8 +277,15 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         self.observer.on(&Event::Trouble(Some(trouble)));
     }
 
+    fn stall(&mut self, stalled: bool) {
+        if std::mem::replace(&mut self.stalled, stalled) != stalled {
+            self.observer.on(&Event::Stalled(stalled));
+        }
+    }
+
     /// The destinations are well; what is wrong with the source is told again.
     fn clear_trouble(&mut self) {
+        self.stall(false);
         if std::mem::take(&mut self.troubled) {
             self.observer.on(&Event::Trouble(self.source_trouble.as_deref()));
         }

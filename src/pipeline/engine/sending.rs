@@ -23,7 +23,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         while let Some((due, chain)) = self.waiting.get(at) {
             if *due <= now && self.is_open(chain.destination) {
                 let (_, chain) = self.waiting.swap_remove(at);
-                self.send(chain);
+                self.send(chain, now);
             } else {
                 at += 1;
             }
@@ -48,7 +48,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         self.flying_since.push(now);
         let chain = Chain::new(destination, chunk, now);
         self.count_out(&chain, 1);
-        self.send(chain);
+        self.send(chain, now);
     }
 
     /// Counts what a chain has still to send as out (1), or no more (-1).
@@ -62,7 +62,8 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     }
 
     /// Sends the next portion of a chain; in order with every other portion.
-    pub(super) fn send(&mut self, chain: Chain) {
+    pub(super) fn send(&mut self, mut chain: Chain, now: Instant) {
+        chain.sent = now;
         let Some(portion) = chain.next() else { return self.retire(&chain) };
         let batch: Batch = Arc::clone(&portion.batch);
         self.tally.batches += 1;
@@ -103,7 +104,8 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         self.count_out(&chain, -1);
         let had_failed = self.has_failed();
         let (portion, verdict) = chain.answered(outcomes);
-        if !verdict.settled.is_empty() || !verdict.rejected.is_empty() {
+        let moved = !verdict.settled.is_empty() || !verdict.rejected.is_empty();
+        if moved {
             self.last_answer = now;
             self.clear_trouble();
         }
@@ -127,7 +129,14 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             self.tally.retried += records as u64;
             self.observer.on(&Event::Retrying { records, attempt: attempt + 1, pause, reason: &reason });
             self.trouble(&reason.to_string());
+            if !moved {
+                self.stall(true);
+            }
             again = now + pause;
+        }
+        if chain.destination == Destination::Sink {
+            let done = chain.next().is_none() && verdict.stop.is_none();
+            self.observer.on(&Event::Responded { took: now - chain.sent, batch: done.then(|| now - chain.since) });
         }
         if let Some(reason) = verdict.stop {
             self.end(Ending::Failed(stopped(&reason)));

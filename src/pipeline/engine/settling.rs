@@ -1,5 +1,7 @@
 //! From a record that was read to a commit.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::pipeline::engine::{Engine, jitter, told};
@@ -28,6 +30,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
                 _ => *self.index.get(&record.partition).expect("a source assigns a partition before its records"),
             };
             current = Some((record.partition, lane));
+            bytes += record.bytes();
             let life = &mut self.lives[lane];
             if !life.owned || life.leaving {
                 // Read before the rebalance was heard of: the new owner reads it again.
@@ -38,7 +41,6 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             if records.peek().is_none_or(|next| next.partition != record.partition) {
                 life.watermark.mark(record.fingerprint());
             }
-            bytes += record.bytes();
             match self.transform.as_ref().map_or(Shaped::Keep, |transform| transform(&mut record)) {
                 // Behind a bad record that stops the run nothing is sent: the next run reads it again.
                 Shaped::Keep if self.ending.is_some() => {}
@@ -47,6 +49,9 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
                 Shaped::Bad(reason) => self.bad(&record, tag, &reason, 0),
             }
         }
+        let waited = self.wanting.take().map_or(Duration::ZERO, |since| now - since);
+        let shaping = self.transform.is_some().then(|| now.elapsed());
+        self.observer.on(&Event::Read { bytes: bytes as u64, waited, shaping });
         if let Some(bucket) = &mut self.bucket {
             bucket.take(count, bytes);
         }

@@ -107,6 +107,11 @@ impl Observer for Log {
             Event::Trouble(trouble) => self.note(Entry::Told(format!("trouble {}", trouble.unwrap_or("over")))),
             Event::Retrying { records, attempt, .. } => self.note(Entry::Told(format!("retrying {records} attempt {attempt}"))),
             Event::Halving { records, .. } => self.note(Entry::Told(format!("halving {records}"))),
+            Event::Stalled(stalled) => self.note(Entry::Told(format!("stalled {stalled}"))),
+            Event::Read { bytes, waited, shaping } => {
+                self.note(Entry::Told(format!("read {bytes} bytes after {waited:?}, shaped in {shaping:?}")));
+            }
+            Event::Responded { took, batch } => self.note(Entry::Told(format!("responded in {took:?}, batch {batch:?}"))),
             Event::Draining(why) => self.note(Entry::Told(format!("draining {why}"))),
             Event::Released { lost, records, .. } => self.note(Entry::Told(format!("released {records} lost {lost}"))),
             Event::Answered(record, outcome) => self.note(Entry::Told(format!("answered {record} {outcome:?}"))),

@@ -9,6 +9,7 @@ mod delivery;
 mod rebalances;
 mod stopping;
 mod storm;
+mod telling;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,42 +1,11 @@
 //! Metrics for Prometheus, and rows round after round.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{commit, profile, records};
-use crate::harness::{Clusters, Running, Sdl, Sender, unique, until};
-
-/// Returns whether a page of metrics is one that `promtool check metrics` has nothing to say about.
-#[track_caller]
-pub(super) fn assert_metrics(page: &str) {
-    let mut promtool =
-        match Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn() {
-            Ok(promtool) => promtool,
-            Err(error) if std::env::var("CI").as_deref() != Ok("true") => {
-                eprintln!("left out: promtool is not there: {error}");
-                return;
-            }
-            Err(error) => panic!("promtool does not start: {error}"),
-        };
-    promtool.stdin.take().expect("its input").write_all(page.as_bytes()).expect("it takes the page");
-    let said = promtool.wait_with_output().expect("promtool ends");
-    assert!(said.status.success() && said.stderr.is_empty(), "{}\n{page}", String::from_utf8_lossy(&said.stderr));
-}
-
-/// Returns status line, head and body of what is at `path`.
-fn get(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("the exporter listens");
-    stream
-        .write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())
-        .expect("it is asked");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
-    answer
-}
+use crate::harness::{Clusters, Running, Scrape, Sdl, Sender, unique, until};
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
@@ -49,22 +18,19 @@ fn real_the_exporter_goes_on_when_a_cluster_is_down_and_ends_when_interrupted() 
     // Nobody listens on this address.
     let both = format!("{}\n[remote_kafka]\nservers = 127.0.0.213:9\n", profile(&clusters.source));
     let mut running = Sdl::new("lag --metrics 0 --interval 200ms").profile(&both).start();
-    running.until_stderr("Serving metrics at http://");
-    let address =
-        running.stderr().split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("its address").to_owned();
-    assert!(address.starts_with("127.0.0.1:"), "{address}");
-    assert!(get(&address, "/healthz").starts_with("HTTP/1.1 200"));
+    let scrape = Scrape::of(&mut running);
+    assert!(scrape.address.starts_with("127.0.0.1:"), "{}", scrape.address);
+    assert_eq!(scrape.get("/healthz").map(|(status, _)| status), Some(200));
     let value = |lag: i64| {
         format!("sdl_group_lag_records{{section=\"local_kafka\",group=\"{group}\",topic=\"{topic}\",partition=\"0\"}} {lag}\n")
     };
-    let page = until("the first look is over", Duration::from_secs(40), || {
-        Some(get(&address, "/metrics")).filter(|page| page.contains(&value(6)))
-    });
-    assert!(get(&address, "/readyz").starts_with("HTTP/1.1 200"));
-    assert_metrics(page.split("\r\n\r\n").nth(1).expect("a body"));
+    let page = scrape.until("the first look is over", |page| page.0.contains(&value(6)));
+    scrape.until_ready(200);
+    page.assert_sound();
+    let page = page.0;
     assert!(page.contains("sdl_section_up{section=\"local_kafka\"} 1\nsdl_section_up{section=\"remote_kafka\"} 0\n"), "{page}");
     commit(&clusters.source, &group, &topic, &[9]);
-    until("the page follows", Duration::from_secs(40), || get(&address, "/metrics").contains(&value(1)).then_some(()));
+    scrape.until("the page follows", |page| page.0.contains(&value(1)));
     running.signal("INT");
     let finished = running.wait().expect(0);
     assert_eq!(finished.stderr.matches("cannot connect to `remote_kafka`").count(), 1, "said once: {}", finished.stderr);

@@ -1,0 +1,113 @@
+//! What those who listen are told, for metrics.
+
+use super::destination::{answers, why};
+use super::*;
+use crate::pipeline::{Outcome, Tally};
+
+#[tokio::test(start_paused = true)]
+async fn what_is_read_is_told_with_its_bytes_and_how_long_it_was_waited_for() {
+    for shapes in [false, true] {
+        let setup = follow();
+        setup.broker.partition(p(0), [], 0);
+        setup.broker.assign(&[p(0)]);
+        let run = if shapes { setup.transform(|_| Shaped::Keep) } else { setup }.start();
+        for (pause, records) in [(500, 3), (250, 1)] {
+            tokio::time::sleep(ms(pause)).await;
+            run.broker.append(p(0), records);
+        }
+        tokio::time::sleep(ms(1)).await;
+        run.stop();
+        let (_, log) = run.finish().await;
+        let shaping = if shapes { "Some(0ns)" } else { "None" };
+        assert_eq!(
+            log.told("read"),
+            [
+                format!("read 30 bytes after 500ms, shaped in {shaping}"),
+                format!("read 10 bytes after 250ms, shaped in {shaping}")
+            ]
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_there_is_no_room_for_is_not_waited_for() {
+    let sink: Script = Box::new(|call| call.answer(|_, _| Outcome::Delivered).after(Duration::from_secs(1)));
+    let (_, log) = run_of(40).sink(sink).finish().await;
+    let told = log.told("read");
+    assert!(told.len() > 1 && told.iter().all(|told| told.contains("after 0ns")), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_call_is_timed_and_the_batch_from_its_first_to_its_last() {
+    let outcome = |offset, sent| if offset == 4 && sent == 0 { Outcome::Retry(why()) } else { Outcome::Delivered };
+    let begun = tokio::time::Instant::now();
+    let sink: Script = Box::new(move |call| call.answer(outcome).after(ms(20)).pushing_back(ms(5)));
+    let (_, log) = run_of(10).sink(sink).finish().await;
+    let told = log.told("responded");
+    assert_eq!(told[0], "responded in 25ms, batch None");
+    let batch = told[1].strip_prefix("responded in 25ms, batch Some(").and_then(|rest| rest.strip_suffix(")")).unwrap();
+    let batch: f64 = batch.strip_suffix("ms").unwrap().parse().unwrap();
+    assert!((51.0..begun.elapsed().as_secs_f64() * 1000.0 + 1.0).contains(&batch), "two calls and a pause: {batch}");
+    assert_eq!(told.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_batches_that_were_answered_for_good_are_told_as_done() {
+    let batches = |log: &Log| log.told("responded").iter().filter(|told| told.contains("Some")).count();
+    let (_, log) = run_of(10).sink(answers(|_, _| Outcome::Stop(why()))).finish().await;
+    assert_eq!((log.told("responded").len(), batches(&log)), (1, 0), "stopped");
+    let setup = run_of(8).letters(takes_all());
+    let sink: Script = Box::new(move |call| {
+        let to_blame = call.records.iter().any(|record| record.offset == 3);
+        call.answer(|_, _| if to_blame { Outcome::Suspect(why()) } else { Outcome::Delivered })
+    });
+    let (finished, log) = setup.sink(sink).finish().await;
+    assert_eq!(finished.tally.dead_lettered, 1);
+    assert_eq!((log.told("responded").len(), batches(&log)), (7, 1), "8 are halved thrice; the letter is no call to the sink");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_was_taken_away_is_not_told_as_done() {
+    let run = run_of(10).sink(Box::new(|call| call.answer(|_, _| Outcome::Retry(why())).after(ms(20)))).start();
+    tokio::time::sleep(ms(10)).await;
+    run.broker.revoke(&[p(0)]);
+    let (finished, log) = run.finish().await;
+    assert_eq!(finished.tally.released, 10);
+    assert_eq!(log.told("responded"), ["responded in 20ms, batch None"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stall_is_told_when_nothing_is_taken_and_when_something_is() {
+    let stalls = |log: &Log| log.told("stalled");
+    let outage = answers(|_, sent| if sent < 5 { Outcome::Retry(why()) } else { Outcome::Delivered });
+    let (_, log) = run_of(50).sink(outage).finish().await;
+    assert_eq!(
+        (stalls(&log).first().unwrap().as_str(), stalls(&log).last().unwrap().as_str()),
+        ("stalled true", "stalled false")
+    );
+    let partly = answers(|offset, sent| if offset >= 5 && sent == 0 { Outcome::Retry(why()) } else { Outcome::Delivered });
+    let (_, log) = run_of(10).sink(partly).finish().await;
+    assert_eq!((stalls(&log), log.told("trouble").len()), (Vec::new(), 2), "something was taken");
+    let slow: Script = Box::new(|call| call.answer(|_, _| Outcome::Delivered).after(Duration::from_secs(20)));
+    let (_, log) = run_of(10).sink(slow).finish().await;
+    assert_eq!(stalls(&log), ["stalled true", "stalled false"], "no answer for long");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_rebalance_takes_away_is_in_the_accounts_at_once() {
+    let setup = follow();
+    setup.broker.partition(p(0), 0..10, 10);
+    setup.broker.assign(&[p(0)]);
+    let run = setup.sink(answers(|_, _| Outcome::Retry(why()))).start();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    run.broker.revoke(&[p(0)]);
+    tokio::time::sleep(ms(1)).await;
+    let mut tallies = run.log.entries().into_iter().filter_map(|entry| match entry {
+        Entry::Tally(tally) => Some(tally),
+        _ => None,
+    });
+    let last: Tally = tallies.next_back().unwrap();
+    assert_eq!((last.read, last.released, last.unsettled()), (10, 10, 0));
+    run.stop();
+    run.finish().await;
+}

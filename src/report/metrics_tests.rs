@@ -1,0 +1,219 @@
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::*;
+use crate::pipeline::{Assignment, BadFate, Reason};
+use crate::record::{NextOffset, Record};
+
+/// A run that is told to a journal and to metrics.
+struct Run {
+    journal: Arc<Journal>,
+    metrics: Metrics,
+}
+
+impl Run {
+    fn new() -> Self {
+        let journal = Arc::<Journal>::default();
+        Self { metrics: Metrics::new(Arc::clone(&journal), None), journal }
+    }
+
+    fn on(&self, event: &Event<'_>) {
+        self.journal.on(event);
+        self.metrics.on(event);
+    }
+
+    fn assign(&self, partitions: impl IntoIterator<Item = Partition>) {
+        let of = |partition| Assignment { partition, start: NextOffset(0), last: None };
+        self.on(&Event::Assigned(&partitions.into_iter().map(of).collect::<Vec<_>>()));
+    }
+
+    fn page(&self) -> String {
+        String::from_utf8(self.metrics.metrics().to_vec()).unwrap()
+    }
+
+    /// Returns the samples, without what explains them, whose names begin with `name`.
+    fn samples(&self, name: &str) -> Vec<String> {
+        self.page().lines().filter(|line| line.starts_with(name)).map(ToOwned::to_owned).collect()
+    }
+}
+
+fn p(index: i32) -> Partition {
+    Partition::new("logins", index)
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn why() -> Reason {
+    Reason::new("busy", "the server has too much to do")
+}
+
+#[test]
+fn a_story_is_told_in_full() {
+    let run = Run::new();
+    run.assign([p(0), p(1)]);
+    run.on(&Event::Ends(&[(p(0), 120), (p(1), 30)]));
+    run.on(&Event::Read { bytes: 5000, waited: ms(3), shaping: Some(Duration::from_micros(700)) });
+    let record = Record { partition: p(0), offset: 7, timestamp: None, key: None, value: None, headers: Vec::new() };
+    run.on(&Event::Bad { record: &record, reason: &why(), fate: BadFate::DeadLetter });
+    run.on(&Event::Halving { records: 20, reason: &why() });
+    for attempt in 2..4 {
+        run.on(&Event::Retrying { records: 10, attempt, pause: ms(100), reason: &why() });
+        run.on(&Event::Trouble(Some("the server has too much to do")));
+        run.on(&Event::Responded { took: ms(20), batch: None });
+    }
+    run.on(&Event::Trouble(None));
+    run.on(&Event::Responded { took: ms(90_000), batch: Some(ms(91_000)) });
+    run.on(&Event::Settled(&[(p(0), NextOffset(100))]));
+    run.on(&Event::Progress(&Tally {
+        read: 100,
+        delivered: 80,
+        already_there: 20,
+        superseded: 10,
+        dead_lettered: 4,
+        skipped: 3,
+        filtered: 2,
+        released: 1,
+        undelivered: 0,
+        batches: 3,
+        retried: 20,
+        bytes: 4000,
+    }));
+    let told = run.page();
+    let version = env!("CARGO_PKG_VERSION");
+    let histogram = |name: &str, counts: &[(&str, u64)], sum: &str, count: u64| {
+        let bounds = ["0.0005", "0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5"];
+        let bounds = bounds.into_iter().chain(["1", "2.5", "5", "10", "30", "60", "+Inf"]);
+        let (mut until, mut buckets) = (0, String::new());
+        for bound in bounds {
+            until = counts.iter().find(|(at, _)| *at == bound).map_or(until, |(_, count)| *count);
+            let _ = writeln!(buckets, "{name}_bucket{{le=\"{bound}\"}} {until}");
+        }
+        format!("{buckets}{name}_sum {sum}\n{name}_count {count}\n")
+    };
+    let expected = format!(
+        "\
+# HELP sdl_build_info The version of sdl; always 1.
+# TYPE sdl_build_info gauge
+sdl_build_info{{version=\"{version}\"}} 1
+# HELP sdl_messages_processed_total Records that were read and accounted for, each by one outcome; who gets their partition reads the released ones again.
+# TYPE sdl_messages_processed_total counter
+sdl_messages_processed_total{{outcome=\"delivered\"}} 50
+sdl_messages_processed_total{{outcome=\"already_there\"}} 20
+sdl_messages_processed_total{{outcome=\"superseded\"}} 10
+sdl_messages_processed_total{{outcome=\"dead_lettered\"}} 4
+sdl_messages_processed_total{{outcome=\"skipped\"}} 3
+sdl_messages_processed_total{{outcome=\"filtered\"}} 2
+sdl_messages_processed_total{{outcome=\"released\"}} 1
+# HELP sdl_errors_total Bad records (bad_record), answers after which records are sent again (retry), batches that failed as one and were halved (halved), and times that an end began to fail or to be silent (trouble).
+# TYPE sdl_errors_total counter
+sdl_errors_total{{kind=\"bad_record\"}} 1
+sdl_errors_total{{kind=\"retry\"}} 2
+sdl_errors_total{{kind=\"halved\"}} 1
+sdl_errors_total{{kind=\"trouble\"}} 1
+# HELP sdl_consume_duration_seconds Waiting for a batch of records from the source.
+# TYPE sdl_consume_duration_seconds histogram
+{}\
+# HELP sdl_transform_duration_seconds Shaping a batch of records.
+# TYPE sdl_transform_duration_seconds histogram
+{}\
+# HELP sdl_response_duration_seconds One call to the destination, until its answer.
+# TYPE sdl_response_duration_seconds histogram
+{}\
+# HELP sdl_batch_processing_duration_seconds A batch from its first sending until the destination has answered for each record for good, retries included.
+# TYPE sdl_batch_processing_duration_seconds histogram
+{}\
+# HELP sdl_consumer_lag Offsets between what is settled and the end, of the partitions that are assigned.
+# TYPE sdl_consumer_lag gauge
+sdl_consumer_lag{{topic=\"logins\",partition=\"0\"}} 20
+sdl_consumer_lag{{topic=\"logins\",partition=\"1\"}} 30
+# HELP sdl_in_flight Records that were read and are not accounted for yet.
+# TYPE sdl_in_flight gauge
+sdl_in_flight 10
+# HELP sdl_sink_stalled Whether nothing is taken by a destination that was sent something.
+# TYPE sdl_sink_stalled gauge
+sdl_sink_stalled 0
+# HELP sdl_retries_total Records that were sent again, each time.
+# TYPE sdl_retries_total counter
+sdl_retries_total 20
+# HELP sdl_dead_letters_total Records that are among the dead letters.
+# TYPE sdl_dead_letters_total counter
+sdl_dead_letters_total 4
+# HELP sdl_bytes_total Bytes of keys, values and headers that were read (in) and delivered (out).
+# TYPE sdl_bytes_total counter
+sdl_bytes_total{{direction=\"in\"}} 5000
+sdl_bytes_total{{direction=\"out\"}} 4000
+",
+        histogram("sdl_consume_duration_seconds", &[("0.005", 1)], "0.003", 1),
+        histogram("sdl_transform_duration_seconds", &[("0.001", 1)], "0.0007", 1),
+        histogram("sdl_response_duration_seconds", &[("0.025", 2), ("+Inf", 3)], "90.04", 3),
+        histogram("sdl_batch_processing_duration_seconds", &[("+Inf", 1)], "91", 1),
+    );
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn everything_is_there_from_the_start_but_lags() {
+    let run = Run::new();
+    let page = run.page();
+    assert_eq!(run.samples("sdl_messages_processed_total").len(), 7);
+    assert_eq!(run.samples("sdl_errors_total").len(), 4);
+    assert_eq!(page.matches("_bucket{le=\"+Inf\"} 0\n").count(), 4);
+    assert!(page.lines().filter(|line| !line.starts_with('#')).all(|line| line.ends_with(" 0") || line.starts_with("sdl_build")));
+    assert!(!page.contains("sdl_consumer_lag"), "{page}");
+}
+
+#[test]
+fn the_lag_of_a_partition_goes_with_it() {
+    let run = Run::new();
+    run.assign([p(0), p(1)]);
+    run.on(&Event::Ends(&[(p(0), 5), (p(1), 9)]));
+    run.on(&Event::Settled(&[(p(1), NextOffset(10))]));
+    let lag = |index: i32, lag: u64| format!("sdl_consumer_lag{{topic=\"logins\",partition=\"{index}\"}} {lag}");
+    assert_eq!(run.samples("sdl_consumer_lag"), [lag(0, 5), lag(1, 0)], "a commit beyond the end known so far is no lag");
+    run.on(&Event::Released { partitions: &[p(0)], lost: false, records: 0 });
+    run.on(&Event::Ends(&[(p(0), 6)]));
+    assert_eq!(run.samples("sdl_consumer_lag"), [lag(1, 0)], "what is heard of it later is not told");
+    run.assign([p(0)]);
+    assert_eq!(run.samples("sdl_consumer_lag"), [lag(1, 0)], "its end is not known yet");
+}
+
+#[test]
+fn lags_are_bounded_in_number() {
+    let run = Run::new();
+    let partitions = || (0..).take(PARTITIONS + 5).map(p);
+    run.assign(partitions());
+    run.on(&Event::Ends(&partitions().map(|partition| (partition, 1)).collect::<Vec<_>>()));
+    assert_eq!(run.samples("sdl_consumer_lag").len(), PARTITIONS);
+}
+
+#[test]
+fn a_run_is_ready_while_it_has_partitions_and_a_destination_that_takes_records() {
+    let run = Run::new();
+    let ready = || run.metrics.ready();
+    assert_eq!(ready().unwrap_err(), "no partition is assigned");
+    run.assign([p(0)]);
+    assert_eq!(ready(), Ok(()));
+    run.on(&Event::Trouble(Some("a broker of the source is down")));
+    assert_eq!(ready(), Ok(()), "the source is no reason");
+    run.on(&Event::Trouble(Some("the server has too much to do")));
+    run.on(&Event::Stalled(true));
+    assert_eq!(ready().unwrap_err(), "stalled, the server has too much to do");
+    assert_eq!(run.samples("sdl_sink_stalled"), ["sdl_sink_stalled 1"]);
+    run.on(&Event::Stalled(false));
+    assert_eq!((ready(), run.samples("sdl_sink_stalled")), (Ok(()), vec!["sdl_sink_stalled 0".to_owned()]));
+    run.on(&Event::Released { partitions: &[p(0)], lost: true, records: 0 });
+    assert_eq!(ready().unwrap_err(), "no partition is assigned");
+    run.assign([p(0)]);
+    run.on(&Event::Draining("interrupted"));
+    assert_eq!(ready().unwrap_err(), "stopping, what is in flight is waited for");
+}
+
+#[test]
+fn a_command_appends_its_own() {
+    let journal = Arc::<Journal>::default();
+    let appendix: Appendix = Box::new(|page| page.family("windows", MetricKind::Gauge, "Open windows.", [(vec![], 3)]));
+    let page = Metrics::new(journal, Some(appendix)).metrics();
+    assert!(page.ends_with(b"# HELP windows Open windows.\n# TYPE windows gauge\nwindows 3\n"));
+}

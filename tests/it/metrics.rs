@@ -1,0 +1,175 @@
+//! `--metrics` of the commands that move records, on embedded brokers.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use serde_json::json;
+
+use crate::harness::{Cluster, Content, HttpStub, Mock, Page, Reply, Scrape, Sdl, Sender, created, numbered};
+use crate::run::Folder;
+
+const TOPIC: &str = "numbers";
+
+/// Nobody listens on this address.
+const NOBODY: &str = "127.0.0.213:9";
+
+/// Returns two clusters with a topic of three partitions in each, and a profile of them.
+fn clusters(sent: &[(i32, Content)]) -> (Mock, Mock, String) {
+    let (source, target) = (Mock::start(1), Mock::start(1));
+    source.create_topic(TOPIC, 3);
+    target.create_topic(TOPIC, 3);
+    Sender::new(&source.cluster(), &[]).send(TOPIC, sent);
+    let profile = Cluster::profile(&source.cluster(), &target.cluster(), "group");
+    (source, target, profile)
+}
+
+#[allow(clippy::cast_precision_loss)] // Prometheus has no other numbers
+fn bytes(sent: &[(i32, Content)]) -> f64 {
+    let of = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+    let headers = |content: &Content| content.headers.iter().map(|(name, value)| name.len() + of(value)).sum::<usize>();
+    sent.iter().map(|(_, content)| of(&content.key) + of(&content.value) + headers(content)).sum::<usize>() as f64
+}
+
+/// Returns how many of the records were accounted for as `outcome`.
+fn outcome(page: &Page, outcome: &str) -> Option<f64> {
+    page.value(&format!("sdl_messages_processed_total{{outcome=\"{outcome}\"}}"))
+}
+
+fn error(page: &Page, kind: &str) -> Option<f64> {
+    page.value(&format!("sdl_errors_total{{kind=\"{kind}\"}}"))
+}
+
+#[test]
+fn a_run_tells_what_it_moved_and_its_endpoint_ends_with_it() {
+    let sent = numbered(1, 0, 10_000, 3);
+    let (_source, _target, profile) = clusters(&sent);
+    let mut running = Sdl::new(&format!("replicate {TOPIC} --metrics 0 -o json")).profile(&profile).start();
+    let scrape = Scrape::of(&mut running);
+    assert!(scrape.address.starts_with("127.0.0.1:"), "{}", scrape.address);
+    let lag =
+        |page: &Page, partition: i32| page.value(&format!("sdl_consumer_lag{{topic=\"{TOPIC}\",partition=\"{partition}\"}}"));
+    let page = scrape.until("everything is delivered", |page| {
+        outcome(page, "delivered") == Some(10_000.0) && (0..3).all(|partition| lag(page, partition) == Some(0.0))
+    });
+    page.assert_sound();
+    assert_eq!(page.value("sdl_bytes_total{direction=\"in\"}"), Some(bytes(&sent)));
+    assert_eq!(page.value("sdl_bytes_total{direction=\"out\"}"), Some(bytes(&sent)));
+    for (name, value) in [("in_flight", 0.0), ("sink_stalled", 0.0), ("retries_total", 0.0), ("dead_letters_total", 0.0)] {
+        assert_eq!(page.value(&format!("sdl_{name}")), Some(value), "{name}");
+    }
+    let count = |name: &str| page.value(&format!("sdl_{name}_duration_seconds_count")).unwrap();
+    assert!(count("consume") >= 1.0 && count("response") >= 10.0, "{}", page.0);
+    assert_eq!((count("transform"), count("response")), (0.0, count("batch_processing")), "nothing is shaped or sent again");
+    assert_eq!(scrape.get("/healthz"), Some((200, "ok\n".to_owned())));
+    assert_eq!(scrape.until_ready(200), "ready\n");
+    running.signal("TERM");
+    let finished = running.wait().expect(0);
+    let summary = finished.json();
+    assert_eq!((summary["delivered"].as_u64(), summary["batches"].as_f64()), (Some(10_000), Some(count("response"))));
+    assert_eq!(scrape.get("/healthz"), None);
+}
+
+#[test]
+fn each_record_has_one_outcome() {
+    let value = |number: u64| if number.is_multiple_of(10) { b"no json".to_vec() } else { format!("{{\"n\":{number}}}").into() };
+    let content = |number| Content { value: Some(value(number)), timestamp: Some(1_700_000_000_000), ..Content::default() };
+    let sent: Vec<_> = (0..300).map(|number| (0, content(number))).collect();
+    let (_source, _target, profile) = clusters(&sent);
+    let command = format!("replicate {TOPIC} --metrics 0 --skip-bad-records --where n<100");
+    let mut running = Sdl::new(&command).profile(&profile).start();
+    let scrape = Scrape::of(&mut running);
+    let page =
+        scrape.until("all is done", |page| outcome(page, "skipped") == Some(30.0) && page.value("sdl_in_flight") == Some(0.0));
+    let outcomes = ["delivered", "already_there", "superseded", "dead_lettered", "skipped", "filtered", "released"];
+    assert_eq!(outcomes.map(|name| outcome(&page, name)), [90.0, 0.0, 0.0, 0.0, 30.0, 180.0, 0.0].map(Some));
+    assert_eq!(error(&page, "bad_record"), Some(30.0));
+    let shaped = page.value("sdl_transform_duration_seconds_count");
+    assert!(shaped >= Some(1.0) && shaped == page.value("sdl_consume_duration_seconds_count"), "{}", page.0);
+}
+
+#[test]
+fn a_destination_that_takes_nothing_makes_a_run_unready_until_it_does() {
+    let kafka = Mock::start(1);
+    kafka.create_topic(TOPIC, 1);
+    Sender::new(&kafka.cluster(), &[]).send(TOPIC, &numbered(1, 0, 200, 1));
+    let up = Arc::new(AtomicBool::new(false));
+    let is_up = Arc::clone(&up);
+    let stub = HttpStub::search(move |request| match request.path.starts_with("/_") || request.method != "POST" {
+        true => Reply::Text(404, ""),
+        false if is_up.load(SeqCst) => created(request),
+        false => Reply::Json(429, json!({"error": {"type": "es_rejected_execution_exception", "reason": "r"}})),
+    });
+    let servers = kafka.faults().bootstrap_servers();
+    let profile = format!(
+        "[local_kafka]\nservers = {servers}\ndefault_consumer_group_id = g\n[elasticsearch]\nurl = {}\n\
+         username = u\npassword = canary7f3a\n[run.sink-es]\nmetrics = 0\n",
+        stub.url()
+    );
+    let mut running = Sdl::new("sink-es numbers --index numbers --raw-value text").profile(&profile).start();
+    let scrape = Scrape::of(&mut running);
+    let stalled = scrape.until("it is stalled", |page| page.value("sdl_sink_stalled") == Some(1.0));
+    stalled.assert_sound();
+    assert_eq!((outcome(&stalled, "delivered"), stalled.value("sdl_in_flight")), (Some(0.0), Some(200.0)));
+    assert!(error(&stalled, "retry") >= Some(1.0) && stalled.value("sdl_retries_total") >= Some(200.0), "{}", stalled.0);
+    assert_eq!(error(&stalled, "trouble"), Some(1.0));
+    let said = scrape.until_ready(503);
+    assert!(said.starts_with("not ready: stalled, "), "{said}");
+    assert!(!format!("{said}{}", stalled.0).contains("canary7f3a"), "a secret is seen nowhere: {said}{}", stalled.0);
+    assert_eq!(scrape.get("/healthz").map(|(status, _)| status), Some(200));
+    up.store(true, SeqCst);
+    scrape.until_ready(200);
+    let page = scrape.until("everything is delivered", |page| outcome(page, "delivered") == Some(200.0));
+    assert_eq!((page.value("sdl_sink_stalled"), page.value("sdl_in_flight")), (Some(0.0), Some(0.0)));
+    let count = |name: &str| page.value(&format!("sdl_{name}_duration_seconds_count"));
+    assert!(count("response") > count("batch_processing"), "a batch that is sent again is one batch\n{}", page.0);
+}
+
+#[test]
+fn fake_events_are_told_too() {
+    let kafka = Mock::start(1);
+    kafka.create_topic("logins", 2);
+    let profile = format!("[local_kafka]\nservers = {}\n", kafka.cluster().servers);
+    let mut running = Sdl::new("produce-fake logins --rate 200 --metrics 0").profile(&profile).start();
+    let scrape = Scrape::of(&mut running);
+    scrape.until_ready(200);
+    scrape.until("some are delivered", |page| outcome(page, "delivered") >= Some(100.0)).assert_sound();
+}
+
+#[test]
+fn a_run_that_waits_for_a_server_is_alive_and_not_ready() {
+    let profile = format!("[remote_kafka]\nservers = {NOBODY}\n[local_kafka]\nservers = {NOBODY}\n");
+    let mut running = Sdl::new("replicate numbers --group g --wait 1m --metrics 0").profile(&profile).start();
+    let scrape = Scrape::of(&mut running);
+    assert_eq!(scrape.get("/healthz").map(|(status, _)| status), Some(200));
+    assert_eq!(scrape.get("/readyz"), Some((503, "not ready: no partition is assigned\n".to_owned())));
+    scrape.page().assert_sound();
+}
+
+#[test]
+fn an_address_in_use_is_an_error_before_any_server_is_asked() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let profile = format!(
+        "[remote_kafka]\nservers = {NOBODY}\n[local_kafka]\nservers = {NOBODY}\ndefault_consumer_group_id = g\n\
+         [mongodb]\nhost = 127.0.0.213\n[elasticsearch]\nurl = http://{NOBODY}\n"
+    );
+    let folder = Folder::with_profile(&profile);
+    for command in ["replicate t", "sink-mongo t --database d --collection c", "sink-es t --index i", "produce-fake t"] {
+        let ended = folder.run(&format!("{command} --metrics {port}"));
+        let expected = format!(
+            "error: cannot serve metrics at 127.0.0.1:{port}\n  caused by: the port is in use\n\
+             hint: choose another with --metrics PORT\n"
+        );
+        assert_eq!((ended.stderr.as_str(), ended.stdout.as_str(), ended.code), (expected.as_str(), "", Some(1)), "{command}");
+    }
+}
+
+#[test]
+fn a_dry_run_serves_nothing() {
+    let (_source, _target, profile) = clusters(&numbered(1, 0, 10, 1));
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let finished = Sdl::new(&format!("replicate {TOPIC} --dry-run --metrics {port}")).profile(&profile).run().expect(0);
+    assert!(!finished.stderr.contains("metrics"), "{}", finished.stderr);
+}
