@@ -16,7 +16,9 @@ const STEADY: &str = "--rate 5000 --batch 200 --linger 20ms --in-flight 4 --inst
 fn real_sink_mongo_sigkill_neither_loses_nor_repeats_a_document() {
     for (server, quick) in [(FERRET, 5), (JAVA, 15)] {
         let load = Load::new(server, "killed", 4);
-        let (kills, count) = (setting("SDL_TEST_KILLS", quick), setting("SDL_TEST_MONGO_RECORDS", 20_000));
+        // FerretDB reads a whole collection for each look at ids that are taken, and there are some after every kill.
+        let count = if server == FERRET { 20_000 } else { setting("SDL_TEST_MONGO_RECORDS", 20_000) };
+        let kills = setting("SDL_TEST_KILLS", quick);
         load.fake(count);
         let mut random = setting("SDL_TEST_SEED", 1);
         for kill in 1..=kills {
