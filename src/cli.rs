@@ -10,7 +10,9 @@ use std::sync::Arc;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::commands::{Color, Context, Global, LogFormat, Machine};
-use crate::commands::{completions, demo, help, lag, produce_fake, profile, replicate, sandbox, sink_es, sink_mongo, tail};
+use crate::commands::{
+    aggregate, completions, demo, help, lag, produce_fake, profile, replicate, sandbox, sink_es, sink_mongo, tail,
+};
 use crate::error::Error;
 use crate::profile::Profile;
 use crate::report::{LogOptions, Screen};
@@ -41,6 +43,7 @@ enum Command {
     Replicate(Box<replicate::Args>),
     SinkMongo(Box<sink_mongo::Args>),
     SinkEs(Box<sink_es::Args>),
+    Aggregate(Box<aggregate::Args>),
     ProduceFake(produce_fake::Args),
     Tail(Box<tail::Args>),
     Lag(Box<lag::Args>),
@@ -57,6 +60,7 @@ impl Command {
             Self::Replicate(args) => args.run(context).await,
             Self::SinkMongo(args) => args.run(context).await,
             Self::SinkEs(args) => args.run(context).await,
+            Self::Aggregate(args) => args.run(context).await,
             Self::ProduceFake(args) => args.run(context).await,
             Self::Tail(args) => args.run(context).await,
             Self::Lag(args) => args.run(context).await,
@@ -177,6 +181,7 @@ impl Command {
             Self::Replicate(_) => "replicate",
             Self::SinkMongo(_) => "sink-mongo",
             Self::SinkEs(_) => "sink-es",
+            Self::Aggregate(_) => "aggregate",
             Self::ProduceFake(_) => "produce-fake",
             Self::Tail(_) => "tail",
             Self::Lag(_) => "lag",
@@ -193,9 +198,13 @@ impl Command {
         match self {
             Self::Demo(_) | Self::Sandbox(_) | Self::Help(_) | Self::Completions(_) => false,
             Self::Profile(args) => args.needs_profile(),
-            Self::Replicate(_) | Self::SinkEs(_) | Self::ProduceFake(_) | Self::SinkMongo(_) | Self::Tail(_) | Self::Lag(_) => {
-                true
-            }
+            Self::Aggregate(_)
+            | Self::Replicate(_)
+            | Self::SinkEs(_)
+            | Self::ProduceFake(_)
+            | Self::SinkMongo(_)
+            | Self::Tail(_)
+            | Self::Lag(_) => true,
         }
     }
 }

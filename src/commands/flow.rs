@@ -39,6 +39,15 @@ pub struct Deliver {
     /// One record at a time, its commit confirmed by the broker before the next: slow, and literal
     #[arg(long)]
     pub commit_each: bool,
+    /// How it is done with care.
+    #[command(flatten)]
+    pub care: Care,
+}
+
+/// Flags that say how fast it goes, how long is waited, and what becomes of bad records.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "How it is delivered")]
+pub struct Care {
     /// Read at most so fast: 5000 (records a second) or 5MB (bytes a second)
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub rate: Option<Rate>,
@@ -108,12 +117,12 @@ impl Deliver {
             batch_bytes: usize::try_from(self.batch_bytes.unwrap_or(defaults.batch_bytes)).unwrap_or(usize::MAX),
             linger: if engine_lingers { self.linger(defaults) } else { Duration::ZERO },
             in_flight: self.in_flight.unwrap_or(defaults.in_flight) as usize,
-            rate: self.rate,
+            rate: self.care.rate,
             count,
             commit_each: self.commit_each,
-            retry_for: self.retry_for,
-            breaker: self.dead_letter_limit.0,
-            shutdown_timeout: self.shutdown_timeout,
+            retry_for: self.care.retry_for,
+            breaker: self.care.dead_letter_limit.0,
+            shutdown_timeout: self.care.shutdown_timeout,
         }
     }
 
@@ -126,7 +135,9 @@ impl Deliver {
             commit_interval: self.commit_interval,
         }
     }
+}
 
+impl Care {
     /// Returns what happens to bad records.
     #[must_use]
     pub fn bad_records(&self) -> BadRecords {
@@ -239,13 +250,14 @@ impl<S: Source, K: Sink + 'static> Flow<'_, S, K> {
             expected: select.is_bounded().then(|| backlog.min(select.count.unwrap_or(u64::MAX))),
             bounded: select.is_bounded(),
             watching,
+            more: None,
         };
         run::run(context, show, |observer, stop| Pipeline {
             source: self.source,
             sink: self.sink,
             dead_letters: self.letters,
             transform: self.transform,
-            bad_records: deliver.bad_records(),
+            bad_records: deliver.care.bad_records(),
             limits: self.limits,
             observer,
             stop,

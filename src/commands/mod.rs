@@ -1,5 +1,6 @@
 //! One file, one subcommand: profile, source, sink, run.
 
+pub mod aggregate;
 pub mod completions;
 pub mod demo;
 pub mod documents;

@@ -238,6 +238,7 @@ impl Args {
             expected: count.or(self.count),
             bounded: self.is_bounded(),
             watching,
+            more: None,
         };
         run::run(context, show, |observer, stop| self.pipeline(source, sink, observer, stop)).await
     }

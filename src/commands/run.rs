@@ -12,7 +12,7 @@ use crate::commands::{Context, LogFormat};
 use crate::error::Error;
 use crate::pipeline::{EndError, Ending, Failure, Finished, Observer, Pipeline, Sink, Source, Tally};
 use crate::report::{
-    Appendix, Bar, Endpoint, Exposed, Headline, Journal, LogTo, Metrics, StatusLines, Summary, address, log_summary,
+    Appendix, Bar, Endpoint, Exposed, Headline, Journal, LogTo, Metrics, More, StatusLines, Summary, address, log_summary,
 };
 
 /// How often status lines are looked at when nothing happens.
@@ -105,6 +105,8 @@ pub struct Show<'a> {
     pub bounded: bool,
     /// How it is watched.
     pub watching: Watching<'a>,
+    /// What else a terminal shows, below the progress bar.
+    pub more: Option<More>,
 }
 
 /// Returns the name of a new run: the time and eight random digits.
@@ -155,11 +157,23 @@ pub async fn run<S: Source, K: Sink + 'static, D: Sink + 'static>(
     show: Show<'_>,
     make: impl FnOnce(Arc<dyn Observer>, watch::Receiver<bool>) -> Pipeline<S, K, D>,
 ) -> Result<(), Error> {
+    watched(context, show, |observer, stop| make(observer, stop).run()).await
+}
+
+/// Does `work(observer, stop)` and tells how it went.
+///
+/// # Errors
+/// When the run ended other than well, or with records that need a person.
+pub async fn watched<W: Future<Output = Finished>>(
+    context: &Context,
+    show: Show<'_>,
+    work: impl FnOnce(Arc<dyn Observer>, watch::Receiver<bool>) -> W,
+) -> Result<(), Error> {
     let Watching { flags, journal, .. } = &show.watching;
     let mut observers = show.watching.observers();
     observers.push(Box::new(LogTo::new(context.global.verbose >= 2)));
     let bar = (context.screen.is_terminal() && !context.global.quiet)
-        .then(|| Arc::new(Bar::new(&context.screen, Arc::clone(journal), show.expected)));
+        .then(|| Arc::new(Bar::new(&context.screen, Arc::clone(journal), show.expected, show.more)));
     let lines = bar.is_none().then(|| Arc::new(StatusLines::new(Arc::clone(journal), flags.log_interval)));
     if let Some(bar) = &bar {
         observers.push(Box::new(SharedObserver(Arc::clone(bar))));
@@ -173,7 +187,7 @@ pub async fn run<S: Source, K: Sink + 'static, D: Sink + 'static>(
             }
         })
     });
-    let finished = make(Arc::new(observers), stop_signal()?).run().await;
+    let finished = work(Arc::new(observers), stop_signal()?).await;
     if let Some(ticking) = ticking {
         ticking.abort();
     }

@@ -105,10 +105,10 @@ impl Args {
         };
         options.choose_op(&reading)?;
         let watching = self.watch.begin(None).await?;
-        let source = Admin::connect(&from, self.deliver.wait).await?;
+        let source = Admin::connect(&from, self.deliver.care.wait).await?;
         let topics = self.select.topics(&source, &from).await?;
         self.documents.check_topics(topics.len(), self.select.topics.topics_matching.is_some())?;
-        let client = ElasticClient::connect(&to, self.deliver.wait).await?;
+        let client = ElasticClient::connect(&to, self.deliver.care.wait).await?;
         let sink = ElasticSink::new(client, reading, options)?;
 
         let group = self.select.group(&from, to.consumer_group_id.as_deref())?;
@@ -135,7 +135,7 @@ impl Args {
         sink.prepare(&found).await?;
         sink.check().await?;
         let run = run::name();
-        let letters = self.deliver.open_letters(&context.profile, &from, &run, !self.no_create).await?;
+        let letters = self.deliver.care.open_letters(&context.profile, &from, &run, !self.no_create).await?;
         plan.begin(&source, &rules.flow).await?;
 
         let records = self.select.open(&from, &plan, rules, &self.deliver.source_limits(&limits), None)?;

@@ -79,12 +79,12 @@ impl Args {
         let reading = self.documents.reading(namings)?;
         let write = Write::choose(self.write, &reading)?;
         let watching = self.watch.begin(None).await?;
-        let source = Admin::connect(&from, self.deliver.wait).await?;
+        let source = Admin::connect(&from, self.deliver.care.wait).await?;
         let topics = self.select.topics(&source, &from).await?;
         self.documents.check_topics(topics.len(), self.select.topics.topics_matching.is_some())?;
         let tombstones = self.documents.tombstones();
         let limits = self.deliver.limits(&DOCUMENTS, true, self.select.count);
-        let client = MongoClient::connect(&to, limits.in_flight, self.deliver.wait).await?;
+        let client = MongoClient::connect(&to, limits.in_flight, self.deliver.care.wait).await?;
         let sink = MongoSink::new(client, reading, Some(write), tombstones.is_none())?;
 
         let group = self.select.group(&from, to.consumer_group_id.as_deref())?;
@@ -101,7 +101,7 @@ impl Args {
         // Before anything of the flow is changed: a run that cannot write, or set bad records aside, should not begin.
         sink.check().await?;
         let run = run::name();
-        let letters = self.deliver.open_letters(&context.profile, &from, &run, true).await?;
+        let letters = self.deliver.care.open_letters(&context.profile, &from, &run, true).await?;
         plan.begin(&source, &rules.flow).await?;
 
         let records = self.select.open(&from, &plan, rules, &self.deliver.source_limits(&limits), None)?;

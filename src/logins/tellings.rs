@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::logins::counts::Counts;
 use crate::logins::windows::Window;
@@ -62,23 +62,24 @@ impl Teller {
 
     fn summary(&self, window: &Window, total: &Counts) -> Message {
         let (start, end) = (window.start / 1000, window.end / 1000);
-        let mut value = Map::new();
-        value.insert("timestamp_start".to_owned(), start.into());
-        value.insert("timestamp_end".to_owned(), end.into());
-        value.insert("interval_messages_consumed".to_owned(), window.counts.events.into());
-        value.insert("total_messages_consumed".to_owned(), total.events.into());
+        let mut fields: Vec<(String, Value)> = vec![
+            ("timestamp_start".to_owned(), start.into()),
+            ("timestamp_end".to_owned(), end.into()),
+            ("interval_messages_consumed".to_owned(), window.counts.events.into()),
+            ("total_messages_consumed".to_owned(), total.events.into()),
+        ];
         for (prefix, counts) in [("interval", &window.counts), ("total", total)] {
             let missing = self.required.iter().enumerate().map(|(at, field)| (field.clone(), counts.missing(at)));
             let missing: Map<_, _> =
                 missing.filter(|(_, count)| *count > 0).map(|(field, count)| (field, count.into())).collect();
-            value.insert(format!("{prefix}_missing_field_count"), missing.into());
+            fields.push((format!("{prefix}_missing_field_count"), missing.into()));
             for (at, field) in self.counted.iter().enumerate() {
                 let values: Map<_, _> =
                     counts.values(at).into_iter().map(|(value, count)| (value.to_owned(), count.into())).collect();
-                value.insert(format!("{prefix}_{field}_count"), values.into());
+                fields.push((format!("{prefix}_{field}_count"), values.into()));
             }
         }
-        Message { key: format!("summary:{start}:{end}"), value: Value::Object(value).to_string() }
+        Message { key: format!("summary:{start}:{end}"), value: object(&fields) }
     }
 
     fn rows(&self, window: &Window) -> Vec<Message> {
@@ -86,7 +87,12 @@ impl Teller {
         let time = jiff::Timestamp::from_second(end).map_or_else(|_| end.to_string(), |time| time.to_string());
         let row = |kind: &str, value: &str, count: u64| Message {
             key: format!("{kind}:{value}:{start}:{end}"),
-            value: json!({ "processing_time": time, "record_type": kind, kind: value, "count": count }).to_string(),
+            value: object(&[
+                ("processing_time".to_owned(), time.as_str().into()),
+                ("record_type".to_owned(), kind.into()),
+                (kind.to_owned(), value.into()),
+                ("count".to_owned(), count.into()),
+            ]),
         };
         let mut rows = Vec::new();
         for (at, field) in self.counted.iter().enumerate() {
@@ -94,6 +100,12 @@ impl Teller {
         }
         rows.push(row(TOTAL, ALL, window.counts.events));
         rows
+    }
+
+    /// Returns whether what is told says the totals.
+    #[must_use]
+    pub fn has_totals(&self) -> bool {
+        self.telling == Telling::Summary
     }
 
     /// Returns the totals that a summary says; none if it is no summary of these fields.
@@ -111,8 +123,17 @@ impl Teller {
     }
 }
 
+/// Returns a JSON object with its fields in this order, for people who look at it.
+fn object(fields: &[(String, Value)]) -> String {
+    let text = |text: &str| Value::from(text).to_string();
+    let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{}:{value}", text(name))).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::logins::sight::Sights;
 
@@ -137,6 +158,7 @@ mod tests {
         total.merge(&window().counts);
         let [Message { key, value }] = &teller(Telling::Summary).tell(&window(), &total)[..] else { panic!() };
         assert_eq!(key, "summary:1694479550:1694479560");
+        assert!(value.starts_with(r#"{"timestamp_start":1694479550,"timestamp_end":1694479560,"interval_messages_consumed":3,"#));
         assert_eq!(
             serde_json::from_str::<Value>(value).unwrap(),
             json!({

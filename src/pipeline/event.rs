@@ -145,6 +145,12 @@ pub struct Tally {
     pub filtered: u64,
     /// Taken away by a rebalance before they were delivered; their new owner reads them.
     pub released: u64,
+    /// Of events that are counted in windows: came when their window was closed.
+    #[serde(skip_serializing_if = "is_nought")]
+    pub late: u64,
+    /// Of events that are counted in windows: read again after a restart, and counted before it.
+    #[serde(skip_serializing_if = "is_nought")]
+    pub known: u64,
     /// Read, and neither delivered nor accounted for otherwise when the run ended.
     pub undelivered: u64,
     /// Calls to the sink.
@@ -155,6 +161,11 @@ pub struct Tally {
     pub bytes: u64,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_nought(count: &u64) -> bool {
+    *count == 0
+}
+
 impl Tally {
     /// Returns the number of records that were read and are not accounted for yet.
     #[must_use]
@@ -163,7 +174,8 @@ impl Tally {
     }
 
     fn accounted(&self) -> u64 {
-        self.delivered + self.dead_lettered + self.skipped + self.filtered + self.released + self.undelivered
+        let set_aside = self.dead_lettered + self.skipped + self.filtered + self.late + self.known;
+        self.delivered + set_aside + self.released + self.undelivered
     }
 
     /// Asserts what the whole program rests on: every record that was read is accounted for.

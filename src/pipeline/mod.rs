@@ -11,6 +11,7 @@
 //! be committed. An offset is committed only after that record and every earlier one of its partition is durably delivered,
 //! durably dead-lettered, or filtered or skipped by request.
 
+pub(crate) mod bad;
 mod chain;
 mod end_error;
 mod engine;
@@ -33,6 +34,7 @@ use tokio::sync::watch;
 pub use end_error::{EndError, Failure, Refused};
 pub use event::{BadFate, Event, Observer, Tally};
 pub use letters::{Cause, LONGEST_CAUSE, REPLAYS, Stage, letter};
+pub(crate) use retry::{Breaker, Bucket, pause};
 pub use retry::{BreakerLimit, Rate};
 pub use sink::{Answers, Batch, Ordering, Outcome, Reason, Sink, answers_of};
 pub use source::{Appetite, Assignment, Commit, Revocation, Signal, Source};

@@ -74,6 +74,8 @@ pub struct Assignment {
     pub start: NextOffset,
     /// The newest record below `start` that an earlier commit described.
     pub last: Option<Fingerprint>,
+    /// What the flow itself noted with that commit.
+    pub memo: Option<String>,
 }
 
 /// How far a partition may be committed, and the last record below that.

@@ -17,7 +17,7 @@ pub use histogram::Histogram;
 pub use journal::Journal;
 pub use log::{LogOptions, LogTo, init, log_error, log_summary};
 pub use metrics::{Appendix, Metrics};
-pub use progress::{Bar, StatusLines};
+pub use progress::{Bar, More, StatusLines};
 pub use scan::ScanBar;
 pub use screen::Screen;
 pub use summary::{Headline, Summary};

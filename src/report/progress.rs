@@ -15,18 +15,21 @@ const REDRAW: Duration = Duration::from_millis(200);
 /// The longest time without a status line.
 const STATUS: Duration = Duration::from_secs(10);
 
+/// Says what else there is to see now, in lines.
+pub type More = Box<dyn Fn() -> String + Send + Sync>;
+
 /// A progress bar at the bottom of the terminal.
-#[derive(Debug)]
 pub struct Bar {
     line: ProgressBar,
+    more: Option<More>,
     journal: Arc<Journal>,
     drawn: Mutex<Instant>,
 }
 
 impl Bar {
-    /// Returns a bar over `expected` records; without, it shows only what was done.
+    /// Returns a bar over `expected` records; without, it shows only what was done. Below it stands what `more` says.
     #[must_use]
-    pub fn new(screen: &Screen, journal: Arc<Journal>, expected: Option<u64>) -> Self {
+    pub fn new(screen: &Screen, journal: Arc<Journal>, expected: Option<u64>, more: Option<More>) -> Self {
         let style = |template: &str| {
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a rate for people
@@ -34,18 +37,21 @@ impl Bar {
                 let _ = write!(out, "{} records/s", grouped(state.per_sec() as u64));
             })
         };
+        // One line is cut to the terminal's width, several are not.
+        let message = if more.is_some() { "{msg}" } else { "{wide_msg}" };
         let bar = match expected {
             Some(expected) => ProgressBar::new(expected).with_style(
-                style("{spinner} {wide_bar} {percent:>3}% {human_pos}/{human_len} {rate} eta {eta}\n  {wide_msg}")
-                    .progress_chars("=> "),
+                style(&format!(
+                    "{{spinner}} {{wide_bar}} {{percent:>3}}% {{human_pos}}/{{human_len}} {{rate}} eta {{eta}}\n  {message}"
+                ))
+                .progress_chars("=> "),
             ),
-            None => {
-                ProgressBar::new_spinner().with_style(style("{spinner} {human_pos} records, {rate}, for {elapsed}\n  {wide_msg}"))
-            }
+            None => ProgressBar::new_spinner()
+                .with_style(style(&format!("{{spinner}} {{human_pos}} records, {{rate}}, for {{elapsed}}\n  {message}"))),
         };
         let bar = screen.bars().add(bar);
         bar.enable_steady_tick(Duration::from_millis(250));
-        Self { line: bar, journal, drawn: Mutex::new(Instant::now()) }
+        Self { line: bar, more, journal, drawn: Mutex::new(Instant::now()) }
     }
 
     /// Takes the bar off the terminal.
@@ -57,7 +63,9 @@ impl Bar {
 fn message(entries: &Entries) -> String {
     let tally = &entries.tally;
     let mut text = format!("delivered {}", grouped(tally.delivered));
-    for (name, count) in [("dead", tally.dead_lettered), ("skipped", tally.skipped), ("filtered", tally.filtered)] {
+    for (name, count) in
+        [("dead", tally.dead_lettered), ("skipped", tally.skipped), ("filtered", tally.filtered), ("late", tally.late)]
+    {
         if count > 0 {
             let _ = write!(text, " · {name} {}", grouped(count));
         }
@@ -81,11 +89,14 @@ impl Observer for Bar {
         *drawn = Instant::now();
         let entries = self.journal.entries().clone();
         let tally = &entries.tally;
-        self.line.set_position(tally.delivered + tally.dead_lettered + tally.skipped + tally.filtered + tally.released);
-        self.line.set_message(match event {
+        self.line.set_position(
+            tally.delivered + tally.dead_lettered + tally.skipped + tally.filtered + tally.late + tally.known + tally.released,
+        );
+        let text = match event {
             Event::Draining(why) => format!("{why}: waiting for what is in flight · {}", message(&entries)),
             _ => message(&entries),
-        });
+        };
+        self.line.set_message(self.more.as_ref().map_or(text.clone(), |more| format!("{text}\n{}", more())));
     }
 }
 

@@ -113,11 +113,13 @@ impl Summary {
             ("dead-lettered", tally.dead_lettered),
             ("skipped", tally.skipped),
             ("filtered", tally.filtered),
+            ("late", tally.late),
+            ("counted before", tally.known),
             ("released", tally.released),
             ("undelivered", tally.undelivered),
         ];
         for (name, count) in rest.into_iter().filter(|(_, count)| *count > 0) {
-            let _ = writeln!(text, "  {name:<13} {:>14}", grouped(count));
+            let _ = writeln!(text, "  {name:<14}{:>14}", grouped(count));
         }
         let retried = if tally.retried > 0 { format!(", {} sent again", grouped(tally.retried)) } else { String::new() };
         let rate = grouped(self.records_per_second as u64);

@@ -68,8 +68,8 @@ impl Args {
     pub async fn run(self, context: &Context) -> Result<(), Error> {
         let (from, to) = (context.kafka(&self.source)?, context.kafka(&self.target)?);
         let watching = self.watch.begin(None).await?;
-        let source = Admin::connect(&from, self.deliver.wait).await?;
-        let target = Admin::connect(&to, self.deliver.wait).await?;
+        let source = Admin::connect(&from, self.deliver.care.wait).await?;
+        let target = Admin::connect(&to, self.deliver.care.wait).await?;
         let topics = self.select.topics(&source, &from).await?;
         let naming = self.naming.clone().or_default(&self.select, &to)?;
         let group = self.select.group(&from, None)?;
@@ -93,7 +93,7 @@ impl Args {
         protect::confirm(context, &to, &format!("write to {}", replica.names(&topics).join(", ")))?;
         // Before anything of the flow is changed: a run that cannot set bad records aside should not begin.
         let run = run::name();
-        let letters = self.deliver.open_letters(&context.profile, &to, &run, !self.no_create).await?;
+        let letters = self.deliver.care.open_letters(&context.profile, &to, &run, !self.no_create).await?;
         replica.prepare(&topics, &lacking).await?;
         plan.begin(&source, &rules.flow).await?;
 

@@ -10,6 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceP
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::oneshot;
 
 use crate::connectors::kafka::admin::{EndOf, list_ends};
 use crate::connectors::kafka::client::Listening;
@@ -21,6 +22,7 @@ use crate::connectors::kafka::native::commits::CommitQueue;
 use crate::connectors::kafka::note::Note;
 use crate::connectors::kafka::resume::{self, ResumeRules, StartReason};
 use crate::connectors::kafka::spot;
+use crate::connectors::kafka::transactions::Member;
 use crate::pipeline::{Assignment, Commit, EndError, Failure, Revocation, Signal};
 use crate::profile::KafkaSection;
 use crate::record::{NextOffset, Partition};
@@ -63,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) noted: Mutex<HashMap<Partition, Commit>>,
     /// Who waits for what was noted to be durable.
     pub(crate) flushes: Mutex<Vec<FlushRequest>>,
+    /// Who asks for the member that this consumer is.
+    pub(crate) callers: Mutex<Vec<oneshot::Sender<Option<Member>>>>,
     /// Partitions that were taken away since the polling thread last looked.
     gone: Mutex<Vec<Partition>>,
     any_gone: AtomicBool,
@@ -95,6 +99,7 @@ impl Shared {
             progress: Mutex::default(),
             noted: Mutex::default(),
             flushes: Mutex::default(),
+            callers: Mutex::default(),
             gone: Mutex::default(),
             any_gone: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -251,7 +256,9 @@ impl Membership {
             if start.why == StartReason::Gap {
                 tracing::warn!(%partition, offset = start.next.0, "Records are missing; reading goes on behind the gap.");
             }
-            starts.push(Assignment { partition: *partition, start: start.next, last: start.last });
+            let note = committed.and_then(|committed| Note::parse(&committed.metadata));
+            let memo = note.and_then(|note| note.memo().map(ToOwned::to_owned));
+            starts.push(Assignment { partition: *partition, start: start.next, last: start.last, memo });
         }
         spot::recognise_now(&self.shared.section, &unchecked, self.shared.read_uncommitted)?;
         Ok(starts)

@@ -21,6 +21,7 @@ mod said;
 mod sink;
 mod source;
 mod spot;
+mod transactions;
 
 pub use admin::{Admin, EndOf, TopicInfo, TopicPlan, TopicSetting, TopicSettings};
 pub use client::{Cluster, Listening, base_config, check, reach};
@@ -29,6 +30,7 @@ pub use groups::{CommittedOffset, Group, GroupMember, Leaders, NextRecord, Posit
 pub use membership::Prepare;
 pub use murmur2::partition_of;
 pub use native::end_process;
+pub use note::note_memo;
 pub use plan::{Plan, PlanRequest, PlannedPartition, require_empty};
 pub use position::{Bounds, GRAMMAR, Pos};
 pub use reader::{Happening, Reader, Span};
@@ -36,3 +38,4 @@ pub use resume::{OnGap, ResumeRules, StartReason};
 pub use said::Said;
 pub use sink::{KafkaSink, Route, SinkOptions, Targets, TopicFacts};
 pub use source::{KafkaSource, SourceOptions, Subscription};
+pub use transactions::{Member, Message, Progress, Publication, Transactions, Unpublished, value_at};

@@ -17,12 +17,24 @@ pub(crate) struct Note {
     timestamp: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     crc: Option<u32>,
+    /// What the flow itself notes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    memo: Option<String>,
 }
 
 impl Note {
     pub(crate) fn new(flow: &str, last: Option<Fingerprint>) -> Self {
         let (offset, crc) = (last.map(|last| last.offset), last.map(|last| last.crc));
-        Self { sdl: 1, flow: flow.to_owned(), offset, timestamp: last.and_then(|last| last.timestamp), crc }
+        Self { sdl: 1, flow: flow.to_owned(), offset, timestamp: last.and_then(|last| last.timestamp), crc, memo: None }
+    }
+
+    pub(crate) fn with_memo(mut self, memo: String) -> Self {
+        self.memo = Some(memo);
+        self
+    }
+
+    pub(crate) fn memo(&self) -> Option<&str> {
+        self.memo.as_deref()
     }
 
     /// Returns the note in a commit's metadata; `None` when another program wrote it.
@@ -39,6 +51,12 @@ impl Note {
     }
 }
 
+/// Returns what a flow itself noted in the metadata of a commit.
+#[must_use]
+pub fn note_memo(metadata: &str) -> Option<String> {
+    Note::parse(metadata)?.memo
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,8 +66,10 @@ mod tests {
         let last = Fingerprint { offset: 41, timestamp: Some(-1), crc: u32::MAX };
         for note in [Note::new("replicate a/\"b\"", Some(last)), Note::new("x", None)] {
             let again = Note::parse(&note.text()).unwrap();
-            assert_eq!((&again, again.last()), (&note, note.last()));
+            assert_eq!((&again, again.last(), again.memo()), (&note, note.last(), None));
         }
+        let note = Note::new("x", None).with_memo("{\"read\":7}".to_owned());
+        assert_eq!(Note::parse(&note.text()).unwrap().memo(), Some("{\"read\":7}"));
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Lines {
         let (sender, batches) = channel(1);
         let reader = Reader { input: BufReader::new(input), partition, line: 0 };
         std::thread::Builder::new().name("lines".to_owned()).spawn(move || reader.run(&sender))?;
-        let first = Some(Signal::Assigned(vec![Assignment { partition, start: NextOffset(1), last: None }]));
+        let first = Some(Signal::Assigned(vec![Assignment { partition, start: NextOffset(1), last: None, memo: None }]));
         Ok(Self { first, batches, waiting: VecDeque::new(), ended: false })
     }
 }

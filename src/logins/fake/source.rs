@@ -25,7 +25,8 @@ impl FakeLogins {
     #[must_use]
     pub fn new(plan: Plan, until: Option<Instant>) -> Self {
         let partition = Partition::new("fake", 0);
-        let mut first = VecDeque::from([Signal::Assigned(vec![Assignment { partition, start: NextOffset(0), last: None }])]);
+        let mut first =
+            VecDeque::from([Signal::Assigned(vec![Assignment { partition, start: NextOffset(0), last: None, memo: None }])]);
         let end = plan.count.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
         first.extend(end.map(|end| Signal::Ends(vec![(partition, end)])));
         Self { generator: Generator::new(plan, partition), until, first, ended: false }

@@ -8,7 +8,7 @@ use crate::pipeline::engine::{Engine, jitter, told};
 use crate::pipeline::event::{BadFate, Event};
 use crate::pipeline::lanes::{Chunk, Tag};
 use crate::pipeline::retry::pause;
-use crate::pipeline::{BadRecords, Commit, Ending, Failure, Reason, Shaped, Sink, Source};
+use crate::pipeline::{Commit, Ending, Reason, Shaped, Sink, Source, bad};
 use crate::record::{Partition, Record};
 
 impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
@@ -83,13 +83,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         if !self.is_alive(&tag) {
             return;
         }
-        let fate = match self.bad_records {
-            BadRecords::Stop => BadFate::Stops,
-            BadRecords::Skip => BadFate::Skipped,
-            BadRecords::DeadLetters => BadFate::DeadLetter,
-        };
-        let tripped = fate != BadFate::Stops && self.breaker.trips(Instant::now());
-        let fate = if tripped { BadFate::Stops } else { fate };
+        let (fate, tripped) = bad::fate(self.bad_records, &mut self.breaker, Instant::now());
         if fate == BadFate::Stops && self.has_failed() {
             return; // the run stops at the first, and that has been told
         }
@@ -98,20 +92,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             BadFate::Skipped => self.tally.skipped += self.settle(tag, 1),
             BadFate::DeadLetter => self.letters_queue.push((self.letter)(record, reason, attempts), tag),
             BadFate::Stops => {
-                let what = if tripped {
-                    format!("too many bad records: the limit of --dead-letter-limit was reached at record {record}")
-                } else {
-                    format!("record {record} cannot be delivered")
-                };
-                let hint = if tripped {
-                    "look at the dead letters: what is wrong with them is probably one thing; then start again"
-                } else {
-                    reason.hinted().unwrap_or(
-                        "set bad records aside with --dead-letters topic:NAME or file:PATH, or leave them out with --skip-bad-records",
-                    )
-                };
-                let code = format!("{reason} ({})", reason.code());
-                self.end(Ending::Record(Failure::new(what).because(code).hint(hint)));
+                self.end(Ending::Record(bad::stop(record, reason, tripped)));
             }
         }
     }

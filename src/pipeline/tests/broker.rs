@@ -191,7 +191,7 @@ impl Broker {
             feed.at = feed.offsets.partition_point(|offset| *offset < feed.committed.0);
             (feed.life, feed.owned, feed.told_end) = (feed.life + 1, true, false);
             self.log.note(Entry::Assigned(*partition, feed.committed));
-            Assignment { partition: *partition, start: feed.committed, last: None }
+            Assignment { partition: *partition, start: feed.committed, last: None, memo: None }
         };
         partitions.iter().map(begin).collect()
     }

@@ -163,7 +163,7 @@ impl Poller {
         self.shared.handover.signal(Signal::Lost(vec![partition]));
         let begun = self.shared.begin(partition, next);
         lock(&self.shared.progress).insert(partition, begun);
-        self.shared.handover.signal(Signal::Assigned(vec![Assignment { partition, start: next, last: None }]));
+        self.shared.handover.signal(Signal::Assigned(vec![Assignment { partition, start: next, last: None, memo: None }]));
         list.set_all_offsets(Offset::Offset(next.0)).expect("an offset is not negative");
         log_refusal("assign", self.consumer.incremental_assign(&list));
     }

@@ -19,6 +19,7 @@ use crate::connectors::kafka::membership::{Membership, Prepare, Shared, lock};
 use crate::connectors::kafka::plan::Plan;
 use crate::connectors::kafka::resume::ResumeRules;
 use crate::connectors::kafka::source::polling::Poller;
+use crate::connectors::kafka::transactions::Member;
 use crate::pipeline::{Appetite, Commit, EndError, Failure, Signal, Source};
 use crate::profile::KafkaSection;
 use crate::record::Partition;
@@ -150,6 +151,19 @@ impl KafkaSource {
             })
             .map_err(|error| Failure::new("cannot start a thread").because(error))?;
         Ok(Self { shared, closed, left })
+    }
+}
+
+impl KafkaSource {
+    /// Returns who it is in its group, for a transaction that commits the group's offsets.
+    ///
+    /// # Errors
+    /// When it reads no more.
+    pub fn member(&self) -> impl Future<Output = Result<Member, EndError>> + Send + 'static {
+        let (request, told) = oneshot::channel();
+        lock(&self.shared.callers).push(request);
+        let gone = Failure::new(format!("the consumer of `{}` is gone", self.shared.section.name));
+        async move { told.await.ok().flatten().ok_or_else(|| gone.into()) }
     }
 }
 

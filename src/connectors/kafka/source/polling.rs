@@ -14,6 +14,7 @@ use crate::connectors::kafka::cutter::Cutter;
 use crate::connectors::kafka::membership::{Membership, Progress, Shared, lock, log_refusal};
 use crate::connectors::kafka::native::messages;
 use crate::connectors::kafka::source::{LAST_COMMIT, Subscription};
+use crate::connectors::kafka::transactions::Member;
 use crate::pipeline::{EndError, Failure, Signal};
 use crate::record::{NextOffset, Partition, Topic};
 
@@ -56,7 +57,7 @@ impl Poller {
         }
         while !self.shared.is_closing() {
             self.committer.serve(&self.consumer, &self.shared);
-            self.serve_flushes();
+            self.serve_callers();
             self.collect();
             self.forget_gone();
             if self.cutter.len() > 0 {
@@ -159,7 +160,7 @@ impl Poller {
                 Err(back) => records = back,
             }
             self.committer.serve(&self.consumer, &self.shared);
-            self.serve_flushes();
+            self.serve_callers();
             if self.shared.is_closing() {
                 return;
             }
@@ -249,12 +250,15 @@ impl Poller {
         }
     }
 
-    pub(super) fn serve_flushes(&mut self) {
+    pub(super) fn serve_callers(&mut self) {
         for request in std::mem::take(&mut *lock(&self.shared.flushes)) {
             let flushed = self.committer.flush(&self.consumer, &self.shared, Instant::now() + LAST_COMMIT);
             self.flushed = Some(Instant::now());
             // The engine may have stopped waiting.
             let _ = request.send(flushed);
+        }
+        for caller in std::mem::take(&mut *lock(&self.shared.callers)) {
+            let _ = caller.send(self.consumer.group_metadata().map(Member));
         }
     }
 }

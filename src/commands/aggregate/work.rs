@@ -1,0 +1,480 @@
+//! The loop: reads events, counts them, and publishes each window with the offsets that it was made of.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::commands::aggregate::latest::Latest;
+use crate::commands::aggregate::memo::Memo;
+use crate::commands::flow::LetterBox;
+use crate::connectors::kafka::{KafkaSource, Message, Progress, Publication, Transactions, Unpublished};
+use crate::logins::counts::Counts;
+use crate::logins::sight::Sights;
+use crate::logins::tellings::Teller;
+use crate::logins::windows::{Fate, Now, Start, Windows, when};
+use crate::pipeline::{
+    Appetite, BadFate, BadRecords, Breaker, Bucket, DeadLetters, EndError, Ending, Event, Failure, Finished, Limits, Observer,
+    Outcome, Reason, Refused, Shaped, Signal, Sink as _, Source as _, Tally, Transform, bad, pause,
+};
+use crate::record::{NextOffset, Partition, Record};
+
+/// How often is looked whether a window can be closed, when nothing happens.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often offsets are committed that moved without a window being closed.
+const COMMIT: Duration = Duration::from_secs(5);
+/// How long another member may have a part of the partitions, as it may while the group finds itself.
+const SHARED: Duration = Duration::from_secs(30);
+
+/// What says when an event happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum TimeOf {
+    /// Its time field; without a time there, its record
+    #[default]
+    Event,
+    /// Its record: the broker's or the producer's clock
+    Record,
+    /// The clock, when it is read
+    Processing,
+}
+
+/// All that the loop works with.
+pub(super) struct Work {
+    pub(super) source: KafkaSource,
+    pub(super) transactions: Arc<Transactions>,
+    pub(super) windows: Windows,
+    pub(super) sights: Sights,
+    pub(super) time: TimeOf,
+    pub(super) teller: Teller,
+    /// Everything up to the last closed window.
+    pub(super) total: Counts,
+    /// Where the last summary is.
+    pub(super) told: Option<(i32, i64)>,
+    pub(super) transform: Option<Transform>,
+    pub(super) bad_records: BadRecords,
+    pub(super) letters: Option<DeadLetters<LetterBox>>,
+    pub(super) limits: Limits,
+    /// How long after the end of a silent window nothing is shown any more.
+    pub(super) silence: Duration,
+    pub(super) latest: Latest,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// What comes while something is awaited.
+enum Next<T> {
+    Done(T),
+    Signal(Result<Signal, EndError>),
+    /// To stop.
+    Told,
+    /// The time for it is over.
+    Over,
+}
+
+/// The loop under way.
+struct Run {
+    work: Work,
+    tally: Tally,
+    breaker: Breaker,
+    bucket: Option<Bucket>,
+    /// Where partitions would be resumed by what is committed.
+    committed: HashMap<Partition, NextOffset>,
+    committed_at: Instant,
+    closed_at: Instant,
+    /// Since when another member has a part of the partitions.
+    shared_since: Option<Instant>,
+    /// Until when what is under way must be over.
+    deadline: Option<Instant>,
+    troubled: bool,
+    began: Instant,
+}
+
+impl Work {
+    /// Counts until the source ends, it is told to stop, or nothing can go on. Accounts for every record.
+    pub(super) async fn run(self) -> Finished {
+        let now = Instant::now();
+        let run = Run {
+            tally: Tally::default(),
+            breaker: Breaker::new(self.limits.breaker),
+            bucket: self.limits.rate.map(|rate| Bucket::new(rate, now)),
+            committed: HashMap::new(),
+            committed_at: now,
+            closed_at: now,
+            shared_since: None,
+            deadline: None,
+            troubled: false,
+            began: now,
+            work: self,
+        };
+        run.run().await
+    }
+}
+
+impl Run {
+    async fn run(mut self) -> Finished {
+        let ending = loop {
+            if let Err(ending) = self.step().await {
+                break ending;
+            }
+        };
+        if matches!(ending, Ending::Interrupted) && self.deadline.is_none() {
+            self.drain();
+        }
+        let ending = match self.last_commit(&ending).await {
+            Ok(()) => ending,
+            Err(worse) => worse,
+        };
+        // What is in open windows is read again by the next run.
+        self.tally.released += self.work.windows.open_events();
+        self.tally.undelivered = self.tally.unsettled();
+        self.tally.assert_balanced();
+        let positions = self.work.windows.positions().iter().map(|position| (position.partition, position.resume)).collect();
+        self.work.observer.on(&Event::Progress(&self.tally));
+        let closed = self.work.source.close().await;
+        Finished { tally: self.tally, ending, positions, closed, elapsed: self.began.elapsed() }
+    }
+
+    /// Does what is next.
+    async fn step(&mut self) -> Result<(), Ending> {
+        if let Some(until) = self.work.windows.due(self.now()) {
+            return self.close(until).await;
+        }
+        if self.committed_at.elapsed() > COMMIT {
+            self.commit().await?;
+        }
+        if self.closed_at.elapsed() > self.work.silence && self.work.windows.open_events() == 0 {
+            self.work.latest.silent();
+        }
+        self.refuse_sharing()?;
+        let left =
+            self.work.limits.count.map_or(usize::MAX, |count| usize::try_from(count - self.tally.read).unwrap_or(usize::MAX));
+        if left == 0 {
+            return Err(self.complete().await);
+        }
+        let now = Instant::now();
+        let (appetite, again) = match self.bucket.as_mut().map(|bucket| bucket.allowance(now)) {
+            None => (Appetite::Records(left.min(self.work.limits.batch)), now + LOOK),
+            Some(Ok(allowed)) => (Appetite::Records(left.min(self.work.limits.batch).min(allowed)), now + LOOK),
+            Some(Err(again)) => (Appetite::Signals, again.min(now + LOOK)),
+        };
+        let signal = tokio::select! {
+            biased;
+            _ = self.work.stop.wait_for(|stop| *stop) => return Err(Ending::Interrupted),
+            signal = self.work.source.next(appetite) => signal.map_err(Ending::Failed)?,
+            () = sleep_until(again) => return Ok(()),
+        };
+        match signal {
+            Signal::Records(records) => self.count(records, now.elapsed()).await,
+            Signal::End => Err(self.complete().await),
+            other => {
+                self.hear(other);
+                Ok(())
+            }
+        }
+    }
+
+    /// The time, by two clocks.
+    fn now(&self) -> Now {
+        let steady = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Now { wall: jiff::Timestamp::now().as_millisecond(), steady }
+    }
+
+    /// Takes note of everything that is no record.
+    fn hear(&mut self, signal: Signal) {
+        let now = self.now();
+        let Work { windows, observer, .. } = &mut self.work;
+        match signal {
+            Signal::Assigned(assigned) => {
+                for one in &assigned {
+                    let memo = one.memo.as_deref().and_then(Memo::parse);
+                    let (read, closed) = (memo.map(|memo| memo.read), memo.and_then(|memo| memo.closed));
+                    let start = Start { next: one.start.0, read, closed, last: one.last };
+                    self.tally.released += windows.assigned(one.partition, start, now);
+                    self.committed.insert(one.partition, one.start);
+                }
+                observer.on(&Event::Assigned(&assigned));
+                observer.on(&Event::Progress(&self.tally));
+            }
+            Signal::Revoked(revocation) => {
+                windows.lost(&revocation.partitions);
+                observer.on(&Event::Released { partitions: &revocation.partitions, lost: false, records: 0 });
+                // Their offsets are committed with windows, and not without.
+                revocation.release(Vec::new());
+            }
+            Signal::Lost(partitions) => {
+                windows.lost(&partitions);
+                observer.on(&Event::Released { partitions: &partitions, lost: true, records: 0 });
+            }
+            Signal::Position(positions) => windows.passed(&positions),
+            Signal::Ends(ends) => {
+                windows.ends(&ends);
+                observer.on(&Event::Ends(&ends));
+            }
+            Signal::Trouble(trouble) => observer.on(&Event::Trouble(trouble.as_deref())),
+            Signal::Committed(_) | Signal::Records(_) | Signal::End => {}
+        }
+    }
+
+    /// Counts a batch that was waited for so long.
+    async fn count(&mut self, mut records: Vec<Record>, waited: Duration) -> Result<(), Ending> {
+        let now = self.now();
+        let bytes: usize = records.iter().map(Record::bytes).sum();
+        if let Some(bucket) = &mut self.bucket {
+            bucket.take(records.len(), bytes);
+        }
+        self.tally.read += records.len() as u64;
+        let Work { windows, sights, transform, time, .. } = &mut self.work;
+        let closed = windows.closed().unwrap_or(i64::MIN);
+        let (mut odd, mut late, mut clamped) = (Vec::new(), 0, 0);
+        let begun = Instant::now();
+        for run in records.chunk_by_mut(|one, other| one.partition == other.partition) {
+            let last = run.last().map(Record::fingerprint).expect("a run has records");
+            let mut counting = windows.run(run[0].partition, now);
+            for record in run {
+                let (offset, at) = (record.offset, record.timestamp);
+                let shaped = transform.as_ref().map_or(Shaped::Keep, |transform| transform(record));
+                let looked = match (shaped, &record.value) {
+                    (Shaped::Bad(reason), _) => Err(Some(reason)),
+                    (Shaped::Filtered, _) | (Shaped::Keep, None) => Err(None),
+                    (Shaped::Keep, Some(value)) => sights.look(value).map_err(Some),
+                };
+                match looked {
+                    Err(why) => match (counting.pass(offset), why) {
+                        (true, _) => self.tally.known += 1,
+                        (false, None) => self.tally.filtered += 1,
+                        (false, Some(reason)) => odd.push((record.clone(), reason)),
+                    },
+                    Ok(sight) => {
+                        let (time, is_clamped) = match time {
+                            TimeOf::Event => when(sight.time(), at, now),
+                            TimeOf::Record => (at.unwrap_or(now.wall), false),
+                            TimeOf::Processing => (now.wall.max(closed), false),
+                        };
+                        match counting.count(offset, time, &sight) {
+                            Fate::Counted => clamped += u64::from(is_clamped),
+                            Fate::Late => late += 1,
+                            Fate::Known => self.tally.known += 1,
+                        }
+                    }
+                }
+            }
+            counting.end(last);
+        }
+        self.tally.late += late;
+        self.work.latest.odd(late, clamped);
+        let shaping = self.work.transform.as_ref().map(|_| begun.elapsed());
+        self.work.observer.on(&Event::Read { bytes: bytes as u64, waited, shaping });
+        self.set_aside(odd).await?;
+        self.work.observer.on(&Event::Progress(&self.tally));
+        Ok(())
+    }
+
+    /// Deals with records that are no events.
+    async fn set_aside(&mut self, odd: Vec<(Record, Reason)>) -> Result<(), Ending> {
+        let mut letters = Vec::new();
+        for (record, reason) in &odd {
+            let (fate, tripped) = bad::fate(self.work.bad_records, &mut self.breaker, Instant::now());
+            self.work.observer.on(&Event::Bad { record, reason, fate });
+            match fate {
+                BadFate::Stops => return Err(Ending::Record(bad::stop(record, reason, tripped))),
+                BadFate::Skipped => self.tally.skipped += 1,
+                BadFate::DeadLetter => {
+                    let make = &self.work.letters.as_ref().expect("dead letters have a destination").letter;
+                    letters.push(make(record, reason, 0));
+                }
+            }
+        }
+        let mut attempt = 0;
+        while !letters.is_empty() {
+            attempt += 1;
+            let sink = &self.work.letters.as_ref().expect("dead letters have a destination").sink;
+            let answers = sink.submit(Arc::new(letters.clone())).await.map_err(Ending::Failed)?;
+            let outcomes = self.attend(answers).await?;
+            let mut again = Vec::new();
+            for (letter, outcome) in letters.into_iter().zip(outcomes) {
+                match outcome {
+                    Outcome::Delivered | Outcome::AlreadyThere | Outcome::Superseded => self.tally.dead_lettered += 1,
+                    Outcome::Retry(reason) => again.push((letter, reason)),
+                    Outcome::Reject(reason) | Outcome::Suspect(reason) | Outcome::Stop(reason) => {
+                        let failure = Failure::new(format!("the dead letter of record {letter} is not taken"));
+                        return Err(Ending::Record(failure.because(format!("{reason} ({})", reason.code()))));
+                    }
+                }
+            }
+            if let Some((_, reason)) = again.first() {
+                self.wait(attempt, again.len(), reason).await?;
+            }
+            letters = again.into_iter().map(|(letter, _)| letter).collect();
+        }
+        self.clear_trouble();
+        Ok(())
+    }
+
+    /// Closes windows until `until`, and publishes them.
+    async fn close(&mut self, until: i64) -> Result<(), Ending> {
+        let Work { windows, teller, total, .. } = &mut self.work;
+        let closed = windows.close(until);
+        let (mut messages, mut totals) = (Vec::new(), Vec::new());
+        for window in &closed {
+            total.merge(&window.counts);
+            totals.push(total.events);
+            let told = teller.tell(window, total).into_iter();
+            messages.extend(told.map(|message| Message { key: message.key, value: message.value }));
+        }
+        self.publish(messages).await?;
+        self.closed_at = Instant::now();
+        for (window, total) in closed.iter().zip(totals) {
+            self.tally.delivered += window.counts.events;
+            self.tally.batches += 1;
+            tracing::debug!(start = window.start, end = window.end, events = window.counts.events, "A window is closed.");
+            self.work.latest.closed(window, total);
+        }
+        self.work.observer.on(&Event::Progress(&self.tally));
+        Ok(())
+    }
+
+    /// Closes what is open, since nothing more comes.
+    async fn complete(&mut self) -> Ending {
+        let closed = match self.work.windows.newest_end() {
+            Some(end) => self.close(end).await,
+            None => Ok(()),
+        };
+        closed.err().unwrap_or(Ending::Complete)
+    }
+
+    /// Commits offsets that have moved though no window was closed.
+    async fn commit(&mut self) -> Result<(), Ending> {
+        self.committed_at = Instant::now();
+        let moved = |run: &Self| {
+            let positions = run.work.windows.positions();
+            positions.iter().any(|position| run.committed.get(&position.partition) != Some(&position.resume))
+        };
+        if moved(self) && self.work.windows.lacking().next().is_none() { self.publish(Vec::new()).await } else { Ok(()) }
+    }
+
+    async fn last_commit(&mut self, ending: &Ending) -> Result<(), Ending> {
+        match ending {
+            Ending::Complete | Ending::Interrupted => self.commit().await,
+            Ending::Failed(_) | Ending::Record(_) => Ok(()),
+        }
+    }
+
+    /// Publishes messages and positions in one transaction; tries until it is committed.
+    async fn publish(&mut self, messages: Vec<Message>) -> Result<(), Ending> {
+        let positions = self.work.windows.positions();
+        let progress = |position: &crate::logins::windows::Position| Progress {
+            partition: position.partition,
+            next: position.resume,
+            last: position.last,
+        };
+        let count = messages.len();
+        let publication = Arc::new(Publication { messages, progress: positions.iter().map(progress).collect() });
+        let read: Arc<HashMap<Partition, i64>> =
+            Arc::new(positions.iter().map(|position| (position.partition, position.read.0)).collect());
+        let (closed, before) = (self.work.windows.closed(), self.work.told);
+        let begun = Instant::now();
+        let mut attempt = 0;
+        let last = loop {
+            attempt += 1;
+            let asked = Instant::now();
+            let (transactions, publication) = (Arc::clone(&self.work.transactions), Arc::clone(&publication));
+            let (member, read) = (self.work.source.member(), Arc::clone(&read));
+            let memo = move |partition: Partition, told: Option<(i32, i64)>| {
+                Memo { read: read.get(&partition).copied().unwrap_or(0), closed, told: told.or(before) }.text()
+            };
+            let call = async move {
+                let member = member.await.map_err(Unpublished::Never)?;
+                transactions.publish(publication, member, memo).await
+            };
+            match self.attend(call).await? {
+                Ok(last) => {
+                    self.work.observer.on(&Event::Responded { took: asked.elapsed(), batch: Some(begun.elapsed()) });
+                    break last;
+                }
+                Err(Unpublished::Never(error)) => return Err(Ending::Failed(error)),
+                Err(Unpublished::Again(why)) => {
+                    if self.work.limits.retry_for.is_some_and(|most| begun.elapsed() > most) {
+                        let failure = Failure::new("windows could not be published for as long as --retry-for says");
+                        return Err(Ending::Failed(failure.because(why).into()));
+                    }
+                    self.wait(attempt, count, &Reason::new("not_published", why)).await?;
+                }
+            }
+        };
+        self.clear_trouble();
+        self.work.told = last.filter(|_| self.work.teller.has_totals()).or(before);
+        self.committed = positions.iter().map(|position| (position.partition, position.resume)).collect();
+        self.committed_at = Instant::now();
+        let settled: Vec<_> = positions.iter().map(|position| (position.partition, position.resume)).collect();
+        self.work.observer.on(&Event::Settled(&settled));
+        self.work.observer.on(&Event::Committed(&settled));
+        Ok(())
+    }
+
+    /// Waits before the next attempt.
+    async fn wait(&mut self, attempt: u32, records: usize, reason: &Reason) -> Result<(), Ending> {
+        self.troubled = true;
+        let pause = pause(attempt, 0.5);
+        self.work.observer.on(&Event::Retrying { records, attempt: attempt + 1, pause, reason });
+        self.work.observer.on(&Event::Trouble(Some(reason.message())));
+        self.work.observer.on(&Event::Stalled(true));
+        self.attend(sleep(pause)).await
+    }
+
+    fn clear_trouble(&mut self) {
+        if std::mem::take(&mut self.troubled) {
+            self.work.observer.on(&Event::Stalled(false));
+            self.work.observer.on(&Event::Trouble(None));
+        }
+    }
+
+    /// Awaits something, and meanwhile hears what happens to the partitions. Told to stop, it goes on for as long as it may.
+    async fn attend<T>(&mut self, future: impl Future<Output = T>) -> Result<T, Ending> {
+        let mut future = std::pin::pin!(future);
+        loop {
+            let until = self.deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            let next = tokio::select! {
+                biased;
+                done = &mut future => Next::Done(done),
+                signal = self.work.source.next(Appetite::Signals) => Next::Signal(signal),
+                _ = self.work.stop.wait_for(|stop| *stop), if self.deadline.is_none() => Next::Told,
+                () = sleep_until(until), if self.deadline.is_some() => Next::Over,
+            };
+            match next {
+                Next::Done(done) => return Ok(done),
+                Next::Signal(signal) => self.hear(signal.map_err(Ending::Failed)?),
+                Next::Told => self.drain(),
+                Next::Over => return Err(Ending::Interrupted),
+            }
+        }
+    }
+
+    /// From now on only what is under way is waited for.
+    fn drain(&mut self) {
+        self.deadline = Some(Instant::now() + self.work.limits.shutdown_timeout);
+        self.work.observer.on(&Event::Draining("interrupted"));
+    }
+
+    /// Refuses to share the partitions with another member: neither would ever see a whole window.
+    fn refuse_sharing(&mut self) -> Result<(), Ending> {
+        let windows = &self.work.windows;
+        let lacking: Vec<String> = windows.lacking().map(|partition| partition.to_string()).collect();
+        if lacking.is_empty() || windows.positions().is_empty() {
+            self.shared_since = None;
+            return Ok(());
+        }
+        if self.shared_since.get_or_insert_with(Instant::now).elapsed() < SHARED {
+            return Ok(());
+        }
+        Err(Ending::Failed(
+            Refused {
+                what: "another member of the group reads some of the partitions: no window would be whole".to_owned(),
+                numbers: lacking.iter().map(|partition| format!("not ours: {partition}")).collect(),
+                hint: "one instance of a group is active; stop the other, or give it a --group of its own".to_owned(),
+            }
+            .into(),
+        ))
+    }
+}
