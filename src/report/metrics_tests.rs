@@ -23,7 +23,7 @@ impl Run {
     }
 
     fn assign(&self, partitions: impl IntoIterator<Item = Partition>) {
-        let of = |partition| Assignment { partition, start: NextOffset(0), last: None };
+        let of = |partition| Assignment { partition, start: NextOffset(0), last: None, memo: None };
         self.on(&Event::Assigned(&partitions.into_iter().map(of).collect::<Vec<_>>()));
     }
 
@@ -75,6 +75,8 @@ fn a_story_is_told_in_full() {
         skipped: 3,
         filtered: 2,
         released: 1,
+        late: 0,
+        known: 0,
         undelivered: 0,
         batches: 3,
         retried: 20,
