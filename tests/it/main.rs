@@ -12,6 +12,7 @@ mod lines;
 mod metrics;
 mod produce_fake;
 mod profile;
+mod real_aggregate;
 mod real_lag;
 mod real_replicate;
 mod real_sink_es;

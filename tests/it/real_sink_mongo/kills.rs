@@ -18,7 +18,7 @@ fn real_sink_mongo_sigkill_neither_loses_nor_repeats_a_document() {
         let load = Load::new(server, "killed", 4);
         // FerretDB reads a whole collection for each look at ids that are taken, and goes on with it when nobody waits any more.
         let (kills, count) = match server {
-            FERRET => (quick, 20_000),
+            FERRET => (quick, 5_000),
             _ => (setting("SDL_TEST_KILLS", quick), setting("SDL_TEST_MONGO_RECORDS", 20_000)),
         };
         load.fake(count);

@@ -104,6 +104,10 @@ impl KafkaSource {
             .get("session.timeout.ms")
             .and_then(|text| text.parse().ok())
             .map_or(Duration::from_secs(45), Duration::from_millis);
+        if config.get("heartbeat.interval.ms").is_none() {
+            // With the default of 3 s, a shorter session would be over between two of them.
+            config.set("heartbeat.interval.ms", (session.as_millis() / 4).clamp(1, 3000).to_string());
+        }
         let stops: HashMap<Partition, i64> =
             plan.partitions.iter().filter_map(|planned| Some((planned.partition, planned.stop?))).collect();
         let checked = plan.partitions.iter().filter_map(|planned| Some((planned.partition, planned.committed.clone()?)));
