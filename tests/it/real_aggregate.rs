@@ -1,0 +1,191 @@
+//! `sdl aggregate` on a real cluster, held against a recount by a few lines of Python over the same topics, which kcat reads.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Clusters, Finished, Running, Sdl, Sender, setting, unique};
+
+mod counts;
+mod kills;
+mod windows;
+
+/// When the first event happens, in seconds since the Unix epoch: the beginning of a window of 10 s.
+const BEGINNING: u64 = 1_694_479_550;
+
+/// A topic of events, and one of what is told of them.
+struct Flow {
+    clusters: Clusters,
+    topic: String,
+    told: String,
+    partitions: i32,
+}
+
+impl Flow {
+    #[track_caller]
+    fn new(name: &str, partitions: i32) -> Self {
+        Self::on(Clusters::shared(), name, partitions)
+    }
+
+    /// Returns a flow whose test may stop, kill or freeze the servers.
+    #[track_caller]
+    fn alone(name: &str, partitions: i32) -> Self {
+        Self::on(Clusters::alone(), name, partitions)
+    }
+
+    #[track_caller]
+    fn on(clusters: Clusters, name: &str, partitions: i32) -> Self {
+        let topic = unique(name);
+        clusters.source.create_topic(&topic, partitions, &[]);
+        Self { clusters, told: format!("{topic}-told"), topic, partitions }
+    }
+
+    fn group(&self) -> String {
+        format!("aggregate-{}", self.told)
+    }
+
+    /// Returns `sdl aggregate` of this flow with more flags. A member that was killed is given up after two seconds.
+    fn sdl(&self, flags: &str) -> Sdl {
+        let profile = format!("[local_kafka]\nservers = {}\nkafka.session.timeout.ms = 2000\n", self.clusters.source.servers);
+        Sdl::new(&format!("aggregate {} --to-topic {} {flags}", self.topic, self.told)).profile(&profile)
+    }
+
+    /// Counts what is there and returns the run, which must succeed.
+    #[track_caller]
+    fn catch_up(&self, flags: &str) -> Finished {
+        self.sdl(&format!("--until-caught-up -o json {flags}")).run().expect(0)
+    }
+
+    #[track_caller]
+    fn send(&self, events: &[String]) {
+        let events: Vec<_> = events.iter().map(|event| (None, Some(event.as_str()))).collect();
+        Sender::new(&self.clusters.source, &[]).send_values(&self.topic, self.partitions, &events);
+    }
+
+    /// Waits until so many messages are told.
+    #[track_caller]
+    fn until_told(&self, running: &mut Running, count: usize) {
+        crate::harness::until("windows are told", std::time::Duration::from_secs(60), || {
+            assert!(running.is_running(), "it ended:\n{}", running.stderr());
+            (self.told().len() >= count).then_some(())
+        });
+    }
+
+    /// Returns the values that are told to a reader of committed records, in their order.
+    fn told(&self) -> Vec<Value> {
+        let topics = Command::new("kcat").args(["-L", "-b", &self.clusters.source.servers, "-t", &self.told]).output().unwrap();
+        if !String::from_utf8_lossy(&topics.stdout).contains("with 1 partitions") {
+            return Vec::new(); // it is not there yet
+        }
+        let seen = crate::harness::read_independently(&self.clusters.source, &self.told);
+        seen.iter().map(|seen| serde_json::from_slice(seen.content.value.as_deref().unwrap()).unwrap()).collect()
+    }
+
+    /// Returns what differs between what is told and a recount of the events.
+    #[track_caller]
+    fn differs(&self, emit: &str, window: u64) -> Value {
+        let arguments = [&self.clusters.source.servers, &self.topic, &self.told, emit, &window.to_string()];
+        let ran = Command::new("python3").args(["-c", RECOUNT]).args(arguments).output().expect("python starts");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        serde_json::from_slice(&ran.stdout).expect("python wrote JSON")
+    }
+
+    #[track_caller]
+    fn assert_recounted(&self, emit: &str, window: u64) {
+        assert_eq!(self.differs(emit, window), json!([]), "what is told is not what a recount says");
+    }
+}
+
+/// Returns events over so many seconds as users' programs write them: some without a field, some with the time as text, some twice,
+/// and some up to 20 s late.
+fn events(count: u64, seconds: u64) -> Vec<String> {
+    let mut random = setting("SDL_TEST_SEED", 1);
+    let mut next = move |below: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
+    };
+    let mut events: Vec<String> = Vec::new();
+    for n in 0..count {
+        if next(50) == 0 && n > 0 {
+            let again = events[events.len() - 1].clone();
+            events.push(again);
+            continue;
+        }
+        let late = if next(20) == 0 { next(20) } else { 0 };
+        let time = (BEGINNING + n * seconds / count).saturating_sub(late);
+        let device = ["android", "iOS"][usize::try_from(next(2)).unwrap()];
+        let locale = ["RU", "US", "VN", "DE\"\u{e9}"][usize::try_from(next(4)).unwrap()];
+        let mut event = json!({
+            "user_id": format!("user-{}", next(1000)), "app_version": "2.3.0", "ip": "199.172.111.135", "device_id": "593-47-5928",
+            "device_type": device, "locale": locale,
+            "timestamp": if next(3) == 0 { json!(time.to_string()) } else { json!(time) },
+        });
+        for field in ["user_id", "device_type", "ip"] {
+            match next(30) {
+                0 => drop(event.as_object_mut().unwrap().remove(field)),
+                1 => event[field] = Value::Null,
+                _ => {}
+            }
+        }
+        events.push(event.to_string());
+    }
+    events
+}
+
+/// Counts the events of a topic by window, and says what is told otherwise, or of no window, or not at all.
+const RECOUNT: &str = r"
+import collections, datetime, json, subprocess, sys
+servers, source, told, emit, length = sys.argv[1:]
+length = int(length)
+def read(topic):
+    out = subprocess.run(['kcat', '-C', '-b', servers, '-t', topic, '-o', 'beginning', '-e', '-q', '-J'], check=True, capture_output=True).stdout
+    records = [json.loads(line) for line in out.splitlines()]
+    return [(r['key'], json.loads(r['payload'])) for r in sorted(records, key=lambda r: (r['partition'], r['offset']))]
+required = ['user_id', 'app_version', 'device_type', 'ip', 'locale', 'device_id', 'timestamp']
+counter = collections.Counter
+windows = collections.defaultdict(lambda: {'events': 0, 'missing': counter(), 'device_type': counter(), 'locale': counter()})
+for _, event in read(source):
+    start = int(event['timestamp']) // length * length
+    window = windows[start]
+    window['events'] += 1
+    window['missing'].update(name for name in required if event.get(name) is None)
+    for name in ('device_type', 'locale'):
+        if event.get(name) is not None:
+            window[name][event[name]] += 1
+wrong = []
+def same(what, is_, should):
+    if is_ != should:
+        wrong.append([what, is_, should])
+if emit == 'summary':
+    total, seen = {'events': 0, 'missing': counter(), 'device_type': counter(), 'locale': counter()}, set()
+    for key, message in read(told):
+        start = message['timestamp_start']
+        same('key', key, f'summary:{start}:{start + length}')
+        same('once', start in seen, False)
+        seen.add(start)
+        window = windows.get(start) or {'events': 0, 'missing': {}, 'device_type': {}, 'locale': {}}
+        total['events'] += window['events']
+        for name in ('missing', 'device_type', 'locale'):
+            total[name].update(window[name])
+        same(start, message, {
+            'timestamp_start': start, 'timestamp_end': start + length,
+            'interval_messages_consumed': window['events'], 'total_messages_consumed': total['events'],
+            'interval_missing_field_count': window['missing'], 'total_missing_field_count': total['missing'],
+            'interval_device_type_count': window['device_type'], 'total_device_type_count': total['device_type'],
+            'interval_locale_count': window['locale'], 'total_locale_count': total['locale'],
+        })
+    same('windows', sorted(seen), sorted(windows))
+else:
+    should = {}
+    for start, window in windows.items():
+        end = datetime.datetime.fromtimestamp(start + length, datetime.timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ')
+        rows = [('device_type', value, count) for value, count in window['device_type'].items()]
+        rows += [('locale', value, count) for value, count in window['locale'].items()] + [('total', 'all', window['events'])]
+        for kind, value, count in rows:
+            row = {'processing_time': end, 'record_type': kind, kind: value, 'count': count}
+            should[f'{kind}:{value}:{start}:{start + length}'] = row
+    rows = read(told)
+    same('rows', len(rows), len(should))
+    same('contents', dict(rows), should)
+print(json.dumps(wrong[:5]))
+";

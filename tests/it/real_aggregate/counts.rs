@@ -1,0 +1,91 @@
+//! What is counted, in runs that end by themselves.
+
+use super::*;
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_tells_what_a_recount_says_in_both_forms_over_any_number_of_partitions() {
+    for partitions in [1, 4, 12] {
+        for emit in ["summary", "rows"] {
+            let flow = Flow::new("counted", partitions);
+            flow.send(&events(4_000, 200));
+            let summary = flow.catch_up(&format!("--emit {emit} --grace 30s")).json();
+            assert_eq!((&summary["read"], &summary["delivered"]), (&json!(4_000), &json!(4_000)), "{summary}");
+            flow.assert_recounted(emit, 10);
+            assert_eq!(flow.clusters.source.group(&flow.group()).iter().map(|line| line.lag.unwrap_or(-1)).sum::<i64>(), 0);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_a_difference_would_be_found() {
+    let flow = Flow::new("differs", 1);
+    flow.send(&events(100, 20));
+    flow.catch_up("--grace 30s --where device_type=iOS");
+    assert_ne!(flow.differs("summary", 10), json!([]));
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_totals_go_on_after_a_restart_unless_they_are_to_begin_anew() {
+    let flow = Flow::new("totals", 2);
+    let event = |second: u64| format!("{{\"timestamp\": {}}}", BEGINNING + second);
+    let totals = || flow.told().iter().map(|told| told["total_messages_consumed"].as_u64().unwrap()).collect::<Vec<_>>();
+    flow.send(&[event(1), event(2), event(11)]);
+    flow.catch_up("");
+    assert_eq!(totals(), [2, 3]);
+    flow.send(&[event(21), event(22)]);
+    flow.catch_up("");
+    assert_eq!(totals(), [2, 3, 5]);
+    flow.send(&[event(31)]);
+    flow.catch_up("--reset-totals");
+    assert_eq!(totals(), [2, 3, 5, 1]);
+    // What was counted would be counted twice.
+    let refused = flow.sdl("--until-caught-up --from-beginning").run().expect(5);
+    assert!(refused.stderr.contains("--reset-totals"), "{}", refused.stderr);
+    flow.catch_up("--from-beginning --reset-totals");
+    assert_eq!(totals()[4..], [2, 3, 5, 6]);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_what_is_late_is_counted_as_late_and_what_is_from_tomorrow_is_counted_now() {
+    let flow = Flow::new("odd-times", 1);
+    // The records themselves are of 2023-11-14T22:13:20Z.
+    let at = |time: u64| format!("{{\"timestamp\": {time}}}");
+    flow.send(&[at(1_700_000_000 - 30), at(7), at(1_700_000_000 + 86_400), "{}".to_owned(), at(1_700_000_000 - 25)]);
+    let summary = flow.catch_up("--grace 0s").json();
+    assert_eq!(
+        (&summary["delivered"], summary.get("late")),
+        (&json!(5), None),
+        "one batch closes nothing before its end: {summary}"
+    );
+    let counted: Vec<_> =
+        flow.told().iter().map(|told| (told["timestamp_start"].clone(), told["interval_messages_consumed"].clone())).collect();
+    assert_eq!(counted, [(json!(0), json!(1)), (json!(1_699_999_970), json!(2)), (json!(1_700_000_000), json!(2))]);
+    flow.send(&[at(7), at(1_700_000_000 - 30), at(1_700_000_000 + 10)]);
+    let summary = flow.catch_up("--grace 0s").json();
+    assert_eq!((&summary["read"], &summary["late"], &summary["delivered"]), (&json!(3), &json!(2), &json!(1)), "{summary}");
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_what_is_no_event_stops_the_run_or_is_set_aside_once() {
+    let flow = Flow::new("bad", 1);
+    let mut all = events(50, 5);
+    all.insert(10, "{\"timestamp\": ".to_owned());
+    all.insert(20, "[1, 2]".to_owned());
+    flow.send(&all);
+    let stopped = flow.sdl("--until-caught-up").run().expect(3);
+    assert!(stopped.stderr.contains(&format!("{}/0@10", flow.topic)), "{}", stopped.stderr);
+    assert!(flow.told().is_empty(), "nothing is told of a part of a window");
+    let letters = format!("{}-letters", flow.topic);
+    let run = flow.sdl(&format!("--until-caught-up -o json --dead-letters topic:{letters}")).run().expect(3);
+    assert_eq!((&run.json()["dead_lettered"], &run.json()["delivered"]), (&json!(2), &json!(50)));
+    let headers =
+        |seen: crate::harness::Seen| seen.content.headers.into_iter().find(|(name, _)| name == "sdl.dlq.code").unwrap().1;
+    let codes: Vec<_> = crate::harness::read_independently(&flow.clusters.source, &letters).into_iter().map(headers).collect();
+    assert_eq!(codes, [Some(b"not_json".to_vec()), Some(b"not_an_object".to_vec())]);
+    assert_eq!(flow.told().iter().map(|told| told["interval_messages_consumed"].as_u64().unwrap()).sum::<u64>(), 50);
+}

@@ -1,0 +1,93 @@
+//! Runs that are killed, and clusters.
+
+use std::time::Duration;
+
+use super::*;
+use crate::harness::until;
+
+/// Offsets 0 (first window), 1 (second), 2 (first): the first window is told, the run is killed, and the second goes on.
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_what_was_counted_in_a_closed_window_is_not_counted_again_after_a_kill() {
+    let flow = Flow::new("three", 1);
+    let at = |second: u64| format!("{{\"timestamp\": {}}}", BEGINNING + second);
+    flow.send(&[at(1), at(16), at(2)]);
+    let mut running = flow.sdl("").start();
+    flow.until_told(&mut running, 1);
+    running.signal("KILL");
+    drop(running);
+    assert_eq!(flow.clusters.source.committed(&flow.group(), &flow.topic), [Some(1)]);
+    flow.send(&[at(3), at(12)]);
+    // Its place in the group is not free at once.
+    let summary = flow.catch_up("").json();
+    let told: Vec<_> = flow
+        .told()
+        .iter()
+        .map(|told| (told["timestamp_start"].as_u64().unwrap() - BEGINNING, told["interval_messages_consumed"].clone()))
+        .collect();
+    assert_eq!(told, [(0, json!(2)), (10, json!(2))]);
+    assert_eq!((&summary["known"], &summary["late"], &summary["delivered"]), (&json!(1), &json!(1), &json!(2)), "{summary}");
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_sigkill_neither_loses_nor_repeats_an_event() {
+    let (kills, count) = (setting("SDL_TEST_KILLS", 20), setting("SDL_TEST_RECORDS", 20_000));
+    for (partitions, emit, kills) in [(1, "summary", kills / 4), (4, "summary", kills / 2), (12, "rows", kills / 4)] {
+        let flow = Flow::new("killed", partitions);
+        flow.send(&events(count, 1_000));
+        let mut random = setting("SDL_TEST_SEED", 1);
+        for kill in 1..=kills {
+            let flags = format!("--emit {emit} --grace 30s --rate 10000 --instance-id one");
+            let mut running = flow.sdl(&flags).deadline(Duration::from_secs(120)).start();
+            let wanted = i64::try_from(kill * count / (kills + 1)).unwrap();
+            until("windows are closed", Duration::from_secs(60), || {
+                assert!(running.is_running(), "it ended:\n{}", running.stderr());
+                let committed: i64 = flow.clusters.source.committed(&flow.group(), &flow.topic).into_iter().flatten().sum();
+                (committed >= wanted).then_some(())
+            });
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            std::thread::sleep(Duration::from_millis((random >> 33) % 50));
+            running.signal("KILL");
+        }
+        let summary = flow.catch_up(&format!("--emit {emit} --grace 30s --instance-id one")).json();
+        assert_eq!(summary.get("late"), None, "{summary}");
+        flow.assert_recounted(emit, 10);
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_brokers_that_are_killed_or_silent_cost_nothing() {
+    let flow = Flow::alone("broker-killed", 4);
+    flow.send(&events(20_000, 400));
+    let mut running = flow.sdl("--grace 30s --rate 2500 -o json").deadline(Duration::from_secs(180)).start();
+    flow.until_told(&mut running, 3);
+    flow.clusters.source.server("kill");
+    flow.clusters.source.server("start");
+    flow.until_told(&mut running, 12);
+    flow.clusters.source.server("freeze");
+    std::thread::sleep(Duration::from_secs(4));
+    flow.clusters.source.server("thaw");
+    flow.until_told(&mut running, 30);
+    running.signal("TERM");
+    let summary = running.wait().expect(0).json();
+    assert_eq!(summary.get("late"), None, "{summary}");
+    flow.catch_up("--grace 30s");
+    flow.assert_recounted("summary", 10);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_sigterm_ends_well_and_what_is_open_is_counted_by_the_next_run() {
+    let flow = Flow::new("ended", 2);
+    flow.send(&events(1_000, 100));
+    let mut running = flow.sdl("--grace 30s -o json").start();
+    flow.until_told(&mut running, 3);
+    running.signal("TERM");
+    let summary = running.wait().expect(0).json();
+    assert_eq!(summary["undelivered"], json!(0), "{summary}");
+    assert_eq!(summary["read"].as_u64(), Some(summary["delivered"].as_u64().unwrap() + summary["released"].as_u64().unwrap()));
+    flow.catch_up("--grace 30s");
+    flow.assert_recounted("summary", 10);
+}

@@ -1,0 +1,72 @@
+//! Windows of a run that follows, and who may run.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::*;
+use crate::harness::{Scrape, until};
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_a_topic_that_falls_silent_has_its_window_closed_in_time() {
+    let flow = Flow::new("silent", 3);
+    let mut running = flow.sdl("--window 2s --grace 1s --idle 1s --by device_type --metrics 0 -v").start();
+    let scrape = Scrape::of(&mut running);
+    scrape.until_ready(200);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    flow.send(&[format!("{{\"timestamp\": {now}, \"device_type\": \"iOS\"}}")]);
+    let sent = Instant::now();
+    flow.until_told(&mut running, 1);
+    let took = sent.elapsed();
+    // Window, grace and idle time are 4 s; the ends of partitions are asked for every second, and kcat takes its time.
+    assert!(took < Duration::from_secs(4 + 3), "{took:?}");
+    let device = format!("sdl_device_type_count{{device_type=\"iOS\",topic=\"{}\"}}", flow.topic);
+    scrape.until("the window is told", |page| page.value(&device) == Some(1.0));
+    scrape.until("nothing happens any more", |page| page.value(&device) == Some(0.0));
+    running.signal("TERM");
+    running.wait().expect(0);
+    let told = flow.told();
+    assert_eq!((told.len(), &told[0]["interval_device_type_count"]), (1, &json!({"iOS": 1})));
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_a_second_instance_is_refused_and_the_first_goes_on() {
+    let flow = Flow::new("second", 2);
+    let mut first = flow.sdl("--window 1s --grace 0s --idle 1s").start();
+    until("the first is a member", Duration::from_secs(20), || (flow.clusters.source.members(&flow.group()) == 1).then_some(()));
+    let second = flow.sdl("").run().expect(5);
+    assert!(second.stderr.contains("another instance of the group"), "{}", second.stderr);
+    flow.send(&events(100, 3));
+    flow.until_told(&mut first, 1);
+    first.signal("TERM");
+    first.wait().expect(0);
+}
+
+/// Both of them see an empty group when they start; the one that opens its transactions first is shut out by the other.
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_two_instances_never_both_tell_the_windows() {
+    let flow = Flow::new("fenced", 2);
+    flow.send(&events(200, 60));
+    let mut one = flow.sdl("--grace 30s --instance-id same --rate 20").start();
+    flow.until_told(&mut one, 1);
+    let other = flow.sdl("--grace 30s --instance-id same --until-caught-up").run().expect(0);
+    let ended = one.wait();
+    assert!(ended.code().is_some_and(|code| code == 1 || code == 5), "{:?}\n{}", ended.code(), other.stderr);
+    flow.assert_recounted("summary", 10);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_windows_of_another_kind_are_not_mixed_in() {
+    let flow = Flow::new("other-kind", 1);
+    flow.send(&events(100, 30));
+    flow.catch_up("");
+    let refused = flow.sdl("--until-caught-up --window 7s").run().expect(5);
+    assert!(refused.stderr.contains("belong to another flow"), "{}", refused.stderr);
+    let looped = Sdl::new(&format!("aggregate {} --to-topic {}", flow.topic, flow.topic))
+        .profile(&format!("[local_kafka]\nservers = {}\n", flow.clusters.source.servers))
+        .run()
+        .expect(2);
+    assert!(looped.stderr.contains("would be read and written"), "{}", looped.stderr);
+}
