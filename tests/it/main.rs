@@ -4,6 +4,7 @@
 mod architecture;
 mod completions;
 mod demo;
+mod deploy;
 mod errors;
 mod harness;
 mod help;
@@ -12,6 +13,7 @@ mod lines;
 mod metrics;
 mod produce_fake;
 mod profile;
+mod real_deploy;
 mod real_lag;
 mod real_replicate;
 mod real_sink_es;
