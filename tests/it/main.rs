@@ -4,6 +4,7 @@
 mod architecture;
 mod completions;
 mod demo;
+mod deploy;
 mod errors;
 mod harness;
 mod help;
@@ -13,6 +14,7 @@ mod metrics;
 mod produce_fake;
 mod profile;
 mod real_aggregate;
+mod real_deploy;
 mod real_lag;
 mod real_replicate;
 mod real_sink_es;

@@ -12,6 +12,15 @@ use crate::terminal::harmless;
 
 /// The most values of a field that metrics tell by name: a monitoring system keeps a series for each that it has ever seen.
 const SERIES: usize = 200;
+/// What the page tells by itself: the label of each series, and what else ends in `_count`.
+const TAKEN: [&str; 6] = [
+    "topic",
+    "total",
+    "consume_duration_seconds",
+    "transform_duration_seconds",
+    "response_duration_seconds",
+    "batch_processing_duration_seconds",
+];
 /// The most values of a field that the table shows.
 const ROWS: usize = 8;
 
@@ -34,13 +43,24 @@ struct Shown {
 /// A counted field: each value that was ever told, and how often it is there now.
 struct Field {
     name: String,
+    /// What its metric and its label are called.
+    label: String,
     values: BTreeMap<String, u64>,
 }
 
 impl Latest {
     /// Returns what there is to see of these fields of events from `topic`, before anything is counted.
     pub(super) fn new(topic: String, fields: &[String]) -> Self {
-        let fields = fields.iter().map(|name| Field { name: name.clone(), values: BTreeMap::new() }).collect();
+        let mut taken: Vec<String> = TAKEN.map(str::to_owned).into();
+        let field = |name: &String| {
+            let mut label = label(name);
+            while taken.contains(&label) {
+                label.push('_');
+            }
+            taken.push(label.clone());
+            Field { name: name.clone(), label, values: BTreeMap::new() }
+        };
+        let fields = fields.iter().map(field).collect();
         Self(Arc::new(Mutex::new(Shown { topic, fields, ..Shown::default() })))
     }
 
@@ -94,8 +114,7 @@ impl Latest {
 
 impl Shown {
     fn tell(&self, page: &mut Exposition) {
-        for Field { name, values } in &self.fields {
-            let label = label(name);
+        for Field { name, label, values } in &self.fields {
             let help = format!("Events of the last closed window, by {name}.");
             let samples =
                 values.iter().map(|(value, count)| (vec![(label.as_str(), value.as_str()), ("topic", &self.topic)], *count));
@@ -125,7 +144,7 @@ impl Shown {
         if self.late > 0 {
             let _ = write!(text, ", {} late", grouped(self.late));
         }
-        for Field { name, values } in &self.fields {
+        for Field { name, values, .. } in &self.fields {
             let mut most: Vec<_> = values.iter().filter(|(_, count)| **count > 0).collect();
             most.sort_by_key(|(value, count)| (std::cmp::Reverse(**count), (*value).clone()));
             let more = most.len().saturating_sub(ROWS);
@@ -140,7 +159,12 @@ impl Shown {
 /// Returns a field's name as a label's.
 fn label(field: &str) -> String {
     let text: String = field.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    if text.starts_with(|c: char| c.is_ascii_digit()) { format!("_{text}") } else { text }
+    match text.trim_start_matches('_') {
+        // Labels that begin with two underscores are Prometheus's own.
+        rest if text.starts_with("__") => format!("_{rest}"),
+        _ if text.starts_with(|c: char| c.is_ascii_digit()) => format!("_{text}"),
+        _ => text,
+    }
 }
 
 #[cfg(test)]
@@ -189,6 +213,13 @@ mod tests {
         let told = page(&latest);
         assert_eq!(told.matches("sdl_kind_count{").count(), SERIES + 1);
         assert!(told.contains(&format!("sdl_kind_count{{kind=\"(other)\",topic=\"logins\"}} {SERIES}\n")));
+    }
+
+    #[test]
+    fn fields_whose_names_are_taken_or_alike_have_metrics_of_their_own() {
+        let fields = ["topic", "total", "a.b", "a_b", "__name__", "2fa"].map(str::to_owned);
+        let labels: Vec<_> = Latest::new(String::new(), &fields).shown().fields.iter().map(|field| field.label.clone()).collect();
+        assert_eq!(labels, ["topic_", "total_", "a_b", "a_b_", "_name__", "_2fa"]);
     }
 
     #[test]

@@ -1,0 +1,67 @@
+//! Dashboards and alerts name only metrics that are told.
+
+use std::collections::BTreeSet;
+
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::harness::{Asked, Mock, Page, Scrape, Sdl, Sender, alerts, numbered, panels, text_of};
+
+/// What only real brokers make `aggregate` and `lag` tell. The test of the dashboards on real brokers sees each of them.
+pub(crate) const FROM_REAL_BROKERS: [&str; 5] = [
+    "sdl_device_type_count",
+    "sdl_group_deleted_unread_records",
+    "sdl_group_unread_expires_seconds",
+    "sdl_locale_count",
+    "sdl_total_count",
+];
+/// What Prometheus itself tells of each target.
+const OF_TARGETS: &str = "up";
+
+/// Returns the metrics that a mover tells of, and `lag` beside it.
+fn told() -> BTreeSet<String> {
+    let kafka = Mock::start(1);
+    kafka.create_topic("logins", 1);
+    kafka.create_topic("copies", 1);
+    Sender::new(&kafka.cluster(), &[]).send("logins", &numbered(1, 0, 10, 1));
+    let mut committed = TopicPartitionList::new();
+    committed.add_partition_offset("logins", 0, Offset::Offset(4)).unwrap();
+    kafka.cluster().consumer("billing").commit(&committed, CommitMode::Sync).unwrap();
+    let servers = kafka.cluster().servers;
+    let profile = format!("[remote_kafka]\nservers = {servers}\n[local_kafka]\nservers = {servers}\n");
+    let mut mover = Sdl::new("replicate logins --to-topic copies --group movers --metrics 0").profile(&profile).start();
+    let scrape = Scrape::of(&mut mover);
+    let page = scrape.until("a partition is assigned", |page| page.0.contains("\nsdl_consumer_lag{"));
+    let lag = Sdl::new("lag billing --source local_kafka -o prom").profile(&profile).run().expect(0);
+    let lag = Page(String::from_utf8(lag.stdout).unwrap());
+    let told = page.names().into_iter().chain(lag.names()).map(str::to_owned).collect();
+    drop(mover);
+    told
+}
+
+/// Panics unless each metric that is asked for is known.
+#[track_caller]
+fn assert_known(asked: &[Asked], known: &BTreeSet<String>) {
+    let unknown: Vec<_> = asked
+        .iter()
+        .flat_map(|asked| asked.selectors().into_iter().map(move |selector| (selector.name, &asked.place)))
+        .filter(|(name, _)| name != OF_TARGETS && !known.contains(name))
+        .map(|(name, place)| format!("{place} asks for {name}"))
+        .collect();
+    assert!(unknown.is_empty(), "nothing tells of what is asked for:\n{}\nwhat is told of: {known:#?}", unknown.join("\n"));
+}
+
+#[test]
+fn dashboards_and_alerts_name_only_metrics_that_are_told() {
+    let mut known = told();
+    for name in FROM_REAL_BROKERS {
+        assert!(known.insert(name.to_owned()), "{name} is also told without real brokers");
+    }
+    let of_brokers = Page(text_of("kafka/metrics.sample.txt"));
+    known.extend(of_brokers.names().into_iter().map(str::to_owned));
+    let (panels, alerts) = (panels(), alerts());
+    assert!(panels.len() > 60 && alerts.len() > 15, "they are found");
+    assert!(panels.iter().chain(&alerts).all(|asked| !asked.selectors().is_empty()), "each asks for something");
+    assert_known(&panels, &known);
+    assert_known(&alerts, &known);
+}
