@@ -21,6 +21,8 @@ const EVENTS: &str = "20000";
 const PARTITIONS: i32 = 4;
 /// What the demo's topic is called.
 const TOPIC: &str = "user-login";
+/// Where they are counted by window.
+const WINDOWS: &str = "user-login-processed";
 
 /// See it work: fake logins, copied between two embedded clusters, and every record accounted for
 ///
@@ -49,16 +51,21 @@ impl Args {
         }
         let clusters = Embedded::start("demo", TOPIC)?;
         clusters.create_topic(TOPIC, PARTITIONS)?;
+        clusters.create_topic(WINDOWS, 1)?;
         let sections: String = places.iter().map(Place::section).collect();
         let profile = TemporaryFile::write(None, "demo", &format!("{}{sections}", clusters.profile()))?;
         context.say("Two Kafka clusters live in this process for as long as the demo runs.\n");
 
-        let steps: [(&str, &[&str]); 4] = [
+        let steps: [(&str, &[&str]); 5] = [
             (
                 "Fake logins go into the first cluster.",
                 &["produce-fake", TOPIC, "--target", "remote_kafka", "-n", EVENTS, "--seed", "7"],
             ),
             ("The topic is copied to the second cluster, up to its present end.", &["replicate", TOPIC, "--until-caught-up"]),
+            (
+                "The copy is counted in windows of ten seconds, each published together with the offsets that it was made of.",
+                &["aggregate", TOPIC, "--until-caught-up"],
+            ),
             ("This is what has arrived last.", &["tail", TOPIC, "-n", "3", "--keep", "user_id,device_type,locale,ip"]),
             ("How far is the group that copied it behind?", &["lag", "demo", "--source", "remote_kafka"]),
         ];
@@ -70,6 +77,7 @@ impl Args {
             sdl.step(place.story(), &place.arguments(TOPIC)).await?;
         }
         let counted = sdl.count("Who trusts no tool counts the lines, here by partition.").await?;
+        let aggregated = sdl.aggregated("And this is what the windows say.").await?;
         let (east, west) = (clusters.remote.clone(), clusters.local.clone());
         let (produced, replicated) = tokio::task::spawn_blocking(move || {
             Ok::<_, Error>((take_stock(&east, TOPIC, PARTITIONS)?, take_stock(&west, TOPIC, PARTITIONS)?))
@@ -82,7 +90,7 @@ impl Args {
         }
 
         context.say("\nBoth topics were read once more, and compared record by record:\n");
-        let accounts = Accounts { produced, replicated, counted, loaded };
+        let accounts = Accounts { produced, replicated, aggregated, counted, loaded };
         context.print(&accounts.listing().render(Format::Table))?;
         if !accounts.agree() {
             return Err(Failure::new(format!("the accounts do not agree: {EVENTS} events were sent")).into());
@@ -101,6 +109,8 @@ impl Args {
 struct Accounts {
     produced: BTreeMap<Partition, Holdings>,
     replicated: BTreeMap<Partition, Holdings>,
+    /// In all windows, whatever the partition.
+    aggregated: i64,
     counted: BTreeMap<i32, i64>,
     loaded: Vec<(&'static str, BTreeMap<i32, i64>)>,
 }
@@ -131,24 +141,25 @@ impl Accounts {
 
     /// Returns whether everything that was sent is everywhere.
     fn agree(&self) -> bool {
-        self.produced.keys().all(|partition| self.is_same(partition)) && self.sums().iter().all(|sum| sum.to_string() == EVENTS)
+        self.produced.keys().all(|partition| self.is_same(partition))
+            && self.sums().iter().chain([&self.aggregated]).all(|sum| sum.to_string() == EVENTS)
     }
 
     fn listing(&self) -> Listing {
         let loaded = self.loaded.iter().map(|(name, _)| Column::Number(name));
         let mut columns =
             vec![Column::Text("partition"), Column::Number("produced"), Column::Number("replicated"), Column::Number("counted")];
-        columns.extend(loaded.chain([Column::Text("same")]));
+        columns.extend(loaded.chain([Column::Number("aggregated"), Column::Text("same")]));
         let mut table = Listing::new("partitions", &columns);
-        let mut row = |name: &str, numbers: Vec<i64>, same: bool| {
+        let mut row = |name: &str, numbers: Vec<i64>, aggregated: Cell, same: bool| {
             let same = if same { "yes" } else { "NO" };
-            let cells = std::iter::once(name.into()).chain(numbers.into_iter().map(Cell::from)).chain([same.into()]);
+            let cells = std::iter::once(name.into()).chain(numbers.into_iter().map(Cell::from)).chain([aggregated, same.into()]);
             table.push(cells.collect::<Vec<Cell>>());
         };
         for partition in self.produced.keys() {
-            row(&partition.to_string(), self.numbers(partition), self.is_same(partition));
+            row(&partition.to_string(), self.numbers(partition), "".into(), self.is_same(partition));
         }
-        row("all", self.sums(), self.agree());
+        row("all", self.sums(), self.aggregated.into(), self.agree());
         table
     }
 }
@@ -171,19 +182,35 @@ impl Sdl<'_> {
         if status.success() { Ok(()) } else { Err(what().because(status).into()) }
     }
 
-    /// Counts the records of the copy by partition, as a pipe would.
-    async fn count(&self, story: &str) -> Result<BTreeMap<i32, i64>, Error> {
-        self.context.say(&format!("\n{story}\n$ sdl tail {TOPIC} --start beginning -f '%p\\n' | sort | uniq -c\n"));
+    /// Returns how many events the windows say there were.
+    async fn aggregated(&self, story: &str) -> Result<i64, Error> {
+        let said = self.said(story, &["tail", WINDOWS, "--start", "beginning", "-f", "%s\\n"], "").await?;
+        self.context.print(&said)?;
+        let events = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["interval_messages_consumed"].as_i64();
+        let windows: Option<Vec<i64>> = said.lines().map(events).collect();
+        windows.map(|windows| windows.iter().sum()).ok_or_else(|| Failure::new("the windows cannot be read").into())
+    }
+
+    /// Shows a command line with what follows it in a pipe, runs it, and returns what it says.
+    async fn said(&self, story: &str, arguments: &[&str], pipe: &str) -> Result<String, Error> {
+        let shown = arguments.join(" ").replace("%p\\n", "'%p\\n'").replace("%s\\n", "'%s\\n'");
+        self.context.say(&format!("\n{story}\n$ sdl {shown}{pipe}\n"));
         let what = || Failure::new("the topic could not be counted");
-        let mut command =
-            self.command(&["tail", TOPIC, "--start", "beginning", "-f", "%p\\n"]).map_err(|error| what().because(error))?;
+        let mut command = self.command(arguments).map_err(|error| what().because(error))?;
         let output = tokio::task::spawn_blocking(move || command.stderr(Stdio::inherit()).output()).await;
         let output = output.map_err(|error| what().because(error))?.map_err(|error| what().because(error))?;
         if !output.status.success() {
             return Err(what().because(output.status).into());
         }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Counts the records of the copy by partition, as a pipe would.
+    async fn count(&self, story: &str) -> Result<BTreeMap<i32, i64>, Error> {
+        let said = self.said(story, &["tail", TOPIC, "--start", "beginning", "-f", "%p\\n"], " | sort | uniq -c").await?;
+        let what = || Failure::new("the topic could not be counted");
         let mut counts = BTreeMap::new();
-        for line in String::from_utf8_lossy(&output.stdout).lines() {
+        for line in said.lines() {
             let partition = line.parse().map_err(|_| what().because(format!("`{line}` is no partition")))?;
             *counts.entry(partition).or_insert(0) += 1;
         }

@@ -10,10 +10,10 @@ fn the_demo_accounts_for_every_record() {
     let ended = Sdl::new("demo").env("SDL_PROFILE", "/nowhere").run().expect(0);
     let table = String::from_utf8(ended.stdout).unwrap();
     let last: Vec<_> = table.lines().last().unwrap().split_whitespace().collect();
-    assert_eq!(last, ["all", "20000", "20000", "20000", "yes"], "{table}\n{}", ended.stderr);
+    assert_eq!(last, ["all", "20000", "20000", "20000", "20000", "yes"], "{table}\n{}", ended.stderr);
     assert!(!table.contains("NO"), "{table}");
     let commands: Vec<_> = ended.stderr.lines().filter_map(|line| line.strip_prefix("$ sdl ")?.split(' ').next()).collect();
-    assert_eq!(commands, ["produce-fake", "replicate", "tail", "lag", "tail"], "{}", ended.stderr);
+    assert_eq!(commands, ["produce-fake", "replicate", "aggregate", "tail", "lag", "tail", "tail"], "{}", ended.stderr);
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn real_sinks_the_demo_loads_into_servers_and_counts_there() {
     let ended = Sdl::new(&format!("demo --mongo {mongo} --es {search}")).run().expect(0);
     let table = String::from_utf8(ended.stdout).unwrap();
     let last: Vec<_> = table.lines().last().unwrap().split_whitespace().collect();
-    assert_eq!(last, ["all", "20000", "20000", "20000", "20000", "20000", "yes"], "{table}\n{}", ended.stderr);
+    assert_eq!(last, ["all", "20000", "20000", "20000", "20000", "20000", "20000", "yes"], "{table}\n{}", ended.stderr);
     let left = |before: &str, after: &str| {
         let text = ended.stderr.split_once(before).unwrap_or_else(|| panic!("{}", ended.stderr)).1;
         text.split_once(after).unwrap().0.to_owned()
