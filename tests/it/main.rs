@@ -13,6 +13,7 @@ mod metrics;
 mod produce_fake;
 mod profile;
 mod real_lag;
+mod real_recipes;
 mod real_replicate;
 mod real_sink_es;
 mod real_sink_mongo;
