@@ -71,8 +71,12 @@ impl Source for Feed {
     async fn next(&mut self, appetite: Appetite) -> Result<Signal, EndError> {
         if !self.assigned {
             self.assigned = true;
-            let assign =
-                |(partition, _): &(Partition, i64)| Assignment { partition: *partition, start: NextOffset(0), last: None };
+            let assign = |(partition, _): &(Partition, i64)| Assignment {
+                partition: *partition,
+                start: NextOffset(0),
+                last: None,
+                memo: None,
+            };
             return Ok(Signal::Assigned(self.partitions.iter().map(assign).collect()));
         }
         match appetite {
