@@ -37,9 +37,8 @@ fn placed(recipe: &str, home: &Path) -> String {
         ("9464", &|| port().to_string()),
         ("/var/log/sdl", &|| home.join("services").display().to_string()),
     ];
-    let replace = |text: String, (written, place): &(&str, &dyn Fn() -> String)| match text.contains(written) {
-        true => text.replace(written, &place()),
-        false => text,
+    let replace = |text: String, (written, place): &(&str, &dyn Fn() -> String)| {
+        if text.contains(written) { text.replace(written, &place()) } else { text }
     };
     places.iter().fold(recipe.to_owned(), replace)
 }
