@@ -16,6 +16,7 @@ mod profile;
 mod real_aggregate;
 mod real_deploy;
 mod real_lag;
+mod real_recipes;
 mod real_replicate;
 mod real_sink_es;
 mod real_sink_mongo;
