@@ -100,7 +100,8 @@ struct Count {
 
 const EXAMPLES: &str = "\
 One instance of a group is active: a second one waits as long as the first may be silent (the session, 10 s), and is refused then.
-Without --group or --instance-id the group is aggregate-<topic that is written to>.
+Without --group the group is aggregate-<topic that is written to>. A run that ends by itself (--until-caught-up, --count, --stop)
+closes its last window: what falls into it afterwards is late.
 
 Examples:
   sdl aggregate                                        user-login into user-login-processed, every 10 s

@@ -323,7 +323,9 @@ impl Run {
             let told = teller.tell(window, total).into_iter();
             messages.extend(told.map(|message| Message { key: message.key, value: message.value }));
         }
+        let bytes: usize = messages.iter().map(|message| message.key.len() + message.value.len()).sum();
         self.publish(messages).await?;
+        self.tally.bytes += bytes as u64;
         self.closed_at = Instant::now();
         for (window, total) in closed.iter().zip(totals) {
             self.tally.delivered += window.counts.events;
