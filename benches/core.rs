@@ -6,8 +6,10 @@ use std::time::Instant;
 use sdl::connectors::elastic::{Action, Writing};
 use sdl::connectors::{lines, mongo};
 use sdl::document::{Ids, Meta, Naming, RawValues, Reading, Version};
-use sdl::logins::event::Login;
+use sdl::logins::event::{FIELDS, Login};
 use sdl::logins::fake::{Generator, Plan};
+use sdl::logins::sight::Sights;
+use sdl::logins::windows::{Now, Rules as WindowRules, Start, Windows, when};
 use sdl::record::{Partition, Record};
 use sdl::shape::{Kind, Rules, Shape};
 
@@ -55,6 +57,26 @@ fn main() {
         let mut bytes = Vec::new();
         for batch in records.chunks(5000) {
             bytes = black_box(writing.body(batch, 0, bytes)).bytes;
+        }
+    });
+    measure("count a login in its window", || {
+        let fields = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let sights = Sights::new(&fields(&["device_type", "locale"]), &fields(&FIELDS), Some("timestamp")).expect("fields");
+        let rules = WindowRules { length: 10_000, grace: 5_000, idle: 5_000 };
+        let partition = Partition::new("bench", 0);
+        let now = Now { wall: i64::MAX, steady: 0 };
+        let mut windows = Windows::new(rules, [partition], None);
+        windows.assigned(partition, Start::default(), now);
+        for batch in records.chunks(10_000) {
+            let mut run = windows.run(partition, now);
+            for record in batch {
+                let sight = sights.look(record.value.as_deref().unwrap_or_default()).expect("a login");
+                let (time, _) = when(sight.time(), record.timestamp, now);
+                black_box(run.count(record.offset, time, &sight));
+            }
+            if let Some(until) = windows.due(now) {
+                black_box(windows.close(until));
+            }
         }
     });
     for (name, kind, text) in [

@@ -220,10 +220,16 @@ impl Windows {
         (oldest < until).then_some(until)
     }
 
+    /// Returns whether every needed partition is read, and has been read as far as it was before: else a window would close on a part
+    /// of its events.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.lacking().next().is_none() && self.parts.values().all(|part| part.next >= part.known)
+    }
+
     /// Returns until when every event is held to have come.
     fn watermark(&self, now: Now) -> Option<i64> {
-        // What was read before must first be read again, or a window would close on a part of its events.
-        if self.lacking().next().is_some() || self.parts.values().any(|part| part.next < part.known) {
+        if !self.is_whole() {
             return None;
         }
         let holds = |part: &&Part| {

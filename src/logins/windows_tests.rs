@@ -147,6 +147,17 @@ fn behind_a_gap_counting_goes_on() {
 }
 
 #[test]
+fn windows_are_whole_when_everything_is_read_again_that_was_read_before() {
+    let mut windows = Windows::new(RULES, [partition(0)], None);
+    assert!(!windows.is_whole());
+    windows.assigned(partition(0), Start { next: 3, read: Some(5), closed: None, last: None }, at(0));
+    count(&mut windows, 0, 3, 1, at(0));
+    assert!(!windows.is_whole());
+    windows.passed(&[(partition(0), NextOffset(5))]);
+    assert!(windows.is_whole());
+}
+
+#[test]
 fn what_is_not_counted_is_passed_and_the_end_closes_what_is_open() {
     let mut windows = windows(1);
     assert!(!windows.run(partition(0), at(0)).pass(0));

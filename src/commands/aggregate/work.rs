@@ -339,11 +339,13 @@ impl Run {
 
     /// Closes what is open, since nothing more comes.
     async fn complete(&mut self) -> Ending {
-        let closed = match self.work.windows.newest_end() {
-            Some(end) => self.close(end).await,
-            None => Ok(()),
-        };
-        closed.err().unwrap_or(Ending::Complete)
+        let Some(end) = self.work.windows.newest_end() else { return Ending::Complete };
+        if !self.work.windows.is_whole() {
+            let what = "the run ended before everything was read again that belongs to the open windows: they are not published";
+            let hint = "run it again, with a larger --count if there is one; nothing is lost";
+            return Ending::Failed(Failure::new(what).hint(hint).into());
+        }
+        self.close(end).await.err().unwrap_or(Ending::Complete)
     }
 
     /// Commits offsets that have moved though no window was closed.

@@ -214,7 +214,8 @@ impl Transactions {
         use RDKafkaErrorCode as Code;
         let failure = || Failure::new(format!("cannot write to `{}` of `{}`", self.topic, self.section)).because(error);
         match error.rdkafka_error_code() {
-            Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => Unpublished::Never(
+            // The brokers' own words for it also mean a transaction that was open for too long, which passes.
+            Some(Code::Fenced) => Unpublished::Never(
                 Refused {
                     what: format!("another instance has taken over the group `{}`", self.group),
                     numbers: vec![format!("one transaction at a time: {}", transactional_id(&self.group))],

@@ -31,6 +31,24 @@ fn real_aggregate_what_was_counted_in_a_closed_window_is_not_counted_again_after
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_a_run_that_ends_before_its_windows_are_read_again_publishes_none_of_them() {
+    let flow = Flow::new("cut-short", 1);
+    let at = |second: u64| format!("{{\"timestamp\": {}}}", BEGINNING + second);
+    flow.send(&[at(1), at(16), at(17), at(2)]);
+    let mut running = flow.sdl("").start();
+    flow.until_told(&mut running, 1);
+    running.signal("KILL");
+    drop(running);
+    let ended = flow.sdl("--count 1").run().expect(1);
+    assert!(ended.stderr.contains("before everything was read again"), "{}", ended.stderr);
+    assert_eq!(flow.told().len(), 1);
+    flow.catch_up("");
+    let counts: Vec<_> = flow.told().iter().map(|told| told["interval_messages_consumed"].clone()).collect();
+    assert_eq!(counts, [json!(2), json!(2)]);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
 fn real_aggregate_sigkill_neither_loses_nor_repeats_an_event() {
     let (kills, count) = (setting("SDL_TEST_KILLS", 20), setting("SDL_TEST_RECORDS", 20_000));
     for (partitions, emit, kills) in [(1, "summary", kills / 4), (4, "summary", kills / 2), (12, "rows", kills / 4)] {
