@@ -74,7 +74,7 @@ fn main() {
                 let (time, _) = when(sight.time(), record.timestamp, now);
                 black_box(run.count(record.offset, time, &sight));
             }
-            if let Some(until) = windows.due(now) {
+            if let Some(until) = windows.due(now, false) {
                 black_box(windows.close(until));
             }
         }

@@ -6,7 +6,7 @@ use crate::logins::sight::{Sight, Value};
 
 /// The most values of one field that are counted each by itself: whoever writes events chooses the values.
 pub const MOST_VALUES: usize = 1000;
-/// The longest value that is counted by itself, in bytes.
+/// The longest value that is counted by itself, in bytes; one with control characters is not.
 pub const LONGEST_VALUE: usize = 100;
 /// What every other value counts as.
 pub const OTHER: &str = "(other)";
@@ -38,7 +38,8 @@ impl Counts {
         for (counts, value) in self.values.iter_mut().zip(values) {
             match value {
                 Value::Missing => {}
-                Value::Is(text) if text.len() <= LONGEST_VALUE => count(counts, text, 1),
+                // A control character is six times as long where it is told.
+                Value::Is(text) if text.len() <= LONGEST_VALUE && !text.contains(char::is_control) => count(counts, text, 1),
                 Value::Is(_) | Value::Odd => count(counts, OTHER, 1),
             }
         }

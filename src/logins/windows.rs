@@ -51,6 +51,9 @@ pub struct Start {
 /// How far a producer's clock may be ahead of its event's own time until the event's time is held to be wrong, and not late.
 const AHEAD: i64 = 60_000;
 
+/// How far ahead a record's own time may be. One that is further ahead is in no window: that one would be open until then.
+const FUTURE: i64 = 3_600_000;
+
 /// Returns when an event happened that says `event` in a record that says `record`, and whether its own time was not taken: one
 /// that lies behind that of its record, as of an event from tomorrow, would close every window before its time. It is the record's
 /// time that counts then, and not the clock's, so that the event falls into the same window when it is read again.
@@ -69,7 +72,7 @@ pub fn when(event: Option<i64>, record: Option<i64>, now: Now) -> (i64, bool) {
 pub enum Fate {
     /// It is counted in an open window.
     Counted,
-    /// Its window is closed.
+    /// Its window is closed, or far in the future.
     Late,
     /// It was counted, or late, before a restart.
     Known,
@@ -121,7 +124,7 @@ struct Part {
     open: Vec<Open>,
     /// The newest time, but never one in the future.
     newest: Option<i64>,
-    /// When the last record came.
+    /// When its time went on last.
     heard: i64,
     end: Option<i64>,
     last: Option<Fingerprint>,
@@ -139,7 +142,7 @@ struct Open {
 pub struct Run<'w> {
     length: i64,
     closed: i64,
-    wall: i64,
+    now: Now,
     part: &'w mut Part,
     /// Where in `open` the last event went.
     last: usize,
@@ -155,7 +158,9 @@ impl Windows {
     /// Takes note that `partition` is read. Returns how many events were counted there and are read again.
     pub fn assigned(&mut self, partition: Partition, start: Start, now: Now) -> u64 {
         self.needed.insert(partition);
-        self.closed = self.closed.max(start.closed);
+        // Windows of another length, if it was changed, begin behind what was published.
+        let closed = start.closed.map(|closed| -(-closed).div_euclid(self.rules.length) * self.rules.length);
+        self.closed = self.closed.max(closed);
         let part = self.parts.entry(partition).or_default();
         let mut again = 0;
         // Else it goes on behind a gap, with what was counted before it.
@@ -190,8 +195,7 @@ impl Windows {
     /// When the partition was never assigned.
     pub fn run(&mut self, partition: Partition, now: Now) -> Run<'_> {
         let part = self.parts.get_mut(&partition).expect("records come from partitions that were assigned");
-        part.heard = now.steady;
-        Run { length: self.rules.length, closed: self.closed.unwrap_or(i64::MIN), wall: now.wall, part, last: 0 }
+        Run { length: self.rules.length, closed: self.closed.unwrap_or(i64::MIN), now, part, last: 0 }
     }
 
     /// Takes note that there is nothing to read before these offsets.
@@ -212,11 +216,13 @@ impl Windows {
         }
     }
 
-    /// Returns until when windows can be closed at `now`, if any of them is open.
+    /// Returns until when windows can be closed at `now`, if any of them is open. That a partition is silent counts only if its end is
+    /// `fresh`: one that cannot be read tells no end either, and is not silent.
     #[must_use]
-    pub fn due(&self, now: Now) -> Option<i64> {
+    pub fn due(&self, now: Now, fresh: bool) -> Option<i64> {
         let oldest = self.parts.values().filter_map(|part| part.open.first()).map(|open| open.start).min()?;
-        let until = (self.watermark(now)?.saturating_sub(self.rules.grace)).div_euclid(self.rules.length) * self.rules.length;
+        let until =
+            (self.watermark(now, fresh)?.saturating_sub(self.rules.grace)).div_euclid(self.rules.length) * self.rules.length;
         (oldest < until).then_some(until)
     }
 
@@ -228,14 +234,14 @@ impl Windows {
     }
 
     /// Returns until when every event is held to have come.
-    fn watermark(&self, now: Now) -> Option<i64> {
+    fn watermark(&self, now: Now, fresh: bool) -> Option<i64> {
         if !self.is_whole() {
             return None;
         }
         let holds = |part: &&Part| {
             let at_end = part.end.is_some_and(|end| part.next >= end);
             let is_silent = now.steady - part.heard >= self.rules.idle || part.newest.is_none();
-            !(at_end && is_silent)
+            !(fresh && at_end && is_silent)
         };
         let mut busy = self.parts.values().filter(holds).peekable();
         if busy.peek().is_none() {
@@ -247,11 +253,12 @@ impl Windows {
         busy.map(|part| part.newest).min().flatten()
     }
 
-    /// Returns the end of the newest open window: until then everything would have to be closed at the end of a bounded run.
+    /// Returns the end of the newest open window that has begun at `now`: until then everything would have to be closed at the end of a
+    /// bounded run.
     #[must_use]
-    pub fn newest_end(&self) -> Option<i64> {
-        let newest = self.parts.values().filter_map(|part| part.open.last()).map(|open| open.start).max()?;
-        Some(newest + self.rules.length)
+    pub fn newest_end(&self, now: Now) -> Option<i64> {
+        let open = self.parts.values().flat_map(|part| &part.open).map(|open| open.start);
+        open.filter(|start| *start <= now.wall).max().map(|start| start + self.rules.length)
     }
 
     /// Closes the windows that end at or before `until`, and returns them, oldest first.
@@ -310,8 +317,13 @@ impl Run<'_> {
     pub fn count(&mut self, offset: i64, time: i64, sight: &Sight<'_>) -> Fate {
         let is_known = offset < self.part.known;
         self.part.next = offset + 1;
-        self.part.newest = self.part.newest.max(Some(time.min(self.wall)));
-        if time < self.closed {
+        let reached = time.min(self.now.wall);
+        // A partition in which time stands still, whatever it holds, is as good as silent.
+        if self.part.newest.is_none_or(|newest| newest < reached) {
+            self.part.newest = Some(reached);
+            self.part.heard = self.now.steady;
+        }
+        if time < self.closed || time > self.now.wall.saturating_add(FUTURE) {
             return if is_known { Fate::Known } else { Fate::Late };
         }
         let open = &mut self.part.open;

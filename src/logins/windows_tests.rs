@@ -35,7 +35,7 @@ fn count(windows: &mut Windows, index: i32, offset: i64, second: i64, now: Now) 
 
 /// Returns the beginnings, in seconds, of what is closed at `now`, and how many events each has.
 fn closed(windows: &mut Windows, now: Now) -> Vec<(i64, u64)> {
-    let until = windows.due(now);
+    let until = windows.due(now, true);
     let closed = until.map(|until| windows.close(until)).unwrap_or_default();
     closed.iter().map(|window| (window.start / 1000, window.counts.events)).collect()
 }
@@ -94,6 +94,28 @@ fn a_silent_topic_closes_its_window_by_the_clock_and_not_before_its_time() {
 }
 
 #[test]
+fn a_partition_whose_end_is_not_known_for_sure_is_not_silent() {
+    let mut windows = windows(1);
+    windows.ends(&[(partition(0), 1)]);
+    count(&mut windows, 0, 0, 1, at(0));
+    assert_eq!((windows.due(at(60), false), windows.due(at(60), true)), (None, Some(50_000)));
+    windows.ends(&[(partition(0), 2)]);
+    assert_eq!(windows.due(at(60), true), None, "there is more to read");
+}
+
+#[test]
+fn a_partition_whose_time_stands_still_holds_nothing_up() {
+    let mut windows = windows(2);
+    windows.ends(&[(partition(0), 9), (partition(1), 100)]);
+    count(&mut windows, 0, 0, 1, at(0));
+    for offset in 1..9 {
+        windows.run(partition(0), at(offset)).pass(offset);
+    }
+    count(&mut windows, 1, 0, 50, at(8));
+    assert_eq!(closed(&mut windows, at(8)), [(0, 1)]);
+}
+
+#[test]
 fn a_partition_that_is_silent_or_empty_holds_nothing_up() {
     let mut windows = windows(3);
     windows.ends(&[(partition(0), 1), (partition(1), 100), (partition(2), 0)]);
@@ -109,8 +131,10 @@ fn an_event_from_the_future_closes_nothing() {
     let mut windows = windows(1);
     count(&mut windows, 0, 0, 1, at(0));
     let wall = Now { wall: 9_000, steady: 0 };
-    count(&mut windows, 0, 1, 90_000, wall);
+    assert_eq!(count(&mut windows, 0, 1, 3_000, wall), Fate::Counted);
     assert_eq!(closed(&mut windows, at(0)), []);
+    assert_eq!(windows.newest_end(wall), Some(10_000), "what has not begun is not closed");
+    assert_eq!(count(&mut windows, 0, 2, 90_000, wall), Fate::Late, "it would be open for a day");
     let now = Now { wall: 5_000, steady: 0 };
     assert_eq!(when(Some(90_000), Some(1000), now), (1000, true));
     assert_eq!(when(Some(61_000), Some(1000), now), (61_000, false), "clocks are never quite right");
@@ -161,11 +185,11 @@ fn windows_are_whole_when_everything_is_read_again_that_was_read_before() {
 fn what_is_not_counted_is_passed_and_the_end_closes_what_is_open() {
     let mut windows = windows(1);
     assert!(!windows.run(partition(0), at(0)).pass(0));
-    assert_eq!((windows.newest_end(), windows.due(at(0))), (None, None));
+    assert_eq!((windows.newest_end(at(0)), windows.due(at(0), true)), (None, None));
     count(&mut windows, 0, 1, 12, at(0));
     windows.passed(&[(partition(0), NextOffset(9))]);
     assert_eq!(resume(&windows), [(1, 9)]);
-    let until = windows.newest_end().unwrap();
+    let until = windows.newest_end(at(0)).unwrap();
     assert_eq!(until, 20_000);
     assert_eq!((windows.open_events(), windows.open().len()), (1, 1));
     assert_eq!(windows.close(until).len(), 1);
@@ -242,7 +266,7 @@ mod recount {
                     }
                     _ => {
                         read(&mut windows, &mut next, &mut late, index % logs.len(), records);
-                        if let Some(until) = windows.due(at(0)) {
+                        if let Some(until) = windows.due(at(0), true) {
                             publish(&mut windows, until, &mut published, late);
                             late = 0;
                         }
@@ -252,7 +276,7 @@ mod recount {
             for index in 0..logs.len() {
                 read(&mut windows, &mut next, &mut late, index, 100);
             }
-            if let Some(until) = windows.newest_end() {
+            if let Some(until) = windows.newest_end(at(0)) {
                 publish(&mut windows, until, &mut published, late);
             }
             let mut recount: BTreeMap<i64, u64> = BTreeMap::new();

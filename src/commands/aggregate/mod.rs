@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::commands::flow::{Care, SourceLimits};
+use crate::commands::flow::{Care, LettersTo, SourceLimits};
 use crate::commands::run::{self, Show, Watch};
 use crate::commands::select::{self, Select};
 use crate::commands::{Context, Shaping, protect, transform};
-use crate::connectors::kafka::{Admin, Plan, TopicPlan, Transactions, note_memo, value_at};
+use crate::connectors::kafka::{Admin, EndOf, Plan, TopicPlan, Transactions, note_memo, value_at};
 use crate::error::Error;
 use crate::logins::counts::Counts;
 use crate::logins::event::FIELDS;
@@ -129,21 +129,47 @@ impl Args {
         if self.select.topics.names.is_empty() && self.select.topics.topics_matching.is_none() {
             self.select.topics.names = vec![LOGINS.to_owned()];
         }
+        if self.select.partitions.is_some() {
+            return Err(Error::Usage {
+                what: "a window is counted over all partitions of its topics".to_owned(),
+                hint: "leave --partitions out; --group NAME with --to-topic NAME counts apart".to_owned(),
+            });
+        }
         let sights = self.count.sights()?;
         let teller = self.count.teller();
         let to = Topic::named(self.to_topic.as_deref().unwrap_or(match self.count.emit {
             Telling::Summary => "user-login-processed",
             Telling::Rows => "user-login-analytics",
         }));
-        let latest = Latest::new(self.select.topics.names.join(","), &self.count.by);
+        let pattern = self.select.topics.topics_matching.as_ref().map(|pattern| pattern.as_str().to_owned());
+        let latest = Latest::new(pattern.unwrap_or_else(|| self.select.topics.names.join(",")), &self.count.by);
         let watching = self.watch.begin(Some(latest.appendix())).await?;
         let admin = Admin::connect(&section, self.care.wait).await?;
         let topics = self.select.topics(&admin, &section).await?;
-        if topics.iter().any(|topic| topic.topic == to) {
+        if topics.iter().any(|topic| topic.topic == to) || self.select.topics.fits(to.name()) {
             return Err(Error::Usage {
                 what: format!("topic `{to}` would be read and written"),
-                hint: "name another with --to-topic".to_owned(),
+                hint: "name another with --to-topic, or leave it out with --exclude".to_owned(),
             });
+        }
+        if let Some(LettersTo::Topic { name, .. }) = &self.care.dead_letters
+            && (self.select.topics.fits(name) || topics.iter().any(|topic| topic.topic.name() == name))
+        {
+            return Err(Error::Usage {
+                what: format!("topic `{name}` of the dead letters would be read"),
+                hint: "name another with --dead-letters, or leave it out with --exclude".to_owned(),
+            });
+        }
+        let is_there = admin.topic(to.name()).await?.is_some();
+        if !is_there && self.no_create {
+            return Err(Error::Refused(Refused {
+                what: format!("topic `{to}` is not on `{}`, and may not be created (--no-create)", section.name),
+                numbers: Vec::new(),
+                hint: "create it, or leave --no-create out".to_owned(),
+            }));
+        }
+        if !self.watch.dry_run {
+            protect::confirm(context, &section, &format!("write to {to}"))?;
         }
         let group = self.select.group(&section, Some(&format!("aggregate-{to}")))?;
         let rules = self.select.rules(self.count.flow(&section, to));
@@ -158,14 +184,6 @@ impl Args {
         };
         let plan = self.select.plan(&admin, &section, &topics, &group, &rules, context.global.yes).await?;
         let memos = memos(&plan)?;
-        let is_there = admin.topic(to.name()).await?.is_some();
-        if !is_there && self.no_create {
-            return Err(Error::Refused(Refused {
-                what: format!("topic `{to}` is not on `{}`, and may not be created (--no-create)", section.name),
-                numbers: Vec::new(),
-                hint: "create it, or leave --no-create out".to_owned(),
-            }));
-        }
         let told = memos.values().max_by_key(|memo| memo.closed).and_then(|memo| memo.told);
         let total = self.totals(&section, &teller, to, told, &plan).await?;
         let mut lines = select::plan_lines(&plan, self.watch.dry_run || context.global.verbose > 0);
@@ -179,7 +197,6 @@ impl Args {
             context.say("dry run: nothing was changed\n");
             return Ok(());
         };
-        protect::confirm(context, &section, &format!("write to {to}"))?;
         let run = run::name();
         let letters = self.care.open_letters(&context.profile, &section, &run, !self.no_create).await?;
         if !is_there {
@@ -217,6 +234,8 @@ impl Args {
                 bad_records: self.care.bad_records(),
                 letters,
                 limits: self.limits(),
+                admin,
+                end: if self.select.read_uncommitted { EndOf::Log } else { EndOf::Stable },
                 silence: self.count.window + self.count.grace + self.count.idle,
                 latest,
                 observer,
@@ -296,7 +315,8 @@ impl Count {
 
     /// Returns what the group's offsets are committed for: windows of another kind have other edges.
     fn flow(&self, section: &KafkaSection, to: Topic) -> String {
-        format!("aggregate {}/{to} {} {}", section.name, humantime::format_duration(self.window), self.time_name())
+        let field = if self.time == TimeOf::Event { format!(" {}", self.time_field) } else { String::new() };
+        format!("aggregate {}/{to} {} {}{field}", section.name, humantime::format_duration(self.window), self.time_name())
     }
 
     fn time_name(&self) -> &'static str {

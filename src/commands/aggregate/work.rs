@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::commands::aggregate::latest::Latest;
 use crate::commands::aggregate::memo::Memo;
 use crate::commands::flow::LetterBox;
-use crate::connectors::kafka::{KafkaSource, Message, Progress, Publication, Transactions, Unpublished};
+use crate::connectors::kafka::{Admin, EndOf, KafkaSource, Message, Progress, Publication, Transactions, Unpublished};
 use crate::logins::counts::Counts;
 use crate::logins::sight::Sights;
 use crate::logins::tellings::Teller;
@@ -56,6 +56,10 @@ pub(super) struct Work {
     pub(super) bad_records: BadRecords,
     pub(super) letters: Option<DeadLetters<LetterBox>>,
     pub(super) limits: Limits,
+    /// Says where partitions end.
+    pub(super) admin: Admin,
+    /// Which end counts.
+    pub(super) end: EndOf,
     /// How long after the end of a silent window nothing is shown any more.
     pub(super) silence: Duration,
     pub(super) latest: Latest,
@@ -83,6 +87,12 @@ struct Run {
     committed: HashMap<Partition, NextOffset>,
     committed_at: Instant,
     closed_at: Instant,
+    /// When the ends of the partitions were asked for last.
+    asked_at: Instant,
+    /// The newest time that the clock has said.
+    clock: i64,
+    /// Whether something is taken out of the open windows, or off the log, that is not published or set aside yet.
+    unpublished: bool,
     /// Since when another member has a part of the partitions.
     shared_since: Option<Instant>,
     /// Until when what is under way must be over.
@@ -102,6 +112,9 @@ impl Work {
             committed: HashMap::new(),
             committed_at: now,
             closed_at: now,
+            asked_at: now,
+            clock: i64::MIN,
+            unpublished: false,
             shared_since: None,
             deadline: None,
             troubled: false,
@@ -138,7 +151,7 @@ impl Run {
 
     /// Does what is next.
     async fn step(&mut self) -> Result<(), Ending> {
-        if let Some(until) = self.work.windows.due(self.now()) {
+        if let Some(until) = self.due().await? {
             return self.close(until).await;
         }
         if self.committed_at.elapsed() > COMMIT {
@@ -171,6 +184,30 @@ impl Run {
             other => {
                 self.hear(other);
                 Ok(())
+            }
+        }
+    }
+
+    /// Returns until when windows can be closed. Where that is because nothing comes any more, the brokers are asked whether it is so.
+    async fn due(&mut self) -> Result<Option<i64>, Ending> {
+        let now = self.now();
+        let until = self.work.windows.due(now, false);
+        if until.is_some() || self.work.windows.due(now, true).is_none() || self.asked_at.elapsed() < LOOK {
+            return Ok(until);
+        }
+        let owned: Vec<Partition> = self.work.windows.positions().iter().map(|position| position.partition).collect();
+        let (admin, of) = (self.work.admin.clone(), self.work.end);
+        let ends = self.attend(async move { admin.ends(&owned, of).await }).await?;
+        self.asked_at = Instant::now();
+        match ends {
+            Ok(ends) => {
+                let ends: Vec<_> = ends.into_iter().collect();
+                self.work.windows.ends(&ends);
+                Ok(self.work.windows.due(self.now(), true))
+            }
+            Err(error) => {
+                tracing::debug!(%error, "The brokers do not say whether there is more to read.");
+                Ok(None)
             }
         }
     }
@@ -220,6 +257,7 @@ impl Run {
     /// Counts a batch that was waited for so long.
     async fn count(&mut self, mut records: Vec<Record>, waited: Duration) -> Result<(), Ending> {
         let now = self.now();
+        self.clock = self.clock.max(now.wall);
         let bytes: usize = records.iter().map(Record::bytes).sum();
         if let Some(bucket) = &mut self.bucket {
             bucket.take(records.len(), bytes);
@@ -250,7 +288,7 @@ impl Run {
                         let (time, is_clamped) = match time {
                             TimeOf::Event => when(sight.time(), at, now),
                             TimeOf::Record => (at.unwrap_or(now.wall), false),
-                            TimeOf::Processing => (now.wall.max(closed), false),
+                            TimeOf::Processing => (self.clock.max(closed), false),
                         };
                         match counting.count(offset, time, &sight) {
                             Fate::Counted => clamped += u64::from(is_clamped),
@@ -286,7 +324,8 @@ impl Run {
                 }
             }
         }
-        let mut attempt = 0;
+        let (mut attempt, begun) = (0, Instant::now());
+        self.unpublished = !letters.is_empty();
         while !letters.is_empty() {
             attempt += 1;
             let sink = &self.work.letters.as_ref().expect("dead letters have a destination").sink;
@@ -304,11 +343,22 @@ impl Run {
                 }
             }
             if let Some((_, reason)) = again.first() {
+                self.give_up(begun, "bad records could not be set aside", reason.message())?;
                 self.wait(attempt, again.len(), reason).await?;
             }
             letters = again.into_iter().map(|(letter, _)| letter).collect();
         }
+        self.unpublished = false;
         self.clear_trouble();
+        Ok(())
+    }
+
+    /// Fails when something has been tried for as long as it may be.
+    fn give_up(&self, since: Instant, what: &str, why: &str) -> Result<(), Ending> {
+        if self.work.limits.retry_for.is_some_and(|most| since.elapsed() > most) {
+            let failure = Failure::new(format!("{what} for as long as --retry-for says"));
+            return Err(Ending::Failed(failure.because(why).into()));
+        }
         Ok(())
     }
 
@@ -316,6 +366,7 @@ impl Run {
     async fn close(&mut self, until: i64) -> Result<(), Ending> {
         let Work { windows, teller, total, .. } = &mut self.work;
         let closed = windows.close(until);
+        self.unpublished = true;
         let (mut messages, mut totals) = (Vec::new(), Vec::new());
         for window in &closed {
             total.merge(&window.counts);
@@ -325,6 +376,7 @@ impl Run {
         }
         let bytes: usize = messages.iter().map(|message| message.key.len() + message.value.len()).sum();
         self.publish(messages).await?;
+        self.unpublished = false;
         self.tally.bytes += bytes as u64;
         self.closed_at = Instant::now();
         for (window, total) in closed.iter().zip(totals) {
@@ -339,7 +391,7 @@ impl Run {
 
     /// Closes what is open, since nothing more comes.
     async fn complete(&mut self) -> Ending {
-        let Some(end) = self.work.windows.newest_end() else { return Ending::Complete };
+        let Some(end) = self.work.windows.newest_end(self.now()) else { return Ending::Complete };
         if !self.work.windows.is_whole() {
             let what = "the run ended before everything was read again that belongs to the open windows: they are not published";
             let hint = "run it again, with a larger --count if there is one; nothing is lost";
@@ -360,8 +412,8 @@ impl Run {
 
     async fn last_commit(&mut self, ending: &Ending) -> Result<(), Ending> {
         match ending {
-            Ending::Complete | Ending::Interrupted => self.commit().await,
-            Ending::Failed(_) | Ending::Record(_) => Ok(()),
+            Ending::Complete | Ending::Interrupted if !self.unpublished => self.commit().await,
+            _ => Ok(()),
         }
     }
 
@@ -399,10 +451,7 @@ impl Run {
                 }
                 Err(Unpublished::Never(error)) => return Err(Ending::Failed(error)),
                 Err(Unpublished::Again(why)) => {
-                    if self.work.limits.retry_for.is_some_and(|most| begun.elapsed() > most) {
-                        let failure = Failure::new("windows could not be published for as long as --retry-for says");
-                        return Err(Ending::Failed(failure.because(why).into()));
-                    }
+                    self.give_up(begun, "windows could not be published", &why)?;
                     self.wait(attempt, count, &Reason::new("not_published", why)).await?;
                 }
             }
@@ -474,7 +523,9 @@ impl Run {
         }
         Err(Ending::Failed(
             Refused {
-                what: "another member of the group reads some of the partitions: no window would be whole".to_owned(),
+                what: "some partitions are not read by this run, so that no window would be whole: another member of the group has them, or \
+                       their topic is gone"
+                    .to_owned(),
                 numbers: lacking.iter().map(|partition| format!("not ours: {partition}")).collect(),
                 hint: "one instance of a group is active; stop the other, or give it a --group of its own".to_owned(),
             }

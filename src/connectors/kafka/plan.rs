@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::connectors::kafka::note::Note;
+use crate::connectors::kafka::note::{Note, note_memo};
 use crate::connectors::kafka::position::{Bounds, Pos};
 use crate::connectors::kafka::resume::{self, ResumeRules, StartReason};
 use crate::connectors::kafka::spot;
@@ -174,9 +174,15 @@ impl Plan {
     /// When positions are to be set while the group has members, which would go on committing their own.
     pub async fn begin(&self, admin: &Admin, flow: &str) -> Result<(), EndError> {
         let set = |why: &[StartReason]| {
-            let note = Note::new(flow, None).text();
             let chosen = self.partitions.iter().filter(|planned| why.contains(&planned.why));
-            chosen.map(|planned| (planned.partition, planned.start, note.clone())).collect::<Vec<_>>()
+            let note = |planned: &PlannedPartition| {
+                // Behind a gap the flow goes on with what it noted; what it reads again, it notes anew.
+                let committed = planned.committed.as_ref().filter(|committed| planned.start > committed.next);
+                let memo =
+                    committed.filter(|_| planned.why == StartReason::Gap).and_then(|committed| note_memo(&committed.metadata));
+                memo.into_iter().fold(Note::new(flow, None), Note::with_memo).text()
+            };
+            chosen.map(|planned| (planned.partition, planned.start, note(planned))).collect::<Vec<_>>()
         };
         let asked = set(&[StartReason::Asked, StartReason::Gap]);
         if !asked.is_empty() {

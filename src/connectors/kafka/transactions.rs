@@ -142,8 +142,14 @@ impl Transactions {
             .set("acks", "all")
             .set("compression.codec", "lz4")
             .set("linger.ms", "0")
+            // The topic has the last word.
+            .set("message.max.bytes", "10000000")
             // As Java clients choose it, so that the messages of a key are in one partition whoever writes them.
             .set("partitioner", "murmur2_random");
+        if config.get("transaction.timeout.ms").is_none() {
+            // An outage that is longer ends the run; a run that was killed is followed by one that ends its transaction at once.
+            config.set("transaction.timeout.ms", "300000");
+        }
         let failure = || Failure::new(format!("cannot begin transactions on `{}`", section.name));
         let producer: BaseProducer<Reports> =
             config.create_with_context(Reports::default()).map_err(|error| failure().because(error))?;
@@ -214,12 +220,16 @@ impl Transactions {
         use RDKafkaErrorCode as Code;
         let failure = || Failure::new(format!("cannot write to `{}` of `{}`", self.topic, self.section)).because(error);
         match error.rdkafka_error_code() {
-            // The brokers' own words for it also mean a transaction that was open for too long, which passes.
-            Some(Code::Fenced) => Unpublished::Never(
+            Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => Unpublished::Never(
                 Refused {
-                    what: format!("another instance has taken over the group `{}`", self.group),
+                    what: format!(
+                        "another instance has taken over the group `{}`, or its transaction was open for too long",
+                        self.group
+                    ),
                     numbers: vec![format!("one transaction at a time: {}", transactional_id(&self.group))],
-                    hint: "one instance of a group is active; give the other a --group of its own".to_owned(),
+                    hint:
+                        "start again if there is no other; one instance of a group is active, give another a --group of its own"
+                            .to_owned(),
                 }
                 .into(),
             ),
@@ -335,7 +345,17 @@ impl Attempt {
     }
 
     fn abort(&self) -> Result<(), KafkaError> {
-        self.producer.abort_transaction(CALL)?;
+        let deadline = Instant::now() + CALL;
+        loop {
+            match self.producer.abort_transaction(Duration::from_secs(1)) {
+                Ok(()) => break,
+                // It is over only when the reports of what was dropped have been taken.
+                Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {
+                    self.producer.poll(Duration::from_millis(100));
+                }
+                Err(error) => return Err(error),
+            }
+        }
         *lock(&self.stage) = Stage::None;
         Ok(())
     }

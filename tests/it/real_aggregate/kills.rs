@@ -85,7 +85,8 @@ fn real_aggregate_brokers_that_are_killed_or_silent_cost_nothing() {
     flow.clusters.source.server("start");
     flow.until_told(&mut running, 12);
     flow.clusters.source.server("freeze");
-    std::thread::sleep(Duration::from_secs(4));
+    // Longer than a call to the brokers may take, than --idle and --grace.
+    std::thread::sleep(Duration::from_secs(14));
     flow.clusters.source.server("thaw");
     flow.until_told(&mut running, 30);
     running.signal("TERM");

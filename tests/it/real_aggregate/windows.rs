@@ -69,4 +69,10 @@ fn real_aggregate_windows_of_another_kind_are_not_mixed_in() {
         .run()
         .expect(2);
     assert!(looped.stderr.contains("would be read and written"), "{}", looped.stderr);
+    let pattern = format!("aggregate --topics-matching {}.* --to-topic {}", flow.topic, flow.told);
+    let profile = format!("[local_kafka]\nservers = {}\n", flow.clusters.source.servers);
+    let looped = Sdl::new(&pattern).profile(&profile).run().expect(2);
+    assert!(looped.stderr.contains("would be read and written"), "{}", looped.stderr);
+    let parts = flow.sdl("--partitions 0").run().expect(2);
+    assert!(parts.stderr.contains("over all partitions"), "{}", parts.stderr);
 }
