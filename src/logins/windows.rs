@@ -300,16 +300,6 @@ impl Windows {
     pub fn open_events(&self) -> u64 {
         self.parts.values().flat_map(|part| &part.open).map(|open| open.counts.events).sum()
     }
-
-    /// Returns the open windows, oldest first, as far as they are counted.
-    #[must_use]
-    pub fn open(&self) -> Vec<Window> {
-        let mut windows: BTreeMap<i64, Counts> = BTreeMap::new();
-        for open in self.parts.values().flat_map(|part| &part.open) {
-            windows.entry(open.start).or_default().merge(&open.counts);
-        }
-        windows.into_iter().map(|(start, counts)| Window { start, end: start + self.rules.length, counts }).collect()
-    }
 }
 
 impl Run<'_> {

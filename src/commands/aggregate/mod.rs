@@ -132,7 +132,7 @@ impl Args {
         if self.select.partitions.is_some() {
             return Err(Error::Usage {
                 what: "a window is counted over all partitions of its topics".to_owned(),
-                hint: "leave --partitions out; --group NAME with --to-topic NAME counts apart".to_owned(),
+                hint: "leave --partitions out".to_owned(),
             });
         }
         let sights = self.count.sights()?;
