@@ -3,21 +3,21 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use sdl::connectors::elastic::{Action, Writing};
-use sdl::connectors::{lines, mongo};
-use sdl::document::{Ids, Meta, Naming, RawValues, Reading, Version};
+use sdl::connectors::elastic::{BulkAction, BulkFormat};
+use sdl::connectors::{mongo, ndjson};
+use sdl::document::{DocumentMapper, Ids, MetadataFields, NameTemplate, RawValues, Version};
 use sdl::logins::event::{FIELDS, Login};
-use sdl::logins::fake::{Generator, Plan};
-use sdl::logins::sight::Sights;
-use sdl::logins::windows::{Now, Rules as WindowRules, Start, Windows, when};
+use sdl::logins::fake::{FakePlan, Generator};
+use sdl::logins::projection::FieldSelector;
+use sdl::logins::windows::{Now, PartitionStart, WindowRules, Windows, when};
 use sdl::record::{Partition, Record};
-use sdl::shape::{Kind, Rules, Shape};
+use sdl::shape::{RuleKind, Shape, ShapeRules};
 
 const RECORDS: u32 = 200_000;
 const BATCHES: u32 = RECORDS / 1000;
 
 fn main() {
-    let logins = || Generator::new(Plan::default(), Partition::new("bench", 0));
+    let logins = || Generator::new(FakePlan::default(), Partition::new("bench", 0));
     let records: Vec<Record> = {
         let mut generator = logins();
         (0..BATCHES).flat_map(|_| generator.batch(1000)).collect()
@@ -38,22 +38,23 @@ fn main() {
         let mut out = Vec::new();
         for record in &records {
             out.clear();
-            lines::write(&record.view(), &mut out);
+            ndjson::write(&record.view(), &mut out);
             black_box(&out);
         }
     });
     measure("write a login as a MongoDB document", || {
         let offsets = Ids::Offset { prefix: String::new() };
-        let reading = Reading::new(offsets, Version::Offset, Meta::default(), RawValues::Bad, None, Vec::new());
+        let reading = DocumentMapper::new(offsets, Version::Offset, MetadataFields::default(), RawValues::Bad, None, Vec::new());
         for record in &records {
             black_box(mongo::document(&reading, record, 0).is_ok());
         }
     });
     measure("write a login into a bulk body", || {
         let offsets = Ids::Offset { prefix: String::new() };
-        let naming = Naming::new("logins".parse().expect("a template"), |_| Ok(()), 1).expect("a name");
-        let reading = Reading::new(offsets, Version::Offset, Meta::default(), RawValues::Bad, None, vec![naming]);
-        let writing = Writing::new(reading, Action::Create, false, true);
+        let naming = NameTemplate::new("logins".parse().expect("a template"), |_| Ok(()), 1).expect("a name");
+        let reading =
+            DocumentMapper::new(offsets, Version::Offset, MetadataFields::default(), RawValues::Bad, None, vec![naming]);
+        let writing = BulkFormat::new(reading, BulkAction::Create, false, true);
         let mut bytes = Vec::new();
         for batch in records.chunks(5000) {
             bytes = black_box(writing.body(batch, 0, bytes)).bytes;
@@ -61,12 +62,13 @@ fn main() {
     });
     measure("count a login in its window", || {
         let fields = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let sights = Sights::new(&fields(&["device_type", "locale"]), &fields(&FIELDS), Some("timestamp")).expect("fields");
+        let sights =
+            FieldSelector::new(&fields(&["device_type", "locale"]), &fields(&FIELDS), Some("timestamp")).expect("fields");
         let rules = WindowRules { length: 10_000, grace: 5_000, idle: 5_000 };
         let partition = Partition::new("bench", 0);
         let now = Now { wall: i64::MAX, steady: 0 };
         let mut windows = Windows::new(rules, [partition], None);
-        windows.assigned(partition, Start::default(), now);
+        windows.assigned(partition, PartitionStart::default(), now);
         for batch in records.chunks(10_000) {
             let mut run = windows.run(partition, now);
             for record in batch {
@@ -80,15 +82,15 @@ fn main() {
         }
     });
     for (name, kind, text) in [
-        ("--where", Kind::Where, "device_type = iOS"),
-        ("--require", Kind::Require, "user_id,timestamp:int"),
-        ("--drop", Kind::Drop, "ip"),
-        ("--keep", Kind::Keep, "user_id,timestamp"),
-        ("--mask-ip", Kind::MaskIp, "ip"),
-        ("--mask", Kind::Mask, "user_id"),
-        ("--date", Kind::Date, "timestamp"),
+        ("--where", RuleKind::Where, "device_type = iOS"),
+        ("--require", RuleKind::Require, "user_id,timestamp:int"),
+        ("--drop", RuleKind::Drop, "ip"),
+        ("--keep", RuleKind::Keep, "user_id,timestamp"),
+        ("--mask-ip", RuleKind::MaskIp, "ip"),
+        ("--mask", RuleKind::Mask, "user_id"),
+        ("--date", RuleKind::Date, "timestamp"),
     ] {
-        let mut rules = Rules::default();
+        let mut rules = ShapeRules::default();
         rules.flag(kind, text);
         let shape = Shape::parse(&rules, Some("key")).expect("the rules are right");
         measure(&format!("shape: {name} {text}"), || {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sdl::pipeline::{
-    Answers, Appetite, Assignment, Batch, Commit, EndError, Event, Limits, Observer, Ordering, Outcome, Pipeline, Signal, Sink,
-    Source,
+    Answers, Assignment, Batch, Commit, ConnectorError, Demand, Event, Limits, Observer, Ordering, Outcome, Pipeline, Signal,
+    Sink, Source,
 };
 use sdl::record::{NextOffset, Partition, Record};
 use tokio::sync::watch;
@@ -68,31 +68,31 @@ impl Feed {
 }
 
 impl Source for Feed {
-    async fn next(&mut self, appetite: Appetite) -> Result<Signal, EndError> {
+    async fn next(&mut self, appetite: Demand) -> Result<Signal, ConnectorError> {
         if !self.assigned {
             self.assigned = true;
             let assign = |(partition, _): &(Partition, i64)| Assignment {
                 partition: *partition,
                 start: NextOffset(0),
-                last: None,
-                memo: None,
+                fingerprint: None,
+                extension: None,
             };
             return Ok(Signal::Assigned(self.partitions.iter().map(assign).collect()));
         }
         match appetite {
-            Appetite::Records(most) if self.left > 0 => Ok(Signal::Records(self.records(most))),
-            Appetite::Records(_) => Ok(Signal::End),
-            Appetite::Signals => std::future::pending().await,
+            Demand::Records(most) if self.left > 0 => Ok(Signal::Records(self.records(most))),
+            Demand::Records(_) => Ok(Signal::End),
+            Demand::Signals => std::future::pending().await,
         }
     }
 
     fn commit(&mut self, _: Vec<Commit>) {}
 
-    async fn flush(&mut self) -> Result<(), EndError> {
+    async fn flush(&mut self) -> Result<(), ConnectorError> {
         Ok(())
     }
 
-    async fn close(self) -> Result<(), EndError> {
+    async fn close(self) -> Result<(), ConnectorError> {
         Ok(())
     }
 }
@@ -101,11 +101,11 @@ impl Source for Feed {
 struct Hole(Ordering);
 
 impl Sink for Hole {
-    async fn submit(&self, batch: Batch) -> Result<Answers, EndError> {
+    async fn submit(&self, batch: Batch) -> Result<Answers, ConnectorError> {
         Ok(Box::pin(async move { vec![Outcome::Delivered; batch.len()] }))
     }
 
-    async fn check(&self) -> Result<(), EndError> {
+    async fn check(&self) -> Result<(), ConnectorError> {
         Ok(())
     }
 
@@ -208,7 +208,7 @@ fn running(shape: &Shape) -> Duration {
         sink: Hole(shape.ordering),
         dead_letters: None,
         transform: None,
-        bad_records: sdl::pipeline::BadRecords::Stop,
+        bad_records: sdl::pipeline::BadRecordPolicy::Stop,
         limits,
         observer: Arc::new(Deaf),
         stop,

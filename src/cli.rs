@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::commands::{Color, Context, Global, LogFormat, Machine};
+use crate::commands::{Color, Context, Global, LogFormat, SystemEnvironment};
 use crate::commands::{
     aggregate, completions, demo, help, lag, produce_fake, profile, replicate, sandbox, sink_es, sink_mongo, tail,
 };
@@ -156,7 +156,7 @@ fn parse(arguments: &[OsString]) -> Result<(Command, Context), Unparsed> {
         return Ok((cli.command, Context { profile: Profile::default(), screen: screen(&cli.global), global: cli.global }));
     }
     let file: Option<PathBuf> = cli.global.profile.clone();
-    let profile = Profile::load(file.as_deref(), Arc::new(Machine)).map_err(|error| wrong(error.into()))?;
+    let profile = Profile::load(file.as_deref(), Arc::new(SystemEnvironment)).map_err(|error| wrong(error.into()))?;
     let set = run_section::flags(&command(), &matches, &profile).map_err(|error| wrong(error.into()))?;
     let cli = if set.is_empty() {
         cli

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::pipeline::{EndError, Failure, Refused};
+use crate::pipeline::{ConnectorError, Failure, Refused};
 use crate::profile::ProfileError;
 
 /// What ends a command other than well.
@@ -39,11 +39,11 @@ pub enum Error {
     Output(#[from] std::io::Error),
 }
 
-impl From<EndError> for Error {
-    fn from(error: EndError) -> Self {
+impl From<ConnectorError> for Error {
+    fn from(error: ConnectorError) -> Self {
         match error {
-            EndError::Failed(failure) => Self::Failed(failure),
-            EndError::Refused(refused) => Self::Refused(refused),
+            ConnectorError::Failed(failure) => Self::Failed(failure),
+            ConnectorError::Refused(refused) => Self::Refused(refused),
         }
     }
 }

@@ -116,7 +116,7 @@ impl HeaderList for Headers {
 
 /// A record that is only looked at, wherever its bytes are.
 #[derive(Clone, Copy)]
-pub struct RecordRef<'a> {
+pub struct RecordView<'a> {
     /// The partition that it was read from.
     pub partition: Partition,
     /// Its offset in that partition.
@@ -133,7 +133,7 @@ pub struct RecordRef<'a> {
     pub headers: &'a dyn HeaderList,
 }
 
-impl RecordRef<'_> {
+impl RecordView<'_> {
     /// Returns a copy that can be kept.
     #[must_use]
     pub fn to_record(&self) -> Record {
@@ -155,8 +155,8 @@ impl RecordRef<'_> {
 impl Record {
     /// Returns the record as it is looked at; its timestamp counts as the producer's.
     #[must_use]
-    pub fn view(&self) -> RecordRef<'_> {
-        RecordRef {
+    pub fn view(&self) -> RecordView<'_> {
+        RecordView {
             partition: self.partition,
             offset: self.offset,
             timestamp: self.timestamp,

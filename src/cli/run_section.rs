@@ -97,12 +97,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::profile::Surroundings;
+    use crate::profile::Environment;
 
     /// One profile and nothing else.
     struct Only(String);
 
-    impl Surroundings for Only {
+    impl Environment for Only {
         fn variable(&self, name: &str) -> Option<String> {
             (name == "SDL_RUN_LOAD_LINGER").then(|| "9s".to_owned())
         }

@@ -9,10 +9,10 @@ use clap::{Arg, Command};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Zsh};
 
-use crate::commands::{Machine, help};
+use crate::commands::{SystemEnvironment, help};
 use crate::error::Error;
 use crate::pipeline::Failure;
-use crate::profile::{Kind, Profile, WELL_KNOWN};
+use crate::profile::{Profile, SectionKind, WELL_KNOWN};
 
 /// The variable by which a shell's script asks for candidates.
 const ASKED: &str = "_SDL_COMPLETE";
@@ -83,8 +83,10 @@ fn with_candidates(command: Command) -> Command {
     // Of two kinds of sections the profile decides which one is the default.
     let searches = command.get_name() == "sink-es";
     let command = command.mut_args(|arg| match arg.get_id().as_str() {
-        "source" => arg.add(ArgValueCandidates::new(|| sections(&[Kind::Kafka]))),
-        "target" if searches => arg.add(ArgValueCandidates::new(|| sections(&[Kind::Elasticsearch, Kind::Opensearch]))),
+        "source" => arg.add(ArgValueCandidates::new(|| sections(&[SectionKind::Kafka]))),
+        "target" if searches => {
+            arg.add(ArgValueCandidates::new(|| sections(&[SectionKind::Elasticsearch, SectionKind::Opensearch])))
+        }
         "target" | "section" => {
             let kind = kind_of(&arg);
             arg.add(ArgValueCandidates::new(move || sections(kind.as_slice())))
@@ -104,13 +106,13 @@ fn with_candidates(command: Command) -> Command {
 }
 
 /// Returns the type of section that a flag wants, by the section that it takes without being given.
-fn kind_of(arg: &Arg) -> Option<Kind> {
+fn kind_of(arg: &Arg) -> Option<SectionKind> {
     let default = arg.get_default_values().first()?;
     WELL_KNOWN.iter().find(|(name, _)| *name == default).map(|(_, kind)| *kind)
 }
 
 /// Returns the sections of these kinds, or of every kind.
-fn sections(kinds: &[Kind]) -> Vec<CompletionCandidate> {
+fn sections(kinds: &[SectionKind]) -> Vec<CompletionCandidate> {
     let profile = profile();
     let wanted = |name: &&str| kinds.is_empty() || profile.kind(name).is_some_and(|kind| kinds.contains(&kind));
     let candidate = |name: &str| CompletionCandidate::new(name).help(profile.servers(name).map(Into::into));
@@ -137,5 +139,5 @@ fn profile() -> Profile {
         "" => typed.get(at + 1).map(PathBuf::from),
         rest => rest.strip_prefix('=').map(PathBuf::from),
     });
-    Profile::load(named.as_deref(), Arc::new(Machine)).unwrap_or_default()
+    Profile::load(named.as_deref(), Arc::new(SystemEnvironment)).unwrap_or_default()
 }

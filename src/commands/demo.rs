@@ -13,7 +13,7 @@ use crate::terminal::{Cell, Column, Format, Listing};
 
 mod sinks;
 
-use sinks::Place;
+use sinks::DemoSink;
 
 /// How many events the demo is about.
 const EVENTS: &str = "20000";
@@ -44,15 +44,15 @@ impl Args {
     /// # Errors
     /// When a step fails, or the accounts do not agree at the end.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
-        let places: Vec<Place> =
-            [self.mongo.map(Place::mongo), self.es.as_deref().map(Place::elastic)].into_iter().flatten().collect();
+        let places: Vec<DemoSink> =
+            [self.mongo.map(DemoSink::mongo), self.es.as_deref().map(DemoSink::elastic)].into_iter().flatten().collect();
         for place in &places {
             place.reach().await?;
         }
         let clusters = Embedded::start("demo", TOPIC)?;
         clusters.create_topic(TOPIC, PARTITIONS)?;
         clusters.create_topic(WINDOWS, 1)?;
-        let sections: String = places.iter().map(Place::section).collect();
+        let sections: String = places.iter().map(DemoSink::section).collect();
         let profile = TemporaryFile::write(None, "demo", &format!("{}{sections}", clusters.profile()))?;
         context.say("Two Kafka clusters live in this process for as long as the demo runs.\n");
 

@@ -1,8 +1,8 @@
 //! The flags that say how records become documents: the same for every sink that stores documents.
 
-use crate::document::{Ids, Meta, Naming, RawValues, Reading, Template, Unfit, Version};
+use crate::document::{DocumentMapper, Ids, InvalidOptions, MetadataFields, NamePattern, NameTemplate, RawValues, Version};
 use crate::error::Error;
-use crate::pipeline::{Reason, Shaped, Transform};
+use crate::pipeline::{Reason, Transform, TransformResult};
 use crate::shape::FieldPath;
 
 /// Flags that say how records become documents.
@@ -107,7 +107,7 @@ impl Documents {
     ///
     /// # Errors
     /// When flags do not go together.
-    pub fn reading(&self, namings: Vec<Naming>) -> Result<Reading, Error> {
+    pub fn reading(&self, namings: Vec<NameTemplate>) -> Result<DocumentMapper, Error> {
         let ids = self.ids();
         if self.id_prefix.is_some() && !matches!(ids, Ids::Offset { .. }) {
             return usage("--id-prefix belongs to ids made of offsets", "leave it out, or leave --id out");
@@ -119,18 +119,18 @@ impl Documents {
             let what = format!("a tombstone has no `{path}` that would tell whether it is the newer write");
             return usage(&what, "use --version offset or timestamp, or another --on-tombstone");
         }
-        let makes_names = |naming: &Naming| naming.template().fields().next().is_some();
+        let makes_names = |naming: &NameTemplate| naming.template().fields().next().is_some();
         if self.on_tombstone == Some(OnTombstone::Delete) && namings.iter().any(makes_names) {
             let what = "a tombstone has no field that would tell where its document is";
             return usage(what, "leave fields out of the names, or use another --on-tombstone");
         }
-        let meta = if self.no_meta { Meta::none() } else { Meta::prefixed(&self.meta_prefix) };
+        let meta = if self.no_meta { MetadataFields::none() } else { MetadataFields::prefixed(&self.meta_prefix) };
         let raw = match self.raw_value {
             None => RawValues::Bad,
             Some(RawValue::Text) => RawValues::Text,
             Some(RawValue::Binary) => RawValues::Binary,
         };
-        Ok(Reading::new(ids, self.version.clone(), meta, raw, self.time_field.clone(), namings))
+        Ok(DocumentMapper::new(ids, self.version.clone(), meta, raw, self.time_field.clone(), namings))
     }
 
     /// Refuses versions that so many topics do not have in common; a pattern may come to fit more than it does now.
@@ -149,11 +149,11 @@ impl Documents {
     ///
     /// # Errors
     /// When it always makes the same name, and that is not allowed.
-    pub fn naming(&self, flag: &str, template: &str, rule: fn(&str) -> Result<(), String>) -> Result<Naming, Error> {
+    pub fn naming(&self, flag: &str, template: &str, rule: fn(&str) -> Result<(), String>) -> Result<NameTemplate, Error> {
         let wrong =
             |why: String| Error::Usage { what: format!("cannot use `{template}`: {why}"), hint: format!("correct {flag}") };
-        let parsed: Template = template.parse().map_err(wrong)?;
-        Naming::new(parsed, rule, self.max_names).map_err(wrong)
+        let parsed: NamePattern = template.parse().map_err(wrong)?;
+        NameTemplate::new(parsed, rule, self.max_names).map_err(wrong)
     }
 
     /// Returns what the engine does to tombstones before the sink sees any; nothing if they delete.
@@ -162,19 +162,21 @@ impl Documents {
         let by_itself = matches!(self.id, Ids::Offset { .. } | Ids::Random).then_some(OnTombstone::Skip);
         let shaped = match self.on_tombstone.or(by_itself) {
             Some(OnTombstone::Delete) => return None,
-            Some(OnTombstone::Skip) => Shaped::Filtered,
-            Some(OnTombstone::Fail) => Shaped::Bad(Reason::new("tombstone", "the record has no value (--on-tombstone fail)")),
-            None => Shaped::Bad(
+            Some(OnTombstone::Skip) => TransformResult::Filtered,
+            Some(OnTombstone::Fail) => {
+                TransformResult::Bad(Reason::new("tombstone", "the record has no value (--on-tombstone fail)"))
+            }
+            None => TransformResult::Bad(
                 Reason::new("tombstone", "the record has no value, and nothing says what that means")
                     .hint("--on-tombstone delete, skip or fail"),
             ),
         };
-        Some(Box::new(move |record| if record.value.is_none() { shaped.clone() } else { Shaped::Keep }))
+        Some(Box::new(move |record| if record.value.is_none() { shaped.clone() } else { TransformResult::Keep }))
     }
 }
 
-impl From<Unfit> for Error {
-    fn from(Unfit { what, hint }: Unfit) -> Self {
+impl From<InvalidOptions> for Error {
+    fn from(InvalidOptions { what, hint }: InvalidOptions) -> Self {
         Self::Usage { what, hint }
     }
 }
@@ -191,7 +193,7 @@ pub fn both(first: Option<Transform>, second: Option<Transform>) -> Option<Trans
         (first, second) => return first.or(second),
     };
     Some(Box::new(move |record| match first(record) {
-        Shaped::Keep => second(record),
+        TransformResult::Keep => second(record),
         shaped => shaped,
     }))
 }
@@ -256,18 +258,18 @@ mod tests {
     #[test]
     fn a_tombstone_is_skipped_deleted_or_bad() {
         let what = |line: &[&str]| flags(line).tombstones().map(|transform| transform(&mut tombstone()));
-        assert_eq!(what(&[]), Some(Shaped::Filtered));
-        assert_eq!(what(&["--id", "uuid"]), Some(Shaped::Filtered));
+        assert_eq!(what(&[]), Some(TransformResult::Filtered));
+        assert_eq!(what(&["--id", "uuid"]), Some(TransformResult::Filtered));
         assert_eq!(what(&["--id", "key", "--on-tombstone", "delete"]), None);
-        assert!(matches!(what(&["--on-tombstone", "fail"]), Some(Shaped::Bad(_))));
-        let Some(Shaped::Bad(reason)) = what(&["--id", "key"]) else { panic!("the first tombstone is bad") };
+        assert!(matches!(what(&["--on-tombstone", "fail"]), Some(TransformResult::Bad(_))));
+        let Some(TransformResult::Bad(reason)) = what(&["--id", "key"]) else { panic!("the first tombstone is bad") };
         assert_eq!(reason.hinted(), Some("--on-tombstone delete, skip or fail"));
     }
 
     #[test]
     fn two_transforms_follow_each_other() {
-        let keep: Transform = Box::new(|_| Shaped::Keep);
+        let keep: Transform = Box::new(|_| TransformResult::Keep);
         let both = both(Some(keep), flags(&[]).tombstones()).unwrap();
-        assert_eq!(both(&mut tombstone()), Shaped::Filtered);
+        assert_eq!(both(&mut tombstone()), TransformResult::Filtered);
     }
 }

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::commands::Context;
-use crate::commands::run::{self, Show, Watching};
-use crate::commands::select::Select;
-use crate::connectors::kafka::{Admin, KafkaSink, SinkOptions, Targets, TopicFacts, TopicPlan};
-use crate::connectors::lines::LettersFile;
+use crate::commands::run::{self, Presentation, RunReporting};
+use crate::commands::select::ReadArgs;
+use crate::connectors::kafka::{Admin, KafkaSink, ProducerOptions, Targets, TopicLimits, TopicPlan};
+use crate::connectors::ndjson::DeadLetterFile;
 use crate::error::Error;
 use crate::pipeline::{
-    Answers, BadRecords, Batch, BreakerLimit, Cause, DeadLetters, EndError, LetterMaker, Limits, Ordering, Pipeline, Rate,
-    Refused, Sink, Source, Stage, Transform, letter,
+    Answers, BadRecordPolicy, Batch, BreakerLimit, ConnectorError, DeadLetterBuilder, DeadLetterCause, DeadLetters, FailureStage,
+    Limits, Ordering, Pipeline, Rate, Refused, Sink, Source, Transform, dead_letter,
 };
 use crate::profile::{KafkaSection, Profile};
 use crate::record::Topic;
@@ -20,7 +20,7 @@ use crate::report::Headline;
 /// Flags that say how records are delivered.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "How it is delivered")]
-pub struct Deliver {
+pub struct DeliveryArgs {
     /// Records in a batch [default: 1000 for replicate, 5000 for the sinks]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub batch: Option<u32>,
@@ -41,13 +41,13 @@ pub struct Deliver {
     pub commit_each: bool,
     /// How it is done with care.
     #[command(flatten)]
-    pub care: Care,
+    pub care: FailureArgs,
 }
 
 /// Flags that say how fast it goes, how long is waited, and what becomes of bad records.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "How it is delivered")]
-pub struct Care {
+pub struct FailureArgs {
     /// Read at most so fast: 5000 (records a second) or 5MB (bytes a second)
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub rate: Option<Rate>,
@@ -58,14 +58,14 @@ pub struct Care {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub wait: Duration,
     /// Where bad records go: topic:NAME, topic:SECTION/NAME or file:PATH; without it the run stops at the first
-    #[arg(long, value_name = "WHERE", value_parser = letters_to)]
-    pub dead_letters: Option<LettersTo>,
+    #[arg(long, value_name = "WHERE", value_parser = dead_letter_target)]
+    pub dead_letters: Option<DeadLetterTarget>,
     /// Leave bad records out; they are counted
     #[arg(long, conflicts_with = "dead_letters")]
     pub skip_bad_records: bool,
     /// Stop when more records than that are bad in that time; `none` for no limit
     #[arg(long, value_name = "N/DURATION", default_value = "1000/1m", value_parser = breaker)]
-    pub dead_letter_limit: Breaker,
+    pub dead_letter_limit: DeadLetterLimit,
     /// How long to wait at the end for what is in flight
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = humantime::parse_duration)]
     pub shutdown_timeout: Duration,
@@ -102,7 +102,7 @@ pub struct SourceLimits {
     pub commit_interval: Duration,
 }
 
-impl Deliver {
+impl DeliveryArgs {
     /// Returns how long the destination's client may wait for a batch to fill.
     #[must_use]
     pub fn linger(&self, defaults: &Defaults) -> Duration {
@@ -137,14 +137,14 @@ impl Deliver {
     }
 }
 
-impl Care {
+impl FailureArgs {
     /// Returns what happens to bad records.
     #[must_use]
-    pub fn bad_records(&self) -> BadRecords {
+    pub fn bad_records(&self) -> BadRecordPolicy {
         match (&self.dead_letters, self.skip_bad_records) {
-            (Some(_), _) => BadRecords::DeadLetters,
-            (None, true) => BadRecords::Skip,
-            (None, false) => BadRecords::Stop,
+            (Some(_), _) => BadRecordPolicy::DeadLetters,
+            (None, true) => BadRecordPolicy::Skip,
+            (None, false) => BadRecordPolicy::Stop,
         }
     }
 
@@ -152,17 +152,17 @@ impl Care {
     ///
     /// # Errors
     /// When it cannot be opened, or the topic cannot be created.
-    pub async fn open_letters(
+    pub async fn open_dead_letters(
         &self,
         profile: &Profile,
         home: &KafkaSection,
         run: &str,
         create: bool,
-    ) -> Result<Option<DeadLetters<LetterBox>>, Error> {
+    ) -> Result<Option<DeadLetters<DeadLetterSink>>, Error> {
         let sink = match &self.dead_letters {
             None => return Ok(None),
-            Some(LettersTo::File(path)) => LetterBox::File(LettersFile::open(path)?),
-            Some(LettersTo::Topic { section, name }) => {
+            Some(DeadLetterTarget::File(path)) => DeadLetterSink::File(DeadLetterFile::open(path)?),
+            Some(DeadLetterTarget::Topic { section, name }) => {
                 let section = section.as_deref().map_or_else(|| Ok(home.clone()), |name| profile.kafka(name))?;
                 let admin = Admin::connect(&section, self.wait).await?;
                 if admin.topic(name).await?.is_none() {
@@ -181,17 +181,17 @@ impl Care {
                 }
                 let topic = Topic::named(name);
                 let targets = Targets::default();
-                learn(&admin, topic, &targets).await?;
-                let options = SinkOptions { compression: "lz4".to_owned(), linger: Duration::from_millis(5) };
-                LetterBox::Topic(KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?)
+                load_topic_limits(&admin, topic, &targets).await?;
+                let options = ProducerOptions { compression: "lz4".to_owned(), linger: Duration::from_millis(5) };
+                DeadLetterSink::Topic(KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?)
             }
         };
         let run = run.to_owned();
-        let make: LetterMaker = Box::new(move |record, reason, attempts| {
-            let stage = if attempts == 0 { Stage::Shaping } else { Stage::Delivery };
-            letter(record, &Cause { run: &run, stage, attempts, reason })
+        let make: DeadLetterBuilder = Box::new(move |record, reason, attempts| {
+            let stage = if attempts == 0 { FailureStage::Shaping } else { FailureStage::Delivery };
+            dead_letter(record, &DeadLetterCause { run: &run, stage, attempts, reason })
         });
-        Ok(Some(DeadLetters { sink, letter: make }))
+        Ok(Some(DeadLetters { sink, build: make }))
     }
 }
 
@@ -199,10 +199,10 @@ impl Care {
 ///
 /// # Errors
 /// When the cluster does not answer.
-pub async fn learn(admin: &Admin, topic: Topic, targets: &Targets) -> Result<(), Error> {
+pub async fn load_topic_limits(admin: &Admin, topic: Topic, targets: &Targets) -> Result<(), Error> {
     let settings = admin.settings(topic).await?;
     let value = |key: &str| settings.get(key).map(|setting| setting.value.as_str());
-    let facts = TopicFacts {
+    let facts = TopicLimits {
         max_message_bytes: value("max.message.bytes").and_then(|text| text.parse().ok()).unwrap_or(1_048_588),
         needs_key: value("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
     };
@@ -219,11 +219,11 @@ pub struct Flow<'a, S, K> {
     /// The sections that records go from and to.
     pub sections: [String; 2],
     /// What is read.
-    pub select: &'a Select,
+    pub select: &'a ReadArgs,
     /// How it is delivered.
-    pub deliver: &'a Deliver,
+    pub deliver: &'a DeliveryArgs,
     /// How it is watched.
-    pub watching: Watching<'a>,
+    pub watching: RunReporting<'a>,
     /// How many records there are to be read now.
     pub backlog: u64,
     /// Where records come from.
@@ -231,7 +231,7 @@ pub struct Flow<'a, S, K> {
     /// Where they go.
     pub sink: K,
     /// Where bad ones go.
-    pub letters: Option<DeadLetters<LetterBox>>,
+    pub letters: Option<DeadLetters<DeadLetterSink>>,
     /// What is done to each on its way.
     pub transform: Option<Transform>,
     /// The limits of the engine.
@@ -245,7 +245,7 @@ impl<S: Source, K: Sink + 'static> Flow<'_, S, K> {
     /// When it does not end well.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
         let Self { command, run, sections: [from, to], select, deliver, watching, backlog, .. } = self;
-        let show = Show {
+        let show = Presentation {
             headline: Headline { command, run, route: format!("{from} → {to}"), positions: true },
             expected: select.is_bounded().then(|| backlog.min(select.count.unwrap_or(u64::MAX))),
             bounded: select.is_bounded(),
@@ -267,22 +267,22 @@ impl<S: Source, K: Sink + 'static> Flow<'_, S, K> {
 }
 
 /// Where dead letters go.
-pub enum LetterBox {
+pub enum DeadLetterSink {
     /// A topic.
     Topic(KafkaSink),
     /// A file.
-    File(LettersFile),
+    File(DeadLetterFile),
 }
 
-impl Sink for LetterBox {
-    async fn submit(&self, batch: Batch) -> Result<Answers, EndError> {
+impl Sink for DeadLetterSink {
+    async fn submit(&self, batch: Batch) -> Result<Answers, ConnectorError> {
         match self {
             Self::Topic(sink) => sink.submit(batch).await,
             Self::File(sink) => sink.submit(batch).await,
         }
     }
 
-    async fn check(&self) -> Result<(), EndError> {
+    async fn check(&self) -> Result<(), ConnectorError> {
         match self {
             Self::Topic(sink) => sink.check().await,
             Self::File(sink) => sink.check().await,
@@ -296,17 +296,17 @@ impl Sink for LetterBox {
         }
     }
 
-    fn trouble(&self) -> Option<String> {
+    fn degraded_reason(&self) -> Option<String> {
         match self {
-            Self::Topic(sink) => sink.trouble(),
-            Self::File(sink) => sink.trouble(),
+            Self::Topic(sink) => sink.degraded_reason(),
+            Self::File(sink) => sink.degraded_reason(),
         }
     }
 }
 
 /// Where dead letters are to go, as typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LettersTo {
+pub enum DeadLetterTarget {
     /// A topic, of another section than usual if one is named.
     Topic {
         /// The section.
@@ -318,29 +318,29 @@ pub enum LettersTo {
     File(PathBuf),
 }
 
-fn letters_to(text: &str) -> Result<LettersTo, String> {
+fn dead_letter_target(text: &str) -> Result<DeadLetterTarget, String> {
     match text.split_once(':') {
         Some(("topic", name)) if !name.is_empty() => Ok(match name.split_once('/') {
-            Some((section, name)) => LettersTo::Topic { section: Some(section.to_owned()), name: name.to_owned() },
-            None => LettersTo::Topic { section: None, name: name.to_owned() },
+            Some((section, name)) => DeadLetterTarget::Topic { section: Some(section.to_owned()), name: name.to_owned() },
+            None => DeadLetterTarget::Topic { section: None, name: name.to_owned() },
         }),
-        Some(("file", path)) if !path.is_empty() => Ok(LettersTo::File(path.into())),
+        Some(("file", path)) if !path.is_empty() => Ok(DeadLetterTarget::File(path.into())),
         _ => Err("use topic:NAME, topic:SECTION/NAME or file:PATH".to_owned()),
     }
 }
 
 /// A limit for bad records, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Breaker(pub Option<BreakerLimit>);
+pub struct DeadLetterLimit(pub Option<BreakerLimit>);
 
-fn breaker(text: &str) -> Result<Breaker, String> {
+fn breaker(text: &str) -> Result<DeadLetterLimit, String> {
     if text == "none" {
-        return Ok(Breaker(None));
+        return Ok(DeadLetterLimit(None));
     }
     let parsed = text.split_once('/').and_then(|(records, within)| {
         Some(BreakerLimit { records: records.parse().ok()?, within: humantime::parse_duration(within).ok()? })
     });
-    parsed.map(|limit| Breaker(Some(limit))).ok_or_else(|| "use N/DURATION, as in 1000/1m, or none".to_owned())
+    parsed.map(|limit| DeadLetterLimit(Some(limit))).ok_or_else(|| "use N/DURATION, as in 1000/1m, or none".to_owned())
 }
 
 /// Reads a size in bytes: `500`, `64kB`, `8MB`, `1GB` (powers of 1000), `64KiB`, `8MiB` (powers of 1024).
@@ -400,14 +400,17 @@ mod tests {
 
     #[test]
     fn dead_letters_and_their_limit_are_read_as_typed() {
-        let topic = |section: Option<&str>, name: &str| LettersTo::Topic { section: section.map(Into::into), name: name.into() };
-        assert_eq!(letters_to("topic:bad"), Ok(topic(None, "bad")));
-        assert_eq!(letters_to("topic:remote_kafka/bad"), Ok(topic(Some("remote_kafka"), "bad")));
-        assert_eq!(letters_to("file:/tmp/a:b"), Ok(LettersTo::File("/tmp/a:b".into())));
-        assert!(letters_to("bad").is_err() && letters_to("topic:").is_err() && letters_to("file:").is_err());
+        let topic =
+            |section: Option<&str>, name: &str| DeadLetterTarget::Topic { section: section.map(Into::into), name: name.into() };
+        assert_eq!(dead_letter_target("topic:bad"), Ok(topic(None, "bad")));
+        assert_eq!(dead_letter_target("topic:remote_kafka/bad"), Ok(topic(Some("remote_kafka"), "bad")));
+        assert_eq!(dead_letter_target("file:/tmp/a:b"), Ok(DeadLetterTarget::File("/tmp/a:b".into())));
+        assert!(
+            dead_letter_target("bad").is_err() && dead_letter_target("topic:").is_err() && dead_letter_target("file:").is_err()
+        );
         let limit = BreakerLimit { records: 10, within: Duration::from_secs(90) };
-        assert_eq!(breaker("10/1m 30s"), Ok(Breaker(Some(limit))));
-        assert_eq!(breaker("none"), Ok(Breaker(None)));
+        assert_eq!(breaker("10/1m 30s"), Ok(DeadLetterLimit(Some(limit))));
+        assert_eq!(breaker("none"), Ok(DeadLetterLimit(None)));
         assert!(breaker("10").is_err() && breaker("x/1m").is_err());
     }
 }

@@ -5,11 +5,11 @@ pub mod completions;
 pub mod demo;
 pub mod documents;
 pub mod embedded;
+mod environment;
 pub mod flow;
 mod global;
 pub mod help;
 pub mod lag;
-mod machine;
 pub mod produce_fake;
 pub mod profile;
 pub mod protect;
@@ -24,8 +24,8 @@ pub mod sink_mongo;
 pub mod tail;
 pub mod topics;
 
+pub use environment::SystemEnvironment;
 pub use global::{Color, Global, LogFormat};
-pub use machine::Machine;
 pub use shaping::{Shaping, transform};
 
 use std::io::Write as _;

@@ -10,14 +10,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::commands::flow::{KAFKA, LetterBox, learn, rate};
-use crate::commands::run::{self, Show, SummaryFormat, Watch, Watching};
+use crate::commands::flow::{DeadLetterSink, KAFKA, load_topic_limits, rate};
+use crate::commands::run::{self, Presentation, ReportArgs, RunReporting, SummaryFormat};
 use crate::commands::{Context, protect};
-use crate::connectors::kafka::{Admin, KafkaSink, Pos, SinkOptions, Targets, TopicPlan};
-use crate::connectors::lines::{Lines, LinesSink};
+use crate::connectors::kafka::{Admin, KafkaSink, Pos, ProducerOptions, Targets, TopicPlan};
+use crate::connectors::ndjson::{NdjsonSink, NdjsonSource};
 use crate::error::Error;
-use crate::logins::fake::{Clock, FakeLogins, Fraction, Key, Late, Malformed, Missing, Plan, Timestamps};
-use crate::pipeline::{BadRecords, Ending, Failure, Limits, Observer, Pipeline, Rate, Sink, Source};
+use crate::logins::fake::{Clock, FakeLogins, FakePlan, Fraction, Key, Late, Malformed, Missing, Timestamps};
+use crate::pipeline::{BadRecordPolicy, Failure, Limits, Observer, Pipeline, Rate, RunOutcome, Sink, Source};
 use crate::record::{Partition, Topic};
 use crate::report::{Headline, address};
 
@@ -52,14 +52,14 @@ pub struct Args {
     file: Option<PathBuf>,
     /// How the summary is written: `text` on stderr, or `json` on stdout; `ndjson` prints the records instead of sending them
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    output: Output,
+    output: OutputFormat,
     #[command(flatten)]
-    events: Events,
+    events: EventArgs,
     #[command(flatten)]
-    sending: Sending,
+    sending: SendArgs,
 }
 
-/// The flags of [`Events`], which a file leaves nothing to.
+/// The flags of [`EventArgs`], which a file leaves nothing to.
 const FAKING: [&str; 9] = ["seed", "start_time", "users", "key", "timestamps", "missing", "malformed", "late", "duplicates"];
 
 const EXAMPLES: &str = "\
@@ -73,7 +73,7 @@ Examples:
 /// What the events are like.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Events")]
-struct Events {
+struct EventArgs {
     /// Make the same bytes every time
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -122,7 +122,7 @@ enum TimeAs {
 /// How records are sent.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "How it is delivered")]
-struct Sending {
+struct SendArgs {
     /// Compression on the way to the topic and in it
     #[arg(long, value_name = "CODEC", default_value = "lz4", value_parser = ["none", "gzip", "snappy", "lz4", "zstd"])]
     compression: String,
@@ -149,7 +149,7 @@ struct Sending {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
+enum OutputFormat {
     Text,
     Json,
     Ndjson,
@@ -202,10 +202,11 @@ impl Args {
     pub async fn run(self, context: &Context) -> Result<(), Error> {
         match &self.file {
             Some(path) if path.as_os_str() == "-" => {
-                let lines = Lines::of("stdin", stdin()).map_err(|error| Failure::new("cannot read lines").because(error))?;
+                let lines =
+                    NdjsonSource::of("stdin", stdin()).map_err(|error| Failure::new("cannot read lines").because(error))?;
                 self.fill(context, "stdin".to_owned(), None, lines).await
             }
-            Some(path) => self.fill(context, path.display().to_string(), None, Lines::open(path)?).await,
+            Some(path) => self.fill(context, path.display().to_string(), None, NdjsonSource::open(path)?).await,
             None => {
                 let (plan, duration) = self.plan();
                 let (route, count) = (format!("seed {}", plan.seed), plan.count);
@@ -217,18 +218,18 @@ impl Args {
 
     /// Prints what `source` gives, or sends it; `from` says what that is.
     async fn fill(&self, context: &Context, from: String, count: Option<u64>, source: impl Source) -> Result<(), Error> {
-        let watch = Watch {
+        let watch = ReportArgs {
             log_interval: self.sending.log_interval,
-            output: if self.output == Output::Json { SummaryFormat::Json } else { SummaryFormat::Text },
+            output: if self.output == OutputFormat::Json { SummaryFormat::Json } else { SummaryFormat::Text },
             dry_run: self.sending.dry_run,
             metrics: self.sending.metrics,
         };
         let watching = watch.begin(None).await?;
-        if self.output == Output::Ndjson {
+        if self.output == OutputFormat::Ndjson {
             return self.print(source, &watching).await;
         }
         let Some(sink) = self.open(context, &from).await? else { return Ok(()) };
-        let show = Show {
+        let show = Presentation {
             headline: Headline {
                 command: "produce-fake",
                 run: run::name(),
@@ -244,17 +245,17 @@ impl Args {
     }
 
     /// Prints the records and nothing else: neither progress nor a summary.
-    async fn print(&self, source: impl Source, watching: &Watching<'_>) -> Result<(), Error> {
-        let lines = LinesSink::new(stdout(), Partition::new(&self.topic, -1));
+    async fn print(&self, source: impl Source, watching: &RunReporting<'_>) -> Result<(), Error> {
+        let lines = NdjsonSink::new(stdout(), Partition::new(&self.topic, -1));
         let silent: Arc<dyn Observer> = Arc::new(watching.observers());
         let finished = self.pipeline(source, lines.clone(), silent, run::stop_signal()?).run().await;
         if let Some(error) = lines.error() {
             return Err(error.into());
         }
-        match finished.ending {
-            Ending::Complete | Ending::Interrupted => Ok(()),
-            Ending::Failed(error) => Err(error.into()),
-            Ending::Record(failure) => Err(Error::Record(failure)),
+        match finished.outcome {
+            RunOutcome::Complete | RunOutcome::Interrupted => Ok(()),
+            RunOutcome::Failed(error) => Err(error.into()),
+            RunOutcome::Record(failure) => Err(Error::Record(failure)),
         }
     }
 
@@ -264,7 +265,7 @@ impl Args {
         sink: K,
         observer: Arc<dyn Observer>,
         stop: watch::Receiver<bool>,
-    ) -> Pipeline<S, K, LetterBox> {
+    ) -> Pipeline<S, K, DeadLetterSink> {
         let limits = Limits {
             batch: KAFKA.batch as usize,
             batch_bytes: usize::try_from(KAFKA.batch_bytes).unwrap_or(usize::MAX),
@@ -277,7 +278,7 @@ impl Args {
             breaker: None,
             shutdown_timeout: self.sending.shutdown_timeout,
         };
-        let (dead_letters, transform, bad_records) = (None, None, BadRecords::Stop);
+        let (dead_letters, transform, bad_records) = (None, None, BadRecordPolicy::Stop);
         Pipeline { source, sink, dead_letters, transform, bad_records, limits, observer, stop }
     }
 
@@ -309,8 +310,8 @@ impl Args {
             admin.create_topic(&TopicPlan { name, partitions, replication: Some(replication), config }).await?;
         }
         let targets = Targets::default();
-        learn(&admin, topic, &targets).await?;
-        let options = SinkOptions { compression: self.sending.compression.clone(), linger: KAFKA.linger };
+        load_topic_limits(&admin, topic, &targets).await?;
+        let options = ProducerOptions { compression: self.sending.compression.clone(), linger: KAFKA.linger };
         Ok(Some(KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?))
     }
 
@@ -325,7 +326,7 @@ impl Args {
     }
 
     /// Returns the plan of the events, and how long to go on.
-    fn plan(&self) -> (Plan, Option<Duration>) {
+    fn plan(&self) -> (FakePlan, Option<Duration>) {
         let events = &self.events;
         let paced = match self.pace() {
             Some(Rate::Records(rate)) => Some(rate),
@@ -339,7 +340,7 @@ impl Args {
             duration = None;
         }
         let steps = |start| Clock::Steps { start, step: Duration::from_secs_f64(1.0 / paced.unwrap_or(1000.0)) };
-        let plan = Plan {
+        let plan = FakePlan {
             seed: events.seed.unwrap_or_else(|| u64::from(run::random())),
             count,
             users: events.users,

@@ -7,7 +7,7 @@ use std::io::Write as _;
 
 use crate::commands::Context;
 use crate::error::Error;
-use crate::profile::{Kind, Profile};
+use crate::profile::{Profile, SectionKind};
 use crate::terminal::{Column, Format, Listing};
 
 /// List, show or write the profile
@@ -67,7 +67,7 @@ fn list(context: &Context, output: Format) -> Result<(), Error> {
     let columns = [Column::Text("section"), Column::Text("type"), Column::Text("servers"), Column::Text("from")];
     let mut listing = Listing::new("sections", &columns);
     for name in profile.section_names() {
-        let (kind, servers) = (profile.kind(name).map(Kind::as_str), profile.servers(name));
+        let (kind, servers) = (profile.kind(name).map(SectionKind::as_str), profile.servers(name));
         listing.push([name.into(), kind.into(), servers.as_deref().into(), profile.place(name).as_str().into()]);
     }
     print(&listing, output)

@@ -10,9 +10,9 @@ use tokio::task::JoinHandle;
 
 use crate::commands::{Context, LogFormat};
 use crate::error::Error;
-use crate::pipeline::{EndError, Ending, Failure, Finished, Observer, Pipeline, Sink, Source, Tally};
+use crate::pipeline::{ConnectorError, Failure, Observer, Pipeline, RunOutcome, RunReport, Sink, Source, Tally};
 use crate::report::{
-    Appendix, Bar, Endpoint, Exposed, Headline, Journal, LogTo, Metrics, More, StatusLines, Summary, address, log_summary,
+    Appendix, Bar, Endpoint, Exposed, Headline, LogObserver, Metrics, More, RunStatus, StatusLines, Summary, address, log_summary,
 };
 
 /// How often status lines are looked at when nothing happens.
@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// Flags that say what is shown.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "What is shown")]
-pub struct Watch {
+pub struct ReportArgs {
     /// Without a terminal: a status line every so many records, and at least every 10 s
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub log_interval: u64,
@@ -40,9 +40,9 @@ pub struct Watch {
 
 /// A run that is watched: the flags, what is known of it, and its metrics where they are served. They are served until this is
 /// dropped.
-pub struct Watching<'a> {
-    flags: &'a Watch,
-    journal: Arc<Journal>,
+pub struct RunReporting<'a> {
+    flags: &'a ReportArgs,
+    journal: Arc<RunStatus>,
     metrics: Option<(Arc<Metrics>, Serving)>,
 }
 
@@ -55,14 +55,14 @@ impl Drop for Serving {
     }
 }
 
-impl Watch {
+impl ReportArgs {
     /// Begins to watch a run that is about to be put together: from now on metrics are served, if that was asked for. `appendix`
     /// adds those that only this command has. To be called before a server is asked for anything.
     ///
     /// # Errors
     /// When the address cannot be listened on.
-    pub async fn begin(&self, appendix: Option<Appendix>) -> Result<Watching<'_>, Error> {
-        let journal = Arc::new(Journal::default());
+    pub async fn begin(&self, appendix: Option<Appendix>) -> Result<RunReporting<'_>, Error> {
+        let journal = Arc::new(RunStatus::default());
         let mut metrics = None;
         if let Some(address) = self.metrics.filter(|_| !self.dry_run) {
             let endpoint = Endpoint::listen(address).await?;
@@ -71,11 +71,11 @@ impl Watch {
             let serving = Serving(tokio::spawn(endpoint.serve(Arc::clone(&told) as Arc<dyn Exposed>)));
             metrics = Some((told, serving));
         }
-        Ok(Watching { flags: self, journal, metrics })
+        Ok(RunReporting { flags: self, journal, metrics })
     }
 }
 
-impl Watching<'_> {
+impl RunReporting<'_> {
     /// Returns who must hear of what happens: the journal, and the metrics if they are served.
     #[must_use]
     pub fn observers(&self) -> Vec<Box<dyn Observer>> {
@@ -96,7 +96,7 @@ pub enum SummaryFormat {
 }
 
 /// What is to be shown of a run.
-pub struct Show<'a> {
+pub struct Presentation<'a> {
     /// What it is called.
     pub headline: Headline,
     /// How many records are expected, if that is known.
@@ -104,7 +104,7 @@ pub struct Show<'a> {
     /// Whether it ends by itself.
     pub bounded: bool,
     /// How it is watched.
-    pub watching: Watching<'a>,
+    pub watching: RunReporting<'a>,
     /// What else a terminal shows, below the progress bar.
     pub more: Option<More>,
 }
@@ -154,7 +154,7 @@ pub fn stop_signal() -> Result<watch::Receiver<bool>, Error> {
 /// When the run ended other than well, or with records that need a person.
 pub async fn run<S: Source, K: Sink + 'static, D: Sink + 'static>(
     context: &Context,
-    show: Show<'_>,
+    show: Presentation<'_>,
     make: impl FnOnce(Arc<dyn Observer>, watch::Receiver<bool>) -> Pipeline<S, K, D>,
 ) -> Result<(), Error> {
     watched(context, show, |observer, stop| make(observer, stop).run()).await
@@ -164,14 +164,14 @@ pub async fn run<S: Source, K: Sink + 'static, D: Sink + 'static>(
 ///
 /// # Errors
 /// When the run ended other than well, or with records that need a person.
-pub async fn watched<W: Future<Output = Finished>>(
+pub async fn watched<W: Future<Output = RunReport>>(
     context: &Context,
-    show: Show<'_>,
+    show: Presentation<'_>,
     work: impl FnOnce(Arc<dyn Observer>, watch::Receiver<bool>) -> W,
 ) -> Result<(), Error> {
-    let Watching { flags, journal, .. } = &show.watching;
+    let RunReporting { flags, journal, .. } = &show.watching;
     let mut observers = show.watching.observers();
-    observers.push(Box::new(LogTo::new(context.global.verbose >= 2)));
+    observers.push(Box::new(LogObserver::new(context.global.verbose >= 2)));
     let bar = (context.screen.is_terminal() && !context.global.quiet)
         .then(|| Arc::new(Bar::new(&context.screen, Arc::clone(journal), show.expected, show.more)));
     let lines = bar.is_none().then(|| Arc::new(StatusLines::new(Arc::clone(journal), flags.log_interval)));
@@ -218,12 +218,12 @@ impl<T: Observer> Observer for SharedObserver<T> {
 }
 
 /// Returns what a finished run means for who started it.
-fn conclude(finished: Finished, bounded: bool) -> Result<(), Error> {
-    let Finished { tally, ending, closed, .. } = finished;
+fn conclude(finished: RunReport, bounded: bool) -> Result<(), Error> {
+    let RunReport { tally, outcome: ending, closed, .. } = finished;
     match ending {
-        Ending::Failed(error) => return Err(error.into()),
-        Ending::Record(failure) => return Err(Error::Record(failure)),
-        Ending::Complete | Ending::Interrupted => {}
+        RunOutcome::Failed(error) => return Err(error.into()),
+        RunOutcome::Record(failure) => return Err(Error::Record(failure)),
+        RunOutcome::Complete | RunOutcome::Interrupted => {}
     }
     let Tally { dead_lettered, skipped, undelivered, .. } = tally;
     if undelivered > 0 {
@@ -231,10 +231,10 @@ fn conclude(finished: Finished, bounded: bool) -> Result<(), Error> {
         return Err(Error::Record(failure.hint("start again: they are not committed, and are read once more")));
     }
     closed.map_err(|error| match error {
-        EndError::Failed(failure) => {
+        ConnectorError::Failed(failure) => {
             Error::Failed(failure.hint("everything was delivered; the next run repeats what was not committed"))
         }
-        refused @ EndError::Refused(_) => refused.into(),
+        refused @ ConnectorError::Refused(_) => refused.into(),
     })?;
     if bounded && dead_lettered + skipped > 0 {
         let parts = [(dead_lettered, "dead-lettered"), (skipped, "skipped")];

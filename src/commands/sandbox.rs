@@ -16,7 +16,7 @@ use crate::error::Error;
 pub struct Args {
     /// Topics to create on both clusters, with so many partitions or 4
     #[arg(value_name = "TOPIC[:PARTITIONS]", default_value = "user-login", value_parser = topic)]
-    topics: Vec<Topic>,
+    topics: Vec<TopicSpec>,
     /// Write the profile into this file instead of a temporary one; it is there once the clusters are, and as long
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -24,12 +24,12 @@ pub struct Args {
 
 /// A topic to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Topic {
+struct TopicSpec {
     name: String,
     partitions: i32,
 }
 
-fn topic(text: &str) -> Result<Topic, String> {
+fn topic(text: &str) -> Result<TopicSpec, String> {
     let (name, partitions) = match text.split_once(':') {
         Some((name, partitions)) => (name, partitions.parse().ok()),
         None => (text, Some(4)),
@@ -40,7 +40,7 @@ fn topic(text: &str) -> Result<Topic, String> {
         return Err("a topic's name has up to 249 letters, digits, dots, underscores and dashes".to_owned());
     }
     let partitions = partitions.filter(|count| (1..=1000).contains(count)).ok_or("a topic has 1 to 1000 partitions here")?;
-    Ok(Topic { name: name.to_owned(), partitions })
+    Ok(TopicSpec { name: name.to_owned(), partitions })
 }
 
 impl Args {
@@ -52,7 +52,7 @@ impl Args {
         let mut stop = run::stop_signal()?;
         let first = self.topics[0].name.as_str();
         let clusters = Embedded::start("sandbox", first)?;
-        for Topic { name, partitions } in &self.topics {
+        for TopicSpec { name, partitions } in &self.topics {
             clusters.create_topic(name, *partitions)?;
         }
         let profile = clusters.profile();

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use clap::builder::NonEmptyStringValueParser as Text;
 
 use crate::commands::topics::{Partitions, Topics, partitions, position};
-use crate::connectors::kafka::{Admin, KafkaSource, OnGap, Plan, PlanRequest, PlannedPartition, Pos, Prepare, ResumeRules};
+use crate::connectors::kafka::{
+    Admin, KafkaSource, OnGap, PlannedPartition, Pos, Prepare, ReadPlan, ReadPlanRequest, ResumeRules,
+};
 use crate::connectors::kafka::{SourceOptions, StartReason, Subscription, TopicInfo};
 use crate::error::Error;
 use crate::pipeline::Refused;
@@ -15,7 +17,7 @@ use crate::record::Topic;
 /// Flags that say what is read.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "What is read")]
-pub struct Select {
+pub struct ReadArgs {
     /// The topics.
     #[command(flatten)]
     pub topics: Topics,
@@ -61,7 +63,7 @@ pub struct Select {
     pub read_uncommitted: bool,
 }
 
-impl Select {
+impl ReadArgs {
     /// Returns whether the run ends by itself.
     #[must_use]
     pub fn is_bounded(&self) -> bool {
@@ -101,12 +103,12 @@ impl Select {
         group: &str,
         rules: &ResumeRules,
         yes: bool,
-    ) -> Result<Plan, Error> {
+    ) -> Result<ReadPlan, Error> {
         if let Some(wanted) = &self.partitions {
             wanted.check(topics)?;
             crate::connectors::kafka::require_empty(admin, group, "its partitions cannot be read beside it").await?;
         }
-        let request = PlanRequest {
+        let request = ReadPlanRequest {
             group,
             topics,
             partitions: self.partitions.as_ref().map(|list| list.0.as_slice()),
@@ -117,7 +119,7 @@ impl Select {
             rules,
             now: jiff::Timestamp::now().as_millisecond(),
         };
-        Ok(Plan::make(admin, section, &request).await?)
+        Ok(ReadPlan::make(admin, section, &request).await?)
     }
 
     /// Returns the rules by which the group resumes.
@@ -133,7 +135,7 @@ impl Select {
     pub fn open(
         &self,
         section: &KafkaSection,
-        plan: &Plan,
+        plan: &ReadPlan,
         rules: ResumeRules,
         limits: &super::flow::SourceLimits,
         prepare: Option<Prepare>,
@@ -165,7 +167,7 @@ impl Select {
 
 /// Returns the lines that show a plan: what is read, from where, and why; each partition, or each topic.
 #[must_use]
-pub fn plan_lines(plan: &Plan, each_partition: bool) -> Vec<String> {
+pub fn plan_lines(plan: &ReadPlan, each_partition: bool) -> Vec<String> {
     let number = |number: i64| crate::report::grouped(u64::try_from(number).unwrap_or(0));
     if each_partition {
         let line = |planned: &PlannedPartition| {
@@ -194,7 +196,10 @@ pub fn plan_lines(plan: &Plan, each_partition: bool) -> Vec<String> {
 ///
 /// # Errors
 /// When a partition without a commit would be written to one that is not empty.
-pub fn refuse_second_copy(plan: &Plan, holds: impl Fn(crate::record::Partition) -> Option<(String, i64)>) -> Result<(), Error> {
+pub fn refuse_second_copy(
+    plan: &ReadPlan,
+    holds: impl Fn(crate::record::Partition) -> Option<(String, i64)>,
+) -> Result<(), Error> {
     let full: Vec<String> = plan
         .partitions
         .iter()

@@ -1,9 +1,9 @@
 //! The flags that shape values.
 
 use crate::error::Error;
-use crate::pipeline::{Shaped, Transform};
+use crate::pipeline::{Transform, TransformResult};
 use crate::profile::{Profile, Secret};
-use crate::shape::{BadRule, Fields, Kind, Rules, Shape, Verdict};
+use crate::shape::{BadRule, Fields, RuleKind, Shape, ShapeResult, ShapeRules};
 
 /// Flags that shape JSON values; without any of them no value is parsed or changed.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -59,17 +59,17 @@ impl Shaping {
         Fields::parse(&self.rules(profile)?).map_err(usage)
     }
 
-    fn rules(&self, profile: &Profile) -> Result<Rules, Error> {
-        let mut rules = Rules::default();
+    fn rules(&self, profile: &Profile) -> Result<ShapeRules, Error> {
+        let mut rules = ShapeRules::default();
         let flags = [
-            (Kind::Where, &self.conditions),
-            (Kind::Default, &self.default),
-            (Kind::Require, &self.require),
-            (Kind::Date, &self.date),
-            (Kind::MaskIp, &self.mask_ip),
-            (Kind::Mask, &self.mask),
-            (Kind::Keep, &self.keep),
-            (Kind::Drop, &self.drop),
+            (RuleKind::Where, &self.conditions),
+            (RuleKind::Default, &self.default),
+            (RuleKind::Require, &self.require),
+            (RuleKind::Date, &self.date),
+            (RuleKind::MaskIp, &self.mask_ip),
+            (RuleKind::Mask, &self.mask),
+            (RuleKind::Keep, &self.keep),
+            (RuleKind::Drop, &self.drop),
         ];
         for (kind, texts) in flags {
             for text in texts {
@@ -88,13 +88,13 @@ impl Shaping {
 #[must_use]
 pub fn transform(shape: Shape) -> Transform {
     Box::new(move |record| match shape.apply(record.value.as_deref()) {
-        Verdict::Keep(None) => Shaped::Keep,
-        Verdict::Keep(changed) => {
+        ShapeResult::Keep(None) => TransformResult::Keep,
+        ShapeResult::Keep(changed) => {
             record.value = changed;
-            Shaped::Keep
+            TransformResult::Keep
         }
-        Verdict::Filtered => Shaped::Filtered,
-        Verdict::Bad(fault) => Shaped::Bad(fault.into()),
+        ShapeResult::Filtered => TransformResult::Filtered,
+        ShapeResult::Bad(fault) => TransformResult::Bad(fault.into()),
     })
 }
 
@@ -145,11 +145,11 @@ mod tests {
         let flags = ["--where", "a > 1", "--require", "b:int", "--drop", "c", "--where", "a < 9"];
         let transform = transform(shaping(&flags).build(&Profile::default(), None).unwrap().unwrap());
         let mut shaped = record(r#"{"a": 5, "b": 1, "c": 1}"#);
-        assert_eq!(transform(&mut shaped), Shaped::Keep);
+        assert_eq!(transform(&mut shaped), TransformResult::Keep);
         assert_eq!(shaped, record(r#"{"a":5,"b":1}"#));
-        assert_eq!(transform(&mut record(r#"{"a": 9}"#)), Shaped::Filtered);
+        assert_eq!(transform(&mut record(r#"{"a": 9}"#)), TransformResult::Filtered);
         let missing = Reason::new("missing_field", "`b` is missing").at("b");
-        assert_eq!(transform(&mut record(r#"{"a": 5}"#)), Shaped::Bad(missing));
+        assert_eq!(transform(&mut record(r#"{"a": 5}"#)), TransformResult::Bad(missing));
     }
 
     #[test]

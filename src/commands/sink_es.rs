@@ -1,13 +1,13 @@
 //! `sdl sink-es`: Kafka to Elasticsearch or OpenSearch.
 
 use crate::commands::documents::{Documents, both};
-use crate::commands::flow::{DOCUMENTS, Deliver, Flow};
-use crate::commands::run::{self, Watch};
-use crate::commands::select::{self, Select};
+use crate::commands::flow::{DOCUMENTS, DeliveryArgs, Flow};
+use crate::commands::run::{self, ReportArgs};
+use crate::commands::select::{self, ReadArgs};
 use crate::commands::{Context, Shaping, transform};
-use crate::connectors::elastic::{Bootstrap, ElasticClient, ElasticSink, Op, SinkOptions, index_rule};
+use crate::connectors::elastic::{Bootstrap, ElasticClient, ElasticSink, ElasticSinkOptions, Op, index_rule};
 use crate::connectors::kafka::Admin;
-use crate::document::{Naming, TEMPLATE_GRAMMAR, Template};
+use crate::document::{NamePattern, NameTemplate, TEMPLATE_GRAMMAR};
 use crate::error::Error;
 use crate::pipeline::Sink as _;
 use crate::profile::ElasticSection;
@@ -21,7 +21,7 @@ use crate::profile::ElasticSection;
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
-    select: Select,
+    select: ReadArgs,
     /// Section to read from
     #[arg(long, value_name = "SECTION", default_value = "local_kafka")]
     source: String,
@@ -46,7 +46,7 @@ pub struct Args {
     pipeline: Option<String>,
     /// Routing of a document, with {topic}, {field} and %Y-%m-%d of the record's time
     #[arg(long, value_name = "TEXT", value_parser = routing)]
-    routing: Option<Template>,
+    routing: Option<NamePattern>,
     /// Compress requests: for slow lines, at the price of about a second of CPU a million records
     #[arg(long)]
     compress: bool,
@@ -61,9 +61,9 @@ pub struct Args {
     #[command(flatten)]
     shaping: Shaping,
     #[command(flatten)]
-    deliver: Deliver,
+    deliver: DeliveryArgs,
     #[command(flatten)]
-    watch: Watch,
+    watch: ReportArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -77,7 +77,7 @@ Examples:
   sdl sink-es --topics-matching 'shop\\..*' --index '{topic}-%Y.%m.%d'
   sdl sink-es users --id key --on-tombstone delete      the newest version of each user";
 
-fn routing(text: &str) -> Result<Template, String> {
+fn routing(text: &str) -> Result<NamePattern, String> {
     text.parse().map_err(|why| format!("{why}; use {TEMPLATE_GRAMMAR}"))
 }
 
@@ -90,11 +90,11 @@ impl Args {
         let (from, to) = (context.kafka(&self.source)?, self.section(context)?);
         let index = self.index_of(&to)?;
         let mut namings = vec![self.documents.naming("--index", &index, index_rule)?];
-        namings.extend(self.routing.clone().map(Naming::free));
+        namings.extend(self.routing.clone().map(NameTemplate::free));
         let reading = self.documents.reading(namings)?;
         let tombstones = self.documents.tombstones();
         let limits = self.deliver.limits(&DOCUMENTS, true, self.select.count);
-        let options = SinkOptions {
+        let options = ElasticSinkOptions {
             op: self.op,
             data_stream: self.data_stream,
             pipeline: self.pipeline.clone(),
@@ -135,7 +135,7 @@ impl Args {
         sink.prepare(&found).await?;
         sink.check().await?;
         let run = run::name();
-        let letters = self.deliver.care.open_letters(&context.profile, &from, &run, !self.no_create).await?;
+        let letters = self.deliver.care.open_dead_letters(&context.profile, &from, &run, !self.no_create).await?;
         plan.begin(&source, &rules.flow).await?;
 
         let records = self.select.open(&from, &plan, rules, &self.deliver.source_limits(&limits), None)?;

@@ -1,9 +1,9 @@
 //! `sdl sink-mongo`: Kafka to MongoDB.
 
 use crate::commands::documents::{Documents, both};
-use crate::commands::flow::{DOCUMENTS, Deliver, Flow};
-use crate::commands::run::{self, Watch};
-use crate::commands::select::{self, Select};
+use crate::commands::flow::{DOCUMENTS, DeliveryArgs, Flow};
+use crate::commands::run::{self, ReportArgs};
+use crate::commands::select::{self, ReadArgs};
 use crate::commands::{Context, Shaping, transform};
 use crate::connectors::kafka::Admin;
 use crate::connectors::mongo::{MongoClient, MongoSink, Write, collection_rule, database_rule};
@@ -20,7 +20,7 @@ use crate::profile::MongoSection;
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
-    select: Select,
+    select: ReadArgs,
     /// Section to read from
     #[arg(long, value_name = "SECTION", default_value = "local_kafka")]
     source: String,
@@ -44,9 +44,9 @@ pub struct Args {
     #[command(flatten)]
     shaping: Shaping,
     #[command(flatten)]
-    deliver: Deliver,
+    deliver: DeliveryArgs,
     #[command(flatten)]
-    watch: Watch,
+    watch: ReportArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -101,7 +101,7 @@ impl Args {
         // Before anything of the flow is changed: a run that cannot write, or set bad records aside, should not begin.
         sink.check().await?;
         let run = run::name();
-        let letters = self.deliver.care.open_letters(&context.profile, &from, &run, true).await?;
+        let letters = self.deliver.care.open_dead_letters(&context.profile, &from, &run, true).await?;
         plan.begin(&source, &rules.flow).await?;
 
         let records = self.select.open(&from, &plan, rules, &self.deliver.source_limits(&limits), None)?;

@@ -2,5 +2,5 @@
 
 pub mod elastic;
 pub mod kafka;
-pub mod lines;
 pub mod mongo;
+pub mod ndjson;

@@ -4,13 +4,13 @@
 //! checked to be JSON.
 
 mod identity;
-mod meta;
-mod patience;
-mod reading;
-mod template;
+mod mapper;
+mod metadata;
+mod name_template;
+mod poison;
 
 pub use identity::{Ids, Version};
-pub use meta::{Meta, Names as MetaNames};
-pub use patience::Patience;
-pub use reading::{Document, Payload, RawValues, Reading, Unfit, WRAPPED};
-pub use template::{GRAMMAR as TEMPLATE_GRAMMAR, Naming, Template};
+pub use mapper::{Document, DocumentMapper, InvalidOptions, ParsedPayload, RawValues, WRAPPED};
+pub use metadata::{MetadataFieldNames as MetaNames, MetadataFields};
+pub use name_template::{GRAMMAR as TEMPLATE_GRAMMAR, NamePattern, NameTemplate};
+pub use poison::PoisonDetector;

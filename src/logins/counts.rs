@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::logins::sight::{Sight, Value};
+use crate::logins::projection::{EventFields, FieldValue};
 
 /// The most values of one field that are counted each by itself: whoever writes events chooses the values.
 pub const MOST_VALUES: usize = 1000;
@@ -24,7 +24,7 @@ pub struct Counts {
 
 impl Counts {
     /// Counts one event more.
-    pub fn add(&mut self, sight: &Sight<'_>) {
+    pub fn add(&mut self, sight: &EventFields<'_>) {
         self.events += 1;
         if sight.lacks() {
             let lacking = sight.missing();
@@ -37,10 +37,10 @@ impl Counts {
         }
         for (counts, value) in self.values.iter_mut().zip(values) {
             match value {
-                Value::Missing => {}
+                FieldValue::Missing => {}
                 // A control character is six times as long where it is told.
-                Value::Is(text) if text.len() <= LONGEST_VALUE && !text.contains(char::is_control) => count(counts, text, 1),
-                Value::Is(_) | Value::Odd => count(counts, OTHER, 1),
+                FieldValue::Is(text) if text.len() <= LONGEST_VALUE && !text.contains(char::is_control) => count(counts, text, 1),
+                FieldValue::Is(_) | FieldValue::Odd => count(counts, OTHER, 1),
             }
         }
     }
@@ -91,10 +91,10 @@ fn count(counts: &mut HashMap<Box<str>, u64>, value: &str, more: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logins::sight::Sights;
+    use crate::logins::projection::FieldSelector;
 
     fn counts(events: &[String]) -> Counts {
-        let sights = Sights::new(&["kind".to_owned()], &["kind".to_owned(), "ip".to_owned()], None).unwrap();
+        let sights = FieldSelector::new(&["kind".to_owned()], &["kind".to_owned(), "ip".to_owned()], None).unwrap();
         let mut counts = Counts::default();
         for event in events {
             counts.add(&sights.look(event.as_bytes()).unwrap());

@@ -3,6 +3,6 @@
 pub mod counts;
 pub mod event;
 pub mod fake;
-pub mod sight;
-pub mod tellings;
+pub mod output;
+pub mod projection;
 pub mod windows;

@@ -12,12 +12,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::logins::counts::Counts;
-use crate::logins::sight::Sight;
+use crate::logins::projection::EventFields;
 use crate::record::{Fingerprint, NextOffset, Partition};
 
 /// How windows are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
+pub struct WindowRules {
     /// The length of a window.
     pub length: i64,
     /// How long after its end a window is open for what is late.
@@ -37,7 +37,7 @@ pub struct Now {
 
 /// Where a partition begins to be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Start {
+pub struct PartitionStart {
     /// The first offset to be read.
     pub next: i64,
     /// Records below were read before.
@@ -69,7 +69,7 @@ pub fn when(event: Option<i64>, record: Option<i64>, now: Now) -> (i64, bool) {
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum Classification {
     /// It is counted in an open window.
     Counted,
     /// Its window is closed, or far in the future.
@@ -91,7 +91,7 @@ pub struct Window {
 
 /// Where a partition is resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
+pub struct ResumePosition {
     /// The partition.
     pub partition: Partition,
     /// Where its oldest open window begins, or else where it is read on.
@@ -105,8 +105,8 @@ pub struct Position {
 /// The windows of all partitions.
 #[derive(Debug)]
 pub struct Windows {
-    rules: Rules,
-    parts: BTreeMap<Partition, Part>,
+    rules: WindowRules,
+    parts: BTreeMap<Partition, PartitionWindows>,
     /// Partitions that must be there before a window can be closed.
     needed: BTreeSet<Partition>,
     closed: Option<i64>,
@@ -114,14 +114,14 @@ pub struct Windows {
 
 /// The windows of one partition.
 #[derive(Debug, Default)]
-struct Part {
+struct PartitionWindows {
     /// Whether it is being read.
     owned: bool,
     next: i64,
     /// Records below were read before.
     known: i64,
     /// Open windows, oldest first.
-    open: Vec<Open>,
+    open: Vec<OpenWindow>,
     /// The newest time, but never one in the future.
     newest: Option<i64>,
     /// When its time went on last.
@@ -131,7 +131,7 @@ struct Part {
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenWindow {
     start: i64,
     /// The offset of its first event.
     first: i64,
@@ -139,11 +139,11 @@ struct Open {
 }
 
 /// A run of records of one partition that is being counted.
-pub struct Run<'w> {
+pub struct RecordRun<'w> {
     length: i64,
     closed: i64,
     now: Now,
-    part: &'w mut Part,
+    part: &'w mut PartitionWindows,
     /// Where in `open` the last event went.
     last: usize,
 }
@@ -151,12 +151,12 @@ pub struct Run<'w> {
 impl Windows {
     /// Returns windows by these rules over partitions that must all be there; those until `closed` are closed.
     #[must_use]
-    pub fn new(rules: Rules, needed: impl IntoIterator<Item = Partition>, closed: Option<i64>) -> Self {
+    pub fn new(rules: WindowRules, needed: impl IntoIterator<Item = Partition>, closed: Option<i64>) -> Self {
         Self { rules, parts: BTreeMap::new(), needed: needed.into_iter().collect(), closed }
     }
 
     /// Takes note that `partition` is read. Returns how many events were counted there and are read again.
-    pub fn assigned(&mut self, partition: Partition, start: Start, now: Now) -> u64 {
+    pub fn assigned(&mut self, partition: Partition, start: PartitionStart, now: Now) -> u64 {
         self.needed.insert(partition);
         // Windows of another length, if it was changed, begin behind what was published.
         let closed = start.closed.map(|closed| -(-closed).div_euclid(self.rules.length) * self.rules.length);
@@ -166,7 +166,7 @@ impl Windows {
         // Else it goes on behind a gap, with what was counted before it.
         if start.next < part.next || part.open.is_empty() {
             again = part.open.iter().map(|open| open.counts.events).sum();
-            *part = Part { known: part.known, last: start.last.or(part.last), ..Part::default() };
+            *part = PartitionWindows { known: part.known, last: start.last.or(part.last), ..PartitionWindows::default() };
         }
         part.owned = true;
         part.next = start.next;
@@ -193,9 +193,9 @@ impl Windows {
     ///
     /// # Panics
     /// When the partition was never assigned.
-    pub fn run(&mut self, partition: Partition, now: Now) -> Run<'_> {
+    pub fn run(&mut self, partition: Partition, now: Now) -> RecordRun<'_> {
         let part = self.parts.get_mut(&partition).expect("records come from partitions that were assigned");
-        Run { length: self.rules.length, closed: self.closed.unwrap_or(i64::MIN), now, part, last: 0 }
+        RecordRun { length: self.rules.length, closed: self.closed.unwrap_or(i64::MIN), now, part, last: 0 }
     }
 
     /// Takes note that there is nothing to read before these offsets.
@@ -238,7 +238,7 @@ impl Windows {
         if !self.is_whole() {
             return None;
         }
-        let holds = |part: &&Part| {
+        let holds = |part: &&PartitionWindows| {
             let at_end = part.end.is_some_and(|end| part.next >= end);
             let is_silent = now.steady - part.heard >= self.rules.idle || part.newest.is_none();
             !(fresh && at_end && is_silent)
@@ -284,8 +284,8 @@ impl Windows {
 
     /// Returns where each partition would be resumed.
     #[must_use]
-    pub fn positions(&self) -> Vec<Position> {
-        let position = |(partition, part): (&Partition, &Part)| Position {
+    pub fn positions(&self) -> Vec<ResumePosition> {
+        let position = |(partition, part): (&Partition, &PartitionWindows)| ResumePosition {
             partition: *partition,
             resume: NextOffset(part.open.iter().map(|open| open.first).min().unwrap_or(part.next)),
             // While it is read again, what was read before still counts as read.
@@ -302,9 +302,9 @@ impl Windows {
     }
 }
 
-impl Run<'_> {
+impl RecordRun<'_> {
     /// Counts the event in the record at `offset`, which happened at `time`.
-    pub fn count(&mut self, offset: i64, time: i64, sight: &Sight<'_>) -> Fate {
+    pub fn count(&mut self, offset: i64, time: i64, sight: &EventFields<'_>) -> Classification {
         let is_known = offset < self.part.known;
         self.part.next = offset + 1;
         let reached = time.min(self.now.wall);
@@ -314,7 +314,7 @@ impl Run<'_> {
             self.part.heard = self.now.steady;
         }
         if time < self.closed || time > self.now.wall.saturating_add(FUTURE) {
-            return if is_known { Fate::Known } else { Fate::Late };
+            return if is_known { Classification::Known } else { Classification::Late };
         }
         let open = &mut self.part.open;
         let start = time.div_euclid(self.length) * self.length;
@@ -322,13 +322,13 @@ impl Run<'_> {
             self.last = match open.binary_search_by_key(&start, |open| open.start) {
                 Ok(at) => at,
                 Err(at) => {
-                    open.insert(at, Open { start, first: offset, counts: Counts::default() });
+                    open.insert(at, OpenWindow { start, first: offset, counts: Counts::default() });
                     at
                 }
             };
         }
         open[self.last].counts.add(sight);
-        Fate::Counted
+        Classification::Counted
     }
 
     /// Passes the record at `offset`, which is not counted; returns whether it was read before.

@@ -3,9 +3,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::logins::sight::Sights;
+use crate::logins::projection::FieldSelector;
 
-const RULES: Rules = Rules { length: 10_000, grace: 5_000, idle: 3_000 };
+const RULES: WindowRules = WindowRules { length: 10_000, grace: 5_000, idle: 3_000 };
 
 fn partition(index: i32) -> Partition {
     Partition::new("windows", index)
@@ -15,20 +15,20 @@ fn at(seconds: i64) -> Now {
     Now { wall: 1_000_000_000_000, steady: seconds * 1000 }
 }
 
-fn sights() -> Sights {
-    Sights::new(&["kind".to_owned()], &[], None).unwrap()
+fn sights() -> FieldSelector {
+    FieldSelector::new(&["kind".to_owned()], &[], None).unwrap()
 }
 
 fn windows(partitions: i32) -> Windows {
     let mut windows = Windows::new(RULES, (0..partitions).map(partition), None);
     for index in 0..partitions {
-        windows.assigned(partition(index), Start::default(), at(0));
+        windows.assigned(partition(index), PartitionStart::default(), at(0));
     }
     windows
 }
 
 /// Counts an event at that second.
-fn count(windows: &mut Windows, index: i32, offset: i64, second: i64, now: Now) -> Fate {
+fn count(windows: &mut Windows, index: i32, offset: i64, second: i64, now: Now) -> Classification {
     let sights = sights();
     windows.run(partition(index), now).count(offset, second * 1000, &sights.look(b"{\"kind\": \"a\"}").unwrap())
 }
@@ -48,21 +48,21 @@ fn resume(windows: &Windows) -> Vec<(i64, i64)> {
 fn what_was_counted_in_a_closed_window_is_not_counted_again_after_a_restart() {
     // Offsets 100 (first window), 101 (second), 102 (first), and the first window closes.
     let mut before = Windows::new(RULES, [partition(0)], None);
-    before.assigned(partition(0), Start { next: 100, ..Start::default() }, at(0));
+    before.assigned(partition(0), PartitionStart { next: 100, ..PartitionStart::default() }, at(0));
     for (offset, second) in [(100, 1), (101, 16), (102, 2)] {
-        assert_eq!(count(&mut before, 0, offset, second, at(0)), Fate::Counted);
+        assert_eq!(count(&mut before, 0, offset, second, at(0)), Classification::Counted);
     }
     assert_eq!(closed(&mut before, at(0)), [(0, 2)]);
     assert_eq!(resume(&before), [(101, 103)]);
 
     let mut after = Windows::new(RULES, [partition(0)], None);
-    let start = Start { next: 101, read: Some(103), closed: before.closed(), last: None };
+    let start = PartitionStart { next: 101, read: Some(103), closed: before.closed(), last: None };
     after.assigned(partition(0), start, at(0));
-    assert_eq!(count(&mut after, 0, 101, 16, at(0)), Fate::Counted);
+    assert_eq!(count(&mut after, 0, 101, 16, at(0)), Classification::Counted);
     assert_eq!(closed(&mut after, at(0)), [], "what was read before comes first");
-    assert_eq!(count(&mut after, 0, 102, 2, at(0)), Fate::Known);
-    assert_eq!(count(&mut after, 0, 103, 3, at(0)), Fate::Late);
-    assert_eq!(count(&mut after, 0, 104, 27, at(0)), Fate::Counted);
+    assert_eq!(count(&mut after, 0, 102, 2, at(0)), Classification::Known);
+    assert_eq!(count(&mut after, 0, 103, 3, at(0)), Classification::Late);
+    assert_eq!(count(&mut after, 0, 104, 27, at(0)), Classification::Counted);
     assert_eq!(closed(&mut after, at(0)), [(10, 1)]);
     assert_eq!(resume(&after), [(104, 105)]);
 }
@@ -77,7 +77,7 @@ fn a_window_closes_when_every_busy_partition_has_passed_it_and_the_grace() {
     assert_eq!(closed(&mut windows, at(0)), [], "grace");
     count(&mut windows, 1, 1, 15, at(0));
     assert_eq!(closed(&mut windows, at(0)), [(0, 1)]);
-    assert_eq!(count(&mut windows, 1, 2, 9, at(0)), Fate::Late);
+    assert_eq!(count(&mut windows, 1, 2, 9, at(0)), Classification::Late);
     assert_eq!(resume(&windows), [(1, 2), (0, 3)]);
 }
 
@@ -131,10 +131,10 @@ fn an_event_from_the_future_closes_nothing() {
     let mut windows = windows(1);
     count(&mut windows, 0, 0, 1, at(0));
     let wall = Now { wall: 9_000, steady: 0 };
-    assert_eq!(count(&mut windows, 0, 1, 3_000, wall), Fate::Counted);
+    assert_eq!(count(&mut windows, 0, 1, 3_000, wall), Classification::Counted);
     assert_eq!(closed(&mut windows, at(0)), []);
     assert_eq!(windows.newest_end(wall), Some(10_000), "what has not begun is not closed");
-    assert_eq!(count(&mut windows, 0, 2, 90_000, wall), Fate::Late, "it would be open for a day");
+    assert_eq!(count(&mut windows, 0, 2, 90_000, wall), Classification::Late, "it would be open for a day");
     let now = Now { wall: 5_000, steady: 0 };
     assert_eq!(when(Some(90_000), Some(1000), now), (1000, true));
     assert_eq!(when(Some(61_000), Some(1000), now), (61_000, false), "clocks are never quite right");
@@ -152,7 +152,7 @@ fn nothing_is_closed_while_a_partition_is_away_and_it_is_counted_anew_when_it_is
     assert_eq!(windows.lacking().collect::<Vec<_>>(), [partition(1)]);
     assert_eq!(closed(&mut windows, at(0)), []);
     assert_eq!(resume(&windows), [(0, 2)], "what is not ours is not committed");
-    assert_eq!(windows.assigned(partition(1), Start::default(), at(0)), 2);
+    assert_eq!(windows.assigned(partition(1), PartitionStart::default(), at(0)), 2);
     assert_eq!(closed(&mut windows, at(0)), []);
     count(&mut windows, 1, 0, 2, at(0));
     count(&mut windows, 1, 1, 30, at(0));
@@ -164,7 +164,7 @@ fn behind_a_gap_counting_goes_on() {
     let mut windows = windows(1);
     count(&mut windows, 0, 0, 1, at(0));
     windows.lost(&[partition(0)]);
-    assert_eq!(windows.assigned(partition(0), Start { next: 50, ..Start::default() }, at(0)), 0);
+    assert_eq!(windows.assigned(partition(0), PartitionStart { next: 50, ..PartitionStart::default() }, at(0)), 0);
     count(&mut windows, 0, 50, 2, at(0));
     count(&mut windows, 0, 51, 20, at(0));
     assert_eq!(closed(&mut windows, at(0)), [(0, 2)]);
@@ -174,7 +174,7 @@ fn behind_a_gap_counting_goes_on() {
 fn windows_are_whole_when_everything_is_read_again_that_was_read_before() {
     let mut windows = Windows::new(RULES, [partition(0)], None);
     assert!(!windows.is_whole());
-    windows.assigned(partition(0), Start { next: 3, read: Some(5), closed: None, last: None }, at(0));
+    windows.assigned(partition(0), PartitionStart { next: 3, read: Some(5), closed: None, last: None }, at(0));
     count(&mut windows, 0, 3, 1, at(0));
     assert!(!windows.is_whole());
     windows.passed(&[(partition(0), NextOffset(5))]);
@@ -222,7 +222,7 @@ mod recount {
                 let mut windows = Windows::new(RULES, (0..logs.len()).map(|index| partition(index as i32)), None);
                 for index in 0..logs.len() as i32 {
                     let (next, read) = published.positions.get(&index).copied().map_or((0, None), |(next, read)| (next, Some(read)));
-                    windows.assigned(partition(index), Start { next, read, closed: published.closed, last: None }, at(0));
+                    windows.assigned(partition(index), PartitionStart { next, read, closed: published.closed, last: None }, at(0));
                 }
                 windows
             };
@@ -242,7 +242,7 @@ mod recount {
             let read = |windows: &mut Windows, next: &mut [i64], late: &mut u64, index: usize, records: usize| {
                 for _ in 0..records {
                     let Some(second) = logs[index].get(next[index] as usize) else { break };
-                    *late += u64::from(count(windows, index as i32, next[index], *second, at(0)) == Fate::Late);
+                    *late += u64::from(count(windows, index as i32, next[index], *second, at(0)) == Classification::Late);
                     next[index] += 1;
                 }
             };
@@ -260,7 +260,7 @@ mod recount {
                         let index = index % logs.len();
                         windows.lost(&[partition(index as i32)]);
                         let (resume, read) = published.positions.get(&(index as i32)).copied().unwrap_or((0, 0));
-                        let start = Start { next: resume, read: Some(read), closed: published.closed, last: None };
+                        let start = PartitionStart { next: resume, read: Some(read), closed: published.closed, last: None };
                         windows.assigned(partition(index as i32), start, at(0));
                         next[index] = resume;
                     }

@@ -73,7 +73,7 @@ pub enum Event<'a> {
     /// The counts so far, after something changed.
     Progress(&'a Tally),
     /// The ends of partitions, for the lag.
-    Ends(&'a [(Partition, i64)]),
+    LogEndOffsets(&'a [(Partition, i64)]),
     /// How far partitions have been read and settled.
     Settled(&'a [(Partition, NextOffset)]),
     /// One record was answered; only when an observer wants every record.
@@ -90,7 +90,7 @@ pub enum Event<'a> {
         reason: &'a Reason,
     },
     /// A batch that failed as one is halved to find the record to blame.
-    Halving {
+    Bisecting {
         /// The records of the batch.
         records: usize,
         /// Why it failed.
@@ -103,12 +103,12 @@ pub enum Event<'a> {
         /// What is wrong with it.
         reason: &'a Reason,
         /// What became of it.
-        fate: BadFate,
+        fate: BadRecordAction,
     },
     /// The broker confirmed these positions.
     Committed(&'a [(Partition, NextOffset)]),
     /// Something is wrong that may pass (`Some`), or is over.
-    Trouble(Option<&'a str>),
+    Degraded(Option<&'a str>),
     /// Nothing is taken by a destination that was sent something, or something is again. Told when it changes.
     Stalled(bool),
     /// Nothing more is read; what is in flight is waited for.
@@ -117,7 +117,7 @@ pub enum Event<'a> {
 
 /// What became of a bad record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadFate {
+pub enum BadRecordAction {
     /// On its way to the dead letters.
     DeadLetter,
     /// Skipped, as asked.
@@ -146,10 +146,10 @@ pub struct Tally {
     /// Taken away by a rebalance before they were delivered; their new owner reads them.
     pub released: u64,
     /// Of events that are counted in windows: came when their window was closed.
-    #[serde(skip_serializing_if = "is_nought")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub late: u64,
     /// Of events that are counted in windows: read again after a restart, and counted before it.
-    #[serde(skip_serializing_if = "is_nought")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub known: u64,
     /// Read, and neither delivered nor accounted for otherwise when the run ended.
     pub undelivered: u64,
@@ -162,7 +162,7 @@ pub struct Tally {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
-fn is_nought(count: &u64) -> bool {
+fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 

@@ -10,7 +10,7 @@ use crate::record::Record;
 
 /// Where a record is accounted for: its lane, that lane's life, and its number in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tag {
+pub(crate) struct Slot {
     pub(crate) lane: usize,
     pub(crate) epoch: u64,
     pub(crate) number: u64,
@@ -18,17 +18,17 @@ pub(crate) struct Tag {
 
 /// Records and their tags, side by side.
 #[derive(Debug, Default)]
-pub(crate) struct Chunk {
+pub(crate) struct TaggedBatch {
     pub(crate) records: Vec<Record>,
-    pub(crate) tags: Vec<Tag>,
+    pub(crate) slots: Vec<Slot>,
     pub(crate) bytes: usize,
 }
 
-impl Chunk {
-    pub(crate) fn push(&mut self, record: Record, tag: Tag) {
+impl TaggedBatch {
+    pub(crate) fn push(&mut self, record: Record, tag: Slot) {
         self.bytes += record.bytes();
         self.records.push(record);
-        self.tags.push(tag);
+        self.slots.push(tag);
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -36,20 +36,20 @@ impl Chunk {
     }
 
     /// Returns whether so much more fits.
-    fn takes(&self, records: usize, bytes: usize, limits: &BatchLimits) -> bool {
+    fn fits(&self, records: usize, bytes: usize, limits: &BatchLimits) -> bool {
         self.len() + records <= limits.records && self.bytes + bytes <= limits.bytes
     }
 
     fn append(&mut self, mut other: Self) {
         self.records.append(&mut other.records);
-        self.tags.append(&mut other.tags);
+        self.slots.append(&mut other.slots);
         self.bytes += other.bytes;
     }
 
-    pub(crate) fn retain(&mut self, keep: impl Fn(&Tag) -> bool) {
-        let mut flags = self.tags.iter().map(&keep);
+    pub(crate) fn retain(&mut self, keep: impl Fn(&Slot) -> bool) {
+        let mut flags = self.slots.iter().map(&keep);
         self.records.retain(|_| flags.next().expect("a tag for each record"));
-        self.tags.retain(keep);
+        self.slots.retain(keep);
         self.bytes = self.records.iter().map(Record::bytes).sum();
     }
 }
@@ -68,7 +68,7 @@ pub(crate) struct Lanes {
     ordering: Ordering,
     limits: BatchLimits,
     /// [`Ordering::OneByOne`]: one for each partition; [`Ordering::Overlapping`]: one for all, in the order of arrival.
-    apart: Vec<Lane>,
+    lanes: Vec<Lane>,
     queued: usize,
     bytes: usize,
     /// What may be sent now.
@@ -79,11 +79,11 @@ pub(crate) struct Lanes {
 #[derive(Debug)]
 struct Lane {
     limits: BatchLimits,
-    waiting: VecDeque<(Instant, Chunk)>,
+    waiting: VecDeque<(Instant, TaggedBatch)>,
     records: usize,
     bytes: usize,
     /// A batch of this lane is out, so the next has to wait.
-    out: bool,
+    in_flight: bool,
 }
 
 #[derive(Debug, Default)]
@@ -95,7 +95,7 @@ struct Ready {
 
 impl Lanes {
     pub(crate) fn new(ordering: Ordering, limits: BatchLimits) -> Self {
-        Self { ordering, limits, apart: Vec::new(), queued: 0, bytes: 0, ready: Ready::default() }
+        Self { ordering, limits, lanes: Vec::new(), queued: 0, bytes: 0, ready: Ready::default() }
     }
 
     /// Returns the number of records that wait.
@@ -108,16 +108,16 @@ impl Lanes {
         self.bytes
     }
 
-    pub(crate) fn push(&mut self, chunk: Chunk, now: Instant) {
+    pub(crate) fn push(&mut self, chunk: TaggedBatch, now: Instant) {
         self.queued += chunk.len();
         self.bytes += chunk.bytes;
-        let Some(first) = chunk.tags.first().map(|tag| tag.lane) else { return };
+        let Some(first) = chunk.slots.first().map(|tag| tag.lane) else { return };
         if self.ordering == Ordering::Overlapping {
             self.lane(0, chunk.len(), chunk.bytes, now).push_all(chunk, now);
-        } else if chunk.tags.iter().all(|tag| tag.lane == first) {
+        } else if chunk.slots.iter().all(|tag| tag.lane == first) {
             self.lane(first, chunk.len(), chunk.bytes, now).push_all(chunk, now);
         } else {
-            for (record, tag) in chunk.records.into_iter().zip(chunk.tags) {
+            for (record, tag) in chunk.records.into_iter().zip(chunk.slots) {
                 self.lane(tag.lane, 1, record.bytes(), now).push(record, tag, now);
             }
         }
@@ -125,13 +125,13 @@ impl Lanes {
 
     /// Counts what is about to be added to a lane and returns the lane.
     fn lane(&mut self, at: usize, records: usize, bytes: usize, now: Instant) -> &mut Lane {
-        if self.apart.len() <= at {
-            self.apart.resize_with(at + 1, || Lane::new(self.limits));
+        if self.lanes.len() <= at {
+            self.lanes.resize_with(at + 1, || Lane::new(self.limits));
         }
-        let lane = &mut self.apart[at];
+        let lane = &mut self.lanes[at];
         lane.records += records;
         lane.bytes += bytes;
-        if !lane.out {
+        if !lane.in_flight {
             self.ready.records += records;
             self.ready.bytes += bytes;
             self.ready.oldest.get_or_insert(now);
@@ -146,16 +146,16 @@ impl Lanes {
     }
 
     /// Returns the next batch if one is due at `now`; with `flush`, whatever waits.
-    pub(crate) fn next(&mut self, now: Instant, flush: bool) -> Option<Chunk> {
+    pub(crate) fn next(&mut self, now: Instant, flush: bool) -> Option<TaggedBatch> {
         let at_once = flush || self.limits.linger.is_zero();
         if self.ready.records == 0 || (!at_once && self.due().is_none_or(|due| due > now)) {
             return None;
         }
-        let mut batch = Chunk::default();
-        for lane in self.apart.iter_mut().filter(|lane| !lane.out) {
+        let mut batch = TaggedBatch::default();
+        for lane in self.lanes.iter_mut().filter(|lane| !lane.in_flight) {
             let before = batch.len();
             lane.fill(&mut batch);
-            lane.out = self.ordering == Ordering::OneByOne && batch.len() > before;
+            lane.in_flight = self.ordering == Ordering::OneByOne && batch.len() > before;
         }
         self.queued -= batch.len();
         self.bytes -= batch.bytes;
@@ -164,31 +164,31 @@ impl Lanes {
     }
 
     /// Notes that the batch with these tags is settled or given up, so that the next of its lanes may go.
-    pub(crate) fn back(&mut self, tags: &[Tag]) {
+    pub(crate) fn release(&mut self, tags: &[Slot]) {
         if self.ordering == Ordering::OneByOne {
             for tag in tags {
-                self.apart[tag.lane].out = false;
+                self.lanes[tag.lane].in_flight = false;
             }
             self.recount();
         }
     }
 
     /// Forgets what waits of the lanes for which `gone` holds.
-    pub(crate) fn forget(&mut self, gone: impl Fn(usize) -> bool) {
-        for lane in &mut self.apart {
+    pub(crate) fn discard(&mut self, gone: impl Fn(usize) -> bool) {
+        for lane in &mut self.lanes {
             lane.waiting.iter_mut().for_each(|(_, chunk)| chunk.retain(|tag| !gone(tag.lane)));
             lane.waiting.retain(|(_, chunk)| chunk.len() > 0);
             lane.records = lane.waiting.iter().map(|(_, chunk)| chunk.len()).sum();
             lane.bytes = lane.waiting.iter().map(|(_, chunk)| chunk.bytes).sum();
         }
-        self.queued = self.apart.iter().map(|lane| lane.records).sum();
-        self.bytes = self.apart.iter().map(|lane| lane.bytes).sum();
+        self.queued = self.lanes.iter().map(|lane| lane.records).sum();
+        self.bytes = self.lanes.iter().map(|lane| lane.bytes).sum();
         self.recount();
     }
 
     fn recount(&mut self) {
         self.ready = Ready::default();
-        for lane in self.apart.iter().filter(|lane| !lane.out) {
+        for lane in self.lanes.iter().filter(|lane| !lane.in_flight) {
             self.ready.records += lane.records;
             self.ready.bytes += lane.bytes;
             let oldest = lane.waiting.front().map(|(since, _)| *since);
@@ -199,26 +199,28 @@ impl Lanes {
 
 impl Lane {
     fn new(limits: BatchLimits) -> Self {
-        Self { limits, waiting: VecDeque::new(), records: 0, bytes: 0, out: false }
+        Self { limits, waiting: VecDeque::new(), records: 0, bytes: 0, in_flight: false }
     }
 
-    fn push_all(&mut self, chunk: Chunk, now: Instant) {
+    fn push_all(&mut self, chunk: TaggedBatch, now: Instant) {
         match self.waiting.back_mut() {
-            Some((_, last)) if last.takes(chunk.len(), chunk.bytes, &self.limits) => return last.append(chunk),
+            Some((_, last)) if last.fits(chunk.len(), chunk.bytes, &self.limits) => return last.append(chunk),
             Some((_, last)) if last.len() < self.limits.records => {}
-            _ if Chunk::default().takes(chunk.len(), chunk.bytes, &self.limits) => return self.waiting.push_back((now, chunk)),
+            _ if TaggedBatch::default().fits(chunk.len(), chunk.bytes, &self.limits) => {
+                return self.waiting.push_back((now, chunk));
+            }
             _ => {}
         }
-        for (record, tag) in chunk.records.into_iter().zip(chunk.tags) {
+        for (record, tag) in chunk.records.into_iter().zip(chunk.slots) {
             self.push(record, tag, now);
         }
     }
 
-    fn push(&mut self, record: Record, tag: Tag, now: Instant) {
+    fn push(&mut self, record: Record, tag: Slot, now: Instant) {
         match self.waiting.back_mut() {
-            Some((_, last)) if last.takes(1, record.bytes(), &self.limits) => last.push(record, tag),
+            Some((_, last)) if last.fits(1, record.bytes(), &self.limits) => last.push(record, tag),
             _ => {
-                let mut chunk = Chunk::default();
+                let mut chunk = TaggedBatch::default();
                 chunk.push(record, tag);
                 self.waiting.push_back((now, chunk));
             }
@@ -226,9 +228,9 @@ impl Lane {
     }
 
     /// Moves chunks from the front to `batch` while they fit; a record above the limit goes alone.
-    fn fill(&mut self, batch: &mut Chunk) {
+    fn fill(&mut self, batch: &mut TaggedBatch) {
         while let Some((since, chunk)) = self.waiting.pop_front() {
-            if batch.len() > 0 && !batch.takes(chunk.len(), chunk.bytes, &self.limits) {
+            if batch.len() > 0 && !batch.fits(chunk.len(), chunk.bytes, &self.limits) {
                 return self.waiting.push_front((since, chunk));
             }
             self.records -= chunk.len();
@@ -246,8 +248,8 @@ mod tests {
 
     const LIMITS: BatchLimits = BatchLimits { records: 3, bytes: 1000, linger: Duration::from_millis(50) };
 
-    fn chunk(records: &[(usize, u64)]) -> Chunk {
-        let mut chunk = Chunk::default();
+    fn chunk(records: &[(usize, u64)]) -> TaggedBatch {
+        let mut chunk = TaggedBatch::default();
         for &(lane, number) in records {
             let record = Record {
                 partition: Partition::new("lanes", i32::try_from(lane).unwrap()),
@@ -257,13 +259,13 @@ mod tests {
                 value: Some(Bytes::from_static(&[0; 100])),
                 headers: Vec::new(),
             };
-            chunk.push(record, Tag { lane, epoch: 0, number });
+            chunk.push(record, Slot { lane, epoch: 0, number });
         }
         chunk
     }
 
-    fn numbers(chunk: Option<&Chunk>) -> Vec<(usize, u64)> {
-        chunk.map_or(Vec::new(), |chunk| chunk.tags.iter().map(|tag| (tag.lane, tag.number)).collect())
+    fn numbers(chunk: Option<&TaggedBatch>) -> Vec<(usize, u64)> {
+        chunk.map_or(Vec::new(), |chunk| chunk.slots.iter().map(|tag| (tag.lane, tag.number)).collect())
     }
 
     #[test]
@@ -303,7 +305,7 @@ mod tests {
         let second = lanes.next(now, true).unwrap();
         assert_eq!(numbers(Some(&second)), [(1, 0)], "lane 0 is out, lane 1 is not held up");
         assert!(lanes.next(now, true).is_none());
-        lanes.back(&first.tags);
+        lanes.release(&first.slots);
         assert_eq!(numbers(lanes.next(now, true).as_ref()), [(0, 3)]);
     }
 
@@ -313,7 +315,7 @@ mod tests {
         for ordering in [Ordering::Overlapping, Ordering::OneByOne] {
             let mut lanes = Lanes::new(ordering, LIMITS);
             lanes.push(chunk(&[(0, 0), (1, 0), (0, 1)]), now);
-            lanes.forget(|lane| lane == 0);
+            lanes.discard(|lane| lane == 0);
             assert_eq!(lanes.queued(), 1);
             assert_eq!(numbers(lanes.next(now, true).as_ref()), [(1, 0)]);
         }

@@ -11,13 +11,13 @@
 //! be committed. An offset is committed only after that record and every earlier one of its partition is durably delivered,
 //! durably dead-lettered, or filtered or skipped by request.
 
-pub(crate) mod bad;
-mod chain;
-mod end_error;
+pub(crate) mod bad_records;
+mod dead_letter;
+mod delivery;
 mod engine;
 mod event;
+mod failure;
 mod lanes;
-mod letters;
 mod retry;
 mod sink;
 mod source;
@@ -31,13 +31,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-pub use end_error::{EndError, Failure, Refused};
-pub use event::{BadFate, Event, Observer, Tally};
-pub use letters::{Cause, LONGEST_CAUSE, REPLAYS, Stage, letter};
-pub(crate) use retry::{Breaker, Bucket, pause};
+pub use dead_letter::{DeadLetterCause, FailureStage, MAX_CAUSE_BYTES, REPLAYS_HEADER, dead_letter};
+pub use event::{BadRecordAction, Event, Observer, Tally};
+pub use failure::{ConnectorError, Failure, Refused};
 pub use retry::{BreakerLimit, Rate};
-pub use sink::{Answers, Batch, Ordering, Outcome, Reason, Sink, answers_of};
-pub use source::{Appetite, Assignment, Commit, Revocation, Signal, Source};
+pub(crate) use retry::{CircuitBreaker, TokenBucket, backoff};
+pub use sink::{Answers, Batch, Ordering, Outcome, Reason, Sink, answers_from_task};
+pub use source::{Assignment, Commit, Demand, Revocation, Signal, Source};
 pub use watermark::Watermark;
 
 use crate::record::{NextOffset, Partition, Record};
@@ -48,12 +48,12 @@ pub struct Pipeline<S, K, D> {
     pub source: S,
     /// Where they go.
     pub sink: K,
-    /// Where bad records go, with [`BadRecords::DeadLetters`].
+    /// Where bad records go, with [`BadRecordPolicy::DeadLetters`].
     pub dead_letters: Option<DeadLetters<D>>,
     /// What is done to each record before it is queued; nothing is parsed without one.
     pub transform: Option<Transform>,
     /// What happens to bad records.
-    pub bad_records: BadRecords,
+    pub bad_records: BadRecordPolicy,
     /// Sizes, times and rates.
     pub limits: Limits,
     /// Who listens.
@@ -64,7 +64,7 @@ pub struct Pipeline<S, K, D> {
 
 impl<S: Source, K: Sink + 'static, D: Sink + 'static> Pipeline<S, K, D> {
     /// Runs until the source ends, a limit is reached, `stop` turns true, or nothing can go on. Always accounts for every record.
-    pub async fn run(self) -> Finished {
+    pub async fn run(self) -> RunReport {
         engine::Engine::new(self).run().await
     }
 }
@@ -74,18 +74,18 @@ pub struct DeadLetters<D> {
     /// The destination.
     pub sink: D,
     /// Makes the letter.
-    pub letter: LetterMaker,
+    pub build: DeadLetterBuilder,
 }
 
 /// Makes a letter of a record, what is wrong with it, and how often it was sent.
-pub type LetterMaker = Box<dyn Fn(&Record, &Reason, u32) -> Record + Send>;
+pub type DeadLetterBuilder = Box<dyn Fn(&Record, &Reason, u32) -> Record + Send>;
 
 /// Shapes a record and says what is to become of it.
-pub type Transform = Box<dyn Fn(&mut Record) -> Shaped + Send>;
+pub type Transform = Box<dyn Fn(&mut Record) -> TransformResult + Send>;
 
 /// What a transform says of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Shaped {
+pub enum TransformResult {
     /// Deliver it.
     Keep,
     /// Leave it out, as asked.
@@ -96,7 +96,7 @@ pub enum Shaped {
 
 /// What happens to bad records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BadRecords {
+pub enum BadRecordPolicy {
     /// The run stops there.
     #[default]
     Stop,
@@ -133,28 +133,28 @@ pub struct Limits {
 
 /// How a run ended, and its accounts.
 #[derive(Debug)]
-pub struct Finished {
+pub struct RunReport {
     /// The accounts; they balance.
     pub tally: Tally,
     /// Why it ended.
-    pub ending: Ending,
+    pub outcome: RunOutcome,
     /// Where each partition would be resumed.
     pub positions: Vec<(Partition, NextOffset)>,
     /// Whether the last commits were confirmed.
-    pub closed: Result<(), EndError>,
+    pub closed: Result<(), ConnectorError>,
     /// How long it took.
     pub elapsed: Duration,
 }
 
 /// Why a run ended.
 #[derive(Debug)]
-pub enum Ending {
+pub enum RunOutcome {
     /// Everything that was asked for is done.
     Complete,
     /// It was told to stop.
     Interrupted,
     /// An end failed or refused.
-    Failed(EndError),
+    Failed(ConnectorError),
     /// A record needs a person.
     Record(Failure),
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The first pause between attempts.
-const FIRST: Duration = Duration::from_millis(100);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 /// The longest pause between attempts.
-const LONGEST: Duration = Duration::from_secs(30);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// Returns the pause before attempt `attempt` (from 1): doubled each time up to 30 s, then spread by `jitter` (0 to 1) over
 /// its upper half, so that many clients do not come back at once.
-pub(crate) fn pause(attempt: u32, jitter: f64) -> Duration {
-    let whole = FIRST.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LONGEST);
+pub(crate) fn backoff(attempt: u32, jitter: f64) -> Duration {
+    let whole = INITIAL_BACKOFF.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(MAX_BACKOFF);
     whole.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
 }
 
@@ -28,12 +28,12 @@ pub struct BreakerLimit {
 
 /// Trips when more records are bad than a few bad records explain.
 #[derive(Debug)]
-pub(crate) struct Breaker {
+pub(crate) struct CircuitBreaker {
     limit: Option<BreakerLimit>,
     recent: VecDeque<Instant>,
 }
 
-impl Breaker {
+impl CircuitBreaker {
     pub(crate) fn new(limit: Option<BreakerLimit>) -> Self {
         Self { limit, recent: VecDeque::new() }
     }
@@ -63,13 +63,13 @@ pub enum Rate {
 
 /// A token bucket that holds a tenth of a second, and at least one record.
 #[derive(Debug)]
-pub(crate) struct Bucket {
+pub(crate) struct TokenBucket {
     rate: Rate,
     level: f64,
     filled: Instant,
 }
 
-impl Bucket {
+impl TokenBucket {
     pub(crate) fn new(rate: Rate, now: Instant) -> Self {
         Self { rate, level: 0.0, filled: now }
     }
@@ -116,29 +116,29 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_half_a_minute() {
-        assert_eq!(pause(1, 1.0), Duration::from_millis(100));
-        assert_eq!(pause(1, 0.0), Duration::from_millis(50));
-        assert_eq!(pause(4, 1.0), Duration::from_millis(800));
-        assert_eq!(pause(40, 1.0), LONGEST);
-        assert_eq!(pause(u32::MAX, 0.0), LONGEST / 2);
+        assert_eq!(backoff(1, 1.0), Duration::from_millis(100));
+        assert_eq!(backoff(1, 0.0), Duration::from_millis(50));
+        assert_eq!(backoff(4, 1.0), Duration::from_millis(800));
+        assert_eq!(backoff(40, 1.0), MAX_BACKOFF);
+        assert_eq!(backoff(u32::MAX, 0.0), MAX_BACKOFF / 2);
     }
 
     #[test]
     fn the_breaker_bears_so_many_in_so_long() {
         let start = Instant::now();
-        let mut breaker = Breaker::new(Some(BreakerLimit { records: 2, within: Duration::from_secs(60) }));
+        let mut breaker = CircuitBreaker::new(Some(BreakerLimit { records: 2, within: Duration::from_secs(60) }));
         assert!(!breaker.trips(start));
         assert!(!breaker.trips(start + Duration::from_secs(30)));
         assert!(breaker.trips(start + Duration::from_secs(59)));
         assert!(!breaker.trips(start + Duration::from_secs(61)), "the first is a minute old");
-        assert!(!Breaker::new(None).trips(start));
+        assert!(!CircuitBreaker::new(None).trips(start));
     }
 
     #[test]
     fn a_rate_is_kept_whatever_the_steps() {
         for (rate, step_ms) in [(Rate::Records(10.0), 7), (Rate::Records(5000.0), 13), (Rate::Bytes(50_000.0), 11)] {
             let start = Instant::now();
-            let mut bucket = Bucket::new(rate, start);
+            let mut bucket = TokenBucket::new(rate, start);
             let (mut records, mut bytes) = (0, 0);
             for step in 0..10_000 / step_ms {
                 if let Ok(allowed) = bucket.allowance(start + Duration::from_millis(step * step_ms)) {
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn an_idle_bucket_does_not_burst_for_more_than_a_tenth_of_a_second() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(Rate::Records(1000.0), start);
+        let mut bucket = TokenBucket::new(Rate::Records(1000.0), start);
         assert_eq!(bucket.allowance(start + Duration::from_secs(3600)), Ok(100));
     }
 }

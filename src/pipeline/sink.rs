@@ -5,9 +5,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::pipeline::EndError;
+use crate::pipeline::ConnectorError;
 use crate::record::Record;
-use crate::shape::Fault;
+use crate::shape::ShapeError;
 
 /// The records of one call to a sink. Shared, because the engine keeps what it may have to send again or set aside.
 pub type Batch = Arc<Vec<Record>>;
@@ -23,26 +23,26 @@ pub trait Sink: Send + Sync {
     ///
     /// # Errors
     /// When nothing of the batch was taken and nothing more can be: the run stops.
-    fn submit(&self, batch: Batch) -> impl Future<Output = Result<Answers, EndError>> + Send;
+    fn submit(&self, batch: Batch) -> impl Future<Output = Result<Answers, ConnectorError>> + Send;
 
     /// Proves that the destination can be written to; called before every run.
     ///
     /// # Errors
     /// When it cannot, with what to do about it.
-    fn check(&self) -> impl Future<Output = Result<(), EndError>> + Send;
+    fn check(&self) -> impl Future<Output = Result<(), ConnectorError>> + Send;
 
     /// Returns whether two batches of one partition may be in flight together.
     fn ordering(&self) -> Ordering;
 
     /// Returns what keeps the destination from answering, as far as it knows.
-    fn trouble(&self) -> Option<String> {
+    fn degraded_reason(&self) -> Option<String> {
         None
     }
 }
 
 /// Returns the answers that a task works out, which goes on whether or not they are waited for.
 #[must_use]
-pub fn answers_of(task: tokio::task::JoinHandle<Vec<Outcome>>) -> Answers {
+pub fn answers_from_task(task: tokio::task::JoinHandle<Vec<Outcome>>) -> Answers {
     Box::pin(async move {
         match task.await {
             Ok(outcomes) => outcomes,
@@ -76,7 +76,7 @@ pub enum Outcome {
     /// Never to be delivered: the record itself is at fault.
     Reject(Reason),
     /// The batch failed as one and some record in it is to blame: halve it.
-    Suspect(Reason),
+    BatchRejected(Reason),
     /// Nothing can be delivered until a person acts.
     Stop(Reason),
 }
@@ -167,9 +167,9 @@ impl Reason {
     }
 }
 
-impl From<Fault> for Reason {
-    fn from(fault: Fault) -> Self {
-        let Fault { code, message, hint, path } = fault;
+impl From<ShapeError> for Reason {
+    fn from(fault: ShapeError) -> Self {
+        let ShapeError { code, message, hint, path } = fault;
         let reason = path.into_iter().fold(Self::new(code, message), Self::at);
         hint.into_iter().fold(reason, Self::hint)
     }

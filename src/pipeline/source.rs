@@ -3,18 +3,18 @@
 use std::future::Future;
 use std::sync::mpsc;
 
-use crate::pipeline::EndError;
+use crate::pipeline::ConnectorError;
 use crate::record::{Fingerprint, NextOffset, Partition, Record};
 
 /// An ordered, partitioned feed of records whose progress can be committed.
 pub trait Source: Send {
     /// Waits for the next signal. Cancel-safe: dropping the future loses nothing.
     ///
-    /// With [`Appetite::Signals`] no records are handed over: the engine has enough, but must still hear of a rebalance.
+    /// With [`Demand::Signals`] no records are handed over: the engine has enough, but must still hear of a rebalance.
     ///
     /// # Errors
     /// When the feed cannot go on: the run drains, commits what is settled and fails.
-    fn next(&mut self, appetite: Appetite) -> impl Future<Output = Result<Signal, EndError>> + Send;
+    fn next(&mut self, appetite: Demand) -> impl Future<Output = Result<Signal, ConnectorError>> + Send;
 
     /// Notes how far partitions may be committed; durable later, at the commit interval. Ignored for a partition no longer
     /// owned: its new owner reads those records again.
@@ -24,18 +24,18 @@ pub trait Source: Send {
     ///
     /// # Errors
     /// When the broker refused, or did not answer in time.
-    fn flush(&mut self) -> impl Future<Output = Result<(), EndError>> + Send;
+    fn flush(&mut self) -> impl Future<Output = Result<(), ConnectorError>> + Send;
 
     /// Makes every noted commit durable and leaves.
     ///
     /// # Errors
     /// When the last commit was refused or not answered in time: the next run repeats what it covered.
-    fn close(self) -> impl Future<Output = Result<(), EndError>> + Send;
+    fn close(self) -> impl Future<Output = Result<(), ConnectorError>> + Send;
 }
 
 /// What the engine can take at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Appetite {
+pub enum Demand {
     /// At most so many records, and everything else.
     Records(usize),
     /// Everything but records.
@@ -52,7 +52,7 @@ pub enum Signal {
     /// There is nothing more to read before these offsets: past control records, at the end.
     Position(Vec<(Partition, NextOffset)>),
     /// The ends of partitions, as far as known: for the lag on display.
-    Ends(Vec<(Partition, i64)>),
+    LogEndOffsets(Vec<(Partition, i64)>),
     /// Partitions that are being taken away; released by the engine when what was in flight has settled.
     Revoked(Revocation),
     /// Partitions that another member already has: nothing of them is committed.
@@ -60,7 +60,7 @@ pub enum Signal {
     /// The broker confirmed these positions.
     Committed(Vec<(Partition, NextOffset)>),
     /// Something is wrong that may pass, or is over (`None`): shown, not acted on.
-    Trouble(Option<String>),
+    Degraded(Option<String>),
     /// Everything that was asked for has been handed over.
     End,
 }
@@ -73,9 +73,9 @@ pub struct Assignment {
     /// The first offset that will be read.
     pub start: NextOffset,
     /// The newest record below `start` that an earlier commit described.
-    pub last: Option<Fingerprint>,
+    pub fingerprint: Option<Fingerprint>,
     /// What the flow itself noted with that commit.
-    pub memo: Option<String>,
+    pub extension: Option<String>,
 }
 
 /// How far a partition may be committed, and the last record below that.
@@ -86,7 +86,7 @@ pub struct Commit {
     /// Where to resume.
     pub next: NextOffset,
     /// The newest known record below `next`.
-    pub last: Option<Fingerprint>,
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// Partitions that a rebalance takes away. Whoever waits for the release goes on when this is released or dropped.

@@ -33,7 +33,7 @@ impl Watermark {
     }
 
     /// Takes the record at `offset` into account and returns its sequence number in this life.
-    pub fn take(&mut self, offset: i64) -> u64 {
+    pub fn track(&mut self, offset: i64) -> u64 {
         self.pending.push_back((NextOffset(offset + 1), false));
         self.unsettled += 1;
         self.base + self.pending.len() as u64 - 1
@@ -48,7 +48,7 @@ impl Watermark {
 
     /// Notes that there is nothing to read before `position`: it becomes committable with the last pending record, at once if
     /// there is none.
-    pub fn pass(&mut self, position: NextOffset) {
+    pub fn advance_to(&mut self, position: NextOffset) {
         let end = self.pending.back_mut().map_or(&mut self.next, |(next, _)| next);
         *end = position.max(*end);
     }
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn nothing_is_committable_past_an_unsettled_record() {
         let mut watermark = Watermark::new(NextOffset(10), None);
-        let numbers = [10, 11, 12].map(|offset| watermark.take(offset));
+        let numbers = [10, 11, 12].map(|offset| watermark.track(offset));
         assert_eq!(watermark.settle(numbers[1]..numbers[2] + 1), 2);
         assert_eq!(watermark.settle(numbers[1]..numbers[2] + 1), 0, "settled already");
         assert_eq!((watermark.next(), watermark.unsettled()), (NextOffset(10), 1));
@@ -121,14 +121,14 @@ mod tests {
     #[test]
     fn a_hole_is_passed_with_the_record_before_it() {
         let mut watermark = Watermark::new(NextOffset(0), None);
-        let first = watermark.take(0);
-        watermark.pass(NextOffset(5));
+        let first = watermark.track(0);
+        watermark.advance_to(NextOffset(5));
         assert_eq!(watermark.next(), NextOffset(0), "the record before the hole is still pending");
         watermark.settle(first..first + 1);
         assert_eq!(watermark.next(), NextOffset(5));
-        watermark.pass(NextOffset(9));
+        watermark.advance_to(NextOffset(9));
         assert_eq!(watermark.next(), NextOffset(9), "nothing is pending, so the position itself is committable");
-        watermark.pass(NextOffset(3));
+        watermark.advance_to(NextOffset(3));
         assert_eq!(watermark.next(), NextOffset(9), "never backwards");
     }
 
@@ -136,7 +136,7 @@ mod tests {
     fn the_fingerprint_is_the_one_of_a_record_below_the_watermark() {
         let mut watermark = Watermark::new(NextOffset(0), Some(fingerprint(-1)));
         let numbers = [0, 1, 2, 3].map(|offset| {
-            let number = watermark.take(offset);
+            let number = watermark.track(offset);
             if offset % 2 == 1 {
                 watermark.mark(fingerprint(offset));
             }
@@ -180,7 +180,7 @@ mod tests {
                 match step {
                     Step::Take { hole, mark } => {
                         let offset = read_to + i64::from(hole);
-                        prop_assert_eq!(watermark.take(offset), model.len() as u64);
+                        prop_assert_eq!(watermark.track(offset), model.len() as u64);
                         if mark {
                             watermark.mark(fingerprint(offset));
                         }
@@ -189,7 +189,7 @@ mod tests {
                     }
                     Step::Pass { hole } => {
                         read_to += i64::from(hole);
-                        watermark.pass(NextOffset(read_to));
+                        watermark.advance_to(NextOffset(read_to));
                         match model.last_mut() {
                             Some((end, settled, _)) => {
                                 // A position reported after everything settled belongs to the prefix; either way the end moves.

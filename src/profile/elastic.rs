@@ -2,7 +2,7 @@
 
 use crate::profile::error::ProfileError;
 use crate::profile::section::Section;
-use crate::profile::{Secret, Surroundings};
+use crate::profile::{Environment, Secret};
 
 /// An Elasticsearch or OpenSearch cluster, and the defaults of the commands that use it.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +52,7 @@ impl ElasticSection {
     /// # Errors
     /// When `url` is missing or carries a password, or there is more than one way to log in, or a reference leads nowhere,
     /// or a value is none of those its key takes.
-    pub(crate) fn read(section: &Section, from: &dyn Surroundings) -> Result<Self, ProfileError> {
+    pub(crate) fn read(section: &Section, from: &dyn Environment) -> Result<Self, ProfileError> {
         let text = |key: &str| section.text(key, from);
         let urls = section.required("url", "url = http://host:9200", from)?;
         let urls: Vec<_> = urls.split(',').map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
@@ -84,7 +84,7 @@ impl ElasticSection {
 }
 
 impl ElasticLogin {
-    fn read(section: &Section, from: &dyn Surroundings) -> Result<Self, ProfileError> {
+    fn read(section: &Section, from: &dyn Environment) -> Result<Self, ProfileError> {
         let (username, password) = (section.text("username", from)?, section.text("password", from)?.map(Secret::new));
         let api_key = section.text("api_key", from)?.map(Secret::new);
         let bearer = section.text("bearer", from)?.map(Secret::new);

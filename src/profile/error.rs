@@ -8,12 +8,12 @@ use crate::profile::section::variable_name;
 /// A profile that cannot be used: what is wrong, and where.
 #[derive(Debug)]
 pub struct ProfileError {
-    place: Box<Place>,
-    fault: Fault,
+    place: Box<ErrorLocation>,
+    fault: ProfileErrorKind,
 }
 
 #[derive(Debug, Default)]
-struct Place {
+struct ErrorLocation {
     path: Option<PathBuf>,
     line: Option<usize>,
     variable: Option<String>,
@@ -23,7 +23,7 @@ struct Place {
 
 /// What is wrong. No variant holds a value: values can be secrets.
 #[derive(Debug)]
-pub(crate) enum Fault {
+pub(crate) enum ProfileErrorKind {
     /// The file that was named is not there.
     NoFile,
     /// The file cannot be read.
@@ -84,7 +84,7 @@ pub(crate) enum Fault {
 }
 
 impl ProfileError {
-    pub(crate) fn new(fault: Fault) -> Self {
+    pub(crate) fn new(fault: ProfileErrorKind) -> Self {
         Self { place: Box::default(), fault }
     }
 
@@ -135,29 +135,37 @@ impl ProfileError {
     pub fn causes(&self) -> Vec<String> {
         let (key, place) = (self.named_key(), self.place());
         let cause = match &self.fault {
-            Fault::NoFile => "there is no such file".to_owned(),
-            Fault::Unreadable(cause) => cause.clone(),
-            Fault::Syntax(expected) => format!("{expected}{place}"),
-            Fault::DuplicateSection { first } => format!("it is given twice: first in line {first}, again{place}"),
-            Fault::DuplicateKey { first } => format!("key `{key}` is given twice: first in line {first}, again{place}"),
-            Fault::DuplicateAlias { first } => format!("key `{key}`{place} is another name for `{first}`, which is given too"),
-            Fault::UnknownKey { .. } | Fault::UnknownFlag { .. } => format!("unknown key `{key}`{place}"),
-            Fault::Owned { .. } => format!("key `{key}`{place} is set by sdl itself, its delivery promise rests on it"),
-            Fault::NoSection { searched, .. } if searched.is_empty() => {
+            ProfileErrorKind::NoFile => "there is no such file".to_owned(),
+            ProfileErrorKind::Unreadable(cause) => cause.clone(),
+            ProfileErrorKind::Syntax(expected) => format!("{expected}{place}"),
+            ProfileErrorKind::DuplicateSection { first } => format!("it is given twice: first in line {first}, again{place}"),
+            ProfileErrorKind::DuplicateKey { first } => {
+                format!("key `{key}` is given twice: first in line {first}, again{place}")
+            }
+            ProfileErrorKind::DuplicateAlias { first } => {
+                format!("key `{key}`{place} is another name for `{first}`, which is given too")
+            }
+            ProfileErrorKind::UnknownKey { .. } | ProfileErrorKind::UnknownFlag { .. } => format!("unknown key `{key}`{place}"),
+            ProfileErrorKind::Owned { .. } => {
+                format!("key `{key}`{place} is set by sdl itself, its delivery promise rests on it")
+            }
+            ProfileErrorKind::NoSection { searched, .. } if searched.is_empty() => {
                 format!("{} has no section of this name", self.file())
             }
-            Fault::NoSection { searched, .. } => {
+            ProfileErrorKind::NoSection { searched, .. } => {
                 let searched: Vec<_> = searched.iter().map(|path| path.display().to_string()).collect();
                 format!("no profile was found, neither of {}", searched.join(", "))
             }
-            Fault::WrongKind { is, wanted } => format!("it is a section of type `{is}`, and `{wanted}` is needed here"),
-            Fault::MissingKey { .. } => format!("missing key `{key}`"),
-            Fault::NoVariable { name } => format!("key `{key}`{place} needs the variable `{name}`, which is not set"),
-            Fault::NoSecretFile { path, cause } => format!("key `{key}`{place} needs the file `{path}`: {cause}"),
-            Fault::Unclosed => format!("key `{key}`{place} has a `${{` without its `}}`"),
-            Fault::Value { wanted } => format!("key `{key}`{place} is not {wanted}"),
-            Fault::UnknownCommand { .. } => format!("there is no such command{place}"),
-            Fault::Flag { cause } => format!("key `{key}`{place}: {cause}"),
+            ProfileErrorKind::WrongKind { is, wanted } => {
+                format!("it is a section of type `{is}`, and `{wanted}` is needed here")
+            }
+            ProfileErrorKind::MissingKey { .. } => format!("missing key `{key}`"),
+            ProfileErrorKind::NoVariable { name } => format!("key `{key}`{place} needs the variable `{name}`, which is not set"),
+            ProfileErrorKind::NoSecretFile { path, cause } => format!("key `{key}`{place} needs the file `{path}`: {cause}"),
+            ProfileErrorKind::Unclosed => format!("key `{key}`{place} has a `${{` without its `}}`"),
+            ProfileErrorKind::Value { wanted } => format!("key `{key}`{place} is not {wanted}"),
+            ProfileErrorKind::UnknownCommand { .. } => format!("there is no such command{place}"),
+            ProfileErrorKind::Flag { cause } => format!("key `{key}`{place}: {cause}"),
         };
         vec![cause]
     }
@@ -168,39 +176,39 @@ impl ProfileError {
         let key = self.named_key();
         let section = self.place.section.as_deref().unwrap_or_default();
         Some(match &self.fault {
-            Fault::NoFile => "write one with `sdl profile init`, or name another with --profile FILE".to_owned(),
-            Fault::Unreadable(_) => format!("see `ls -l {}`, or name another file with --profile FILE", self.file()),
-            Fault::Syntax(_) => "a comment starts with `#` at the beginning of its line".to_owned(),
-            Fault::DuplicateSection { .. } => format!("put all keys below one [{section}]"),
-            Fault::DuplicateKey { .. } | Fault::DuplicateAlias { .. } => "remove one of the two".to_owned(),
-            Fault::UnknownKey { meant: Some(meant) } | Fault::UnknownFlag { meant: Some(meant), .. } => {
+            ProfileErrorKind::NoFile => "write one with `sdl profile init`, or name another with --profile FILE".to_owned(),
+            ProfileErrorKind::Unreadable(_) => format!("see `ls -l {}`, or name another file with --profile FILE", self.file()),
+            ProfileErrorKind::Syntax(_) => "a comment starts with `#` at the beginning of its line".to_owned(),
+            ProfileErrorKind::DuplicateSection { .. } => format!("put all keys below one [{section}]"),
+            ProfileErrorKind::DuplicateKey { .. } | ProfileErrorKind::DuplicateAlias { .. } => "remove one of the two".to_owned(),
+            ProfileErrorKind::UnknownKey { meant: Some(meant) } | ProfileErrorKind::UnknownFlag { meant: Some(meant), .. } => {
                 format!("did you mean `{meant}`?")
             }
-            Fault::UnknownCommand { meant: Some(meant) } => format!("did you mean [run.{meant}]?"),
-            Fault::UnknownCommand { meant: None } => "see `sdl --help` for the commands".to_owned(),
-            Fault::UnknownKey { meant: None } if self.place.variable.is_some() => {
+            ProfileErrorKind::UnknownCommand { meant: Some(meant) } => format!("did you mean [run.{meant}]?"),
+            ProfileErrorKind::UnknownCommand { meant: None } => "see `sdl --help` for the commands".to_owned(),
+            ProfileErrorKind::UnknownKey { meant: None } if self.place.variable.is_some() => {
                 "unset it, or add its section to the profile if it belongs to another one".to_owned()
             }
-            Fault::UnknownKey { meant: None } => "remove it; database.ini.example has every key".to_owned(),
-            Fault::UnknownFlag { command, meant: None } => format!("see `sdl {command} --help` for the flags"),
-            Fault::Owned { instead } => (*instead).to_owned(),
-            Fault::NoSection { meant: Some(meant), .. } => format!("did you mean `{meant}`?"),
-            Fault::NoSection { meant: None, searched, example } => match example {
+            ProfileErrorKind::UnknownKey { meant: None } => "remove it; database.ini.example has every key".to_owned(),
+            ProfileErrorKind::UnknownFlag { command, meant: None } => format!("see `sdl {command} --help` for the flags"),
+            ProfileErrorKind::Owned { instead } => (*instead).to_owned(),
+            ProfileErrorKind::NoSection { meant: Some(meant), .. } => format!("did you mean `{meant}`?"),
+            ProfileErrorKind::NoSection { meant: None, searched, example } => match example {
                 Some(example) if searched.is_empty() => {
                     format!("add [{section}] with `{example}` to {}, or set {}", self.file(), self.variable_of(example))
                 }
                 Some(example) => format!("run `sdl profile init`, or set {}", self.variable_of(example)),
                 None => "see `sdl profile list`".to_owned(),
             },
-            Fault::WrongKind { .. } => "see `sdl profile list` for the sections and their types".to_owned(),
-            Fault::MissingKey { example } => {
+            ProfileErrorKind::WrongKind { .. } => "see `sdl profile list` for the sections and their types".to_owned(),
+            ProfileErrorKind::MissingKey { example } => {
                 format!("add `{example}` under [{section}] in {}, or set {}", self.file(), self.variable_of(example))
             }
-            Fault::NoVariable { name } => format!("export {name}=..."),
-            Fault::NoSecretFile { path, .. } => format!("see `ls -l {path}`"),
-            Fault::Unclosed => "write ${env:NAME} or ${file:/path}".to_owned(),
-            Fault::Value { wanted } => format!("set `{key}` to {wanted}"),
-            Fault::Flag { .. } => format!("correct it in [{section}], or remove it"),
+            ProfileErrorKind::NoVariable { name } => format!("export {name}=..."),
+            ProfileErrorKind::NoSecretFile { path, .. } => format!("see `ls -l {path}`"),
+            ProfileErrorKind::Unclosed => "write ${env:NAME} or ${file:/path}".to_owned(),
+            ProfileErrorKind::Value { wanted } => format!("set `{key}` to {wanted}"),
+            ProfileErrorKind::Flag { .. } => format!("correct it in [{section}], or remove it"),
         })
     }
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::profile::error::Fault;
-use crate::profile::surroundings::Surroundings;
+use crate::profile::environment::Environment;
+use crate::profile::error::ProfileErrorKind;
 
 /// Returns `text` with its references replaced, once: what a reference gives is not looked at again.
 ///
@@ -11,17 +11,17 @@ use crate::profile::surroundings::Surroundings;
 ///
 /// # Errors
 /// When a variable or file is not there, or a reference is not closed.
-pub(crate) fn expand(text: &str, from: &dyn Surroundings) -> Result<String, Fault> {
+pub(crate) fn expand(text: &str, from: &dyn Environment) -> Result<String, ProfileErrorKind> {
     let (mut expanded, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(start) = next_reference(rest) {
         expanded.push_str(&rest[..start]);
-        let end = start + rest[start..].find('}').ok_or(Fault::Unclosed)?;
+        let end = start + rest[start..].find('}').ok_or(ProfileErrorKind::Unclosed)?;
         let reference = &rest[start + "${".len()..end];
         if let Some(name) = reference.strip_prefix("env:") {
-            let value = from.variable(name).ok_or_else(|| Fault::NoVariable { name: name.to_owned() })?;
+            let value = from.variable(name).ok_or_else(|| ProfileErrorKind::NoVariable { name: name.to_owned() })?;
             expanded.push_str(&value);
         } else if let Some(path) = reference.strip_prefix("file:") {
-            let fault = |cause: String| Fault::NoSecretFile { path: path.to_owned(), cause };
+            let fault = |cause: String| ProfileErrorKind::NoSecretFile { path: path.to_owned(), cause };
             let bytes = from.read(Path::new(path)).map_err(|error| fault(reason(&error)))?;
             let value = String::from_utf8(bytes).map_err(|_| fault("it is not UTF-8 text".to_owned()))?;
             let value = value.strip_suffix('\n').unwrap_or(&value);

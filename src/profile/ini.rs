@@ -6,25 +6,25 @@
 
 use ::ini::{Ini, ParseOption};
 
-use crate::profile::error::{Fault, ProfileError};
+use crate::profile::error::{ProfileError, ProfileErrorKind};
 
 /// A section as it was written.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct RawSection {
     pub(crate) name: String,
     pub(crate) line: usize,
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<IniEntry>,
 }
 
 /// A key and its value as they were written.
 #[derive(PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct IniEntry {
     pub(crate) key: String,
     pub(crate) value: String,
     pub(crate) line: usize,
 }
 
-impl std::fmt::Debug for Entry {
+impl std::fmt::Debug for IniEntry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} = *** (line {})", self.key, self.line)
     }
@@ -43,23 +43,26 @@ pub(crate) fn parse(text: &str) -> Result<Vec<RawSection>, ProfileError> {
         }
         if let Some(header) = line.strip_prefix('[') {
             let name = header.strip_suffix(']').map(str::trim).filter(|name| !name.is_empty());
-            let name = name.ok_or_else(|| ProfileError::new(Fault::Syntax("a section is written `[name]`")).line(number))?;
+            let name =
+                name.ok_or_else(|| ProfileError::new(ProfileErrorKind::Syntax("a section is written `[name]`")).line(number))?;
             if let Some(first) = sections.iter().find(|section| section.name == name) {
-                return Err(ProfileError::new(Fault::DuplicateSection { first: first.line }).section(name).line(number));
+                return Err(ProfileError::new(ProfileErrorKind::DuplicateSection { first: first.line })
+                    .section(name)
+                    .line(number));
             }
             sections.push(RawSection { name: name.to_owned(), line: number, entries: Vec::new() });
             continue;
         }
-        let (key, value) =
-            pair(line).ok_or_else(|| ProfileError::new(Fault::Syntax("a line is written `key = value`")).line(number))?;
+        let (key, value) = pair(line)
+            .ok_or_else(|| ProfileError::new(ProfileErrorKind::Syntax("a line is written `key = value`")).line(number))?;
         let Some(section) = sections.last_mut() else {
-            return Err(ProfileError::new(Fault::Syntax("a key stands below a `[section]`")).line(number));
+            return Err(ProfileError::new(ProfileErrorKind::Syntax("a key stands below a `[section]`")).line(number));
         };
         if let Some(first) = section.entries.iter().find(|entry| entry.key == key) {
-            let error = ProfileError::new(Fault::DuplicateKey { first: first.line });
+            let error = ProfileError::new(ProfileErrorKind::DuplicateKey { first: first.line });
             return Err(error.section(&section.name).key(&key).line(number));
         }
-        section.entries.push(Entry { key, value, line: number });
+        section.entries.push(IniEntry { key, value, line: number });
     }
     Ok(sections)
 }

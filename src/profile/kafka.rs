@@ -3,7 +3,7 @@
 use crate::profile::error::ProfileError;
 use crate::profile::keys::PROPERTY;
 use crate::profile::section::Section;
-use crate::profile::{Secret, Surroundings};
+use crate::profile::{Environment, Secret};
 
 /// A cluster, and the defaults of the commands that use it.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +52,7 @@ impl KafkaSection {
     ///
     /// # Errors
     /// When `servers` is missing, or a reference leads nowhere, or a value is none of those its key takes.
-    pub(crate) fn read(section: &Section, from: &dyn Surroundings) -> Result<Self, ProfileError> {
+    pub(crate) fn read(section: &Section, from: &dyn Environment) -> Result<Self, ProfileError> {
         let read = Self::read_each(section, from)?;
         // Other mechanisms log in with properties of their own.
         let otherwise = read.properties.iter().any(|(name, _)| name.starts_with("sasl."));
@@ -63,7 +63,7 @@ impl KafkaSection {
         Ok(read)
     }
 
-    fn read_each(section: &Section, from: &dyn Surroundings) -> Result<Self, ProfileError> {
+    fn read_each(section: &Section, from: &dyn Environment) -> Result<Self, ProfileError> {
         let text = |key: &str| section.text(key, from);
         let secret = |key: &str| Ok::<_, ProfileError>(text(key)?.map(Secret::new));
         let properties = section.values.iter().filter_map(|value| Some((value.key.strip_prefix(PROPERTY)?, value)));

@@ -2,7 +2,7 @@
 
 /// What a section describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum SectionKind {
     /// A Kafka cluster.
     Kafka,
     /// A MongoDB server.
@@ -17,7 +17,7 @@ pub enum Kind {
     Run,
 }
 
-impl Kind {
+impl SectionKind {
     /// Returns the name that `type =` takes and that tables show.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -49,15 +49,16 @@ impl Kind {
 }
 
 /// The types of a server's section.
-pub const SERVERS: [Kind; 4] = [Kind::Kafka, Kind::Mongodb, Kind::Elasticsearch, Kind::Opensearch];
+pub const SERVERS: [SectionKind; 4] =
+    [SectionKind::Kafka, SectionKind::Mongodb, SectionKind::Elasticsearch, SectionKind::Opensearch];
 
 /// The sections that commands use when no other is named; these may come from variables alone without being asked for.
-pub const WELL_KNOWN: [(&str, Kind); 5] = [
-    ("remote_kafka", Kind::Kafka),
-    ("local_kafka", Kind::Kafka),
-    ("mongodb", Kind::Mongodb),
-    ("elasticsearch", Kind::Elasticsearch),
-    ("opensearch", Kind::Opensearch),
+pub const WELL_KNOWN: [(&str, SectionKind); 5] = [
+    ("remote_kafka", SectionKind::Kafka),
+    ("local_kafka", SectionKind::Kafka),
+    ("mongodb", SectionKind::Mongodb),
+    ("elasticsearch", SectionKind::Elasticsearch),
+    ("opensearch", SectionKind::Opensearch),
 ];
 
 /// A key of a section.

@@ -4,6 +4,7 @@
 //! loaded; `${env:}` and `${file:}` are looked up when a section is asked for, so that a command needs only its own secrets.
 
 mod elastic;
+mod environment;
 mod error;
 mod expand;
 mod ini;
@@ -14,30 +15,29 @@ mod search;
 mod secret;
 mod section;
 mod show;
-mod surroundings;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use elastic::{ElasticLogin, ElasticSection};
+pub use environment::Environment;
 pub use error::ProfileError;
 pub use kafka::{KafkaSection, Protect};
-pub use keys::{Key, Kind, SERVERS, WELL_KNOWN};
+pub use keys::{Key, SERVERS, SectionKind, WELL_KNOWN};
 pub use mongo::MongoSection;
 pub use secret::Secret;
 pub use section::Origin;
-pub use show::Shown;
-pub use surroundings::Surroundings;
+pub use show::ShownValue;
 
 pub(crate) use expand::reason;
 
-use error::Fault;
+use error::ProfileErrorKind;
 use ini::RawSection;
 use section::Section;
 
 /// A name, and the keys and values below it.
-type Shape = (String, Vec<(String, String)>);
+type ShapeSection = (String, Vec<(String, String)>);
 
 /// A loaded profile.
 #[derive(Default)]
@@ -46,9 +46,9 @@ pub struct Profile {
     /// Where it was looked for in vain.
     searched: Vec<PathBuf>,
     sections: Vec<Section>,
-    shapes: Vec<Shape>,
+    shapes: Vec<ShapeSection>,
     warnings: Vec<String>,
-    from: Option<Arc<dyn Surroundings + Send + Sync>>,
+    from: Option<Arc<dyn Environment + Send + Sync>>,
 }
 
 impl std::fmt::Debug for Profile {
@@ -74,20 +74,23 @@ impl Profile {
     ///
     /// # Errors
     /// When the named file is not there, or the file cannot be read, or something in it is wrong.
-    pub fn load(flag: Option<&Path>, from: Arc<dyn Surroundings + Send + Sync>) -> Result<Self, ProfileError> {
+    pub fn load(flag: Option<&Path>, from: Arc<dyn Environment + Send + Sync>) -> Result<Self, ProfileError> {
         let named = search::named(flag, &*from);
         let places = named.clone().map_or_else(|| search::places(&*from), |path| vec![path]);
         for path in &places {
             let wrong = |fault| ProfileError::new(fault).path(Some(path));
             match from.read(path) {
                 Ok(bytes) => {
-                    let text = String::from_utf8(bytes).map_err(|_| wrong(Fault::Unreadable("it is not UTF-8 text".into())))?;
+                    let text = String::from_utf8(bytes)
+                        .map_err(|_| wrong(ProfileErrorKind::Unreadable("it is not UTF-8 text".into())))?;
                     let raw = ini::parse(&text).map_err(|error| error.path(Some(path)))?;
                     return Self::new(raw, Some(path.clone()), Vec::new(), from);
                 }
-                Err(error) if error.kind() == ErrorKind::NotFound && named.is_some() => return Err(wrong(Fault::NoFile)),
+                Err(error) if error.kind() == ErrorKind::NotFound && named.is_some() => {
+                    return Err(wrong(ProfileErrorKind::NoFile));
+                }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(wrong(Fault::Unreadable(reason(&error)))),
+                Err(error) => return Err(wrong(ProfileErrorKind::Unreadable(reason(&error)))),
             }
         }
         Self::new(Vec::new(), None, places, from)
@@ -97,7 +100,7 @@ impl Profile {
         raw: Vec<RawSection>,
         path: Option<PathBuf>,
         searched: Vec<PathBuf>,
-        from: Arc<dyn Surroundings + Send + Sync>,
+        from: Arc<dyn Environment + Send + Sync>,
     ) -> Result<Self, ProfileError> {
         let mut names: Vec<String> = raw.iter().map(|section| section.name.clone()).collect();
         let known = WELL_KNOWN.iter().map(|(name, _)| (*name).to_owned());
@@ -119,7 +122,7 @@ impl Profile {
         Ok(profile)
     }
 
-    fn read_shapes(&self) -> Result<Vec<Shape>, ProfileError> {
+    fn read_shapes(&self) -> Result<Vec<ShapeSection>, ProfileError> {
         let shapes = self.sections.iter().filter_map(|section| Some((section, section.name.strip_prefix("shape.")?)));
         shapes
             .map(|(section, name)| {
@@ -140,10 +143,10 @@ impl Profile {
         vec![format!("others can read `{path}`, which holds secrets of `{}`: run `chmod 600 {path}`", named.join("`, `"))]
     }
 
-    fn from(&self) -> &dyn Surroundings {
+    fn from(&self) -> &dyn Environment {
         match &self.from {
             Some(from) => &**from,
-            None => &surroundings::Nothing,
+            None => &environment::Nothing,
         }
     }
 
@@ -172,12 +175,12 @@ impl Profile {
 
     /// Returns what the section called `name` is; `None` when there is none, or its keys do not tell.
     #[must_use]
-    pub fn kind(&self, name: &str) -> Option<Kind> {
+    pub fn kind(&self, name: &str) -> Option<SectionKind> {
         self.sections.iter().find(|section| section.name == name)?.kind
     }
 
     /// Returns the names of the sections of one type.
-    pub fn names_of(&self, kind: Kind) -> impl Iterator<Item = &str> {
+    pub fn names_of(&self, kind: SectionKind) -> impl Iterator<Item = &str> {
         self.sections.iter().filter(move |section| section.kind == Some(kind)).map(|section| section.name.as_str())
     }
 
@@ -186,7 +189,7 @@ impl Profile {
     /// # Errors
     /// When there is none, or it is of another type, or a value is missing or wrong.
     pub fn kafka(&self, name: &str) -> Result<KafkaSection, ProfileError> {
-        KafkaSection::read(&self.section(name, &[Kind::Kafka], "servers = host:9092")?, self.from())
+        KafkaSection::read(&self.section(name, &[SectionKind::Kafka], "servers = host:9092")?, self.from())
     }
 
     /// Returns the MongoDB section called `name`.
@@ -194,7 +197,7 @@ impl Profile {
     /// # Errors
     /// When there is none, or it is of another type, or a value is missing or wrong.
     pub fn mongo(&self, name: &str) -> Result<MongoSection, ProfileError> {
-        MongoSection::read(&self.section(name, &[Kind::Mongodb], "uri = mongodb://host:27017")?, self.from())
+        MongoSection::read(&self.section(name, &[SectionKind::Mongodb], "uri = mongodb://host:27017")?, self.from())
     }
 
     /// Returns the Elasticsearch or OpenSearch section called `name`.
@@ -202,7 +205,7 @@ impl Profile {
     /// # Errors
     /// When there is none, or it is of another type, or a value is missing or wrong.
     pub fn elastic(&self, name: &str) -> Result<ElasticSection, ProfileError> {
-        let section = self.section(name, &[Kind::Elasticsearch, Kind::Opensearch], "url = http://host:9200")?;
+        let section = self.section(name, &[SectionKind::Elasticsearch, SectionKind::Opensearch], "url = http://host:9200")?;
         ElasticSection::read(&section, self.from())
     }
 
@@ -238,7 +241,7 @@ impl Profile {
     /// Returns the error of a `[run.COMMAND]` for a command that does not exist.
     #[must_use]
     pub fn unknown_command(&self, command: &str, commands: &[&str]) -> ProfileError {
-        let fault = Fault::UnknownCommand { meant: keys::meant(command, commands.iter().copied()) };
+        let fault = ProfileErrorKind::UnknownCommand { meant: keys::meant(command, commands.iter().copied()) };
         self.fault_in_run(command, fault)
     }
 
@@ -246,16 +249,16 @@ impl Profile {
     #[must_use]
     pub fn unknown_flag(&self, command: &str, value: &RunValue, flags: &[&str]) -> ProfileError {
         let meant = keys::meant(&value.key.replace('_', "-"), flags.iter().copied()).map(|flag| flag.replace('-', "_"));
-        self.fault_of_flag(command, value, Fault::UnknownFlag { command: command.to_owned(), meant })
+        self.fault_of_flag(command, value, ProfileErrorKind::UnknownFlag { command: command.to_owned(), meant })
     }
 
     /// Returns the error of a value of `[run.COMMAND]` that its flag does not take.
     #[must_use]
     pub fn wrong_flag(&self, command: &str, value: &RunValue, cause: String) -> ProfileError {
-        self.fault_of_flag(command, value, Fault::Flag { cause })
+        self.fault_of_flag(command, value, ProfileErrorKind::Flag { cause })
     }
 
-    fn fault_of_flag(&self, command: &str, value: &RunValue, fault: Fault) -> ProfileError {
+    fn fault_of_flag(&self, command: &str, value: &RunValue, fault: ProfileErrorKind) -> ProfileError {
         let error = self.fault_in_run(command, fault).key(&value.key);
         match &value.origin {
             Origin::File { line, .. } => error.line(*line),
@@ -264,7 +267,7 @@ impl Profile {
         }
     }
 
-    fn fault_in_run(&self, command: &str, fault: Fault) -> ProfileError {
+    fn fault_in_run(&self, command: &str, fault: ProfileErrorKind) -> ProfileError {
         let name = format!("run.{command}");
         match self.sections.iter().find(|section| section.name == name) {
             Some(section) => section.fault(fault),
@@ -283,12 +286,12 @@ impl Profile {
         Ok(Some(section).filter(|section| !section.values.is_empty()))
     }
 
-    fn section(&self, name: &str, wanted: &[Kind], example: &'static str) -> Result<Section, ProfileError> {
+    fn section(&self, name: &str, wanted: &[SectionKind], example: &'static str) -> Result<Section, ProfileError> {
         if let Some(section) = self.find(name)? {
             return section.of_kind(wanted);
         }
         let meant = keys::meant(name, wanted.iter().flat_map(|kind| self.names_of(*kind)));
-        let fault = Fault::NoSection { meant, searched: self.searched.clone(), example: Some(example) };
+        let fault = ProfileErrorKind::NoSection { meant, searched: self.searched.clone(), example: Some(example) };
         Err(ProfileError::new(fault).path(self.path()).section(name))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::profile::error::ProfileError;
 use crate::profile::section::Section;
-use crate::profile::{Secret, Surroundings};
+use crate::profile::{Environment, Secret};
 
 /// A MongoDB server, and the defaults of the commands that use it.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +38,7 @@ impl MongoSection {
     ///
     /// # Errors
     /// When it has neither `uri` nor `host`, or both, or a reference leads nowhere, or a value is none of those its key takes.
-    pub(crate) fn read(section: &Section, from: &dyn Surroundings) -> Result<Self, ProfileError> {
+    pub(crate) fn read(section: &Section, from: &dyn Environment) -> Result<Self, ProfileError> {
         let text = |key: &str| section.text(key, from);
         let (uri, host) = (text("uri")?, text("host")?);
         if uri.is_some() && host.is_some() {

@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::profile::surroundings::Surroundings;
+use crate::profile::environment::Environment;
 
 /// Returns the file that was named, by flag or by `SDL_PROFILE`.
-pub(crate) fn named(flag: Option<&Path>, from: &dyn Surroundings) -> Option<PathBuf> {
+pub(crate) fn named(flag: Option<&Path>, from: &dyn Environment) -> Option<PathBuf> {
     flag.map(Path::to_owned).or_else(|| from.variable("SDL_PROFILE").filter(|path| !path.is_empty()).map(PathBuf::from))
 }
 
 /// Returns the files that are tried when none is named, in this order.
-pub(crate) fn places(from: &dyn Surroundings) -> Vec<PathBuf> {
+pub(crate) fn places(from: &dyn Environment) -> Vec<PathBuf> {
     let absolute = |name: &str| from.variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let config = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
     let user = config.map(|config| config.join("sdl/database.ini"));

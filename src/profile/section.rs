@@ -3,11 +3,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::profile::error::{Fault, ProfileError};
+use crate::profile::environment::Environment;
+use crate::profile::error::{ProfileError, ProfileErrorKind};
 use crate::profile::expand::{expand, is_reference};
 use crate::profile::ini::RawSection;
-use crate::profile::keys::{Kind, PROPERTY, meant, owned_property, secret_property};
-use crate::profile::surroundings::Surroundings;
+use crate::profile::keys::{PROPERTY, SectionKind, meant, owned_property, secret_property};
 
 /// Where a value was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(crate) struct Section {
     pub(crate) path: Option<PathBuf>,
     pub(crate) line: Option<usize>,
     /// `None` until its keys, or who asks for it, tell.
-    pub(crate) kind: Option<Kind>,
+    pub(crate) kind: Option<SectionKind>,
     pub(crate) values: Vec<Value>,
 }
 
@@ -79,7 +79,7 @@ impl Section {
         raw: RawSection,
         path: Option<&Path>,
         others: &[String],
-        from: &dyn Surroundings,
+        from: &dyn Environment,
     ) -> Result<Self, ProfileError> {
         let line = Some(raw.line).filter(|line| *line > 0);
         let mut section = Self { kind: None, name: raw.name, path: path.map(Path::to_owned), line, values: Vec::new() };
@@ -94,7 +94,7 @@ impl Section {
     }
 
     /// Lets `SDL_<SECTION>_<KEY>` win over the file. A variable belongs to the section with the longest fitting name.
-    fn overlay(&mut self, others: &[String], from: &dyn Surroundings) {
+    fn overlay(&mut self, others: &[String], from: &dyn Environment) {
         let prefix = variable_name(&self.name, "");
         for name in from.variable_names() {
             let Some(rest) = name.strip_prefix(&prefix).filter(|rest| !rest.is_empty()) else { continue };
@@ -119,49 +119,49 @@ impl Section {
         }
     }
 
-    fn tell_kind(&self) -> Result<Option<Kind>, ProfileError> {
+    fn tell_kind(&self) -> Result<Option<SectionKind>, ProfileError> {
         if self.name.starts_with("shape.") {
-            return Ok(Some(Kind::Shape));
+            return Ok(Some(SectionKind::Shape));
         }
         if self.name.starts_with("run.") {
-            return Ok(Some(Kind::Run));
+            return Ok(Some(SectionKind::Run));
         }
         if let Some(value) = self.find("type") {
             let kind = super::keys::SERVERS.into_iter().find(|kind| kind.as_str() == value.text);
             let wanted = "one of `kafka`, `mongodb`, `elasticsearch`, `opensearch`".to_owned();
-            return kind.map(Some).ok_or_else(|| self.fault_at(value, Fault::Value { wanted }));
+            return kind.map(Some).ok_or_else(|| self.fault_at(value, ProfileErrorKind::Value { wanted }));
         }
         let has = |key: &str| self.find(key).is_some();
         Ok(if has("servers") {
-            Some(Kind::Kafka)
+            Some(SectionKind::Kafka)
         } else if has("url") {
-            Some(if self.name.contains("opensearch") { Kind::Opensearch } else { Kind::Elasticsearch })
+            Some(if self.name.contains("opensearch") { SectionKind::Opensearch } else { SectionKind::Elasticsearch })
         } else if has("uri") || has("host") {
-            Some(Kind::Mongodb)
+            Some(SectionKind::Mongodb)
         } else {
             super::keys::WELL_KNOWN.iter().find(|(name, _)| *name == self.name).map(|(_, kind)| *kind)
         })
     }
 
     fn check_keys(&self) -> Result<(), ProfileError> {
-        let kinds: &[Kind] = match &self.kind {
-            Some(Kind::Shape | Kind::Run) => return Ok(()),
+        let kinds: &[SectionKind] = match &self.kind {
+            Some(SectionKind::Shape | SectionKind::Run) => return Ok(()),
             Some(kind) => std::slice::from_ref(kind),
             None => &super::keys::SERVERS,
         };
         for value in &self.values {
-            if let (Some(property), true) = (value.key.strip_prefix(PROPERTY), kinds.contains(&Kind::Kafka)) {
+            if let (Some(property), true) = (value.key.strip_prefix(PROPERTY), kinds.contains(&SectionKind::Kafka)) {
                 match owned_property(property) {
-                    Some(instead) => return Err(self.fault_at(value, Fault::Owned { instead })),
+                    Some(instead) => return Err(self.fault_at(value, ProfileErrorKind::Owned { instead })),
                     None => continue,
                 }
             }
             let Some(key) = kinds.iter().find_map(|kind| kind.key(&value.key)) else {
                 let known = kinds.iter().flat_map(|kind| kind.keys()).map(|key| key.name);
-                return Err(self.fault_at(value, Fault::UnknownKey { meant: meant(&value.key, known) }));
+                return Err(self.fault_at(value, ProfileErrorKind::UnknownKey { meant: meant(&value.key, known) }));
             };
             if value.key != key.name && self.find(key.name).is_some() {
-                return Err(self.fault_at(value, Fault::DuplicateAlias { first: key.name.to_owned() }));
+                return Err(self.fault_at(value, ProfileErrorKind::DuplicateAlias { first: key.name.to_owned() }));
             }
         }
         Ok(())
@@ -171,10 +171,10 @@ impl Section {
     ///
     /// # Errors
     /// When it is known to be of another type, or has keys that `kind` lacks.
-    pub(crate) fn of_kind(&self, wanted: &[Kind]) -> Result<Self, ProfileError> {
+    pub(crate) fn of_kind(&self, wanted: &[SectionKind]) -> Result<Self, ProfileError> {
         match self.kind {
             Some(kind) if wanted.contains(&kind) => Ok(self.clone()),
-            Some(kind) => Err(self.fault(Fault::WrongKind { is: kind.as_str(), wanted: wanted[0].as_str() })),
+            Some(kind) => Err(self.fault(ProfileErrorKind::WrongKind { is: kind.as_str(), wanted: wanted[0].as_str() })),
             None => {
                 let section = Self { kind: Some(wanted[0]), ..self.clone() };
                 section.check_keys()?;
@@ -187,11 +187,11 @@ impl Section {
         self.values.iter().find(|value| value.key == key)
     }
 
-    pub(crate) fn fault(&self, fault: Fault) -> ProfileError {
+    pub(crate) fn fault(&self, fault: ProfileErrorKind) -> ProfileError {
         ProfileError::new(fault).path(self.path.as_deref()).line(self.line).section(&self.name)
     }
 
-    pub(crate) fn fault_at(&self, value: &Value, fault: Fault) -> ProfileError {
+    pub(crate) fn fault_at(&self, value: &Value, fault: ProfileErrorKind) -> ProfileError {
         let error = ProfileError::new(fault).path(self.path.as_deref()).section(&self.name).key(&value.key);
         match &value.origin {
             Origin::File { line, .. } => error.line(*line),
@@ -204,7 +204,7 @@ impl Section {
     ///
     /// # Errors
     /// When what it refers to is not there.
-    pub(crate) fn text(&self, key: &str, from: &dyn Surroundings) -> Result<Option<String>, ProfileError> {
+    pub(crate) fn text(&self, key: &str, from: &dyn Environment) -> Result<Option<String>, ProfileError> {
         let alias = self.kind.and_then(|kind| kind.key(key)).and_then(|key| key.alias);
         let value = self.find(key).or_else(|| alias.and_then(|alias| self.find(alias)));
         let Some(value) = value else { return Ok(None) };
@@ -215,15 +215,15 @@ impl Section {
     ///
     /// # Errors
     /// When it is not.
-    pub(crate) fn required(&self, key: &str, example: &'static str, from: &dyn Surroundings) -> Result<String, ProfileError> {
-        self.text(key, from)?.ok_or_else(|| self.fault(Fault::MissingKey { example }).key(key))
+    pub(crate) fn required(&self, key: &str, example: &'static str, from: &dyn Environment) -> Result<String, ProfileError> {
+        self.text(key, from)?.ok_or_else(|| self.fault(ProfileErrorKind::MissingKey { example }).key(key))
     }
 
     /// Returns the value of a key that takes one of `words`, in the spelling of `words`.
     ///
     /// # Errors
     /// When it is none of them.
-    pub(crate) fn one_of(&self, key: &str, words: &[&str], from: &dyn Surroundings) -> Result<Option<String>, ProfileError> {
+    pub(crate) fn one_of(&self, key: &str, words: &[&str], from: &dyn Environment) -> Result<Option<String>, ProfileError> {
         let parse = |text: &str| words.iter().find(|word| word.eq_ignore_ascii_case(text)).map(|word| (*word).to_owned());
         self.parsed(key, &format!("one of `{}`", words.join("`, `")), parse, from)
     }
@@ -232,7 +232,7 @@ impl Section {
     ///
     /// # Errors
     /// When it is neither.
-    pub(crate) fn flag(&self, key: &str, from: &dyn Surroundings) -> Result<bool, ProfileError> {
+    pub(crate) fn flag(&self, key: &str, from: &dyn Environment) -> Result<bool, ProfileError> {
         Ok(self.one_of(key, &["true", "false"], from)?.as_deref() == Some("true"))
     }
 
@@ -245,7 +245,7 @@ impl Section {
         key: &str,
         wanted: &str,
         parse: impl Fn(&str) -> Option<T>,
-        from: &dyn Surroundings,
+        from: &dyn Environment,
     ) -> Result<Option<T>, ProfileError> {
         let Some(text) = self.text(key, from)? else { return Ok(None) };
         parse(&text).map(Some).ok_or_else(|| self.wrong(key, wanted))
@@ -253,7 +253,7 @@ impl Section {
 
     /// Returns the error of a value that is not what its key takes.
     pub(crate) fn wrong(&self, key: &str, wanted: &str) -> ProfileError {
-        let fault = Fault::Value { wanted: wanted.to_owned() };
+        let fault = ProfileErrorKind::Value { wanted: wanted.to_owned() };
         match self.find(key) {
             Some(value) => self.fault_at(value, fault),
             None => self.fault(fault).key(key),
@@ -264,7 +264,7 @@ impl Section {
     ///
     /// # Errors
     /// When what it refers to is not there.
-    pub(crate) fn expanded(&self, value: &Value, from: &dyn Surroundings) -> Result<String, ProfileError> {
+    pub(crate) fn expanded(&self, value: &Value, from: &dyn Environment) -> Result<String, ProfileError> {
         expand(&value.text, from).map_err(|fault| self.fault_at(value, fault))
     }
 
@@ -273,7 +273,7 @@ impl Section {
         match key.strip_prefix(PROPERTY) {
             Some(property) => secret_property(property),
             None => match self.kind {
-                Some(Kind::Shape | Kind::Run) => secret_property(&key.replace('-', "_")) || key.ends_with("_key"),
+                Some(SectionKind::Shape | SectionKind::Run) => secret_property(&key.replace('-', "_")) || key.ends_with("_key"),
                 Some(kind) => kind.key(key).is_none_or(|key| key.secret),
                 None => super::keys::SERVERS.iter().filter_map(|kind| kind.key(key)).any(|key| key.secret),
             },

@@ -1,13 +1,13 @@
 //! A section's values as they may be shown.
 
-use crate::profile::error::{Fault, ProfileError};
+use crate::profile::error::{ProfileError, ProfileErrorKind};
 use crate::profile::expand::is_reference;
-use crate::profile::keys::Kind;
+use crate::profile::keys::SectionKind;
 use crate::profile::{Origin, Profile};
 
 /// A value as it may be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown {
+pub struct ShownValue {
     /// The key, by its first name.
     pub key: String,
     /// The value, or `***`.
@@ -22,10 +22,10 @@ impl Profile {
     ///
     /// # Errors
     /// When there is no such section.
-    pub fn shown(&self, name: &str) -> Result<Vec<Shown>, ProfileError> {
+    pub fn shown(&self, name: &str) -> Result<Vec<ShownValue>, ProfileError> {
         let Some(section) = self.find(name)? else {
             let meant = super::keys::meant(name, self.section_names());
-            let fault = Fault::NoSection { meant, searched: self.searched.clone(), example: None };
+            let fault = ProfileErrorKind::NoSection { meant, searched: self.searched.clone(), example: None };
             return Err(ProfileError::new(fault).path(self.path()).section(name));
         };
         let mut shown: Vec<_> = section
@@ -36,11 +36,11 @@ impl Profile {
                 let hidden = secret && !value.text.is_empty();
                 let text = if hidden { "***".to_owned() } else { value.text.clone() };
                 let key = section.kind.and_then(|kind| kind.key(&value.key)).map_or(value.key.as_str(), |key| key.name);
-                Shown { key: key.to_owned(), value: text, origin: value.origin.clone() }
+                ShownValue { key: key.to_owned(), value: text, origin: value.origin.clone() }
             })
             .collect();
         for (key, default) in section.kind.map_or_else(Vec::new, |kind| defaults(kind, &shown)) {
-            shown.push(Shown { key: key.to_owned(), value: default.to_owned(), origin: Origin::Default });
+            shown.push(ShownValue { key: key.to_owned(), value: default.to_owned(), origin: Origin::Default });
         }
         Ok(shown)
     }
@@ -61,20 +61,20 @@ impl Profile {
         let section = self.sections.iter().find(|section| section.name == name)?;
         let text = |key: &str| section.find(key).map(|value| value.text.clone());
         match section.kind? {
-            Kind::Kafka => text("servers"),
-            Kind::Elasticsearch | Kind::Opensearch => {
+            SectionKind::Kafka => text("servers"),
+            SectionKind::Elasticsearch | SectionKind::Opensearch => {
                 text("url").map(|url| if carries_password(&url) { "***".to_owned() } else { url })
             }
-            Kind::Mongodb => match (text("uri"), text("host")) {
+            SectionKind::Mongodb => match (text("uri"), text("host")) {
                 (Some(uri), _) => Some(hosts_of(&uri)),
                 (None, host) => host.map(|host| format!("{host}:{}", text("port").unwrap_or_else(|| "27017".to_owned()))),
             },
-            Kind::Shape | Kind::Run => None,
+            SectionKind::Shape | SectionKind::Run => None,
         }
     }
 }
 
-fn defaults(kind: Kind, given: &[Shown]) -> Vec<(&'static str, &'static str)> {
+fn defaults(kind: SectionKind, given: &[ShownValue]) -> Vec<(&'static str, &'static str)> {
     let has = |name: &str| given.iter().any(|shown| shown.key == name && !shown.value.is_empty());
     let default = |key: &'static super::Key| {
         let sasl =
@@ -82,9 +82,9 @@ fn defaults(kind: Kind, given: &[Shown]) -> Vec<(&'static str, &'static str)> {
         Some((
             key.name,
             match (kind, key.name) {
-                (Kind::Kafka, "security_protocol") if has("username") => "SASL_PLAINTEXT",
-                (Kind::Kafka, "sasl_mechanism") if sasl() => "PLAIN",
-                (Kind::Mongodb, "port") if has("uri") => return None,
+                (SectionKind::Kafka, "security_protocol") if has("username") => "SASL_PLAINTEXT",
+                (SectionKind::Kafka, "sasl_mechanism") if sasl() => "PLAIN",
+                (SectionKind::Mongodb, "port") if has("uri") => return None,
                 _ => key.default?,
             },
         ))

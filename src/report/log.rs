@@ -10,7 +10,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, fmt};
 
-use crate::pipeline::{BadFate, Event, Failure, Observer, Tally};
+use crate::pipeline::{BadRecordAction, Event, Failure, Observer, Tally};
 use crate::report::{Screen, Summary};
 
 /// The target of the lines that say how a run ended.
@@ -97,13 +97,13 @@ pub fn init(options: &LogOptions, screen: &Screen) -> Result<(), Failure> {
 
 /// Tells the log what happens in a run.
 #[derive(Debug)]
-pub struct LogTo {
+pub struct LogObserver {
     every_record: bool,
     /// What was last said to be wrong.
     trouble: Mutex<Option<String>>,
 }
 
-impl LogTo {
+impl LogObserver {
     /// Returns the observer; with `every_record` it logs each single record.
     #[must_use]
     pub fn new(every_record: bool) -> Self {
@@ -125,7 +125,7 @@ impl LogTo {
     }
 }
 
-impl Observer for LogTo {
+impl Observer for LogObserver {
     fn on(&self, event: &Event<'_>) {
         match event {
             Event::Assigned(assigned) => {
@@ -142,20 +142,20 @@ impl Observer for LogTo {
                 let pause = humantime::format_duration(*pause).to_string();
                 tracing::debug!(records, attempt, pause, code = reason.code(), "Records are sent again.");
             }
-            Event::Halving { records, reason } => {
+            Event::Bisecting { records, reason } => {
                 tracing::debug!(records, code = reason.code(), "A batch failed as one and is halved.");
             }
             Event::Bad { record, reason, fate } => match fate {
-                BadFate::DeadLetter => tracing::warn!(record = %record, code = reason.code(), "Bad record: dead letter."),
-                BadFate::Skipped => tracing::warn!(record = %record, code = reason.code(), "Bad record: skipped."),
-                BadFate::Stops => tracing::debug!(record = %record, code = reason.code(), "Bad record: the run stops."),
+                BadRecordAction::DeadLetter => tracing::warn!(record = %record, code = reason.code(), "Bad record: dead letter."),
+                BadRecordAction::Skipped => tracing::warn!(record = %record, code = reason.code(), "Bad record: skipped."),
+                BadRecordAction::Stops => tracing::debug!(record = %record, code = reason.code(), "Bad record: the run stops."),
             },
             Event::Committed(positions) => {
                 for (partition, next) in *positions {
                     tracing::debug!(partition = %partition, offset = next.0, "Committed.");
                 }
             }
-            Event::Trouble(trouble) => self.tell(*trouble),
+            Event::Degraded(trouble) => self.tell(*trouble),
             Event::Draining(why) => tracing::debug!(why, "Reading has stopped; what is in flight is waited for."),
             _ => {}
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::pipeline::{Event, Observer, Tally};
 use crate::record::Partition;
-use crate::report::{Exposed, Exposition, Histogram, Journal, MetricKind};
+use crate::report::{Exposed, Exposition, Histogram, MetricKind, RunStatus};
 
 /// The most partitions that are told by name: a monitoring system keeps a series for each that it has ever seen. Beyond that,
 /// those that come first in the order of their names are told.
@@ -18,14 +18,14 @@ pub type Appendix = Box<dyn Fn(&mut Exposition) + Send + Sync>;
 /// The metrics of a run. It counts events, which come by the batch, and leaves what the journal knows to the journal, which must
 /// hear of the same events.
 pub struct Metrics {
-    journal: Arc<Journal>,
-    counts: Mutex<Counts>,
+    journal: Arc<RunStatus>,
+    counts: Mutex<MetricCounts>,
     appendix: Option<Appendix>,
 }
 
 /// What is counted besides the accounts of the run.
 #[derive(Clone, Debug, Default)]
-struct Counts {
+struct MetricCounts {
     read_bytes: u64,
     bad: u64,
     retries: u64,
@@ -44,11 +44,11 @@ struct Counts {
 impl Metrics {
     /// Returns the metrics of the run that `journal` is about; `appendix` adds those of its command.
     #[must_use]
-    pub fn new(journal: Arc<Journal>, appendix: Option<Appendix>) -> Self {
+    pub fn new(journal: Arc<RunStatus>, appendix: Option<Appendix>) -> Self {
         Self { journal, counts: Mutex::default(), appendix }
     }
 
-    fn counts(&self) -> MutexGuard<'_, Counts> {
+    fn counts(&self) -> MutexGuard<'_, MetricCounts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -72,9 +72,9 @@ impl Observer for Metrics {
                 }
             }
             Event::Retrying { .. } => self.counts().retries += 1,
-            Event::Halving { .. } => self.counts().halved += 1,
+            Event::Bisecting { .. } => self.counts().halved += 1,
             Event::Bad { .. } => self.counts().bad += 1,
-            Event::Trouble(trouble) => {
+            Event::Degraded(trouble) => {
                 let counts = &mut *self.counts();
                 let begins = trouble.is_some() && !counts.troubled;
                 counts.troubles += u64::from(begins);
@@ -118,7 +118,7 @@ impl Exposed for Metrics {
     }
 }
 
-fn tell(page: &mut Exposition, tally: &Tally, lags: &[(Partition, u64)], counts: &Counts) {
+fn tell(page: &mut Exposition, tally: &Tally, lags: &[(Partition, u64)], counts: &MetricCounts) {
     page.family(
         "sdl_build_info",
         MetricKind::Gauge,

@@ -2,18 +2,18 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::*;
-use crate::pipeline::{Assignment, BadFate, Reason};
+use crate::pipeline::{Assignment, BadRecordAction, Reason};
 use crate::record::{NextOffset, Record};
 
 /// A run that is told to a journal and to metrics.
 struct Run {
-    journal: Arc<Journal>,
+    journal: Arc<RunStatus>,
     metrics: Metrics,
 }
 
 impl Run {
     fn new() -> Self {
-        let journal = Arc::<Journal>::default();
+        let journal = Arc::<RunStatus>::default();
         Self { metrics: Metrics::new(Arc::clone(&journal), None), journal }
     }
 
@@ -23,7 +23,7 @@ impl Run {
     }
 
     fn assign(&self, partitions: impl IntoIterator<Item = Partition>) {
-        let of = |partition| Assignment { partition, start: NextOffset(0), last: None, memo: None };
+        let of = |partition| Assignment { partition, start: NextOffset(0), fingerprint: None, extension: None };
         self.on(&Event::Assigned(&partitions.into_iter().map(of).collect::<Vec<_>>()));
     }
 
@@ -53,17 +53,17 @@ fn why() -> Reason {
 fn a_story_is_told_in_full() {
     let run = Run::new();
     run.assign([p(0), p(1)]);
-    run.on(&Event::Ends(&[(p(0), 120), (p(1), 30)]));
+    run.on(&Event::LogEndOffsets(&[(p(0), 120), (p(1), 30)]));
     run.on(&Event::Read { bytes: 5000, waited: ms(3), shaping: Some(Duration::from_micros(700)) });
     let record = Record { partition: p(0), offset: 7, timestamp: None, key: None, value: None, headers: Vec::new() };
-    run.on(&Event::Bad { record: &record, reason: &why(), fate: BadFate::DeadLetter });
-    run.on(&Event::Halving { records: 20, reason: &why() });
+    run.on(&Event::Bad { record: &record, reason: &why(), fate: BadRecordAction::DeadLetter });
+    run.on(&Event::Bisecting { records: 20, reason: &why() });
     for attempt in 2..4 {
         run.on(&Event::Retrying { records: 10, attempt, pause: ms(100), reason: &why() });
-        run.on(&Event::Trouble(Some("the server has too much to do")));
+        run.on(&Event::Degraded(Some("the server has too much to do")));
         run.on(&Event::Responded { took: ms(20), batch: None });
     }
-    run.on(&Event::Trouble(None));
+    run.on(&Event::Degraded(None));
     run.on(&Event::Responded { took: ms(90_000), batch: Some(ms(91_000)) });
     run.on(&Event::Settled(&[(p(0), NextOffset(100))]));
     run.on(&Event::Progress(&Tally {
@@ -170,12 +170,12 @@ fn everything_is_there_from_the_start_but_lags() {
 fn the_lag_of_a_partition_goes_with_it() {
     let run = Run::new();
     run.assign([p(0), p(1)]);
-    run.on(&Event::Ends(&[(p(0), 5), (p(1), 9)]));
+    run.on(&Event::LogEndOffsets(&[(p(0), 5), (p(1), 9)]));
     run.on(&Event::Settled(&[(p(1), NextOffset(10))]));
     let lag = |index: i32, lag: u64| format!("sdl_consumer_lag{{topic=\"logins\",partition=\"{index}\"}} {lag}");
     assert_eq!(run.samples("sdl_consumer_lag"), [lag(0, 5), lag(1, 0)], "a commit beyond the end known so far is no lag");
     run.on(&Event::Released { partitions: &[p(0)], lost: false, records: 0 });
-    run.on(&Event::Ends(&[(p(0), 6)]));
+    run.on(&Event::LogEndOffsets(&[(p(0), 6)]));
     assert_eq!(run.samples("sdl_consumer_lag"), [lag(1, 0)], "what is heard of it later is not told");
     run.assign([p(0)]);
     assert_eq!(run.samples("sdl_consumer_lag"), [lag(1, 0)], "its end is not known yet");
@@ -186,7 +186,7 @@ fn lags_are_bounded_in_number() {
     let run = Run::new();
     let partitions = || (0..).take(PARTITIONS + 5).map(p);
     run.assign(partitions());
-    run.on(&Event::Ends(&partitions().map(|partition| (partition, 1)).collect::<Vec<_>>()));
+    run.on(&Event::LogEndOffsets(&partitions().map(|partition| (partition, 1)).collect::<Vec<_>>()));
     assert_eq!(run.samples("sdl_consumer_lag").len(), PARTITIONS);
 }
 
@@ -197,9 +197,9 @@ fn a_run_is_ready_while_it_has_partitions_and_a_destination_that_takes_records()
     assert_eq!(ready().unwrap_err(), "no partition is assigned");
     run.assign([p(0)]);
     assert_eq!(ready(), Ok(()));
-    run.on(&Event::Trouble(Some("a broker of the source is down")));
+    run.on(&Event::Degraded(Some("a broker of the source is down")));
     assert_eq!(ready(), Ok(()), "the source is no reason");
-    run.on(&Event::Trouble(Some("the server has too much to do")));
+    run.on(&Event::Degraded(Some("the server has too much to do")));
     run.on(&Event::Stalled(true));
     assert_eq!(ready().unwrap_err(), "stalled, the server has too much to do");
     assert_eq!(run.samples("sdl_sink_stalled"), ["sdl_sink_stalled 1"]);
@@ -214,7 +214,7 @@ fn a_run_is_ready_while_it_has_partitions_and_a_destination_that_takes_records()
 
 #[test]
 fn a_command_appends_its_own() {
-    let journal = Arc::<Journal>::default();
+    let journal = Arc::<RunStatus>::default();
     let appendix: Appendix = Box::new(|page| page.family("windows", MetricKind::Gauge, "Open windows.", [(vec![], 3)]));
     let page = Metrics::new(journal, Some(appendix)).metrics();
     assert!(page.ends_with(b"# HELP windows Open windows.\n# TYPE windows gauge\nwindows 3\n"));

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::pipeline::{Event, Observer};
-use crate::report::journal::Entries;
-use crate::report::{Journal, Screen, grouped};
+use crate::report::run_status::StatusFields;
+use crate::report::{RunStatus, Screen, grouped};
 
 /// How often the bar's text is put together.
 const REDRAW: Duration = Duration::from_millis(200);
@@ -22,14 +22,14 @@ pub type More = Box<dyn Fn() -> String + Send + Sync>;
 pub struct Bar {
     line: ProgressBar,
     more: Option<More>,
-    journal: Arc<Journal>,
+    journal: Arc<RunStatus>,
     drawn: Mutex<Instant>,
 }
 
 impl Bar {
     /// Returns a bar over `expected` records; without, it shows only what was done. Below it stands what `more` says.
     #[must_use]
-    pub fn new(screen: &Screen, journal: Arc<Journal>, expected: Option<u64>, more: Option<More>) -> Self {
+    pub fn new(screen: &Screen, journal: Arc<RunStatus>, expected: Option<u64>, more: Option<More>) -> Self {
         let style = |template: &str| {
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a rate for people
@@ -60,7 +60,7 @@ impl Bar {
     }
 }
 
-fn message(entries: &Entries) -> String {
+fn message(entries: &StatusFields) -> String {
     let tally = &entries.tally;
     let mut text = format!("delivered {}", grouped(tally.delivered));
     for (name, count) in
@@ -81,7 +81,7 @@ fn message(entries: &Entries) -> String {
 
 impl Observer for Bar {
     fn on(&self, event: &Event<'_>) {
-        let changed = matches!(event, Event::Trouble(_) | Event::Draining(_));
+        let changed = matches!(event, Event::Degraded(_) | Event::Draining(_));
         let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
         if !changed && drawn.elapsed() < REDRAW {
             return;
@@ -103,7 +103,7 @@ impl Observer for Bar {
 /// A status line every so many records, and at least every 10 s.
 #[derive(Debug)]
 pub struct StatusLines {
-    journal: Arc<Journal>,
+    journal: Arc<RunStatus>,
     every: u64,
     last: Mutex<(u64, Instant, u64)>,
 }
@@ -111,7 +111,7 @@ pub struct StatusLines {
 impl StatusLines {
     /// Returns status lines for every `every` records read.
     #[must_use]
-    pub fn new(journal: Arc<Journal>, every: u64) -> Self {
+    pub fn new(journal: Arc<RunStatus>, every: u64) -> Self {
         Self { journal, every: every.max(1), last: Mutex::new((0, Instant::now(), 0)) }
     }
 
@@ -144,7 +144,7 @@ impl StatusLines {
 
 impl Observer for StatusLines {
     fn on(&self, event: &Event<'_>) {
-        if matches!(event, Event::Progress(_) | Event::Ends(_)) {
+        if matches!(event, Event::Progress(_) | Event::LogEndOffsets(_)) {
             self.tick();
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::pipeline::{Ending, Finished, Tally};
-use crate::report::{Journal, grouped};
+use crate::pipeline::{RunOutcome, RunReport, Tally};
+use crate::report::{RunStatus, grouped};
 
 /// More partitions than this are only counted in the text.
 const SHOWN: usize = 24;
@@ -39,14 +39,14 @@ pub struct Summary {
     pub(crate) seconds: f64,
     records_per_second: f64,
     bytes_per_second: f64,
-    partitions: Vec<Position>,
+    partitions: Vec<SummaryPosition>,
     #[serde(skip)]
     route: String,
 }
 
 #[derive(Clone, Debug, Serialize)]
 #[allow(clippy::struct_field_names)] // the names are the document's
-struct Position {
+struct SummaryPosition {
     topic: String,
     partition: i32,
     /// Where the partition would be resumed by what was settled.
@@ -59,16 +59,16 @@ impl Summary {
     /// Returns the summary of a finished run.
     #[must_use]
     #[allow(clippy::cast_precision_loss)] // rates
-    pub fn new(headline: &Headline, finished: &Finished, journal: &Journal) -> Self {
+    pub fn new(headline: &Headline, finished: &RunReport, journal: &RunStatus) -> Self {
         let seconds = finished.elapsed.as_secs_f64();
-        let (ended, error) = match &finished.ending {
-            Ending::Complete => ("complete", None),
-            Ending::Interrupted => ("interrupted", None),
-            Ending::Failed(error) => ("failed", Some(error.to_string())),
-            Ending::Record(failure) => ("bad_record", Some(failure.to_string())),
+        let (ended, error) = match &finished.outcome {
+            RunOutcome::Complete => ("complete", None),
+            RunOutcome::Interrupted => ("interrupted", None),
+            RunOutcome::Failed(error) => ("failed", Some(error.to_string())),
+            RunOutcome::Record(failure) => ("bad_record", Some(failure.to_string())),
         };
         let entries = journal.entries();
-        let position = |(partition, next): &(crate::record::Partition, crate::record::NextOffset)| Position {
+        let position = |(partition, next): &(crate::record::Partition, crate::record::NextOffset)| SummaryPosition {
             topic: partition.topic.to_string(),
             partition: partition.index,
             position: next.0,
@@ -132,7 +132,7 @@ impl Summary {
             let _ = writeln!(text, "  {} partitions (each with -o json)", self.partitions.len());
             return text;
         }
-        for Position { topic, partition, position, committed } in &self.partitions {
+        for SummaryPosition { topic, partition, position, committed } in &self.partitions {
             let committed = match committed {
                 Some(committed) if committed == position => "committed".to_owned(),
                 Some(committed) => format!("committed {}", grouped((*committed).cast_unsigned())),

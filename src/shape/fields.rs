@@ -2,7 +2,7 @@
 
 use crate::shape::document::Node;
 use crate::shape::path::Path;
-use crate::shape::rules::{BadRule, Kind, Rules};
+use crate::shape::rules::{BadRule, RuleKind, ShapeRules};
 
 /// The fields that `--keep` names, in their order.
 #[derive(Clone, Debug)]
@@ -13,8 +13,8 @@ impl Fields {
     ///
     /// # Errors
     /// When a list of fields cannot be read.
-    pub fn parse(rules: &Rules) -> Result<Option<Self>, BadRule> {
-        let paths = super::paths(rules, Kind::Keep)?;
+    pub fn parse(rules: &ShapeRules) -> Result<Option<Self>, BadRule> {
+        let paths = super::paths(rules, RuleKind::Keep)?;
         Ok((!paths.is_empty()).then_some(Self(paths)))
     }
 
@@ -51,9 +51,9 @@ mod tests {
 
     #[test]
     fn a_field_is_what_stands_there() {
-        let mut rules = Rules::default();
-        rules.flag(Kind::Keep, r"name,user.id,items.sku,a\.b");
-        rules.flag(Kind::Keep, "gone");
+        let mut rules = ShapeRules::default();
+        rules.flag(RuleKind::Keep, r"name,user.id,items.sku,a\.b");
+        rules.flag(RuleKind::Keep, "gone");
         let fields = Fields::parse(&rules).unwrap().unwrap();
         assert_eq!(fields.names().collect::<Vec<_>>(), ["name", "user.id", "items.sku", r"a\.b", "gone"]);
         let of = |value: &str| fields.of(Some(value.as_bytes()));
@@ -71,6 +71,6 @@ mod tests {
 
     #[test]
     fn without_keep_there_are_none() {
-        assert!(Fields::parse(&Rules::default()).unwrap().is_none());
+        assert!(Fields::parse(&ShapeRules::default()).unwrap().is_none());
     }
 }

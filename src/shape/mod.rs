@@ -40,9 +40,9 @@ pub use fields::Fields;
 pub use path::Path as FieldPath;
 use path::{Path, split_before};
 use require::Requirement;
-pub use rules::{BadRule, Kind, Rules};
-use select::Kept;
-pub use verdict::{Fault, Verdict};
+pub use rules::{BadRule, RuleKind, ShapeRules};
+use select::FieldTree;
+pub use verdict::{ShapeError, ShapeResult};
 
 /// What is done to every value.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub struct Shape {
     dates: Vec<Path>,
     addresses: Vec<Path>,
     masked: Vec<(Path, Mask)>,
-    kept: Option<Kept>,
+    kept: Option<FieldTree>,
     dropped: Vec<Path>,
 }
 
@@ -66,10 +66,10 @@ impl Shape {
     ///
     /// # Errors
     /// When a rule cannot be read, or something is to be masked without `mask_key`.
-    pub fn parse(rules: &Rules, mask_key: Option<&str>) -> Result<Self, BadRule> {
+    pub fn parse(rules: &ShapeRules, mask_key: Option<&str>) -> Result<Self, BadRule> {
         let paths = |kind| paths(rules, kind);
-        let keep = paths(Kind::Keep)?;
-        let mask = match (rules.of(Kind::Mask).next(), mask_key.filter(|key| !key.is_empty())) {
+        let keep = paths(RuleKind::Keep)?;
+        let mask = match (rules.of(RuleKind::Mask).next(), mask_key.filter(|key| !key.is_empty())) {
             (Some(rule), None) => {
                 return Err(rule.lacks("`mask_key`", "add `mask_key = ${env:MASK_KEY}` to the source's section of the profile"));
             }
@@ -77,23 +77,23 @@ impl Shape {
         };
         Ok(Self {
             conditions: rules
-                .of(Kind::Where)
+                .of(RuleKind::Where)
                 .map(|rule| Condition::parse(&rule.text).map_err(|why| rule.wrong(why, condition::GRAMMAR)))
                 .collect::<Result<_, _>>()?,
             defaults: rules
-                .of(Kind::Default)
+                .of(RuleKind::Default)
                 .map(|rule| default(&rule.text).map_err(|why| rule.wrong(why, "FIELD=VALUE: device_type=unknown")))
                 .collect::<Result<_, _>>()?,
             requirements: rules
-                .of(Kind::Require)
+                .of(RuleKind::Require)
                 .flat_map(|rule| path::split(&rule.text, |c| c == ',').map(move |text| (rule, text)))
                 .map(|(rule, text)| Requirement::parse(text).map_err(|why| rule.wrong(why, require::GRAMMAR)))
                 .collect::<Result<_, _>>()?,
-            dates: paths(Kind::Date)?,
-            addresses: paths(Kind::MaskIp)?,
-            masked: paths(Kind::Mask)?.into_iter().map(|path| (path, mask.clone())).collect(),
-            kept: (!keep.is_empty()).then(|| Kept::new(&keep)),
-            dropped: paths(Kind::Drop)?,
+            dates: paths(RuleKind::Date)?,
+            addresses: paths(RuleKind::MaskIp)?,
+            masked: paths(RuleKind::Mask)?.into_iter().map(|path| (path, mask.clone())).collect(),
+            kept: (!keep.is_empty()).then(|| FieldTree::new(&keep)),
+            dropped: paths(RuleKind::Drop)?,
         })
     }
 
@@ -105,33 +105,33 @@ impl Shape {
 
     /// Returns what becomes of `value`; `None` is a tombstone and passes.
     #[must_use]
-    pub fn apply(&self, value: Option<&[u8]>) -> Verdict {
+    pub fn apply(&self, value: Option<&[u8]>) -> ShapeResult {
         let Some(bytes) = value else {
-            return Verdict::Keep(None);
+            return ShapeResult::Keep(None);
         };
         let mut document = match std::str::from_utf8(bytes).map_err(|error| error.to_string()).and_then(parse) {
             Ok(document) => document,
-            Err(why) => return Verdict::Bad(not_json(bytes, &why)),
+            Err(why) => return ShapeResult::Bad(not_json(bytes, &why)),
         };
         if !self.conditions.iter().all(|condition| condition.holds(&mut document)) {
-            return Verdict::Filtered;
+            return ShapeResult::Filtered;
         }
         match self.change(&mut document) {
-            Err(fault) => Verdict::Bad(fault),
-            Ok(()) if !document.changed() => Verdict::Keep(None),
+            Err(fault) => ShapeResult::Bad(fault),
+            Ok(()) if !document.changed() => ShapeResult::Keep(None),
             Ok(()) => {
                 let mut text = Vec::with_capacity(bytes.len() + 64);
                 document.write(&mut text);
-                Verdict::Keep(Some(text.into()))
+                ShapeResult::Keep(Some(text.into()))
             }
         }
     }
 
-    fn change<'a>(&'a self, document: &mut Node<'a>) -> Result<(), Fault> {
+    fn change<'a>(&'a self, document: &mut Node<'a>) -> Result<(), ShapeError> {
         for (path, value) in &self.defaults {
             select::fill(document, &path.names, value).map_err(|()| {
                 let message = format!("`{path}` cannot be filled: what should hold it is no object");
-                Fault::new("not_an_object", message).at(path)
+                ShapeError::new("not_an_object", message).at(path)
             })?;
         }
         if let Some(fault) = self.requirements.iter().find_map(|requirement| requirement.fault(document)) {
@@ -139,7 +139,7 @@ impl Shape {
         }
         for path in &self.dates {
             let not_a_date = |()| {
-                let mut fault = Fault::new("not_a_date", format!("`{path}` is no time")).at(path);
+                let mut fault = ShapeError::new("not_a_date", format!("`{path}` is no time")).at(path);
                 fault.hint = Some("--date takes Unix seconds or milliseconds and ISO 8601".to_owned());
                 fault
             };
@@ -155,7 +155,7 @@ impl Shape {
         self.masked.iter().try_for_each(|(path, mask)| every(path, &|value| mask.apply(value)))?;
         if let Some(kept) = &self.kept {
             kept.apply(document)
-                .map_err(|()| Fault::new("not_an_object", "the value is no object, so no field of it can be kept"))?;
+                .map_err(|()| ShapeError::new("not_an_object", "the value is no object, so no field of it can be kept"))?;
         }
         self.dropped.iter().for_each(|path| select::remove(document, &path.names));
         Ok(())
@@ -163,7 +163,7 @@ impl Shape {
 }
 
 /// Returns the fields that the rules of a kind list.
-fn paths(rules: &Rules, kind: Kind) -> Result<Vec<Path>, BadRule> {
+fn paths(rules: &ShapeRules, kind: RuleKind) -> Result<Vec<Path>, BadRule> {
     let lists = rules.of(kind).map(|rule| Path::list(&rule.text).map_err(|why| rule.wrong(why, FIELDS)));
     lists.collect::<Result<Vec<_>, _>>().map(|lists| lists.concat())
 }
@@ -207,8 +207,8 @@ fn parse(text: &str) -> Result<Node<'_>, String> {
 
 /// Returns the fault of bytes that are not JSON, recognising what a schema registry's serializers write.
 #[must_use]
-pub fn not_json(bytes: &[u8], why: &str) -> Fault {
-    let mut fault = Fault::new("not_json", format!("the value is not JSON: {why}"));
+pub fn not_json(bytes: &[u8], why: &str) -> ShapeError {
+    let mut fault = ShapeError::new("not_json", format!("the value is not JSON: {why}"));
     if let [0, a, b, c, d, ..] = *bytes {
         let schema = u32::from_be_bytes([a, b, c, d]);
         fault.hint =

@@ -2,7 +2,7 @@
 
 use crate::shape::document::Node;
 use crate::shape::path::{Path, split_before};
-use crate::shape::verdict::Fault;
+use crate::shape::verdict::ShapeError;
 
 /// How a requirement is written.
 pub(super) const GRAMMAR: &str = "FIELD or FIELD:TYPE with string, int, number, bool, object or array: user_id,timestamp:int";
@@ -11,12 +11,12 @@ pub(super) const GRAMMAR: &str = "FIELD or FIELD:TYPE with string, int, number, 
 #[derive(Debug)]
 pub(super) struct Requirement {
     path: Path,
-    kind: Option<Kind>,
+    kind: Option<JsonType>,
 }
 
 /// What JSON calls a value, and whole numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum JsonType {
     String,
     Int,
     Number,
@@ -25,7 +25,7 @@ enum Kind {
     Array,
 }
 
-impl Kind {
+impl JsonType {
     const ALL: [(&'static str, Self, &'static str); 6] = [
         ("string", Self::String, "text"),
         ("int", Self::Int, "a whole number"),
@@ -61,7 +61,7 @@ impl Requirement {
         let (path, kind) = split_before(text, |c| c == ':');
         let kind = match kind.strip_prefix(':').map(str::trim) {
             None => None,
-            Some(name) => match Kind::ALL.iter().find(|(known, _, _)| *known == name) {
+            Some(name) => match JsonType::ALL.iter().find(|(known, _, _)| *known == name) {
                 Some((_, kind, _)) => Some(*kind),
                 None => return Err(format!("`{name}` is no type")),
             },
@@ -70,15 +70,15 @@ impl Requirement {
     }
 
     /// Returns what is wrong with the document, if anything is.
-    pub(super) fn fault(&self, document: &mut Node<'_>) -> Option<Fault> {
+    pub(super) fn fault(&self, document: &mut Node<'_>) -> Option<ShapeError> {
         let mut fault = None;
         document.look(&self.path.names, &mut |value| {
             let text = value.map(Node::text);
             let wrong = match (text, self.kind) {
-                (None, _) => Fault::new("missing_field", format!("`{}` is missing", self.path)),
-                (Some(text), Some(kind)) => match Kind::of(text) {
-                    found if found == kind || (found, kind) == (Kind::Int, Kind::Number) => return,
-                    found => Fault::new("wrong_type", format!("`{}` is {}, not {}", self.path, found.said(), kind.said())),
+                (None, _) => ShapeError::new("missing_field", format!("`{}` is missing", self.path)),
+                (Some(text), Some(kind)) => match JsonType::of(text) {
+                    found if found == kind || (found, kind) == (JsonType::Int, JsonType::Number) => return,
+                    found => ShapeError::new("wrong_type", format!("`{}` is {}, not {}", self.path, found.said(), kind.said())),
                 },
                 (Some(_), None) => return,
             };

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What a rule does. The order is that of work: what a record was decides what becomes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum RuleKind {
     /// Keeps the records that meet a condition.
     Where,
     /// Fills a field that is missing.
@@ -23,7 +23,7 @@ pub enum Kind {
     Drop,
 }
 
-impl Kind {
+impl RuleKind {
     const ALL: [(&'static str, &'static str, Self); 8] = [
         ("where", "where", Self::Where),
         ("default", "default", Self::Default),
@@ -42,18 +42,18 @@ impl Kind {
 
 /// The rules of a shape, as text.
 #[derive(Clone, Debug, Default)]
-pub struct Rules(Vec<Rule>);
+pub struct ShapeRules(Vec<Rule>);
 
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
-    pub(super) kind: Kind,
+    pub(super) kind: RuleKind,
     pub(super) text: String,
     place: String,
 }
 
-impl Rules {
+impl ShapeRules {
     /// Adds what a flag says.
-    pub fn flag(&mut self, kind: Kind, text: &str) {
+    pub fn flag(&mut self, kind: RuleKind, text: &str) {
         self.0.push(Rule { kind, text: text.to_owned(), place: format!("`--{} {text}`", kind.flag()) });
     }
 
@@ -64,10 +64,10 @@ impl Rules {
     pub fn key(&mut self, section: &str, key: &str, value: &str) -> Result<(), BadRule> {
         let place = format!("`{key} = {value}` in [{section}]");
         let (name, field) = key.split_once('.').map_or((key, None), |(name, field)| (name, Some(field)));
-        let (kind, text) = match (Kind::ALL.iter().find(|(_, known, _)| *known == name), field) {
-            (Some((_, _, Kind::Default)), Some(field)) => (Kind::Default, format!("{field}={value}")),
-            (Some((_, _, Kind::Where)), _) => (Kind::Where, value.to_owned()),
-            (Some((_, _, kind)), None) if *kind != Kind::Default => (*kind, value.to_owned()),
+        let (kind, text) = match (RuleKind::ALL.iter().find(|(_, known, _)| *known == name), field) {
+            (Some((_, _, RuleKind::Default)), Some(field)) => (RuleKind::Default, format!("{field}={value}")),
+            (Some((_, _, RuleKind::Where)), _) => (RuleKind::Where, value.to_owned()),
+            (Some((_, _, kind)), None) if *kind != RuleKind::Default => (*kind, value.to_owned()),
             _ => {
                 let hint = "the keys are where, where.1, where.2, ..., require, keep, drop, default.FIELD, mask, mask_ip, date";
                 return Err(BadRule { what: format!("there is no key `{key}` in [{section}]"), hint: hint.to_owned() });
@@ -78,7 +78,7 @@ impl Rules {
     }
 
     /// Returns the rules of one kind, in the order in which they were added.
-    pub(super) fn of(&self, kind: Kind) -> impl Iterator<Item = &Rule> {
+    pub(super) fn of(&self, kind: RuleKind) -> impl Iterator<Item = &Rule> {
         self.0.iter().filter(move |rule| rule.kind == kind)
     }
 

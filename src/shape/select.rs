@@ -45,13 +45,13 @@ pub(super) fn remove(node: &mut Node<'_>, path: &[String]) {
 
 /// The fields that are kept, as a tree.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct FieldTree {
     /// Kept with all that is below.
     whole: bool,
-    below: Vec<(String, Kept)>,
+    below: Vec<(String, FieldTree)>,
 }
 
-impl Kept {
+impl FieldTree {
     pub(super) fn new(paths: &[Path]) -> Self {
         let mut root = Self::default();
         for path in paths {

@@ -8,8 +8,8 @@ use super::*;
 
 const LOGIN: &str = r#"{"user_id": "424cdd21-063a-43a7-b91b-7ca1a833afae", "device_type": "iOS", "ip": "199.172.111.135", "timestamp": 1694479551}"#;
 
-fn shape(rules: &[(Kind, &str)]) -> Shape {
-    let mut asked = Rules::default();
+fn shape(rules: &[(RuleKind, &str)]) -> Shape {
+    let mut asked = ShapeRules::default();
     for (kind, text) in rules {
         asked.flag(*kind, text);
     }
@@ -17,16 +17,16 @@ fn shape(rules: &[(Kind, &str)]) -> Shape {
 }
 
 /// Returns the new text, or the old one.
-fn kept(rules: &[(Kind, &str)], value: &str) -> String {
+fn kept(rules: &[(RuleKind, &str)], value: &str) -> String {
     match shape(rules).apply(Some(value.as_bytes())) {
-        Verdict::Keep(changed) => changed.map_or(value.to_owned(), |text| String::from_utf8(text.to_vec()).unwrap()),
+        ShapeResult::Keep(changed) => changed.map_or(value.to_owned(), |text| String::from_utf8(text.to_vec()).unwrap()),
         other => panic!("{value} became {other:?}"),
     }
 }
 
-fn fault(rules: &[(Kind, &str)], value: &[u8]) -> Fault {
+fn fault(rules: &[(RuleKind, &str)], value: &[u8]) -> ShapeError {
     match shape(rules).apply(Some(value)) {
-        Verdict::Bad(fault) => fault,
+        ShapeResult::Bad(fault) => fault,
         other => panic!("{value:?} became {other:?}"),
     }
 }
@@ -34,22 +34,22 @@ fn fault(rules: &[(Kind, &str)], value: &[u8]) -> Fault {
 #[test]
 fn what_is_asked_for_is_done() {
     for (kind, text, shaped) in [
-        (Kind::Keep, "ip", r#"{"ip":"199.172.111.135"}"#),
-        (Kind::Keep, "timestamp,device_type", r#"{"device_type":"iOS","timestamp":1694479551}"#),
-        (Kind::Drop, "user_id,ip,timestamp,nothing", r#"{"device_type":"iOS"}"#),
-        (Kind::Keep, "nothing", "{}"),
+        (RuleKind::Keep, "ip", r#"{"ip":"199.172.111.135"}"#),
+        (RuleKind::Keep, "timestamp,device_type", r#"{"device_type":"iOS","timestamp":1694479551}"#),
+        (RuleKind::Drop, "user_id,ip,timestamp,nothing", r#"{"device_type":"iOS"}"#),
+        (RuleKind::Keep, "nothing", "{}"),
     ] {
         assert_eq!(kept(&[(kind, text)], LOGIN), shaped);
     }
     assert_eq!(
         kept(
             &[
-                (Kind::Drop, "user_id"),
-                (Kind::Where, "device_type = iOS"),
-                (Kind::MaskIp, "ip"),
-                (Kind::Date, "timestamp"),
-                (Kind::Default, "locale=unknown"),
-                (Kind::Require, "locale:string,timestamp:int"),
+                (RuleKind::Drop, "user_id"),
+                (RuleKind::Where, "device_type = iOS"),
+                (RuleKind::MaskIp, "ip"),
+                (RuleKind::Date, "timestamp"),
+                (RuleKind::Default, "locale=unknown"),
+                (RuleKind::Require, "locale:string,timestamp:int"),
             ],
             LOGIN
         ),
@@ -61,31 +61,35 @@ fn what_is_asked_for_is_done() {
 fn a_value_that_nothing_changes_is_kept_as_it_is() {
     for rules in [
         vec![],
-        vec![(Kind::Where, "device_type"), (Kind::Require, "timestamp:int"), (Kind::Default, "ip=0.0.0.0")],
-        vec![(Kind::Drop, "nothing,ip.nothing"), (Kind::Mask, "nothing"), (Kind::Keep, "user_id,device_type,ip,timestamp")],
+        vec![(RuleKind::Where, "device_type"), (RuleKind::Require, "timestamp:int"), (RuleKind::Default, "ip=0.0.0.0")],
+        vec![
+            (RuleKind::Drop, "nothing,ip.nothing"),
+            (RuleKind::Mask, "nothing"),
+            (RuleKind::Keep, "user_id,device_type,ip,timestamp"),
+        ],
     ] {
-        assert_eq!(shape(&rules).apply(Some(LOGIN.as_bytes())), Verdict::Keep(None), "{rules:?}");
+        assert_eq!(shape(&rules).apply(Some(LOGIN.as_bytes())), ShapeResult::Keep(None), "{rules:?}");
     }
 }
 
 #[test]
 fn a_record_that_does_not_meet_every_condition_is_filtered() {
-    let both = [(Kind::Where, "device_type = iOS"), (Kind::Where, "timestamp > 1694479551")];
-    assert_eq!(shape(&both).apply(Some(LOGIN.as_bytes())), Verdict::Filtered);
-    assert_eq!(shape(&both).apply(Some(b"7")), Verdict::Filtered);
+    let both = [(RuleKind::Where, "device_type = iOS"), (RuleKind::Where, "timestamp > 1694479551")];
+    assert_eq!(shape(&both).apply(Some(LOGIN.as_bytes())), ShapeResult::Filtered);
+    assert_eq!(shape(&both).apply(Some(b"7")), ShapeResult::Filtered);
 }
 
 #[test]
 fn a_tombstone_passes_whatever_is_asked_for() {
-    let rules = [(Kind::Where, "a = 1"), (Kind::Require, "a"), (Kind::Keep, "a")];
-    assert_eq!(shape(&rules).apply(None), Verdict::Keep(None));
+    let rules = [(RuleKind::Where, "a = 1"), (RuleKind::Require, "a"), (RuleKind::Keep, "a")];
+    assert_eq!(shape(&rules).apply(None), ShapeResult::Keep(None));
 }
 
 #[test]
 fn what_no_rule_names_keeps_its_text() {
     let value = r#"{"big":123456789012345678901234567890.10e+2,"\u0061":"\u00e9\/","drop":1,"deep":{ "x" : [1.0, -0] },"a":1}"#;
     assert_eq!(
-        kept(&[(Kind::Drop, "drop,deep.y")], value),
+        kept(&[(RuleKind::Drop, "drop,deep.y")], value),
         r#"{"big":123456789012345678901234567890.10e+2,"\u0061":"\u00e9\/","deep":{ "x" : [1.0, -0] },"a":1}"#
     );
 }
@@ -93,21 +97,21 @@ fn what_no_rule_names_keeps_its_text() {
 #[test]
 fn all_fields_of_one_name_are_changed_however_it_is_written() {
     let twice = r#"{"\u0061": 1, "b": 2, "a": 3}"#;
-    assert_eq!(kept(&[(Kind::Drop, "a")], twice), r#"{"b":2}"#);
-    assert_eq!(kept(&[(Kind::Keep, "a")], twice), r#"{"\u0061":1,"a":3}"#);
+    assert_eq!(kept(&[(RuleKind::Drop, "a")], twice), r#"{"b":2}"#);
+    assert_eq!(kept(&[(RuleKind::Keep, "a")], twice), r#"{"\u0061":1,"a":3}"#);
     let ips = r#"{"ip": "1.2.3.4", "i\u0070": "5.6.7.8"}"#;
-    assert_eq!(kept(&[(Kind::MaskIp, "ip")], ips), r#"{"ip":"1.2.3.xxx","i\u0070":"5.6.7.xxx"}"#);
+    assert_eq!(kept(&[(RuleKind::MaskIp, "ip")], ips), r#"{"ip":"1.2.3.xxx","i\u0070":"5.6.7.xxx"}"#);
 }
 
 #[test]
 fn paths_go_through_objects_and_arrays() {
     let value = r#"{"hops": [{"ip": "1.2.3.4"}, {"ip": "5.6.7.8", "at": [0, 1]}, 7], "ip": {"ip": "9.9.9.9"}, "a.b": 1}"#;
     assert_eq!(
-        kept(&[(Kind::MaskIp, "hops.ip,ip.ip"), (Kind::Date, "hops.at")], value),
+        kept(&[(RuleKind::MaskIp, "hops.ip,ip.ip"), (RuleKind::Date, "hops.at")], value),
         r#"{"hops":[{"ip":"1.2.3.xxx"},{"ip":"5.6.7.xxx","at":["1970-01-01T00:00:00Z","1970-01-01T00:00:01Z"]},7],"ip":{"ip":"9.9.9.xxx"},"a.b":1}"#
     );
-    assert_eq!(kept(&[(Kind::Keep, r"hops.at,a\.b")], value), r#"{"hops":[{},{"at":[0, 1]}],"a.b":1}"#);
-    assert_eq!(kept(&[(Kind::Drop, r"hops.ip,ip,a\.b")], value), r#"{"hops":[{},{"at":[0, 1]},7]}"#);
+    assert_eq!(kept(&[(RuleKind::Keep, r"hops.at,a\.b")], value), r#"{"hops":[{},{"at":[0, 1]}],"a.b":1}"#);
+    assert_eq!(kept(&[(RuleKind::Drop, r"hops.ip,ip,a\.b")], value), r#"{"hops":[{},{"at":[0, 1]},7]}"#);
 }
 
 #[test]
@@ -123,16 +127,16 @@ fn a_default_fills_what_is_missing_and_nothing_else() {
         (r#"{"a": {"x": 1}}"#, "a.b=1", r#"{"a":{"x":1,"b":1}}"#),
         (r#"[{"n": 1}, {}]"#, "n=2", r#"[{"n": 1},{"n":2}]"#),
     ] {
-        assert_eq!(kept(&[(Kind::Default, rule)], value), filled, "{rule}");
+        assert_eq!(kept(&[(RuleKind::Default, rule)], value), filled, "{rule}");
     }
-    assert_eq!(kept(&[(Kind::Default, "n=1"), (Kind::Default, "n=2")], "{}"), r#"{"n":1}"#);
-    let fault = fault(&[(Kind::Default, "a.b=1")], br#"{"a": 7}"#);
+    assert_eq!(kept(&[(RuleKind::Default, "n=1"), (RuleKind::Default, "n=2")], "{}"), r#"{"n":1}"#);
+    let fault = fault(&[(RuleKind::Default, "a.b=1")], br#"{"a": 7}"#);
     assert_eq!((fault.code, fault.path.as_deref()), ("not_an_object", Some("a.b")));
 }
 
 #[test]
 fn a_masked_field_shows_nothing_of_itself() {
-    let hidden = kept(&[(Kind::Mask, "user_id,ip,whole")], r#"{"user_id": "anna", "ip": null, "whole": {"name": "anna"}}"#);
+    let hidden = kept(&[(RuleKind::Mask, "user_id,ip,whole")], r#"{"user_id": "anna", "ip": null, "whole": {"name": "anna"}}"#);
     assert!(!hidden.contains("anna"), "{hidden}");
     let fields: BTreeMap<String, Option<String>> = serde_json::from_str(&hidden).unwrap();
     assert_eq!(fields["ip"], None);
@@ -142,20 +146,20 @@ fn a_masked_field_shows_nothing_of_itself() {
 
 #[test]
 fn a_bad_value_says_what_is_wrong_and_where() {
-    let missing = fault(&[(Kind::Require, "locale")], LOGIN.as_bytes());
+    let missing = fault(&[(RuleKind::Require, "locale")], LOGIN.as_bytes());
     assert_eq!((missing.code, missing.path.as_deref()), ("missing_field", Some("locale")));
-    let date = fault(&[(Kind::Date, "ip")], LOGIN.as_bytes());
+    let date = fault(&[(RuleKind::Date, "ip")], LOGIN.as_bytes());
     assert_eq!((date.code, date.message.as_str(), date.path.as_deref()), ("not_a_date", "`ip` is no time", Some("ip")));
-    assert_eq!(fault(&[(Kind::Keep, "a")], b"7").code, "not_an_object");
+    assert_eq!(fault(&[(RuleKind::Keep, "a")], b"7").code, "not_an_object");
     for value in [&b""[..], b"{", b"{\"a\":1} x", b"{'a':1}", b"\xff", b"{\"a\":\"\xff\"}", b"nul", b"{\"a\":01}"] {
-        let fault = fault(&[(Kind::Where, "a")], value);
+        let fault = fault(&[(RuleKind::Where, "a")], value);
         assert_eq!((fault.code, fault.hint), ("not_json", None), "{value:?}");
     }
 }
 
 #[test]
 fn confluent_wire_format_is_recognised() {
-    let fault = fault(&[(Kind::Drop, "a")], b"\0\0\0\0\x2a{\"a\":1}");
+    let fault = fault(&[(RuleKind::Drop, "a")], b"\0\0\0\0\x2a{\"a\":1}");
     assert_eq!(fault.code, "not_json");
     assert!(fault.hint.unwrap().starts_with("Confluent wire format (schema 42)"));
 }
@@ -163,21 +167,21 @@ fn confluent_wire_format_is_recognised() {
 #[test]
 fn a_wrong_rule_is_named_with_its_place_and_a_hint() {
     let wrong = |kind, text| {
-        let mut rules = Rules::default();
+        let mut rules = ShapeRules::default();
         rules.flag(kind, text);
         Shape::parse(&rules, Some("key")).unwrap_err()
     };
-    assert_eq!(wrong(Kind::Where, "a !").what, "cannot use `--where a !`: `!` begins with no comparison");
-    assert_eq!(wrong(Kind::Where, "a !").hint, format!("write {}", condition::GRAMMAR));
-    assert_eq!(wrong(Kind::MaskIp, "a,,b").what, "cannot use `--mask-ip a,,b`: `` has a field without a name");
-    assert_eq!(wrong(Kind::Default, "a").what, "cannot use `--default a`: a value is missing");
-    assert_eq!(wrong(Kind::Require, "a:b").what, "cannot use `--require a:b`: `b` is no type");
+    assert_eq!(wrong(RuleKind::Where, "a !").what, "cannot use `--where a !`: `!` begins with no comparison");
+    assert_eq!(wrong(RuleKind::Where, "a !").hint, format!("write {}", condition::GRAMMAR));
+    assert_eq!(wrong(RuleKind::MaskIp, "a,,b").what, "cannot use `--mask-ip a,,b`: `` has a field without a name");
+    assert_eq!(wrong(RuleKind::Default, "a").what, "cannot use `--default a`: a value is missing");
+    assert_eq!(wrong(RuleKind::Require, "a:b").what, "cannot use `--require a:b`: `b` is no type");
 }
 
 #[test]
 fn masking_without_a_key_is_refused() {
-    let mut rules = Rules::default();
-    rules.flag(Kind::Mask, "user_id");
+    let mut rules = ShapeRules::default();
+    rules.flag(RuleKind::Mask, "user_id");
     for key in [None, Some("")] {
         let refused = Shape::parse(&rules, key).unwrap_err();
         assert_eq!(refused.what, "cannot use `--mask user_id` without `mask_key`");
@@ -187,7 +191,7 @@ fn masking_without_a_key_is_refused() {
 
 #[test]
 fn a_section_says_what_the_flags_say() {
-    let mut rules = Rules::default();
+    let mut rules = ShapeRules::default();
     for (key, value) in [
         ("where", "device_type"),
         ("where.1", "timestamp > 5"),
@@ -198,7 +202,7 @@ fn a_section_says_what_the_flags_say() {
     ] {
         rules.key("shape.login", key, value).unwrap();
     }
-    let Verdict::Keep(Some(text)) = Shape::parse(&rules, None).unwrap().apply(Some(LOGIN.as_bytes())) else { panic!("kept") };
+    let ShapeResult::Keep(Some(text)) = Shape::parse(&rules, None).unwrap().apply(Some(LOGIN.as_bytes())) else { panic!("kept") };
     assert_eq!(
         text,
         r#"{"device_type":"iOS","ip":"199.172.111.xxx","timestamp":"2023-09-12T00:45:51Z","geo":{"country":"unknown"}}"#
@@ -236,17 +240,17 @@ proptest! {
         let text = serde_json::to_string(&object).unwrap();
         let without: Map<_, _> = object.iter().filter(|(name, _)| *name != "a").map(|(n, v)| (n.clone(), v.clone())).collect();
         let only: Map<_, _> = object.iter().filter(|(name, _)| *name == "a").map(|(n, v)| (n.clone(), v.clone())).collect();
-        prop_assert_eq!(kept(&[(Kind::Drop, "a")], &text), serde_json::to_string(&without).unwrap());
-        prop_assert_eq!(kept(&[(Kind::Keep, "a")], &text), serde_json::to_string(&only).unwrap());
+        prop_assert_eq!(kept(&[(RuleKind::Drop, "a")], &text), serde_json::to_string(&without).unwrap());
+        prop_assert_eq!(kept(&[(RuleKind::Keep, "a")], &text), serde_json::to_string(&only).unwrap());
     }
 
     #[test]
     fn what_comes_out_is_json_whatever_goes_in(document in any_json(), bytes in vec(any::<u8>(), 0..40)) {
         let shape = shape(&[
-            (Kind::Default, "a.b=1"), (Kind::Mask, "b,a.a"), (Kind::MaskIp, r"a\.b"), (Kind::Keep, r"a,b,a\.b"), (Kind::Drop, "b.a"),
+            (RuleKind::Default, "a.b=1"), (RuleKind::Mask, "b,a.a"), (RuleKind::MaskIp, r"a\.b"), (RuleKind::Keep, r"a,b,a\.b"), (RuleKind::Drop, "b.a"),
         ]);
         for value in [serde_json::to_vec_pretty(&document).unwrap(), bytes] {
-            if let Verdict::Keep(Some(text)) = shape.apply(Some(&value)) {
+            if let ShapeResult::Keep(Some(text)) = shape.apply(Some(&value)) {
                 prop_assert!(serde_json::from_slice::<Value>(&text).is_ok());
             }
         }
@@ -255,9 +259,9 @@ proptest! {
     #[test]
     fn shaping_what_is_shaped_changes_nothing(document in any_json()) {
         let text = serde_json::to_string(&document).unwrap();
-        let shape = shape(&[(Kind::Default, "c=1"), (Kind::MaskIp, "a,b.a"), (Kind::Drop, "b.b"), (Kind::Keep, "a,b,c")]);
-        if let Verdict::Keep(Some(once)) = shape.apply(Some(text.as_bytes())) {
-            prop_assert_eq!(shape.apply(Some(&once)), Verdict::Keep(None));
+        let shape = shape(&[(RuleKind::Default, "c=1"), (RuleKind::MaskIp, "a,b.a"), (RuleKind::Drop, "b.b"), (RuleKind::Keep, "a,b,c")]);
+        if let ShapeResult::Keep(Some(once)) = shape.apply(Some(text.as_bytes())) {
+            prop_assert_eq!(shape.apply(Some(&once)), ShapeResult::Keep(None));
         }
     }
 }

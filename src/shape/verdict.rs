@@ -6,18 +6,18 @@ use bytes::Bytes;
 
 /// What becomes of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ShapeResult {
     /// It goes on: as it is, or as the new text.
     Keep(Option<Bytes>),
     /// It is not wanted.
     Filtered,
     /// It cannot be shaped.
-    Bad(Fault),
+    Bad(ShapeError),
 }
 
 /// Why a value cannot be shaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ShapeError {
     /// Short and stable: `missing_field`.
     pub code: &'static str,
     /// What is wrong, for people.
@@ -28,7 +28,7 @@ pub struct Fault {
     pub path: Option<String>,
 }
 
-impl Fault {
+impl ShapeError {
     pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: None, path: None }
     }

@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::str::FromStr;
 
-use crate::record::RecordRef;
-use crate::terminal::Writing;
+use crate::record::RecordView;
+use crate::terminal::ByteEncoding;
 
 /// What stands for what, for errors.
 const TOKENS: &str = "use %s %S %R %k %K %t %p %o %T %h or %%";
@@ -118,7 +118,7 @@ impl LineFormat {
     }
 
     /// Appends `record` to `out`, its bytes in this writing.
-    pub fn write(&self, record: &RecordRef<'_>, writing: Writing, out: &mut Vec<u8>) {
+    pub fn write(&self, record: &RecordView<'_>, writing: ByteEncoding, out: &mut Vec<u8>) {
         for part in &self.0 {
             match part {
                 Part::Text(text) => out.extend_from_slice(text),
@@ -177,7 +177,7 @@ mod tests {
         }
     }
 
-    fn written(format: &str, record: &Record, writing: Writing) -> Vec<u8> {
+    fn written(format: &str, record: &Record, writing: ByteEncoding) -> Vec<u8> {
         let mut out = Vec::new();
         format.parse::<LineFormat>().unwrap().write(&record.view(), writing, &mut out);
         out
@@ -185,21 +185,21 @@ mod tests {
 
     #[test]
     fn every_token_stands_for_its_part() {
-        let shown = |format| String::from_utf8(written(format, &record(), Writing::AsIs)).unwrap();
+        let shown = |format| String::from_utf8(written(format, &record(), ByteEncoding::AsIs)).unwrap();
         assert_eq!(shown("%t/%p@%o %T %k:%K %s:%S %h %%"), "logins/3@1042 1694479551000 :-1 a\x1b\n:3 n=v\n,m=NULL %");
         assert_eq!(shown(r"\x41\x4a1\n\r\t\\\q\0101\x"), "AJ1\n\r\t\\qA\0");
         assert_eq!(shown("\\"), "\\");
         assert_eq!(shown("größe %p"), "größe 3");
-        assert_eq!(written("%R", &record(), Writing::AsIs), [0, 0, 0, 3]);
+        assert_eq!(written("%R", &record(), ByteEncoding::AsIs), [0, 0, 0, 3]);
         let null = Record { value: None, timestamp: None, key: Some(Bytes::new()), headers: Vec::new(), ..record() };
-        assert_eq!(written("%s%S %R %T %K [%h]", &null, Writing::AsIs), b"-1 \xff\xff\xff\xff -1 0 []");
+        assert_eq!(written("%s%S %R %T %K [%h]", &null, ByteEncoding::AsIs), b"-1 \xff\xff\xff\xff -1 0 []");
     }
 
     #[test]
     fn a_terminal_obeys_nothing_that_others_wrote() {
         let shown = |writing| String::from_utf8(written("\\x1b[1m%s%h", &record(), writing)).unwrap();
-        assert_eq!(shown(Writing::Harmless), "\x1b[1ma\\x1b\nn=v\\n,m=NULL", "the format itself is one's own");
-        assert_eq!(shown(Writing::Base64), "\x1b[1mYRsKn=dgo=,m=NULL");
+        assert_eq!(shown(ByteEncoding::Harmless), "\x1b[1ma\\x1b\nn=v\\n,m=NULL", "the format itself is one's own");
+        assert_eq!(shown(ByteEncoding::Base64), "\x1b[1mYRsKn=dgo=,m=NULL");
     }
 
     #[test]

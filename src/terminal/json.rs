@@ -7,14 +7,14 @@ use unicode_width::UnicodeWidthStr as _;
 
 /// How the parts of JSON look.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Look {
+pub(super) struct JsonStyle {
     pub(super) name: Style,
     pub(super) text: Style,
     pub(super) number: Style,
     pub(super) word: Style,
 }
 
-impl Look {
+impl JsonStyle {
     /// Returns the look in colour, or without any.
     pub(super) fn new(color: bool) -> Self {
         if !color {
@@ -30,25 +30,25 @@ impl Look {
 }
 
 /// A value that is laid out.
-enum Node<'a> {
+enum LaidOutNode<'a> {
     Plain(&'a str),
-    Object(Vec<(&'a str, Node<'a>)>),
-    Array(Vec<Node<'a>>),
+    Object(Vec<(&'a str, LaidOutNode<'a>)>),
+    Array(Vec<LaidOutNode<'a>>),
 }
 
 /// Appends `json`, which must be valid and harmless, in lines of at most `width` columns where that can be; every line begins
 /// with `margin` blanks. Numbers, names and text keep their writing; members keep their order.
-pub(super) fn lay_out(json: &str, width: usize, margin: usize, look: &Look, out: &mut String) {
+pub(super) fn lay_out(json: &str, width: usize, margin: usize, look: &JsonStyle, out: &mut String) {
     let mut rest = json;
     let node = parse(&mut rest);
-    let mut layout = Layout { width, look, column: margin, lines: 0, out };
+    let mut layout = JsonWriter { width, look, column: margin, lines: 0, out };
     layout.blanks(margin);
     layout.write(&node, margin, 0);
     out.push('\n');
 }
 
 /// Returns the next value and takes it away; what is not JSON becomes a word.
-fn parse<'a>(rest: &mut &'a str) -> Node<'a> {
+fn parse<'a>(rest: &mut &'a str) -> LaidOutNode<'a> {
     skip(rest);
     match rest.bytes().next() {
         Some(b'{') => {
@@ -66,9 +66,9 @@ fn parse<'a>(rest: &mut &'a str) -> Node<'a> {
                     }
                     Some(b'}') => {
                         *rest = &rest[1..];
-                        return Node::Object(members);
+                        return LaidOutNode::Object(members);
                     }
-                    _ => return Node::Object(members),
+                    _ => return LaidOutNode::Object(members),
                 }
             }
         }
@@ -81,14 +81,14 @@ fn parse<'a>(rest: &mut &'a str) -> Node<'a> {
                     Some(b',') => *rest = &rest[1..],
                     Some(b']') => {
                         *rest = &rest[1..];
-                        return Node::Array(elements);
+                        return LaidOutNode::Array(elements);
                     }
                     Some(_) => elements.push(parse(rest)),
-                    None => return Node::Array(elements),
+                    None => return LaidOutNode::Array(elements),
                 }
             }
         }
-        _ => Node::Plain(word(rest)),
+        _ => LaidOutNode::Plain(word(rest)),
     }
 }
 
@@ -113,23 +113,23 @@ fn word<'a>(rest: &mut &'a str) -> &'a str {
     word
 }
 
-struct Layout<'a> {
+struct JsonWriter<'a> {
     width: usize,
-    look: &'a Look,
+    look: &'a JsonStyle,
     column: usize,
     lines: usize,
     out: &'a mut String,
 }
 
-impl Layout<'_> {
+impl JsonWriter<'_> {
     /// Writes a value whose first column is `self.column`; `indent` is where its line began, and `behind` columns must be left
     /// for what follows it.
-    fn write(&mut self, node: &Node<'_>, indent: usize, behind: usize) {
+    fn write(&mut self, node: &LaidOutNode<'_>, indent: usize, behind: usize) {
         let most = self.width;
-        let fits = |at: usize, node: &Node<'_>, behind| width(node, most).is_some_and(|wide| at + wide + behind <= most);
+        let fits = |at: usize, node: &LaidOutNode<'_>, behind| width(node, most).is_some_and(|wide| at + wide + behind <= most);
         match node {
-            Node::Plain(word) => self.put(word, self.of(word)),
-            Node::Object(members) => {
+            LaidOutNode::Plain(word) => self.put(word, self.of(word)),
+            LaidOutNode::Object(members) => {
                 let flat = fits(self.column, node, behind);
                 self.put("{", Style::new());
                 let mut broken = false;
@@ -146,7 +146,7 @@ impl Layout<'_> {
                 }
                 self.put("}", Style::new());
             }
-            Node::Array(elements) => {
+            LaidOutNode::Array(elements) => {
                 let flat = fits(self.column, node, behind);
                 self.put("[", Style::new());
                 let mut broken = false;
@@ -198,7 +198,7 @@ impl Layout<'_> {
 }
 
 /// Returns how wide a value is on one line, unless that is more than `most`.
-fn width(node: &Node<'_>, most: usize) -> Option<usize> {
+fn width(node: &LaidOutNode<'_>, most: usize) -> Option<usize> {
     let sum = |widths: &mut dyn Iterator<Item = Option<usize>>, count: usize| {
         let mut all = 2 + 2 * count.saturating_sub(1);
         for width in widths {
@@ -210,12 +210,12 @@ fn width(node: &Node<'_>, most: usize) -> Option<usize> {
         Some(all)
     };
     match node {
-        Node::Plain(word) => Some(word.width()),
-        Node::Object(members) => {
+        LaidOutNode::Plain(word) => Some(word.width()),
+        LaidOutNode::Object(members) => {
             let mut widths = members.iter().map(|(name, value)| Some(name.width() + 2 + width(value, most)?));
             sum(&mut widths, members.len())
         }
-        Node::Array(elements) => sum(&mut elements.iter().map(|element| width(element, most)), elements.len()),
+        LaidOutNode::Array(elements) => sum(&mut elements.iter().map(|element| width(element, most)), elements.len()),
     }
 }
 
@@ -227,7 +227,7 @@ mod tests {
 
     fn laid_out(json: &str, width: usize) -> String {
         let mut out = String::new();
-        lay_out(json, width, 2, &Look::new(false), &mut out);
+        lay_out(json, width, 2, &JsonStyle::new(false), &mut out);
         out
     }
 
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn colour_is_around_each_part() {
         let mut out = String::new();
-        lay_out(r#"{"a":[-1,null,"x"]}"#, 40, 0, &Look::new(true), &mut out);
+        lay_out(r#"{"a":[-1,null,"x"]}"#, 40, 0, &JsonStyle::new(true), &mut out);
         assert_eq!(out, "{\x1b[34m\"a\"\x1b[0m: [\x1b[33m-1\x1b[0m, \x1b[35mnull\x1b[0m, \x1b[32m\"x\"\x1b[0m]}\n");
     }
 

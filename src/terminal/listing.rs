@@ -5,7 +5,7 @@ use tabled::builder::Builder;
 use tabled::settings::object::Columns;
 use tabled::settings::{Alignment, Padding, Style};
 
-use crate::terminal::{harmless, harmless_json};
+use crate::terminal::{escape_controls, escape_controls_json};
 
 /// How rows are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -82,7 +82,7 @@ impl<T: Into<Self>> From<Option<T>> for Cell {
 impl Cell {
     fn shown(&self) -> String {
         match self {
-            Self::Text(text) | Self::Both(text, _) => harmless(text).into_owned(),
+            Self::Text(text) | Self::Both(text, _) => escape_controls(text).into_owned(),
             Self::Number(number) => number.to_string(),
             Self::Nothing => "-".to_owned(),
         }
@@ -99,12 +99,12 @@ impl Cell {
 
     fn csv(&self) -> String {
         let plain = match self.value() {
-            Value::String(text) => harmless(&text).into_owned(),
+            Value::String(text) => escape_controls(&text).into_owned(),
             Value::Null => String::new(),
             Value::Array(values) => {
                 let words: Vec<_> =
                     values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect();
-                harmless(&words.join(" ")).into_owned()
+                escape_controls(&words.join(" ")).into_owned()
             }
             value => value.to_string(),
         };
@@ -169,7 +169,7 @@ impl Listing {
             Format::Json => {
                 let rows: Vec<_> = self.rows.iter().map(|row| Value::Object(self.object(row))).collect();
                 let document = json!({ "schema": 1, self.name: rows });
-                harmless_json(&format!("{document:#}\n")).into_owned()
+                escape_controls_json(&format!("{document:#}\n")).into_owned()
             }
             Format::Ndjson => {
                 let line = |row: &Vec<Cell>| {
@@ -177,7 +177,7 @@ impl Listing {
                     object.insert("schema".to_owned(), json!(1));
                     format!("{}\n", Value::Object(object))
                 };
-                harmless_json(&self.rows.iter().map(line).collect::<String>()).into_owned()
+                escape_controls_json(&self.rows.iter().map(line).collect::<String>()).into_owned()
             }
         }
     }

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use clap::builder::styling::{AnsiColor, Style};
 use serde::de::IgnoredAny;
 
-use crate::record::RecordRef;
+use crate::record::RecordView;
 use crate::terminal::dump::dump;
-use crate::terminal::json::{self, Look};
-use crate::terminal::{harmless, harmless_json, harmless_text};
+use crate::terminal::json::{self, JsonStyle};
+use crate::terminal::{escape_controls, escape_controls_json, escape_controls_text};
 
 /// How far a value stands below its record's first line.
 const MARGIN: usize = 2;
@@ -19,7 +19,7 @@ pub struct Pretty {
     width: usize,
     place: Style,
     quiet: Style,
-    look: Look,
+    look: JsonStyle,
     zone: jiff::tz::TimeZone,
 }
 
@@ -32,13 +32,13 @@ impl Pretty {
             width: width.max(20),
             place: style(AnsiColor::Cyan.on_default().bold()),
             quiet: style(Style::new().dimmed()),
-            look: Look::new(color),
+            look: JsonStyle::new(color),
             zone,
         }
     }
 
     /// Appends the record: a line that says where and when, then its headers and its value. Nothing of it can steer a terminal.
-    pub fn write(&self, record: &RecordRef<'_>, out: &mut Vec<u8>) {
+    pub fn write(&self, record: &RecordView<'_>, out: &mut Vec<u8>) {
         let mut text = String::with_capacity(256);
         self.head(record, &mut text);
         self.value(record.value, &mut text);
@@ -46,7 +46,7 @@ impl Pretty {
     }
 
     /// Appends the record with its bytes as offset, hex and ASCII.
-    pub fn dump(&self, record: &RecordRef<'_>, out: &mut Vec<u8>) {
+    pub fn dump(&self, record: &RecordView<'_>, out: &mut Vec<u8>) {
         let quiet = self.quiet;
         let mut text = String::with_capacity(256);
         self.place(record, &mut text);
@@ -61,15 +61,15 @@ impl Pretty {
             dump(bytes.unwrap_or_default(), MARGIN, &mut text);
         };
         part("key", record.key);
-        record.headers.each(&mut |name, value| part(&format!("header {}", harmless(name)), value));
+        record.headers.each(&mut |name, value| part(&format!("header {}", escape_controls(name)), value));
         part("value", record.value);
         out.extend_from_slice(text.as_bytes());
     }
 
     /// Appends where and when.
-    fn place(&self, record: &RecordRef<'_>, text: &mut String) {
+    fn place(&self, record: &RecordView<'_>, text: &mut String) {
         let Self { place, quiet, .. } = self;
-        let topic = harmless(record.partition.topic.name());
+        let topic = escape_controls(record.partition.topic.name());
         let _ = write!(text, "{place}{topic}/{}@{}{place:#}", record.partition.index, record.offset);
         if let Some(time) = record.timestamp {
             let _ = write!(text, "  {quiet}{}{quiet:#}", self.time(time));
@@ -86,7 +86,7 @@ impl Pretty {
     }
 
     /// Appends the line that says where and when, and the headers.
-    fn head(&self, record: &RecordRef<'_>, text: &mut String) {
+    fn head(&self, record: &RecordView<'_>, text: &mut String) {
         let quiet = self.quiet;
         self.place(record, text);
         if let Some(key) = record.key {
@@ -94,7 +94,7 @@ impl Pretty {
         }
         text.push('\n');
         record.headers.each(&mut |name, value| {
-            let _ = write!(text, "{:MARGIN$}{quiet}{}:{quiet:#} ", "", harmless(name));
+            let _ = write!(text, "{:MARGIN$}{quiet}{}:{quiet:#} ", "", escape_controls(name));
             match value {
                 Some(value) => text.push_str(&self.short(value)),
                 None => {
@@ -106,7 +106,7 @@ impl Pretty {
     }
 
     fn short(&self, bytes: &[u8]) -> String {
-        if bytes.is_empty() { format!("{0}(empty){0:#}", self.quiet) } else { harmless(bytes).into_owned() }
+        if bytes.is_empty() { format!("{0}(empty){0:#}", self.quiet) } else { escape_controls(bytes).into_owned() }
     }
 
     fn value(&self, value: Option<&[u8]>, text: &mut String) {
@@ -120,16 +120,16 @@ impl Pretty {
         }
         match std::str::from_utf8(value) {
             Ok(plain) if serde_json::from_str::<IgnoredAny>(plain).is_ok() => {
-                json::lay_out(&harmless_json(plain), self.width, MARGIN, &self.look, text);
+                json::lay_out(&escape_controls_json(plain), self.width, MARGIN, &self.look, text);
             }
             Ok(plain) => {
-                for line in harmless_text(plain).lines() {
+                for line in escape_controls_text(plain).lines() {
                     let _ = writeln!(text, "{:MARGIN$}{line}", "");
                 }
             }
             Err(_) => {
                 remark(&format!("{} bytes that are not text; --hex shows them", value.len()), text);
-                for line in harmless(value).lines() {
+                for line in escape_controls(value).lines() {
                     let _ = writeln!(text, "{:MARGIN$}{line}", "");
                 }
             }

@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::terminal::harmless;
+use crate::terminal::escape_controls;
 
 /// How many rows are waited for, at most, to find out how wide the columns are.
 const WAITING: usize = 200;
@@ -24,14 +24,14 @@ impl Rows {
     #[must_use]
     pub fn new(columns: impl IntoIterator<Item = (String, bool)>) -> Self {
         let (head, right): (Vec<_>, Vec<_>) =
-            columns.into_iter().map(|(name, right)| (harmless(&name).replace('_', " ").to_uppercase(), right)).unzip();
+            columns.into_iter().map(|(name, right)| (escape_controls(&name).replace('_', " ").to_uppercase(), right)).unzip();
         let widths = vec![0; head.len()];
         Self { head, right, widths, waiting: Vec::new(), begun: false }
     }
 
     /// Takes a row, a cell for every column; what others wrote is made harmless.
     pub fn push(&mut self, row: impl IntoIterator<Item = Option<String>>, out: &mut Vec<u8>) {
-        let shown = |cell: Option<String>| cell.map_or_else(|| "-".to_owned(), |cell| harmless(&cell).into_owned());
+        let shown = |cell: Option<String>| cell.map_or_else(|| "-".to_owned(), |cell| escape_controls(&cell).into_owned());
         let row: Vec<String> = row.into_iter().map(shown).collect();
         if self.begun {
             return self.line(&row, out);

@@ -2,11 +2,11 @@
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
-use crate::terminal::{harmless, harmless_text};
+use crate::terminal::{escape_controls, escape_controls_text};
 
 /// How keys, values and headers are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Writing {
+pub enum ByteEncoding {
     /// As they are, byte by byte: for files and pipes.
     AsIs,
     /// So that they cannot steer a terminal.
@@ -15,12 +15,12 @@ pub enum Writing {
     Base64,
 }
 
-impl Writing {
+impl ByteEncoding {
     /// Appends what may have several lines.
     pub fn text(self, bytes: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::AsIs => out.extend_from_slice(bytes),
-            Self::Harmless => out.extend_from_slice(harmless_text(bytes).as_bytes()),
+            Self::Harmless => out.extend_from_slice(escape_controls_text(bytes).as_bytes()),
             Self::Base64 => out.extend_from_slice(BASE64_STANDARD.encode(bytes).as_bytes()),
         }
     }
@@ -28,7 +28,7 @@ impl Writing {
     /// Appends what stands on one line.
     pub fn name(self, bytes: &[u8], out: &mut Vec<u8>) {
         match self {
-            Self::Harmless => out.extend_from_slice(harmless(bytes).as_bytes()),
+            Self::Harmless => out.extend_from_slice(escape_controls(bytes).as_bytes()),
             other => other.text(bytes, out),
         }
     }

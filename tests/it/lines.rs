@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use bytes::Bytes;
-use sdl::connectors::lines::{Line, read as read_line, write};
+use sdl::connectors::ndjson::{ParsedLine, read as read_line, write};
 use sdl::record::{Partition, Record};
 
 use crate::harness::{Clusters, Content, Sender, awkward, unique};
@@ -33,7 +33,7 @@ fn real_kcats_lines_are_read_and_ours_say_the_same_as_kcats() {
         let headers = headers.into_iter().map(|(name, value)| (name.into(), value.map(Bytes::from))).collect();
         let (key, value) = (key.map(Bytes::from), value.map(Bytes::from));
         let record = Record { partition: Partition::new(&topic, 0), offset, timestamp, key, value, headers };
-        assert_eq!(read_line(theirs.as_bytes()), Ok(Line::Record(record.clone())), "{theirs}");
+        assert_eq!(read_line(theirs.as_bytes()), Ok(ParsedLine::Record(record.clone())), "{theirs}");
 
         let mut ours = Vec::new();
         write(&record.view(), &mut ours);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
-use sdl::connectors::lines::{Line, read as read_line, write};
+use sdl::connectors::ndjson::{ParsedLine, read as read_line, write};
 use sdl::logins::event::Login;
 use sdl::record::{Partition, Record};
 
@@ -21,7 +21,7 @@ fn printed(finished: &Finished) -> Vec<Record> {
     let lines = std::str::from_utf8(&finished.stdout).expect("lines are text").lines();
     lines
         .map(|line| match read_line(line.as_bytes()) {
-            Ok(Line::Record(record)) => record,
+            Ok(ParsedLine::Record(record)) => record,
             other => panic!("{line} is {other:?}"),
         })
         .collect()

@@ -13,7 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sdl::profile::{KafkaSection, Profile, ProfileError, Surroundings};
+use sdl::profile::{Environment, KafkaSection, Profile, ProfileError};
 
 /// Variables and files that exist in a test only.
 #[derive(Clone, Default)]
@@ -44,7 +44,7 @@ impl Made {
     }
 }
 
-impl Surroundings for Made {
+impl Environment for Made {
     fn variable(&self, name: &str) -> Option<String> {
         self.variables.get(name).cloned()
     }

@@ -101,8 +101,8 @@ fn not_in_an_error() {
         "[local_kafka]\ntype = mongodb\nhost = x\nport = canary7f3a\n",
     ] {
         let outcome = profile(text).load().and_then(|profile| match profile.kind("local_kafka") {
-            Some(sdl::profile::Kind::Elasticsearch) => profile.elastic("local_kafka").map(drop),
-            Some(sdl::profile::Kind::Mongodb) => profile.mongo("local_kafka").map(drop),
+            Some(sdl::profile::SectionKind::Elasticsearch) => profile.elastic("local_kafka").map(drop),
+            Some(sdl::profile::SectionKind::Mongodb) => profile.mongo("local_kafka").map(drop),
             _ => profile.kafka("local_kafka").map(drop),
         });
         let error = outcome.expect_err(text);

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use sdl::connectors::lines::{Line, read as read_line};
+use sdl::connectors::ndjson::{ParsedLine, read as read_line};
 use sdl::record::Record;
 
 use crate::harness::{Cluster, Content, Finished, Mock, Sdl, Sender, read};
@@ -126,7 +126,7 @@ fn what_cannot_be_shaped_is_set_aside_in_a_file_with_its_cause() {
 
 fn letter(line: &str) -> Record {
     match read_line(line.as_bytes()) {
-        Ok(Line::Record(record)) => record,
+        Ok(ParsedLine::Record(record)) => record,
         other => panic!("{line} is {other:?}"),
     }
 }

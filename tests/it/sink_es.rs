@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use sdl::connectors::elastic::{ElasticClient, ElasticSink, Op, SinkOptions, index_rule};
-use sdl::document::{Ids, Meta, Naming, RawValues, Reading, Version};
+use sdl::connectors::elastic::{ElasticClient, ElasticSink, ElasticSinkOptions, Op, index_rule};
+use sdl::document::{DocumentMapper, Ids, MetadataFields, NameTemplate, RawValues, Version};
 use sdl::pipeline::{Outcome, Reason, Sink};
 use sdl::profile::ElasticSection;
 use serde_json::{Value, json};
@@ -21,23 +21,23 @@ fn section(urls: &[String]) -> ElasticSection {
     ElasticSection { name: "elasticsearch".to_owned(), urls: urls.to_vec(), ..ElasticSection::default() }
 }
 
-fn reading(ids: Ids, meta: Meta) -> Reading {
-    let naming = Naming::new("logins".parse().unwrap(), index_rule, 10).unwrap();
-    Reading::new(ids, Version::Offset, meta, RawValues::Bad, None, vec![naming])
+fn reading(ids: Ids, meta: MetadataFields) -> DocumentMapper {
+    let naming = NameTemplate::new("logins".parse().unwrap(), index_rule, 10).unwrap();
+    DocumentMapper::new(ids, Version::Offset, meta, RawValues::Bad, None, vec![naming])
 }
 
-async fn sink_of(stub: &HttpStub, ids: Ids, options: SinkOptions) -> ElasticSink {
+async fn sink_of(stub: &HttpStub, ids: Ids, options: ElasticSinkOptions) -> ElasticSink {
     let client = ElasticClient::connect(&section(&[stub.url()]), Duration::from_secs(5)).await.unwrap();
-    ElasticSink::new(client, reading(ids, Meta::default()), SinkOptions { in_flight: 4, ..options }).unwrap()
+    ElasticSink::new(client, reading(ids, MetadataFields::default()), ElasticSinkOptions { in_flight: 4, ..options }).unwrap()
 }
 
 async fn sink(stub: &HttpStub) -> ElasticSink {
-    sink_of(stub, offsets(), SinkOptions::default()).await
+    sink_of(stub, offsets(), ElasticSinkOptions::default()).await
 }
 
 fn reason(outcome: &Outcome) -> &Reason {
     match outcome {
-        Outcome::Retry(reason) | Outcome::Reject(reason) | Outcome::Suspect(reason) | Outcome::Stop(reason) => reason,
+        Outcome::Retry(reason) | Outcome::Reject(reason) | Outcome::BatchRejected(reason) | Outcome::Stop(reason) => reason,
         settled => panic!("{settled:?} has no reason"),
     }
 }
@@ -155,7 +155,7 @@ async fn what_is_newer_there_is_superseded_and_what_is_gone_is_deleted() {
         };
         Reply::Json(200, json!({"items": [conflict(9, 0), conflict(4, 1), {"delete": {"status": 404, "result": "not_found"}}]}))
     });
-    let sink = sink_of(&stub, Ids::Key, SinkOptions { deletes: true, ..SinkOptions::default() }).await;
+    let sink = sink_of(&stub, Ids::Key, ElasticSinkOptions { deletes: true, ..ElasticSinkOptions::default() }).await;
     let batch = vec![record(0, "a", Some("{}")), record(1, "b", Some("{}")), record(2, "c", None)];
     assert_eq!(words(&deliver(&sink, batch).await), "ssd");
     let actions = stub.requests().into_iter().find(Request::is_bulk).unwrap().actions();
@@ -176,7 +176,7 @@ async fn a_merge_looks_first_and_writes_only_over_what_it_saw() {
         let well = json!({"status": 200, "_seq_no": 50, "_primary_term": 2});
         Reply::Json(200, json!({"items": vec![json!({"update": well}); request.ids().len()]}))
     });
-    let sink = sink_of(&stub, Ids::Key, SinkOptions { op: Some(Op::Upsert), ..SinkOptions::default() }).await;
+    let sink = sink_of(&stub, Ids::Key, ElasticSinkOptions { op: Some(Op::Upsert), ..ElasticSinkOptions::default() }).await;
     let batch = vec![
         record(1, "new", Some(r#"{"a": 1}"#)),
         record(2, "old", Some(r#"{"a": 2}"#)),
@@ -202,7 +202,7 @@ async fn requests_are_compressed_when_asked() {
         assert_eq!(request.headers["content-encoding"], "gzip");
         created(&Request { body: text.into_bytes(), ..request.clone() })
     });
-    let sink = sink_of(&stub, offsets(), SinkOptions { compress: true, ..SinkOptions::default() }).await;
+    let sink = sink_of(&stub, offsets(), ElasticSinkOptions { compress: true, ..ElasticSinkOptions::default() }).await;
     assert_eq!(words(&deliver(&sink, records(3)).await), "ddd");
 }
 

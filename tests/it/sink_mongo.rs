@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
 use sdl::connectors::mongo::{MongoClient, MongoSink, Write, collection_rule, database_rule};
-use sdl::document::{Ids, Meta, Naming, RawValues, Reading, Version};
-use sdl::pipeline::{EndError, Outcome, Sink};
+use sdl::document::{DocumentMapper, Ids, MetadataFields, NameTemplate, RawValues, Version};
+use sdl::pipeline::{ConnectorError, Outcome, Sink};
 use sdl::profile::{MongoSection, Secret};
 
 use crate::harness::{Answer, MongoStub, all_well, deliver, failed, offsets, record, records, words, written};
@@ -19,15 +19,15 @@ fn section(uri: &str) -> MongoSection {
     MongoSection { name: "mongodb".to_owned(), uri: Some(Secret::new(uri.to_owned())), ..MongoSection::default() }
 }
 
-fn reading(ids: Ids, meta: Meta) -> Reading {
-    let naming = |name: &str, rule| Naming::new(name.parse().unwrap(), rule, 100).unwrap();
+fn reading(ids: Ids, meta: MetadataFields) -> DocumentMapper {
+    let naming = |name: &str, rule| NameTemplate::new(name.parse().unwrap(), rule, 100).unwrap();
     let names = vec![naming("d", database_rule), naming("{topic}", collection_rule)];
-    Reading::new(ids, Version::Offset, meta, RawValues::Bad, None, names)
+    DocumentMapper::new(ids, Version::Offset, meta, RawValues::Bad, None, names)
 }
 
 async fn sink(stub: &MongoStub, ids: Ids, deletes: bool) -> MongoSink {
     let client = MongoClient::connect(&section(&stub.uri()), 4, Duration::from_secs(5)).await.unwrap();
-    MongoSink::new(client, reading(ids, Meta::default()), None, deletes).unwrap()
+    MongoSink::new(client, reading(ids, MetadataFields::default()), None, deletes).unwrap()
 }
 
 fn name(command: &Document) -> &str {
@@ -150,9 +150,9 @@ async fn a_name_that_no_record_made_and_the_server_does_not_take_stops_the_run()
     for code in [73, 13297] {
         let stub = peer(move |_| failed(code));
         let client = MongoClient::connect(&section(&stub.uri()), 4, Duration::from_secs(5)).await.unwrap();
-        let naming = |name: &str, rule| Naming::new(name.parse().unwrap(), rule, 100).unwrap();
+        let naming = |name: &str, rule| NameTemplate::new(name.parse().unwrap(), rule, 100).unwrap();
         let names = vec![naming("d", database_rule), naming("t", collection_rule)];
-        let reading = Reading::new(offsets(), Version::Offset, Meta::default(), RawValues::Bad, None, names);
+        let reading = DocumentMapper::new(offsets(), Version::Offset, MetadataFields::default(), RawValues::Bad, None, names);
         let sink = MongoSink::new(client, reading, None, false).unwrap();
         assert_eq!(words(&deliver(&sink, records(2)).await), "SS", "{code}");
     }

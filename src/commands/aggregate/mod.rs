@@ -1,31 +1,31 @@
 //! `sdl aggregate`: login events to counts by window.
 
-mod latest;
-mod memo;
-mod work;
+mod live_view;
+mod restart_state;
+mod window_loop;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::commands::flow::{Care, LettersTo, SourceLimits};
-use crate::commands::run::{self, Show, Watch};
-use crate::commands::select::{self, Select};
+use crate::commands::flow::{DeadLetterTarget, FailureArgs, SourceLimits};
+use crate::commands::run::{self, Presentation, ReportArgs};
+use crate::commands::select::{self, ReadArgs};
 use crate::commands::{Context, Shaping, protect, transform};
-use crate::connectors::kafka::{Admin, EndOf, Plan, TopicPlan, Transactions, note_memo, value_at};
+use crate::connectors::kafka::{Admin, OffsetSpec, ReadPlan, TopicPlan, TransactionalProducer, commit_extension, value_at};
 use crate::error::Error;
 use crate::logins::counts::Counts;
 use crate::logins::event::FIELDS;
-use crate::logins::sight::Sights;
-use crate::logins::tellings::{Teller, Telling};
-use crate::logins::windows::{Rules, Windows};
-use crate::pipeline::{EndError, Limits, Refused};
+use crate::logins::output::{OutputForm, WindowFormatter};
+use crate::logins::projection::FieldSelector;
+use crate::logins::windows::{WindowRules, Windows};
+use crate::pipeline::{ConnectorError, Limits, Refused};
 use crate::profile::{KafkaSection, Secret};
 use crate::record::{Partition, Topic};
 use crate::report::{Headline, grouped};
-use latest::Latest;
-use memo::Memo;
-use work::{TimeOf, Work};
+use live_view::LiveView;
+use restart_state::RestartState;
+use window_loop::{AggregateRun, TimeOf};
 
 /// The topic that is read when none is named.
 const LOGINS: &str = "user-login";
@@ -45,7 +45,7 @@ const BATCH: usize = 10_000;
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
-    select: Select,
+    select: ReadArgs,
     /// Section to read from and to write to
     #[arg(long, value_name = "SECTION", default_value = "local_kafka")]
     source: String,
@@ -60,9 +60,9 @@ pub struct Args {
     #[command(flatten)]
     shaping: Shaping,
     #[command(flatten)]
-    care: Care,
+    care: FailureArgs,
     #[command(flatten)]
-    watch: Watch,
+    watch: ReportArgs,
 }
 
 /// Flags that say what is counted, and how.
@@ -92,7 +92,7 @@ struct Count {
     required: Vec<String>,
     /// What is told of a window
     #[arg(long, value_name = "WHAT", default_value = "summary")]
-    emit: Telling,
+    emit: OutputForm,
     /// Begin the totals of the summaries anew, instead of going on from the last one
     #[arg(long)]
     reset_totals: bool,
@@ -138,11 +138,11 @@ impl Args {
         let sights = self.count.sights()?;
         let teller = self.count.teller();
         let to = Topic::named(self.to_topic.as_deref().unwrap_or(match self.count.emit {
-            Telling::Summary => "user-login-processed",
-            Telling::Rows => "user-login-analytics",
+            OutputForm::Summary => "user-login-processed",
+            OutputForm::Rows => "user-login-analytics",
         }));
         let pattern = self.select.topics.topics_matching.as_ref().map(|pattern| pattern.as_str().to_owned());
-        let latest = Latest::new(pattern.unwrap_or_else(|| self.select.topics.names.join(",")), &self.count.by);
+        let latest = LiveView::new(pattern.unwrap_or_else(|| self.select.topics.names.join(",")), &self.count.by);
         let watching = self.watch.begin(Some(latest.appendix())).await?;
         let admin = Admin::connect(&section, self.care.wait).await?;
         let topics = self.select.topics(&admin, &section).await?;
@@ -152,7 +152,7 @@ impl Args {
                 hint: "name another with --to-topic, or leave it out with --exclude".to_owned(),
             });
         }
-        if let Some(LettersTo::Topic { name, .. }) = &self.care.dead_letters
+        if let Some(DeadLetterTarget::Topic { name, .. }) = &self.care.dead_letters
             && (self.select.topics.fits(name) || topics.iter().any(|topic| topic.topic.name() == name))
         {
             return Err(Error::Usage {
@@ -180,7 +180,7 @@ impl Args {
         let transactions = if self.watch.dry_run {
             None
         } else {
-            Some(Transactions::open(&section, &group, &rules.flow, to, self.care.wait).await?)
+            Some(TransactionalProducer::open(&section, &group, &rules.flow, to, self.care.wait).await?)
         };
         let plan = self.select.plan(&admin, &section, &topics, &group, &rules, context.global.yes).await?;
         let memos = memos(&plan)?;
@@ -198,7 +198,7 @@ impl Args {
             return Ok(());
         };
         let run = run::name();
-        let letters = self.care.open_letters(&context.profile, &section, &run, !self.no_create).await?;
+        let letters = self.care.open_dead_letters(&context.profile, &section, &run, !self.no_create).await?;
         if !is_there {
             admin
                 .create_topic(&TopicPlan { name: to.name().to_owned(), partitions: 1, replication: None, config: Vec::new() })
@@ -210,7 +210,7 @@ impl Args {
         let source = self.select.open(&section, &plan, rules, &limits, None)?;
         let transform = self.shaping.build(&context.profile, section.mask_key.as_ref())?.map(transform);
         let bounded = self.select.is_bounded();
-        let show = Show {
+        let show = Presentation {
             headline: Headline { command: "aggregate", run, route: format!("{} → {to}", section.name), positions: true },
             expected: bounded.then(|| plan.backlog().min(self.select.count.unwrap_or(u64::MAX))),
             bounded,
@@ -221,7 +221,7 @@ impl Args {
             }),
         };
         run::watched(context, show, |observer, stop| {
-            let work = Work {
+            let work = AggregateRun {
                 source,
                 transactions: Arc::new(transactions),
                 windows: Windows::new(self.count.rules(), plan.partitions.iter().map(|planned| planned.partition), None),
@@ -229,13 +229,13 @@ impl Args {
                 time: self.count.time,
                 teller,
                 total,
-                told,
+                last_output: told,
                 transform,
                 bad_records: self.care.bad_records(),
                 letters,
                 limits: self.limits(),
                 admin,
-                end: if self.select.read_uncommitted { EndOf::Log } else { EndOf::Stable },
+                end: if self.select.read_uncommitted { OffsetSpec::Log } else { OffsetSpec::Stable },
                 silence: self.count.window + self.count.grace + self.count.idle,
                 latest,
                 observer,
@@ -265,10 +265,10 @@ impl Args {
     async fn totals(
         &self,
         section: &KafkaSection,
-        teller: &Teller,
+        teller: &WindowFormatter,
         to: Topic,
         told: Option<(i32, i64)>,
-        plan: &Plan,
+        plan: &ReadPlan,
     ) -> Result<Counts, Error> {
         let Some((index, offset)) = told.filter(|_| teller.has_totals() && !self.count.reset_totals) else {
             return Ok(Counts::default());
@@ -292,9 +292,9 @@ impl Args {
 }
 
 impl Count {
-    fn sights(&self) -> Result<Sights, Error> {
+    fn sights(&self) -> Result<FieldSelector, Error> {
         let time = (self.time == TimeOf::Event).then_some(self.time_field.as_str());
-        Sights::new(&self.by, &self.required(), time).map_err(|what| Error::Usage {
+        FieldSelector::new(&self.by, &self.required(), time).map_err(|what| Error::Usage {
             what,
             hint: "--by, --required and --time-field take fields with commas, dots between the names of nested ones".to_owned(),
         })
@@ -304,13 +304,13 @@ impl Count {
         if self.required.is_empty() { FIELDS.map(ToOwned::to_owned).to_vec() } else { self.required.clone() }
     }
 
-    fn teller(&self) -> Teller {
-        Teller { telling: self.emit, counted: self.by.clone(), required: self.required() }
+    fn teller(&self) -> WindowFormatter {
+        WindowFormatter { telling: self.emit, counted: self.by.clone(), required: self.required() }
     }
 
-    fn rules(&self) -> Rules {
+    fn rules(&self) -> WindowRules {
         let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        Rules { length: millis(self.window), grace: millis(self.grace), idle: millis(self.idle) }
+        WindowRules { length: millis(self.window), grace: millis(self.grace), idle: millis(self.idle) }
     }
 
     /// Returns what the group's offsets are committed for: windows of another kind have other edges.
@@ -329,8 +329,8 @@ impl Count {
 
     fn line(&self, to: Topic) -> String {
         let what = match self.emit {
-            Telling::Summary => "a summary",
-            Telling::Rows => "rows",
+            OutputForm::Summary => "a summary",
+            OutputForm::Rows => "rows",
         };
         let (window, by) = (humantime::format_duration(self.window), self.by.join(", "));
         format!("{to}: {what} every {window} of {}, by {by}", self.time_name())
@@ -371,16 +371,18 @@ async fn wait_for_place(admin: &Admin, group: &str, session: Duration, dry_run: 
 }
 
 /// Returns what earlier runs noted.
-fn memos(plan: &Plan) -> Result<BTreeMap<Partition, Memo>, Error> {
+fn memos(plan: &ReadPlan) -> Result<BTreeMap<Partition, RestartState>, Error> {
     let mut memos = BTreeMap::new();
     for planned in &plan.partitions {
-        let Some(memo) = planned.committed.as_ref().and_then(|committed| Memo::parse(&note_memo(&committed.metadata)?)) else {
+        let Some(memo) =
+            planned.committed.as_ref().and_then(|committed| RestartState::parse(&commit_extension(&committed.metadata)?))
+        else {
             continue;
         };
         if planned.start == planned.committed.as_ref().map_or(planned.start, |committed| committed.next)
             && memo.read > planned.end
         {
-            return Err(Error::from(EndError::from(Refused {
+            return Err(Error::from(ConnectorError::from(Refused {
                 what: format!("{} ends before the offset that was read: it was truncated or re-created", planned.partition),
                 numbers: vec![format!("read so far: {}", memo.read), format!("log end:     {}", planned.end)],
                 hint: "read the topic anew with --from-beginning".to_owned(),

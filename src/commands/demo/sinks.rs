@@ -7,7 +7,7 @@ use crate::commands::run::random;
 use crate::connectors::elastic::ElasticClient;
 use crate::connectors::mongo::MongoClient;
 use crate::error::Error;
-use crate::pipeline::{EndError, Failure};
+use crate::pipeline::{ConnectorError, Failure};
 use crate::profile::{ElasticLogin, ElasticSection, MongoSection, Secret};
 
 /// How long the servers are waited for.
@@ -18,21 +18,21 @@ const PARTITION: &str = "_kafka_partition";
 const DATABASE: &str = "sdl-demo";
 
 /// A server, and where in it the demo's documents go: somewhere new, so that nothing is mixed with what is there.
-pub(super) struct Place {
-    server: Server,
+pub(super) struct DemoSink {
+    server: DemoServer,
     target: String,
 }
 
-enum Server {
+enum DemoServer {
     Mongo(MongoSection),
     Elastic(ElasticSection),
 }
 
-impl Place {
+impl DemoSink {
     /// Returns a new collection of the MongoDB at `uri`.
     pub(super) fn mongo(uri: String) -> Self {
         let uri = Some(Secret::new(uri));
-        let server = Server::Mongo(MongoSection { name: "mongodb".to_owned(), uri, ..MongoSection::default() });
+        let server = DemoServer::Mongo(MongoSection { name: "mongodb".to_owned(), uri, ..MongoSection::default() });
         Self { server, target: format!("logins-{:08x}", random()) }
     }
 
@@ -46,18 +46,18 @@ impl Place {
         });
         let urls = vec![format!("{scheme}://{}", address.trim_end_matches('/'))];
         let server =
-            Server::Elastic(ElasticSection { name: "elasticsearch".to_owned(), urls, login, ..ElasticSection::default() });
+            DemoServer::Elastic(ElasticSection { name: "elasticsearch".to_owned(), urls, login, ..ElasticSection::default() });
         Self { server, target: format!("{DATABASE}-logins-{:08x}", random()) }
     }
 
     /// Returns the section of a profile that names the server.
     pub(super) fn section(&self) -> String {
         let (name, keys) = match &self.server {
-            Server::Mongo(section) => {
+            DemoServer::Mongo(section) => {
                 let uri = section.uri.as_ref().map_or("", Secret::reveal);
                 (&section.name, format!("uri = {uri}\ndefault_database = {DATABASE}\ndefault_collection = {}\n", self.target))
             }
-            Server::Elastic(section) => {
+            DemoServer::Elastic(section) => {
                 let login = match &section.login {
                     ElasticLogin::Basic { username, password } => {
                         format!("username = {username}\npassword = {}\n", password.reveal())
@@ -73,24 +73,24 @@ impl Place {
     /// Returns the name of its column.
     pub(super) fn name(&self) -> &'static str {
         match self.server {
-            Server::Mongo(_) => "in mongodb",
-            Server::Elastic(_) => "in search",
+            DemoServer::Mongo(_) => "in mongodb",
+            DemoServer::Elastic(_) => "in search",
         }
     }
 
     /// Returns what the step is about.
     pub(super) fn story(&self) -> &'static str {
         match self.server {
-            Server::Mongo(_) => "The copy goes on into MongoDB: a document for each record.",
-            Server::Elastic(_) => "The copy goes on into an index: a document for each record.",
+            DemoServer::Mongo(_) => "The copy goes on into MongoDB: a document for each record.",
+            DemoServer::Elastic(_) => "The copy goes on into an index: a document for each record.",
         }
     }
 
     /// Returns the command of the step.
     pub(super) fn arguments(&self, topic: &str) -> Vec<String> {
         let (command, [flag, value]) = match &self.server {
-            Server::Mongo(_) => ("sink-mongo", ["--collection", &self.target]),
-            Server::Elastic(_) => ("sink-es", ["--index", &self.target]),
+            DemoServer::Mongo(_) => ("sink-mongo", ["--collection", &self.target]),
+            DemoServer::Elastic(_) => ("sink-es", ["--index", &self.target]),
         };
         [command, topic, flag, value, "--time-field", "timestamp", "--until-caught-up"].map(str::to_owned).to_vec()
     }
@@ -101,15 +101,15 @@ impl Place {
     /// When it does not: the flag is to blame, as the demo has no profile that somebody wrote.
     pub(super) async fn reach(&self) -> Result<(), Error> {
         let (reached, flag) = match &self.server {
-            Server::Mongo(section) => (MongoClient::connect(section, 1, WAIT).await.map(drop), "--mongo"),
-            Server::Elastic(section) => (ElasticClient::connect(section, WAIT).await.map(drop), "--es"),
+            DemoServer::Mongo(section) => (MongoClient::connect(section, 1, WAIT).await.map(drop), "--mongo"),
+            DemoServer::Elastic(section) => (ElasticClient::connect(section, WAIT).await.map(drop), "--es"),
         };
         reached.map_err(|error| match error {
-            EndError::Failed(failure) => {
+            ConnectorError::Failed(failure) => {
                 let what = format!("cannot load into the server of {flag}");
                 Failure { what, hint: Some(format!("correct {flag}, or leave it out")), ..failure }.into()
             }
-            refused @ EndError::Refused(_) => refused.into(),
+            refused @ ConnectorError::Refused(_) => refused.into(),
         })
     }
 
@@ -120,13 +120,13 @@ impl Place {
     pub(super) async fn count(&self, partitions: i32) -> Result<BTreeMap<i32, i64>, Error> {
         let mut counts = BTreeMap::new();
         match &self.server {
-            Server::Mongo(section) => {
+            DemoServer::Mongo(section) => {
                 let client = MongoClient::connect(section, 1, WAIT).await?;
                 for partition in 0..partitions {
                     counts.insert(partition, client.count(DATABASE, &self.target, PARTITION, partition).await?);
                 }
             }
-            Server::Elastic(section) => {
+            DemoServer::Elastic(section) => {
                 let client = ElasticClient::connect(section, WAIT).await?;
                 for partition in 0..partitions {
                     counts.insert(partition, client.count(&self.target, PARTITION, partition).await?);
@@ -139,8 +139,8 @@ impl Place {
     /// Returns where the documents are left.
     pub(super) fn leave(&self) -> String {
         match self.server {
-            Server::Mongo(_) => format!("\nThe documents are left in {DATABASE}.{}, to be looked at.\n", self.target),
-            Server::Elastic(_) => format!("\nThe documents are left in the index {}, to be looked at.\n", self.target),
+            DemoServer::Mongo(_) => format!("\nThe documents are left in {DATABASE}.{}, to be looked at.\n", self.target),
+            DemoServer::Elastic(_) => format!("\nThe documents are left in the index {}, to be looked at.\n", self.target),
         }
     }
 }
@@ -151,9 +151,9 @@ mod tests {
 
     #[test]
     fn a_login_in_a_url_goes_to_the_keys_that_it_has_in_a_profile() {
-        let place = Place::elastic("https://elastic:p:w@host:9200/");
+        let place = DemoSink::elastic("https://elastic:p:w@host:9200/");
         let section = place.section();
         assert!(section.contains("url = https://host:9200\nusername = elastic\npassword = p:w\n"), "{section}");
-        assert!(!Place::elastic("http://host:9200").section().contains("username"));
+        assert!(!DemoSink::elastic("http://host:9200").section().contains("username"));
     }
 }

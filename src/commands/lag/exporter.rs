@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::commands::lag::survey::Cluster;
+use crate::commands::lag::survey::SurveyedCluster;
 use crate::commands::lag::{Args, look, prom};
 use crate::commands::{Context, run};
 use crate::error::Error;
@@ -51,7 +51,12 @@ impl Exposed for Page {
 ///
 /// # Errors
 /// When the address cannot be listened on.
-pub(super) async fn export(args: &Args, address: SocketAddr, mut clusters: Vec<Cluster>, context: &Context) -> Result<(), Error> {
+pub(super) async fn export(
+    args: &Args,
+    address: SocketAddr,
+    mut clusters: Vec<SurveyedCluster>,
+    context: &Context,
+) -> Result<(), Error> {
     let mut stop = run::stop_signal()?;
     let every = args.repeat.interval.unwrap_or(INTERVAL);
     let page = Arc::new(Page { every, last: Mutex::new(None) });

@@ -1,13 +1,13 @@
 //! `sdl lag`.
 
 mod exporter;
-mod limits;
-mod pace;
+mod partition_lag;
 mod prom;
 mod rows;
 mod selection;
-mod standing;
 mod survey;
+mod thresholds;
+mod throughput;
 mod watch;
 
 use std::net::SocketAddr;
@@ -16,13 +16,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::commands::Context;
-use crate::commands::lag::limits::Limits;
-use crate::commands::lag::rows::{By, Layout};
+use crate::commands::lag::rows::{By, RowLayout};
 use crate::commands::lag::selection::Selection;
-use crate::commands::lag::survey::{Cluster, Survey};
+use crate::commands::lag::survey::{Survey, SurveyedCluster};
+use crate::commands::lag::thresholds::LagThresholds;
 use crate::error::Error;
 use crate::pipeline::Failure;
-use crate::profile::Kind;
+use crate::profile::SectionKind;
 use crate::report::address;
 use crate::terminal::Format;
 
@@ -47,9 +47,9 @@ pub struct Args {
     no_time: bool,
     /// How to write it
     #[arg(short, long, value_name = "FORMAT", default_value = "table", help_heading = SHOWN)]
-    output: Output,
+    output: OutputFormat,
     #[command(flatten)]
-    limits: Limits,
+    limits: LagThresholds,
     #[command(flatten)]
     repeat: Repeat,
 }
@@ -77,7 +77,7 @@ struct Repeat {
 
 /// How rows are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
+enum OutputFormat {
     /// Columns for people.
     #[default]
     Table,
@@ -91,7 +91,7 @@ enum Output {
     Prom,
 }
 
-impl Output {
+impl OutputFormat {
     /// Returns the format of rows; `None` where there are none.
     fn format(self) -> Option<Format> {
         match self {
@@ -166,12 +166,12 @@ impl Args {
     }
 
     /// Returns the clusters to look at.
-    fn clusters(&mut self, context: &Context) -> Result<Vec<Cluster>, Error> {
+    fn clusters(&mut self, context: &Context) -> Result<Vec<SurveyedCluster>, Error> {
         self.selection.settle();
         self.selection.time = !self.no_time;
         let mut names = std::mem::take(&mut self.selection.source);
         if names.is_empty() {
-            names = context.profile.names_of(Kind::Kafka).map(str::to_owned).collect();
+            names = context.profile.names_of(SectionKind::Kafka).map(str::to_owned).collect();
         }
         if names.is_empty() {
             // The error of a profile without it says what helps.
@@ -179,16 +179,16 @@ impl Args {
         }
         let mut seen = std::collections::HashSet::new();
         names.retain(|name| seen.insert(name.clone()));
-        names.iter().map(|name| Ok(Cluster::new(context.kafka(name)?))).collect()
+        names.iter().map(|name| Ok(SurveyedCluster::new(context.kafka(name)?))).collect()
     }
 
-    fn layout(&self) -> Layout {
+    fn layout(&self) -> RowLayout {
         let by = self.by.unwrap_or(if self.selection.groups.is_empty() { By::Group } else { By::Partition });
-        Layout { by, only_lagging: self.only_lagging, time: !self.no_time, pace: false }
+        RowLayout { by, only_lagging: self.only_lagging, time: !self.no_time, pace: false }
     }
 
     /// Returns what the rows do not say: why there are none, and which groups have none.
-    fn unsaid(&self, round: &Round, layout: Layout, is_empty: bool) -> Vec<String> {
+    fn unsaid(&self, round: &LagReport, layout: RowLayout, is_empty: bool) -> Vec<String> {
         let mut lines = Vec::new();
         for survey in &round.surveys {
             let section = &survey.section;
@@ -203,7 +203,7 @@ impl Args {
                 _ => {}
             }
             for group in survey.groups.iter().filter(|_| layout.by != By::Group) {
-                let name = crate::terminal::harmless(&group.group.name);
+                let name = crate::terminal::escape_controls(&group.group.name);
                 if let Some(trouble) = &group.trouble {
                     lines.push(format!("group `{name}` on `{section}`: {trouble}"));
                 } else if group.standings.is_empty() && !self.selection.narrows() {
@@ -230,7 +230,7 @@ impl Args {
 }
 
 /// What was seen of all clusters at one time.
-struct Round {
+struct LagReport {
     /// Milliseconds since the Unix epoch.
     at: i64,
     surveys: Vec<Survey>,
@@ -239,10 +239,10 @@ struct Round {
 }
 
 /// Looks at all clusters at once.
-async fn look(clusters: &mut [Cluster], selection: &Selection) -> Round {
+async fn look(clusters: &mut [SurveyedCluster], selection: &Selection) -> LagReport {
     let looks = clusters.iter_mut().map(async |cluster| (cluster.name().to_owned(), cluster.survey(selection).await));
     let looks = join_all(looks).await;
-    let mut round = Round { at: jiff::Timestamp::now().as_millisecond(), surveys: Vec::new(), troubles: Vec::new() };
+    let mut round = LagReport { at: jiff::Timestamp::now().as_millisecond(), surveys: Vec::new(), troubles: Vec::new() };
     for (section, look) in looks {
         match look {
             Ok(survey) => round.surveys.push(survey),

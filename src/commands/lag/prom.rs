@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::commands::lag::Round;
-use crate::commands::lag::standing::Standing;
-use crate::commands::lag::survey::{GroupStanding, Survey};
+use crate::commands::lag::LagReport;
+use crate::commands::lag::partition_lag::PartitionLag;
+use crate::commands::lag::survey::{GroupLag, Survey};
 use crate::report::{Exposition, MetricKind};
-use crate::terminal::harmless;
+use crate::terminal::escape_controls;
 
 /// Returns the page of metrics of a round.
-pub(super) fn page(round: &Round) -> String {
+pub(super) fn page(round: &LagReport) -> String {
     let mut page = Exposition::default();
     let mut gauge = |name: &str, help: &str, samples: Vec<Sample>| {
         let samples = samples.iter().map(|(labels, value)| {
@@ -94,16 +94,16 @@ pub(super) fn page(round: &Round) -> String {
 /// Labels and value.
 type Sample = (Vec<(&'static str, String)>, f64);
 
-fn standings(round: &Round) -> impl Iterator<Item = (&Survey, &GroupStanding, &Standing)> {
+fn standings(round: &LagReport) -> impl Iterator<Item = (&Survey, &GroupLag, &PartitionLag)> {
     let groups = round.surveys.iter().flat_map(|survey| survey.groups.iter().map(move |group| (survey, group)));
     groups.flat_map(|(survey, group)| group.standings.iter().map(move |standing| (survey, group, standing)))
 }
 
-fn of_partitions(round: &Round, value: impl Fn(&Standing, i64) -> Option<f64>) -> Vec<Sample> {
-    let sample = |(survey, group, standing): (&Survey, &GroupStanding, &Standing)| {
+fn of_partitions(round: &LagReport, value: impl Fn(&PartitionLag, i64) -> Option<f64>) -> Vec<Sample> {
+    let sample = |(survey, group, standing): (&Survey, &GroupLag, &PartitionLag)| {
         let labels = vec![
             ("section", survey.section.clone()),
-            ("group", harmless(&group.group.name).into_owned()),
+            ("group", escape_controls(&group.group.name).into_owned()),
             ("topic", standing.partition.topic.name().to_owned()),
             ("partition", standing.partition.index.to_string()),
         ];
@@ -112,11 +112,11 @@ fn of_partitions(round: &Round, value: impl Fn(&Standing, i64) -> Option<f64>) -
     standings(round).filter_map(sample).collect()
 }
 
-fn by_group(round: &Round, value: impl Fn(&GroupStanding) -> Option<(Option<String>, usize)>) -> Vec<Sample> {
+fn by_group(round: &LagReport, value: impl Fn(&GroupLag) -> Option<(Option<String>, usize)>) -> Vec<Sample> {
     let groups = round.surveys.iter().flat_map(|survey| survey.groups.iter().map(move |group| (survey, group)));
     let samples = groups.filter_map(|(survey, group)| {
         let (state, value) = value(group)?;
-        let mut labels = vec![("section", survey.section.clone()), ("group", harmless(&group.group.name).into_owned())];
+        let mut labels = vec![("section", survey.section.clone()), ("group", escape_controls(&group.group.name).into_owned())];
         labels.extend(state.map(|state| ("state", state)));
         Some((labels, float(i64::try_from(value).unwrap_or(i64::MAX))))
     });

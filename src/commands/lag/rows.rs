@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::commands::lag::Round;
-use crate::commands::lag::standing::{Mark, Standing};
-use crate::commands::lag::survey::GroupStanding;
+use crate::commands::lag::LagReport;
+use crate::commands::lag::partition_lag::{LagFlag, PartitionLag};
+use crate::commands::lag::survey::GroupLag;
 use crate::connectors::kafka::Group;
 use crate::terminal::{Cell, Column, Listing, span};
 
@@ -23,7 +23,7 @@ pub(super) enum By {
 
 /// How rows are made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Layout {
+pub(super) struct RowLayout {
     pub(super) by: By,
     pub(super) only_lagging: bool,
     /// Whether there are columns for the time of the next record.
@@ -33,7 +33,7 @@ pub(super) struct Layout {
 }
 
 /// Returns the rows of a round.
-pub(super) fn listing(round: &Round, layout: Layout) -> Listing {
+pub(super) fn listing(round: &LagReport, layout: RowLayout) -> Listing {
     let surveys = &round.surveys;
     let time = jiff::Timestamp::from_millisecond(round.at).unwrap_or_default().to_string();
     let timed = |cells: Vec<Cell>| if layout.pace { std::iter::once(time.as_str().into()).chain(cells).collect() } else { cells };
@@ -47,12 +47,12 @@ pub(super) fn listing(round: &Round, layout: Layout) -> Listing {
                 }
             }
             By::Topic => {
-                let mut topics: BTreeMap<_, Vec<&Standing>> = BTreeMap::new();
+                let mut topics: BTreeMap<_, Vec<&PartitionLag>> = BTreeMap::new();
                 for standing in &group.standings {
                     topics.entry(standing.partition.topic).or_default().push(standing);
                 }
                 for (topic, standings) in topics {
-                    let sum = Sum::of(&standings, now);
+                    let sum = LagSum::of(&standings, now);
                     if !layout.only_lagging || sum.behind > 0 {
                         let head = vec![survey.section.as_str().into(), group.group.name.as_str().into(), topic.name().into()];
                         listing.push(timed(sum.row(head, group, layout)));
@@ -60,7 +60,7 @@ pub(super) fn listing(round: &Round, layout: Layout) -> Listing {
                 }
             }
             By::Group => {
-                let sum = Sum::of(&group.standings.iter().collect::<Vec<_>>(), now);
+                let sum = LagSum::of(&group.standings.iter().collect::<Vec<_>>(), now);
                 if !layout.only_lagging || sum.behind > 0 {
                     let head = vec![survey.section.as_str().into(), group.group.name.as_str().into()];
                     listing.push(timed(sum.row(head, group, layout)));
@@ -79,7 +79,7 @@ pub(super) fn listing(round: &Round, layout: Layout) -> Listing {
     listing
 }
 
-fn columns(layout: Layout) -> Vec<Column> {
+fn columns(layout: RowLayout) -> Vec<Column> {
     let mut columns = if layout.pace { vec![Column::Text("time")] } else { Vec::new() };
     columns.extend([Column::Text("section"), Column::Text("group")]);
     match layout.by {
@@ -111,7 +111,7 @@ fn columns(layout: Layout) -> Vec<Column> {
     columns
 }
 
-fn partition_row(section: &str, group: &Group, standing: &Standing, layout: Layout, now: i64) -> Vec<Cell> {
+fn partition_row(section: &str, group: &Group, standing: &PartitionLag, layout: RowLayout, now: i64) -> Vec<Cell> {
     let mut row = vec![
         section.into(),
         group.name.as_str().into(),
@@ -137,15 +137,15 @@ fn partition_row(section: &str, group: &Group, standing: &Standing, layout: Layo
         row.push(time(standing.expires_in(now)));
     }
     let marks = standing.marks();
-    let texts = stalled.then(|| "STALLED".to_owned()).into_iter().chain(marks.iter().map(Mark::text));
-    let codes = stalled.then_some("stalled").into_iter().chain(marks.iter().map(Mark::code));
+    let texts = stalled.then(|| "STALLED".to_owned()).into_iter().chain(marks.iter().map(LagFlag::text));
+    let codes = stalled.then_some("stalled").into_iter().chain(marks.iter().map(LagFlag::code));
     row.extend([standing.deleted_unread().into(), notes(&texts.collect::<Vec<_>>(), &codes.collect::<Vec<_>>())]);
     row
 }
 
 /// Several standings of a group together.
 #[derive(Debug, Default)]
-struct Sum {
+struct LagSum {
     partitions: usize,
     /// Partitions with something to read.
     behind: usize,
@@ -157,15 +157,15 @@ struct Sum {
     deleted_unread: i64,
     without_commit: usize,
     /// Each kind of mark, one of them and how many.
-    marks: BTreeMap<&'static str, (Mark, usize)>,
+    marks: BTreeMap<&'static str, (LagFlag, usize)>,
     rate: Option<f64>,
     /// The longest, in seconds, if each has one.
     eta: Option<f64>,
     stalled: usize,
 }
 
-impl Sum {
-    fn of(standings: &[&Standing], now: i64) -> Self {
+impl LagSum {
+    fn of(standings: &[&PartitionLag], now: i64) -> Self {
         let mut sum = Self { partitions: standings.len(), eta: Some(0.0), ..Self::default() };
         for standing in standings {
             sum.behind += usize::from(standing.is_behind());
@@ -193,7 +193,7 @@ impl Sum {
         sum
     }
 
-    fn row(&self, head: Vec<Cell>, group: &GroupStanding, layout: Layout) -> Vec<Cell> {
+    fn row(&self, head: Vec<Cell>, group: &GroupLag, layout: RowLayout) -> Vec<Cell> {
         let count = |count: usize| Cell::Number(i64::try_from(count).unwrap_or(i64::MAX));
         let mut row = head;
         row.extend([count(self.partitions), count(self.behind), self.lag.into()]);

@@ -3,7 +3,7 @@
 use clap::builder::NonEmptyStringValueParser as Text;
 use regex::Regex;
 
-use crate::commands::lag::Round;
+use crate::commands::lag::LagReport;
 use crate::commands::topics::{Partitions, nearest, partitions, whole};
 use crate::error::Error;
 use crate::pipeline::Failure;
@@ -82,7 +82,7 @@ impl Selection {
     ///
     /// # Errors
     /// When a group or topic is on none of the clusters. One that did not answer may have it.
-    pub(super) fn check(&self, round: &Round) -> Result<(), Error> {
+    pub(super) fn check(&self, round: &LagReport) -> Result<(), Error> {
         if !round.troubles.is_empty() {
             return Ok(());
         }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::commands::lag::partition_lag::{AssignedMember, LogOffsets, PartitionLag};
 use crate::commands::lag::selection::Selection;
-use crate::commands::lag::standing::{Log, Reader, Standing};
-use crate::connectors::kafka::{Admin, EndOf, Group, Leaders, NextRecord, Positions, TopicSettings};
+use crate::connectors::kafka::{Admin, CommittedPositions, Group, Leaders, NextRecord, OffsetSpec, TopicSettings};
 use crate::error::Error;
 use crate::pipeline::Failure;
 use crate::profile::KafkaSection;
@@ -25,7 +25,7 @@ pub(super) struct Survey {
     /// When it was seen, in milliseconds since the Unix epoch.
     pub(super) at: i64,
     /// The selected groups, by name.
-    pub(super) groups: Vec<GroupStanding>,
+    pub(super) groups: Vec<GroupLag>,
     /// Every group that there is; of embedded brokers, which do not tell, those of the named ones that have committed.
     pub(super) all_groups: Vec<String>,
     /// Every topic that there is.
@@ -34,22 +34,22 @@ pub(super) struct Survey {
 
 /// A group and where it stands, by topic and partition.
 #[derive(Debug, Default)]
-pub(super) struct GroupStanding {
+pub(super) struct GroupLag {
     pub(super) group: Group,
-    pub(super) standings: Vec<Standing>,
+    pub(super) standings: Vec<PartitionLag>,
     /// Why something about the group cannot be told.
     pub(super) trouble: Option<String>,
 }
 
-impl GroupStanding {
+impl GroupLag {
     /// Returns how far the group is behind in all of its partitions together; `None` when that is known of none.
     pub(super) fn lag(&self) -> Option<i64> {
-        self.standings.iter().filter_map(Standing::lag).reduce(i64::saturating_add)
+        self.standings.iter().filter_map(PartitionLag::lag).reduce(i64::saturating_add)
     }
 }
 
 /// A cluster that is looked at again and again.
-pub(super) struct Cluster {
+pub(super) struct SurveyedCluster {
     section: KafkaSection,
     admin: Option<Admin>,
     /// Whether it did not answer the last time.
@@ -60,7 +60,7 @@ pub(super) struct Cluster {
     ends: HashMap<Partition, i64>,
 }
 
-impl Cluster {
+impl SurveyedCluster {
     pub(super) fn new(section: KafkaSection) -> Self {
         Self { section, admin: None, down: false, known: HashMap::new(), ends: HashMap::new() }
     }
@@ -107,7 +107,7 @@ impl Cluster {
             place(group, committed, &leaders, selection)
         });
         // Who has nothing in the topics that are looked at is not looked at either.
-        let has_something = |group: &GroupStanding| !group.standings.is_empty() || group.trouble.is_some();
+        let has_something = |group: &GroupLag| !group.standings.is_empty() || group.trouble.is_some();
         let mut groups: Vec<_> = groups.filter(|group| !selection.narrows() || has_something(group)).collect();
         self.measure(admin, &mut groups, selection.time).await?;
         let all_topics = leaders.into_keys().collect();
@@ -116,38 +116,38 @@ impl Cluster {
     }
 
     /// Fills in ends, and what follows from them.
-    async fn measure(&mut self, admin: &Admin, groups: &mut [GroupStanding], time: bool) -> Result<(), Error> {
-        let partitions = |groups: &[GroupStanding], wanted: fn(&Standing) -> bool| -> Vec<Partition> {
+    async fn measure(&mut self, admin: &Admin, groups: &mut [GroupLag], time: bool) -> Result<(), Error> {
+        let partitions = |groups: &[GroupLag], wanted: fn(&PartitionLag) -> bool| -> Vec<Partition> {
             let standings = groups.iter().flat_map(|group| &group.standings).filter(|standing| wanted(standing));
             standings.map(|standing| standing.partition).collect::<BTreeSet<_>>().into_iter().collect()
         };
         let led = partitions(groups, |standing| standing.end().is_some());
-        let ends = admin.known_ends(&led, EndOf::Log).await?;
+        let ends = admin.known_ends(&led, OffsetSpec::Log).await?;
         // A log that has become shorter was created again or truncated: other records have the old offsets.
         let shorter =
             |partition: &Partition| ends.get(partition).zip(self.ends.get(partition)).is_some_and(|(now, then)| now < then);
         self.known.retain(|(partition, ..), _| !shorter(partition));
         for standing in groups.iter_mut().flat_map(|group| &mut group.standings).filter(|standing| standing.end().is_some()) {
             standing.log = match ends.get(&standing.partition) {
-                Some(end) => Log::Ends { end: *end, low: None, stable: None },
-                None => Log::NoLeader,
+                Some(end) => LogOffsets::Ends { end: *end, low: None, stable: None },
+                None => LogOffsets::NoLeader,
             };
         }
         self.ends = ends;
-        let behind = partitions(groups, Standing::is_behind);
+        let behind = partitions(groups, PartitionLag::is_behind);
         let topics: BTreeSet<Topic> = behind.iter().map(|partition| partition.topic).filter(|_| time).collect();
         let topics: Vec<Topic> = topics.into_iter().collect();
         let (low, stable, settings) = tokio::try_join!(
-            admin.known_ends(&behind, EndOf::Start),
-            admin.known_ends(&behind, EndOf::Stable),
+            admin.known_ends(&behind, OffsetSpec::Start),
+            admin.known_ends(&behind, OffsetSpec::Stable),
             admin.settings_of(&topics),
         )?;
         let retention: HashMap<Topic, i64> =
             settings.iter().filter_map(|(topic, settings)| Some((*topic, retention(settings)?))).collect();
         for standing in groups.iter_mut().flat_map(|group| &mut group.standings) {
-            if let Log::Ends { end, .. } = standing.log {
+            if let LogOffsets::Ends { end, .. } = standing.log {
                 let of = |ends: &HashMap<Partition, i64>| ends.get(&standing.partition).copied();
-                standing.log = Log::Ends { end, low: of(&low), stable: of(&stable) };
+                standing.log = LogOffsets::Ends { end, low: of(&low), stable: of(&stable) };
                 standing.retention = retention.get(&standing.partition.topic).copied();
             }
         }
@@ -155,10 +155,10 @@ impl Cluster {
     }
 
     /// Reads the record at each position: of committed records first, and where an open transaction holds them back its first.
-    async fn read_times(&mut self, admin: &Admin, groups: &mut [GroupStanding]) -> Result<(), Error> {
+    async fn read_times(&mut self, admin: &Admin, groups: &mut [GroupLag]) -> Result<(), Error> {
         let mut known = HashMap::new();
         for read_uncommitted in [false, true] {
-            let position = |standing: &Standing| {
+            let position = |standing: &PartitionLag| {
                 let (position, held) = (standing.position()?, standing.held_at());
                 let beyond = held.is_some_and(|held| position >= held);
                 let nothing_before = standing.next == Some(NextRecord::None);
@@ -197,7 +197,7 @@ fn every_partition(leaders: &Leaders) -> Vec<Partition> {
 }
 
 /// Returns where a group stands before anything was measured: what it has committed, and what its members read.
-fn place(group: Group, committed: Positions, leaders: &Leaders, selection: &Selection) -> GroupStanding {
+fn place(group: Group, committed: CommittedPositions, leaders: &Leaders, selection: &Selection) -> GroupLag {
     let mut trouble = group.trouble.clone().map(|why| format!("cannot be described: {why}"));
     let committed: BTreeMap<Partition, i64> = match committed {
         Ok(committed) => committed.into_iter().map(|(partition, next)| (partition, next.0)).collect(),
@@ -207,9 +207,9 @@ fn place(group: Group, committed: Positions, leaders: &Leaders, selection: &Sele
         }
     };
     let members = group.members.as_deref().unwrap_or_default();
-    let mut readers: BTreeMap<Partition, Arc<Reader>> = BTreeMap::new();
+    let mut readers: BTreeMap<Partition, Arc<AssignedMember>> = BTreeMap::new();
     for member in members {
-        let reader = Arc::new(Reader { client_id: member.client_id.clone(), host: member.host.clone() });
+        let reader = Arc::new(AssignedMember { client_id: member.client_id.clone(), host: member.host.clone() });
         readers.extend(member.partitions.iter().map(|partition| (*partition, Arc::clone(&reader))));
     }
     // While members come and go nobody reads anything, and that is nothing to mark.
@@ -218,18 +218,18 @@ fn place(group: Group, committed: Positions, leaders: &Leaders, selection: &Sele
     let standing = |partition: Partition| {
         let reader = readers.get(&partition).map(|reader| (**reader).clone());
         let log = match leaders.get(&partition.topic) {
-            None => Log::NoTopic,
+            None => LogOffsets::NoTopic,
             Some(leaders) => match usize::try_from(partition.index).ok().and_then(|index| leaders.get(index)) {
-                None => Log::NoPartition,
-                Some(false) => Log::NoLeader,
-                Some(true) => Log::Ends { end: 0, low: None, stable: None },
+                None => LogOffsets::NoPartition,
+                Some(false) => LogOffsets::NoLeader,
+                Some(true) => LogOffsets::Ends { end: 0, low: None, stable: None },
             },
         };
         let (committed, unassigned) = (committed.get(&partition).copied(), settled && reader.is_none());
-        Standing { partition, committed, unassigned, reader, log, next: None, retention: None, pace: None }
+        PartitionLag { partition, committed, unassigned, reader, log, next: None, retention: None, pace: None }
     };
     let standings = partitions.into_iter().filter(|partition| selection.has(*partition)).map(standing).collect();
-    GroupStanding { group, standings, trouble }
+    GroupLag { group, standings, trouble }
 }
 
 /// Returns for how many milliseconds a topic keeps its records; `None` when for ever, or when that is not told.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::commands::lag::pace::{Look, Paces};
-use crate::commands::lag::rows::Layout;
-use crate::commands::lag::survey::Cluster;
-use crate::commands::lag::{Args, Round, look, rows};
+use crate::commands::lag::rows::RowLayout;
+use crate::commands::lag::survey::SurveyedCluster;
+use crate::commands::lag::throughput::{Sample, ThroughputTracker};
+use crate::commands::lag::{Args, LagReport, look, rows};
 use crate::commands::{Context, run};
 use crate::error::Error;
 use crate::terminal::Format;
@@ -24,14 +24,20 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When what was named is not there, no cluster answers at first, or standard output takes no more.
-pub(super) async fn watch(args: &Args, format: Format, mut clusters: Vec<Cluster>, context: &Context) -> Result<(), Error> {
+pub(super) async fn watch(
+    args: &Args,
+    format: Format,
+    mut clusters: Vec<SurveyedCluster>,
+    context: &Context,
+) -> Result<(), Error> {
     let mut stop = run::stop_signal()?;
     let every = args.repeat.interval.unwrap_or(INTERVAL);
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let in_place = format == Format::Table && stdout().is_terminal();
-    let layout = Layout { pace: true, ..args.layout() };
-    let (mut paces, mut screen, mut last, mut said, mut first) = (Paces::default(), None, String::new(), String::new(), true);
+    let layout = RowLayout { pace: true, ..args.layout() };
+    let (mut paces, mut screen, mut last, mut said, mut first) =
+        (ThroughputTracker::default(), None, String::new(), String::new(), true);
     loop {
         tokio::select! {
             biased;
@@ -88,12 +94,12 @@ pub(super) async fn watch(args: &Args, format: Format, mut clusters: Vec<Cluster
 }
 
 /// Takes a round in, and tells its standings how they move.
-fn take_in(paces: &mut Paces, round: &mut Round) {
+fn take_in(paces: &mut ThroughputTracker, round: &mut LagReport) {
     for survey in &mut round.surveys {
         for group in &mut survey.groups {
             for standing in &mut group.standings {
                 let (Some(committed), Some(end)) = (standing.committed, standing.end()) else { continue };
-                let look = Look { at: survey.at, committed, end };
+                let look = Sample { at: survey.at, committed, end };
                 standing.pace = paces.see(&survey.section, &group.group.name, standing.partition, look);
             }
         }

@@ -6,8 +6,8 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::commands::Machine;
-use crate::profile::{Profile, ProfileError, Surroundings};
+use crate::commands::SystemEnvironment;
+use crate::profile::{Environment, Profile, ProfileError};
 
 /// A section with its keys and values, in the order in which they will stand.
 pub(super) struct DraftSection {
@@ -47,21 +47,21 @@ struct Draft {
     text: String,
 }
 
-impl Surroundings for Draft {
+impl Environment for Draft {
     fn variable(&self, name: &str) -> Option<String> {
-        Machine.variable(name)
+        SystemEnvironment.variable(name)
     }
 
     fn variable_names(&self) -> Vec<String> {
-        Machine.variable_names()
+        SystemEnvironment.variable_names()
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        if path == self.path { Ok(self.text.clone().into_bytes()) } else { Machine.read(path) }
+        if path == self.path { Ok(self.text.clone().into_bytes()) } else { SystemEnvironment.read(path) }
     }
 
     fn others_can_read(&self, path: &Path) -> bool {
-        path != self.path && Machine.others_can_read(path)
+        path != self.path && SystemEnvironment.others_can_read(path)
     }
 }
 

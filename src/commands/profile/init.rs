@@ -13,7 +13,7 @@ use crate::connectors::kafka;
 use crate::connectors::mongo::MongoClient;
 use crate::error::Error;
 use crate::pipeline::Failure;
-use crate::profile::{Kind, WELL_KNOWN};
+use crate::profile::{SectionKind, WELL_KNOWN};
 
 /// How long a connection is tried.
 const WAIT: Duration = Duration::from_secs(10);
@@ -74,10 +74,10 @@ async fn ask_for_sections(path: &Path) -> Result<Vec<DraftSection>, Error> {
     Ok(sections)
 }
 
-fn ask_for_values(name: &str, kind: Kind) -> Result<Vec<(&'static str, String)>, Error> {
+fn ask_for_values(name: &str, kind: SectionKind) -> Result<Vec<(&'static str, String)>, Error> {
     let mut values = Vec::new();
     match kind {
-        Kind::Kafka => {
+        SectionKind::Kafka => {
             values.push(("servers", asked("Servers, host:port with commas", "localhost:9092")?));
             let protocols = ["PLAINTEXT", "SASL_PLAINTEXT", "SASL_SSL", "SSL"];
             let protocol = selected("Security protocol", &protocols)?;
@@ -105,7 +105,7 @@ fn ask_for_values(name: &str, kind: Kind) -> Result<Vec<(&'static str, String)>,
             values.push(("default_consumer_topic", optional("Topic to read by default (empty: none)")?));
             values.push(("default_producer_topic", optional("Topic to write by default (empty: none)")?));
         }
-        Kind::Mongodb => {
+        SectionKind::Mongodb => {
             values.push(("host", asked("Host", "localhost")?));
             values.push(("port", asked("Port", "27017")?));
             let username = optional("Username (empty: none)")?;
@@ -136,15 +136,15 @@ fn ask_for_values(name: &str, kind: Kind) -> Result<Vec<(&'static str, String)>,
 }
 
 /// Returns what a test of the section found.
-async fn test(path: &Path, section: &DraftSection, kind: Kind) -> Result<String, Error> {
+async fn test(path: &Path, section: &DraftSection, kind: SectionKind) -> Result<String, Error> {
     let profile = draft::profile(path, &draft::text(std::slice::from_ref(section)))?;
     let name = &section.name;
     Ok(match kind {
-        Kind::Kafka => {
+        SectionKind::Kafka => {
             let cluster = kafka::reach(&profile.kafka(name)?, WAIT).await?;
             format!("connected; cluster id {}", cluster.id.as_deref().unwrap_or("-"))
         }
-        Kind::Mongodb => {
+        SectionKind::Mongodb => {
             MongoClient::connect(&profile.mongo(name)?, 1, WAIT).await?;
             "connected".to_owned()
         }

@@ -4,14 +4,14 @@ mod replica;
 
 use std::sync::Arc;
 
-use crate::commands::flow::{Deliver, Flow, KAFKA};
-use crate::commands::run::{self, Watch};
-use crate::commands::select::{self, Select};
+use crate::commands::flow::{DeliveryArgs, Flow, KAFKA};
+use crate::commands::run::{self, ReportArgs};
+use crate::commands::select::{self, ReadArgs};
 use crate::commands::{Context, Shaping, protect, transform};
-use crate::connectors::kafka::{Admin, KafkaSink, SinkOptions, partition_of};
+use crate::connectors::kafka::{Admin, KafkaSink, ProducerOptions, partition_of};
 use crate::error::Error;
 use crate::pipeline::Transform;
-use replica::{Naming, Replica};
+use replica::{Replica, TopicNaming};
 
 /// Copy topics from one Kafka cluster to another, or within one
 ///
@@ -21,7 +21,7 @@ use replica::{Naming, Replica};
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
-    select: Select,
+    select: ReadArgs,
     /// Section to read from
     #[arg(long, value_name = "SECTION", default_value = "remote_kafka")]
     source: String,
@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(long, value_name = "SECTION", default_value = "local_kafka")]
     target: String,
     #[command(flatten)]
-    naming: Naming,
+    naming: TopicNaming,
     /// Refuse to create topics or partitions that the target lacks
     #[arg(long)]
     no_create: bool,
@@ -47,9 +47,9 @@ pub struct Args {
     #[command(flatten)]
     shaping: Shaping,
     #[command(flatten)]
-    deliver: Deliver,
+    deliver: DeliveryArgs,
     #[command(flatten)]
-    watch: Watch,
+    watch: ReportArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -93,12 +93,12 @@ impl Args {
         protect::confirm(context, &to, &format!("write to {}", replica.names(&topics).join(", ")))?;
         // Before anything of the flow is changed: a run that cannot set bad records aside should not begin.
         let run = run::name();
-        let letters = self.deliver.care.open_letters(&context.profile, &to, &run, !self.no_create).await?;
+        let letters = self.deliver.care.open_dead_letters(&context.profile, &to, &run, !self.no_create).await?;
         replica.prepare(&topics, &lacking).await?;
         plan.begin(&source, &rules.flow).await?;
 
         let limits = self.deliver.limits(&KAFKA, false, self.select.count);
-        let options = SinkOptions { compression: self.compression.clone(), linger: self.deliver.linger(&KAFKA) };
+        let options = ProducerOptions { compression: self.compression.clone(), linger: self.deliver.linger(&KAFKA) };
         let replica = Arc::new(replica);
         let sink = KafkaSink::open(&to, &options, replica.targets(), replica.route())?;
         let records =
@@ -135,7 +135,7 @@ impl Args {
             (None, shape) => shape,
             (origin, None) => origin,
             (Some(origin), Some(shape)) => Some(Box::new(move |record| match origin(record) {
-                crate::pipeline::Shaped::Keep => shape(record),
+                crate::pipeline::TransformResult::Keep => shape(record),
                 other => other,
             })),
         })

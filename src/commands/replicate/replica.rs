@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::commands::flow::learn;
-use crate::commands::select::Select;
-use crate::connectors::kafka::{Admin, EndOf, Plan, Prepare, Route, Targets, TopicInfo, TopicPlan};
+use crate::commands::flow::load_topic_limits;
+use crate::commands::select::ReadArgs;
+use crate::connectors::kafka::{Admin, OffsetSpec, Prepare, ReadPlan, Route, Targets, TopicInfo, TopicPlan};
 use crate::error::Error;
-use crate::pipeline::{EndError, Failure, Refused, Shaped, Transform};
+use crate::pipeline::{ConnectorError, Failure, Refused, Transform, TransformResult};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, Record, Topic};
 
@@ -18,7 +18,7 @@ use crate::record::{Partition, Record, Topic};
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "What the target topics are called")]
 #[group(multiple = false)]
-pub(super) struct Naming {
+pub(super) struct TopicNaming {
     /// This name, for a single topic
     #[arg(long, value_name = "NAME")]
     to_topic: Option<String>,
@@ -30,9 +30,9 @@ pub(super) struct Naming {
     rename: Option<String>,
 }
 
-impl Naming {
+impl TopicNaming {
     /// Fills in what the profile says when no flag does, and checks that the names can be told apart.
-    pub(super) fn or_default(mut self, select: &Select, target: &KafkaSection) -> Result<Self, Error> {
+    pub(super) fn or_default(mut self, select: &ReadArgs, target: &KafkaSection) -> Result<Self, Error> {
         let named = self.to_topic.is_some() || self.prefix.is_some() || self.rename.is_some();
         if !named && select.topics.names.is_empty() && select.topics.topics_matching.is_none() {
             self.to_topic.clone_from(&target.default_producer_topic);
@@ -77,7 +77,7 @@ const NOT_COPIED: [&str; 6] = [
 pub(super) struct Replica {
     source: Admin,
     target: Admin,
-    naming: Naming,
+    naming: TopicNaming,
     create: bool,
     repartition: bool,
     targets: Targets,
@@ -87,14 +87,14 @@ pub(super) struct Replica {
 
 /// What the target lacks.
 #[derive(Clone, Debug)]
-pub(super) enum Lacking {
+pub(super) enum MissingTarget {
     /// A topic.
     Topic(TopicPlan),
     /// Partitions of a topic that is there: how many there are, and how many there must be.
     Partitions { topic: Topic, has: i32, needs: i32 },
 }
 
-impl fmt::Display for Lacking {
+impl fmt::Display for MissingTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Topic(TopicPlan { name, partitions, config, .. }) => {
@@ -107,7 +107,7 @@ impl fmt::Display for Lacking {
 }
 
 impl Replica {
-    pub(super) fn new(source: Admin, target: Admin, naming: Naming, create: bool, repartition: bool) -> Self {
+    pub(super) fn new(source: Admin, target: Admin, naming: TopicNaming, create: bool, repartition: bool) -> Self {
         let (targets, partitions) = (Targets::default(), Mutex::default());
         Self { source, target, naming, create, repartition, targets, partitions }
     }
@@ -134,7 +134,7 @@ impl Replica {
     }
 
     /// Looks for what the target lacks, and learns what it takes in what is there.
-    pub(super) async fn lacking(&self, topics: &[TopicInfo]) -> Result<Vec<Lacking>, Error> {
+    pub(super) async fn lacking(&self, topics: &[TopicInfo]) -> Result<Vec<MissingTarget>, Error> {
         let mut lacking = Vec::new();
         for topic in topics {
             lacking.extend(self.look(topic).await?);
@@ -142,16 +142,16 @@ impl Replica {
         Ok(lacking)
     }
 
-    async fn look(&self, topic: &TopicInfo) -> Result<Option<Lacking>, Error> {
+    async fn look(&self, topic: &TopicInfo) -> Result<Option<MissingTarget>, Error> {
         let name = self.naming.name(topic.topic);
         check_name(name.name())?;
         let Some(there) = self.target.topic(name.name()).await? else {
-            return Ok(Some(Lacking::Topic(self.plan(topic, name).await?)));
+            return Ok(Some(MissingTarget::Topic(self.plan(topic, name).await?)));
         };
-        learn(&self.target, name, &self.targets).await?;
+        load_topic_limits(&self.target, name, &self.targets).await?;
         self.lock().insert(name, there.partitions);
         let too_few = there.partitions < topic.partitions && !self.repartition;
-        Ok(too_few.then_some(Lacking::Partitions { topic: name, has: there.partitions, needs: topic.partitions }))
+        Ok(too_few.then_some(MissingTarget::Partitions { topic: name, has: there.partitions, needs: topic.partitions }))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Topic, i32>> {
@@ -172,17 +172,17 @@ impl Replica {
     }
 
     /// Refuses what is not to be made: topics with `--no-create`, and more partitions for a topic that is there.
-    pub(super) fn refuse(&self, lacking: &[Lacking]) -> Result<(), Error> {
+    pub(super) fn refuse(&self, lacking: &[MissingTarget]) -> Result<(), Error> {
         for lack in lacking {
             match lack {
-                Lacking::Partitions { topic, has, needs } => {
+                MissingTarget::Partitions { topic, has, needs } => {
                     return Err(Error::Refused(Refused {
                         what: format!("topic `{topic}` on `{}` has fewer partitions than the source", self.target.section()),
                         numbers: vec![format!("source {needs}, target {has}")],
                         hint: "add partitions to it, or let keys choose the partition with --repartition".to_owned(),
                     }));
                 }
-                Lacking::Topic(plan) if !self.create => {
+                MissingTarget::Topic(plan) if !self.create => {
                     return Err(Error::Refused(Refused {
                         what: format!(
                             "topic `{}` is not on `{}`, and may not be created (--no-create)",
@@ -193,17 +193,17 @@ impl Replica {
                         hint: "create it, or leave --no-create out".to_owned(),
                     }));
                 }
-                Lacking::Topic(_) => {}
+                MissingTarget::Topic(_) => {}
             }
         }
         Ok(())
     }
 
     /// Makes the topics that the target lacks.
-    pub(super) async fn prepare(&self, topics: &[TopicInfo], lacking: &[Lacking]) -> Result<(), Error> {
+    pub(super) async fn prepare(&self, topics: &[TopicInfo], lacking: &[MissingTarget]) -> Result<(), Error> {
         self.refuse(lacking)?;
         for lack in lacking {
-            if let Lacking::Topic(plan) = lack {
+            if let MissingTarget::Topic(plan) = lack {
                 self.target.create_topic(plan).await?;
             }
         }
@@ -214,7 +214,7 @@ impl Replica {
     }
 
     /// Returns for each planned partition whose counterpart holds records: its name and how many.
-    pub(super) async fn held(&self, plan: &Plan) -> Result<HashMap<Partition, (String, i64)>, Error> {
+    pub(super) async fn held(&self, plan: &ReadPlan) -> Result<HashMap<Partition, (String, i64)>, Error> {
         let counterpart = |partition: Partition| Partition { topic: self.naming.name(partition.topic), ..partition };
         let known = self.lock().clone();
         let asked: Vec<Partition> = if self.repartition {
@@ -225,7 +225,7 @@ impl Replica {
             let is_there = |partition: &Partition| known.get(&partition.topic).is_some_and(|count| partition.index < *count);
             plan.partitions.iter().map(|planned| counterpart(planned.partition)).filter(is_there).collect()
         };
-        let (low, end) = (self.target.ends(&asked, EndOf::Start).await?, self.target.ends(&asked, EndOf::Log).await?);
+        let (low, end) = (self.target.ends(&asked, OffsetSpec::Start).await?, self.target.ends(&asked, OffsetSpec::Log).await?);
         let records = |partition: &Partition| end.get(partition).unwrap_or(&0) - low.get(partition).unwrap_or(&0);
         let held = |target: Partition| {
             let full: Vec<_> = if self.repartition {
@@ -266,7 +266,7 @@ impl Replica {
         Box::new(move |partitions| runtime.block_on(self.follow(partitions)))
     }
 
-    async fn follow(&self, partitions: &[Partition]) -> Result<(), EndError> {
+    async fn follow(&self, partitions: &[Partition]) -> Result<(), ConnectorError> {
         let mut needs: HashMap<Topic, i32> = HashMap::new();
         for partition in partitions {
             let count = needs.entry(partition.topic).or_default();
@@ -281,13 +281,13 @@ impl Replica {
             let source = self.source.topic(topic.name()).await?;
             let topic = source.unwrap_or(TopicInfo { topic, partitions: count });
             let failed = |error: Error| match error {
-                Error::Refused(refused) => EndError::Refused(refused),
+                Error::Refused(refused) => ConnectorError::Refused(refused),
                 Error::Failed(failure) => failure.into(),
                 other => Failure::new(other.to_string()).into(),
             };
             match self.look(&topic).await.map_err(failed)? {
                 None => {}
-                Some(Lacking::Partitions { topic, has, needs }) if self.create => {
+                Some(MissingTarget::Partitions { topic, has, needs }) if self.create => {
                     tracing::info!(%topic, has, needs, "The source has more partitions now; the target gets them too.");
                     self.target.grow_topic(topic, needs).await?;
                     self.lock().insert(topic, needs);
@@ -323,14 +323,14 @@ pub(super) fn origin(source: String, target: &str) -> Transform {
     Box::new(move |record: &mut Record| {
         let marked = record.headers.iter().find(|(name, _)| name == ORIGIN).and_then(|(_, value)| value.as_ref());
         match marked {
-            Some(origin) if origin.starts_with(home.as_bytes()) => return Shaped::Filtered,
+            Some(origin) if origin.starts_with(home.as_bytes()) => return TransformResult::Filtered,
             Some(_) => {}
             None => {
                 let origin = format!("{source}/{}/{}/{}", record.partition.topic, record.partition.index, record.offset);
                 record.headers.push((Bytes::from_static(ORIGIN.as_bytes()), Some(origin.into())));
             }
         }
-        Shaped::Keep
+        TransformResult::Keep
     })
 }
 
@@ -354,19 +354,19 @@ mod tests {
     fn a_record_is_marked_once_and_does_not_return_home() {
         let mark = origin("east".to_owned(), "west");
         let mut fresh = record(&[]);
-        assert_eq!(mark(&mut fresh), Shaped::Keep);
+        assert_eq!(mark(&mut fresh), TransformResult::Keep);
         assert_eq!(fresh.headers, record(&["east/orders/3/7"]).headers);
-        assert_eq!(mark(&mut record(&["west/orders/0/1"])), Shaped::Filtered);
+        assert_eq!(mark(&mut record(&["west/orders/0/1"])), TransformResult::Filtered);
         let mut third = record(&["north/orders/0/1"]);
-        assert_eq!(mark(&mut third), Shaped::Keep);
+        assert_eq!(mark(&mut third), TransformResult::Keep);
         assert_eq!(third.headers, record(&["north/orders/0/1"]).headers);
-        assert_eq!(mark(&mut record(&["western/orders/0/1"])), Shaped::Keep, "another cluster's id begins alike");
+        assert_eq!(mark(&mut record(&["western/orders/0/1"])), TransformResult::Keep, "another cluster's id begins alike");
     }
 
     #[test]
     fn names_are_made_as_asked() {
         let topic = Topic::named("orders");
-        let naming = |to: Option<&str>, prefix: Option<&str>, rename: Option<&str>| Naming {
+        let naming = |to: Option<&str>, prefix: Option<&str>, rename: Option<&str>| TopicNaming {
             to_topic: to.map(Into::into),
             prefix: prefix.map(Into::into),
             rename: rename.map(Into::into),

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use bytes::Bytes;
 use regex::bytes::Regex;
 
-use crate::record::RecordRef;
-use crate::shape::{Shape, Verdict};
+use crate::record::RecordView;
+use crate::shape::{Shape, ShapeResult};
 
 /// What a record must be like to be shown, and what becomes of its value.
 #[derive(Debug, Default)]
@@ -37,19 +37,19 @@ impl FromStr for HeaderTest {
 
 /// How a record is shown.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Shown {
+pub(super) enum FilterResult {
     /// As it is.
     AsIs,
     /// With this value.
     With(Bytes),
 }
 
-impl Shown {
+impl FilterResult {
     /// Returns the record as it is shown.
-    pub(super) fn of<'a>(&'a self, record: &RecordRef<'a>) -> RecordRef<'a> {
+    pub(super) fn of<'a>(&'a self, record: &RecordView<'a>) -> RecordView<'a> {
         match self {
             Self::AsIs => *record,
-            Self::With(value) => RecordRef { value: Some(value), ..*record },
+            Self::With(value) => RecordView { value: Some(value), ..*record },
         }
     }
 }
@@ -64,26 +64,26 @@ impl Filter {
     ///
     /// # Errors
     /// When its value cannot be shaped: why not.
-    pub(super) fn sift(&self, record: &RecordRef<'_>) -> Result<Option<Shown>, String> {
+    pub(super) fn filter(&self, record: &RecordView<'_>) -> Result<Option<FilterResult>, String> {
         let fits = |pattern: &Regex| [record.key, record.value].into_iter().flatten().any(|part| pattern.is_match(part));
         if !self.patterns.iter().all(fits) || !self.headers.iter().all(|test| test.holds(record)) {
             return Ok(None);
         }
-        let Some(shape) = &self.shape else { return Ok(Some(Shown::AsIs)) };
+        let Some(shape) = &self.shape else { return Ok(Some(FilterResult::AsIs)) };
         // Elsewhere a tombstone passes for its key's sake; here it has no field that was asked for.
         if record.value.is_none() && shape.has_conditions() {
             return Ok(None);
         }
         match shape.apply(record.value) {
-            Verdict::Keep(changed) => Ok(Some(changed.map_or(Shown::AsIs, Shown::With))),
-            Verdict::Filtered => Ok(None),
-            Verdict::Bad(fault) => Err(fault.message),
+            ShapeResult::Keep(changed) => Ok(Some(changed.map_or(FilterResult::AsIs, FilterResult::With))),
+            ShapeResult::Filtered => Ok(None),
+            ShapeResult::Bad(fault) => Err(fault.message),
         }
     }
 }
 
 impl HeaderTest {
-    fn holds(&self, record: &RecordRef<'_>) -> bool {
+    fn holds(&self, record: &RecordView<'_>) -> bool {
         let mut holds = false;
         record.headers.each(&mut |name, value| {
             let same = self.value.as_ref().is_none_or(|wanted| value == Some(wanted.as_bytes()));
@@ -97,7 +97,7 @@ impl HeaderTest {
 mod tests {
     use super::*;
     use crate::record::{Partition, Record};
-    use crate::shape::{Kind, Rules};
+    use crate::shape::{RuleKind, ShapeRules};
 
     fn record(key: Option<&'static str>, value: Option<&'static str>) -> Record {
         let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
@@ -107,7 +107,7 @@ mod tests {
     }
 
     fn passes(filter: &Filter, record: &Record) -> bool {
-        filter.sift(&record.view()).unwrap().is_some()
+        filter.filter(&record.view()).unwrap().is_some()
     }
 
     #[test]
@@ -135,20 +135,20 @@ mod tests {
 
     #[test]
     fn a_shape_changes_filters_and_complains() {
-        let shape = |flags: &[(Kind, &str)]| {
-            let mut rules = Rules::default();
+        let shape = |flags: &[(RuleKind, &str)]| {
+            let mut rules = ShapeRules::default();
             for (kind, text) in flags {
                 rules.flag(*kind, text);
             }
             Filter { shape: Some(Shape::parse(&rules, None).unwrap()), ..Filter::default() }
         };
-        let filter = shape(&[(Kind::Where, "a > 1"), (Kind::Drop, "b")]);
-        let sift = |value| filter.sift(&record(None, value).view());
-        assert_eq!(sift(Some(r#"{"a":2,"b":1}"#)), Ok(Some(Shown::With(Bytes::from_static(br#"{"a":2}"#)))));
-        assert_eq!(sift(Some(r#"{"a":2}"#)), Ok(Some(Shown::AsIs)));
+        let filter = shape(&[(RuleKind::Where, "a > 1"), (RuleKind::Drop, "b")]);
+        let sift = |value| filter.filter(&record(None, value).view());
+        assert_eq!(sift(Some(r#"{"a":2,"b":1}"#)), Ok(Some(FilterResult::With(Bytes::from_static(br#"{"a":2}"#)))));
+        assert_eq!(sift(Some(r#"{"a":2}"#)), Ok(Some(FilterResult::AsIs)));
         assert_eq!(sift(Some(r#"{"a":1}"#)), Ok(None));
         assert_eq!(sift(None), Ok(None), "a tombstone has no field");
         assert!(sift(Some("no JSON")).is_err());
-        assert_eq!(shape(&[(Kind::Drop, "b")]).sift(&record(None, None).view()), Ok(Some(Shown::AsIs)));
+        assert_eq!(shape(&[(RuleKind::Drop, "b")]).filter(&record(None, None).view()), Ok(Some(FilterResult::AsIs)));
     }
 }

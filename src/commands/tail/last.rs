@@ -3,50 +3,50 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::commands::tail::filter::Shown;
-use crate::connectors::kafka::Span;
-use crate::record::{Partition, Record, RecordRef};
+use crate::commands::tail::filter::FilterResult;
+use crate::connectors::kafka::ScanRange;
+use crate::record::{Partition, Record, RecordView};
 
 /// How many times larger each window is than the one behind it.
 const GROWTH: i64 = 4;
 
 /// Keeps the newest records of all that it is shown, in an order that is by time and, within a partition, by offset.
 #[derive(Debug)]
-pub(super) struct Newest {
+pub(super) struct NewestRecords {
     most: usize,
-    kept: BinaryHeap<Reverse<Kept>>,
+    kept: BinaryHeap<Reverse<KeptRecord>>,
 }
 
 /// A record that is kept.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct KeptRecord {
     order: (i64, Partition, i64),
     pub(super) record: Record,
     /// Whether the broker set its timestamp.
     pub(super) appended: bool,
 }
 
-impl PartialEq for Kept {
+impl PartialEq for KeptRecord {
     fn eq(&self, other: &Self) -> bool {
         self.order == other.order
     }
 }
 
-impl Eq for Kept {}
+impl Eq for KeptRecord {}
 
-impl PartialOrd for Kept {
+impl PartialOrd for KeptRecord {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Kept {
+impl Ord for KeptRecord {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.order.cmp(&other.order)
     }
 }
 
-impl Newest {
+impl NewestRecords {
     pub(super) fn new(most: usize) -> Self {
         Self { most, kept: BinaryHeap::new() }
     }
@@ -56,8 +56,8 @@ impl Newest {
         self.kept.len() < self.most || self.kept.peek().is_some_and(|Reverse(oldest)| oldest.order < order)
     }
 
-    fn keep(&mut self, order: (i64, Partition, i64), record: &RecordRef<'_>) {
-        self.kept.push(Reverse(Kept { order, record: record.to_record(), appended: record.appended }));
+    fn keep(&mut self, order: (i64, Partition, i64), record: &RecordView<'_>) {
+        self.kept.push(Reverse(KeptRecord { order, record: record.to_record(), appended: record.appended }));
         if self.kept.len() > self.most {
             self.kept.pop();
         }
@@ -69,8 +69,8 @@ impl Newest {
     }
 
     /// Returns what was kept, oldest first.
-    pub(super) fn into_sorted(self) -> Vec<Kept> {
-        let mut kept: Vec<Kept> = self.kept.into_iter().map(|Reverse(kept)| kept).collect();
+    pub(super) fn into_sorted(self) -> Vec<KeptRecord> {
+        let mut kept: Vec<KeptRecord> = self.kept.into_iter().map(|Reverse(kept)| kept).collect();
         kept.sort();
         kept
     }
@@ -78,7 +78,7 @@ impl Newest {
 
 /// The part of a partition that is being looked through, from its end backwards.
 #[derive(Debug)]
-struct Window {
+struct BackwardRange {
     partition: Partition,
     /// Where the search ends.
     low: i64,
@@ -98,16 +98,16 @@ struct Window {
 /// A search for the newest records, backwards from the ends in growing steps: each step reads what lies before the last one, of
 /// the partitions that could still hold newer records than those that were found.
 #[derive(Debug)]
-pub(super) struct Search {
-    windows: Vec<Window>,
-    newest: Newest,
+pub(super) struct BackwardSearch {
+    windows: Vec<BackwardRange>,
+    newest: NewestRecords,
     current: usize,
 }
 
-impl Search {
+impl BackwardSearch {
     /// Returns a search for `most` records in these partitions, each between two offsets. The first step is `step` offsets.
     pub(super) fn new(most: usize, step: i64, partitions: impl IntoIterator<Item = (Partition, i64, i64)>) -> Self {
-        let window = |(partition, low, end): (Partition, i64, i64)| Window {
+        let window = |(partition, low, end): (Partition, i64, i64)| BackwardRange {
             partition,
             low,
             from: end.saturating_sub(step).max(low),
@@ -118,18 +118,18 @@ impl Search {
             cap: i64::MAX,
             open: end > low,
         };
-        Self { windows: partitions.into_iter().map(window).collect(), newest: Newest::new(most), current: 0 }
+        Self { windows: partitions.into_iter().map(window).collect(), newest: NewestRecords::new(most), current: 0 }
     }
 
     /// Returns what is to be read now; nothing when the search is over.
-    pub(super) fn spans(&self) -> Vec<Span> {
+    pub(super) fn spans(&self) -> Vec<ScanRange> {
         let open = self.windows.iter().filter(|window| window.open);
-        open.map(|window| Span { partition: window.partition, from: window.from, to: window.to }).collect()
+        open.map(|window| ScanRange { partition: window.partition, from: window.from, to: window.to }).collect()
     }
 
     /// Takes a record of a span that is being read. `sift` says whether and how it is shown; it is asked only if the record would
     /// be kept.
-    pub(super) fn take(&mut self, record: &RecordRef<'_>, sift: impl FnOnce() -> Option<Shown>) {
+    pub(super) fn take(&mut self, record: &RecordView<'_>, sift: impl FnOnce() -> Option<FilterResult>) {
         if self.windows.get(self.current).is_none_or(|window| window.partition != record.partition) {
             let Some(found) = self.windows.iter().position(|window| window.partition == record.partition) else { return };
             self.current = found;
@@ -165,7 +165,7 @@ impl Search {
     }
 
     /// Returns what was found, oldest first.
-    pub(super) fn found(self) -> Vec<Kept> {
+    pub(super) fn found(self) -> Vec<KeptRecord> {
         self.newest.into_sorted()
     }
 }
@@ -175,7 +175,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::commands::tail::filter::Shown;
+    use crate::commands::tail::filter::FilterResult;
 
     /// A partition as a list of records: an offset, a time, and whether it is wanted.
     type Log<'a> = &'a [(i64, i64, bool)];
@@ -185,7 +185,7 @@ mod tests {
         let index = |at: usize| i32::try_from(at).unwrap();
         let end = |log: Log<'_>| log.last().map_or(0, |(offset, ..)| offset + 1);
         let partitions = logs.iter().enumerate().map(|(at, log)| (Partition::new("last", index(at)), 0, end(log)));
-        let mut search = Search::new(most, step, partitions);
+        let mut search = BackwardSearch::new(most, step, partitions);
         let mut read = 0;
         loop {
             let spans = search.spans();
@@ -198,7 +198,7 @@ mod tests {
                         let (partition, offset, timestamp) = (span.partition, *offset, Some(*time));
                         let value = Some(Bytes::new());
                         let record = Record { partition, offset, timestamp, key: None, value, headers: Vec::new() };
-                        search.take(&record.view(), || wanted.then_some(Shown::AsIs));
+                        search.take(&record.view(), || wanted.then_some(FilterResult::AsIs));
                         read += 1;
                     }
                 }

@@ -1,11 +1,11 @@
 //! `sdl tail`.
 
 mod filter;
-mod gate;
 mod last;
-mod look;
 mod out;
+mod output;
 mod print;
+mod tail_run;
 
 use std::io::{IsTerminal as _, stdout};
 use std::time::Duration;
@@ -15,16 +15,16 @@ use regex::bytes::Regex;
 
 use crate::commands::topics::{Partitions, Topics, partitions, position};
 use crate::commands::{Context, Shaping, run};
-use crate::connectors::kafka::{Pos, Reader, TopicInfo};
+use crate::connectors::kafka::{Pos, Scanner, TopicInfo};
 use crate::error::Error;
 use crate::pipeline::Failure;
 use crate::record::Partition;
 use crate::shape::Fields;
-use crate::terminal::{LineFormat, Pretty, Writing};
+use crate::terminal::{ByteEncoding, LineFormat, Pretty};
 use filter::{Filter, HeaderTest};
-use gate::Gate;
-use look::Look;
+use output::Output;
 use print::{Columns, Printer};
+use tail_run::TailRun;
 
 /// How long the first answer of a cluster is waited for.
 const WAIT: Duration = Duration::from_secs(10);
@@ -46,13 +46,13 @@ pub struct Args {
     #[arg(long, value_name = "SECTION", default_value = "local_kafka")]
     source: String,
     #[command(flatten)]
-    what: What,
+    what: SelectArgs,
     #[command(flatten)]
-    which: Which,
+    which: FilterArgs,
     #[command(flatten)]
     shaping: Shaping,
     #[command(flatten)]
-    how: How,
+    how: FormatArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -66,7 +66,7 @@ Examples:
 /// Flags that say what is read.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "What is read")]
-struct What {
+struct SelectArgs {
     #[command(flatten)]
     topics: Topics,
     /// Read only these partitions: 0,2-5
@@ -95,7 +95,7 @@ struct What {
 /// Flags that say which records are shown.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Which records are shown (all conditions must hold; see also --where)")]
-struct Which {
+struct FilterArgs {
     /// Only records whose key or value fits this regular expression
     #[arg(long, value_name = "REGEX")]
     grep: Vec<Regex>,
@@ -107,7 +107,7 @@ struct Which {
 /// Flags that say how records are shown.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "How they are shown")]
-struct How {
+struct FormatArgs {
     /// Write each record like this, with kcat's tokens (see --help)
     ///
     /// %s value, %k key, %t topic, %p partition, %o offset, %T time in ms, %h headers (n=v,...), %S and %K length of value and key (-1
@@ -117,7 +117,7 @@ struct How {
     format: Option<LineFormat>,
     /// Form of the output [default: `pretty` on a terminal, else `ndjson`; with --keep `table`]
     #[arg(short, long, value_name = "FORM", conflicts_with = "format")]
-    output: Option<Output>,
+    output: Option<OutputFormat>,
     /// Write keys, headers and values as offset, hex and ASCII
     #[arg(long, conflicts_with_all = ["format", "output"])]
     hex: bool,
@@ -130,7 +130,7 @@ struct How {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
+enum OutputFormat {
     /// For people: place, time, key, headers, and the value with its JSON in colour
     Pretty,
     /// The value and a line feed; null is an empty line
@@ -158,18 +158,18 @@ impl Args {
         let terminal = stdout().is_terminal();
         let printer = self.how.printer(context, self.shaping.fields(&context.profile)?, terminal);
         let stop = run::stop_signal()?;
-        let reader = Reader::connect(&section, self.what.group.as_deref(), self.what.read_uncommitted, WAIT).await?;
+        let reader = Scanner::connect(&section, self.what.group.as_deref(), self.what.read_uncommitted, WAIT).await?;
         let screen = (context.screen.clone(), context.global.quiet);
         let what = self.what;
         let look = tokio::task::spawn_blocking(move || {
-            let gate = Gate::new((filter, printer), screen, stop, terminal)?;
-            Look { reader, gate }.run(&what, &section, terminal)
+            let gate = Output::new((filter, printer), screen, stop, terminal)?;
+            TailRun { reader, gate }.run(&what, &section, terminal)
         });
         look.await.map_err(|error| Failure::new("the records could not be read").because(error))?
     }
 }
 
-impl What {
+impl SelectArgs {
     fn check(&self) -> Result<(), Error> {
         if self.group.is_none() && [self.start, self.stop].contains(&Some(Pos::Committed)) {
             return Err(Error::Usage {
@@ -192,9 +192,9 @@ impl What {
     }
 }
 
-impl How {
+impl FormatArgs {
     fn check(&self) -> Result<(), Error> {
-        if self.raw_output && matches!(self.output, Some(Output::Pretty | Output::Ndjson | Output::Table)) {
+        if self.raw_output && matches!(self.output, Some(OutputFormat::Pretty | OutputFormat::Ndjson | OutputFormat::Table)) {
             return Err(Error::Usage {
                 what: "--raw-output goes with values, --format and csv only".to_owned(),
                 hint: "add -o value, or leave --raw-output out".to_owned(),
@@ -206,9 +206,9 @@ impl How {
     /// Returns the form, for a terminal or for what is none.
     fn printer(&self, context: &Context, fields: Option<Fields>, terminal: bool) -> Printer {
         let writing = match (self.base64, terminal && !self.raw_output) {
-            (true, _) => Writing::Base64,
-            (_, true) => Writing::Harmless,
-            (_, false) => Writing::AsIs,
+            (true, _) => ByteEncoding::Base64,
+            (_, true) => ByteEncoding::Harmless,
+            (_, false) => ByteEncoding::AsIs,
         };
         if let Some(format) = &self.format {
             return Printer::Format(format.clone(), writing);
@@ -218,20 +218,20 @@ impl How {
             return Printer::Dump(pretty);
         }
         match self.output.unwrap_or_else(|| self.usual(fields.is_some(), terminal)) {
-            Output::Value => Printer::Format(LineFormat::value(), writing),
-            Output::Ndjson => Printer::Ndjson,
-            Output::Pretty => Printer::Pretty(pretty),
-            Output::Table => Printer::table(Columns(fields), pretty),
-            Output::Csv => Printer::Csv { columns: Columns(fields), writing, begun: false },
+            OutputFormat::Value => Printer::Format(LineFormat::value(), writing),
+            OutputFormat::Ndjson => Printer::Ndjson,
+            OutputFormat::Pretty => Printer::Pretty(pretty),
+            OutputFormat::Table => Printer::table(Columns(fields), pretty),
+            OutputFormat::Csv => Printer::Csv { columns: Columns(fields), writing, begun: false },
         }
     }
 
-    fn usual(&self, fields: bool, terminal: bool) -> Output {
+    fn usual(&self, fields: bool, terminal: bool) -> OutputFormat {
         match (self.base64 || (self.raw_output && terminal), fields, terminal) {
-            (true, ..) => Output::Value,
-            (_, true, _) => Output::Table,
-            (.., true) => Output::Pretty,
-            (.., false) => Output::Ndjson,
+            (true, ..) => OutputFormat::Value,
+            (_, true, _) => OutputFormat::Table,
+            (.., true) => OutputFormat::Pretty,
+            (.., false) => OutputFormat::Ndjson,
         }
     }
 }

@@ -16,12 +16,12 @@ pub(super) fn width() -> usize {
 }
 
 /// Standard output with a buffer of its own.
-pub(super) struct Out {
+pub(super) struct BufferedStdout {
     file: File,
     pub(super) buffer: Vec<u8>,
 }
 
-impl Out {
+impl BufferedStdout {
     pub(super) fn new() -> io::Result<Self> {
         let file = File::from(stdout().as_fd().try_clone_to_owned()?);
         Ok(Self { file, buffer: Vec::with_capacity(2 * PIECE) })

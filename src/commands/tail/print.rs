@@ -2,15 +2,15 @@
 
 use std::borrow::Cow;
 
-use crate::connectors::lines;
-use crate::record::RecordRef;
+use crate::connectors::ndjson;
+use crate::record::RecordView;
 use crate::shape::Fields;
-use crate::terminal::{LineFormat, Pretty, Rows, Writing, harmless, harmless_json, utc};
+use crate::terminal::{ByteEncoding, LineFormat, Pretty, Rows, escape_controls, escape_controls_json, utc};
 
 /// A form and its state.
 pub(super) enum Printer {
     /// As a format says.
-    Format(LineFormat, Writing),
+    Format(LineFormat, ByteEncoding),
     /// For a person.
     Pretty(Pretty),
     /// For a person who wants to see every byte.
@@ -20,7 +20,7 @@ pub(super) enum Printer {
     /// A row each.
     Table(Columns, Rows, Pretty),
     /// A line each with commas and quotes; the names stand above the first.
-    Csv { columns: Columns, writing: Writing, begun: bool },
+    Csv { columns: Columns, writing: ByteEncoding, begun: bool },
 }
 
 /// What stands in a row besides its place and time: fields of the value, or without any the whole value.
@@ -36,10 +36,10 @@ impl Columns {
     }
 
     /// Returns what stands in the last columns.
-    fn of(&self, record: &RecordRef<'_>, writing: Writing) -> Vec<Option<Vec<u8>>> {
+    fn of(&self, record: &RecordView<'_>, writing: ByteEncoding) -> Vec<Option<Vec<u8>>> {
         let written = |text: &[u8]| match writing {
-            Writing::Harmless => harmless(text).into_owned().into_bytes(),
-            Writing::AsIs | Writing::Base64 => text.to_vec(),
+            ByteEncoding::Harmless => escape_controls(text).into_owned().into_bytes(),
+            ByteEncoding::AsIs | ByteEncoding::Base64 => text.to_vec(),
         };
         match &self.0 {
             Some(fields) => fields.of(record.value).into_iter().map(|cell| cell.map(|cell| written(cell.as_bytes()))).collect(),
@@ -57,7 +57,7 @@ impl Printer {
     }
 
     /// Appends a record.
-    pub(super) fn write(&mut self, record: &RecordRef<'_>, out: &mut Vec<u8>) {
+    pub(super) fn write(&mut self, record: &RecordView<'_>, out: &mut Vec<u8>) {
         match self {
             Self::Format(format, writing) => format.write(record, *writing, out),
             Self::Pretty(pretty) => pretty.write(record, out),
@@ -69,7 +69,7 @@ impl Printer {
                     Some(record.offset.to_string()),
                     record.timestamp.map(|time| pretty.time(time)),
                 ];
-                let cells = columns.of(record, Writing::Harmless);
+                let cells = columns.of(record, ByteEncoding::Harmless);
                 let text = |cell: Vec<u8>| String::from_utf8_lossy(&cell).into_owned();
                 rows.push(place.into_iter().chain(cells.into_iter().map(|cell| cell.map(text))), out);
             }
@@ -99,16 +99,16 @@ impl Printer {
 }
 
 /// Appends the line; what could steer a terminal is escaped as JSON does, so that it means the same.
-fn ndjson(record: &RecordRef<'_>, out: &mut Vec<u8>) {
+fn ndjson(record: &RecordView<'_>, out: &mut Vec<u8>) {
     let start = out.len();
-    lines::write(record, out);
+    ndjson::write(record, out);
     if out[start..].iter().all(|byte| *byte < 0x7f) {
         return;
     }
     let line = std::str::from_utf8(&out[start..]).expect("JSON is text");
-    if let Cow::Owned(harmless) = harmless_json(line) {
+    if let Cow::Owned(escaped) = escape_controls_json(line) {
         out.truncate(start);
-        out.extend_from_slice(harmless.as_bytes());
+        out.extend_from_slice(escaped.as_bytes());
     }
 }
 

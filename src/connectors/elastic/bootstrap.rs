@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use crate::connectors::elastic::client::Call;
 use crate::connectors::elastic::reason::{clean, text};
 use crate::connectors::elastic::sink::ElasticSink;
-use crate::document::{Reading, WRAPPED};
-use crate::pipeline::{EndError, Failure, Refused};
+use crate::document::{DocumentMapper, WRAPPED};
+use crate::pipeline::{ConnectorError, Failure, Refused};
 
 /// Above the templates that the servers bring along.
 const PRIORITY: u32 = 200;
@@ -23,7 +23,7 @@ impl ElasticSink {
     ///
     /// # Errors
     /// When it would be for every index of the cluster.
-    pub fn template(&self, of: Bootstrap) -> Result<(String, String), EndError> {
+    pub fn template(&self, of: Bootstrap) -> Result<(String, String), ConnectorError> {
         let pattern = self.desk().writing.reading.namings()[0].template().pattern();
         if pattern.starts_with('*') {
             return Err(Refused {
@@ -41,7 +41,7 @@ impl ElasticSink {
     ///
     /// # Errors
     /// When the server does not take it.
-    pub async fn bootstrap(&self, of: Bootstrap) -> Result<(), EndError> {
+    pub async fn bootstrap(&self, of: Bootstrap) -> Result<(), ConnectorError> {
         let (name, pattern) = self.template(of)?;
         let desk = self.desk();
         let mappings = mappings(&desk.writing.reading);
@@ -67,7 +67,7 @@ impl ElasticSink {
 }
 
 /// Returns the mapping of user logins: their fields, ours, and no others.
-fn mappings(reading: &Reading) -> Value {
+fn mappings(reading: &DocumentMapper) -> Value {
     let text = || json!({"type": "keyword", "ignore_above": 1024});
     let time = || json!({"type": "date"});
     let mut fields = Map::new();
@@ -94,19 +94,20 @@ fn mappings(reading: &Reading) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::{Ids, Meta, RawValues, Version};
+    use crate::document::{Ids, MetadataFields, RawValues, Version};
 
     #[test]
     fn the_mapping_has_the_fields_of_a_login_and_ours_as_they_are_called() {
-        let reading =
-            |meta| Reading::new(Ids::Offset { prefix: String::new() }, Version::Offset, meta, RawValues::Bad, None, Vec::new());
-        let mapping = mappings(&reading(Meta::prefixed("k_")));
+        let reading = |meta| {
+            DocumentMapper::new(Ids::Offset { prefix: String::new() }, Version::Offset, meta, RawValues::Bad, None, Vec::new())
+        };
+        let mapping = mappings(&reading(MetadataFields::prefixed("k_")));
         assert_eq!(mapping["dynamic"], "strict");
         let fields = mapping["properties"].as_object().unwrap();
         let login = crate::logins::event::FIELDS;
         for name in login.iter().chain(&["@timestamp", "k_kafka_offset", "k_processed_at", "original_data"]) {
             assert!(fields.contains_key(*name), "{name}");
         }
-        assert!(!mappings(&reading(Meta::none()))["properties"].as_object().unwrap().contains_key("_kafka_offset"));
+        assert!(!mappings(&reading(MetadataFields::none()))["properties"].as_object().unwrap().contains_key("_kafka_offset"));
     }
 }

@@ -18,10 +18,10 @@ use elasticsearch::http::transport::{SingleNodeConnectionPool, TransportBuilder}
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::connectors::elastic::diagnosis::{self, Lost};
+use crate::connectors::elastic::cluster::ClusterInfo;
+use crate::connectors::elastic::diagnosis::{self, CallError};
 use crate::connectors::elastic::names::in_path;
-use crate::connectors::elastic::server::Server;
-use crate::pipeline::{EndError, Failure};
+use crate::pipeline::{ConnectorError, Failure};
 use crate::profile::{ElasticLogin, ElasticSection};
 
 /// How long one short question may take.
@@ -36,14 +36,14 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// A cluster that has answered.
 pub struct ElasticClient {
     section: ElasticSection,
-    nodes: Vec<Node>,
+    nodes: Vec<ClusterNode>,
     turn: AtomicUsize,
-    server: Server,
+    server: ClusterInfo,
     /// How long the first contact may take.
     wait: Duration,
 }
 
-struct Node {
+struct ClusterNode {
     /// Scheme, host and port.
     url: String,
     client: Elasticsearch,
@@ -56,13 +56,13 @@ pub(super) struct Call<'a> {
     pub(super) method: Method,
     pub(super) path: &'a str,
     pub(super) query: &'a [(&'a str, &'a str)],
-    pub(super) body: Option<Payload>,
+    pub(super) body: Option<RequestBody>,
     pub(super) deadline: Duration,
 }
 
 /// What is sent with a call.
 #[derive(Debug)]
-pub(super) enum Payload {
+pub(super) enum RequestBody {
     Json(Bytes),
     Lines(Bytes),
     /// Lines in gzip.
@@ -95,7 +95,7 @@ impl<'a> Call<'a> {
     }
 
     pub(super) fn put(path: &'a str, body: &Value) -> Self {
-        Self { method: Method::Put, body: Some(Payload::Json(body.to_string().into())), ..Self::get(path) }
+        Self { method: Method::Put, body: Some(RequestBody::Json(body.to_string().into())), ..Self::get(path) }
     }
 
     pub(super) fn post(path: &'a str, body: &Value) -> Self {
@@ -112,7 +112,7 @@ impl<'a> Call<'a> {
 /// # Errors
 /// When a file cannot be read or is no certificate or key.
 pub fn check(section: &ElasticSection) -> Result<(), Failure> {
-    section.urls.iter().try_for_each(|url| Node::new(section, url).map(drop))
+    section.urls.iter().try_for_each(|url| ClusterNode::new(section, url).map(drop))
 }
 
 impl ElasticClient {
@@ -121,13 +121,14 @@ impl ElasticClient {
     ///
     /// # Errors
     /// When no node answers in time, or none takes the login, or it is a version that is not known.
-    pub async fn connect(section: &ElasticSection, wait: Duration) -> Result<Self, EndError> {
-        let nodes = section.urls.iter().map(|url| Node::new(section, url)).collect::<Result<_, _>>()?;
-        let mut client = Self { section: section.clone(), nodes, turn: AtomicUsize::new(0), server: Server::default(), wait };
+    pub async fn connect(section: &ElasticSection, wait: Duration) -> Result<Self, ConnectorError> {
+        let nodes = section.urls.iter().map(|url| ClusterNode::new(section, url)).collect::<Result<_, _>>()?;
+        let mut client =
+            Self { section: section.clone(), nodes, turn: AtomicUsize::new(0), server: ClusterInfo::default(), wait };
         let until = Instant::now() + wait;
         loop {
             let left = until.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(100), QUESTION);
-            let failure = match Server::meet(&client, left).await {
+            let failure = match ClusterInfo::meet(&client, left).await {
                 Ok(server) => {
                     client.server = server.fit(section)?;
                     return Ok(client);
@@ -154,12 +155,12 @@ impl ElasticClient {
 
     /// Returns what has answered.
     #[must_use]
-    pub fn server(&self) -> &Server {
+    pub fn server(&self) -> &ClusterInfo {
         &self.server
     }
 
     /// Calls the node whose turn it is, once.
-    pub(super) async fn call(&self, call: Call<'_>) -> Result<Reply, Lost> {
+    pub(super) async fn call(&self, call: Call<'_>) -> Result<Reply, CallError> {
         let node = self.next().await;
         let answered = node.call(call).await;
         *node.rests() = answered.is_err().then(|| Instant::now() + REST);
@@ -189,7 +190,7 @@ impl ElasticClient {
     ///
     /// # Errors
     /// When no node says.
-    pub async fn count(&self, index: &str, field: &str, value: i32) -> Result<i64, EndError> {
+    pub async fn count(&self, index: &str, field: &str, value: i32) -> Result<i64, ConnectorError> {
         let (refresh, count) = (format!("/{}/_refresh", in_path(index)), format!("/{}/_count", in_path(index)));
         let query = json!({"query": {"term": {field: value}}});
         self.ask(|| Call::post(&refresh, &json!({}))).await?;
@@ -201,7 +202,7 @@ impl ElasticClient {
     }
 
     /// Returns the next node that is not known to be away; of none, the next.
-    async fn next(&self) -> &Node {
+    async fn next(&self) -> &ClusterNode {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let nodes = (0..self.nodes.len()).map(|at| &self.nodes[turn.wrapping_add(at) % self.nodes.len()]);
         for node in nodes.clone() {
@@ -213,7 +214,7 @@ impl ElasticClient {
     }
 }
 
-impl Node {
+impl ClusterNode {
     fn new(section: &ElasticSection, url: &str) -> Result<Self, Failure> {
         let wrong = |key: &str, why: String| {
             Failure::new(format!("cannot use `{key}` of `{}`", section.name))
@@ -277,22 +278,22 @@ impl Node {
         self.rests_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn call(&self, call: Call<'_>) -> Result<Reply, Lost> {
+    async fn call(&self, call: Call<'_>) -> Result<Reply, CallError> {
         let Call { method, path, query, body, deadline } = call;
         let mut headers = HeaderMap::new();
         let body = body.map(|body| match body {
-            Payload::Json(bytes) => bytes,
-            Payload::Lines(bytes) => {
+            RequestBody::Json(bytes) => bytes,
+            RequestBody::Lines(bytes) => {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
                 bytes
             }
-            Payload::Gzip(bytes) => {
+            RequestBody::Gzip(bytes) => {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
                 headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
                 bytes
             }
         });
-        let lost = |error: elasticsearch::Error| Lost::new(&self.url, &error, deadline);
+        let lost = |error: elasticsearch::Error| CallError::new(&self.url, &error, deadline);
         let response = self.client.send(method, path, headers, Some(query), body, Some(deadline)).await.map_err(lost)?;
         let status = response.status_code().as_u16();
         let is_elastic = response.headers().get("x-elastic-product").is_some_and(|name| name == "Elasticsearch");

@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 
 use serde_json::{Map, Value, json};
 
-use crate::connectors::elastic::body::Writing;
-use crate::connectors::elastic::phrases::Phrases;
+use crate::connectors::elastic::metadata_json::MetadataJson;
 use crate::connectors::elastic::reason::{clean, kind, text};
-use crate::connectors::elastic::verdict::Action;
+use crate::connectors::elastic::request::BulkFormat;
+use crate::connectors::elastic::response::BulkAction;
 use crate::document::{Document, MetaNames};
 use crate::pipeline::{Outcome, Reason};
 use crate::record::Record;
@@ -24,14 +24,14 @@ pub(super) fn question(index: Option<&str>, document: &Document, has_routing: bo
 }
 
 /// Returns what became of `record`, with which `action` was to be done, given the `answer` to who has its id.
-pub(super) fn judge(writing: &Writing, record: &Record, action: Action, answer: &Value) -> Outcome {
+pub(super) fn judge(writing: &BulkFormat, record: &Record, action: BulkAction, answer: &Value) -> Outcome {
     if let Some(error) = answer.get("error") {
         return unsaid(error);
     }
     if !is_found(answer) {
         return match action {
             // It was taken away by this very version.
-            Action::Delete => Outcome::AlreadyThere,
+            BulkAction::Delete => Outcome::AlreadyThere,
             _ => Outcome::Retry(Reason::new("conflict_is_gone", "what had the id was taken away meanwhile")),
         };
     }
@@ -46,11 +46,11 @@ pub(super) fn judge(writing: &Writing, record: &Record, action: Action, answer: 
         Some(Ordering::Equal) | None => {}
     }
     match writing.reading.meta().names() {
-        None if action != Action::Delete && is_what_we_write(writing, record, stored) => Outcome::AlreadyThere,
+        None if action != BulkAction::Delete && is_what_we_write(writing, record, stored) => Outcome::AlreadyThere,
         None => Outcome::Stop(unlike(record, has_version)),
         // Of two writes of one version the first stays, unless they claim to be one and the same record.
         Some(names) if has_version && !is_of_same_place(record, stored, names) => Outcome::Superseded,
-        Some(names) if action != Action::Delete && is_of_same_time(record, stored, names) => Outcome::AlreadyThere,
+        Some(names) if action != BulkAction::Delete && is_of_same_time(record, stored, names) => Outcome::AlreadyThere,
         Some(names) => Outcome::Stop(foreign(record, stored, names, has_version)),
     }
 }
@@ -89,11 +89,11 @@ pub(super) fn is_of_same_time(record: &Record, stored: &Value, names: &MetaNames
 }
 
 /// Without metadata only the document itself can tell: it is ours if it is what we would write.
-fn is_what_we_write(writing: &Writing, record: &Record, stored: &Value) -> bool {
+fn is_what_we_write(writing: &BulkFormat, record: &Record, stored: &Value) -> bool {
     let mut document = Document::default();
     let mut source = Vec::new();
     if let Ok(payload) = writing.read(record, &mut document) {
-        writing.source(record, &payload, &document, &mut Phrases::default(), &mut source);
+        writing.source(record, &payload, &document, &mut MetadataJson::default(), &mut source);
     }
     serde_json::from_slice::<Value>(&source).is_ok_and(|source| source == *stored)
 }
@@ -124,13 +124,18 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::document::{Ids, Meta, Naming, RawValues, Reading, Version};
+    use crate::document::{DocumentMapper, Ids, MetadataFields, NameTemplate, RawValues, Version};
     use crate::record::Partition;
 
-    fn writing(meta: Meta) -> Writing {
+    fn writing(meta: MetadataFields) -> BulkFormat {
         let ids = Ids::Offset { prefix: String::new() };
-        let naming = Naming::new("logins".parse().unwrap(), |_| Ok(()), 1).unwrap();
-        Writing::new(Reading::new(ids, Version::Offset, meta, RawValues::Bad, None, vec![naming]), Action::Create, false, false)
+        let naming = NameTemplate::new("logins".parse().unwrap(), |_| Ok(()), 1).unwrap();
+        BulkFormat::new(
+            DocumentMapper::new(ids, Version::Offset, meta, RawValues::Bad, None, vec![naming]),
+            BulkAction::Create,
+            false,
+            false,
+        )
     }
 
     fn record(timestamp: Option<i64>) -> Record {
@@ -140,7 +145,9 @@ mod tests {
 
     #[test]
     fn an_id_is_taken_by_ourselves_or_by_somebody_else() {
-        let judge = |timestamp, answer: Value| judge(&writing(Meta::default()), &record(timestamp), Action::Create, &answer);
+        let judge = |timestamp, answer: Value| {
+            judge(&writing(MetadataFields::default()), &record(timestamp), BulkAction::Create, &answer)
+        };
         let found = |time: Value| json!({"found": true, "_source": {"_kafka_timestamp": time}});
         assert_eq!(judge(Some(500), found(json!(500))), Outcome::AlreadyThere);
         assert_eq!(judge(Some(500), found(json!("500"))), Outcome::AlreadyThere);
@@ -163,9 +170,9 @@ mod tests {
 
     #[test]
     fn an_equal_version_is_ours_or_of_the_same_record_or_of_another_one() {
-        let naming = Naming::new("logins".parse().unwrap(), |_| Ok(()), 1).unwrap();
-        let of = |meta| Reading::new(Ids::Key, Version::Offset, meta, RawValues::Bad, None, vec![naming]);
-        let writing = Writing::new(of(Meta::default()), Action::Index, false, false);
+        let naming = NameTemplate::new("logins".parse().unwrap(), |_| Ok(()), 1).unwrap();
+        let of = |meta| DocumentMapper::new(Ids::Key, Version::Offset, meta, RawValues::Bad, None, vec![naming]);
+        let writing = BulkFormat::new(of(MetadataFields::default()), BulkAction::Index, false, false);
         let at = |partition: i32, version: i64, time: i64| {
             let source = json!({"_kafka_topic": "logins", "_kafka_partition": partition, "_kafka_timestamp": time});
             json!({"found": true, "_version": version, "_source": source})
@@ -173,38 +180,43 @@ mod tests {
         let stored = |partition, time| at(partition, 42, time);
         let keyed = Record { key: Some(Bytes::from_static(b"k")), ..record(Some(500)) };
         let judge = |action, answer: Value| judge(&writing, &keyed, action, &answer);
-        assert_eq!(judge(Action::Index, stored(3, 500)), Outcome::AlreadyThere);
-        assert_eq!(judge(Action::Index, stored(4, 501)), Outcome::Superseded);
-        assert!(matches!(judge(Action::Index, stored(3, 501)), Outcome::Stop(reason) if reason.is_refusal()));
-        assert!(matches!(judge(Action::Delete, stored(3, 500)), Outcome::Stop(reason) if reason.is_refusal()));
+        assert_eq!(judge(BulkAction::Index, stored(3, 500)), Outcome::AlreadyThere);
+        assert_eq!(judge(BulkAction::Index, stored(4, 501)), Outcome::Superseded);
+        assert!(matches!(judge(BulkAction::Index, stored(3, 501)), Outcome::Stop(reason) if reason.is_refusal()));
+        assert!(matches!(judge(BulkAction::Delete, stored(3, 500)), Outcome::Stop(reason) if reason.is_refusal()));
         // Between the conflict and the look, a newer one came.
-        assert_eq!(judge(Action::Index, at(3, 43, 501)), Outcome::Superseded);
-        assert_eq!(judge(Action::Delete, at(3, 43, 501)), Outcome::Superseded);
-        assert!(matches!(judge(Action::Index, at(3, 41, 501)), Outcome::Retry(_)));
-        assert_eq!(judge(Action::Delete, json!({"found": false})), Outcome::AlreadyThere);
-        assert!(matches!(judge(Action::Index, json!({"found": false})), Outcome::Retry(_)));
+        assert_eq!(judge(BulkAction::Index, at(3, 43, 501)), Outcome::Superseded);
+        assert_eq!(judge(BulkAction::Delete, at(3, 43, 501)), Outcome::Superseded);
+        assert!(matches!(judge(BulkAction::Index, at(3, 41, 501)), Outcome::Retry(_)));
+        assert_eq!(judge(BulkAction::Delete, json!({"found": false})), Outcome::AlreadyThere);
+        assert!(matches!(judge(BulkAction::Index, json!({"found": false})), Outcome::Retry(_)));
     }
 
     #[test]
     fn without_metadata_an_equal_version_is_ours_if_it_is_what_we_would_write() {
-        let naming = Naming::new("logins".parse().unwrap(), |_| Ok(()), 1).unwrap();
-        let reading = Reading::new(Ids::Key, Version::Offset, Meta::none(), RawValues::Bad, None, vec![naming]);
-        let writing = Writing::new(reading, Action::Index, false, false);
+        let naming = NameTemplate::new("logins".parse().unwrap(), |_| Ok(()), 1).unwrap();
+        let reading = DocumentMapper::new(Ids::Key, Version::Offset, MetadataFields::none(), RawValues::Bad, None, vec![naming]);
+        let writing = BulkFormat::new(reading, BulkAction::Index, false, false);
         let keyed = Record { key: Some(Bytes::from_static(b"k")), ..record(Some(500)) };
         let judge = |action, version, source: Value| {
             judge(&writing, &keyed, action, &json!({"found": true, "_version": version, "_source": source}))
         };
-        assert_eq!(judge(Action::Index, 42, json!({"a": 1})), Outcome::AlreadyThere);
-        assert_eq!(judge(Action::Index, 43, json!({"a": 2})), Outcome::Superseded);
-        let Outcome::Stop(reason) = judge(Action::Index, 42, json!({"a": 2})) else { panic!("it is foreign") };
+        assert_eq!(judge(BulkAction::Index, 42, json!({"a": 1})), Outcome::AlreadyThere);
+        assert_eq!(judge(BulkAction::Index, 43, json!({"a": 2})), Outcome::Superseded);
+        let Outcome::Stop(reason) = judge(BulkAction::Index, 42, json!({"a": 2})) else { panic!("it is foreign") };
         assert!(reason.hinted().unwrap().contains("--version timestamp"), "--id-prefix is for ids of offsets");
-        assert!(matches!(judge(Action::Delete, 42, json!({"a": 1})), Outcome::Stop(_)));
+        assert!(matches!(judge(BulkAction::Delete, 42, json!({"a": 1})), Outcome::Stop(_)));
     }
 
     #[test]
     fn without_metadata_a_document_is_ours_if_it_is_what_we_would_write() {
         let judge = |source: Value| {
-            judge(&writing(Meta::none()), &record(Some(500)), Action::Create, &json!({"found": true, "_source": source}))
+            judge(
+                &writing(MetadataFields::none()),
+                &record(Some(500)),
+                BulkAction::Create,
+                &json!({"found": true, "_source": source}),
+            )
         };
         assert_eq!(judge(json!({"a": 1})), Outcome::AlreadyThere);
         for other in [json!({"a": 2}), json!({"a": 1, "b": 1}), Value::Null] {

@@ -11,7 +11,7 @@ use crate::profile::{ElasticLogin, ElasticSection};
 
 /// Why a call came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Lost {
+pub(super) struct CallError {
     /// The node's URL, if it was a node's doing.
     node: Option<String>,
     why: Why,
@@ -31,7 +31,7 @@ enum Why {
     Foreign,
 }
 
-impl Lost {
+impl CallError {
     pub(super) fn new(url: &str, error: &dyn Error, deadline: Duration) -> Self {
         let mut causes = Vec::new();
         let mut next = error.source();
@@ -151,9 +151,9 @@ fn login(section: &ElasticSection) -> (String, String) {
 }
 
 /// Returns the failure of a contact that was waited for so long.
-pub(super) fn diagnose(section: &ElasticSection, lost: &Lost, wait: Duration) -> Failure {
+pub(super) fn diagnose(section: &ElasticSection, lost: &CallError, wait: Duration) -> Failure {
     let (cause, hint) = match &lost.why {
-        Why::Late(_) => Lost { node: lost.node.clone(), why: Why::Late(wait) }.meaning(section),
+        Why::Late(_) => CallError { node: lost.node.clone(), why: Why::Late(wait) }.meaning(section),
         _ => lost.meaning(section),
     };
     let at = lost.node.clone().unwrap_or_else(|| section.urls.join(", "));

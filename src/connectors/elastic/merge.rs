@@ -8,34 +8,34 @@ use std::collections::{HashMap, VecDeque};
 
 use serde_json::{Value, json};
 
-use crate::connectors::elastic::body::{Guard, Writing};
+use crate::connectors::elastic::concurrency::Permit;
 use crate::connectors::elastic::conflict;
-use crate::connectors::elastic::look::LOOKED_UP;
-use crate::connectors::elastic::phrases::Phrases;
-use crate::connectors::elastic::sink::{Desk, Op, now};
-use crate::connectors::elastic::verdict::{Action, Said};
-use crate::connectors::elastic::window::Permit;
-use crate::document::{Document, MetaNames, Payload, Version};
+use crate::connectors::elastic::conflict_lookup::LOOKED_UP;
+use crate::connectors::elastic::metadata_json::MetadataJson;
+use crate::connectors::elastic::request::{BulkFormat, WriteGuard};
+use crate::connectors::elastic::response::{BulkAction, ItemVerdict};
+use crate::connectors::elastic::sink::{BulkWriter, Op, now};
+use crate::document::{Document, MetaNames, ParsedPayload, Version};
 use crate::pipeline::{Outcome, Reason};
 use crate::record::Record;
 
 /// A record that is to be merged.
-struct Entry<'r> {
+struct PendingMerge<'r> {
     at: usize,
     record: &'r Record,
-    payload: Payload<'r>,
+    payload: ParsedPayload<'r>,
     document: Document,
 }
 
 /// The records of one id: each waits for the one before it.
-struct Line<'r> {
-    there: There,
-    entries: VecDeque<Entry<'r>>,
+struct MergeQueue<'r> {
+    there: StoredDocument,
+    entries: VecDeque<PendingMerge<'r>>,
 }
 
 /// What has an id.
 #[derive(Debug)]
-enum There {
+enum StoredDocument {
     Nothing,
     Something {
         /// Its sequence number and primary term.
@@ -49,29 +49,29 @@ enum There {
 
 /// What comes next for a record.
 #[derive(Debug, PartialEq)]
-enum Step {
+enum MergeStep {
     Settled(Outcome),
-    Send(Action, Guard),
+    Send(BulkAction, WriteGuard),
 }
 
-impl Desk {
+impl BulkWriter {
     /// Merges a batch and returns what became of each record.
     pub(super) async fn merge(&self, batch: &[Record], permit: &Permit) -> Vec<Outcome> {
         let names = self.writing.reading.meta().names().expect("a sink that merges has metadata");
         let mut outcomes: Vec<Outcome> = vec![Outcome::Delivered; batch.len()];
         let mut lines = self.lines(batch, &mut outcomes);
         self.look(&mut lines, names).await;
-        let mut phrases = Phrases::at(now());
+        let mut phrases = MetadataJson::at(now());
         loop {
             let (mut bytes, mut sent, mut actions) = (Vec::new(), Vec::new(), Vec::new());
             for (number, line) in lines.iter_mut().enumerate() {
                 while let Some(entry) = line.entries.front() {
                     match step(&self.writing, self.op, entry, &line.there, names) {
-                        Step::Settled(outcome) => {
+                        MergeStep::Settled(outcome) => {
                             outcomes[entry.at] = outcome;
                             line.entries.pop_front();
                         }
-                        Step::Send(action, guard) => {
+                        MergeStep::Send(action, guard) => {
                             self.add(entry, action, guard, &mut phrases, &mut bytes);
                             sent.push(number);
                             actions.push(action);
@@ -95,17 +95,17 @@ impl Desk {
                 let line = &mut lines[number];
                 let entry = line.entries.pop_front().expect("what was sent is first in its line");
                 let outcome = match verdict {
-                    Said::Outcome(outcome) => outcome,
-                    Said::Unknown(reason) => self.patience().judge(entry.record, reason),
-                    Said::Taken { .. } => Outcome::Retry(overtaken()),
+                    ItemVerdict::Outcome(outcome) => outcome,
+                    ItemVerdict::Unknown(reason) => self.patience().judge(entry.record, reason),
+                    ItemVerdict::Taken { .. } => Outcome::Retry(overtaken()),
                 };
                 line.there = match (&outcome, action, place) {
-                    (Outcome::Delivered, Action::Delete, _) => There::Nothing,
-                    (Outcome::Delivered, _, Some(place)) => There::Something { place, stored: as_stored(&entry, names) },
+                    (Outcome::Delivered, BulkAction::Delete, _) => StoredDocument::Nothing,
+                    (Outcome::Delivered, _, Some(place)) => StoredDocument::Something { place, stored: as_stored(&entry, names) },
                     // What the server does not take changes nothing.
-                    (Outcome::Reject(_), ..) => std::mem::replace(&mut line.there, There::Nothing),
+                    (Outcome::Reject(_), ..) => std::mem::replace(&mut line.there, StoredDocument::Nothing),
                     // Behind a record that is sent again, the others of its id wait.
-                    _ => There::Unknown(Outcome::Retry(overtaken())),
+                    _ => StoredDocument::Unknown(Outcome::Retry(overtaken())),
                 };
                 outcomes[entry.at] = outcome;
             }
@@ -113,8 +113,8 @@ impl Desk {
     }
 
     /// Returns the records of each id; what is bad in itself is settled.
-    fn lines<'r>(&self, batch: &'r [Record], outcomes: &mut [Outcome]) -> Vec<Line<'r>> {
-        let mut lines: Vec<Line<'r>> = Vec::new();
+    fn lines<'r>(&self, batch: &'r [Record], outcomes: &mut [Outcome]) -> Vec<MergeQueue<'r>> {
+        let mut lines: Vec<MergeQueue<'r>> = Vec::new();
         let mut of_id: HashMap<(String, Vec<String>), usize> = HashMap::new();
         for (at, record) in batch.iter().enumerate() {
             let mut document = Document::default();
@@ -123,9 +123,9 @@ impl Desk {
                 Ok(payload) => {
                     let number = *of_id.entry((document.id.clone(), document.names.clone())).or_insert(lines.len());
                     if number == lines.len() {
-                        lines.push(Line { there: There::Nothing, entries: VecDeque::new() });
+                        lines.push(MergeQueue { there: StoredDocument::Nothing, entries: VecDeque::new() });
                     }
-                    lines[number].entries.push_back(Entry { at, record, payload, document });
+                    lines[number].entries.push_back(PendingMerge { at, record, payload, document });
                 }
             }
         }
@@ -133,69 +133,79 @@ impl Desk {
     }
 
     /// Looks at what is there.
-    async fn look(&self, lines: &mut [Line<'_>], names: &MetaNames) {
+    async fn look(&self, lines: &mut [MergeQueue<'_>], names: &MetaNames) {
         let fields =
             [&names.topic, &names.partition, &names.offset, &names.timestamp, &names.version].map(String::as_str).join(",");
         for lines in lines.chunks_mut(LOOKED_UP) {
-            let question = |line: &Line<'_>| conflict::question(None, &line.entries[0].document, self.writing.has_routing);
+            let question = |line: &MergeQueue<'_>| conflict::question(None, &line.entries[0].document, self.writing.has_routing);
             let questions: Vec<Value> = lines.iter().map(question).collect();
             match self.find(&questions, Some(&fields)).await {
                 Ok(answers) => lines.iter_mut().zip(answers).for_each(|(line, answer)| line.there = there(answer)),
-                Err(outcome) => lines.iter_mut().for_each(|line| line.there = There::Unknown(outcome.clone())),
+                Err(outcome) => lines.iter_mut().for_each(|line| line.there = StoredDocument::Unknown(outcome.clone())),
             }
         }
     }
 
-    fn add(&self, entry: &Entry<'_>, action: Action, guard: Guard, phrases: &mut Phrases, out: &mut Vec<u8>) {
+    fn add(
+        &self,
+        entry: &PendingMerge<'_>,
+        action: BulkAction,
+        guard: WriteGuard,
+        phrases: &mut MetadataJson,
+        out: &mut Vec<u8>,
+    ) {
         self.writing.action_line(action, &entry.document, guard, out);
-        if action == Action::Delete {
+        if action == BulkAction::Delete {
             return;
         }
-        if action == Action::Update {
+        if action == BulkAction::Update {
             out.extend_from_slice(b"{\"doc\":");
         }
         self.writing.source(entry.record, &entry.payload, &entry.document, phrases, out);
-        out.extend_from_slice(if action == Action::Update { b"}\n" } else { b"\n" });
+        out.extend_from_slice(if action == BulkAction::Update { b"}\n" } else { b"\n" });
     }
 }
 
 /// Returns what an answer to a question says is there.
-fn there(mut answer: Value) -> There {
+fn there(mut answer: Value) -> StoredDocument {
     if let Some(error) = answer.get("error") {
         if error.get("type").is_some_and(|kind| kind == "index_not_found_exception") {
-            return There::Nothing;
+            return StoredDocument::Nothing;
         }
-        return There::Unknown(conflict::unsaid(error));
+        return StoredDocument::Unknown(conflict::unsaid(error));
     }
     let number = |name: &str| answer.get(name).and_then(Value::as_i64);
     match (answer.get("found").and_then(Value::as_bool), number("_seq_no").zip(number("_primary_term"))) {
         (Some(true), Some(place)) => {
-            There::Something { place, stored: answer.get_mut("_source").map(Value::take).unwrap_or_default() }
+            StoredDocument::Something { place, stored: answer.get_mut("_source").map(Value::take).unwrap_or_default() }
         }
-        _ => There::Nothing,
+        _ => StoredDocument::Nothing,
     }
 }
 
-fn step(writing: &Writing, op: Op, entry: &Entry<'_>, there: &There, names: &MetaNames) -> Step {
-    let deletes = entry.payload == Payload::Tombstone;
+fn step(writing: &BulkFormat, op: Op, entry: &PendingMerge<'_>, there: &StoredDocument, names: &MetaNames) -> MergeStep {
+    let deletes = entry.payload == ParsedPayload::Tombstone;
     match there {
-        There::Unknown(outcome) => Step::Settled(outcome.clone()),
-        There::Nothing if deletes => Step::Settled(Outcome::Delivered),
-        There::Nothing if op == Op::Update => {
+        StoredDocument::Unknown(outcome) => MergeStep::Settled(outcome.clone()),
+        StoredDocument::Nothing if deletes => MergeStep::Settled(Outcome::Delivered),
+        StoredDocument::Nothing if op == Op::Update => {
             let what = "there is no document with its id that could be updated";
-            Step::Settled(Outcome::Reject(Reason::new("document_missing", what).hint("--op upsert makes it then")))
+            MergeStep::Settled(Outcome::Reject(Reason::new("document_missing", what).hint("--op upsert makes it then")))
         }
-        There::Nothing => Step::Send(Action::Create, Guard::None),
-        There::Something { place, stored } => match settled(writing, entry, stored, names) {
-            Some(outcome) => Step::Settled(outcome),
-            None => Step::Send(if deletes { Action::Delete } else { Action::Update }, Guard::Place(place.0, place.1)),
+        StoredDocument::Nothing => MergeStep::Send(BulkAction::Create, WriteGuard::None),
+        StoredDocument::Something { place, stored } => match settled(writing, entry, stored, names) {
+            Some(outcome) => MergeStep::Settled(outcome),
+            None => MergeStep::Send(
+                if deletes { BulkAction::Delete } else { BulkAction::Update },
+                WriteGuard::Place(place.0, place.1),
+            ),
         },
     }
 }
 
 /// Returns what became of a record whose document is not the newer one.
-fn settled(writing: &Writing, entry: &Entry<'_>, stored: &Value, names: &MetaNames) -> Option<Outcome> {
-    let Entry { record, document, .. } = entry;
+fn settled(writing: &BulkFormat, entry: &PendingMerge<'_>, stored: &Value, names: &MetaNames) -> Option<Outcome> {
+    let PendingMerge { record, document, .. } = entry;
     let number = |name: &str| stored.get(name).and_then(Value::as_i64);
     let field = match writing.reading.version() {
         Some(Version::Timestamp) => &names.timestamp,
@@ -218,7 +228,7 @@ fn settled(writing: &Writing, entry: &Entry<'_>, stored: &Value, names: &MetaNam
 }
 
 /// Returns the metadata of a document that was just written.
-fn as_stored(entry: &Entry<'_>, names: &MetaNames) -> Value {
+fn as_stored(entry: &PendingMerge<'_>, names: &MetaNames) -> Value {
     let Record { partition, offset, timestamp, .. } = entry.record;
     json!({
         &names.topic: partition.topic.name(),
@@ -238,13 +248,13 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::document::{Ids, Meta, Naming, RawValues, Reading};
+    use crate::document::{DocumentMapper, Ids, MetadataFields, NameTemplate, RawValues};
     use crate::record::Partition;
 
-    fn step_of(version: Version, op: Op, value: Option<&'static str>, there: &There) -> Step {
-        let naming = Naming::new("i".parse().unwrap(), |_| Ok(()), 1).unwrap();
-        let reading = Reading::new(Ids::Key, version, Meta::default(), RawValues::Bad, None, vec![naming]);
-        let writing = Writing::new(reading, Action::Update, false, true);
+    fn step_of(version: Version, op: Op, value: Option<&'static str>, there: &StoredDocument) -> MergeStep {
+        let naming = NameTemplate::new("i".parse().unwrap(), |_| Ok(()), 1).unwrap();
+        let reading = DocumentMapper::new(Ids::Key, version, MetadataFields::default(), RawValues::Bad, None, vec![naming]);
+        let writing = BulkFormat::new(reading, BulkAction::Update, false, true);
         let record = Record {
             partition: Partition::new("t", 2),
             offset: 10,
@@ -255,49 +265,49 @@ mod tests {
         };
         let mut document = Document::default();
         let payload = writing.read(&record, &mut document).unwrap();
-        let entry = Entry { at: 0, record: &record, payload, document };
+        let entry = PendingMerge { at: 0, record: &record, payload, document };
         step(&writing, op, &entry, there, writing.reading.meta().names().unwrap())
     }
 
-    fn something(partition: i32, offset: i64, timestamp: i64) -> There {
+    fn something(partition: i32, offset: i64, timestamp: i64) -> StoredDocument {
         let stored =
             json!({"_kafka_topic": "t", "_kafka_partition": partition, "_kafka_offset": offset, "_kafka_timestamp": timestamp});
-        There::Something { place: (7, 1), stored }
+        StoredDocument::Something { place: (7, 1), stored }
     }
 
     #[test]
     fn what_is_not_there_is_made_or_missed() {
-        let of = |op, value| step_of(Version::Offset, op, value, &There::Nothing);
-        assert_eq!(of(Op::Upsert, Some("{}")), Step::Send(Action::Create, Guard::None));
-        assert!(matches!(of(Op::Update, Some("{}")), Step::Settled(Outcome::Reject(_))));
-        assert_eq!(of(Op::Update, None), Step::Settled(Outcome::Delivered));
-        let unknown = There::Unknown(Outcome::Retry(overtaken()));
-        assert_eq!(step_of(Version::Offset, Op::Upsert, Some("{}"), &unknown), Step::Settled(Outcome::Retry(overtaken())));
+        let of = |op, value| step_of(Version::Offset, op, value, &StoredDocument::Nothing);
+        assert_eq!(of(Op::Upsert, Some("{}")), MergeStep::Send(BulkAction::Create, WriteGuard::None));
+        assert!(matches!(of(Op::Update, Some("{}")), MergeStep::Settled(Outcome::Reject(_))));
+        assert_eq!(of(Op::Update, None), MergeStep::Settled(Outcome::Delivered));
+        let unknown = StoredDocument::Unknown(Outcome::Retry(overtaken()));
+        assert_eq!(step_of(Version::Offset, Op::Upsert, Some("{}"), &unknown), MergeStep::Settled(Outcome::Retry(overtaken())));
     }
 
     #[test]
     fn only_an_older_document_is_merged_into() {
-        let offset = |there: &There| step_of(Version::Offset, Op::Update, Some("{}"), there);
-        assert_eq!(offset(&something(2, 9, 600)), Step::Send(Action::Update, Guard::Place(7, 1)));
-        assert_eq!(offset(&something(2, 11, 400)), Step::Settled(Outcome::Superseded));
-        assert_eq!(offset(&something(2, 10, 500)), Step::Settled(Outcome::AlreadyThere));
-        assert_eq!(offset(&something(3, 10, 500)), Step::Settled(Outcome::Superseded));
-        assert!(matches!(offset(&something(2, 10, 501)), Step::Settled(Outcome::Stop(reason)) if reason.is_refusal()));
-        let nobodys = There::Something { place: (7, 1), stored: json!({}) };
-        assert!(matches!(offset(&nobodys), Step::Settled(Outcome::Reject(_))));
-        let time = |there: &There| step_of(Version::Timestamp, Op::Update, Some("{}"), there);
-        assert_eq!(time(&something(2, 99, 499)), Step::Send(Action::Update, Guard::Place(7, 1)));
-        assert_eq!(time(&something(2, 9, 501)), Step::Settled(Outcome::Superseded));
+        let offset = |there: &StoredDocument| step_of(Version::Offset, Op::Update, Some("{}"), there);
+        assert_eq!(offset(&something(2, 9, 600)), MergeStep::Send(BulkAction::Update, WriteGuard::Place(7, 1)));
+        assert_eq!(offset(&something(2, 11, 400)), MergeStep::Settled(Outcome::Superseded));
+        assert_eq!(offset(&something(2, 10, 500)), MergeStep::Settled(Outcome::AlreadyThere));
+        assert_eq!(offset(&something(3, 10, 500)), MergeStep::Settled(Outcome::Superseded));
+        assert!(matches!(offset(&something(2, 10, 501)), MergeStep::Settled(Outcome::Stop(reason)) if reason.is_refusal()));
+        let nobodys = StoredDocument::Something { place: (7, 1), stored: json!({}) };
+        assert!(matches!(offset(&nobodys), MergeStep::Settled(Outcome::Reject(_))));
+        let time = |there: &StoredDocument| step_of(Version::Timestamp, Op::Update, Some("{}"), there);
+        assert_eq!(time(&something(2, 99, 499)), MergeStep::Send(BulkAction::Update, WriteGuard::Place(7, 1)));
+        assert_eq!(time(&something(2, 9, 501)), MergeStep::Settled(Outcome::Superseded));
         let tombstone = step_of(Version::Offset, Op::Upsert, None, &something(2, 9, 1));
-        assert_eq!(tombstone, Step::Send(Action::Delete, Guard::Place(7, 1)));
+        assert_eq!(tombstone, MergeStep::Send(BulkAction::Delete, WriteGuard::Place(7, 1)));
     }
 
     #[test]
     fn an_answer_says_what_is_there() {
         let found = there(json!({"found": true, "_seq_no": 5, "_primary_term": 1, "_source": {"a": 1}}));
-        assert!(matches!(found, There::Something { place: (5, 1), stored } if stored == json!({"a": 1})));
-        assert!(matches!(there(json!({"found": false})), There::Nothing));
-        assert!(matches!(there(json!({"error": {"type": "index_not_found_exception"}})), There::Nothing));
-        assert!(matches!(there(json!({"error": {"type": "other"}})), There::Unknown(Outcome::Retry(_))));
+        assert!(matches!(found, StoredDocument::Something { place: (5, 1), stored } if stored == json!({"a": 1})));
+        assert!(matches!(there(json!({"found": false})), StoredDocument::Nothing));
+        assert!(matches!(there(json!({"error": {"type": "index_not_found_exception"}})), StoredDocument::Nothing));
+        assert!(matches!(there(json!({"error": {"type": "other"}})), StoredDocument::Unknown(Outcome::Retry(_))));
     }
 }

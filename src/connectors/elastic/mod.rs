@@ -1,26 +1,26 @@
 //! Elasticsearch and OpenSearch: records as documents, written in bulks and judged one by one.
 
-mod body;
 mod bootstrap;
 mod client;
+mod cluster;
+mod concurrency;
 mod conflict;
+mod conflict_lookup;
 mod diagnosis;
-mod look;
+mod index;
 mod merge;
+mod metadata_json;
 mod names;
-mod phrases;
-mod probe;
 mod reason;
-mod server;
+mod request;
+mod response;
 mod sink;
-mod verdict;
-mod window;
 
-pub use body::{Body, Writing};
 pub use bootstrap::Bootstrap;
 pub use client::{ElasticClient, check};
+pub use cluster::{ClusterInfo, Flavour};
+pub use index::IndexKind;
 pub use names::index_rule;
-pub use probe::Index;
-pub use server::{Flavour, Server};
-pub use sink::{ElasticSink, Op, SinkOptions};
-pub use verdict::Action;
+pub use request::{BulkFormat, BulkRequest};
+pub use response::BulkAction;
+pub use sink::{ElasticSink, ElasticSinkOptions, Op};

@@ -10,14 +10,14 @@ use elasticsearch::http::Method;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::connectors::elastic::body::{Body, Writing};
-use crate::connectors::elastic::client::{Call, ElasticClient, Payload};
-use crate::connectors::elastic::look::{LOOKED_UP, Taken};
+use crate::connectors::elastic::client::{Call, ElasticClient, RequestBody};
+use crate::connectors::elastic::concurrency::{ConcurrencyLimit, Permit};
+use crate::connectors::elastic::conflict_lookup::{ExistingDocument, LOOKED_UP};
 use crate::connectors::elastic::names::in_path;
-use crate::connectors::elastic::verdict::{self, Action, Item, Said};
-use crate::connectors::elastic::window::{Permit, Window};
-use crate::document::{Document, Ids, Patience, Reading, Unfit, Version};
-use crate::pipeline::{Answers, Batch, EndError, Ordering, Outcome, Reason, Sink, answers_of};
+use crate::connectors::elastic::request::{BulkFormat, BulkRequest};
+use crate::connectors::elastic::response::{self, BulkAction, BulkItem, ItemVerdict};
+use crate::document::{Document, DocumentMapper, Ids, InvalidOptions, PoisonDetector, Version};
+use crate::pipeline::{Answers, Batch, ConnectorError, Ordering, Outcome, Reason, Sink, answers_from_task};
 use crate::record::{Partition, Record};
 
 /// How long a bulk request may take. The server itself gives up sooner, and then says why.
@@ -40,7 +40,7 @@ pub enum Op {
 
 /// How the sink writes.
 #[derive(Clone, Debug, Default)]
-pub struct SinkOptions {
+pub struct ElasticSinkOptions {
     /// How documents are written; as the ids ask for without.
     pub op: Option<Op>,
     /// Whether the index is a data stream.
@@ -57,29 +57,32 @@ pub struct SinkOptions {
     pub deletes: bool,
 }
 
-impl SinkOptions {
+impl ElasticSinkOptions {
     /// Returns how documents that `reading` reads are written: those whose ids come once are created, others replaced, unless
     /// `op` says otherwise.
     ///
     /// # Errors
     /// When that does not go with the ids or the metadata.
-    pub fn choose_op(&self, reading: &Reading) -> Result<Op, Unfit> {
+    pub fn choose_op(&self, reading: &DocumentMapper) -> Result<Op, InvalidOptions> {
         let repeat = reading.ids().repeat();
         let op = self.op.unwrap_or(if repeat { Op::Index } else { Op::Create });
         let merges = matches!(op, Op::Update | Op::Upsert);
         if op == Op::Create && repeat {
-            return Err(Unfit::new("ids that can come again cannot be created", "use --op index, update or upsert"));
+            return Err(InvalidOptions::new("ids that can come again cannot be created", "use --op index, update or upsert"));
         }
         if merges && !repeat {
             let what = "ids that come once have nothing to be merged with";
-            return Err(Unfit::new(what, "use --id key or field:PATH, or leave --op out"));
+            return Err(InvalidOptions::new(what, "use --id key or field:PATH, or leave --op out"));
         }
         if merges && reading.meta().names().is_none() {
             let what = "only their metadata tells whether a document may be written over";
-            return Err(Unfit::new(what, "leave --no-meta out, or use --op index"));
+            return Err(InvalidOptions::new(what, "leave --no-meta out, or use --op index"));
         }
         if self.data_stream && op != Op::Create {
-            return Err(Unfit::new("a data stream only takes new documents", "use --id offset or uuid, and leave --op out"));
+            return Err(InvalidOptions::new(
+                "a data stream only takes new documents",
+                "use --id offset or uuid, and leave --op out",
+            ));
         }
         Ok(op)
     }
@@ -87,19 +90,19 @@ impl SinkOptions {
 
 /// A cluster as a destination.
 pub struct ElasticSink {
-    desk: Arc<Desk>,
+    desk: Arc<BulkWriter>,
 }
 
 /// What all requests share.
-pub(super) struct Desk {
+pub(super) struct BulkWriter {
     pub(super) client: ElasticClient,
-    pub(super) writing: Writing,
+    pub(super) writing: BulkFormat,
     pub(super) op: Op,
-    pub(super) options: SinkOptions,
+    pub(super) options: ElasticSinkOptions,
     /// Where documents are sent.
     path: String,
-    window: Arc<Window>,
-    patience: Mutex<Patience>,
+    window: Arc<ConcurrencyLimit>,
+    patience: Mutex<PoisonDetector>,
     /// The partitions whose first records have been looked up.
     pub(super) met: tokio::sync::Mutex<HashSet<Partition>>,
     /// Memory of bodies that were sent, for those to come: fresh memory costs more than what is written into it.
@@ -110,23 +113,23 @@ impl ElasticSink {
     /// Returns a sink that writes what `reading` reads; its first name is the index.
     ///
     /// # Errors
-    /// As [`SinkOptions::choose_op`].
-    pub fn new(client: ElasticClient, reading: Reading, options: SinkOptions) -> Result<Self, Unfit> {
+    /// As [`ElasticSinkOptions::choose_op`].
+    pub fn new(client: ElasticClient, reading: DocumentMapper, options: ElasticSinkOptions) -> Result<Self, InvalidOptions> {
         let op = options.choose_op(&reading)?;
         let action = match op {
-            Op::Create if *reading.ids() == Ids::Random && !options.data_stream => Action::Index,
-            Op::Create => Action::Create,
-            Op::Index => Action::Index,
-            Op::Update | Op::Upsert => Action::Update,
+            Op::Create if *reading.ids() == Ids::Random && !options.data_stream => BulkAction::Index,
+            Op::Create => BulkAction::Create,
+            Op::Index => BulkAction::Index,
+            Op::Update | Op::Upsert => BulkAction::Update,
         };
         let has_time = reading.meta().names().is_some() || reading.time_field().is_some() || options.data_stream;
         let path = reading.namings()[0].template().constant().map_or_else(String::new, |index| format!("/{}", in_path(index)));
-        let desk = Desk {
+        let desk = BulkWriter {
             client,
-            writing: Writing::new(reading, action, options.routing, has_time),
+            writing: BulkFormat::new(reading, action, options.routing, has_time),
             op,
             path: format!("{path}/_bulk"),
-            window: Arc::new(Window::new(options.in_flight)),
+            window: Arc::new(ConcurrencyLimit::new(options.in_flight)),
             options,
             patience: Mutex::default(),
             met: tokio::sync::Mutex::default(),
@@ -135,20 +138,20 @@ impl ElasticSink {
         Ok(Self { desk: Arc::new(desk) })
     }
 
-    pub(super) fn desk(&self) -> &Desk {
+    pub(super) fn desk(&self) -> &BulkWriter {
         &self.desk
     }
 }
 
 impl Sink for ElasticSink {
-    async fn submit(&self, batch: Batch) -> Result<Answers, EndError> {
+    async fn submit(&self, batch: Batch) -> Result<Answers, ConnectorError> {
         let desk = Arc::clone(&self.desk);
         let permit = desk.window.enter().await;
         let task = tokio::spawn(async move { desk.deliver(&batch, &permit).await });
-        Ok(answers_of(task))
+        Ok(answers_from_task(task))
     }
 
-    async fn check(&self) -> Result<(), EndError> {
+    async fn check(&self) -> Result<(), ConnectorError> {
         self.desk.probe().await
     }
 
@@ -159,17 +162,20 @@ impl Sink for ElasticSink {
             // Of several records with one version the last one counts.
             Some(_) => false,
         };
-        let merges = desk.writing.action == Action::Update;
+        let merges = desk.writing.action == BulkAction::Update;
         // The server forgets the version of a document that was deleted a while ago.
         if merges || desk.options.deletes || !is_guarded { Ordering::OneByOne } else { Ordering::Overlapping }
     }
 }
 
-impl Desk {
+impl BulkWriter {
     /// Sends a batch and returns what became of each record.
     async fn deliver(&self, batch: &[Record], permit: &Permit) -> Vec<Outcome> {
-        let outcomes =
-            if self.writing.action == Action::Update { self.merge(batch, permit).await } else { self.write(batch, permit).await };
+        let outcomes = if self.writing.action == BulkAction::Update {
+            self.merge(batch, permit).await
+        } else {
+            self.write(batch, permit).await
+        };
         self.patience().settle(batch, &outcomes);
         outcomes
     }
@@ -179,8 +185,8 @@ impl Desk {
             return vec![outcome; batch.len()];
         }
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        let Body { bytes, entries } = self.writing.body(batch, now(), spare);
-        let actions: Vec<Action> = entries.iter().filter_map(|entry| entry.as_ref().ok()).copied().collect();
+        let BulkRequest { bytes, entries } = self.writing.body(batch, now(), spare);
+        let actions: Vec<BulkAction> = entries.iter().filter_map(|entry| entry.as_ref().ok()).copied().collect();
         let mut said = Vec::with_capacity(actions.len());
         let answered = self.bulk(bytes, &actions, permit, |item, verdict| said.push((item.status, verdict))).await;
         let mut said = said.into_iter();
@@ -191,10 +197,10 @@ impl Desk {
                 (Err(reason), _) => Outcome::Reject(reason),
                 (Ok(_), Err(outcome)) => outcome.clone(),
                 (Ok(action), Ok(())) => match said.next().expect("each document is answered for").1 {
-                    Said::Outcome(outcome) => outcome,
-                    Said::Unknown(reason) => self.patience().judge(&batch[at], reason),
-                    Said::Taken { index } => {
-                        taken.push(Taken { at, action, index });
+                    ItemVerdict::Outcome(outcome) => outcome,
+                    ItemVerdict::Unknown(reason) => self.patience().judge(&batch[at], reason),
+                    ItemVerdict::Taken { index } => {
+                        taken.push(ExistingDocument { at, action, index });
                         Outcome::Delivered // until it is looked up
                     }
                 },
@@ -205,14 +211,14 @@ impl Desk {
             self.look_up(batch, taken, &mut outcomes).await;
         }
         if self.writing.reading.version().is_some() {
-            self.give_way(batch, &mut outcomes);
+            self.supersede_stale_retries(batch, &mut outcomes);
         }
         outcomes
     }
 
     /// Takes a record that would be sent again for superseded if one of its id behind it is there, and is not older: it would
     /// write over that, or over nothing, once the server has forgotten the version of what was deleted.
-    fn give_way(&self, batch: &[Record], outcomes: &mut [Outcome]) {
+    fn supersede_stale_retries(&self, batch: &[Record], outcomes: &mut [Outcome]) {
         if !outcomes.iter().any(|outcome| matches!(outcome, Outcome::Retry(_))) {
             return;
         }
@@ -239,20 +245,20 @@ impl Desk {
     pub(super) async fn bulk(
         &self,
         bytes: Vec<u8>,
-        actions: &[Action],
+        actions: &[BulkAction],
         permit: &Permit,
-        mut each: impl FnMut(&Item<'_>, Said),
+        mut each: impl FnMut(&BulkItem<'_>, ItemVerdict),
     ) -> Result<(), Outcome> {
         if actions.is_empty() {
             return Ok(());
         }
         if self.client.server().longest.is_some_and(|longest| bytes.len() > longest) {
-            return Err(verdict::whole(413, b""));
+            return Err(response::whole(413, b""));
         }
         let body = Bytes::from(bytes);
-        let payload = if self.options.compress { compressed(body.clone()).await? } else { Payload::Lines(body.clone()) };
+        let payload = if self.options.compress { compressed(body.clone()).await? } else { RequestBody::Lines(body.clone()) };
         let filter = match self.writing.action {
-            Action::Update => "items.*.status,items.*.error,items.*.result,items.*._seq_no,items.*._primary_term",
+            BulkAction::Update => "items.*.status,items.*.error,items.*.result,items.*._seq_no,items.*._primary_term",
             _ if self.options.deletes => "items.*.status,items.*.error,items.*.result",
             _ => "items.*.status,items.*.error,items.*.failure_store",
         };
@@ -261,17 +267,17 @@ impl Desk {
         let call = Call { method: Method::Post, path: &self.path, query: &query, body: Some(payload), deadline: BULK };
         let reply = self.client.call(call).await;
         self.take_back(body);
-        let reply = reply.map_err(|lost| verdict::unanswered(&lost.summary(self.client.section())))?;
+        let reply = reply.map_err(|lost| response::unanswered(&lost.summary(self.client.section())))?;
         if reply.status == 429 {
             permit.was_too_much();
         }
         if reply.status != 200 {
-            return Err(verdict::whole(reply.status, &reply.body));
+            return Err(response::whole(reply.status, &reply.body));
         }
-        let answer = verdict::parse(&reply.body, actions.len()).map_err(Outcome::Retry)?;
+        let answer = response::parse(&reply.body, actions.len()).map_err(Outcome::Retry)?;
         let piped = self.options.pipeline.is_some();
         for (item, action) in answer.items().zip(actions) {
-            each(item, verdict::judge(*action, item, piped));
+            each(item, response::judge(*action, item, piped));
         }
         let was_too_much = answer.items().any(|item| item.status == 429);
         if was_too_much {
@@ -282,7 +288,7 @@ impl Desk {
         Ok(())
     }
 
-    pub(super) fn patience(&self) -> std::sync::MutexGuard<'_, Patience> {
+    pub(super) fn patience(&self) -> std::sync::MutexGuard<'_, PoisonDetector> {
         self.patience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -297,13 +303,13 @@ impl Desk {
 }
 
 /// Returns the lines in gzip, made where it holds nobody up.
-async fn compressed(lines: Bytes) -> Result<Payload, Outcome> {
+async fn compressed(lines: Bytes) -> Result<RequestBody, Outcome> {
     let work = move || {
         let mut encoder = GzEncoder::new(Vec::with_capacity(lines.len() / 4), Compression::fast());
         encoder.write_all(&lines).and_then(|()| encoder.finish())
     };
     match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(bytes)) => Ok(Payload::Gzip(bytes.into())),
+        Ok(Ok(bytes)) => Ok(RequestBody::Gzip(bytes.into())),
         _ => Err(Outcome::Retry(Reason::new("not_compressed", "the request could not be compressed"))),
     }
 }

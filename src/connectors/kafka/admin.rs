@@ -9,9 +9,9 @@ use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::connectors::kafka::client::{self, Listening};
-use crate::connectors::kafka::native;
-use crate::pipeline::{EndError, Failure};
+use crate::connectors::kafka::client::{self, LogContext};
+use crate::connectors::kafka::librdkafka;
+use crate::pipeline::{ConnectorError, Failure};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, Topic};
 
@@ -22,8 +22,8 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Admin {
     section: Arc<KafkaSection>,
-    client: Arc<BaseConsumer<Listening>>,
-    changes: Arc<AdminClient<Listening>>,
+    client: Arc<BaseConsumer<LogContext>>,
+    changes: Arc<AdminClient<LogContext>>,
     cluster_id: String,
 }
 
@@ -63,7 +63,7 @@ pub struct TopicPlan {
 
 /// Which offset of a partition is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndOf {
+pub enum OffsetSpec {
     /// The first that is still there.
     Start,
     /// The log end.
@@ -79,13 +79,13 @@ impl Admin {
     ///
     /// # Errors
     /// When it does not answer, or is not the cluster that the section's `cluster_id` names.
-    pub async fn connect(section: &KafkaSection, wait: Duration) -> Result<Self, EndError> {
+    pub async fn connect(section: &KafkaSection, wait: Duration) -> Result<Self, ConnectorError> {
         let cluster = client::reach(section, wait).await?;
         let mut config = client::config(section)?;
         let unmade = |error| Failure::new(format!("cannot make a client for `{}`", section.name)).because(error);
-        let admin: AdminClient<Listening> = config.create_with_context(Listening::default()).map_err(unmade)?;
+        let admin: AdminClient<LogContext> = config.create_with_context(LogContext::default()).map_err(unmade)?;
         client::name_group(&mut config, section, None);
-        let client: BaseConsumer<Listening> = config.create_with_context(Listening::default()).map_err(unmade)?;
+        let client: BaseConsumer<LogContext> = config.create_with_context(LogContext::default()).map_err(unmade)?;
         let (section, client) = (Arc::new(section.clone()), Arc::new(client));
         Ok(Self { section, client, changes: Arc::new(admin), cluster_id: cluster.id.unwrap_or_default() })
     }
@@ -108,7 +108,7 @@ impl Admin {
         self.cluster_id.starts_with("mockCluster")
     }
 
-    pub(super) fn client(&self) -> Arc<BaseConsumer<Listening>> {
+    pub(super) fn client(&self) -> Arc<BaseConsumer<LogContext>> {
         Arc::clone(&self.client)
     }
 
@@ -124,7 +124,7 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster does not answer.
-    pub async fn topics(&self) -> Result<Vec<TopicInfo>, EndError> {
+    pub async fn topics(&self) -> Result<Vec<TopicInfo>, ConnectorError> {
         self.metadata(None).await
     }
 
@@ -132,11 +132,11 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster does not answer, or does not allow the question.
-    pub async fn topic(&self, name: &str) -> Result<Option<TopicInfo>, EndError> {
+    pub async fn topic(&self, name: &str) -> Result<Option<TopicInfo>, ConnectorError> {
         Ok(self.metadata(Some(name.to_owned())).await?.into_iter().next())
     }
 
-    async fn metadata(&self, only: Option<String>) -> Result<Vec<TopicInfo>, EndError> {
+    async fn metadata(&self, only: Option<String>) -> Result<Vec<TopicInfo>, ConnectorError> {
         let client = Arc::clone(&self.client);
         let fetched = blocking(move || list_topics(client.client(), only.as_deref(), TIMEOUT));
         fetched.await?.map_err(|error| self.failure("list the topics of").because(error).into())
@@ -146,7 +146,7 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster does not answer, or does not allow the question.
-    pub async fn settings(&self, topic: Topic) -> Result<HashMap<String, TopicSetting>, EndError> {
+    pub async fn settings(&self, topic: Topic) -> Result<HashMap<String, TopicSetting>, ConnectorError> {
         let mut answers = self.settings_of(&[topic]).await?;
         match answers.remove(&topic) {
             None => Ok(HashMap::new()),
@@ -163,7 +163,7 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster does not answer.
-    pub async fn settings_of(&self, topics: &[Topic]) -> Result<HashMap<Topic, TopicSettings>, EndError> {
+    pub async fn settings_of(&self, topics: &[Topic]) -> Result<HashMap<Topic, TopicSettings>, ConnectorError> {
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
         if self.is_embedded() || topics.is_empty() {
             return Ok(HashMap::new());
@@ -184,7 +184,7 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster refuses; a topic that is there already is refused too.
-    pub async fn create_topic(&self, plan: &TopicPlan) -> Result<(), EndError> {
+    pub async fn create_topic(&self, plan: &TopicPlan) -> Result<(), ConnectorError> {
         let replication = TopicReplication::Fixed(plan.replication.unwrap_or(-1));
         let mut new = NewTopic::new(&plan.name, plan.partitions, replication);
         for (key, value) in &plan.config {
@@ -210,7 +210,7 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster refuses.
-    pub async fn grow_topic(&self, topic: Topic, count: i32) -> Result<(), EndError> {
+    pub async fn grow_topic(&self, topic: Topic, count: i32) -> Result<(), ConnectorError> {
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
         let what = || self.failure(&format!("give topic `{topic}` {count} partitions on"));
         let new = NewPartitions::new(topic.name(), usize::try_from(count).unwrap_or(0));
@@ -225,7 +225,7 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster does not answer, or for one partition has no answer.
-    pub async fn ends(&self, partitions: &[Partition], of: EndOf) -> Result<HashMap<Partition, i64>, EndError> {
+    pub async fn ends(&self, partitions: &[Partition], of: OffsetSpec) -> Result<HashMap<Partition, i64>, ConnectorError> {
         let partitions = partitions.to_vec();
         let listed = self.ask(move |client| list_ends(client, &partitions, of)).await?;
         listed.map_err(|error| self.failure("read the ends of partitions of").because(error).into())
@@ -234,8 +234,8 @@ impl Admin {
     /// Asks a question until it is answered, or for longer than a coordinator takes to come back after a restart.
     pub(super) async fn ask<T: Send + 'static>(
         &self,
-        question: impl Fn(&Client<Listening>) -> Result<T, native::NativeError> + Send + 'static,
-    ) -> Result<Result<T, native::NativeError>, EndError> {
+        question: impl Fn(&Client<LogContext>) -> Result<T, librdkafka::NativeError> + Send + 'static,
+    ) -> Result<Result<T, librdkafka::NativeError>, ConnectorError> {
         let client = Arc::clone(&self.client);
         blocking(move || {
             let deadline = std::time::Instant::now() + TIMEOUT;
@@ -279,18 +279,18 @@ pub(crate) fn list_topics<C: rdkafka::ClientContext>(
 pub(crate) fn list_ends<C: rdkafka::ClientContext>(
     client: &rdkafka::client::Client<C>,
     partitions: &[Partition],
-    of: EndOf,
-) -> Result<HashMap<Partition, i64>, native::NativeError> {
+    of: OffsetSpec,
+) -> Result<HashMap<Partition, i64>, librdkafka::NativeError> {
     if partitions.is_empty() {
         return Ok(HashMap::new());
     }
     let asked: Vec<_> = partitions.iter().map(|partition| (partition.topic.name(), partition.index)).collect();
     let (spec, read_committed) = spec(of);
-    let entries = native::admin::list_offsets(client, &asked, spec, read_committed, TIMEOUT)?;
+    let entries = librdkafka::admin::list_offsets(client, &asked, spec, read_committed, TIMEOUT)?;
     let mut ends = HashMap::with_capacity(entries.len());
     for entry in entries {
         if let Some(error) = entry.error {
-            return Err(native::NativeError(format!("{}/{}: {error}", entry.topic, entry.partition)));
+            return Err(librdkafka::NativeError(format!("{}/{}: {error}", entry.topic, entry.partition)));
         }
         if entry.offset >= 0 {
             ends.insert(Partition::new(&entry.topic, entry.partition), entry.offset);
@@ -300,18 +300,18 @@ pub(crate) fn list_ends<C: rdkafka::ClientContext>(
 }
 
 /// Returns how an offset is asked for: which, and whether of committed records only.
-pub(super) fn spec(of: EndOf) -> (native::admin::OffsetSpec, bool) {
-    use native::admin::OffsetSpec;
+pub(super) fn spec(of: OffsetSpec) -> (librdkafka::admin::OffsetQuery, bool) {
+    use librdkafka::admin::OffsetQuery;
     match of {
-        EndOf::Start => (OffsetSpec::Earliest, false),
-        EndOf::Log => (OffsetSpec::Latest, false),
-        EndOf::Stable => (OffsetSpec::Latest, true),
-        EndOf::Time(time) => (OffsetSpec::At(time), false),
+        OffsetSpec::Start => (OffsetQuery::Earliest, false),
+        OffsetSpec::Log => (OffsetQuery::Latest, false),
+        OffsetSpec::Stable => (OffsetQuery::Latest, true),
+        OffsetSpec::Time(time) => (OffsetQuery::At(time), false),
     }
 }
 
 /// Runs a blocking call of the client off the runtime's threads.
-pub(super) async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T, EndError> {
+pub(super) async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T, ConnectorError> {
     let done = tokio::task::spawn_blocking(call).await;
     done.map_err(|error| Failure::new("a call of the Kafka client did not end").because(error).into())
 }

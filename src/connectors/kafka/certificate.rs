@@ -15,7 +15,7 @@ use crate::profile::KafkaSection;
 
 /// What is wrong with a certificate, after OpenSSL's `X509_V_ERR` codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flaw {
+pub(crate) enum CertificateFlaw {
     /// No CA that is trusted here has signed it.
     UnknownCa,
     /// Its time is over.
@@ -28,7 +28,7 @@ pub(crate) enum Flaw {
     Other(c_int),
 }
 
-impl Flaw {
+impl CertificateFlaw {
     fn of(code: c_int) -> Option<Self> {
         Some(match code {
             0 => return None,
@@ -44,17 +44,17 @@ impl Flaw {
 /// Returns what is wrong with the certificate that the section's servers show; `None` when nothing is, or none came within `wait`.
 ///
 /// Connects without logging in.
-pub(crate) fn flaw(section: &KafkaSection, wait: Duration) -> Option<Flaw> {
+pub(crate) fn flaw(section: &KafkaSection, wait: Duration) -> Option<CertificateFlaw> {
     let mut config = base_config(section);
     config.set("security.protocol", "ssl");
     let native = config.create_native_config().ok()?;
     // SAFETY: the configuration is alive, and `judge` has the type that librdkafka expects.
     unsafe { bindings::rd_kafka_conf_set_ssl_cert_verify_cb(native.ptr(), Some(judge)) };
-    let client = Client::new(&config, native, RDKafkaType::RD_KAFKA_PRODUCER, Verdict::default()).ok()?;
+    let client = Client::new(&config, native, RDKafkaType::RD_KAFKA_PRODUCER, VerificationLog::default()).ok()?;
     let deadline = Instant::now() + wait;
     while Instant::now() < deadline {
         let answered = client.fetch_cluster_id(Duration::from_millis(50)).is_some();
-        let flaw = Flaw::of(client.context().0.load(Ordering::Relaxed));
+        let flaw = CertificateFlaw::of(client.context().0.load(Ordering::Relaxed));
         if answered || flaw.is_some() {
             return flaw;
         }
@@ -64,9 +64,9 @@ pub(crate) fn flaw(section: &KafkaSection, wait: Duration) -> Option<Flaw> {
 
 /// The first error that the verification met: an OpenSSL code, 0 for none.
 #[derive(Default)]
-struct Verdict(AtomicI32);
+struct VerificationLog(AtomicI32);
 
-impl ClientContext for Verdict {
+impl ClientContext for VerificationLog {
     // What it has to say was heard when the first connection failed.
     fn log(&self, _: rdkafka::config::RDKafkaLogLevel, _: &str, _: &str) {}
 }
@@ -87,7 +87,7 @@ unsafe extern "C" fn judge(
     // SAFETY: librdkafka passes a pointer to an integer on its stack.
     let code = unsafe { *x509_error };
     // SAFETY: rdkafka sets the opaque pointer of every client to its context, which lives as long as the client's threads.
-    if let Some(verdict) = unsafe { opaque.cast::<Verdict>().as_ref() } {
+    if let Some(verdict) = unsafe { opaque.cast::<VerificationLog>().as_ref() } {
         let _ = verdict.0.compare_exchange(0, code, Ordering::Relaxed, Ordering::Relaxed);
     }
     c_int::from(code == 0)

@@ -10,9 +10,9 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext};
 
-use crate::connectors::kafka::said::Said;
+use crate::connectors::kafka::client_log::ClientLog;
 use crate::connectors::kafka::{certificate, diagnosis};
-use crate::pipeline::{EndError, Failure, Refused};
+use crate::pipeline::{ConnectorError, Failure, Refused};
 use crate::profile::{KafkaSection, Secret};
 
 /// How long one look at a cluster that has not answered yet takes.
@@ -79,24 +79,24 @@ pub(crate) fn name_group(config: &mut ClientConfig, section: &KafkaSection, aske
 
 /// A context that only listens: for clients that have nothing else to hear of.
 #[derive(Clone, Debug, Default)]
-pub struct Listening {
+pub struct LogContext {
     /// What was heard.
-    pub said: Said,
+    pub client_log: ClientLog,
 }
 
-impl ClientContext for Listening {
+impl ClientContext for LogContext {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.said.log(facility, message);
+        self.client_log.log(facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.said.error(&error, reason);
+        self.client_log.error(&error, reason);
     }
 }
 
-impl ConsumerContext for Listening {}
+impl ConsumerContext for LogContext {}
 
-impl ProducerContext for Listening {
+impl ProducerContext for LogContext {
     type DeliveryOpaque = ();
 
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
@@ -104,7 +104,7 @@ impl ProducerContext for Listening {
 
 /// A cluster that has answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cluster {
+pub struct ClusterMetadata {
     /// Its id, if it has one.
     pub id: Option<String>,
 }
@@ -114,16 +114,16 @@ pub struct Cluster {
 /// # Errors
 /// When a file cannot be read, a property is wrong, or nothing good came back in time: with the host, the step and a hint. A wrong
 /// password or certificate fails at once. Refuses a cluster whose id is not the section's `cluster_id`.
-pub async fn reach(section: &KafkaSection, wait: Duration) -> Result<Cluster, EndError> {
+pub async fn reach(section: &KafkaSection, wait: Duration) -> Result<ClusterMetadata, ConnectorError> {
     check(section)?;
     let section = section.clone();
     let reached = tokio::task::spawn_blocking(move || reach_blocking(&section, wait)).await;
     reached.unwrap_or_else(|error| Err(Failure::new("the connection test was cut short").because(error).into()))
 }
 
-fn reach_blocking(section: &KafkaSection, wait: Duration) -> Result<Cluster, EndError> {
-    let said = Said::default();
-    let client = BaseProducer::from_config_and_context(&base_config(section), Listening { said: said.clone() })
+fn reach_blocking(section: &KafkaSection, wait: Duration) -> Result<ClusterMetadata, ConnectorError> {
+    let said = ClientLog::default();
+    let client = BaseProducer::from_config_and_context(&base_config(section), LogContext { client_log: said.clone() })
         .map_err(|error| wrong_property(section, &error))?;
     let deadline = Instant::now() + wait;
     loop {
@@ -145,13 +145,13 @@ fn reach_blocking(section: &KafkaSection, wait: Duration) -> Result<Cluster, End
     }
 }
 
-fn same_cluster(section: &KafkaSection, id: Option<String>) -> Result<Cluster, EndError> {
-    let (Some(wanted), name) = (&section.cluster_id, &section.name) else { return Ok(Cluster { id }) };
+fn same_cluster(section: &KafkaSection, id: Option<String>) -> Result<ClusterMetadata, ConnectorError> {
+    let (Some(wanted), name) = (&section.cluster_id, &section.name) else { return Ok(ClusterMetadata { id }) };
     if id.as_ref() == Some(wanted) {
-        return Ok(Cluster { id });
+        return Ok(ClusterMetadata { id });
     }
     let found = id.unwrap_or_else(|| "none".to_owned());
-    Err(EndError::Refused(Refused {
+    Err(ConnectorError::Refused(Refused {
         what: format!("`{name}` is not the cluster that the profile names"),
         numbers: vec![format!("cluster_id in the profile: {wanted}"), format!("cluster id of {}: {found}", section.servers)],
         hint: format!("correct `servers` or `cluster_id` under [{name}]"),

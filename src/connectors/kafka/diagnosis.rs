@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::connectors::kafka::certificate::Flaw;
+use crate::connectors::kafka::certificate::CertificateFlaw;
 use crate::pipeline::Failure;
 use crate::profile::KafkaSection;
 
@@ -30,7 +30,7 @@ pub(crate) fn is_lasting(section: &KafkaSection, lines: &[String]) -> bool {
 /// Returns the failure behind `lines`, the oldest first: what cannot pass before what may, the latest before earlier ones.
 ///
 /// `flaw` is what is known of the broker's certificate, `wait` how long was waited.
-pub(crate) fn diagnose(section: &KafkaSection, lines: &[String], flaw: Option<Flaw>, wait: Duration) -> Failure {
+pub(crate) fn diagnose(section: &KafkaSection, lines: &[String], flaw: Option<CertificateFlaw>, wait: Duration) -> Failure {
     let failure = Failure::new(format!("cannot connect to `{}`", section.name));
     let found = findings(section, lines, flaw);
     let Some(finding) = found.iter().rfind(|finding| finding.lasting).or(found.last()) else {
@@ -75,12 +75,12 @@ fn without_secrets(section: &KafkaSection, text: &str) -> String {
     secrets.chain(properties).fold(text.to_owned(), |text, secret| hide(text, secret.reveal()))
 }
 
-fn findings(section: &KafkaSection, lines: &[String], flaw: Option<Flaw>) -> Vec<Finding> {
+fn findings(section: &KafkaSection, lines: &[String], flaw: Option<CertificateFlaw>) -> Vec<Finding> {
     lines.iter().filter_map(|line| finding(section, line, flaw)).collect()
 }
 
 /// Returns what `[PROTOCOL://]HOST:PORT/BROKER: TEXT (in state STATE)` means.
-fn finding(section: &KafkaSection, line: &str, flaw: Option<Flaw>) -> Option<Finding> {
+fn finding(section: &KafkaSection, line: &str, flaw: Option<CertificateFlaw>) -> Option<Finding> {
     let (server, text) = line.split_once(": ")?;
     let server = server.split_once("://").map_or(server, |(_, server)| server);
     let (server, broker) = server.rsplit_once('/')?;
@@ -105,7 +105,7 @@ const TLS: &str = "TLS handshake";
 const LOGIN: &str = "logging in";
 const FIRST_REQUEST: &str = "first request";
 
-fn meaning(section: &KafkaSection, text: &str, state: &str, flaw: Option<Flaw>) -> Meaning {
+fn meaning(section: &KafkaSection, text: &str, state: &str, flaw: Option<CertificateFlaw>) -> Meaning {
     let name = &section.name;
     let has = |part: &str| text.contains(part);
     let passing = |step, cause: &str, hint: String| Meaning { step, cause: cause.to_owned(), hint, lasting: false };
@@ -230,25 +230,25 @@ fn mechanism(section: &KafkaSection, text: &str) -> Meaning {
     Meaning { step: LOGIN, cause, hint, lasting: true }
 }
 
-fn certificate(name: &str, flaw: Option<Flaw>) -> Meaning {
+fn certificate(name: &str, flaw: Option<CertificateFlaw>) -> Meaning {
     let (cause, hint) = match flaw {
-        Some(Flaw::UnknownCa) => (
+        Some(CertificateFlaw::UnknownCa) => (
             "the broker's certificate is of a CA that is not trusted here".to_owned(),
             format!("set `ssl_ca_location` under [{name}] to the file of that CA"),
         ),
-        Some(Flaw::Expired) => (
+        Some(CertificateFlaw::Expired) => (
             "the broker's certificate has expired".to_owned(),
             "renew the certificate of the broker, or correct this machine's clock".to_owned(),
         ),
-        Some(Flaw::NotYetValid) => (
+        Some(CertificateFlaw::NotYetValid) => (
             "the broker's certificate is not valid yet".to_owned(),
             "correct this machine's clock, or the certificate of the broker".to_owned(),
         ),
-        Some(Flaw::OtherName) => (
+        Some(CertificateFlaw::OtherName) => (
             "the broker's certificate is for another host name".to_owned(),
             format!("name the broker in `servers` under [{name}] as its certificate does"),
         ),
-        Some(Flaw::Other(code)) => (
+        Some(CertificateFlaw::Other(code)) => (
             format!("the broker's certificate is not good (OpenSSL verification code {code})"),
             format!("set `ssl_ca_location` under [{name}] to the file of the broker's CA"),
         ),

@@ -15,7 +15,7 @@ fn section(protocol: &str) -> KafkaSection {
 }
 
 /// Returns the cause and the hint of one line.
-fn said(section: &KafkaSection, line: &str, flaw: Option<Flaw>) -> (String, String) {
+fn said(section: &KafkaSection, line: &str, flaw: Option<CertificateFlaw>) -> (String, String) {
     let failure = diagnose(section, &[line.to_owned()], flaw, Duration::from_secs(10));
     assert_eq!(failure.what, "cannot connect to `remote_kafka`");
     assert_eq!(failure.causes.len(), 1, "one clear cause");
@@ -130,11 +130,11 @@ fn a_broker_that_hangs_up_after_the_handshake() {
 fn a_certificate_that_is_not_good() {
     let line = "ssl://broker:9092/bootstrap: SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate could not be verified, verify that ssl.ca.location is correctly configured or root CA certificates are installed (install ca-certificates package) (in state SSL_HANDSHAKE)";
     let cases = [
-        (Some(Flaw::UnknownCa), "is of a CA that is not trusted here", "ssl_ca_location"),
-        (Some(Flaw::Expired), "has expired", "renew"),
-        (Some(Flaw::NotYetValid), "is not valid yet", "clock"),
-        (Some(Flaw::OtherName), "is for another host name", "`servers`"),
-        (Some(Flaw::Other(23)), "is not good (OpenSSL verification code 23)", "ssl_ca_location"),
+        (Some(CertificateFlaw::UnknownCa), "is of a CA that is not trusted here", "ssl_ca_location"),
+        (Some(CertificateFlaw::Expired), "has expired", "renew"),
+        (Some(CertificateFlaw::NotYetValid), "is not valid yet", "clock"),
+        (Some(CertificateFlaw::OtherName), "is for another host name", "`servers`"),
+        (Some(CertificateFlaw::Other(23)), "is not good (OpenSSL verification code 23)", "ssl_ca_location"),
         (None, "could not be verified", "ssl_ca_location"),
     ];
     for (flaw, cause, hint_part) in cases {

@@ -8,10 +8,10 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
-use crate::connectors::kafka::client::{self, Listening};
-use crate::connectors::kafka::cutter::Cutter;
-use crate::connectors::kafka::native::mock;
-use crate::pipeline::{EndError, Failure};
+use crate::connectors::kafka::batch_builder::BatchBuilder;
+use crate::connectors::kafka::client::{self, LogContext};
+use crate::connectors::kafka::librdkafka::mock;
+use crate::pipeline::{ConnectorError, Failure};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, Topic};
 
@@ -19,7 +19,7 @@ use crate::record::{Partition, Topic};
 /// no transactions, no offsets by time and no administration but [`Self::create_topic`].
 pub struct EmbeddedCluster {
     /// The client that they live in.
-    owner: BaseProducer<Listening>,
+    owner: BaseProducer<LogContext>,
 }
 
 impl EmbeddedCluster {
@@ -27,11 +27,11 @@ impl EmbeddedCluster {
     ///
     /// # Errors
     /// When they cannot listen.
-    pub fn start(brokers: u32) -> Result<Self, EndError> {
+    pub fn start(brokers: u32) -> Result<Self, ConnectorError> {
         let mut config = ClientConfig::new();
         config.set("test.mock.num.brokers", brokers.to_string());
-        let owner: BaseProducer<Listening> = config
-            .create_with_context(Listening::default())
+        let owner: BaseProducer<LogContext> = config
+            .create_with_context(LogContext::default())
             .map_err(|error| Failure::new("cannot start the embedded brokers").because(error))?;
         mock::assign_at_once(owner.client());
         Ok(Self { owner })
@@ -47,7 +47,7 @@ impl EmbeddedCluster {
     ///
     /// # Errors
     /// When the name is not taken.
-    pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), EndError> {
+    pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), ConnectorError> {
         let what = || Failure::new(format!("cannot create topic `{name}` on the embedded brokers"));
         let cluster = self.owner.client().mock_cluster().ok_or_else(what)?;
         cluster.create_topic(name, partitions, 1).map_err(|error| what().because(error).into())
@@ -67,13 +67,13 @@ pub struct Holdings {
 ///
 /// # Errors
 /// When the cluster does not answer in time.
-pub fn take_stock(section: &KafkaSection, topic: &str, partitions: i32) -> Result<BTreeMap<Partition, Holdings>, EndError> {
+pub fn take_stock(section: &KafkaSection, topic: &str, partitions: i32) -> Result<BTreeMap<Partition, Holdings>, ConnectorError> {
     let failure = || Failure::new(format!("cannot read topic `{topic}` of `{}`", section.name));
     let mut config = client::config(section)?;
     config.set("group.id", "sdl-stock").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
     config.set("fetch.wait.max.ms", "10").set("auto.offset.reset", "earliest");
-    let consumer: BaseConsumer<Listening> =
-        config.create_with_context(Listening::default()).map_err(|error| failure().because(error))?;
+    let consumer: BaseConsumer<LogContext> =
+        config.create_with_context(LogContext::default()).map_err(|error| failure().because(error))?;
     let mut list = TopicPartitionList::new();
     list.add_partition_range(topic, 0, partitions - 1);
     list.set_all_offsets(Offset::Beginning).map_err(|error| failure().because(error))?;
@@ -91,7 +91,7 @@ pub fn take_stock(section: &KafkaSection, topic: &str, partitions: i32) -> Resul
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
                 let partition = Partition { topic, index: message.partition() };
-                let mut cutter = Cutter::default();
+                let mut cutter = BatchBuilder::default();
                 cutter.push(partition, &message);
                 let (records, crc) = holdings.entry(partition).or_default();
                 for record in cutter.take() {

@@ -7,12 +7,12 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use crate::connectors::kafka::admin::{TIMEOUT, blocking, spec};
-use crate::connectors::kafka::client::{self, Listening};
-use crate::connectors::kafka::native::commits::CommitQueue;
-use crate::connectors::kafka::native::{self, NativeError};
-use crate::connectors::kafka::spot::{self, Spot};
-use crate::connectors::kafka::{Admin, EndOf};
-use crate::pipeline::EndError;
+use crate::connectors::kafka::client::{self, LogContext};
+use crate::connectors::kafka::librdkafka::commits::CommitQueue;
+use crate::connectors::kafka::librdkafka::{self, NativeError};
+use crate::connectors::kafka::lookup::{self, LookupResult};
+use crate::connectors::kafka::{Admin, OffsetSpec};
+use crate::pipeline::ConnectorError;
 use crate::record::{NextOffset, Partition, Topic};
 
 /// How long to wait for the record of a position when nothing comes any more, and for coordinators that move.
@@ -57,7 +57,7 @@ pub struct CommittedOffset {
 pub type Leaders = BTreeMap<Topic, Vec<bool>>;
 
 /// What a group has committed, or why that cannot be told.
-pub type Positions = Result<Vec<(Partition, NextOffset)>, String>;
+pub type CommittedPositions = Result<Vec<(Partition, NextOffset)>, String>;
 
 /// The next record to read from a position.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,12 +75,12 @@ impl Admin {
     ///
     /// # Errors
     /// When no broker answers, or none allows the question.
-    pub async fn group_names(&self) -> Result<Option<Vec<String>>, EndError> {
+    pub async fn group_names(&self) -> Result<Option<Vec<String>>, ConnectorError> {
         if self.is_embedded() {
             return Ok(None);
         }
         let listed = self.ask(|client| {
-            let listed = native::groups::names(client, TIMEOUT)?;
+            let listed = librdkafka::groups::names(client, TIMEOUT)?;
             // Some brokers' groups are better than none.
             match listed.errors.first() {
                 Some(error) if listed.names.is_empty() || error.is_passing() => Err(error.clone()),
@@ -101,14 +101,14 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster does not answer.
-    pub async fn groups(&self, names: &[String]) -> Result<Vec<Group>, EndError> {
+    pub async fn groups(&self, names: &[String]) -> Result<Vec<Group>, ConnectorError> {
         let unknown = |name: &String| Group { name: name.clone(), ..Group::default() };
         if self.is_embedded() {
             return Ok(names.iter().map(unknown).collect());
         }
         let (asked, patient_until) = (names.to_vec(), Instant::now() + PATIENCE);
         let described = self.ask(move |client| {
-            let described = native::groups::describe(client, &asked, TIMEOUT)?;
+            let described = librdkafka::groups::describe(client, &asked, TIMEOUT)?;
             let passing = described.iter().find_map(|group| group.error.clone().filter(NativeError::is_passing));
             // A coordinator that stays away takes nothing from the groups of the others.
             passing.filter(|_| Instant::now() < patient_until).map_or(Ok(described), Err)
@@ -126,7 +126,7 @@ impl Admin {
         &self,
         groups: &[String],
         partitions: Option<&[Partition]>,
-    ) -> Result<HashMap<String, Positions>, EndError> {
+    ) -> Result<HashMap<String, CommittedPositions>, ConnectorError> {
         let (names, partitions) = (groups.to_vec(), partitions.map(<[Partition]>::to_vec));
         let patient_until = Instant::now() + PATIENCE;
         let listed = self.ask(move |client| {
@@ -137,13 +137,13 @@ impl Admin {
                 }
                 list
             });
-            let answers = native::groups::offsets(client, &names, list.as_ref(), TIMEOUT)?;
+            let answers = librdkafka::groups::offsets(client, &names, list.as_ref(), TIMEOUT)?;
             let passing = answers.iter().find_map(|answer| answer.as_ref().err().filter(|error| error.is_passing()));
             // As above.
             passing.filter(|_| Instant::now() < patient_until).cloned().map_or(Ok(answers), Err)
         });
         let listed = listed.await?.map_err(|error| self.failure("read the offsets of groups of").because(error))?;
-        let positions = |entries: Vec<native::Entry>| {
+        let positions = |entries: Vec<librdkafka::ErrorEntry>| {
             let committed = entries.into_iter().filter(|entry| entry.offset >= 0 && entry.error.is_none());
             committed.map(|entry| (Partition::new(&entry.topic, entry.partition), NextOffset(entry.offset))).collect()
         };
@@ -155,7 +155,7 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster does not answer.
-    pub async fn group_members(&self, group: &str) -> Result<Option<Vec<String>>, EndError> {
+    pub async fn group_members(&self, group: &str) -> Result<Option<Vec<String>>, ConnectorError> {
         if self.is_embedded() {
             return Ok(None);
         }
@@ -172,10 +172,10 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster does not answer, or does not allow the question.
-    pub async fn group_offsets(&self, group: &str) -> Result<HashMap<Partition, CommittedOffset>, EndError> {
+    pub async fn group_offsets(&self, group: &str) -> Result<HashMap<Partition, CommittedOffset>, ConnectorError> {
         let name = group.to_owned();
         let listed = self.ask(move |client| {
-            let mut listed = native::groups::offsets(client, std::slice::from_ref(&name), None, TIMEOUT)?;
+            let mut listed = librdkafka::groups::offsets(client, std::slice::from_ref(&name), None, TIMEOUT)?;
             listed.pop().unwrap_or_else(|| Ok(Vec::new()))
         });
         let listed = listed.await?;
@@ -191,14 +191,18 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster refuses, as it does while the group has members.
-    pub async fn set_group_offsets(&self, group: &str, offsets: Vec<(Partition, NextOffset, String)>) -> Result<(), EndError> {
+    pub async fn set_group_offsets(
+        &self,
+        group: &str,
+        offsets: Vec<(Partition, NextOffset, String)>,
+    ) -> Result<(), ConnectorError> {
         let mut config = client::config(&self.profile_section())?;
         config.set("group.id", group).set("enable.auto.commit", "false");
         let what = self.failure(&format!("set the offsets of group `{group}` on"));
         let refused = what.clone();
         let done = blocking(move || {
-            let consumer: BaseConsumer<Listening> =
-                config.create_with_context(Listening::default()).map_err(|error| error.to_string())?;
+            let consumer: BaseConsumer<LogContext> =
+                config.create_with_context(LogContext::default()).map_err(|error| error.to_string())?;
             let mut list = TopicPartitionList::with_capacity(offsets.len());
             for (partition, next, metadata) in offsets {
                 let mut element = list.add_partition(partition.topic.name(), partition.index);
@@ -218,7 +222,7 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster does not answer.
-    pub async fn leaders(&self) -> Result<Leaders, EndError> {
+    pub async fn leaders(&self) -> Result<Leaders, ConnectorError> {
         let client = self.client();
         let fetched = blocking(move || {
             let metadata = client.client().fetch_metadata(None, TIMEOUT)?;
@@ -240,7 +244,7 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster does not answer.
-    pub async fn known_ends(&self, partitions: &[Partition], of: EndOf) -> Result<HashMap<Partition, i64>, EndError> {
+    pub async fn known_ends(&self, partitions: &[Partition], of: OffsetSpec) -> Result<HashMap<Partition, i64>, ConnectorError> {
         if partitions.is_empty() {
             return Ok(HashMap::new());
         }
@@ -248,7 +252,7 @@ impl Admin {
         let listed = self.ask(move |client| {
             let asked: Vec<_> = partitions.iter().map(|partition| (partition.topic.name(), partition.index)).collect();
             let (spec, read_committed) = spec(of);
-            native::admin::list_offsets(client, &asked, spec, read_committed, TIMEOUT)
+            librdkafka::admin::list_offsets(client, &asked, spec, read_committed, TIMEOUT)
         });
         let entries = listed.await?.map_err(|error| self.failure("read the ends of partitions of").because(error))?;
         let known = entries.into_iter().filter_map(|entry| {
@@ -269,18 +273,18 @@ impl Admin {
         &self,
         positions: Vec<(Partition, i64)>,
         read_uncommitted: bool,
-    ) -> Result<HashMap<(Partition, i64), NextRecord>, EndError> {
+    ) -> Result<HashMap<(Partition, i64), NextRecord>, ConnectorError> {
         if positions.is_empty() {
             return Ok(HashMap::new());
         }
         let section = self.profile_section();
-        let read = blocking(move || spot::read(&section, &positions, read_uncommitted, PATIENCE, |record| record.timestamp));
+        let read = blocking(move || lookup::read(&section, &positions, read_uncommitted, PATIENCE, |record| record.timestamp));
         let next = |spot| match spot {
-            Spot::Found(Some(time)) => NextRecord::At(time),
-            Spot::Found(None) => NextRecord::Unknown("the next record has no timestamp".to_owned()),
-            Spot::Nothing => NextRecord::None,
-            Spot::Gone => NextRecord::Unknown("the next record was deleted meanwhile".to_owned()),
-            Spot::Unknown(why) => NextRecord::Unknown(format!("the next record cannot be read: {}", plain(&why))),
+            LookupResult::Found(Some(time)) => NextRecord::At(time),
+            LookupResult::Found(None) => NextRecord::Unknown("the next record has no timestamp".to_owned()),
+            LookupResult::Nothing => NextRecord::None,
+            LookupResult::Gone => NextRecord::Unknown("the next record was deleted meanwhile".to_owned()),
+            LookupResult::Unknown(why) => NextRecord::Unknown(format!("the next record cannot be read: {}", plain(&why))),
         };
         Ok(read.await??.into_iter().map(|(position, spot)| (position, next(spot))).collect())
     }
@@ -292,13 +296,13 @@ fn plain(said: &str) -> String {
     said.trim_start_matches("Local: ").to_lowercase()
 }
 
-impl From<native::groups::Group> for Group {
-    fn from(group: native::groups::Group) -> Self {
-        let native::groups::Group { name, state, protocol, members, error } = group;
+impl From<librdkafka::groups::GroupDescription> for Group {
+    fn from(group: librdkafka::groups::GroupDescription) -> Self {
+        let librdkafka::groups::GroupDescription { name, state, protocol, members, error } = group;
         if let Some(error) = error {
             return Self { name, trouble: Some(plain(&error.0)), ..Self::default() };
         }
-        let member = |member: native::groups::Member| GroupMember {
+        let member = |member: librdkafka::groups::MemberDescription| GroupMember {
             client_id: member.client_id,
             host: member.host.trim_start_matches('/').to_owned(),
             partitions: member.reads.iter().map(|(topic, index)| Partition::new(topic, *index)).collect(),

@@ -1,41 +1,43 @@
 //! Kafka: source, sink and admin.
 
 mod admin;
+mod batch_builder;
 mod certificate;
 mod client;
-mod commits;
-mod cutter;
+mod client_log;
+mod commit_metadata;
+mod committer;
 mod diagnosis;
 mod embedded;
 mod groups;
-mod handover;
-mod membership;
+mod librdkafka;
+mod lookup;
 mod murmur2;
-mod native;
-mod note;
 mod plan;
 mod position;
-mod reader;
+mod rebalance;
+mod record_queue;
 mod resume;
-mod said;
+mod scan;
 mod sink;
 mod source;
-mod spot;
 mod transactions;
 
-pub use admin::{Admin, EndOf, TopicInfo, TopicPlan, TopicSetting, TopicSettings};
-pub use client::{Cluster, Listening, base_config, check, reach};
+pub use admin::{Admin, OffsetSpec, TopicInfo, TopicPlan, TopicSetting, TopicSettings};
+pub use client::{ClusterMetadata, LogContext, base_config, check, reach};
+pub use client_log::ClientLog;
+pub use commit_metadata::commit_extension;
 pub use embedded::{EmbeddedCluster, Holdings, take_stock};
-pub use groups::{CommittedOffset, Group, GroupMember, Leaders, NextRecord, Positions};
-pub use membership::Prepare;
+pub use groups::{CommittedOffset, CommittedPositions, Group, GroupMember, Leaders, NextRecord};
+pub use librdkafka::end_process;
 pub use murmur2::partition_of;
-pub use native::end_process;
-pub use note::note_memo;
-pub use plan::{Plan, PlanRequest, PlannedPartition, require_empty};
+pub use plan::{PlannedPartition, ReadPlan, ReadPlanRequest, require_empty};
 pub use position::{Bounds, GRAMMAR, Pos};
-pub use reader::{Happening, Reader, Span};
+pub use rebalance::Prepare;
 pub use resume::{OnGap, ResumeRules, StartReason};
-pub use said::Said;
-pub use sink::{KafkaSink, Route, SinkOptions, Targets, TopicFacts};
+pub use scan::{ScanEvent, ScanRange, Scanner};
+pub use sink::{KafkaSink, ProducerOptions, Route, Targets, TopicLimits};
 pub use source::{KafkaSource, SourceOptions, Subscription};
-pub use transactions::{Member, Message, Progress, Publication, Transactions, Unpublished, value_at};
+pub use transactions::{
+    GroupMetadata, OffsetCommit, OutgoingMessage, Transaction, TransactionError, TransactionalProducer, value_at,
+};

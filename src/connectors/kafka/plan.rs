@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 
-use crate::connectors::kafka::note::{Note, note_memo};
+use crate::connectors::kafka::commit_metadata::{CommitMetadata, commit_extension};
+use crate::connectors::kafka::lookup;
 use crate::connectors::kafka::position::{Bounds, Pos};
 use crate::connectors::kafka::resume::{self, ResumeRules, StartReason};
-use crate::connectors::kafka::spot;
-use crate::connectors::kafka::{Admin, CommittedOffset, EndOf, TopicInfo};
-use crate::pipeline::{EndError, Refused};
+use crate::connectors::kafka::{Admin, CommittedOffset, OffsetSpec, TopicInfo};
+use crate::pipeline::{ConnectorError, Refused};
 use crate::profile::KafkaSection;
 use crate::record::{NextOffset, Partition};
 
 /// What is to be read, as it was asked for.
 #[derive(Clone, Debug)]
-pub struct PlanRequest<'a> {
+pub struct ReadPlanRequest<'a> {
     /// The group.
     pub group: &'a str,
     /// The topics.
@@ -36,7 +36,7 @@ pub struct PlanRequest<'a> {
 
 /// What a run will read.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct ReadPlan {
     /// The group.
     pub group: String,
     /// Each partition, in order.
@@ -62,21 +62,21 @@ pub struct PlannedPartition {
     pub stop: Option<i64>,
 }
 
-impl Plan {
+impl ReadPlan {
     /// Looks at the cluster and decides; changes nothing.
     ///
     /// # Errors
     /// When the cluster does not answer, or when reading on would not be safe.
-    pub async fn make(admin: &Admin, section: &KafkaSection, request: &PlanRequest<'_>) -> Result<Self, EndError> {
+    pub async fn make(admin: &Admin, section: &KafkaSection, request: &ReadPlanRequest<'_>) -> Result<Self, ConnectorError> {
         let partitions: Vec<Partition> = request.topics.iter().flat_map(|topic| of_topic(topic, request.partitions)).collect();
-        let reachable = if request.read_uncommitted { EndOf::Log } else { EndOf::Stable };
-        let low = admin.ends(&partitions, EndOf::Start).await?;
+        let reachable = if request.read_uncommitted { OffsetSpec::Log } else { OffsetSpec::Stable };
+        let low = admin.ends(&partitions, OffsetSpec::Start).await?;
         let end = admin.ends(&partitions, reachable).await?;
-        let log_end = if request.read_uncommitted { end.clone() } else { admin.ends(&partitions, EndOf::Log).await? };
+        let log_end = if request.read_uncommitted { end.clone() } else { admin.ends(&partitions, OffsetSpec::Log).await? };
         let mut at_time = HashMap::new();
         for pos in [Some(request.start), request.stop].into_iter().flatten() {
             if let Some(time) = pos.time(request.now) {
-                at_time.insert(time, admin.ends(&partitions, EndOf::Time(time)).await?);
+                at_time.insert(time, admin.ends(&partitions, OffsetSpec::Time(time)).await?);
             }
         }
         let committed = admin.group_offsets(request.group).await?;
@@ -139,18 +139,20 @@ impl Plan {
             .into());
         }
         let plan = Self { group: request.group.to_owned(), partitions: planned };
-        plan.recognise(section, request.read_uncommitted).await?;
+        plan.verify_fingerprints(section, request.read_uncommitted).await?;
         Ok(plan)
     }
 
     /// Checks that the topics are the ones that the group has read.
-    async fn recognise(&self, section: &KafkaSection, read_uncommitted: bool) -> Result<(), EndError> {
+    async fn verify_fingerprints(&self, section: &KafkaSection, read_uncommitted: bool) -> Result<(), ConnectorError> {
         let resumed = self.partitions.iter().filter(|planned| planned.why == StartReason::Committed);
         let noted: Vec<_> = resumed
-            .filter_map(|planned| Some((planned.partition, Note::parse(&planned.committed.as_ref()?.metadata)?.last()?)))
+            .filter_map(|planned| {
+                Some((planned.partition, CommitMetadata::parse(&planned.committed.as_ref()?.metadata)?.last()?))
+            })
             .filter(|(partition, last)| self.of(*partition).is_some_and(|planned| last.offset >= planned.low))
             .collect();
-        spot::recognise(section, noted, read_uncommitted).await
+        lookup::verify_fingerprint(section, noted, read_uncommitted).await
     }
 
     /// Returns what is planned for a partition.
@@ -172,15 +174,16 @@ impl Plan {
     ///
     /// # Errors
     /// When positions are to be set while the group has members, which would go on committing their own.
-    pub async fn begin(&self, admin: &Admin, flow: &str) -> Result<(), EndError> {
+    pub async fn begin(&self, admin: &Admin, flow: &str) -> Result<(), ConnectorError> {
         let set = |why: &[StartReason]| {
             let chosen = self.partitions.iter().filter(|planned| why.contains(&planned.why));
             let note = |planned: &PlannedPartition| {
                 // Behind a gap the flow goes on with what it noted; what it reads again, it notes anew.
                 let committed = planned.committed.as_ref().filter(|committed| planned.start > committed.next);
-                let memo =
-                    committed.filter(|_| planned.why == StartReason::Gap).and_then(|committed| note_memo(&committed.metadata));
-                memo.into_iter().fold(Note::new(flow, None), Note::with_memo).text()
+                let memo = committed
+                    .filter(|_| planned.why == StartReason::Gap)
+                    .and_then(|committed| commit_extension(&committed.metadata));
+                memo.into_iter().fold(CommitMetadata::new(flow, None), CommitMetadata::with_extension).text()
             };
             chosen.map(|planned| (planned.partition, planned.start, note(planned))).collect::<Vec<_>>()
         };
@@ -203,7 +206,7 @@ impl Plan {
 ///
 /// # Errors
 /// When it has, with who they are.
-pub async fn require_empty(admin: &Admin, group: &str, why: &str) -> Result<(), EndError> {
+pub async fn require_empty(admin: &Admin, group: &str, why: &str) -> Result<(), ConnectorError> {
     match admin.group_members(group).await? {
         Some(members) if !members.is_empty() => Err(Refused {
             what: format!("group `{group}` has active members: {why}"),

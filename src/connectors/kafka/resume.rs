@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::connectors::kafka::CommittedOffset;
-use crate::connectors::kafka::note::Note;
+use crate::connectors::kafka::commit_metadata::CommitMetadata;
 use crate::pipeline::Refused;
 use crate::record::{Fingerprint, NextOffset, Partition, Record};
 
@@ -32,7 +32,7 @@ pub enum OnGap {
 
 /// Where a partition is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Start {
+pub(crate) struct ResumePoint {
     pub(crate) next: NextOffset,
     pub(crate) why: StartReason,
     /// The record before `next` as an earlier commit described it.
@@ -76,11 +76,11 @@ pub(crate) fn resume(
     low: i64,
     end: i64,
     rules: &ResumeRules,
-) -> Result<Start, Refused> {
+) -> Result<ResumePoint, Refused> {
     let Some(CommittedOffset { next, metadata }) = committed else {
-        return Ok(Start { next: NextOffset(low), why: StartReason::NoCommit, last: None });
+        return Ok(ResumePoint { next: NextOffset(low), why: StartReason::NoCommit, last: None });
     };
-    let note = Note::parse(metadata);
+    let note = CommitMetadata::parse(metadata);
     if let Some(note) = note.as_ref().filter(|note| note.flow != rules.flow && !rules.adopt) {
         return Err(Refused {
             what: format!("the group's offsets of {partition} belong to another flow"),
@@ -90,9 +90,9 @@ pub(crate) fn resume(
     }
     if (low..=end).contains(&next.0) {
         let why = if note.is_some() { StartReason::Committed } else { StartReason::CommittedElsewhere };
-        return Ok(Start { next: *next, why, last: note.and_then(|note| note.last()) });
+        return Ok(ResumePoint { next: *next, why, last: note.and_then(|note| note.last()) });
     }
-    gap(partition, next.0, low, end, rules.on_gap).map(|next| Start { next, why: StartReason::Gap, last: None })
+    gap(partition, next.0, low, end, rules.on_gap).map(|next| ResumePoint { next, why: StartReason::Gap, last: None })
 }
 
 /// Decides where to go on when `wanted` is not in the log `low..end`.
@@ -121,7 +121,7 @@ pub(crate) fn gap(partition: Partition, wanted: i64, low: i64, end: i64, on_gap:
 ///
 /// # Errors
 /// When another record has its offset: the topic was re-created.
-pub(crate) fn recognise(partition: Partition, noted: Fingerprint, there: Option<&Record>) -> Result<(), Refused> {
+pub(crate) fn verify_fingerprint(partition: Partition, noted: Fingerprint, there: Option<&Record>) -> Result<(), Refused> {
     let Some(found) = there.map(Record::fingerprint).filter(|found| found.offset == noted.offset && *found != noted) else {
         return Ok(());
     };
@@ -150,7 +150,7 @@ mod tests {
 
     fn committed(next: i64, flow: Option<&str>) -> CommittedOffset {
         let last = Fingerprint { offset: next - 1, timestamp: Some(5), crc: 9 };
-        let metadata = flow.map_or(String::new(), |flow| Note::new(flow, Some(last)).text());
+        let metadata = flow.map_or(String::new(), |flow| CommitMetadata::new(flow, Some(last)).text());
         CommittedOffset { next: NextOffset(next), metadata }
     }
 
@@ -199,10 +199,10 @@ mod tests {
             headers: Vec::new(),
         };
         let noted = record(7, 1).fingerprint();
-        assert!(recognise(partition(), noted, Some(&record(7, 1))).is_ok());
-        assert!(recognise(partition(), noted, Some(&record(8, 2))).is_ok(), "offset 7 was compacted away");
-        assert!(recognise(partition(), noted, None).is_ok());
-        let refused = recognise(partition(), noted, Some(&record(7, 2))).unwrap_err();
+        assert!(verify_fingerprint(partition(), noted, Some(&record(7, 1))).is_ok());
+        assert!(verify_fingerprint(partition(), noted, Some(&record(8, 2))).is_ok(), "offset 7 was compacted away");
+        assert!(verify_fingerprint(partition(), noted, None).is_ok());
+        let refused = verify_fingerprint(partition(), noted, Some(&record(7, 2))).unwrap_err();
         assert!(refused.what.contains("re-created"));
     }
 }

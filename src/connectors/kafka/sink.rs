@@ -8,11 +8,11 @@ use std::time::Duration;
 use rdkafka::producer::{BaseProducer, Producer as _};
 use tokio::sync::oneshot;
 
-use crate::connectors::kafka::client::{self, Listening};
-use crate::connectors::kafka::native::Queue;
-use crate::connectors::kafka::native::messages::{self, NotQueued, Outgoing, ProducerTopic};
-use crate::connectors::kafka::said::Said;
-use crate::pipeline::{Answers, Batch, EndError, Failure, Ordering, Outcome, Reason, Sink};
+use crate::connectors::kafka::client::{self, LogContext};
+use crate::connectors::kafka::client_log::ClientLog;
+use crate::connectors::kafka::librdkafka::EventQueue;
+use crate::connectors::kafka::librdkafka::messages::{self, NotQueued, Outgoing, ProducerTopic};
+use crate::pipeline::{Answers, Batch, ConnectorError, Failure, Ordering, Outcome, Reason, Sink};
 use crate::profile::KafkaSection;
 use crate::record::{Record, Topic};
 
@@ -23,7 +23,7 @@ const SERVE_EVERY: usize = 500;
 
 /// How records are sent.
 #[derive(Clone, Debug)]
-pub struct SinkOptions {
+pub struct ProducerOptions {
     /// `none`, `gzip`, `snappy`, `lz4` or `zstd`.
     pub compression: String,
     /// How long the client waits for a batch to fill.
@@ -35,7 +35,7 @@ pub type Route = Box<dyn Fn(&Record) -> (Topic, Option<i32>) + Send>;
 
 /// What the brokers take in one topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TopicFacts {
+pub struct TopicLimits {
     /// `max.message.bytes`.
     pub max_message_bytes: usize,
     /// Whether records without a key are refused, as in every compacted topic.
@@ -43,15 +43,15 @@ pub struct TopicFacts {
 }
 
 /// What is known of the topics that are written to; grows while a run meets new ones.
-pub type Targets = Arc<RwLock<HashMap<Topic, TopicFacts>>>;
+pub type Targets = Arc<RwLock<HashMap<Topic, TopicLimits>>>;
 
 /// A Kafka cluster as a destination.
 pub struct KafkaSink {
     section: String,
-    producer: Arc<BaseProducer<Listening>>,
-    reports: Arc<Queue>,
+    producer: Arc<BaseProducer<LogContext>>,
+    reports: Arc<EventQueue>,
     jobs: mpsc::Sender<Job>,
-    said: Said,
+    client_log: ClientLog,
 }
 
 /// A batch on its way, and where its outcomes are awaited.
@@ -65,7 +65,12 @@ impl KafkaSink {
     ///
     /// # Errors
     /// When the client cannot be made: a property that librdkafka does not know, an unreadable file.
-    pub fn open(section: &KafkaSection, options: &SinkOptions, targets: Targets, route: Route) -> Result<Self, EndError> {
+    pub fn open(
+        section: &KafkaSection,
+        options: &ProducerOptions,
+        targets: Targets,
+        route: Route,
+    ) -> Result<Self, ConnectorError> {
         let facts = targets.read().unwrap_or_else(PoisonError::into_inner);
         let smallest = facts.values().map(|facts| facts.max_message_bytes).min().unwrap_or(1_000_000);
         let largest = facts.values().map(|facts| facts.max_message_bytes).max().unwrap_or(1_000_000);
@@ -84,29 +89,29 @@ impl KafkaSink {
             .set("message.max.bytes", largest.clamp(1_000_000, 1_000_000_000).to_string())
             .set("queue.buffering.max.messages", "100000")
             .set("queue.buffering.max.kbytes", "65536");
-        let listening = Listening::default();
-        let producer: BaseProducer<Listening> = config
+        let listening = LogContext::default();
+        let producer: BaseProducer<LogContext> = config
             .create_with_context(listening.clone())
             .map_err(|error| Failure::new(format!("cannot make a producer for `{}`", section.name)).because(error))?;
         let producer = Arc::new(producer);
-        let reports = Arc::new(Queue::of_producer(producer.client()));
+        let reports = Arc::new(EventQueue::of_producer(producer.client()));
         let (jobs, work) = mpsc::channel();
-        let said = listening.said;
-        let mut desk = Desk {
+        let said = listening.client_log;
+        let mut desk = ProducerWorker {
             reports: Arc::clone(&reports),
             route,
             targets,
-            flying: Vec::new(),
+            in_flight_batches: Vec::new(),
             free: Vec::new(),
             in_flight: 0,
-            said: said.clone(),
+            client_log: said.clone(),
         };
         let client = Arc::clone(&producer);
         std::thread::Builder::new()
             .name("kafka-sink".to_owned())
             .spawn(move || desk.work(&client, &work))
             .map_err(|error| Failure::new("cannot start a thread").because(error))?;
-        Ok(Self { section: section.name.clone(), producer, reports, jobs, said })
+        Ok(Self { section: section.name.clone(), producer, reports, jobs, client_log: said })
     }
 }
 
@@ -119,7 +124,7 @@ impl Drop for KafkaSink {
 }
 
 impl Sink for KafkaSink {
-    async fn submit(&self, batch: Batch) -> Result<Answers, EndError> {
+    async fn submit(&self, batch: Batch) -> Result<Answers, ConnectorError> {
         let (answer, answers) = oneshot::channel();
         let count = batch.len();
         let gone = || Failure::new(format!("the producer of `{}` is gone", self.section));
@@ -133,7 +138,7 @@ impl Sink for KafkaSink {
         }))
     }
 
-    async fn check(&self) -> Result<(), EndError> {
+    async fn check(&self) -> Result<(), ConnectorError> {
         let producer = Arc::clone(&self.producer);
         let fetched = tokio::task::spawn_blocking(move || producer.client().fetch_metadata(None, Duration::from_secs(10)));
         match fetched.await {
@@ -147,24 +152,24 @@ impl Sink for KafkaSink {
         Ordering::Overlapping // an idempotent producer keeps the order of its queue
     }
 
-    fn trouble(&self) -> Option<String> {
-        self.said.last()
+    fn degraded_reason(&self) -> Option<String> {
+        self.client_log.last()
     }
 }
 
 /// The thread that alone talks to the producer: it queues batches in order and collects what the brokers say.
-struct Desk {
-    reports: Arc<Queue>,
+struct ProducerWorker {
+    reports: Arc<EventQueue>,
     route: Route,
     targets: Targets,
     /// Batches in flight; a record's token is the place here and its place in the batch.
-    flying: Vec<Option<Flying>>,
+    in_flight_batches: Vec<Option<InFlightBatch>>,
     free: Vec<usize>,
     in_flight: usize,
-    said: Said,
+    client_log: ClientLog,
 }
 
-struct Flying {
+struct InFlightBatch {
     outcomes: Vec<Outcome>,
     missing: usize,
     answer: oneshot::Sender<Vec<Outcome>>,
@@ -173,14 +178,14 @@ struct Flying {
 /// A topic's handle, and what the brokers take there.
 struct Target<'c> {
     handle: ProducerTopic<'c>,
-    facts: TopicFacts,
+    facts: TopicLimits,
 }
 
 /// Bits of a token that say the place in the batch.
 const PLACE_BITS: u32 = 32;
 
-impl Desk {
-    fn work(&mut self, producer: &BaseProducer<Listening>, work: &mpsc::Receiver<Job>) {
+impl ProducerWorker {
+    fn work(&mut self, producer: &BaseProducer<LogContext>, work: &mpsc::Receiver<Job>) {
         let mut topics: HashMap<Topic, Target<'_>> = HashMap::new();
         loop {
             // With nothing in flight there is nothing to report: wait for work alone.
@@ -198,14 +203,14 @@ impl Desk {
     }
 
     /// Queues a batch, record by record, in order.
-    fn send<'c>(&mut self, producer: &'c BaseProducer<Listening>, topics: &mut HashMap<Topic, Target<'c>>, job: Job) {
+    fn send<'c>(&mut self, producer: &'c BaseProducer<LogContext>, topics: &mut HashMap<Topic, Target<'c>>, job: Job) {
         let count = job.batch.len();
-        let flying = Flying { outcomes: vec![Outcome::Delivered; count], missing: count, answer: job.answer };
-        let slot = self.free.pop().unwrap_or(self.flying.len());
-        if slot == self.flying.len() {
-            self.flying.push(Some(flying));
+        let flying = InFlightBatch { outcomes: vec![Outcome::Delivered; count], missing: count, answer: job.answer };
+        let slot = self.free.pop().unwrap_or(self.in_flight_batches.len());
+        if slot == self.in_flight_batches.len() {
+            self.in_flight_batches.push(Some(flying));
         } else {
-            self.flying[slot] = Some(flying);
+            self.in_flight_batches[slot] = Some(flying);
         }
         self.in_flight += 1;
         if count == 0 {
@@ -223,7 +228,7 @@ impl Desk {
                     }
                 },
             };
-            if let Some(reason) = unfit(record, name, target.facts) {
+            if let Some(reason) = exceeds_limits(record, name, target.facts) {
                 self.settle(slot, at, Some(Outcome::Reject(reason)));
                 continue;
             }
@@ -261,16 +266,16 @@ impl Desk {
             self.settle(token >> PLACE_BITS, token & ((1 << PLACE_BITS) - 1), outcome);
         });
         for line in said {
-            self.said.error_text(&line);
+            self.client_log.error_text(&line);
         }
         if progress {
-            self.said.clear();
+            self.client_log.clear();
         }
     }
 
     /// Notes the outcome of one record (`None`: delivered) and answers for the batch when it was the last.
     fn settle(&mut self, slot: usize, at: usize, outcome: Option<Outcome>) {
-        let flying = self.flying[slot].as_mut().expect("a report belongs to a batch in flight");
+        let flying = self.in_flight_batches[slot].as_mut().expect("a report belongs to a batch in flight");
         if let Some(outcome) = outcome {
             flying.outcomes[at] = outcome;
         }
@@ -281,7 +286,7 @@ impl Desk {
     }
 
     fn settle_empty(&mut self, slot: usize) {
-        if let Some(done) = self.flying[slot].take() {
+        if let Some(done) = self.in_flight_batches[slot].take() {
             self.free.push(slot);
             self.in_flight -= 1;
             // The engine may have given up waiting; what was written is then written again.
@@ -290,14 +295,14 @@ impl Desk {
     }
 }
 
-fn facts(targets: &Targets, topic: Topic) -> TopicFacts {
+fn facts(targets: &Targets, topic: Topic) -> TopicLimits {
     let targets = targets.read().unwrap_or_else(PoisonError::into_inner);
-    targets.get(&topic).copied().unwrap_or(TopicFacts { max_message_bytes: 1_000_000, needs_key: false })
+    targets.get(&topic).copied().unwrap_or(TopicLimits { max_message_bytes: 1_000_000, needs_key: false })
 }
 
 /// Returns why the brokers would refuse `record`: it must be known before it is sent, because a refusal comes for the whole batch
 /// of the client, and sending the rest again would break the order.
-fn unfit(record: &Record, topic: Topic, facts: TopicFacts) -> Option<Reason> {
+fn exceeds_limits(record: &Record, topic: Topic, facts: TopicLimits) -> Option<Reason> {
     // 61 bytes of batch header; at most 21 of lengths and offsets a record, and 10 a header.
     let size = record.bytes() + 82 + 10 * record.headers.len();
     if size > facts.max_message_bytes {

@@ -10,10 +10,10 @@ use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::connectors::kafka::client::{self, Listening};
-use crate::connectors::kafka::note::Note;
-use crate::connectors::kafka::spot::{self, Spot};
-use crate::pipeline::{EndError, Failure, Refused};
+use crate::connectors::kafka::client::{self, LogContext};
+use crate::connectors::kafka::commit_metadata::CommitMetadata;
+use crate::connectors::kafka::lookup::{self, LookupResult};
+use crate::pipeline::{ConnectorError, Failure, Refused};
 use crate::profile::KafkaSection;
 use crate::record::{Fingerprint, NextOffset, Partition, Topic};
 
@@ -23,11 +23,11 @@ const CALL: Duration = Duration::from_secs(10);
 const ROOM: Duration = Duration::from_millis(10);
 
 /// The member of a group on whose behalf offsets are committed: a transaction of one that lost its place is refused.
-pub struct Member(pub(crate) ConsumerGroupMetadata);
+pub struct GroupMetadata(pub(crate) ConsumerGroupMetadata);
 
 /// A message of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
+pub struct OutgoingMessage {
     /// The key.
     pub key: String,
     /// The value.
@@ -36,7 +36,7 @@ pub struct Message {
 
 /// An offset that is committed with a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct OffsetCommit {
     /// The partition.
     pub partition: Partition,
     /// Where to resume.
@@ -47,35 +47,35 @@ pub struct Progress {
 
 /// What is published at once.
 #[derive(Clone, Debug, Default)]
-pub struct Publication {
+pub struct Transaction {
     /// The messages, in order.
-    pub messages: Vec<Message>,
+    pub messages: Vec<OutgoingMessage>,
     /// The offsets of the group.
-    pub progress: Vec<Progress>,
+    pub progress: Vec<OffsetCommit>,
 }
 
 /// Why a transaction was not committed.
 #[derive(Debug)]
-pub enum Unpublished {
+pub enum TransactionError {
     /// Something that passes: to be tried again, as it is.
     Again(String),
     /// It never will be.
-    Never(EndError),
+    Never(ConnectorError),
 }
 
 /// A producer with transactions, of which there is one for each name.
-pub struct Transactions {
+pub struct TransactionalProducer {
     section: String,
     group: String,
     flow: String,
     topic: Topic,
-    producer: Arc<BaseProducer<Reports>>,
-    stage: Arc<Mutex<Stage>>,
+    producer: Arc<BaseProducer<DeliveryReports>>,
+    stage: Arc<Mutex<TransactionState>>,
 }
 
 /// How far a transaction has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum Stage {
+enum TransactionState {
     /// There is none.
     #[default]
     None,
@@ -87,19 +87,19 @@ enum Stage {
 
 /// What the brokers say of messages.
 #[derive(Clone, Default)]
-struct Reports {
-    listening: Listening,
-    heard: Arc<Mutex<Heard>>,
+struct DeliveryReports {
+    listening: LogContext,
+    heard: Arc<Mutex<TransactionContext>>,
 }
 
 #[derive(Default)]
-struct Heard {
+struct TransactionContext {
     error: Option<KafkaError>,
     /// The place of the message with the highest number.
     last: Option<(usize, i32, i64)>,
 }
 
-impl ClientContext for Reports {
+impl ClientContext for DeliveryReports {
     fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
         self.listening.log(level, facility, message);
     }
@@ -109,7 +109,7 @@ impl ClientContext for Reports {
     }
 }
 
-impl ProducerContext for Reports {
+impl ProducerContext for DeliveryReports {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
@@ -128,13 +128,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Transactions {
+impl TransactionalProducer {
     /// Opens the one producer of `group`'s transactions to `topic`, whose offsets belong to `flow`: another one that is open is shut
     /// out, and what it had begun is aborted.
     ///
     /// # Errors
     /// When the client cannot be made, or the brokers do not let it have transactions within `wait`.
-    pub async fn open(section: &KafkaSection, group: &str, flow: &str, topic: Topic, wait: Duration) -> Result<Self, EndError> {
+    pub async fn open(
+        section: &KafkaSection,
+        group: &str,
+        flow: &str,
+        topic: Topic,
+        wait: Duration,
+    ) -> Result<Self, ConnectorError> {
         let mut config = client::config(section)?;
         config
             .set("transactional.id", transactional_id(group))
@@ -151,8 +157,8 @@ impl Transactions {
             config.set("transaction.timeout.ms", "300000");
         }
         let failure = || Failure::new(format!("cannot begin transactions on `{}`", section.name));
-        let producer: BaseProducer<Reports> =
-            config.create_with_context(Reports::default()).map_err(|error| failure().because(error))?;
+        let producer: BaseProducer<DeliveryReports> =
+            config.create_with_context(DeliveryReports::default()).map_err(|error| failure().because(error))?;
         let producer = Arc::new(producer);
         let asked = Arc::clone(&producer);
         let begun = tokio::task::spawn_blocking(move || {
@@ -196,11 +202,11 @@ impl Transactions {
     /// When it was not committed.
     pub async fn publish(
         &self,
-        publication: Arc<Publication>,
-        member: Member,
+        publication: Arc<Transaction>,
+        member: GroupMetadata,
         memo: impl Fn(Partition, Option<(i32, i64)>) -> String + Send + 'static,
-    ) -> Result<Option<(i32, i64)>, Unpublished> {
-        let attempt = Attempt {
+    ) -> Result<Option<(i32, i64)>, TransactionError> {
+        let attempt = TransactionAttempt {
             producer: Arc::clone(&self.producer),
             stage: Arc::clone(&self.stage),
             flow: self.flow.clone(),
@@ -209,18 +215,18 @@ impl Transactions {
         let done = tokio::task::spawn_blocking(move || attempt.publish(&publication, &member, &memo)).await;
         let failure = || Failure::new(format!("cannot write to `{}` of `{}`", self.topic, self.section));
         match done {
-            Err(error) => Err(Unpublished::Never(failure().because(error).into())),
+            Err(error) => Err(TransactionError::Never(failure().because(error).into())),
             Ok(Ok(last)) => Ok(last),
             Ok(Err(error)) => Err(self.sort(&error)),
         }
     }
 
     /// Says what an error means for the transaction.
-    fn sort(&self, error: &KafkaError) -> Unpublished {
+    fn sort(&self, error: &KafkaError) -> TransactionError {
         use RDKafkaErrorCode as Code;
         let failure = || Failure::new(format!("cannot write to `{}` of `{}`", self.topic, self.section)).because(error);
         match error.rdkafka_error_code() {
-            Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => Unpublished::Never(
+            Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => TransactionError::Never(
                 Refused {
                     what: format!(
                         "another instance has taken over the group `{}`, or its transaction was open for too long",
@@ -233,21 +239,23 @@ impl Transactions {
                 }
                 .into(),
             ),
-            Some(Code::MessageSizeTooLarge) => Unpublished::Never(
+            Some(Code::MessageSizeTooLarge) => TransactionError::Never(
                 failure().hint("raise `max.message.bytes` of the topic, or count fewer fields with --by").into(),
             ),
             Some(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed) => {
                 let hint = "give the user WRITE on the topic and READ on the group";
-                Unpublished::Never(failure().hint(hint).into())
+                TransactionError::Never(failure().hint(hint).into())
             }
             Some(Code::TransactionalIdAuthorizationFailed) => {
                 let hint =
                     format!("give the user WRITE and DESCRIBE on the transactional id `{}`", transactional_id(&self.group));
-                Unpublished::Never(failure().hint(hint).into())
+                TransactionError::Never(failure().hint(hint).into())
             }
             _ => match error {
-                KafkaError::Transaction(inner) if inner.is_fatal() => Unpublished::Never(failure().into()),
-                _ => Unpublished::Again(self.producer.context().listening.said.last().unwrap_or_else(|| error.to_string())),
+                KafkaError::Transaction(inner) if inner.is_fatal() => TransactionError::Never(failure().into()),
+                _ => TransactionError::Again(
+                    self.producer.context().listening.client_log.last().unwrap_or_else(|| error.to_string()),
+                ),
             },
         }
     }
@@ -257,32 +265,32 @@ fn transactional_id(group: &str) -> String {
     format!("sdl-aggregate-{group}")
 }
 
-struct Attempt {
-    producer: Arc<BaseProducer<Reports>>,
-    stage: Arc<Mutex<Stage>>,
+struct TransactionAttempt {
+    producer: Arc<BaseProducer<DeliveryReports>>,
+    stage: Arc<Mutex<TransactionState>>,
     flow: String,
     topic: Topic,
 }
 
-impl Attempt {
+impl TransactionAttempt {
     fn publish(
         &self,
-        publication: &Publication,
-        member: &Member,
+        publication: &Transaction,
+        member: &GroupMetadata,
         memo: &dyn Fn(Partition, Option<(i32, i64)>) -> String,
     ) -> Result<Option<(i32, i64)>, KafkaError> {
         let stage = lock(&self.stage).clone();
-        let last = if let Stage::Committing(last) = stage {
+        let last = if let TransactionState::Committing(last) = stage {
             last
         } else {
-            if stage == Stage::Begun {
+            if stage == TransactionState::Begun {
                 self.abort()?;
             }
             self.producer.begin_transaction()?;
-            *lock(&self.stage) = Stage::Begun;
+            *lock(&self.stage) = TransactionState::Begun;
             match self.fill(publication, member, memo) {
                 Ok(last) => {
-                    *lock(&self.stage) = Stage::Committing(last);
+                    *lock(&self.stage) = TransactionState::Committing(last);
                     last
                 }
                 Err(error) => {
@@ -294,14 +302,14 @@ impl Attempt {
         };
         match self.producer.commit_transaction(CALL) {
             Ok(()) => {
-                *lock(&self.stage) = Stage::None;
+                *lock(&self.stage) = TransactionState::None;
                 Ok(last)
             }
             Err(error) => {
                 if let KafkaError::Transaction(inner) = &error
                     && inner.txn_requires_abort()
                 {
-                    *lock(&self.stage) = Stage::Begun;
+                    *lock(&self.stage) = TransactionState::Begun;
                     let _ = self.abort();
                 }
                 Err(error)
@@ -312,11 +320,11 @@ impl Attempt {
     /// Puts everything into the transaction.
     fn fill(
         &self,
-        publication: &Publication,
-        member: &Member,
+        publication: &Transaction,
+        member: &GroupMetadata,
         memo: &dyn Fn(Partition, Option<(i32, i64)>) -> String,
     ) -> Result<Option<(i32, i64)>, KafkaError> {
-        *lock(&self.producer.context().heard) = Heard::default();
+        *lock(&self.producer.context().heard) = TransactionContext::default();
         for (number, message) in publication.messages.iter().enumerate() {
             let mut record = BaseRecord::with_opaque_to(self.topic.name(), number).key(&message.key).payload(&message.value);
             while let Err((error, back)) = self.producer.send(record) {
@@ -337,7 +345,7 @@ impl Attempt {
         for progress in &publication.progress {
             let mut element = offsets.add_partition(progress.partition.topic.name(), progress.partition.index);
             element.set_offset(Offset::Offset(progress.next.0)).expect("an offset is not negative");
-            let note = Note::new(&self.flow, progress.last).with_memo(memo(progress.partition, last));
+            let note = CommitMetadata::new(&self.flow, progress.last).with_extension(memo(progress.partition, last));
             element.set_metadata(note.text());
         }
         self.producer.send_offsets_to_transaction(&offsets, &member.0, CALL)?;
@@ -356,7 +364,7 @@ impl Attempt {
                 Err(error) => return Err(error),
             }
         }
-        *lock(&self.stage) = Stage::None;
+        *lock(&self.stage) = TransactionState::None;
         Ok(())
     }
 }
@@ -365,19 +373,19 @@ impl Attempt {
 ///
 /// # Errors
 /// When the cluster does not answer.
-pub async fn value_at(section: &KafkaSection, partition: Partition, offset: i64) -> Result<Option<Vec<u8>>, EndError> {
+pub async fn value_at(section: &KafkaSection, partition: Partition, offset: i64) -> Result<Option<Vec<u8>>, ConnectorError> {
     let section = section.clone();
     let failure = |why: String| Failure::new(format!("cannot read the record at offset {offset} of {partition}")).because(why);
     let read = tokio::task::spawn_blocking(move || {
-        spot::read(&section, &[(partition, offset)], false, CALL, |record| {
+        lookup::read(&section, &[(partition, offset)], false, CALL, |record| {
             (record.offset == offset).then(|| record.value.map(<[u8]>::to_vec)).flatten()
         })
     });
     let mut read = read.await.map_err(|error| failure(error.to_string()))??;
     match read.remove(&(partition, offset)) {
-        Some(Spot::Found(value)) => Ok(value),
-        Some(Spot::Nothing | Spot::Gone) => Ok(None),
-        Some(Spot::Unknown(why)) => Err(failure(why).into()),
+        Some(LookupResult::Found(value)) => Ok(value),
+        Some(LookupResult::Nothing | LookupResult::Gone) => Ok(None),
+        Some(LookupResult::Unknown(why)) => Err(failure(why).into()),
         None => Err(failure("no answer".to_owned()).into()),
     }
 }

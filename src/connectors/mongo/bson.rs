@@ -23,7 +23,7 @@ pub(super) const UUID: u8 = 4;
 
 /// What has been begun and is to be ended: where its length goes.
 #[must_use]
-pub(super) struct Begun(usize);
+pub(super) struct OpenDocument(usize);
 
 /// BSON being written.
 #[derive(Debug, Default)]
@@ -41,26 +41,26 @@ impl Bson {
     }
 
     /// Begins a document that has no name: the outermost.
-    pub(super) fn begin(&mut self) -> Begun {
+    pub(super) fn begin(&mut self) -> OpenDocument {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 4]);
-        Begun(at)
+        OpenDocument(at)
     }
 
     /// Begins a document called `name`.
-    pub(super) fn begin_document(&mut self, name: &str) -> Begun {
+    pub(super) fn begin_document(&mut self, name: &str) -> OpenDocument {
         self.name(DOCUMENT, name);
         self.begin()
     }
 
     /// Begins an array called `name`.
-    pub(super) fn begin_array(&mut self, name: &str) -> Begun {
+    pub(super) fn begin_array(&mut self, name: &str) -> OpenDocument {
         self.name(ARRAY, name);
         self.begin()
     }
 
     /// Begins the document at place `index` of an array.
-    pub(super) fn begin_item(&mut self, index: usize) -> Begun {
+    pub(super) fn begin_item(&mut self, index: usize) -> OpenDocument {
         self.bytes.push(DOCUMENT);
         self.index(index);
         self.begin()
@@ -68,7 +68,7 @@ impl Bson {
 
     /// Ends what was begun.
     #[expect(clippy::needless_pass_by_value, reason = "what was begun ends once")]
-    pub(super) fn end(&mut self, begun: Begun) {
+    pub(super) fn end(&mut self, begun: OpenDocument) {
         self.bytes.push(0);
         let length = i32::try_from(self.bytes.len() - begun.0).unwrap_or(i32::MAX); // above any limit, and then never sent
         self.bytes[begun.0..begun.0 + 4].copy_from_slice(&length.to_le_bytes());

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::connectors::mongo::bson::Bson;
 use crate::connectors::mongo::diagnosis;
-use crate::connectors::mongo::verdict::{self, Said, Whole};
-use crate::pipeline::{EndError, Failure, Outcome};
+use crate::connectors::mongo::response::{self, CommandError, CommandVerdict};
+use crate::pipeline::{ConnectorError, Failure, Outcome};
 use crate::profile::MongoSection;
 
 /// How long a command may take. Above what a majority is waited for, so that the server answers first.
@@ -33,22 +33,22 @@ impl MongoClient {
     ///
     /// # Errors
     /// When the section is wrong, or the server does not let us in, or none answers within `wait`.
-    pub async fn connect(section: &MongoSection, commands: usize, wait: Duration) -> Result<Self, EndError> {
+    pub async fn connect(section: &MongoSection, commands: usize, wait: Duration) -> Result<Self, ConnectorError> {
         // A connection string can ask for names to be looked up, which takes its own time.
         let options = match tokio::time::timeout(wait.max(AGAIN), options(section, commands, wait)).await {
             Ok(options) => options.map_err(|error| said(&error)),
-            Err(_) => Err(Said::Late),
+            Err(_) => Err(CommandError::Late),
         };
         let options = options.map_err(|failure| diagnosis::diagnose(section, &failure, wait))?;
         let client = mongodb::Client::with_options(options).map_err(|error| diagnosis::diagnose(section, &said(&error), wait))?;
         let client = Self { section: section.clone(), client, deadline: DEADLINE };
         let deadline = Instant::now() + wait;
-        let mut told = Said::Late;
+        let mut told = CommandError::Late;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Err(failure) = client.ping(left.max(AGAIN)).await else { return Ok(client) };
             // The last try has little time, and may not come to know what the one before knew.
-            if failure != Said::Late {
+            if failure != CommandError::Late {
                 told = failure;
             }
             if diagnosis::is_lasting(&told) || Instant::now() + AGAIN >= deadline {
@@ -70,7 +70,7 @@ impl MongoClient {
         &self.section.name
     }
 
-    async fn ping(&self, within: Duration) -> Result<(), Said> {
+    async fn ping(&self, within: Duration) -> Result<(), CommandError> {
         let mut out = Bson::default();
         let begun = out.begin();
         out.int32("ping", 1);
@@ -102,7 +102,7 @@ impl MongoClient {
     ///
     /// # Errors
     /// When the server does not say.
-    pub async fn count(&self, database: &str, collection: &str, field: &str, value: i32) -> Result<i64, EndError> {
+    pub async fn count(&self, database: &str, collection: &str, field: &str, value: i32) -> Result<i64, ConnectorError> {
         let mut out = Bson::default();
         let command = out.begin();
         out.text("count", collection);
@@ -112,11 +112,11 @@ impl MongoClient {
         out.end(command);
         let reply = self.write(database, out.bytes).await;
         let reply = reply.map_err(|failure| diagnosis::diagnose(&self.section, &failure, DEADLINE))?;
-        Ok(verdict::number(&reply, "n").into())
+        Ok(response::number(&reply, "n").into())
     }
 
     /// Proves that documents of a collection can be written, and leaves none: changes a document that is not there.
-    pub(super) async fn probe(&self, database: &str, collection: &str) -> Result<(), Said> {
+    pub(super) async fn probe(&self, database: &str, collection: &str) -> Result<(), CommandError> {
         let mut out = Bson::default();
         let command = out.begin();
         out.text("update", collection);
@@ -146,27 +146,27 @@ impl MongoClient {
         });
         match errors.into_iter().flatten().next() {
             None => Ok(()),
-            Some(error) => Err(Said::Command {
-                code: verdict::number(&error, "code"),
+            Some(error) => Err(CommandError::Command {
+                code: response::number(&error, "code"),
                 name: error.get_str("codeName").unwrap_or_default().to_owned(),
                 message: error.get_str("errmsg").unwrap_or_default().to_owned(),
-                passes: verdict::passes(&error),
+                passes: response::passes(&error),
             }),
         }
     }
 
     /// Returns the failure of a probe.
-    pub(super) fn not_writable(&self, database: &str, collection: &str, failure: &Said) -> Failure {
+    pub(super) fn not_writable(&self, database: &str, collection: &str, failure: &CommandError) -> Failure {
         diagnosis::not_writable(&self.section, database, collection, failure)
     }
 
     /// Runs a command that writes or looks up, within the usual deadline.
-    pub(super) async fn write(&self, database: &str, command: Vec<u8>) -> Result<Document, Said> {
+    pub(super) async fn write(&self, database: &str, command: Vec<u8>) -> Result<Document, CommandError> {
         self.command(database, command, self.deadline).await
     }
 
     /// Runs a command on the primary and returns what it answered with `ok: 1`, which can hold errors all the same.
-    async fn command(&self, database: &str, command: Vec<u8>, within: Duration) -> Result<Document, Said> {
+    async fn command(&self, database: &str, command: Vec<u8>, within: Duration) -> Result<Document, CommandError> {
         let command = RawDocumentBuf::from_bytes(command).expect("what was begun was ended");
         let database = self.client.database(database);
         let mut task = tokio::spawn(async move { database.run_raw_command(command).await });
@@ -175,9 +175,9 @@ impl MongoClient {
                 // Its connection is closed with it. A host that is gone without a word would else hold on to both, and to the
                 // command, for a quarter of an hour.
                 task.abort();
-                Err(Said::Late)
+                Err(CommandError::Late)
             }
-            Ok(Err(error)) => Err(Said::Unreachable(format!("the client failed: {error}"))),
+            Ok(Err(error)) => Err(CommandError::Unreachable(format!("the client failed: {error}"))),
             Ok(Ok(Err(error))) => Err(said(&error)),
             Ok(Ok(Ok(reply))) => Ok(reply),
         }
@@ -226,25 +226,25 @@ async fn options(section: &MongoSection, commands: usize, wait: Duration) -> Res
 }
 
 /// Returns what an error of the driver says, in our words. The error itself can quote what was sent.
-fn said(error: &Error) -> Said {
+fn said(error: &Error) -> CommandError {
     match error.kind.as_ref() {
-        ErrorKind::Command(refusal) => Said::Command {
+        ErrorKind::Command(refusal) => CommandError::Command {
             code: refusal.code,
             name: refusal.code_name.clone(),
             message: refusal.message.clone(),
             passes: error.contains_label("RetryableWriteError"),
         },
-        ErrorKind::Io(io) if io.kind() == std::io::ErrorKind::TimedOut => Said::Late,
-        ErrorKind::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => Said::Unreachable(io.to_string()),
-        ErrorKind::Io(io) => Said::Closed(io.to_string()),
+        ErrorKind::Io(io) if io.kind() == std::io::ErrorKind::TimedOut => CommandError::Late,
+        ErrorKind::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => CommandError::Unreachable(io.to_string()),
+        ErrorKind::Io(io) => CommandError::Closed(io.to_string()),
         // A server that is shutting down does not let anybody in either, but says why.
         ErrorKind::Authentication { message, .. } => {
             let refused = std::error::Error::source(error)
                 .and_then(|source| source.downcast_ref::<Box<Error>>())
                 .map(|source| said(source));
-            let passes = |refused: &Said| matches!(verdict::whole(refused), Whole::Is(Outcome::Retry(_)));
-            refused.filter(passes).unwrap_or_else(|| Said::Login(message.clone()))
+            let passes = |refused: &CommandError| matches!(response::whole(refused), CommandVerdict::Is(Outcome::Retry(_)));
+            refused.filter(passes).unwrap_or_else(|| CommandError::Login(message.clone()))
         }
-        kind => Said::Unreachable(kind.to_string()),
+        kind => CommandError::Unreachable(kind.to_string()),
     }
 }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use mongodb::bson::{Bson, Document as Stored};
 
-use crate::document::{Document, MetaNames, Reading, Version};
+use crate::document::{Document, DocumentMapper, MetaNames, Version};
 use crate::pipeline::{Outcome, Reason};
 use crate::record::Record;
 
@@ -23,7 +23,13 @@ pub(super) fn fields(names: &MetaNames) -> [&str; 5] {
 }
 
 /// Returns what became of `record`, whose id has `stored`.
-pub(super) fn judge(reading: &Reading, record: &Record, document: &Document, names: &MetaNames, stored: &Stored) -> Outcome {
+pub(super) fn judge(
+    reading: &DocumentMapper,
+    record: &Record,
+    document: &Document,
+    names: &MetaNames,
+    stored: &Stored,
+) -> Outcome {
     let same_time = number(stored, &names.timestamp) == record.timestamp;
     let (Some(version), Some(ours)) = (reading.version(), document.version) else {
         // Two that have no time are the same record only if they say so.
@@ -75,11 +81,11 @@ mod tests {
     use mongodb::bson::doc;
 
     use super::*;
-    use crate::document::{Ids, Meta, RawValues};
+    use crate::document::{Ids, MetadataFields, RawValues};
     use crate::record::Partition;
 
     fn outcome(ids: Ids, version: Version, stored: &Stored) -> Outcome {
-        let reading = Reading::new(ids, version, Meta::default(), RawValues::Bad, None, Vec::new());
+        let reading = DocumentMapper::new(ids, version, MetadataFields::default(), RawValues::Bad, None, Vec::new());
         let record = Record {
             partition: Partition::new("t", 2),
             offset: 10,
@@ -109,10 +115,10 @@ mod tests {
 
     #[test]
     fn what_has_no_time_is_ours_only_if_it_says_where_it_is_from() {
-        let reading = Reading::new(
+        let reading = DocumentMapper::new(
             Ids::Offset { prefix: String::new() },
             Version::Offset,
-            Meta::default(),
+            MetadataFields::default(),
             RawValues::Bad,
             None,
             Vec::new(),

@@ -2,52 +2,52 @@
 
 use std::time::Duration;
 
-use crate::connectors::mongo::verdict::Said;
+use crate::connectors::mongo::response::CommandError;
 use crate::pipeline::Failure;
 use crate::profile::{MongoSection, Secret};
 
 /// Returns whether waiting cannot help: a wrong password stays wrong, a server may be starting.
-pub(super) fn is_lasting(said: &Said) -> bool {
+pub(super) fn is_lasting(said: &CommandError) -> bool {
     match said {
-        Said::Login(_) => true,
-        Said::Command { code, .. } => matches!(code, 13 | 18),
-        Said::Unreachable(text) => {
+        CommandError::Login(_) => true,
+        CommandError::Command { code, .. } => matches!(code, 13 | 18),
+        CommandError::Unreachable(text) => {
             ["peer certificate", "InvalidContentType", "wire version", "Unable to parse", "connection string"]
                 .iter()
                 .any(|part| text.contains(part))
         }
-        Said::Closed(_) | Said::Late => false,
+        CommandError::Closed(_) | CommandError::Late => false,
     }
 }
 
 /// Returns the failure of a first contact that was waited for so long.
-pub(super) fn diagnose(section: &MongoSection, said: &Said, wait: Duration) -> Failure {
+pub(super) fn diagnose(section: &MongoSection, said: &CommandError, wait: Duration) -> Failure {
     let (cause, hint) = meaning(section, said, wait);
     Failure::new(format!("cannot connect to `{}`", section.name)).because(cause).hint(hint)
 }
 
 /// Returns the failure of a try to write.
-pub(super) fn not_writable(section: &MongoSection, database: &str, collection: &str, said: &Said) -> Failure {
+pub(super) fn not_writable(section: &MongoSection, database: &str, collection: &str, said: &CommandError) -> Failure {
     let (cause, hint) = match said {
-        Said::Command { code: 13, .. } if !logs_in(section) => (
+        CommandError::Command { code: 13, .. } if !logs_in(section) => (
             "nobody is logged in, and the server wants to know who writes".to_owned(),
             format!("set `username` and `password` under [{}]", section.name),
         ),
-        Said::Command { code: 13, .. } => {
+        CommandError::Command { code: 13, .. } => {
             let user = section.username.as_deref().unwrap_or("the user");
             (format!("`{user}` may not"), format!("grant `readWrite` on the database `{database}`"))
         }
-        Said::Command { code: 73, .. } => {
+        CommandError::Command { code: 73, .. } => {
             ("the server does not take the name".to_owned(), "name another with --database or --collection".to_owned())
         }
-        Said::Command { code: 166, .. } => {
+        CommandError::Command { code: 166, .. } => {
             (format!("`{collection}` is a view"), "name a collection with --collection".to_owned())
         }
-        Said::Command { code: 10107 | 13435 | 13436, .. } => (
+        CommandError::Command { code: 10107 | 13435 | 13436, .. } => (
             "the server is a secondary".to_owned(),
             format!("set `uri` under [{}] to the whole replica set: mongodb://a,b,c/?replicaSet=NAME", section.name),
         ),
-        Said::Command { code: 64 | 79 | 100, .. } => (
+        CommandError::Command { code: 64 | 79 | 100, .. } => (
             "no majority of the replica set acknowledges a write".to_owned(),
             "see rs.status() and rs.conf() on the server".to_owned(),
         ),
@@ -56,13 +56,13 @@ pub(super) fn not_writable(section: &MongoSection, database: &str, collection: &
     Failure::new(format!("cannot write to `{database}.{collection}` of `{}`", section.name)).because(cause).hint(hint)
 }
 
-fn meaning(section: &MongoSection, said: &Said, wait: Duration) -> (String, String) {
+fn meaning(section: &MongoSection, said: &CommandError, wait: Duration) -> (String, String) {
     let name = &section.name;
     let host = if section.uri.is_some() { "uri" } else { "host" };
     let correct = format!("correct `{host}` under [{name}]");
     let at = address(section);
     match said {
-        Said::Login(_) | Said::Command { code: 18, .. } => {
+        CommandError::Login(_) | CommandError::Command { code: 18, .. } => {
             let user = section.username.as_deref().map_or_else(|| "the user of `uri`".to_owned(), |user| format!("`{user}`"));
             let keys = if section.username.is_some() { "`username`, `password` or `auth_database`" } else { "`uri`" };
             (
@@ -70,16 +70,16 @@ fn meaning(section: &MongoSection, said: &Said, wait: Duration) -> (String, Stri
                 format!("correct {keys} under [{name}]"),
             )
         }
-        Said::Command { code, name: code_name, message, .. } => {
+        CommandError::Command { code, name: code_name, message, .. } => {
             let said = if code_name.is_empty() { message } else { code_name };
             (format!("{at}: first command: {} ({code})", without_secrets(section, said)), correct)
         }
-        Said::Late => (
+        CommandError::Late => (
             format!("{at}: no answer within {}", humantime::format_duration(wait)),
             format!("{correct}, or see whether a firewall is in between"),
         ),
-        Said::Closed(why) => (format!("{at}: first command: the server hung up: {why}"), tls_hint(section)),
-        Said::Unreachable(text) => unreachable(section, &at, &correct, innermost(text), text),
+        CommandError::Closed(why) => (format!("{at}: first command: the server hung up: {why}"), tls_hint(section)),
+        CommandError::Unreachable(text) => unreachable(section, &at, &correct, innermost(text), text),
     }
 }
 
@@ -204,14 +204,14 @@ mod tests {
         MongoSection { name: "mongodb".to_owned(), uri, host, port: 27017, username, password, ..MongoSection::default() }
     }
 
-    fn cause(said: &Said) -> (String, String) {
+    fn cause(said: &CommandError) -> (String, String) {
         let failure = diagnose(&section(None), said, Duration::from_secs(10));
         assert_eq!(failure.what, "cannot connect to `mongodb`");
         (failure.causes[0].clone(), failure.hint.unwrap())
     }
 
-    fn selection(cause: &str) -> Said {
-        Said::Unreachable(format!(
+    fn selection(cause: &str) -> CommandError {
+        CommandError::Unreachable(format!(
             "Server selection timeout: No available servers. Topology: {{ Type: Unknown, Servers: [ {{ Address: db:27017, Type: \
              Unknown, Error: Kind: {cause}, labels: {{}} }} ] }}"
         ))
@@ -248,13 +248,13 @@ mod tests {
                 "set `tls = false`",
             ),
             (
-                Said::Login("SCRAM failure: Authentication failed.".to_owned()),
+                CommandError::Login("SCRAM failure: Authentication failed.".to_owned()),
                 "db:27017: logging in: the server does not take the password of `loader`",
                 "correct `username`, `password` or `auth_database` under [mongodb]",
             ),
-            (Said::Late, "db:27017: no answer within 10s", "correct `host`"),
+            (CommandError::Late, "db:27017: no answer within 10s", "correct `host`"),
             (
-                Said::Closed("unexpected end of file".to_owned()),
+                CommandError::Closed("unexpected end of file".to_owned()),
                 "db:27017: first command: the server hung up",
                 "set `tls = true`",
             ),
@@ -267,7 +267,8 @@ mod tests {
 
     #[test]
     fn who_may_not_write_is_told_whether_he_is_known_at_all() {
-        let refused = Said::Command { code: 13, name: "Unauthorized".to_owned(), message: "no".to_owned(), passes: false };
+        let refused =
+            CommandError::Command { code: 13, name: "Unauthorized".to_owned(), message: "no".to_owned(), passes: false };
         for (uri, cause, hint) in [
             (None, "`loader` may not", "grant `readWrite`"),
             (Some("mongodb://db:27017"), "nobody is logged in", "set `username` and `password` under [mongodb]"),
@@ -281,10 +282,10 @@ mod tests {
 
     #[test]
     fn waiting_does_not_help_against_a_wrong_password_or_certificate() {
-        assert!(is_lasting(&Said::Login("no".to_owned())));
+        assert!(is_lasting(&CommandError::Login("no".to_owned())));
         assert!(is_lasting(&selection("I/O error: invalid peer certificate: UnknownIssuer")));
         assert!(!is_lasting(&selection("I/O error: Connection refused (os error 111)")));
-        assert!(!is_lasting(&Said::Late));
+        assert!(!is_lasting(&CommandError::Late));
     }
 
     #[test]
@@ -294,9 +295,9 @@ mod tests {
         {
             let section = section(Some(uri));
             for said in [
-                Said::Unreachable(format!("odd: {uri} and canary@canary")),
-                Said::Command { code: 1, name: String::new(), message: format!("odd {uri}"), passes: false },
-                Said::Login("canary".to_owned()),
+                CommandError::Unreachable(format!("odd: {uri} and canary@canary")),
+                CommandError::Command { code: 1, name: String::new(), message: format!("odd {uri}"), passes: false },
+                CommandError::Login("canary".to_owned()),
             ] {
                 let failure = diagnose(&section, &said, Duration::ZERO);
                 if uri.contains("canary") {

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use mongodb::bson::Uuid;
 
 use crate::connectors::mongo::bson::{Bson, GENERIC, UUID};
-use crate::document::{Document, Payload, Reading, Version, WRAPPED};
+use crate::document::{Document, DocumentMapper, ParsedPayload, Version, WRAPPED};
 use crate::pipeline::Reason;
 use crate::record::Record;
 
@@ -27,21 +27,21 @@ pub(super) fn id(out: &mut Bson, document: &Document) {
 /// When BSON cannot hold the payload.
 pub(super) fn fields(
     out: &mut Bson,
-    reading: &Reading,
+    reading: &DocumentMapper,
     record: &Record,
     document: &Document,
-    payload: &Payload<'_>,
+    payload: &ParsedPayload<'_>,
     now: i64,
 ) -> Result<(), Reason> {
     match payload {
-        Payload::Object(text) => {
+        ParsedPayload::Object(text) => {
             let date = reading.time_field().and_then(|path| Some((path.names(), document.time?)));
             out.fields(text, date)?;
         }
-        Payload::Json(text) => out.json(WRAPPED, text, 1)?,
-        Payload::Text(text) => out.text(WRAPPED, text),
-        Payload::Binary(bytes) => out.binary(WRAPPED, GENERIC, bytes),
-        Payload::Tombstone => {}
+        ParsedPayload::Json(text) => out.json(WRAPPED, text, 1)?,
+        ParsedPayload::Text(text) => out.text(WRAPPED, text),
+        ParsedPayload::Binary(bytes) => out.binary(WRAPPED, GENERIC, bytes),
+        ParsedPayload::Tombstone => {}
     }
     let Some(names) = reading.meta().names() else { return Ok(()) };
     match record.key.as_deref().map(|key| std::str::from_utf8(key).map_err(|_| key)) {
@@ -66,7 +66,7 @@ pub(super) fn fields(
 ///
 /// # Errors
 /// When the record is bad: what is wrong with it.
-pub fn document(reading: &Reading, record: &Record, now: i64) -> Result<Vec<u8>, Reason> {
+pub fn document(reading: &DocumentMapper, record: &Record, now: i64) -> Result<Vec<u8>, Reason> {
     let mut document = Document::default();
     let payload = reading.read(record, &mut document)?;
     let mut out = Bson::with_capacity(record.bytes() + 256);
@@ -96,7 +96,7 @@ mod tests {
     use mongodb::bson::{Bson as Value, DateTime, Document as Read, RawDocumentBuf, doc};
 
     use super::*;
-    use crate::document::{Ids, Meta, RawValues};
+    use crate::document::{Ids, MetadataFields, RawValues};
     use crate::record::Partition;
     use crate::shape::FieldPath;
 
@@ -111,16 +111,16 @@ mod tests {
         }
     }
 
-    fn reading(ids: Ids, version: Version, meta: Meta, time: Option<&str>) -> Reading {
+    fn reading(ids: Ids, version: Version, meta: MetadataFields, time: Option<&str>) -> DocumentMapper {
         let time = time.map(|path| FieldPath::parse(path).unwrap());
-        Reading::new(ids, version, meta, RawValues::Binary, time, Vec::new())
+        DocumentMapper::new(ids, version, meta, RawValues::Binary, time, Vec::new())
     }
 
-    fn offsets() -> Reading {
-        reading(Ids::Offset { prefix: String::new() }, Version::Offset, Meta::default(), None)
+    fn offsets() -> DocumentMapper {
+        reading(Ids::Offset { prefix: String::new() }, Version::Offset, MetadataFields::default(), None)
     }
 
-    fn made(reading: &Reading, record: &Record) -> Read {
+    fn made(reading: &DocumentMapper, record: &Record) -> Read {
         let bytes = document(reading, record, 2000).unwrap();
         Read::try_from(&RawDocumentBuf::from_bytes(bytes).unwrap()).unwrap()
     }
@@ -157,7 +157,7 @@ mod tests {
     fn the_time_field_is_a_date_and_a_version_of_a_field_is_kept() {
         let version = Version::Field(FieldPath::parse("v").unwrap());
         let made = made(
-            &reading(Ids::Key, version, Meta::prefixed("m_"), Some("at")),
+            &reading(Ids::Key, version, MetadataFields::prefixed("m_"), Some("at")),
             &record(Some(b"k"), br#"{"at": 1694479551, "v": "7"}"#),
         );
         assert_eq!(made.get("at"), Some(&date(1_694_479_551_000)));
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn without_metadata_there_is_the_payload_alone() {
-        let reading = reading(Ids::Random, Version::Offset, Meta::none(), None);
+        let reading = reading(Ids::Random, Version::Offset, MetadataFields::none(), None);
         let (one, other) = (made(&reading, &record(None, b"{}")), made(&reading, &record(None, b"{}")));
         let id = |document: &Read| matches!(document.get("_id"), Some(Value::Binary(binary)) if binary.bytes.len() == 16);
         assert!(id(&one) && id(&other) && one.len() == 1);

@@ -19,7 +19,7 @@ impl Bson {
     /// # Errors
     /// When BSON cannot hold it.
     pub(super) fn json(&mut self, name: &str, value: &str, levels: usize) -> Result<(), Reason> {
-        let mut walk = Walk { text: value, at: 0, out: self, levels, date: None };
+        let mut walk = JsonToBson { text: value, at: 0, out: self, levels, date: None };
         walk.out.name(0, name);
         let at = walk.out.bytes.len() - name.len() - 2;
         let kind = walk.value(None).map_err(|flaw| flaw.under(name).reason())?;
@@ -32,15 +32,15 @@ impl Bson {
     /// # Errors
     /// When BSON cannot hold it.
     pub(super) fn fields(&mut self, object: &str, date: Option<(&[String], i64)>) -> Result<(), Reason> {
-        let mut walk = Walk { text: object, at: 0, out: self, levels: 0, date: None };
+        let mut walk = JsonToBson { text: object, at: 0, out: self, levels: 0, date: None };
         walk.date = date;
         walk.blanks();
-        walk.object(date.map(|(path, _)| path)).map_err(Flaw::reason)
+        walk.object(date.map(|(path, _)| path)).map_err(Unrepresentable::reason)
     }
 }
 
 /// What BSON cannot hold, and where it stands.
-struct Flaw {
+struct Unrepresentable {
     code: &'static str,
     what: String,
     hint: Option<&'static str>,
@@ -48,7 +48,7 @@ struct Flaw {
     path: Vec<String>,
 }
 
-impl Flaw {
+impl Unrepresentable {
     fn new(code: &'static str, what: impl Into<String>) -> Self {
         Self { code, what: what.into(), hint: None, path: Vec::new() }
     }
@@ -69,7 +69,7 @@ impl Flaw {
 }
 
 /// A walk through JSON text that was found to be JSON.
-struct Walk<'t, 'o> {
+struct JsonToBson<'t, 'o> {
     text: &'t str,
     at: usize,
     out: &'o mut Bson,
@@ -77,7 +77,7 @@ struct Walk<'t, 'o> {
     date: Option<(&'t [String], i64)>,
 }
 
-impl<'t> Walk<'t, '_> {
+impl<'t> JsonToBson<'t, '_> {
     fn blanks(&mut self) {
         let rest = &self.text.as_bytes()[self.at..];
         self.at += rest.iter().position(|b| !matches!(b, b' ' | b'\n' | b'\r' | b'\t')).unwrap_or(rest.len());
@@ -89,7 +89,7 @@ impl<'t> Walk<'t, '_> {
     }
 
     /// Steps over `byte`.
-    fn expect(&mut self, byte: u8) -> Result<(), Flaw> {
+    fn expect(&mut self, byte: u8) -> Result<(), Unrepresentable> {
         if self.next() != byte {
             return Err(self.not_json());
         }
@@ -97,12 +97,12 @@ impl<'t> Walk<'t, '_> {
         Ok(())
     }
 
-    fn not_json(&self) -> Flaw {
-        Flaw::new("not_json", format!("the value is not JSON at byte {}", self.at))
+    fn not_json(&self) -> Unrepresentable {
+        Unrepresentable::new("not_json", format!("the value is not JSON at byte {}", self.at))
     }
 
     /// Writes a value and returns its type. `path` is what is left of the way to the date.
-    fn value(&mut self, path: Option<&'t [String]>) -> Result<u8, Flaw> {
+    fn value(&mut self, path: Option<&'t [String]>) -> Result<u8, Unrepresentable> {
         match self.next() {
             b'"' => {
                 if let Some([]) = path {
@@ -127,7 +127,7 @@ impl<'t> Walk<'t, '_> {
         DATE
     }
 
-    fn word(&mut self, word: &str, kind: u8, bytes: &[u8]) -> Result<u8, Flaw> {
+    fn word(&mut self, word: &str, kind: u8, bytes: &[u8]) -> Result<u8, Unrepresentable> {
         if !self.text[self.at..].starts_with(word) {
             return Err(self.not_json());
         }
@@ -136,7 +136,7 @@ impl<'t> Walk<'t, '_> {
         Ok(kind)
     }
 
-    fn number(&mut self, is_date: bool) -> Result<u8, Flaw> {
+    fn number(&mut self, is_date: bool) -> Result<u8, Unrepresentable> {
         let rest = &self.text[self.at..];
         let end = rest.bytes().position(|b| !matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')).unwrap_or(rest.len());
         let text = &rest[..end];
@@ -159,21 +159,24 @@ impl<'t> Walk<'t, '_> {
                 });
             }
             let large = text.parse::<Decimal128>().map_err(|_| {
-                Flaw::new("number_too_long", format!("an integer of {} digits is more than a decimal128 holds", text.len()))
+                Unrepresentable::new(
+                    "number_too_long",
+                    format!("an integer of {} digits is more than a decimal128 holds", text.len()),
+                )
             })?;
             self.out.bytes.extend_from_slice(&large.bytes());
             return Ok(DECIMAL);
         }
         let number: f64 = text.parse().map_err(|_| self.not_json())?;
         if number.is_infinite() {
-            return Err(Flaw::new("number_too_large", "a number is larger than a double holds"));
+            return Err(Unrepresentable::new("number_too_large", "a number is larger than a double holds"));
         }
         self.out.bytes.extend_from_slice(&number.to_le_bytes());
         Ok(DOUBLE)
     }
 
     /// Steps over a string and returns it as it is written, with its quotes, and whether it has escapes.
-    fn raw_string(&mut self) -> Result<(&'t str, bool), Flaw> {
+    fn raw_string(&mut self) -> Result<(&'t str, bool), Unrepresentable> {
         let start = self.at;
         self.expect(b'"')?;
         let bytes = self.text.as_bytes();
@@ -190,7 +193,7 @@ impl<'t> Walk<'t, '_> {
         }
     }
 
-    fn string(&mut self) -> Result<(), Flaw> {
+    fn string(&mut self) -> Result<(), Unrepresentable> {
         let (raw, escapes) = self.raw_string()?;
         if escapes {
             self.out.text_value(&unescaped(raw)?);
@@ -201,14 +204,14 @@ impl<'t> Walk<'t, '_> {
     }
 
     /// Writes a name, ended by NUL, and returns where it stands.
-    fn name(&mut self) -> Result<(usize, usize), Flaw> {
+    fn name(&mut self) -> Result<(usize, usize), Unrepresentable> {
         self.blanks();
         let (raw, escapes) = self.raw_string()?;
         let start = self.out.bytes.len();
         if escapes {
             let name = unescaped(raw)?;
             if name.contains('\0') {
-                let flaw = Flaw::new("nul_in_name", "a name has a NUL character, which no name of BSON may have");
+                let flaw = Unrepresentable::new("nul_in_name", "a name has a NUL character, which no name of BSON may have");
                 return Err(flaw.under(&name.replace('\0', "\\u0000")));
             }
             self.out.bytes.extend_from_slice(name.as_bytes());
@@ -220,15 +223,15 @@ impl<'t> Walk<'t, '_> {
         Ok((start, end))
     }
 
-    fn deeper(&mut self) -> Result<(), Flaw> {
+    fn deeper(&mut self) -> Result<(), Unrepresentable> {
         self.levels += 1;
         if self.levels > MOST_LEVELS {
-            return Err(Flaw::new("too_deep", format!("the document has more than {MOST_LEVELS} levels")));
+            return Err(Unrepresentable::new("too_deep", format!("the document has more than {MOST_LEVELS} levels")));
         }
         Ok(())
     }
 
-    fn object_value(&mut self, path: Option<&'t [String]>) -> Result<u8, Flaw> {
+    fn object_value(&mut self, path: Option<&'t [String]>) -> Result<u8, Unrepresentable> {
         let begun = self.out.begin();
         self.object(path)?;
         self.out.end(begun);
@@ -236,7 +239,7 @@ impl<'t> Walk<'t, '_> {
     }
 
     /// Writes the fields of an object.
-    fn object(&mut self, path: Option<&'t [String]>) -> Result<(), Flaw> {
+    fn object(&mut self, path: Option<&'t [String]>) -> Result<(), Unrepresentable> {
         self.deeper()?;
         self.expect(b'{')?;
         let first = self.out.names.len();
@@ -265,7 +268,7 @@ impl<'t> Walk<'t, '_> {
             self.expect(b'}')?;
         }
         if let Some(name) = self.out.twice(first) {
-            let mut flaw = Flaw::new("repeated_name", format!("the field `{name}` is there twice"));
+            let mut flaw = Unrepresentable::new("repeated_name", format!("the field `{name}` is there twice"));
             flaw.hint = Some("--drop leaves a field out, however often it is there");
             return Err(flaw.under(&name));
         }
@@ -274,7 +277,7 @@ impl<'t> Walk<'t, '_> {
         Ok(())
     }
 
-    fn array(&mut self) -> Result<u8, Flaw> {
+    fn array(&mut self) -> Result<u8, Unrepresentable> {
         self.deeper()?;
         self.expect(b'[')?;
         let begun = self.out.begin();
@@ -300,8 +303,9 @@ impl<'t> Walk<'t, '_> {
     }
 }
 
-fn unescaped(raw: &str) -> Result<String, Flaw> {
-    serde_json::from_str(raw).map_err(|_| Flaw::new("not_text", "a text has half of a surrogate pair, which is no character"))
+fn unescaped(raw: &str) -> Result<String, Unrepresentable> {
+    serde_json::from_str(raw)
+        .map_err(|_| Unrepresentable::new("not_text", "a text has half of a surrogate pair, which is no character"))
 }
 
 #[cfg(test)]

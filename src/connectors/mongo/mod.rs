@@ -1,17 +1,17 @@
 //! MongoDB, and servers that speak its protocol.
 
 mod bson;
-mod bulk;
+mod bulk_writer;
 mod client;
+mod command;
 mod conflict;
 mod diagnosis;
 mod document;
 mod json;
-mod look;
+mod lookup;
 mod names;
+mod response;
 mod sink;
-mod verdict;
-mod writing;
 
 pub use client::MongoClient;
 pub use document::document;

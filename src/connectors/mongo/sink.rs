@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use crate::connectors::mongo::MongoClient;
-use crate::connectors::mongo::writing::Writing;
-use crate::document::Patience;
-use crate::document::{Ids, Reading, Unfit};
-use crate::pipeline::{Answers, Batch, EndError, Ordering, Sink, answers_of};
+use crate::connectors::mongo::bulk_writer::BulkWriter;
+use crate::document::PoisonDetector;
+use crate::document::{DocumentMapper, Ids, InvalidOptions};
+use crate::pipeline::{Answers, Batch, ConnectorError, Ordering, Sink, answers_from_task};
 
 /// How a document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -25,18 +25,21 @@ impl Write {
     ///
     /// # Errors
     /// When that does not go with the ids or the metadata.
-    pub fn choose(asked: Option<Self>, reading: &Reading) -> Result<Self, Unfit> {
+    pub fn choose(asked: Option<Self>, reading: &DocumentMapper) -> Result<Self, InvalidOptions> {
         let repeat = reading.ids().repeat();
         let write = asked.unwrap_or(if repeat { Self::Replace } else { Self::Insert });
         if write == Self::Insert && repeat {
-            return Err(Unfit::new("ids that can come again cannot be inserted", "use --write replace or --write update"));
+            return Err(InvalidOptions::new(
+                "ids that can come again cannot be inserted",
+                "use --write replace or --write update",
+            ));
         }
         if write != Self::Insert && *reading.ids() == Ids::Random {
-            return Err(Unfit::new("documents with an id of their own have nothing to write over", "leave --write out"));
+            return Err(InvalidOptions::new("documents with an id of their own have nothing to write over", "leave --write out"));
         }
         if write != Self::Insert && reading.meta().names().is_none() {
             let what = "only their metadata tells whether a document may be written over";
-            return Err(Unfit::new(what, "leave --no-meta out, or use --id offset without --write"));
+            return Err(InvalidOptions::new(what, "leave --no-meta out, or use --id offset without --write"));
         }
         Ok(write)
     }
@@ -44,7 +47,7 @@ impl Write {
 
 /// A MongoDB server as a destination.
 pub struct MongoSink {
-    writing: Arc<Writing>,
+    writing: Arc<BulkWriter>,
 }
 
 impl MongoSink {
@@ -53,18 +56,25 @@ impl MongoSink {
     ///
     /// # Errors
     /// As [`Write::choose`].
-    pub fn new(client: MongoClient, reading: Reading, write: Option<Write>, deletes: bool) -> Result<Self, Unfit> {
+    pub fn new(
+        client: MongoClient,
+        reading: DocumentMapper,
+        write: Option<Write>,
+        deletes: bool,
+    ) -> Result<Self, InvalidOptions> {
         let write = Write::choose(write, &reading)?;
-        let patience = Mutex::new(Patience::default());
-        Ok(Self { writing: Arc::new(Writing { client, reading, write, deletes, patience, met: tokio::sync::Mutex::default() }) })
+        let patience = Mutex::new(PoisonDetector::default());
+        Ok(Self {
+            writing: Arc::new(BulkWriter { client, reading, write, deletes, patience, met: tokio::sync::Mutex::default() }),
+        })
     }
 
     /// Returns the lines of a plan: what is written where, and what would be created.
     ///
     /// # Errors
     /// When the server does not say what it has.
-    pub async fn plan(&self) -> Result<Vec<String>, EndError> {
-        let Writing { client, reading, write, deletes, .. } = &*self.writing;
+    pub async fn plan(&self) -> Result<Vec<String>, ConnectorError> {
+        let BulkWriter { client, reading, write, deletes, .. } = &*self.writing;
         let [database, collection] = reading.namings() else { unreachable!("a sink is made with two names") };
         let (database, collection) = (database.template(), collection.template());
         let how = match (write, deletes) {
@@ -85,13 +95,13 @@ impl MongoSink {
 }
 
 impl Sink for MongoSink {
-    async fn submit(&self, batch: Batch) -> Result<Answers, EndError> {
+    async fn submit(&self, batch: Batch) -> Result<Answers, ConnectorError> {
         let writing = Arc::clone(&self.writing);
         let task = tokio::spawn(async move { writing.deliver(&batch).await });
-        Ok(answers_of(task))
+        Ok(answers_from_task(task))
     }
 
-    async fn check(&self) -> Result<(), EndError> {
+    async fn check(&self) -> Result<(), ConnectorError> {
         let names: Vec<_> = self.writing.reading.namings().iter().map(|naming| naming.template().constant()).collect();
         // Names that records make are not known before.
         let [Some(database), Some(collection)] = names.as_slice() else { return Ok(()) };

@@ -10,15 +10,15 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-pub use plan::{Clock, Key, Late, Malformed, Missing, Plan, Timestamps};
+pub use plan::{Clock, FakePlan, Key, Late, Malformed, Missing, Timestamps};
 pub use random::Fraction;
 pub use source::FakeLogins;
 
 use crate::record::{Headers, Partition, Record};
 use person::{Person, address};
-use plan::Fault;
+use plan::Malformation;
 use random::{Random, scale};
-use render::{Event, hex};
+use render::{LoginEvent, hex};
 
 /// Of so many logins one is not from home.
 const ON_THE_WAY: u64 = 5;
@@ -30,7 +30,7 @@ const HUGE: usize = 900_000;
 /// What goes wrong has random numbers of its own: the logins of a seed are the same whatever faults are asked for.
 #[derive(Clone, Debug)]
 pub struct Generator {
-    plan: Plan,
+    plan: FakePlan,
     partition: Partition,
     random: Random,
     faults: Random,
@@ -48,7 +48,7 @@ type Span = (Option<Range<usize>>, Option<Range<usize>>);
 impl Generator {
     /// Returns the generator of `plan`; its records stand in `partition` and have no timestamp but that of being written.
     #[must_use]
-    pub fn new(plan: Plan, partition: Partition) -> Self {
+    pub fn new(plan: FakePlan, partition: Partition) -> Self {
         let (random, faults) = (Random::new(plan.seed, 0), Random::new(plan.seed, 1));
         Self { plan, partition, random, faults, records: 0, logins: 0, again: None }
     }
@@ -112,18 +112,18 @@ impl Generator {
         let start = out.len();
         let fault = self.fault();
         let missing = self.plan.missing.iter().fold(0, |all, one| all | u8::from(self.faults.happens(one.fraction)) << one.field);
-        let event = Event {
+        let event = LoginEvent {
             ip: if away { elsewhere } else { person.ip },
             person,
             time: self.time(),
             missing,
             text_time: self.plan.timestamps == Timestamps::String,
-            wrong_types: fault == Some(Fault::WrongType),
+            wrong_types: fault == Some(Malformation::WrongType),
         };
         event.write(out);
         self.spoil(fault, start, out);
         self.logins += 1;
-        (key, (fault != Some(Fault::Null)).then_some(start..out.len()))
+        (key, (fault != Some(Malformation::Null)).then_some(start..out.len()))
     }
 
     fn time(&mut self) -> i64 {
@@ -140,14 +140,14 @@ impl Generator {
         }
     }
 
-    fn fault(&mut self) -> Option<Fault> {
+    fn fault(&mut self) -> Option<Malformation> {
         let malformed = self.plan.malformed.as_ref().filter(|malformed| self.faults.happens(malformed.fraction))?;
         let kinds = &malformed.kinds;
         kinds.get(usize::try_from(self.faults.below(kinds.len() as u64)).expect("few kinds")).copied()
     }
 
     /// Breaks the value that begins at `start`.
-    fn spoil(&mut self, fault: Option<Fault>, start: usize, out: &mut Vec<u8>) {
+    fn spoil(&mut self, fault: Option<Malformation>, start: usize, out: &mut Vec<u8>) {
         let mut field = |name: &[u8], value: &[u8]| {
             out.pop();
             out.extend_from_slice(if out.len() == start + 1 { b"\"" } else { b", \"" });
@@ -157,19 +157,19 @@ impl Generator {
             out.extend_from_slice(b"\"}");
         };
         match fault {
-            None | Some(Fault::WrongType) => {}
-            Some(Fault::NotUtf8) => field(b"note", b"\xc3\x28\xff"),
-            Some(Fault::Huge) => field(b"padding", &vec![b'x'; HUGE]),
-            Some(Fault::Array) => {
+            None | Some(Malformation::WrongType) => {}
+            Some(Malformation::NotUtf8) => field(b"note", b"\xc3\x28\xff"),
+            Some(Malformation::Huge) => field(b"padding", &vec![b'x'; HUGE]),
+            Some(Malformation::Array) => {
                 out.insert(start, b'[');
                 out.push(b']');
             }
-            Some(Fault::Truncated) => {
+            Some(Malformation::Truncated) => {
                 let length = out.len() - start;
                 let kept = 1 + usize::try_from(self.faults.below(length as u64 - 1)).expect("below the length");
                 out.truncate(start + kept);
             }
-            Some(Fault::Null) => out.truncate(start),
+            Some(Malformation::Null) => out.truncate(start),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::logins::fake::random::Fraction;
 
 /// What the logins are like. The same plan gives the same bytes, on every machine.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct FakePlan {
     /// What the random numbers follow from.
     pub seed: u64,
     /// How many records there are; no end without.
@@ -31,7 +31,7 @@ pub struct Plan {
     pub clock: Clock,
 }
 
-impl Default for Plan {
+impl Default for FakePlan {
     fn default() -> Self {
         Self {
             seed: 0,
@@ -132,12 +132,12 @@ impl FromStr for Late {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed {
     pub(super) fraction: Fraction,
-    pub(super) kinds: Vec<Fault>,
+    pub(super) kinds: Vec<Malformation>,
 }
 
 /// How a value is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum Malformation {
     /// It ends in the middle.
     Truncated,
     /// Fields have other types: `user_id` is a number, `timestamp` is an object.
@@ -152,7 +152,7 @@ pub(super) enum Fault {
     Null,
 }
 
-impl Fault {
+impl Malformation {
     pub(super) const ALL: [(&'static str, Self); 6] = [
         ("truncated", Self::Truncated),
         ("wrong-type", Self::WrongType),
@@ -168,13 +168,13 @@ impl FromStr for Malformed {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (fraction, kinds) = text.split_once(':').map_or((text, None), |(fraction, kinds)| (fraction, Some(kinds)));
-        let named = |name: &str| match Fault::ALL.iter().find(|(known, _)| *known == name) {
+        let named = |name: &str| match Malformation::ALL.iter().find(|(known, _)| *known == name) {
             Some((_, fault)) => Ok(*fault),
-            None => Err(format!("`{name}` is no kind: the kinds are {}", Fault::ALL.map(|(name, _)| name).join(", "))),
+            None => Err(format!("`{name}` is no kind: the kinds are {}", Malformation::ALL.map(|(name, _)| name).join(", "))),
         };
         let kinds = match kinds {
             Some(kinds) => kinds.split(',').map(named).collect::<Result<_, _>>()?,
-            None => Fault::ALL.map(|(_, fault)| fault).to_vec(),
+            None => Malformation::ALL.map(|(_, fault)| fault).to_vec(),
         };
         Ok(Self { fraction: fraction.parse()?, kinds })
     }
@@ -202,6 +202,6 @@ mod tests {
     #[test]
     fn malformed_means_every_kind_unless_some_are_named() {
         assert_eq!("0.5".parse::<Malformed>().unwrap().kinds.len(), 6);
-        assert_eq!("0.5:null,huge".parse::<Malformed>().unwrap().kinds, [Fault::Null, Fault::Huge]);
+        assert_eq!("0.5:null,huge".parse::<Malformed>().unwrap().kinds, [Malformation::Null, Malformation::Huge]);
     }
 }

@@ -6,7 +6,7 @@ use crate::logins::fake::person::Person;
 
 /// What an event says.
 #[derive(Debug)]
-pub(super) struct Event {
+pub(super) struct LoginEvent {
     pub(super) person: Person,
     pub(super) ip: [u8; 4],
     /// Unix seconds.
@@ -30,7 +30,7 @@ const PIECES: [&[u8]; 7] = [
     b", \"timestamp\": ",
 ];
 
-impl Event {
+impl LoginEvent {
     /// Appends the event to `out`.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();

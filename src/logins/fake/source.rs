@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use crate::logins::fake::{Generator, Plan};
-use crate::pipeline::{Appetite, Assignment, Commit, EndError, Signal, Source};
+use crate::logins::fake::{FakePlan, Generator};
+use crate::pipeline::{Assignment, Commit, ConnectorError, Demand, Signal, Source};
 use crate::record::{NextOffset, Partition};
 
 /// The most records that are handed over at once.
@@ -23,12 +23,16 @@ pub struct FakeLogins {
 impl FakeLogins {
     /// Returns the source of the logins of `plan`, which ends at its count or at the time `until`, if there is either.
     #[must_use]
-    pub fn new(plan: Plan, until: Option<Instant>) -> Self {
+    pub fn new(plan: FakePlan, until: Option<Instant>) -> Self {
         let partition = Partition::new("fake", 0);
-        let mut first =
-            VecDeque::from([Signal::Assigned(vec![Assignment { partition, start: NextOffset(0), last: None, memo: None }])]);
+        let mut first = VecDeque::from([Signal::Assigned(vec![Assignment {
+            partition,
+            start: NextOffset(0),
+            fingerprint: None,
+            extension: None,
+        }])]);
         let end = plan.count.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
-        first.extend(end.map(|end| Signal::Ends(vec![(partition, end)])));
+        first.extend(end.map(|end| Signal::LogEndOffsets(vec![(partition, end)])));
         Self { generator: Generator::new(plan, partition), until, first, ended: false }
     }
 
@@ -44,23 +48,23 @@ impl FakeLogins {
 }
 
 impl Source for FakeLogins {
-    async fn next(&mut self, appetite: Appetite) -> Result<Signal, EndError> {
+    async fn next(&mut self, appetite: Demand) -> Result<Signal, ConnectorError> {
         if let Some(signal) = self.first.pop_front() {
             return Ok(signal);
         }
         match appetite {
-            Appetite::Records(most) if most > 0 && !self.ended => Ok(self.records(most)),
+            Demand::Records(most) if most > 0 && !self.ended => Ok(self.records(most)),
             _ => std::future::pending().await,
         }
     }
 
     fn commit(&mut self, _: Vec<Commit>) {}
 
-    async fn flush(&mut self) -> Result<(), EndError> {
+    async fn flush(&mut self) -> Result<(), ConnectorError> {
         Ok(())
     }
 
-    async fn close(self) -> Result<(), EndError> {
+    async fn close(self) -> Result<(), ConnectorError> {
         Ok(())
     }
 }

@@ -5,9 +5,9 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::logins::event::{FIELDS, Login};
-use crate::pipeline::{Appetite, Signal, Source as _};
+use crate::pipeline::{Demand, Signal, Source as _};
 
-fn records(plan: Plan) -> Vec<Record> {
+fn records(plan: FakePlan) -> Vec<Record> {
     let count = plan.count.expect("a test ends");
     let mut generator = Generator::new(plan, Partition::new("fake", 0));
     let mut records = Vec::new();
@@ -18,8 +18,8 @@ fn records(plan: Plan) -> Vec<Record> {
     records
 }
 
-fn plan(count: u64) -> Plan {
-    Plan { seed: 7, count: Some(count), ..Plan::default() }
+fn plan(count: u64) -> FakePlan {
+    FakePlan { seed: 7, count: Some(count), ..FakePlan::default() }
 }
 
 fn text(bytes: Option<&Bytes>) -> &str {
@@ -28,7 +28,7 @@ fn text(bytes: Option<&Bytes>) -> &str {
 
 #[test]
 fn the_same_plan_gives_the_same_bytes_however_they_are_asked_for() {
-    let full = || Plan {
+    let full = || FakePlan {
         malformed: "0.1:truncated,wrong-type,array,null".parse().ok(),
         missing: vec!["ip=0.2".parse().unwrap()],
         late: "0.1:30s".parse().ok(),
@@ -40,7 +40,7 @@ fn the_same_plan_gives_the_same_bytes_however_they_are_asked_for() {
         (0..2000).flat_map(|_| generator.batch(1)).collect()
     };
     assert_eq!(records(full()), one_by_one);
-    assert_ne!(records(Plan { seed: 8, ..full() }), one_by_one);
+    assert_ne!(records(FakePlan { seed: 8, ..full() }), one_by_one);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn every_login_is_an_event() {
 #[test]
 fn few_users_log_in_often_and_no_more_than_were_asked_for() {
     let mut logins = HashMap::new();
-    for record in records(Plan { users: 100, ..plan(10_000) }) {
+    for record in records(FakePlan { users: 100, ..plan(10_000) }) {
         *logins.entry(text(record.key.as_ref()).to_owned()).or_insert(0) += 1;
     }
     assert_eq!(logins.len(), 100);
@@ -80,7 +80,7 @@ fn few_users_log_in_often_and_no_more_than_were_asked_for() {
 
 #[test]
 fn a_key_is_what_was_asked_for() {
-    let first = |key| records(Plan { key, ..plan(1) }).remove(0);
+    let first = |key| records(FakePlan { key, ..plan(1) }).remove(0);
     let device = first(Key::DeviceId);
     assert_eq!(Login::parse(device.value.as_ref().unwrap()).unwrap().device_id.as_deref(), Some(text(device.key.as_ref())));
     assert_eq!(text(first(Key::Random).key.as_ref()).len(), 16);
@@ -91,14 +91,14 @@ fn a_key_is_what_was_asked_for() {
 #[test]
 fn missing_fields_are_left_out_and_nothing_else() {
     for (number, name) in FIELDS.iter().enumerate() {
-        let records = records(Plan { missing: vec![format!("{name}=1").parse().unwrap()], ..plan(2) });
+        let records = records(FakePlan { missing: vec![format!("{name}=1").parse().unwrap()], ..plan(2) });
         let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text(records[1].value.as_ref())).unwrap();
         assert_eq!(fields.len(), 6, "{number}");
         assert!(!fields.contains_key(*name));
     }
     let all = FIELDS.iter().map(|name| format!("{name}=1").parse().unwrap()).collect();
-    assert_eq!(text(records(Plan { missing: all, ..plan(1) })[0].value.as_ref()), "{}");
-    let some = records(Plan { missing: vec!["locale=0.1".parse().unwrap()], ..plan(5000) });
+    assert_eq!(text(records(FakePlan { missing: all, ..plan(1) })[0].value.as_ref()), "{}");
+    let some = records(FakePlan { missing: vec!["locale=0.1".parse().unwrap()], ..plan(5000) });
     let without = some.iter().filter(|record| !text(record.value.as_ref()).contains("locale")).count();
     assert!((400..600).contains(&without), "{without}");
 }
@@ -107,7 +107,7 @@ fn missing_fields_are_left_out_and_nothing_else() {
 fn malformed_values_are_wrong_in_the_way_that_was_asked_for() {
     let broken = |kind: &str| {
         let missing = vec!["app_version=0.5".parse().unwrap()];
-        let plan = Plan { malformed: format!("1:{kind}").parse().ok(), missing, ..plan(50) };
+        let plan = FakePlan { malformed: format!("1:{kind}").parse().ok(), missing, ..plan(50) };
         records(plan).into_iter().map(|record| record.value).collect::<Vec<_>>()
     };
     assert!(broken("null").iter().all(Option::is_none));
@@ -136,7 +136,7 @@ fn malformed_values_are_wrong_in_the_way_that_was_asked_for() {
 #[test]
 fn faults_leave_the_other_logins_as_they_are() {
     let whole = records(plan(500));
-    let some = records(Plan { malformed: "0.2:null".parse().ok(), ..plan(500) });
+    let some = records(FakePlan { malformed: "0.2:null".parse().ok(), ..plan(500) });
     let nulls = some.iter().filter(|record| record.value.is_none()).count();
     assert!((60..140).contains(&nulls), "{nulls}");
     for (one, other) in some.iter().zip(&whole).filter(|(one, _)| one.value.is_some()) {
@@ -147,7 +147,7 @@ fn faults_leave_the_other_logins_as_they_are() {
 #[test]
 fn late_events_are_late_by_as_much_as_was_asked_for() {
     let clock = Clock::Live(|| 1_000);
-    let times = records(Plan { late: "0.5:30s".parse().ok(), clock, timestamps: Timestamps::String, ..plan(1000) });
+    let times = records(FakePlan { late: "0.5:30s".parse().ok(), clock, timestamps: Timestamps::String, ..plan(1000) });
     let late = times.iter().filter(|record| text(record.value.as_ref()).ends_with(r#""timestamp": "970"}"#)).count();
     let now = times.iter().filter(|record| text(record.value.as_ref()).ends_with(r#""timestamp": "1000"}"#)).count();
     assert_eq!(late + now, 1000);
@@ -156,8 +156,8 @@ fn late_events_are_late_by_as_much_as_was_asked_for() {
 
 #[test]
 fn a_duplicate_is_its_record_once_more() {
-    let twice = records(Plan { duplicates: "1".parse().unwrap(), key: Key::Random, ..plan(1000) });
-    let once = records(Plan { key: Key::Random, ..plan(500) });
+    let twice = records(FakePlan { duplicates: "1".parse().unwrap(), key: Key::Random, ..plan(1000) });
+    let once = records(FakePlan { key: Key::Random, ..plan(500) });
     for (n, pair) in twice.chunks(2).enumerate() {
         assert_eq!((&pair[0].key, &pair[0].value), (&pair[1].key, &pair[1].value), "{n}");
         assert_eq!((&pair[0].key, &pair[0].value), (&once[n].key, &once[n].value), "{n}");
@@ -167,7 +167,7 @@ fn a_duplicate_is_its_record_once_more() {
 #[test]
 fn the_time_of_steps_is_exact_after_millions_of_events() {
     let clock = Clock::Steps { start: 0, step: Duration::from_nanos(333_333_333) };
-    let mut generator = Generator::new(Plan { clock, ..plan(u64::MAX) }, Partition::new("fake", 0));
+    let mut generator = Generator::new(FakePlan { clock, ..plan(u64::MAX) }, Partition::new("fake", 0));
     generator.logins = 3_000_000_000;
     assert_eq!(generator.time(), 999_999_999);
 }
@@ -177,25 +177,25 @@ async fn the_source_ends_at_its_count() {
     let mut source = FakeLogins::new(plan(1500), None);
     let mut seen = Vec::new();
     loop {
-        match source.next(Appetite::Records(1200)).await.unwrap() {
+        match source.next(Demand::Records(1200)).await.unwrap() {
             Signal::Assigned(assigned) => {
                 assert_eq!(assigned[0].partition.to_string(), "fake/0");
             }
-            Signal::Ends(ends) => assert_eq!(ends[0].1, 1500),
+            Signal::LogEndOffsets(ends) => assert_eq!(ends[0].1, 1500),
             Signal::Records(records) => seen.push(records.len()),
             Signal::End => break,
             other => panic!("{other:?}"),
         }
     }
     assert_eq!(seen, [1000, 500]);
-    let more = tokio::time::timeout(Duration::ZERO, source.next(Appetite::Records(1))).await;
+    let more = tokio::time::timeout(Duration::ZERO, source.next(Demand::Records(1))).await;
     assert!(more.is_err(), "after its end a source has nothing to say");
 }
 
 #[tokio::test]
 async fn the_source_ends_when_its_time_is_over() {
-    let endless = Plan { count: None, ..plan(0) };
+    let endless = FakePlan { count: None, ..plan(0) };
     let mut source = FakeLogins::new(endless, Some(Instant::now()));
-    assert!(matches!(source.next(Appetite::Signals).await, Ok(Signal::Assigned(_))));
-    assert!(matches!(source.next(Appetite::Records(10)).await, Ok(Signal::End)));
+    assert!(matches!(source.next(Demand::Signals).await, Ok(Signal::Assigned(_))));
+    assert!(matches!(source.next(Demand::Records(10)).await, Ok(Signal::End)));
 }

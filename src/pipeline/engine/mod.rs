@@ -1,6 +1,6 @@
 //! The loop that reads, sends, settles and commits.
 
-mod lives;
+mod partitions;
 mod sending;
 mod settling;
 
@@ -15,74 +15,74 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::pipeline::chain::{Chain, Destination};
+use crate::pipeline::delivery::{Delivery, Destination};
 use crate::pipeline::event::{Event, Observer, Tally};
-use crate::pipeline::lanes::{BatchLimits, Chunk, Lanes};
-use crate::pipeline::retry::{Breaker, Bucket};
+use crate::pipeline::lanes::{BatchLimits, Lanes, TaggedBatch};
+use crate::pipeline::retry::{CircuitBreaker, TokenBucket};
 use crate::pipeline::watermark::Watermark;
 use crate::pipeline::{
-    Answers, Appetite, BadRecords, EndError, Ending, Failure, Finished, LetterMaker, Limits, Outcome, Pipeline, Reason,
-    Revocation, Sink, Source, Transform,
+    Answers, BadRecordPolicy, ConnectorError, DeadLetterBuilder, Demand, Failure, Limits, Outcome, Pipeline, Reason, Revocation,
+    RunOutcome, RunReport, Sink, Source, Transform,
 };
 use crate::record::{NextOffset, Partition, Record};
 
 /// How often a stall is looked for when nothing else happens.
-const LOOK: Duration = Duration::from_millis(500);
+const STALL_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Without an answer for so long, a run is said to be stalled.
-const STALLED: Duration = Duration::from_secs(3);
+const STALLED_AFTER: Duration = Duration::from_secs(3);
 
 /// One partition: its present life, or what is left of the last one.
-struct Life {
+struct PartitionState {
     partition: Partition,
     epoch: u64,
     owned: bool,
     /// A rebalance is taking the partition away: nothing of it is sent any more.
-    leaving: bool,
+    revoking: bool,
     watermark: Watermark,
     /// What the source was told last.
     noted: NextOffset,
     /// Records of this life that are with a sink, or wait to be sent again.
-    out: usize,
+    in_flight: usize,
 }
 
 /// A batch that a destination has not taken yet.
-type Submission = Pin<Box<dyn Future<Output = (Chain, Result<Answers, EndError>)> + Send>>;
+type Submission = Pin<Box<dyn Future<Output = (Delivery, Result<Answers, ConnectorError>)> + Send>>;
 /// A batch that was taken and is not answered yet.
-type Flight = Pin<Box<dyn Future<Output = (Chain, Vec<Outcome>)> + Send>>;
+type Flight = Pin<Box<dyn Future<Output = (Delivery, Vec<Outcome>)> + Send>>;
 
 pub(crate) struct Engine<S, K, D> {
     source: S,
     sink: Arc<K>,
     letters: Option<Arc<D>>,
-    letter: LetterMaker,
+    letter: DeadLetterBuilder,
     transform: Option<Transform>,
-    bad_records: BadRecords,
+    bad_records: BadRecordPolicy,
     limits: Limits,
     observer: Arc<dyn Observer>,
     stop: watch::Receiver<bool>,
 
-    lives: Vec<Life>,
+    partitions: Vec<PartitionState>,
     index: HashMap<Partition, usize>,
     lanes: Lanes,
     /// At most one for each destination, so that batches are taken in order.
     submissions: FuturesUnordered<Submission>,
     /// The sink has not taken the last batch yet, so it gets no other.
     pushed_back: bool,
-    flights: FuturesUnordered<Flight>,
-    flying_since: Vec<Instant>,
-    flying_bytes: usize,
-    waiting: Vec<(Instant, Chain)>,
-    letters_queue: Chunk,
-    letters_flying: bool,
+    in_flight: FuturesUnordered<Flight>,
+    in_flight_since: Vec<Instant>,
+    in_flight_bytes: usize,
+    waiting: Vec<(Instant, Delivery)>,
+    letters_queue: TaggedBatch,
+    dead_letters_in_flight: bool,
     revocations: Vec<Revocation>,
-    breaker: Breaker,
-    bucket: Option<Bucket>,
+    breaker: CircuitBreaker,
+    bucket: Option<TokenBucket>,
     tally: Tally,
     /// Nothing more is to be read.
     ended: bool,
     /// The source failed and is not asked any more.
-    deaf: bool,
-    ending: Option<Ending>,
+    source_failed: bool,
+    ending: Option<RunOutcome>,
     deadline: Option<Instant>,
     /// Whether a destination is in trouble.
     troubled: bool,
@@ -110,7 +110,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         let now = Instant::now();
         let batch = BatchLimits { records: limits.batch, bytes: limits.batch_bytes, linger: limits.linger };
         let (letters, letter) = match dead_letters {
-            Some(dead_letters) => (Some(Arc::new(dead_letters.sink)), dead_letters.letter),
+            Some(dead_letters) => (Some(Arc::new(dead_letters.sink)), dead_letters.build),
             None => (None, Box::new(|record: &Record, _: &Reason, _| record.clone()) as Box<_>),
         };
         Self {
@@ -123,22 +123,22 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             bad_records,
             observer,
             stop,
-            lives: Vec::new(),
+            partitions: Vec::new(),
             index: HashMap::new(),
             submissions: FuturesUnordered::new(),
             pushed_back: false,
-            flights: FuturesUnordered::new(),
-            flying_since: Vec::new(),
-            flying_bytes: 0,
+            in_flight: FuturesUnordered::new(),
+            in_flight_since: Vec::new(),
+            in_flight_bytes: 0,
             waiting: Vec::new(),
-            letters_queue: Chunk::default(),
-            letters_flying: false,
+            letters_queue: TaggedBatch::default(),
+            dead_letters_in_flight: false,
             revocations: Vec::new(),
-            breaker: Breaker::new(limits.breaker),
-            bucket: limits.rate.map(|rate| Bucket::new(rate, now)),
+            breaker: CircuitBreaker::new(limits.breaker),
+            bucket: limits.rate.map(|rate| TokenBucket::new(rate, now)),
             tally: Tally::default(),
             ended: limits.count == Some(0),
-            deaf: false,
+            source_failed: false,
             ending: None,
             deadline: None,
             troubled: false,
@@ -148,12 +148,12 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             wanting: None,
             unconfirmed: None,
             asked_last: false,
-            look_at: now + LOOK,
+            look_at: now + STALL_CHECK_INTERVAL,
             limits,
         }
     }
 
-    pub(crate) async fn run(mut self) -> Finished {
+    pub(crate) async fn run(mut self) -> RunReport {
         let begun = Instant::now();
         loop {
             self.look(Instant::now());
@@ -172,17 +172,17 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             }
             let now = Instant::now();
             let (appetite, wake) = self.plan(now);
-            self.wanting = (appetite != Appetite::Signals).then(|| self.wanting.unwrap_or(now));
+            self.wanting = (appetite != Demand::Signals).then(|| self.wanting.unwrap_or(now));
             tokio::select! {
                 biased;
-                Some((chain, outcomes)) = self.flights.next() => self.land(chain, outcomes),
-                Some((chain, submitted)) = self.submissions.next() => self.taken(chain, submitted),
-                () = told(&mut self.stop), if self.ending.is_none() => self.end(Ending::Interrupted),
-                signal = self.source.next(appetite), if !self.deaf => match signal {
-                    Ok(signal) => self.hear(signal),
+                Some((chain, outcomes)) = self.in_flight.next() => self.on_response(chain, outcomes),
+                Some((chain, submitted)) = self.submissions.next() => self.on_accepted(chain, submitted),
+                () = stop_requested(&mut self.stop), if self.ending.is_none() => self.end(RunOutcome::Interrupted),
+                signal = self.source.next(appetite), if !self.source_failed => match signal {
+                    Ok(signal) => self.on_signal(signal),
                     Err(error) => {
-                        self.deaf = true;
-                        self.end(Ending::Failed(error));
+                        self.source_failed = true;
+                        self.end(RunOutcome::Failed(error));
                     }
                 },
                 () = tokio::time::sleep_until(wake) => {}
@@ -198,7 +198,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
 
     /// Returns the number of batches that are with a destination or wait to be sent again.
     fn under_way(&self) -> usize {
-        self.submissions.len() + self.flights.len() + self.waiting.len()
+        self.submissions.len() + self.in_flight.len() + self.waiting.len()
     }
 
     /// Returns whether a destination can be given a batch.
@@ -212,9 +212,9 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     }
 
     /// Returns what may be read now, and when to look again if nothing happens.
-    fn plan(&mut self, now: Instant) -> (Appetite, Instant) {
+    fn plan(&mut self, now: Instant) -> (Demand, Instant) {
         if let Some((due, _)) = self.unconfirmed {
-            return (Appetite::Signals, self.look_at.min(due));
+            return (Demand::Signals, self.look_at.min(due));
         }
         let mut wake = self.look_at;
         if self.is_open(Destination::Sink) && self.under_way() < self.limits.in_flight {
@@ -223,20 +223,20 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         let again = self.waiting.iter().filter(|(_, chain)| self.is_open(chain.destination)).map(|(due, _)| *due);
         wake = again.chain(self.deadline).fold(wake, Instant::min);
         if self.ended || self.ending.is_some() {
-            return (Appetite::Signals, wake);
+            return (Demand::Signals, wake);
         }
         let unsettled = usize::try_from(self.tally.unsettled()).expect("records that wait fit in memory");
         let room = (self.limits.batch * self.limits.in_flight).saturating_sub(unsettled);
-        let bytes = self.lanes.bytes() + self.flying_bytes;
+        let bytes = self.lanes.bytes() + self.in_flight_bytes;
         if room == 0 || bytes >= self.limits.batch_bytes * self.limits.in_flight {
-            return (Appetite::Signals, wake);
+            return (Demand::Signals, wake);
         }
         let left = self.limits.count.map_or(u64::MAX, |count| count - self.tally.read);
         let most = room.min(usize::try_from(left).unwrap_or(usize::MAX));
         match self.bucket.as_mut().map(|bucket| bucket.allowance(now)) {
-            None => (Appetite::Records(most), wake),
-            Some(Ok(allowed)) => (Appetite::Records(most.min(allowed)), wake),
-            Some(Err(again)) => (Appetite::Signals, wake.min(again)),
+            None => (Demand::Records(most), wake),
+            Some(Ok(allowed)) => (Demand::Records(most.min(allowed)), wake),
+            Some(Err(again)) => (Demand::Signals, wake.min(again)),
         }
     }
 
@@ -245,16 +245,16 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         if now < self.look_at {
             return;
         }
-        self.look_at = now + LOOK;
-        let Some(oldest) = self.flying_since.iter().min().copied() else {
+        self.look_at = now + STALL_CHECK_INTERVAL;
+        let Some(oldest) = self.in_flight_since.iter().min().copied() else {
             if self.unconfirmed.is_none() {
                 self.clear_trouble(); // what failed was taken away
             }
             return;
         };
-        if self.last_answer.elapsed() > STALLED {
+        if self.last_answer.elapsed() > STALLED_AFTER {
             if !self.troubled {
-                let why = self.sink.trouble().unwrap_or_else(|| "the destination does not answer".to_owned());
+                let why = self.sink.degraded_reason().unwrap_or_else(|| "the destination does not answer".to_owned());
                 self.trouble(&why);
             }
             self.stall(true);
@@ -264,17 +264,17 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             && oldest.elapsed() > most
             && self.last_answer.elapsed() > most
         {
-            let why = self.sink.trouble().unwrap_or_else(|| "no record was taken".to_owned());
+            let why = self.sink.degraded_reason().unwrap_or_else(|| "no record was taken".to_owned());
             let what = format!("gave up after {} without a delivery (--retry-for)", humantime::format_duration(most));
-            self.lanes.forget(|_| true); // nothing more can be sent
-            self.end(Ending::Failed(Failure::new(what).because(why).hint("start again when the destination is back").into()));
+            self.lanes.discard(|_| true); // nothing more can be sent
+            self.end(RunOutcome::Failed(Failure::new(what).because(why).hint("start again when the destination is back").into()));
             self.deadline = Some(Instant::now());
         }
     }
 
     fn trouble(&mut self, trouble: &str) {
         self.troubled = true;
-        self.observer.on(&Event::Trouble(Some(trouble)));
+        self.observer.on(&Event::Degraded(Some(trouble)));
     }
 
     fn stall(&mut self, stalled: bool) {
@@ -287,52 +287,52 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     fn clear_trouble(&mut self) {
         self.stall(false);
         if std::mem::take(&mut self.troubled) {
-            self.observer.on(&Event::Trouble(self.source_trouble.as_deref()));
+            self.observer.on(&Event::Degraded(self.source_trouble.as_deref()));
         }
     }
 
     /// Returns whether the run ends for another reason than that it is done or was told to.
     fn has_failed(&self) -> bool {
-        matches!(self.ending, Some(Ending::Failed(_) | Ending::Record(_)))
+        matches!(self.ending, Some(RunOutcome::Failed(_) | RunOutcome::Record(_)))
     }
 
     /// Stops reading and starts the clock of the drain. The first reason counts, but a failure counts more than an interrupt.
-    fn end(&mut self, ending: Ending) {
+    fn end(&mut self, ending: RunOutcome) {
         if self.has_failed() {
             return;
         }
         let why = match &ending {
-            Ending::Interrupted => "interrupted",
-            Ending::Complete => "complete",
-            Ending::Failed(_) => "failed",
-            Ending::Record(_) => "stopped at a bad record",
+            RunOutcome::Interrupted => "interrupted",
+            RunOutcome::Complete => "complete",
+            RunOutcome::Failed(_) => "failed",
+            RunOutcome::Record(_) => "stopped at a bad record",
         };
         self.observer.on(&Event::Draining(why));
         self.ending = Some(ending);
         self.deadline.get_or_insert_with(|| Instant::now() + self.limits.shutdown_timeout);
     }
 
-    async fn finish(mut self, begun: Instant) -> Finished {
+    async fn finish(mut self, begun: Instant) -> RunReport {
         self.submissions.clear();
-        self.flights.clear();
+        self.in_flight.clear();
         for revocation in std::mem::take(&mut self.revocations) {
             let commits = self.close_lives(&revocation.partitions, false);
             revocation.release(commits);
         }
         self.note_commits();
-        self.tally.undelivered = self.lives.iter().map(|life| life.watermark.unsettled() as u64).sum();
+        self.tally.undelivered = self.partitions.iter().map(|life| life.watermark.unsettled() as u64).sum();
         self.tally.assert_balanced();
-        let mut positions: Vec<_> = self.lives.iter().map(|life| (life.partition, life.watermark.next())).collect();
+        let mut positions: Vec<_> = self.partitions.iter().map(|life| (life.partition, life.watermark.next())).collect();
         positions.sort_unstable();
-        let owned: Vec<_> = self.lives.iter().filter(|life| life.owned).map(|life| (life.partition, life.noted)).collect();
+        let owned: Vec<_> = self.partitions.iter().filter(|life| life.owned).map(|life| (life.partition, life.noted)).collect();
         let closed = self.source.close().await;
         if closed.is_ok() {
             self.observer.on(&Event::Committed(&owned));
         }
         self.observer.on(&Event::Progress(&self.tally));
-        Finished {
+        RunReport {
             tally: self.tally,
-            ending: self.ending.unwrap_or(Ending::Complete),
+            outcome: self.ending.unwrap_or(RunOutcome::Complete),
             positions,
             closed,
             elapsed: begun.elapsed(),
@@ -341,7 +341,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
 }
 
 /// Returns when the run is told to stop; never, if nobody is there to tell it.
-async fn told(stop: &mut watch::Receiver<bool>) {
+async fn stop_requested(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
     }

@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::pipeline::engine::{Engine, jitter, told};
-use crate::pipeline::event::{BadFate, Event};
-use crate::pipeline::lanes::{Chunk, Tag};
-use crate::pipeline::retry::pause;
-use crate::pipeline::{Commit, Ending, Reason, Shaped, Sink, Source, bad};
+use crate::pipeline::engine::{Engine, jitter, stop_requested};
+use crate::pipeline::event::{BadRecordAction, Event};
+use crate::pipeline::lanes::{Slot, TaggedBatch};
+use crate::pipeline::retry::backoff;
+use crate::pipeline::{Commit, Reason, RunOutcome, Sink, Source, TransformResult, bad_records};
 use crate::record::{Partition, Record};
 
 impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     /// Takes records into account, shapes them, and queues them.
-    pub(super) fn read(&mut self, records: Vec<Record>) {
+    pub(super) fn on_records(&mut self, records: Vec<Record>) {
         let now = Instant::now();
-        let mut chunk = Chunk::default();
+        let mut chunk = TaggedBatch::default();
         chunk.records.reserve(records.len());
-        chunk.tags.reserve(records.len());
+        chunk.slots.reserve(records.len());
         let (count, mut bytes) = (records.len(), 0);
         let is_reading = self.ending.is_none();
         let settled = self.tally.filtered + self.tally.skipped;
@@ -31,22 +31,22 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             };
             current = Some((record.partition, lane));
             bytes += record.bytes();
-            let life = &mut self.lives[lane];
-            if !life.owned || life.leaving {
+            let life = &mut self.partitions[lane];
+            if !life.owned || life.revoking {
                 // Read before the rebalance was heard of: the new owner reads it again.
                 self.tally.released += 1;
                 continue;
             }
-            let tag = Tag { lane, epoch: life.epoch, number: life.watermark.take(record.offset) };
+            let tag = Slot { lane, epoch: life.epoch, number: life.watermark.track(record.offset) };
             if records.peek().is_none_or(|next| next.partition != record.partition) {
                 life.watermark.mark(record.fingerprint());
             }
-            match self.transform.as_ref().map_or(Shaped::Keep, |transform| transform(&mut record)) {
+            match self.transform.as_ref().map_or(TransformResult::Keep, |transform| transform(&mut record)) {
                 // Behind a bad record that stops the run nothing is sent: the next run reads it again.
-                Shaped::Keep if self.ending.is_some() => {}
-                Shaped::Keep => chunk.push(record, tag),
-                Shaped::Filtered => self.tally.filtered += self.settle(tag, 1),
-                Shaped::Bad(reason) => self.bad(&record, tag, &reason, 0),
+                TransformResult::Keep if self.ending.is_some() => {}
+                TransformResult::Keep => chunk.push(record, tag),
+                TransformResult::Filtered => self.tally.filtered += self.settle(tag, 1),
+                TransformResult::Bad(reason) => self.on_bad_record(&record, tag, &reason, 0),
             }
         }
         let waited = self.wanting.take().map_or(Duration::ZERO, |since| now - since);
@@ -66,33 +66,33 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     }
 
     /// Settles `count` records from `tag` on, if they belong to the present life of their partition.
-    pub(super) fn settle(&mut self, tag: Tag, count: u64) -> u64 {
+    pub(super) fn settle(&mut self, tag: Slot, count: u64) -> u64 {
         if !self.is_alive(&tag) {
             return 0;
         }
-        self.lives[tag.lane].watermark.settle(tag.number..tag.number + count) as u64
+        self.partitions[tag.lane].watermark.settle(tag.number..tag.number + count) as u64
     }
 
-    pub(super) fn is_alive(&self, tag: &Tag) -> bool {
-        let life = &self.lives[tag.lane];
+    pub(super) fn is_alive(&self, tag: &Slot) -> bool {
+        let life = &self.partitions[tag.lane];
         life.owned && life.epoch == tag.epoch
     }
 
     /// Deals with a record that can never be delivered.
-    pub(super) fn bad(&mut self, record: &Record, tag: Tag, reason: &Reason, attempts: u32) {
+    pub(super) fn on_bad_record(&mut self, record: &Record, tag: Slot, reason: &Reason, attempts: u32) {
         if !self.is_alive(&tag) {
             return;
         }
-        let (fate, tripped) = bad::fate(self.bad_records, &mut self.breaker, Instant::now());
-        if fate == BadFate::Stops && self.has_failed() {
+        let (fate, tripped) = bad_records::fate(self.bad_records, &mut self.breaker, Instant::now());
+        if fate == BadRecordAction::Stops && self.has_failed() {
             return; // the run stops at the first, and that has been told
         }
         self.observer.on(&Event::Bad { record, reason, fate });
         match fate {
-            BadFate::Skipped => self.tally.skipped += self.settle(tag, 1),
-            BadFate::DeadLetter => self.letters_queue.push((self.letter)(record, reason, attempts), tag),
-            BadFate::Stops => {
-                self.end(Ending::Record(bad::stop(record, reason, tripped)));
+            BadRecordAction::Skipped => self.tally.skipped += self.settle(tag, 1),
+            BadRecordAction::DeadLetter => self.letters_queue.push((self.letter)(record, reason, attempts), tag),
+            BadRecordAction::Stops => {
+                self.end(RunOutcome::Record(bad_records::stop(record, reason, tripped)));
             }
         }
     }
@@ -100,9 +100,9 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     /// Tells the source how far each partition may be committed, where that changed; returns whether it did anywhere.
     pub(super) fn note_commits(&mut self) -> bool {
         let mut commits = Vec::new();
-        for life in self.lives.iter_mut().filter(|life| life.owned && life.watermark.next() != life.noted) {
+        for life in self.partitions.iter_mut().filter(|life| life.owned && life.watermark.next() != life.noted) {
             life.noted = life.watermark.next();
-            commits.push(Commit { partition: life.partition, next: life.noted, last: life.watermark.last() });
+            commits.push(Commit { partition: life.partition, next: life.noted, fingerprint: life.watermark.last() });
         }
         if commits.is_empty() {
             return false;
@@ -118,7 +118,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         let Some((_, attempt)) = self.unconfirmed.filter(|(due, _)| *due <= Instant::now()) else { return };
         let flushed = tokio::select! {
             flushed = self.source.flush() => flushed,
-            () = told(&mut self.stop), if self.ending.is_none() => return self.end(Ending::Interrupted),
+            () = stop_requested(&mut self.stop), if self.ending.is_none() => return self.end(RunOutcome::Interrupted),
         };
         let Err(error) = flushed else {
             self.unconfirmed = None;
@@ -126,11 +126,11 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         };
         if self.limits.retry_for.is_some_and(|most| self.last_answer.elapsed() > most) {
             self.unconfirmed = None;
-            self.lanes.forget(|_| true); // nothing more can be sent
-            return self.end(Ending::Failed(error));
+            self.lanes.discard(|_| true); // nothing more can be sent
+            return self.end(RunOutcome::Failed(error));
         }
         self.trouble(&error.to_string());
         let now = Instant::now();
-        self.unconfirmed = Some((now + pause(attempt, jitter(now)), attempt + 1));
+        self.unconfirmed = Some((now + backoff(attempt, jitter(now)), attempt + 1));
     }
 }

@@ -2,14 +2,14 @@
 
 use super::destination::{answers, why};
 use super::*;
-use crate::pipeline::{BreakerLimit, Ending, Outcome, Reason};
+use crate::pipeline::{BreakerLimit, Outcome, Reason, RunOutcome};
 
 fn rejects(bad: i64) -> Script {
     answers(move |offset, _| if offset == bad { Outcome::Reject(why()) } else { Outcome::Delivered })
 }
 
-fn record_failure(finished: &Finished) -> String {
-    let Ending::Record(failure) = &finished.ending else { panic!("{:?}", finished.ending) };
+fn record_failure(finished: &RunReport) -> String {
+    let RunOutcome::Record(failure) = &finished.outcome else { panic!("{:?}", finished.outcome) };
     format!("{failure} | {}", failure.hint.as_deref().unwrap_or("no hint"))
 }
 
@@ -36,7 +36,7 @@ async fn the_hint_of_the_reason_goes_before_the_general_one() {
 #[tokio::test(start_paused = true)]
 async fn a_bad_record_is_skipped_when_asked() {
     let (finished, log) = run_of(100).skipping().sink(rejects(14)).finish().await;
-    assert!(matches!(finished.ending, Ending::Complete));
+    assert!(matches!(finished.outcome, RunOutcome::Complete));
     assert_eq!((finished.tally.delivered, finished.tally.skipped), (99, 1));
     assert_eq!(log.commits(p(0)).last(), Some(&100));
 }
@@ -56,7 +56,7 @@ async fn a_letter_is_delivered_before_its_record_is_committed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_record_that_the_transform_finds_bad_goes_to_the_letters_too() {
-    let shape = |record: &mut Record| if record.offset == 7 { Shaped::Bad(why()) } else { Shaped::Keep };
+    let shape = |record: &mut Record| if record.offset == 7 { TransformResult::Bad(why()) } else { TransformResult::Keep };
     let (finished, log) = run_of(20).transform(shape).letters(takes_all()).finish().await;
     assert_eq!((finished.tally.delivered, finished.tally.dead_lettered), (19, 1));
     assert!(log.submitted(Destination::Sink).iter().all(|batch| !batch.contains(&7)));
@@ -103,8 +103,10 @@ async fn the_breaker_trips_at_its_limit_and_nothing_is_committed_past_that() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_at_a_bad_record_is_told_once() {
-    let (_, log) =
-        run_of(100).transform(|record| if record.offset >= 3 { Shaped::Bad(why()) } else { Shaped::Keep }).finish().await;
+    let (_, log) = run_of(100)
+        .transform(|record| if record.offset >= 3 { TransformResult::Bad(why()) } else { TransformResult::Keep })
+        .finish()
+        .await;
     assert_eq!(log.told("bad"), ["bad t/0@3 Stops"]);
 }
 
@@ -112,7 +114,7 @@ async fn a_stop_at_a_bad_record_is_told_once() {
 fn poisoned_by(poison: &'static [i64]) -> Script {
     Box::new(move |call| {
         let poisoned = call.records.iter().any(|record| poison.contains(&record.offset));
-        call.answer(|_, _| if poisoned { Outcome::Suspect(why()) } else { Outcome::Delivered })
+        call.answer(|_, _| if poisoned { Outcome::BatchRejected(why()) } else { Outcome::Delivered })
     })
 }
 
@@ -138,7 +140,7 @@ async fn halving_keeps_the_order_of_a_batch() {
 
 #[tokio::test(start_paused = true)]
 async fn one_suspect_of_many_is_sent_alone_before_it_is_blamed() {
-    let sink = answers(|offset, sent| if offset == 4 && sent == 0 { Outcome::Suspect(why()) } else { Outcome::Delivered });
+    let sink = answers(|offset, sent| if offset == 4 && sent == 0 { Outcome::BatchRejected(why()) } else { Outcome::Delivered });
     let (finished, log) = run_of(10).sink(sink).finish().await;
     assert_eq!(finished.tally.delivered, 10);
     assert_eq!(log.submitted(Destination::Sink)[1], [4]);
@@ -151,7 +153,7 @@ async fn a_batch_may_hold_every_outcome_at_once() {
         call.answer(|offset, sent| match offset % 5 {
             1 if sent < 2 => Outcome::Retry(why()),
             2 => Outcome::Reject(why()),
-            3 if !alone => Outcome::Suspect(why()),
+            3 if !alone => Outcome::BatchRejected(why()),
             4 => Outcome::AlreadyThere,
             _ => Outcome::Delivered,
         })

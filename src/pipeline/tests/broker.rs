@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::log::{Entry, Log};
-use crate::pipeline::{Appetite, Assignment, Commit, EndError, Failure, Revocation, Signal, Source};
+use crate::pipeline::{Assignment, Commit, ConnectorError, Demand, Failure, Revocation, Signal, Source};
 use crate::record::{NextOffset, Partition, Record};
 
 /// What the source of a run and the test that drives it share.
@@ -38,7 +38,7 @@ struct State {
 /// What the run is to hear, in this order.
 enum Queued {
     Assign(Vec<Partition>),
-    Signal(Result<Signal, EndError>),
+    Signal(Result<Signal, ConnectorError>),
 }
 
 struct Feed {
@@ -191,7 +191,7 @@ impl Broker {
             feed.at = feed.offsets.partition_point(|offset| *offset < feed.committed.0);
             (feed.life, feed.owned, feed.told_end) = (feed.life + 1, true, false);
             self.log.note(Entry::Assigned(*partition, feed.committed));
-            Assignment { partition: *partition, start: feed.committed, last: None, memo: None }
+            Assignment { partition: *partition, start: feed.committed, fingerprint: None, extension: None }
         };
         partitions.iter().map(begin).collect()
     }
@@ -219,7 +219,7 @@ impl Broker {
         }
     }
 
-    fn pull(&self, appetite: Appetite) -> Option<Result<Signal, EndError>> {
+    fn pull(&self, appetite: Demand) -> Option<Result<Signal, ConnectorError>> {
         let state = &mut *self.state.lock().unwrap();
         state.asked += 1;
         self.hear_releases(state);
@@ -228,7 +228,7 @@ impl Broker {
             Some(Queued::Signal(signal)) => return Some(signal),
             None => {}
         }
-        if let Appetite::Records(most) = appetite {
+        if let Demand::Records(most) = appetite {
             assert!(most > 0, "an appetite for no record at all");
             let records = state.records(most);
             if !records.is_empty() {
@@ -285,7 +285,7 @@ fn record(partition: Partition, offset: i64, life: i64) -> Record {
 }
 
 impl Source for Broker {
-    async fn next(&mut self, appetite: Appetite) -> Result<Signal, EndError> {
+    async fn next(&mut self, appetite: Demand) -> Result<Signal, ConnectorError> {
         loop {
             if let Some(signal) = self.pull(appetite) {
                 return signal;
@@ -307,7 +307,7 @@ impl Source for Broker {
         }
     }
 
-    async fn flush(&mut self) -> Result<(), EndError> {
+    async fn flush(&mut self) -> Result<(), ConnectorError> {
         let refused = self.change(|state| {
             let refused = state.refusals > 0;
             state.refusals = state.refusals.saturating_sub(1);
@@ -317,7 +317,7 @@ impl Source for Broker {
         if refused { Err(Failure::new("the commit was refused").into()) } else { Ok(()) }
     }
 
-    async fn close(self) -> Result<(), EndError> {
+    async fn close(self) -> Result<(), ConnectorError> {
         self.state.lock().map(|mut state| self.hear_releases(&mut state)).expect("no test panicked inside");
         Ok(())
     }

@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use super::destination::{Switch, answers, why};
 use super::*;
-use crate::pipeline::{Ending, Outcome, Rate};
+use crate::pipeline::{Outcome, Rate, RunOutcome};
 use crate::record::NextOffset;
 
 #[tokio::test(start_paused = true)]
 async fn everything_is_delivered_in_order_and_committed() {
     for ordering in [Ordering::Overlapping, Ordering::OneByOne] {
         let (finished, log) = run_of(95).ordering(ordering).finish().await;
-        assert!(matches!(finished.ending, Ending::Complete));
+        assert!(matches!(finished.outcome, RunOutcome::Complete));
         assert_eq!((finished.tally.read, finished.tally.delivered, finished.tally.batches), (95, 95, 10));
         assert_eq!(finished.tally.bytes, 950);
         assert_eq!(log.taken(Destination::Sink), (0..95).collect::<Vec<_>>());
@@ -105,7 +105,7 @@ async fn a_silent_destination_is_told_even_while_the_source_talks() {
     let run = run_of(10).sink(Box::new(|call| call.answer(|_, _| Outcome::Delivered).after(Duration::from_secs(20)))).start();
     for _ in 0..60 {
         tokio::time::sleep(ms(100)).await;
-        run.broker.signal(crate::pipeline::Signal::Ends(vec![(p(0), 10)]));
+        run.broker.signal(crate::pipeline::Signal::LogEndOffsets(vec![(p(0), 10)]));
     }
     assert_eq!(run.log.told("trouble"), ["trouble the destination does not answer"]);
     let (_, log) = run.finish().await;
@@ -118,7 +118,7 @@ async fn giving_up_commits_nothing_past_the_stall() {
     let setup = run_of(100).sink(answers(outcome)).limits(|limits| limits.retry_for = Some(Duration::from_secs(60)));
     let begun = tokio::time::Instant::now();
     let (finished, log) = setup.finish().await;
-    let Ending::Failed(error) = &finished.ending else { panic!("{:?}", finished.ending) };
+    let RunOutcome::Failed(error) = &finished.outcome else { panic!("{:?}", finished.outcome) };
     assert_eq!(error.to_string(), "gave up after 1m without a delivery (--retry-for): no record was taken");
     assert!((60..62).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     assert_eq!((log.commits(p(0)), finished.tally.delivered, finished.tally.undelivered), (vec![5], 5, 20));
@@ -130,7 +130,7 @@ async fn giving_up_does_not_wait_for_the_source_to_be_quiet() {
     let run = setup.limits(|limits| limits.retry_for = Some(Duration::from_secs(5))).start();
     for _ in 0..100 {
         tokio::time::sleep(ms(100)).await;
-        run.broker.signal(crate::pipeline::Signal::Ends(vec![(p(0), 10)]));
+        run.broker.signal(crate::pipeline::Signal::LogEndOffsets(vec![(p(0), 10)]));
     }
     assert!(run.engine.is_finished(), "10 s have passed, 5 s are borne");
     run.finish().await;
@@ -140,7 +140,7 @@ async fn giving_up_does_not_wait_for_the_source_to_be_quiet() {
 async fn a_count_is_read_exactly() {
     let setup = run_of(100).limits(|limits| limits.count = Some(37));
     let (finished, log) = setup.finish().await;
-    assert!(matches!(finished.ending, Ending::Complete));
+    assert!(matches!(finished.outcome, RunOutcome::Complete));
     assert_eq!((finished.tally.read, finished.tally.delivered, log.commits(p(0)).last()), (37, 37, Some(&37)));
     let (finished, _) = run_of(100).limits(|limits| limits.count = Some(0)).finish().await;
     assert_eq!(finished.tally.read, 0);
@@ -208,7 +208,7 @@ async fn the_last_commit_of_a_run_is_asked_for_until_it_is_taken() {
     let begun = tokio::time::Instant::now();
     let (finished, _) = setup.start().finish().await;
     assert!(begun.elapsed() > Duration::from_secs(60), "20 refusals with growing pauses take minutes");
-    assert!(matches!(finished.ending, Ending::Complete), "{:?}", finished.ending);
+    assert!(matches!(finished.outcome, RunOutcome::Complete), "{:?}", finished.outcome);
     assert_eq!((finished.tally.read, finished.tally.delivered), (4, 4));
 }
 
@@ -223,7 +223,7 @@ async fn a_run_whose_last_commit_is_refused_stops_when_told() {
     tokio::time::sleep(ms(1)).await;
     assert!(run.engine.is_finished());
     let (finished, _) = run.finish().await;
-    assert!(matches!(finished.ending, Ending::Interrupted), "{:?}", finished.ending);
+    assert!(matches!(finished.outcome, RunOutcome::Interrupted), "{:?}", finished.outcome);
 }
 
 #[tokio::test(start_paused = true)]
@@ -279,7 +279,7 @@ async fn one_by_one_does_not_send_past_a_batch_that_is_retried() {
 
 #[tokio::test(start_paused = true)]
 async fn filtered_records_are_passed_and_committed() {
-    let shape = |record: &mut Record| if record.offset % 2 == 0 { Shaped::Keep } else { Shaped::Filtered };
+    let shape = |record: &mut Record| if record.offset % 2 == 0 { TransformResult::Keep } else { TransformResult::Filtered };
     let (finished, log) = run_of(40).transform(shape).finish().await;
     assert_eq!((finished.tally.delivered, finished.tally.filtered), (20, 20));
     assert_eq!(log.commits(p(0)).last(), Some(&40));
@@ -287,7 +287,7 @@ async fn filtered_records_are_passed_and_committed() {
 
 #[tokio::test(start_paused = true)]
 async fn trouble_of_the_source_is_not_over_because_the_destination_answers() {
-    let trouble = |what: Option<&str>| crate::pipeline::Signal::Trouble(what.map(ToOwned::to_owned));
+    let trouble = |what: Option<&str>| crate::pipeline::Signal::Degraded(what.map(ToOwned::to_owned));
     let sink = answers(|_, sent| if sent < 8 { Outcome::Retry(why()) } else { Outcome::Delivered });
     let setup = follow();
     setup.broker.partition(p(0), 0..5, 5);

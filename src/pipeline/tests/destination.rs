@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::log::{Coordinates, Entry, Log, coordinates};
-use crate::pipeline::chain::Destination;
-use crate::pipeline::{Answers, Batch, EndError, Failure, Ordering, Outcome, Reason, Sink};
+use crate::pipeline::delivery::Destination;
+use crate::pipeline::{Answers, Batch, ConnectorError, Failure, Ordering, Outcome, Reason, Sink};
 use crate::record::Record;
 
 /// One call to the sink, for the script to answer.
@@ -83,7 +83,7 @@ impl Scripted {
 }
 
 impl Sink for Scripted {
-    async fn submit(&self, batch: Batch) -> Result<Answers, EndError> {
+    async fn submit(&self, batch: Batch) -> Result<Answers, ConnectorError> {
         let (call, reply) = self.call(&batch);
         let records: Vec<Coordinates> = batch.iter().map(coordinates).collect();
         if !reply.push_back.is_zero() {
@@ -103,7 +103,7 @@ impl Sink for Scripted {
         }))
     }
 
-    async fn check(&self) -> Result<(), EndError> {
+    async fn check(&self) -> Result<(), ConnectorError> {
         Ok(())
     }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use crate::pipeline::chain::Destination;
-use crate::pipeline::{BadFate, Event, Finished, Observer, Ordering, Outcome, Tally};
+use crate::pipeline::delivery::Destination;
+use crate::pipeline::{BadRecordAction, Event, Observer, Ordering, Outcome, RunReport, Tally};
 use crate::record::{NextOffset, Partition, Record};
 
 /// A record and the life of its partition in which it was read: partition, offset, life.
@@ -98,15 +98,15 @@ impl Observer for Log {
         match event {
             Event::Progress(tally) => self.note(Entry::Tally((*tally).clone())),
             Event::Bad { record, fate, .. } => {
-                if *fate == BadFate::Skipped {
+                if *fate == BadRecordAction::Skipped {
                     self.note(Entry::Spared(coordinates(record)));
                 }
                 self.note(Entry::Bad(coordinates(record)));
                 self.note(Entry::Told(format!("bad {record} {fate:?}")));
             }
-            Event::Trouble(trouble) => self.note(Entry::Told(format!("trouble {}", trouble.unwrap_or("over")))),
+            Event::Degraded(trouble) => self.note(Entry::Told(format!("trouble {}", trouble.unwrap_or("over")))),
             Event::Retrying { records, attempt, .. } => self.note(Entry::Told(format!("retrying {records} attempt {attempt}"))),
-            Event::Halving { records, .. } => self.note(Entry::Told(format!("halving {records}"))),
+            Event::Bisecting { records, .. } => self.note(Entry::Told(format!("halving {records}"))),
             Event::Stalled(stalled) => self.note(Entry::Told(format!("stalled {stalled}"))),
             Event::Read { bytes, waited, shaping } => {
                 self.note(Entry::Told(format!("read {bytes} bytes after {waited:?}, shaped in {shaping:?}")));
@@ -134,7 +134,7 @@ struct Life {
 }
 
 /// Checks what must hold whatever happens, against what the ends themselves saw.
-pub(super) fn audit(log: &Log, finished: &Finished, ordering: Ordering, most_unsettled: usize) {
+pub(super) fn audit(log: &Log, finished: &RunReport, ordering: Ordering, most_unsettled: usize) {
     finished.tally.assert_balanced();
     let mut owned: BTreeMap<Partition, Life> = BTreeMap::new();
     let mut lives: BTreeMap<Partition, i64> = BTreeMap::new();

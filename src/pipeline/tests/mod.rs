@@ -20,8 +20,8 @@ use tokio::task::JoinHandle;
 use self::broker::Broker;
 use self::destination::{Script, Scripted, takes_all};
 use self::log::{Entry, Log, audit};
-use crate::pipeline::chain::Destination;
-use crate::pipeline::{BadRecords, DeadLetters, Finished, Limits, Ordering, Pipeline, Shaped, Transform};
+use crate::pipeline::delivery::Destination;
+use crate::pipeline::{BadRecordPolicy, DeadLetters, Limits, Ordering, Pipeline, RunReport, Transform, TransformResult};
 use crate::record::{Partition, Record};
 
 /// Partition `index` of the topic of these tests.
@@ -39,7 +39,7 @@ struct Setup {
     broker: Broker,
     limits: Limits,
     ordering: Ordering,
-    bad_records: BadRecords,
+    bad_records: BadRecordPolicy,
     transform: Option<Transform>,
     sink: Script,
     letters: Script,
@@ -52,7 +52,7 @@ struct Run {
     limits: Limits,
     ordering: Ordering,
     stop: watch::Sender<bool>,
-    engine: JoinHandle<Finished>,
+    engine: JoinHandle<RunReport>,
 }
 
 /// Returns a run from one partition with records 0 to `records`, in batches of 10, which ends when they are read.
@@ -84,7 +84,7 @@ fn follow() -> Setup {
         log,
         limits,
         ordering: Ordering::Overlapping,
-        bad_records: BadRecords::Stop,
+        bad_records: BadRecordPolicy::Stop,
         transform: None,
         sink: takes_all(),
         letters: takes_all(),
@@ -101,11 +101,11 @@ impl Setup {
     }
 
     fn skipping(self) -> Self {
-        Self { bad_records: BadRecords::Skip, ..self }
+        Self { bad_records: BadRecordPolicy::Skip, ..self }
     }
 
     fn letters(self, letters: Script) -> Self {
-        Self { bad_records: BadRecords::DeadLetters, letters, ..self }
+        Self { bad_records: BadRecordPolicy::DeadLetters, letters, ..self }
     }
 
     fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
@@ -113,11 +113,11 @@ impl Setup {
         self
     }
 
-    fn transform(self, shape: impl Fn(&mut Record) -> Shaped + Send + 'static) -> Self {
+    fn transform(self, shape: impl Fn(&mut Record) -> TransformResult + Send + 'static) -> Self {
         let log = self.log.clone();
         let transform: Transform = Box::new(move |record: &mut Record| {
             let shaped = shape(record);
-            if shaped == Shaped::Filtered {
+            if shaped == TransformResult::Filtered {
                 log.note(Entry::Spared(log::coordinates(record)));
             }
             shaped
@@ -132,7 +132,7 @@ impl Setup {
         let pipeline = Pipeline {
             source: broker.clone(),
             sink: Scripted::new(Destination::Sink, ordering, &log, sink),
-            dead_letters: Some(DeadLetters { sink: letters, letter: Box::new(|record, _, _| record.clone()) }),
+            dead_letters: Some(DeadLetters { sink: letters, build: Box::new(|record, _, _| record.clone()) }),
             transform,
             bad_records,
             limits,
@@ -143,14 +143,14 @@ impl Setup {
     }
 
     /// Runs to the end, which must come by itself.
-    async fn finish(self) -> (Finished, Log) {
+    async fn finish(self) -> (RunReport, Log) {
         self.start().finish().await
     }
 }
 
 impl Run {
     /// Waits for the end and checks what must always hold.
-    async fn finish(self) -> (Finished, Log) {
+    async fn finish(self) -> (RunReport, Log) {
         let within = Duration::from_secs(24 * 3600);
         let finished = tokio::time::timeout(within, self.engine).await.expect("the run hangs").expect("the run panicked");
         let most = if self.limits.commit_each { 1 } else { self.limits.batch * self.limits.in_flight };

@@ -2,10 +2,10 @@
 
 use super::destination::{answers, why};
 use super::*;
-use crate::pipeline::{EndError, Ending, Outcome};
+use crate::pipeline::{ConnectorError, Outcome, RunOutcome};
 
-fn failure(finished: &Finished) -> String {
-    let Ending::Failed(error) = &finished.ending else { panic!("{:?}", finished.ending) };
+fn failure(finished: &RunReport) -> String {
+    let RunOutcome::Failed(error) = &finished.outcome else { panic!("{:?}", finished.outcome) };
     error.to_string()
 }
 
@@ -19,7 +19,7 @@ async fn what_was_read_is_drained_when_the_run_is_told_to_stop() {
     tokio::time::sleep(ms(10)).await;
     run.stop();
     let (finished, log) = run.finish().await;
-    assert!(matches!(finished.ending, Ending::Interrupted));
+    assert!(matches!(finished.outcome, RunOutcome::Interrupted));
     assert_eq!((finished.tally.read, finished.tally.delivered, finished.tally.undelivered), (20, 20, 0));
     assert_eq!(log.commits(p(0)).last(), Some(&20));
     assert!(finished.elapsed < Duration::from_secs(6));
@@ -47,7 +47,7 @@ async fn what_cannot_be_drained_in_time_is_counted_and_not_committed() {
         tokio::time::sleep(ms(100)).await;
         run.stop();
         let (finished, log) = run.finish().await;
-        assert!(matches!(finished.ending, Ending::Interrupted));
+        assert!(matches!(finished.outcome, RunOutcome::Interrupted));
         assert_eq!((finished.tally.delivered, finished.tally.undelivered), (0, 20));
         assert!(log.commits(p(0)).is_empty());
         assert_eq!(finished.elapsed.as_secs(), 25);
@@ -101,7 +101,9 @@ async fn a_destination_that_refuses_ends_the_run_with_a_refusal() {
     let foreign = || why().hint("--id-prefix").refusal();
     let sink = answers(move |offset, _| if offset == 4 { Outcome::Stop(foreign()) } else { Outcome::Delivered });
     let (finished, log) = run_of(10).sink(sink).finish().await;
-    let Ending::Failed(EndError::Refused(refused)) = &finished.ending else { panic!("ended with {:?}", finished.ending) };
+    let RunOutcome::Failed(ConnectorError::Refused(refused)) = &finished.outcome else {
+        panic!("ended with {:?}", finished.outcome)
+    };
     assert_eq!((refused.what.as_str(), refused.hint.as_str()), ("the script says so", "--id-prefix"));
     assert_eq!(log.commits(p(0)), [4]);
 }
@@ -145,7 +147,7 @@ async fn a_run_that_is_stopped_before_it_began_reads_nothing() {
     let run = setup.start();
     run.stop();
     let (finished, _) = run.finish().await;
-    assert!(matches!(finished.ending, Ending::Interrupted));
+    assert!(matches!(finished.outcome, RunOutcome::Interrupted));
     assert_eq!(finished.tally.read, 0);
 }
 

@@ -8,7 +8,7 @@ use rand_pcg::Pcg64Mcg;
 
 use super::destination::{Call, Reply, why};
 use super::*;
-use crate::pipeline::{Ending, Outcome};
+use crate::pipeline::{Outcome, RunOutcome};
 
 /// What a run goes through.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ struct Weather {
     /// Per partition: records, and one in how many offsets is a hole.
     partitions: Vec<(i64, i64)>,
     ordering: Ordering,
-    bad_records: BadRecords,
+    bad_records: BadRecordPolicy,
     batch: usize,
     batch_bytes: usize,
     in_flight: usize,
@@ -47,7 +47,8 @@ enum Change {
 
 fn weather() -> impl Strategy<Value = Weather> {
     let partitions = prop::collection::vec((0_i64..60, 2_i64..9), 1..5);
-    let bad_records = prop_oneof![1 => Just(BadRecords::Stop), 2 => Just(BadRecords::Skip), 4 => Just(BadRecords::DeadLetters)];
+    let bad_records =
+        prop_oneof![1 => Just(BadRecordPolicy::Stop), 2 => Just(BadRecordPolicy::Skip), 4 => Just(BadRecordPolicy::DeadLetters)];
     let ordering = prop_oneof![Just(Ordering::Overlapping), Just(Ordering::OneByOne)];
     let limits = (1_usize..9, prop_oneof![15_usize..120, Just(1 << 20)], 1_usize..5, 0_u64..30, prop::bool::weighted(0.1));
     let change = prop_oneof![Just(Change::Revoke), Just(Change::RevokeAndLose), Just(Change::Lose), Just(Change::Assign)];
@@ -131,7 +132,7 @@ impl Weather {
             let fate = |record: &Record| weather.fate(record.partition.index, record.offset);
             let poisoned = call.records.iter().any(|record| fate(record) == Fate::Poison);
             let outcome = |record: &Record, sent: u32| match fate(record) {
-                _ if poisoned => Outcome::Suspect(why()),
+                _ if poisoned => Outcome::BatchRejected(why()),
                 Fate::Late(after) if sent < after => Outcome::Retry(why()),
                 Fate::Rejected => Outcome::Reject(why()),
                 Fate::Stop => Outcome::Stop(why()),
@@ -172,9 +173,9 @@ impl Weather {
         }
         let weather = self.clone();
         let shape = move |record: &mut Record| match weather.fate(record.partition.index, record.offset) {
-            Fate::Filtered => Shaped::Filtered,
-            Fate::Misshapen => Shaped::Bad(why()),
-            _ => Shaped::Keep,
+            Fate::Filtered => TransformResult::Filtered,
+            Fate::Misshapen => TransformResult::Bad(why()),
+            _ => TransformResult::Keep,
         };
         if self.shaping { setup.transform(shape) } else { setup }
     }
@@ -237,8 +238,8 @@ async fn weathered(weather: Weather) {
     for (partition, offset) in &letters {
         assert!(weather.is_bad(partition.index, *offset), "{partition}@{offset} is among the dead letters and is not bad");
     }
-    match &finished.ending {
-        Ending::Complete => {
+    match &finished.outcome {
+        RunOutcome::Complete => {
             let all = (0..weather.partitions.len()).flat_map(|at| {
                 let partition = p(i32::try_from(at).unwrap());
                 weather.offsets(at).0.into_iter().map(move |offset| (partition, offset))
@@ -246,19 +247,19 @@ async fn weathered(weather: Weather) {
             for (partition, offset) in all {
                 let (fate, record) = (weather.fate(partition.index, offset), (partition, offset));
                 let bad = weather.is_bad(partition.index, offset);
-                assert!(!bad || weather.bad_records != BadRecords::Stop, "{record:?} should have stopped the run");
+                assert!(!bad || weather.bad_records != BadRecordPolicy::Stop, "{record:?} should have stopped the run");
                 assert_eq!(there.contains(&record), !bad && fate != Fate::Filtered, "{record:?}: {fate:?}");
                 assert_eq!(
                     letters.contains(&record),
-                    bad && weather.bad_records == BadRecords::DeadLetters,
+                    bad && weather.bad_records == BadRecordPolicy::DeadLetters,
                     "{record:?}: {fate:?}"
                 );
             }
             assert_eq!(finished.tally.undelivered, 0);
         }
-        Ending::Record(_) => assert_eq!(weather.bad_records, BadRecords::Stop),
-        Ending::Failed(error) => assert!(weather.stops, "{error}"),
-        Ending::Interrupted => assert!(weather.stop.is_some()),
+        RunOutcome::Record(_) => assert_eq!(weather.bad_records, BadRecordPolicy::Stop),
+        RunOutcome::Failed(error) => assert!(weather.stops, "{error}"),
+        RunOutcome::Interrupted => assert!(weather.stop.is_some()),
     }
 }
 

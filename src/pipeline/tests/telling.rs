@@ -10,7 +10,7 @@ async fn what_is_read_is_told_with_its_bytes_and_how_long_it_was_waited_for() {
         let setup = follow();
         setup.broker.partition(p(0), [], 0);
         setup.broker.assign(&[p(0)]);
-        let run = if shapes { setup.transform(|_| Shaped::Keep) } else { setup }.start();
+        let run = if shapes { setup.transform(|_| TransformResult::Keep) } else { setup }.start();
         for (pause, records) in [(500, 3), (250, 1)] {
             tokio::time::sleep(ms(pause)).await;
             run.broker.append(p(0), records);
@@ -59,7 +59,7 @@ async fn only_batches_that_were_answered_for_good_are_told_as_done() {
     let setup = run_of(8).letters(takes_all());
     let sink: Script = Box::new(move |call| {
         let to_blame = call.records.iter().any(|record| record.offset == 3);
-        call.answer(|_, _| if to_blame { Outcome::Suspect(why()) } else { Outcome::Delivered })
+        call.answer(|_, _| if to_blame { Outcome::BatchRejected(why()) } else { Outcome::Delivered })
     });
     let (finished, log) = setup.sink(sink).finish().await;
     assert_eq!(finished.tally.dead_lettered, 1);

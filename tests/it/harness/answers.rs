@@ -42,7 +42,7 @@ pub(crate) fn words(outcomes: &[Outcome]) -> String {
         Outcome::Superseded => 's',
         Outcome::Retry(_) => 'r',
         Outcome::Reject(_) => 'b',
-        Outcome::Suspect(_) => '?',
+        Outcome::BatchRejected(_) => '?',
         Outcome::Stop(reason) if reason.is_refusal() => '!',
         Outcome::Stop(_) => 'S',
     };

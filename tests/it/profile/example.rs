@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sdl::profile::{Kind, SERVERS};
+use sdl::profile::{SERVERS, SectionKind};
 
 use super::profile;
 
@@ -20,7 +20,7 @@ fn the_example_is_a_profile_as_it_stands() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("database.ini.example");
     let profile = profile(&std::fs::read_to_string(path).unwrap()).load().unwrap();
     for name in ["remote_kafka", "local_kafka"] {
-        assert!(profile.kind(name) == Some(Kind::Kafka), "{name}");
+        assert!(profile.kind(name) == Some(SectionKind::Kafka), "{name}");
     }
 }
 

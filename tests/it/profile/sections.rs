@@ -1,6 +1,6 @@
 //! Which sections there are, what they are, and what they need.
 
-use sdl::profile::{ElasticLogin, Kind, Origin};
+use sdl::profile::{ElasticLogin, Origin, SectionKind};
 
 use super::{Made, kafka, profile};
 
@@ -124,19 +124,19 @@ fn what_a_section_is_follows_from_its_keys_or_its_type() {
         .map(|name| profile.kind(name))
         .to_vec();
     let expected = [
-        Some(Kind::Kafka),
-        Some(Kind::Mongodb),
-        Some(Kind::Mongodb),
-        Some(Kind::Elasticsearch),
-        Some(Kind::Opensearch),
-        Some(Kind::Opensearch),
+        Some(SectionKind::Kafka),
+        Some(SectionKind::Mongodb),
+        Some(SectionKind::Mongodb),
+        Some(SectionKind::Elasticsearch),
+        Some(SectionKind::Opensearch),
+        Some(SectionKind::Opensearch),
         None,
-        Some(Kind::Shape),
-        Some(Kind::Run),
-        Some(Kind::Kafka),
+        Some(SectionKind::Shape),
+        Some(SectionKind::Run),
+        Some(SectionKind::Kafka),
     ];
     assert_eq!(kinds, expected);
-    assert_eq!(profile.names_of(Kind::Opensearch).collect::<Vec<_>>(), ["my-opensearch", "e"]);
+    assert_eq!(profile.names_of(SectionKind::Opensearch).collect::<Vec<_>>(), ["my-opensearch", "e"]);
     let wrong = profile.kafka("b").unwrap_err();
     assert_eq!(wrong.causes(), ["it is a section of type `mongodb`, and `kafka` is needed here"]);
 }

@@ -5,11 +5,11 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use sdl::connectors::elastic::{ElasticClient, ElasticSink, SinkOptions as ElasticOptions, index_rule};
-use sdl::connectors::kafka::{Admin, KafkaSink, SinkOptions, TopicFacts};
+use sdl::connectors::elastic::{ElasticClient, ElasticSink, ElasticSinkOptions as ElasticOptions, index_rule};
+use sdl::connectors::kafka::{Admin, KafkaSink, ProducerOptions, TopicLimits};
 use sdl::connectors::mongo::{MongoClient, MongoSink, collection_rule, database_rule};
-use sdl::document::{Ids, Meta, Naming, RawValues, Reading, Version};
-use sdl::pipeline::{EndError, Sink};
+use sdl::document::{DocumentMapper, Ids, MetadataFields, NameTemplate, RawValues, Version};
+use sdl::pipeline::{ConnectorError, Sink};
 use sdl::profile::{ElasticLogin, ElasticSection, KafkaSection, MongoSection, Secret};
 use sdl::record::{Record, Topic};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ pub(super) trait Subject {
     /// Opens the sink on a topic, a collection, an index.
     async fn open(&self, place: &str, ids: Ids, deletes: bool) -> Self::Sink;
     /// Opens the sink with a wrong password, which must not come to a run.
-    async fn refused(&self, password: &str) -> EndError;
+    async fn refused(&self, password: &str) -> ConnectorError;
     /// Returns what is there, in order of the ids.
     fn stored(&self, place: &str) -> Vec<Stored>;
     /// Stops, kills, freezes the server, or brings it back: a verb of `scripts/stack`.
@@ -56,10 +56,10 @@ impl Kafka {
         Self(Cluster::at(from_stack("SDL_TEST_KAFKA").split(',').nth(1).expect("two clusters")))
     }
 
-    fn sink(section: &KafkaSection, place: &str) -> Result<KafkaSink, EndError> {
-        let options = SinkOptions { compression: "none".to_owned(), linger: Duration::from_millis(5) };
+    fn sink(section: &KafkaSection, place: &str) -> Result<KafkaSink, ConnectorError> {
+        let options = ProducerOptions { compression: "none".to_owned(), linger: Duration::from_millis(5) };
         let topic = Topic::named(place);
-        let facts = TopicFacts { max_message_bytes: 1_000_000, needs_key: false };
+        let facts = TopicLimits { max_message_bytes: 1_000_000, needs_key: false };
         let targets = Arc::new(RwLock::new(HashMap::from([(topic, facts)])));
         KafkaSink::open(section, &options, targets, Box::new(move |_: &Record| (topic, None)))
     }
@@ -74,7 +74,7 @@ impl Subject for Kafka {
         Self::sink(&section, place).expect("a producer")
     }
 
-    async fn refused(&self, password: &str) -> EndError {
+    async fn refused(&self, password: &str) -> ConnectorError {
         let section = KafkaSection {
             name: "kafka".to_owned(),
             servers: from_stack("SDL_TEST_KAFKA_SASL_PLAINTEXT"),
@@ -124,15 +124,15 @@ impl Subject for Mongo {
     type Sink = MongoSink;
 
     async fn open(&self, place: &str, ids: Ids, deletes: bool) -> MongoSink {
-        let naming = |name: &str, rule| Naming::new(name.parse().expect("a template"), rule, 10).expect("a name");
+        let naming = |name: &str, rule| NameTemplate::new(name.parse().expect("a template"), rule, 10).expect("a name");
         let names = vec![naming("sinks", database_rule), naming(place, collection_rule)];
-        let reading = Reading::new(ids, Version::Offset, Meta::default(), RawValues::Bad, None, names);
+        let reading = DocumentMapper::new(ids, Version::Offset, MetadataFields::default(), RawValues::Bad, None, names);
         let client = MongoClient::connect(&Self::section(&self.uri), 4, WAIT).await.expect("the server is there");
         MongoSink::new(client, reading, None, deletes).expect("settings that fit")
     }
 
     /// Neither server knows passwords: this one knows only wrong ones.
-    async fn refused(&self, password: &str) -> EndError {
+    async fn refused(&self, password: &str) -> ConnectorError {
         let stub = MongoStub::start(|command| if command.contains_key("saslStart") { failed(18) } else { all_well(command) });
         let uri = stub.uri().replace("mongodb://", &format!("mongodb://loader:{password}@"));
         MongoClient::connect(&Self::section(&uri), 4, WAIT).await.expect_err("a wrong password")
@@ -171,14 +171,14 @@ impl Subject for Elastic {
             let index = json!({"settings": {"number_of_shards": 8}});
             self.0.ask("PUT", &format!("/{place}"), &index); // the second time it is there
         }
-        let naming = Naming::new(place.parse().expect("a template"), index_rule, 10).expect("a name");
-        let reading = Reading::new(ids, Version::Offset, Meta::default(), RawValues::Bad, None, vec![naming]);
+        let naming = NameTemplate::new(place.parse().expect("a template"), index_rule, 10).expect("a name");
+        let reading = DocumentMapper::new(ids, Version::Offset, MetadataFields::default(), RawValues::Bad, None, vec![naming]);
         let client = ElasticClient::connect(&self.section(ElasticLogin::None), WAIT).await.expect("the server is there");
         let options = ElasticOptions { in_flight: 4, deletes, ..ElasticOptions::default() };
         ElasticSink::new(client, reading, options).expect("settings that fit")
     }
 
-    async fn refused(&self, password: &str) -> EndError {
+    async fn refused(&self, password: &str) -> ConnectorError {
         let login = ElasticLogin::Basic { username: "elastic".to_owned(), password: Secret::new(password.to_owned()) };
         ElasticClient::connect(&self.section(login), WAIT).await.err().expect("a wrong password")
     }

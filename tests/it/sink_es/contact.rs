@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use sdl::connectors::elastic::{ElasticClient, ElasticSink, SinkOptions};
-use sdl::document::Meta;
-use sdl::pipeline::{EndError, Sink};
+use sdl::connectors::elastic::{ElasticClient, ElasticSink, ElasticSinkOptions};
+use sdl::document::MetadataFields;
+use sdl::pipeline::{ConnectorError, Sink};
 use sdl::profile::{ElasticLogin, ElasticSection, Secret};
 use serde_json::{Value, json};
 
@@ -17,9 +17,12 @@ use crate::harness::{HttpStub, Reply, Request, created, deliver, offsets, record
 async fn of_several_nodes_one_that_is_away_is_left_alone() {
     let (first, second) = (HttpStub::search(|_| Reply::Hangup), HttpStub::search(created));
     let client = ElasticClient::connect(&section(&[first.url(), second.url()]), Duration::from_secs(5)).await.unwrap();
-    let sink =
-        ElasticSink::new(client, reading(offsets(), Meta::default()), SinkOptions { in_flight: 1, ..SinkOptions::default() })
-            .unwrap();
+    let sink = ElasticSink::new(
+        client,
+        reading(offsets(), MetadataFields::default()),
+        ElasticSinkOptions { in_flight: 1, ..ElasticSinkOptions::default() },
+    )
+    .unwrap();
     let mut outcomes = String::new();
     for _ in 0..6 {
         outcomes += &words(&deliver(&sink, records(1)).await);
@@ -41,8 +44,8 @@ async fn a_node_that_rested_is_asked_before_anything_long_is_sent_to_it() {
     });
     let second = HttpStub::search(created);
     let client = ElasticClient::connect(&section(&[first.url(), second.url()]), Duration::from_secs(5)).await.unwrap();
-    let options = SinkOptions { in_flight: 1, ..SinkOptions::default() };
-    let sink = ElasticSink::new(client, reading(offsets(), Meta::default()), options).unwrap();
+    let options = ElasticSinkOptions { in_flight: 1, ..ElasticSinkOptions::default() };
+    let sink = ElasticSink::new(client, reading(offsets(), MetadataFields::default()), options).unwrap();
     let mut outcomes = String::new();
     while !outcomes.contains('r') {
         outcomes += &words(&deliver(&sink, records(1)).await);
@@ -77,8 +80,8 @@ async fn settings_reach_the_server_and_secrets_only_their_header() {
     let mut section = section(&[stub.url()]);
     section.login = ElasticLogin::Basic { username: "loader".to_owned(), password: Secret::new("hunter2".to_owned()) };
     let client = ElasticClient::connect(&section, Duration::from_secs(5)).await.unwrap();
-    let options = SinkOptions { pipeline: Some("a b&c".to_owned()), in_flight: 1, ..SinkOptions::default() };
-    let sink = ElasticSink::new(client, reading(offsets(), Meta::default()), options).unwrap();
+    let options = ElasticSinkOptions { pipeline: Some("a b&c".to_owned()), in_flight: 1, ..ElasticSinkOptions::default() };
+    let sink = ElasticSink::new(client, reading(offsets(), MetadataFields::default()), options).unwrap();
     sink.check().await.unwrap();
     assert_eq!(words(&deliver(&sink, records(1)).await), "d");
     for request in stub.requests() {
@@ -98,8 +101,8 @@ async fn a_first_contact_that_fails_says_where_and_what_helps() {
         let section = ElasticSection { login, ..section(&[stub.url()]) };
         async move {
             match ElasticClient::connect(&section, Duration::from_millis(300)).await {
-                Err(EndError::Failed(failure)) => (failure.to_string(), failure.hint.unwrap_or_default()),
-                Err(EndError::Refused(refused)) => panic!("refused: {refused}"),
+                Err(ConnectorError::Failed(failure)) => (failure.to_string(), failure.hint.unwrap_or_default()),
+                Err(ConnectorError::Refused(refused)) => panic!("refused: {refused}"),
                 Ok(_) => panic!("connected"),
             }
         }
@@ -135,7 +138,7 @@ async fn a_first_contact_that_fails_says_where_and_what_helps() {
     let (what, _) = failure(&stub, ElasticLogin::None).await;
     assert!(what.contains("503"), "{what}");
     let gone = format!("http://{}", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
-    let Err(EndError::Failed(failure)) = ElasticClient::connect(&section(&[gone]), Duration::ZERO).await else {
+    let Err(ConnectorError::Failed(failure)) = ElasticClient::connect(&section(&[gone]), Duration::ZERO).await else {
         panic!("connected")
     };
     assert!(failure.to_string().ends_with("connecting: connection refused"), "{failure}");

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use sdl::connectors::elastic::{ElasticClient, ElasticSink, Op, SinkOptions, index_rule};
-use sdl::document::{Ids, Meta, Naming, RawValues, Reading, Version};
+use sdl::connectors::elastic::{ElasticClient, ElasticSink, ElasticSinkOptions, Op, index_rule};
+use sdl::document::{DocumentMapper, Ids, MetadataFields, NameTemplate, RawValues, Version};
 use sdl::pipeline::Sink;
 use serde_json::{Value, json};
 
@@ -77,7 +77,7 @@ async fn an_equal_version_is_looked_up_before_it_counts_as_ours() {
         };
         Reply::Json(200, json!({"items": [conflict("index", 0), conflict("index", 1), conflict("delete", 2)]}))
     });
-    let sink = sink_of(&stub, Ids::Key, SinkOptions { deletes: true, ..SinkOptions::default() }).await;
+    let sink = sink_of(&stub, Ids::Key, ElasticSinkOptions { deletes: true, ..ElasticSinkOptions::default() }).await;
     let batch = vec![record(0, "a", Some("{}")), record(1, "b", Some("{}")), record(2, "c", None)];
     assert_eq!(words(&deliver(&sink, batch).await), "a!a");
 }
@@ -89,9 +89,10 @@ async fn a_record_that_failed_never_takes_the_place_of_one_of_its_id_behind_it()
         Reply::Json(200, items([failed, (200, ""), failed, (200, ""), failed]))
     });
     let client = ElasticClient::connect(&section(&[stub.url()]), Duration::from_secs(5)).await.unwrap();
-    let naming = Naming::new("logins".parse().unwrap(), index_rule, 10).unwrap();
-    let reading = Reading::new(Ids::Key, Version::Timestamp, Meta::default(), RawValues::Bad, None, vec![naming]);
-    let options = SinkOptions { op: Some(Op::Index), in_flight: 1, ..SinkOptions::default() };
+    let naming = NameTemplate::new("logins".parse().unwrap(), index_rule, 10).unwrap();
+    let reading =
+        DocumentMapper::new(Ids::Key, Version::Timestamp, MetadataFields::default(), RawValues::Bad, None, vec![naming]);
+    let options = ElasticSinkOptions { op: Some(Op::Index), in_flight: 1, ..ElasticSinkOptions::default() };
     let sink = ElasticSink::new(client, reading, options).unwrap();
     let at = |offset: i64, key: &str, time: i64| sdl::record::Record { timestamp: Some(time), ..record(offset, key, Some("{}")) };
     let batch = vec![at(0, "a", 5), at(1, "a", 5), at(2, "b", 9), at(3, "b", 8), at(4, "a", 5)];
@@ -103,7 +104,7 @@ async fn a_record_that_failed_never_takes_the_place_of_one_of_its_id_behind_it()
 #[tokio::test]
 async fn a_write_that_failed_is_not_tried_again_once_its_document_is_deleted() {
     let stub = HttpStub::search(|_| Reply::Json(200, items([(500, "timeout_exception"), (200, "")])));
-    let sink = sink_of(&stub, Ids::Key, SinkOptions { deletes: true, ..SinkOptions::default() }).await;
+    let sink = sink_of(&stub, Ids::Key, ElasticSinkOptions { deletes: true, ..ElasticSinkOptions::default() }).await;
     // The server forgets the version of what is deleted after a while: the write would bring it back.
     assert_eq!(words(&deliver(&sink, vec![record(0, "a", Some("{}")), record(1, "a", None)]).await), "sd");
 }

@@ -46,7 +46,7 @@ async fn answers_that_never_come_hold_nothing_up_once_the_server_is_back() {
     let stub = peer(move |command| if silent.fetch_add(1, SeqCst) < 8 { Answer::Silence } else { all_well(command) });
     let client = MongoClient::connect(&section(&stub.uri()), 1, Duration::from_secs(5)).await.unwrap();
     let client = client.within(Duration::from_millis(100));
-    let sink = MongoSink::new(client, reading(offsets(), Meta::default()), None, false).unwrap();
+    let sink = MongoSink::new(client, reading(offsets(), MetadataFields::default()), None, false).unwrap();
     for _ in 0..8 {
         assert_eq!(words(&deliver(&sink, records(1)).await), "r");
     }
@@ -67,7 +67,7 @@ async fn a_server_that_lets_nobody_in_while_it_shuts_down_is_waited_for() {
     let uri = stub.uri().replace("mongodb://", "mongodb://loader:canary@");
     let error = MongoClient::connect(&section(&uri), 4, Duration::from_millis(900)).await.unwrap_err();
     assert!(asked.load(SeqCst) > 1, "it is tried again");
-    let EndError::Failed(failure) = error else { panic!("a failure") };
+    let ConnectorError::Failed(failure) = error else { panic!("a failure") };
     assert!(!failure.to_string().contains("password"), "{failure}");
 }
 
@@ -83,11 +83,11 @@ async fn a_server_that_cannot_be_written_to_is_known_before_the_run() {
     for (code, cause) in [(13, "nobody is logged in"), (10107, "secondary"), (166, "view"), (100, "majority")] {
         let stub = MongoStub::start(move |command| if name(command) == "ping" { all_well(command) } else { failed(code) });
         let client = MongoClient::connect(&section(&stub.uri()), 4, Duration::from_secs(5)).await.unwrap();
-        let naming = |name: &str, rule| Naming::new(name.parse().unwrap(), rule, 1).unwrap();
+        let naming = |name: &str, rule| NameTemplate::new(name.parse().unwrap(), rule, 1).unwrap();
         let names = vec![naming("d", database_rule), naming("c", collection_rule)];
-        let reading = Reading::new(offsets(), Version::Offset, Meta::default(), RawValues::Bad, None, names);
+        let reading = DocumentMapper::new(offsets(), Version::Offset, MetadataFields::default(), RawValues::Bad, None, names);
         let sink = MongoSink::new(client, reading, None, false).unwrap();
-        let EndError::Failed(failure) = sink.check().await.unwrap_err() else { panic!("a failure") };
+        let ConnectorError::Failed(failure) = sink.check().await.unwrap_err() else { panic!("a failure") };
         assert_eq!(failure.what, "cannot write to `d.c` of `mongodb`");
         assert!(failure.causes[0].contains(cause), "{failure}");
         assert!(failure.hint.is_some());
@@ -104,7 +104,7 @@ async fn a_wrong_password_stops_at_once_and_is_not_shown() {
     let begun = std::time::Instant::now();
     let error = MongoClient::connect(&section(&uri), 4, Duration::from_secs(60)).await.unwrap_err();
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    let EndError::Failed(failure) = error else { panic!("a failure") };
+    let ConnectorError::Failed(failure) = error else { panic!("a failure") };
     assert!(failure.causes[0].contains("logging in"), "{failure}");
     assert!(!format!("{failure:?}").contains("canary"), "{failure:?}");
 }
@@ -115,7 +115,7 @@ async fn a_server_that_is_not_there_is_waited_for_and_named() {
     let uri = stub.uri();
     drop(stub);
     let error = MongoClient::connect(&section(&uri), 4, Duration::from_millis(600)).await.unwrap_err();
-    let EndError::Failed(failure) = error else { panic!("a failure") };
+    let ConnectorError::Failed(failure) = error else { panic!("a failure") };
     assert!(failure.causes[0].contains(uri.trim_start_matches("mongodb://")), "{failure}");
 }
 

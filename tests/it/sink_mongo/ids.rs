@@ -77,7 +77,7 @@ async fn without_metadata_only_the_same_document_is_ours() {
         _ => Some(doc! {"_id": id, "n": 7}),
     });
     let client = MongoClient::connect(&section(&stub.uri()), 4, Duration::from_secs(5)).await.unwrap();
-    let sink = MongoSink::new(client, reading(offsets(), Meta::none()), None, false).unwrap();
+    let sink = MongoSink::new(client, reading(offsets(), MetadataFields::none()), None, false).unwrap();
     assert_eq!(words(&deliver(&sink, records(2)).await), "a!");
 }
 
@@ -120,7 +120,7 @@ async fn an_update_sets_fields_and_takes_no_name_for_more_than_a_name() {
         all_well(command)
     });
     let client = MongoClient::connect(&section(&stub.uri()), 4, Duration::from_secs(5)).await.unwrap();
-    let sink = MongoSink::new(client, reading(Ids::Key, Meta::default()), Some(Write::Update), false).unwrap();
+    let sink = MongoSink::new(client, reading(Ids::Key, MetadataFields::default()), Some(Write::Update), false).unwrap();
     let values = [r#"{"a": {"$inc": 1}}"#, r#"{"$inc": {"a": 1}}"#, r#"{"a.b": 1}"#, r#"{"": 1}"#];
     let batch = (0..).zip(values).map(|(offset, value)| record(offset, &offset.to_string(), Some(value))).collect();
     assert_eq!(words(&deliver(&sink, batch).await), "dbbb");
@@ -156,15 +156,15 @@ async fn ways_of_writing_that_do_not_go_with_the_ids_are_refused() {
     let stub = peer(all_well);
     let client = MongoClient::connect(&section(&stub.uri()), 4, Duration::from_secs(5)).await.unwrap();
     for (ids, meta, write, fits) in [
-        (offsets(), Meta::default(), None, true),
-        (offsets(), Meta::default(), Some(Write::Replace), true),
-        (offsets(), Meta::none(), None, true),
-        (offsets(), Meta::none(), Some(Write::Update), false),
-        (Ids::Key, Meta::default(), None, true),
-        (Ids::Key, Meta::none(), None, false),
-        (Ids::Key, Meta::default(), Some(Write::Insert), false),
-        (Ids::Random, Meta::none(), None, true),
-        (Ids::Random, Meta::default(), Some(Write::Replace), false),
+        (offsets(), MetadataFields::default(), None, true),
+        (offsets(), MetadataFields::default(), Some(Write::Replace), true),
+        (offsets(), MetadataFields::none(), None, true),
+        (offsets(), MetadataFields::none(), Some(Write::Update), false),
+        (Ids::Key, MetadataFields::default(), None, true),
+        (Ids::Key, MetadataFields::none(), None, false),
+        (Ids::Key, MetadataFields::default(), Some(Write::Insert), false),
+        (Ids::Random, MetadataFields::none(), None, true),
+        (Ids::Random, MetadataFields::default(), Some(Write::Replace), false),
     ] {
         let made = MongoSink::new(client.clone(), reading(ids.clone(), meta), write, false);
         assert_eq!(made.is_ok(), fits, "{ids:?} {write:?}");

@@ -1,7 +1,7 @@
 //! Records out of Kafka: a thread of its own polls, because rebalances happen on the thread that polls and must be able to wait.
 
-mod lookout;
-mod polling;
+mod monitor;
+mod poller;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::BaseConsumer;
 use tokio::sync::oneshot;
 
-use crate::connectors::kafka::client::{self, Listening};
-use crate::connectors::kafka::commits::Committer;
-use crate::connectors::kafka::cutter::Cutter;
-use crate::connectors::kafka::handover::Handover;
-use crate::connectors::kafka::membership::{Membership, Prepare, Shared, lock};
-use crate::connectors::kafka::plan::Plan;
+use crate::connectors::kafka::batch_builder::BatchBuilder;
+use crate::connectors::kafka::client::{self, LogContext};
+use crate::connectors::kafka::committer::Committer;
+use crate::connectors::kafka::plan::ReadPlan;
+use crate::connectors::kafka::rebalance::{Prepare, RebalanceContext, SourceState, lock};
+use crate::connectors::kafka::record_queue::RecordQueue;
 use crate::connectors::kafka::resume::ResumeRules;
-use crate::connectors::kafka::source::polling::Poller;
-use crate::connectors::kafka::transactions::Member;
-use crate::pipeline::{Appetite, Commit, EndError, Failure, Signal, Source};
+use crate::connectors::kafka::source::poller::Poller;
+use crate::connectors::kafka::transactions::GroupMetadata;
+use crate::pipeline::{Commit, ConnectorError, Demand, Failure, Signal, Source};
 use crate::profile::KafkaSection;
 use crate::record::Partition;
 
@@ -63,9 +63,9 @@ pub struct SourceOptions {
 
 /// A Kafka cluster as a source.
 pub struct KafkaSource {
-    shared: Arc<Shared>,
+    shared: Arc<SourceState>,
     /// The outcome of the last commit.
-    closed: oneshot::Receiver<Result<(), EndError>>,
+    closed: oneshot::Receiver<Result<(), ConnectorError>>,
     /// Gone when the group was left.
     left: oneshot::Receiver<()>,
 }
@@ -75,7 +75,7 @@ impl KafkaSource {
     ///
     /// # Errors
     /// When the client cannot be made: a property that librdkafka does not know, an unreadable file.
-    pub fn open(section: &KafkaSection, plan: &Plan, options: SourceOptions) -> Result<Self, EndError> {
+    pub fn open(section: &KafkaSection, plan: &ReadPlan, options: SourceOptions) -> Result<Self, ConnectorError> {
         let mut config = client::config(section)?;
         config
             .set("group.id", &options.group)
@@ -111,9 +111,9 @@ impl KafkaSource {
         let stops: HashMap<Partition, i64> =
             plan.partitions.iter().filter_map(|planned| Some((planned.partition, planned.stop?))).collect();
         let checked = plan.partitions.iter().filter_map(|planned| Some((planned.partition, planned.committed.clone()?)));
-        let handover = Handover::new(2 * options.batch, options.buffer_bytes);
+        let handover = RecordQueue::new(2 * options.batch, options.buffer_bytes);
         let bounded = !stops.is_empty();
-        let shared = Arc::new(Shared::new(
+        let shared = Arc::new(SourceState::new(
             section.clone(),
             handover,
             options.rules,
@@ -124,9 +124,9 @@ impl KafkaSource {
             (session / 2).min(Duration::from_secs(10)),
             checked.collect(),
         ));
-        let membership = Membership { shared: Arc::clone(&shared), listening: Listening::default() };
+        let membership = RebalanceContext { shared: Arc::clone(&shared), listening: LogContext::default() };
         let unmade = |error| Failure::new(format!("cannot make a consumer for `{}`", section.name)).because(error);
-        let consumer: BaseConsumer<Membership> = config.create_with_context(membership).map_err(unmade)?;
+        let consumer: BaseConsumer<RebalanceContext> = config.create_with_context(membership).map_err(unmade)?;
         let (done, closed) = oneshot::channel();
         let (here, left) = oneshot::channel();
         let poller = Poller {
@@ -136,7 +136,7 @@ impl KafkaSource {
             subscription: options.subscription,
             batch: options.batch,
             batch_bytes: (options.buffer_bytes / 8).max(1),
-            cutter: Cutter::default(),
+            cutter: BatchBuilder::default(),
             current: None,
             told_ends: Instant::now(),
             looked_for_topics: Instant::now(),
@@ -163,7 +163,7 @@ impl KafkaSource {
     ///
     /// # Errors
     /// When it reads no more.
-    pub fn member(&self) -> impl Future<Output = Result<Member, EndError>> + Send + 'static {
+    pub fn member(&self) -> impl Future<Output = Result<GroupMetadata, ConnectorError>> + Send + 'static {
         let (request, told) = oneshot::channel();
         lock(&self.shared.callers).push(request);
         let gone = Failure::new(format!("the consumer of `{}` is gone", self.shared.section.name));
@@ -172,7 +172,7 @@ impl KafkaSource {
 }
 
 impl Source for KafkaSource {
-    async fn next(&mut self, appetite: Appetite) -> Result<Signal, EndError> {
+    async fn next(&mut self, appetite: Demand) -> Result<Signal, ConnectorError> {
         self.shared.handover.next(appetite).await
     }
 
@@ -182,14 +182,14 @@ impl Source for KafkaSource {
         lock(&self.shared.noted).extend(owned.map(|commit| (commit.partition, commit)));
     }
 
-    async fn flush(&mut self) -> Result<(), EndError> {
+    async fn flush(&mut self) -> Result<(), ConnectorError> {
         let (request, flushed) = oneshot::channel();
         lock(&self.shared.flushes).push(request);
         let gone = || Failure::new(format!("the consumer of `{}` is gone", self.shared.section.name)).into();
         flushed.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    async fn close(mut self) -> Result<(), EndError> {
+    async fn close(mut self) -> Result<(), ConnectorError> {
         self.shared.closing.store(true, Ordering::Relaxed);
         let section = self.shared.section.name.clone();
         let failure = |why: &str| Failure::new(format!("cannot leave `{section}` in time")).because(why).into();

@@ -1,0 +1,37 @@
+//! The machine that a profile is read on.
+
+use std::io;
+use std::path::Path;
+
+use crate::profile::Environment;
+
+/// The variables and files of this process.
+#[derive(Debug)]
+pub struct SystemEnvironment;
+
+impl Environment for SystemEnvironment {
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn variable_names(&self) -> Vec<String> {
+        let mut names: Vec<_> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+        names.sort();
+        names
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+
+    #[cfg(unix)]
+    fn others_can_read(&self, path: &Path) -> bool {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o044 != 0)
+    }
+
+    #[cfg(not(unix))]
+    fn others_can_read(&self, _: &Path) -> bool {
+        false
+    }
+}

@@ -1,0 +1,133 @@
+//! Admin requests, and the ends of partitions. Blocking: call off the async runtime.
+
+use std::ffi::{c_char, c_void};
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::bindings as rd;
+use rdkafka::client::{Client, ClientContext};
+
+use super::{ErrorEntry, EventQueue, NativeError, QueueEvent, entry};
+
+pub(super) type Result<T> = std::result::Result<T, NativeError>;
+
+/// Which offset is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum OffsetQuery {
+    Earliest,
+    /// The last stable offset when read committed, else the log end.
+    Latest,
+    /// The first record at or after this time, in milliseconds since the Unix epoch; -1 when there is none.
+    At(i64),
+}
+
+/// Returns a C array as a slice.
+///
+/// # Safety
+/// `first` points to `count` elements that live during `'a`, or `count` is 0.
+pub(super) unsafe fn slice<'a, T>(first: *mut *const T, count: usize) -> &'a [*const T] {
+    // SAFETY: by the caller's word.
+    if count == 0 { &[] } else { unsafe { std::slice::from_raw_parts(first, count) } }
+}
+
+/// Calls `send` with the options of one admin request; its event will carry `number`.
+///
+/// # Safety
+/// `client` is a live handle, and `send` starts the operation `op` with the options that it is given.
+pub(super) unsafe fn request(
+    client: *mut rd::rd_kafka_t,
+    op: rd::rd_kafka_admin_op_t,
+    timeout: Duration,
+    read_committed: bool,
+    number: usize,
+    send: impl FnOnce(*const rd::rd_kafka_AdminOptions_t),
+) {
+    let mut error = [0 as c_char; 256];
+    // SAFETY: a live handle; the options are made and destroyed here, and copied by the operation; the number is never followed.
+    unsafe {
+        let options = rd::rd_kafka_AdminOptions_new(client, op);
+        let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        rd::rd_kafka_AdminOptions_set_request_timeout(options, millis, error.as_mut_ptr(), error.len());
+        rd::rd_kafka_AdminOptions_set_opaque(options, number as *mut c_void);
+        if read_committed {
+            let level = rd::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED;
+            let refused = rd::rd_kafka_AdminOptions_set_isolation_level(options, level);
+            if !refused.is_null() {
+                rd::rd_kafka_error_destroy(refused);
+            }
+        }
+        send(options);
+        rd::rd_kafka_AdminOptions_destroy(options);
+    }
+}
+
+/// Sends one admin request and reads its event.
+///
+/// # Safety
+/// `send` starts the operation `op` on `client` with the options and the queue that it is given; `read` reads the event of
+/// just that operation, copying what it returns.
+pub(super) unsafe fn call<T>(
+    client: *mut rd::rd_kafka_t,
+    op: rd::rd_kafka_admin_op_t,
+    timeout: Duration,
+    read_committed: bool,
+    send: impl FnOnce(*const rd::rd_kafka_AdminOptions_t, *mut rd::rd_kafka_queue_t),
+    read: impl FnOnce(*mut rd::rd_kafka_event_t) -> Result<T>,
+) -> Result<T> {
+    // SAFETY: a live handle, by the caller's word; the queue is made and destroyed here; the event is read before it goes.
+    unsafe {
+        let queue = EventQueue::new(client);
+        request(client, op, timeout, read_committed, 0, |options| send(options, queue.0));
+        let event = QueueEvent::wait(&queue, timeout + Duration::from_secs(1));
+        let event = event.ok_or_else(|| NativeError("no answer in time".to_owned()))?;
+        match event.error() {
+            Some((_, text)) => Err(NativeError(text)),
+            None => read(event.0),
+        }
+    }
+}
+
+/// Looks up one offset for each of many partitions, with few requests.
+pub(crate) fn list_offsets<C: ClientContext>(
+    client: &Client<C>,
+    partitions: &[(&str, i32)],
+    spec: OffsetQuery,
+    read_committed: bool,
+    timeout: Duration,
+) -> Result<Vec<ErrorEntry>> {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for (topic, partition) in partitions {
+        list.add_partition(topic, *partition);
+    }
+    let raw = match spec {
+        OffsetQuery::Earliest => -2,
+        OffsetQuery::Latest => -1,
+        OffsetQuery::At(time) => time,
+    };
+    let handle = client.native_ptr();
+    let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
+    // SAFETY: the list is ours and holds one element per partition; its offsets carry the question, as the call wants it.
+    unsafe {
+        if !partitions.is_empty() {
+            for element in std::slice::from_raw_parts_mut((*list.ptr()).elems, partitions.len()) {
+                element.offset = raw;
+            }
+        }
+        call(
+            handle,
+            op,
+            timeout,
+            read_committed,
+            |options, queue| rd::rd_kafka_ListOffsets(handle, list.ptr(), options, queue),
+            |event| {
+                let mut count = 0;
+                let result = rd::rd_kafka_event_ListOffsets_result(event);
+                let infos = rd::rd_kafka_ListOffsets_result_infos(result, &raw mut count);
+                let of = |info: &*const rd::rd_kafka_ListOffsetsResultInfo_t| {
+                    entry(&*rd::rd_kafka_ListOffsetsResultInfo_topic_partition(*info))
+                };
+                Ok(slice(infos, count).iter().map(of).collect())
+            },
+        )
+    }
+}

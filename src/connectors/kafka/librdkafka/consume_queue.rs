@@ -1,0 +1,214 @@
+//! Partitions read without a group: many into one queue, a batch at a time, each record looked at where librdkafka keeps it.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use rdkafka::bindings as rd;
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::{EventQueue, NativeError, code_text, messages, text};
+use crate::record::{HeaderList, Partition, Topic, WithHeader};
+
+/// How many records are taken at once.
+const BATCH: usize = 1000;
+
+/// Where the records of any number of partitions arrive. Must not outlive its client.
+pub(crate) struct ConsumeQueue {
+    client: *mut rd::rd_kafka_t,
+    queue: EventQueue,
+    topics: HashMap<Topic, *mut rd::rd_kafka_topic_t>,
+    started: Vec<Partition>,
+    /// What was taken last: these are ours until they are destroyed.
+    taken: Vec<*mut rd::rd_kafka_message_t>,
+}
+
+// SAFETY: librdkafka's handles may be used from any thread; the messages are owned.
+unsafe impl Send for ConsumeQueue {}
+
+impl ConsumeQueue {
+    /// Returns an intake of `client`, a consumer without a group that must outlive it.
+    pub(crate) fn new<C: ClientContext>(client: &Client<C>) -> Self {
+        let client = client.native_ptr();
+        // SAFETY: a live handle; whoever owns the client drops this first.
+        let queue = unsafe { EventQueue::new(client) };
+        Self { client, queue, topics: HashMap::new(), started: Vec::new(), taken: Vec::with_capacity(BATCH) }
+    }
+
+    /// Begins to read a partition from an offset on.
+    pub(crate) fn start(&mut self, partition: Partition, offset: i64) -> Result<(), NativeError> {
+        let topic = self.topic(partition.topic)?;
+        // SAFETY: live handles; a partition is started only when it is not.
+        let code = unsafe { rd::rd_kafka_consume_start_queue(topic, partition.index, offset, self.queue.0) };
+        if code != 0 {
+            // SAFETY: reads the error that the call left for this thread.
+            return Err(NativeError(code_text(unsafe { rd::rd_kafka_last_error() })));
+        }
+        self.started.push(partition);
+        Ok(())
+    }
+
+    /// Stops reading whatever is being read; what has arrived of it is forgotten.
+    pub(crate) fn stop_all(&mut self) {
+        self.forget();
+        for partition in std::mem::take(&mut self.started) {
+            self.stop_reading(partition);
+        }
+    }
+
+    /// Stops reading a partition.
+    pub(crate) fn stop(&mut self, partition: Partition) {
+        if let Some(at) = self.started.iter().position(|started| *started == partition) {
+            self.started.swap_remove(at);
+            self.stop_reading(partition);
+        }
+    }
+
+    fn stop_reading(&self, partition: Partition) {
+        if let Some(topic) = self.topics.get(&partition.topic) {
+            // SAFETY: a live topic handle, and a partition of it that was started.
+            unsafe { rd::rd_kafka_consume_stop(*topic, partition.index) };
+        }
+    }
+
+    fn topic(&mut self, topic: Topic) -> Result<*mut rd::rd_kafka_topic_t, NativeError> {
+        if let Some(known) = self.topics.get(&topic) {
+            return Ok(*known);
+        }
+        let name = CString::new(topic.name()).map_err(|error| NativeError(error.to_string()))?;
+        // SAFETY: a live handle and a NUL-terminated name; a null configuration means the client's.
+        let handle = unsafe { rd::rd_kafka_topic_new(self.client, name.as_ptr(), std::ptr::null_mut()) };
+        if handle.is_null() {
+            return Err(NativeError("the topic handle could not be made".to_owned()));
+        }
+        self.topics.insert(topic, handle);
+        Ok(handle)
+    }
+
+    /// Forgets what was taken before, takes what has arrived, and returns how much that is; waits up to `timeout` for the first.
+    pub(crate) fn take(&mut self, timeout: Duration) -> usize {
+        self.forget();
+        self.fill(Duration::ZERO, BATCH);
+        if self.taken.is_empty() && !timeout.is_zero() {
+            // More than one would be waited for until the time is over.
+            self.fill(timeout, 1);
+            self.fill(Duration::ZERO, BATCH - 1);
+        }
+        self.taken.len()
+    }
+
+    fn fill(&mut self, timeout: Duration, most: usize) {
+        let before = self.taken.len();
+        let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: there is room for `most` pointers behind those that are there; librdkafka writes at most so many, and says
+        // how many it wrote; -1 says that it wrote none.
+        unsafe {
+            self.taken.reserve(most);
+            let room = self.taken.as_mut_ptr().add(before);
+            let count = rd::rd_kafka_consume_batch_queue(self.queue.0, timeout, room, most);
+            self.taken.set_len(before + usize::try_from(count).unwrap_or(0));
+        }
+    }
+
+    fn forget(&mut self) {
+        for message in self.taken.drain(..) {
+            // SAFETY: taken from the queue, so owned; destroyed once.
+            unsafe { rd::rd_kafka_message_destroy(message) }
+        }
+    }
+
+    /// Returns what was taken last.
+    pub(crate) fn taken(&self) -> impl Iterator<Item = FetchedMessage<'_>> {
+        self.taken.iter().map(|message| FetchedMessage { message: *message, life: PhantomData })
+    }
+}
+
+impl Drop for ConsumeQueue {
+    fn drop(&mut self) {
+        self.stop_all();
+        for (_, topic) in self.topics.drain() {
+            // SAFETY: owned, destroyed once, before its client by the caller's word.
+            unsafe { rd::rd_kafka_topic_destroy(topic) }
+        }
+    }
+}
+
+/// A record, or an error of a partition, as librdkafka keeps it.
+pub(crate) struct FetchedMessage<'a> {
+    message: *const rd::rd_kafka_message_t,
+    life: PhantomData<&'a ()>,
+}
+
+impl<'a> FetchedMessage<'a> {
+    fn raw(&self) -> &'a rd::rd_kafka_message_t {
+        // SAFETY: the message lives until the intake forgets it, which it cannot while it is borrowed.
+        unsafe { &*self.message }
+    }
+
+    /// Returns why this is no record, if it is none.
+    pub(crate) fn error(&self) -> Option<RDKafkaErrorCode> {
+        let code = self.raw().err;
+        (code as i32 != 0).then(|| code.into())
+    }
+
+    /// Returns what librdkafka says about the error.
+    pub(crate) fn error_text(&self) -> String {
+        // SAFETY: a live message; the string belongs to it.
+        unsafe { text(rd::rd_kafka_message_errstr(self.message)) }
+    }
+
+    /// Returns what identifies topic and partition within one client, cheaper than the topic's name.
+    pub(crate) fn place(&self) -> (usize, i32) {
+        (self.raw().rkt as usize, self.raw().partition)
+    }
+
+    /// Returns the partition.
+    pub(crate) fn partition(&self) -> Partition {
+        // SAFETY: a live topic handle, if it is not null; its name lives as long.
+        let name =
+            unsafe { if self.raw().rkt.is_null() { String::new() } else { text(rd::rd_kafka_topic_name(self.raw().rkt)) } };
+        Partition::new(&name, self.raw().partition)
+    }
+
+    pub(crate) fn offset(&self) -> i64 {
+        self.raw().offset
+    }
+
+    /// Returns milliseconds since the Unix epoch, and whether the broker set them.
+    pub(crate) fn timestamp(&self) -> (Option<i64>, bool) {
+        use rd::rd_kafka_timestamp_type_t as kind;
+        let mut set_by = kind::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: a live message and a place to write to.
+        let time = unsafe { rd::rd_kafka_message_timestamp(self.message, &raw mut set_by) };
+        let known = time >= 0 && set_by != kind::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        (known.then_some(time), set_by == kind::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME)
+    }
+
+    pub(crate) fn key(&self) -> Option<&'a [u8]> {
+        // SAFETY: librdkafka keeps `key_len` bytes there for as long as the message.
+        unsafe { bytes(self.raw().key, self.raw().key_len) }
+    }
+
+    pub(crate) fn value(&self) -> Option<&'a [u8]> {
+        // SAFETY: librdkafka keeps `len` bytes there for as long as the message.
+        unsafe { bytes(self.raw().payload, self.raw().len) }
+    }
+}
+
+impl HeaderList for FetchedMessage<'_> {
+    fn each(&self, with: &mut WithHeader<'_>) {
+        // SAFETY: a live message.
+        unsafe { messages::headers_of(self.message.cast_mut(), with) }
+    }
+}
+
+/// Returns a part of a message; null is none.
+///
+/// # Safety
+/// `at` is null or points to `length` bytes that live during `'a`.
+unsafe fn bytes<'a>(at: *const std::ffi::c_void, length: usize) -> Option<&'a [u8]> {
+    // SAFETY: by the caller's word.
+    (!at.is_null()).then(|| unsafe { std::slice::from_raw_parts(at.cast::<u8>(), length) })
+}

@@ -1,0 +1,190 @@
+//! Consumer groups: which there are, who is in them, and what they have committed. Blocking: call off the async runtime.
+
+use std::ffi::CString;
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::bindings as rd;
+use rdkafka::client::{Client, ClientContext};
+
+use super::admin::{Result, call, request, slice};
+use super::{ErrorEntry, EventQueue, NativeError, QueueEvent, entries, text};
+
+/// A group and who is in it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct GroupDescription {
+    pub(crate) name: String,
+    /// Kafka's word for it: `Stable`, `Empty`.
+    pub(crate) state: String,
+    /// `Classic` or `Consumer`.
+    pub(crate) protocol: String,
+    pub(crate) members: Vec<MemberDescription>,
+    /// Why it could not be described.
+    pub(crate) error: Option<NativeError>,
+}
+
+/// A member of a group.
+#[derive(Debug, Clone)]
+pub(crate) struct MemberDescription {
+    pub(crate) client_id: String,
+    pub(crate) host: String,
+    /// Topic and partition of what it reads.
+    pub(crate) reads: Vec<(String, i32)>,
+}
+
+/// The names of the groups of a cluster, and the brokers' errors where some of them did not tell theirs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct GroupNames {
+    pub(crate) names: Vec<String>,
+    pub(crate) errors: Vec<NativeError>,
+}
+
+/// Returns the names of the consumer groups of both protocols.
+pub(crate) fn names<C: ClientContext>(client: &Client<C>, timeout: Duration) -> Result<GroupNames> {
+    let handle = client.native_ptr();
+    let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPS;
+    // SAFETY: results are read from the event of this operation and copied.
+    unsafe {
+        call(
+            handle,
+            op,
+            timeout,
+            false,
+            |options, queue| rd::rd_kafka_ListConsumerGroups(handle, options, queue),
+            |event| {
+                let mut count = 0;
+                let result = rd::rd_kafka_event_ListConsumerGroups_result(event);
+                let errors = rd::rd_kafka_ListConsumerGroups_result_errors(result, &raw mut count);
+                let errors = slice(errors, count).iter().map(|error| NativeError(text(rd::rd_kafka_error_string(*error))));
+                let errors = errors.collect();
+                let groups = rd::rd_kafka_ListConsumerGroups_result_valid(result, &raw mut count);
+                let name = |group: &*const _| text(rd::rd_kafka_ConsumerGroupListing_group_id(*group));
+                Ok(GroupNames { names: slice(groups, count).iter().map(name).collect(), errors })
+            },
+        )
+    }
+}
+
+/// Returns state and members of groups, in whatever order.
+pub(crate) fn describe<C: ClientContext>(
+    client: &Client<C>,
+    groups: &[String],
+    timeout: Duration,
+) -> Result<Vec<GroupDescription>> {
+    if groups.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names = groups.iter().map(|group| c_string(group)).collect::<Result<Vec<_>>>()?;
+    let mut names: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
+    let handle = client.native_ptr();
+    let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
+    // SAFETY: the names live during the call; results are read from the event of this operation and copied.
+    unsafe {
+        call(
+            handle,
+            op,
+            timeout,
+            false,
+            |options, queue| rd::rd_kafka_DescribeConsumerGroups(handle, names.as_mut_ptr(), names.len(), options, queue),
+            |event| {
+                let mut count = 0;
+                let result = rd::rd_kafka_event_DescribeConsumerGroups_result(event);
+                let groups = rd::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
+                Ok(slice(groups, count).iter().map(|group| described(*group)).collect())
+            },
+        )
+    }
+}
+
+/// Copies the description of a group.
+///
+/// # Safety
+/// `group` lives during the call.
+unsafe fn described(group: *const rd::rd_kafka_ConsumerGroupDescription_t) -> GroupDescription {
+    // SAFETY: by the caller's word; what the group refers to lives as long as it does.
+    unsafe {
+        let error = rd::rd_kafka_ConsumerGroupDescription_error(group);
+        let members = (0..rd::rd_kafka_ConsumerGroupDescription_member_count(group)).map(|index| {
+            let member = rd::rd_kafka_ConsumerGroupDescription_member(group, index);
+            let assignment = rd::rd_kafka_MemberDescription_assignment(member);
+            let reads =
+                if assignment.is_null() { Vec::new() } else { entries(rd::rd_kafka_MemberAssignment_partitions(assignment)) };
+            MemberDescription {
+                client_id: text(rd::rd_kafka_MemberDescription_client_id(member)),
+                host: text(rd::rd_kafka_MemberDescription_host(member)),
+                reads: reads.into_iter().map(|entry| (entry.topic, entry.partition)).collect(),
+            }
+        });
+        let state = rd::rd_kafka_ConsumerGroupDescription_state(group);
+        let protocol = rd::rd_kafka_ConsumerGroupDescription_type(group);
+        GroupDescription {
+            name: text(rd::rd_kafka_ConsumerGroupDescription_group_id(group)),
+            state: text(rd::rd_kafka_consumer_group_state_name(state)),
+            protocol: text(rd::rd_kafka_consumer_group_type_name(protocol)),
+            members: members.collect(),
+            error: (!error.is_null()).then(|| NativeError(text(rd::rd_kafka_error_string(error)))),
+        }
+    }
+}
+
+/// Returns what each group has committed, in the order of `groups`: for these partitions, or for every one. One request a group,
+/// all of them in flight together.
+pub(crate) fn offsets<C: ClientContext>(
+    client: &Client<C>,
+    groups: &[String],
+    partitions: Option<&TopicPartitionList>,
+    timeout: Duration,
+) -> Result<Vec<Result<Vec<ErrorEntry>>>> {
+    let names = groups.iter().map(|group| c_string(group)).collect::<Result<Vec<_>>>()?;
+    let handle = client.native_ptr();
+    let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;
+    let list = partitions.map_or(std::ptr::null(), |partitions| partitions.ptr().cast_const());
+    let mut answers: Vec<Result<Vec<ErrorEntry>>> = vec![Err(NativeError("no answer in time".to_owned())); groups.len()];
+    // SAFETY: the handle lives; each request is made and destroyed here, and copied by the call; what comes back is an event of
+    // this operation, which carries the number of its group.
+    unsafe {
+        let queue = EventQueue::new(handle);
+        for (number, name) in names.iter().enumerate() {
+            let mut one = rd::rd_kafka_ListConsumerGroupOffsets_new(name.as_ptr(), list);
+            request(handle, op, timeout, false, number, |options| {
+                rd::rd_kafka_ListConsumerGroupOffsets(handle, &raw mut one, 1, options, queue.0);
+            });
+            rd::rd_kafka_ListConsumerGroupOffsets_destroy(one);
+        }
+        let deadline = Instant::now() + timeout + Duration::from_secs(1);
+        for _ in groups {
+            let Some(event) = QueueEvent::wait(&queue, deadline.saturating_duration_since(Instant::now())) else { break };
+            let number = rd::rd_kafka_event_opaque(event.0) as usize;
+            answers[number] = match event.error() {
+                Some((_, text)) => Err(NativeError(text)),
+                None => committed(&event),
+            };
+        }
+    }
+    Ok(answers)
+}
+
+/// Copies the answer about one group.
+///
+/// # Safety
+/// The event is one of ListConsumerGroupOffsets.
+unsafe fn committed(event: &QueueEvent) -> Result<Vec<ErrorEntry>> {
+    let mut count = 0;
+    // SAFETY: by the caller's word; the result lives as long as the event.
+    unsafe {
+        let result = rd::rd_kafka_event_ListConsumerGroupOffsets_result(event.0);
+        let groups = rd::rd_kafka_ListConsumerGroupOffsets_result_groups(result, &raw mut count);
+        let Some(&group) = slice(groups, count).first() else {
+            return Err(NativeError("the broker listed no group".to_owned()));
+        };
+        let error = rd::rd_kafka_group_result_error(group);
+        if !error.is_null() {
+            return Err(NativeError(text(rd::rd_kafka_error_string(error))));
+        }
+        Ok(entries(rd::rd_kafka_group_result_partitions(group)))
+    }
+}
+
+fn c_string(name: &str) -> Result<CString> {
+    CString::new(name).map_err(|error| NativeError(error.to_string()))
+}

@@ -1,0 +1,194 @@
+//! The calls of librdkafka that rdkafka 0.39 does not wrap, over `rdkafka::bindings`. Unsafe code is allowed
+//! here and in `certificate`, and nowhere else.
+//!
+//! Every function here takes and returns safe types, owns whatever it creates, and blocks at most for the time that it is given.
+
+#![allow(unsafe_code)]
+
+pub(crate) mod admin;
+pub(crate) mod commits;
+pub(crate) mod consume_queue;
+pub(crate) mod groups;
+pub(crate) mod messages;
+pub(crate) mod mock;
+
+use std::ffi::{CStr, c_char};
+
+use rdkafka::bindings as rd;
+
+/// Ends the process at once, without the clean-up that runs at an ordinary exit: threads of librdkafka may still be at work, and
+/// OpenSSL's exit handler would take away what they use. Flush what was written before.
+pub fn end_process(code: u8) -> ! {
+    unsafe extern "C" {
+        fn _exit(code: std::ffi::c_int) -> !;
+    }
+    // SAFETY: POSIX's _exit takes any number and touches no memory of the program.
+    unsafe { _exit(code.into()) }
+}
+
+/// An error that librdkafka gave as text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NativeError(pub(crate) String);
+
+impl NativeError {
+    /// Returns whether the broker only needs a moment: a coordinator or leader that moves, or loads its log.
+    pub(crate) fn is_passing(&self) -> bool {
+        let passing = [
+            "Leader epoch",
+            "load in progress",
+            "Coordinator not available",
+            "Not coordinator",
+            "Not leader",
+            "Leader not available",
+        ];
+        passing.iter().any(|what| self.0.contains(what))
+    }
+
+    /// Returns whether a commit that was refused so will be refused for ever: by rights, or because the member is none any more.
+    pub(crate) fn is_final(&self) -> bool {
+        let last = ["authorization failed", "Unknown member", "generation id is not valid", "fenced"];
+        last.iter().any(|what| self.0.contains(what))
+    }
+}
+
+/// Returns a copy of a C string; empty for null.
+///
+/// # Safety
+/// `text` is null or a NUL-terminated string that lives during the call.
+unsafe fn text(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: not null, and NUL-terminated by the caller's word.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// Returns the text of an error code.
+fn code_text(code: rd::rd_kafka_resp_err_t) -> String {
+    // SAFETY: librdkafka returns a static string for every code.
+    unsafe { text(rd::rd_kafka_err2str(code)) }
+}
+
+/// A topic partition with an offset and metadata, as librdkafka's lists carry it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ErrorEntry {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) metadata: Vec<u8>,
+    pub(crate) error: Option<String>,
+}
+
+/// Copies a list of topic partitions.
+///
+/// # Safety
+/// `list` is null or points to a list that lives during the call.
+unsafe fn entries(list: *const rd::rd_kafka_topic_partition_list_t) -> Vec<ErrorEntry> {
+    if list.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: the list lives, and holds `cnt` elements; none when its pointer may be null.
+    let elements = unsafe {
+        match usize::try_from((*list).cnt) {
+            Ok(count) if count > 0 => std::slice::from_raw_parts((*list).elems, count),
+            _ => &[],
+        }
+    };
+    elements.iter().map(|element| unsafe { entry(element) }).collect()
+}
+
+/// Copies one topic partition.
+///
+/// # Safety
+/// The element's pointers are valid, as in every list that librdkafka hands out.
+unsafe fn entry(element: &rd::rd_kafka_topic_partition_t) -> ErrorEntry {
+    let metadata = if element.metadata.is_null() {
+        Vec::new()
+    } else {
+        // SAFETY: librdkafka keeps `metadata_size` bytes there.
+        unsafe { std::slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size) }.to_vec()
+    };
+    ErrorEntry {
+        // SAFETY: a NUL-terminated string of the list.
+        topic: unsafe { text(element.topic) },
+        partition: element.partition,
+        offset: element.offset,
+        metadata,
+        error: (element.err as i32 != 0).then(|| code_text(element.err)),
+    }
+}
+
+/// A queue of librdkafka, destroyed when dropped. Must not outlive its client.
+pub(crate) struct EventQueue(*mut rd::rd_kafka_queue_t);
+
+// SAFETY: librdkafka's queues are locked inside and may be used from any thread.
+unsafe impl Send for EventQueue {}
+// SAFETY: as above.
+unsafe impl Sync for EventQueue {}
+
+impl EventQueue {
+    /// Returns a new queue of the client.
+    ///
+    /// # Safety
+    /// `client` is a live handle and outlives the queue.
+    unsafe fn new(client: *mut rd::rd_kafka_t) -> Self {
+        // SAFETY: by the caller's word.
+        Self(unsafe { rd::rd_kafka_queue_new(client) })
+    }
+
+    /// Returns the queue that a producer's delivery reports arrive in.
+    pub(crate) fn of_producer<C: rdkafka::ClientContext>(client: &rdkafka::client::Client<C>) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { rd::rd_kafka_queue_get_main(client.native_ptr()) })
+    }
+
+    /// Makes a poll that is waiting on this queue return at once.
+    pub(crate) fn wake(&self) {
+        if !self.0.is_null() {
+            // SAFETY: the queue is owned and not null.
+            unsafe { rd::rd_kafka_queue_yield(self.0) }
+        }
+    }
+}
+
+impl Drop for EventQueue {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: owned, destroyed once.
+            unsafe { rd::rd_kafka_queue_destroy(self.0) }
+        }
+    }
+}
+
+/// An event, destroyed when dropped.
+struct QueueEvent(*mut rd::rd_kafka_event_t);
+
+impl QueueEvent {
+    /// Waits for the next event of a queue.
+    fn wait(queue: &EventQueue, timeout: std::time::Duration) -> Option<Self> {
+        let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the queue is owned by the caller.
+        let event = unsafe { rd::rd_kafka_queue_poll(queue.0, timeout) };
+        (!event.is_null()).then_some(Self(event))
+    }
+
+    fn kind(&self) -> i32 {
+        // SAFETY: a live event.
+        unsafe { rd::rd_kafka_event_type(self.0) }
+    }
+
+    fn error(&self) -> Option<(rd::rd_kafka_resp_err_t, String)> {
+        // SAFETY: a live event.
+        let code = unsafe { rd::rd_kafka_event_error(self.0) };
+        // SAFETY: a live event; the string belongs to it.
+        (code as i32 != 0).then(|| (code, unsafe { text(rd::rd_kafka_event_error_string(self.0)) }))
+    }
+}
+
+impl Drop for QueueEvent {
+    fn drop(&mut self) {
+        // SAFETY: owned, destroyed once.
+        unsafe { rd::rd_kafka_event_destroy(self.0) }
+    }
+}

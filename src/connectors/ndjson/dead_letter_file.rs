@@ -1,0 +1,244 @@
+//! Dead letters in a file.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::de::IgnoredAny;
+
+use crate::connectors::ndjson::write;
+use crate::pipeline::{Answers, Batch, ConnectorError, Failure, Ordering, Outcome, Reason, Sink};
+
+/// How every line of a letters file begins: what ends a file and does not begin so is none of ours to remove.
+const START: &[u8] = b"{\"topic\":";
+
+/// A file that dead letters are appended to, a line each. Several runs may share one.
+#[derive(Clone, Debug)]
+pub struct DeadLetterFile {
+    path: Arc<PathBuf>,
+    file: Arc<Mutex<File>>,
+}
+
+impl DeadLetterFile {
+    /// Returns the letters file at `path`; a new one can be read by its owner only.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or ends with something that is no letter.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let failure = |error| unusable(path, &error);
+        let options = OpenOptions::new().read(true).append(true).create(true).mode(0o600).to_owned();
+        let file = options.open(path).map_err(failure)?;
+        let letters = Self { path: Arc::new(path.to_owned()), file: Arc::new(Mutex::new(file)) };
+        letters.locked(|file, _| file.sync_all()).map_err(failure)?;
+        // The name of a new file is as durable as its folder.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failure)?;
+        Ok(letters)
+    }
+
+    /// Appends `lines` and returns when they are durable; after an error the file is as it was before.
+    fn append(&self, lines: &[u8]) -> io::Result<()> {
+        self.locked(|mut file, end| {
+            let written = file.write_all(lines).and_then(|()| file.sync_data());
+            if written.is_err() && file.metadata()?.is_file() {
+                file.set_len(end)?;
+            }
+            written
+        })
+    }
+
+    /// Runs `work` with the file and its end while nobody else appends to it, here or in another run.
+    fn locked(&self, work: impl FnOnce(&File, u64) -> io::Result<()>) -> io::Result<()> {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        flock(&*file, FlockOperation::LockExclusive)?;
+        let done = mend(&file).and_then(|end| work(&file, end));
+        flock(&*file, FlockOperation::Unlock)?;
+        done
+    }
+}
+
+/// Makes good what a crash left of a line, and returns the file's end. A line cut short was never answered for: it goes.
+fn mend(mut file: &File) -> io::Result<u64> {
+    let about = file.metadata()?;
+    if !about.is_file() {
+        return Ok(0);
+    }
+    let mut end = about.len();
+    let tail = last_line(file, end)?;
+    if tail.is_empty() {
+        return Ok(end);
+    }
+    let ours = if tail.len() < START.len() { START.starts_with(&tail) } else { tail.starts_with(START) };
+    if !ours {
+        return Err(io::Error::other("its last line is no dead letter"));
+    }
+    if serde_json::from_slice::<IgnoredAny>(&tail).is_ok() {
+        file.write_all(b"\n")?;
+        end += 1;
+    } else {
+        end -= tail.len() as u64;
+        file.set_len(end)?;
+    }
+    Ok(end)
+}
+
+/// Returns what stands behind the last line feed of a file that ends at `end`.
+fn last_line(mut file: &File, end: u64) -> io::Result<Vec<u8>> {
+    let mut start = end;
+    let mut tail = Vec::new();
+    while start > 0 {
+        let length = start.min(64 << 10);
+        start -= length;
+        let mut block = vec![0; usize::try_from(length).expect("64 KiB")];
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(&mut block)?;
+        if let Some(feed) = block.iter().rposition(|byte| *byte == b'\n') {
+            tail.splice(..0, block.drain(feed + 1..));
+            break;
+        }
+        tail.splice(..0, block);
+    }
+    Ok(tail)
+}
+
+fn unusable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(format!("cannot keep dead letters in `{}`", path.display()))
+        .because(error)
+        .hint("name a file that can be written and holds dead letters only: --dead-letters file:PATH")
+}
+
+impl Sink for DeadLetterFile {
+    async fn submit(&self, batch: Batch) -> Result<Answers, ConnectorError> {
+        let letters = self.clone();
+        let records = batch.len();
+        let appended = tokio::task::spawn_blocking(move || {
+            let mut lines = Vec::new();
+            batch.iter().for_each(|record| write(&record.view(), &mut lines));
+            letters.append(&lines)
+        });
+        let path = Arc::clone(&self.path);
+        let outcome = match appended.await {
+            Ok(Ok(())) => Outcome::Delivered,
+            Ok(Err(error)) => {
+                Outcome::Retry(Reason::new("dead_letters_file", format!("cannot write `{}`: {error}", path.display())))
+            }
+            Err(_) => return Err(Failure::new(format!("cannot write `{}`: the writer was stopped", path.display())).into()),
+        };
+        Ok(Box::pin(std::future::ready(vec![outcome; records])))
+    }
+
+    async fn check(&self) -> Result<(), ConnectorError> {
+        let letters = self.clone();
+        match tokio::task::spawn_blocking(move || letters.append(b"")).await {
+            Ok(appended) => Ok(appended.map_err(|error| unusable(&self.path, &error))?),
+            Err(_) => Err(Failure::new(format!("cannot check `{}`: the writer was stopped", self.path.display())).into()),
+        }
+    }
+
+    fn ordering(&self) -> Ordering {
+        Ordering::OneByOne
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::connectors::ndjson::{ParsedLine, read};
+    use crate::record::{Partition, Record};
+
+    fn letter(offset: i64) -> Record {
+        let key = Some(Bytes::from_static(b"\xff"));
+        Record { partition: Partition::new("t", 0), offset, timestamp: None, key, value: None, headers: Vec::new() }
+    }
+
+    async fn sent(letters: &DeadLetterFile, offsets: impl IntoIterator<Item = i64>) -> Vec<Outcome> {
+        letters.submit(Arc::new(offsets.into_iter().map(letter).collect())).await.unwrap().await
+    }
+
+    fn offsets(path: &Path) -> Vec<i64> {
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.is_empty() || text.ends_with('\n'), "torn: {text}");
+        let offset = |line: &str| match read(line.as_bytes()) {
+            Ok(ParsedLine::Record(record)) => record.offset,
+            other => panic!("{other:?}"),
+        };
+        text.lines().map(offset).collect()
+    }
+
+    #[tokio::test]
+    async fn letters_are_lines_that_only_their_owner_can_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("letters.ndjson");
+        let letters = DeadLetterFile::open(&path).unwrap();
+        letters.check().await.unwrap();
+        assert_eq!(sent(&letters, [1, 2]).await, [Outcome::Delivered, Outcome::Delivered]);
+        assert_eq!(sent(&DeadLetterFile::open(&path).unwrap(), [3]).await, [Outcome::Delivered]);
+        assert_eq!(offsets(&path), [1, 2, 3]);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn every_line_parses_wherever_a_crash_cut_the_last_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("letters.ndjson");
+        let mut line = Vec::new();
+        write(&letter(1).view(), &mut line);
+        let whole = line.len();
+        write(&letter(2).view(), &mut line);
+        for cut in whole..=line.len() {
+            fs::write(&path, &line[..cut]).unwrap();
+            let letters = DeadLetterFile::open(&path).unwrap();
+            sent(&letters, [3]).await;
+            // Only the line feed was missing from the last but one: that letter is whole.
+            let expected: &[i64] = if cut >= line.len() - 1 { &[1, 2, 3] } else { &[1, 3] };
+            assert_eq!(offsets(&path), expected, "cut at {cut}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_that_another_run_left_torn_is_made_good_before_the_next_letter() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("letters.ndjson");
+        let letters = DeadLetterFile::open(&path).unwrap();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"topic\":\"t\",\"par").unwrap();
+        sent(&letters, [1]).await;
+        assert_eq!(offsets(&path), [1]);
+    }
+
+    #[test]
+    fn a_file_of_something_else_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("thesis.txt");
+        let text = "x".repeat(100_000);
+        fs::write(&path, &text).unwrap();
+        let failure = DeadLetterFile::open(&path).unwrap_err();
+        assert_eq!(
+            failure.to_string(),
+            format!("cannot keep dead letters in `{}`: its last line is no dead letter", path.display())
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_a_stall_and_never_a_delivery() {
+        let full = Path::new("/dev/full");
+        let file = OpenOptions::new().read(true).append(true).open(full).unwrap();
+        let letters = DeadLetterFile { path: Arc::new(full.to_owned()), file: Arc::new(Mutex::new(file)) };
+        let Outcome::Retry(reason) = &sent(&letters, [1, 2]).await[1] else { panic!("delivered to a full disk") };
+        assert_eq!(reason.to_string(), "cannot write `/dev/full`: No space left on device (os error 28)");
+    }
+
+    #[test]
+    fn a_letters_file_that_cannot_be_opened_is_named() {
+        let failure = DeadLetterFile::open(Path::new("/nowhere/letters")).unwrap_err();
+        assert_eq!(failure.to_string(), "cannot keep dead letters in `/nowhere/letters`: No such file or directory (os error 2)");
+    }
+}

@@ -1,0 +1,313 @@
+//! One record, one line.
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use crate::record::{Headers, Partition, Record, RecordView};
+
+/// Appends `record` to `out` as one line, its line feed included.
+pub fn write(record: &RecordView<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"topic\":");
+    text(record.partition.topic.name(), out);
+    let (kind, time) = match record.timestamp {
+        None => ("unknown", -1),
+        Some(time) => (if record.appended { "logappend" } else { "create" }, time),
+    };
+    out.extend_from_slice(b",\"partition\":");
+    number(record.partition.index.into(), out);
+    out.extend_from_slice(b",\"offset\":");
+    number(record.offset, out);
+    out.extend_from_slice(b",\"tstype\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b"\",\"ts\":");
+    number(time, out);
+    let mut first = true;
+    record.headers.each(&mut |name, value| {
+        out.extend_from_slice(if std::mem::take(&mut first) { b",\"headers\":[" } else { b"," });
+        header(Some(name), out);
+        out.push(b',');
+        header(value, out);
+    });
+    if !first {
+        out.push(b']');
+    }
+    field("key", record.key, out);
+    field("payload", record.value, out);
+    out.extend_from_slice(b"}\n");
+}
+
+fn text(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("text is JSON and memory takes it");
+}
+
+fn number(number: i64, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, &number).expect("a number is JSON and memory takes it");
+}
+
+fn field(name: &str, bytes: Option<&[u8]>, out: &mut Vec<u8>) {
+    let write_name = |suffix: &str, out: &mut Vec<u8>| {
+        for part in [",\"", name, suffix, "\":"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+    };
+    match bytes.map(|bytes| std::str::from_utf8(bytes).map_err(|_| bytes)) {
+        None => {
+            write_name("", out);
+            out.extend_from_slice(b"null");
+        }
+        Some(Ok(utf8)) => {
+            write_name("", out);
+            text(utf8, out);
+        }
+        Some(Err(binary)) => {
+            write_name("_base64", out);
+            text(&BASE64_STANDARD.encode(binary), out);
+        }
+    }
+}
+
+fn header(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
+    match bytes.map(|bytes| std::str::from_utf8(bytes).map_err(|_| bytes)) {
+        None => out.extend_from_slice(b"null"),
+        Some(Ok(utf8)) => text(utf8, out),
+        Some(Err(binary)) => {
+            out.extend_from_slice(b"{\"base64\":");
+            text(&BASE64_STANDARD.encode(binary), out);
+            out.push(b'}');
+        }
+    }
+}
+
+/// What a line holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParsedLine {
+    /// A record with its coordinates.
+    Record(Record),
+    /// Any other JSON: the value of a record, as it stands there.
+    Value(Bytes),
+}
+
+/// The fields of a record's line; each as it stands there, because an event of someone's own may use a name otherwise.
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    topic: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    partition: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    offset: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    ts: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    headers: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    key: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    key_base64: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    payload: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    payload_base64: Option<&'a RawValue>,
+}
+
+/// Keeps a field that is null apart from one that is not there.
+fn present<'de, D: serde::Deserializer<'de>>(field: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(field).map(Some)
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Part {
+    Text(String),
+    Binary { base64: String },
+}
+
+/// Returns what `line` holds, without its line feed.
+///
+/// An object with `topic`, `partition`, `offset` and `payload` or `payload_base64` is a record; a payload that is neither text
+/// nor null is kept as the JSON it is, as kcat writes what it has decoded. Everything else is a value.
+///
+/// # Errors
+/// When the line is not JSON, or has the fields of a record but not their types: what is wrong, in words.
+pub fn read(line: &[u8]) -> Result<ParsedLine, String> {
+    let line = std::str::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?;
+    if let Some(fields) = serde_json::from_str(line).ok().filter(Fields::are_a_record) {
+        return fields.record().map(ParsedLine::Record);
+    }
+    let value: &RawValue = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
+    Ok(ParsedLine::Value(Bytes::copy_from_slice(value.get().as_bytes())))
+}
+
+impl Fields<'_> {
+    fn are_a_record(&self) -> bool {
+        let coordinates = self.topic.is_some() && self.partition.is_some() && self.offset.is_some();
+        coordinates && (self.payload.is_some() || self.payload_base64.is_some())
+    }
+
+    fn record(&self) -> Result<Record, String> {
+        let topic: String = typed("topic", "text", self.topic)?;
+        let index = typed("partition", "a partition's number", self.partition)?;
+        let time: Option<i64> = typed("ts", "a whole number", self.ts)?;
+        let headers: Option<Vec<Option<Part>>> = typed("headers", "a list of names and values", self.headers)?;
+        Ok(Record {
+            partition: Partition::new(&topic, index),
+            offset: typed("offset", "a whole number", self.offset)?,
+            timestamp: time.filter(|time| *time >= 0),
+            key: bytes("key", self.key, self.key_base64)?,
+            value: bytes("payload", self.payload, self.payload_base64)?,
+            headers: pairs(headers.unwrap_or_default())?,
+        })
+    }
+}
+
+/// Returns a field's value; a field that is not there counts as null.
+fn typed<T: DeserializeOwned>(name: &str, kind: &str, field: Option<&RawValue>) -> Result<T, String> {
+    serde_json::from_str(field.map_or("null", RawValue::get)).map_err(|_| format!("`{name}` is not {kind}"))
+}
+
+fn bytes(name: &str, plain: Option<&RawValue>, base64: Option<&RawValue>) -> Result<Option<Bytes>, String> {
+    if let Some(base64) = base64 {
+        let name = format!("{name}_base64");
+        return decode(&name, &typed::<String>(&name, "text", Some(base64))?).map(Some);
+    }
+    let Some(plain) = plain.map(RawValue::get).filter(|plain| *plain != "null") else {
+        return Ok(None);
+    };
+    Ok(Some(match serde_json::from_str::<String>(plain) {
+        Ok(text) => text.into(),
+        // Text that is no text, as a lone surrogate is, must not become its own source.
+        Err(_) if plain.starts_with('"') => return Err(format!("`{name}` is not text")),
+        Err(_) => Bytes::copy_from_slice(plain.as_bytes()),
+    }))
+}
+
+fn decode(name: &str, base64: &str) -> Result<Bytes, String> {
+    BASE64_STANDARD.decode(base64).map(Bytes::from).map_err(|_| format!("`{name}` is not base64"))
+}
+
+fn pairs(parts: Vec<Option<Part>>) -> Result<Headers, String> {
+    if parts.len() % 2 == 1 {
+        return Err("`headers` has a name without a value".to_owned());
+    }
+    let mut headers = Headers::with_capacity(parts.len() / 2);
+    let mut parts = parts.into_iter().map(|part| {
+        part.map(|part| match part {
+            Part::Text(text) => Ok(text.into()),
+            Part::Binary { base64 } => decode("base64", &base64),
+        })
+        .transpose()
+    });
+    while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+        let name = name?.ok_or_else(|| "`headers` has a name that is null".to_owned())?;
+        headers.push((name, value?));
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(record: &Record) -> String {
+        let mut line = Vec::new();
+        write(&record.view(), &mut line);
+        String::from_utf8(line).unwrap()
+    }
+
+    fn record() -> Record {
+        Record {
+            partition: Partition::new("logins", 3),
+            offset: 1042,
+            timestamp: Some(1_694_479_551_000),
+            key: Some(Bytes::from_static(b"k")),
+            value: Some(Bytes::from_static(b"{\"a\": 1}")),
+            headers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_line_has_the_names_of_kcat() {
+        let headers = vec![(Bytes::from_static(b"trace"), Some(Bytes::from_static(b"x"))), (Bytes::from_static(b"trace"), None)];
+        assert_eq!(
+            written(&Record { headers, ..record() }),
+            r#"{"topic":"logins","partition":3,"offset":1042,"tstype":"create","ts":1694479551000,"headers":["trace","x","trace",null],"key":"k","payload":"{\"a\": 1}"}"#
+                .to_owned()
+                + "\n"
+        );
+    }
+
+    #[test]
+    fn what_is_not_text_is_base64_and_null_is_null() {
+        let headers = vec![(Bytes::from_static(b"\xff"), Some(Bytes::from_static(b"\xfe")))];
+        let record = Record { key: Some(Bytes::from_static(b"\xff")), value: None, timestamp: None, headers, ..record() };
+        assert_eq!(
+            written(&record),
+            r#"{"topic":"logins","partition":3,"offset":1042,"tstype":"unknown","ts":-1,"headers":[{"base64":"/w=="},{"base64":"/g=="}],"key_base64":"/w==","payload":null}"#
+                .to_owned()
+                + "\n"
+        );
+    }
+
+    #[test]
+    fn a_line_of_kcat_is_a_record() {
+        let line = r#"{"topic":"logins","partition":3,"offset":1042,"tstype":"create","ts":1694479551000,"broker":1,"key":"k","payload":"{\"a\": 1}"}"#;
+        assert_eq!(read(line.as_bytes()), Ok(ParsedLine::Record(record())));
+        let decoded = r#"{"topic":"logins","partition":3,"offset":1042,"ts":1694479551000,"key":"k","payload":{"a": 1}}"#;
+        assert_eq!(read(decoded.as_bytes()), Ok(ParsedLine::Record(record())));
+    }
+
+    #[test]
+    fn any_other_json_is_a_value_as_it_stands_there() {
+        for line in [r#"{"user_id": 1e400, "topic": "music", "key": 7}"#, "[1, 2]", "null", r#""text""#] {
+            assert_eq!(read(format!(" {line}\r").as_bytes()), Ok(ParsedLine::Value(line.to_owned().into())));
+        }
+    }
+
+    #[test]
+    fn a_bad_line_says_what_is_wrong_with_it() {
+        let wrong = |line: &[u8]| read(line).unwrap_err();
+        let with = |field: &str| format!(r#"{{"topic":"t","partition":0,"offset":1,"payload":"x",{field}}}"#);
+        assert_eq!(wrong(b"\xff"), "not UTF-8");
+        assert_eq!(wrong(b"{\"a\":"), "not JSON: EOF while parsing a value at line 1 column 5");
+        assert_eq!(wrong(with(r#""ts":"soon""#).as_bytes()), "`ts` is not a whole number");
+        assert_eq!(wrong(with(r#""key_base64":"?""#).as_bytes()), "`key_base64` is not base64");
+        assert_eq!(wrong(with(r#""headers":["a"]"#).as_bytes()), "`headers` has a name without a value");
+        assert_eq!(wrong(with(r#""headers":[null,"a"]"#).as_bytes()), "`headers` has a name that is null");
+        assert_eq!(wrong(with(r#""key":"\ud800""#).as_bytes()), "`key` is not text");
+        let nowhere = r#"{"topic":"t","partition":"first","offset":1,"payload":"x"}"#;
+        assert_eq!(wrong(nowhere.as_bytes()), "`partition` is not a partition's number");
+    }
+
+    fn any_bytes() -> impl Strategy<Value = Bytes> {
+        prop_oneof![vec(any::<u8>(), 0..20).prop_map(Bytes::from), any::<String>().prop_map(Bytes::from)]
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_comes_back_from_its_line(
+            offset in any::<i64>(),
+            timestamp in option::of(0..i64::MAX),
+            key in option::of(any_bytes()),
+            value in option::of(any_bytes()),
+            headers in vec((any_bytes(), option::of(any_bytes())), 0..5),
+        ) {
+            let partition = Partition::new("t", 2);
+            let record = Record { partition, offset, timestamp, key, value, headers };
+            let line = written(&record);
+            prop_assert_eq!(line.find('\n'), Some(line.len() - 1));
+            prop_assert_eq!(read(line.trim_end().as_bytes()), Ok(ParsedLine::Record(record)));
+        }
+
+        #[test]
+        fn no_line_makes_the_reader_panic(line in vec(any::<u8>(), 0..200)) {
+            let _ = read(&line);
+        }
+    }
+}

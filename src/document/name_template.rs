@@ -1,0 +1,288 @@
+//! Names that are made of a record: `logins-{topic}-%Y-%m-%d`.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use jiff::fmt::strtime;
+use jiff::tz::TimeZone;
+
+use crate::pipeline::Reason;
+use crate::record::Topic;
+use crate::shape::FieldPath;
+
+/// How a template is written, for help and errors.
+pub const GRAMMAR: &str = "text with {topic}, {field} and dates such as %Y-%m-%d";
+
+/// A name with places to fill in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamePattern {
+    text: String,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Topic,
+    Field(FieldPath),
+    /// A conversion of strftime, of the record's time in UTC.
+    Time(String),
+}
+
+impl FromStr for NamePattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut plain = String::new();
+        let mut rest = text;
+        while let Some(c) = rest.chars().next() {
+            let part = match c {
+                '{' => {
+                    let end = rest.find('}').ok_or_else(|| format!("`{{` without `}}`: use {GRAMMAR}"))?;
+                    let name = &rest[1..end];
+                    rest = &rest[end + 1..];
+                    if name == "topic" { Part::Topic } else { Part::Field(FieldPath::parse(name)?) }
+                }
+                '%' if rest.starts_with("%%") => {
+                    plain.push('%');
+                    rest = &rest[2..];
+                    continue;
+                }
+                '%' => {
+                    let end = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
+                    let conversion = &rest[..end];
+                    rest = &rest[end..];
+                    render(conversion, Timestamp::UNIX_EPOCH)
+                        .map_err(|()| format!("`{conversion}` is no part of a date: use {GRAMMAR}"))?;
+                    Part::Time(conversion.to_owned())
+                }
+                c => {
+                    plain.push(c);
+                    rest = &rest[c.len_utf8()..];
+                    continue;
+                }
+            };
+            if !plain.is_empty() {
+                parts.push(Part::Text(std::mem::take(&mut plain)));
+            }
+            parts.push(part);
+        }
+        if !plain.is_empty() {
+            parts.push(Part::Text(plain));
+        }
+        if parts.is_empty() {
+            return Err(format!("a name is missing: use {GRAMMAR}"));
+        }
+        Ok(Self { text: text.to_owned(), parts })
+    }
+}
+
+fn render(conversion: &str, time: Timestamp) -> Result<String, ()> {
+    strtime::format(conversion, &time.to_zoned(TimeZone::UTC)).map_err(|_| ())
+}
+
+impl std::fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl NamePattern {
+    /// Returns the fields that it takes values from.
+    pub fn fields(&self) -> impl Iterator<Item = &FieldPath> {
+        self.parts.iter().filter_map(|part| if let Part::Field(path) = part { Some(path) } else { None })
+    }
+
+    /// Returns the name, if it is the same for every record.
+    #[must_use]
+    pub fn constant(&self) -> Option<&str> {
+        if let [Part::Text(text)] = self.parts.as_slice() { Some(text) } else { None }
+    }
+
+    /// Returns the name with `*` for whatever it takes from records.
+    #[must_use]
+    pub fn pattern(&self) -> String {
+        let part = |part: &Part| if let Part::Text(text) = part { text.clone() } else { "*".to_owned() };
+        self.parts.iter().map(part).collect()
+    }
+
+    /// Appends the name for a record of `topic` at `time`, in milliseconds since the Unix epoch, to `name`. `field` gives the JSON
+    /// text of a field.
+    fn write<'f>(
+        &self,
+        topic: Topic,
+        time: Option<i64>,
+        field: impl Fn(&FieldPath) -> Option<&'f str>,
+        name: &mut String,
+    ) -> Result<(), Reason> {
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => name.push_str(text),
+                Part::Topic => name.push_str(topic.name()),
+                Part::Field(path) => {
+                    let missing = || {
+                        let what = format!("`{path}` is missing, which the name `{self}` is made of");
+                        Reason::new("missing_field", what).at(path.to_string())
+                    };
+                    let value = field(path).ok_or_else(missing)?;
+                    match serde_json::from_str::<String>(value) {
+                        Ok(text) => name.push_str(&text),
+                        Err(_) if value.starts_with(['{', '[']) || value == "null" => return Err(missing()),
+                        Err(_) => name.push_str(value),
+                    }
+                }
+                Part::Time(conversion) => {
+                    let time = time.and_then(|time| Timestamp::from_millisecond(time).ok());
+                    let time = time.ok_or_else(|| {
+                        Reason::new("missing_timestamp", format!("the record has no time, which the name `{self}` is made of"))
+                    })?;
+                    name.push_str(&render(conversion, time).expect("the conversion was tried when it was read"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Names that are checked, and of which there are not too many.
+#[derive(Debug)]
+pub struct NameTemplate {
+    template: NamePattern,
+    /// What such a name may look like: what is wrong with one.
+    rule: fn(&str) -> Result<(), String>,
+    /// How many there may be in a run; as many as there are without.
+    most: Option<usize>,
+    met: Mutex<HashSet<String>>,
+}
+
+impl NameTemplate {
+    /// Returns the names that `template` makes, of which there may be `most`.
+    ///
+    /// # Errors
+    /// When the name is the same for every record, and not allowed.
+    pub fn new(template: NamePattern, rule: fn(&str) -> Result<(), String>, most: usize) -> Result<Self, String> {
+        if let Some(name) = template.constant() {
+            rule(name)?;
+        }
+        Ok(Self { template, rule, most: Some(most), met: Mutex::default() })
+    }
+
+    /// Returns the values that `template` makes, which are neither checked nor counted.
+    #[must_use]
+    pub fn free(template: NamePattern) -> Self {
+        Self { template, rule: |_| Ok(()), most: None, met: Mutex::default() }
+    }
+
+    /// Returns the template.
+    #[must_use]
+    pub fn template(&self) -> &NamePattern {
+        &self.template
+    }
+
+    /// Returns the names that were met.
+    #[must_use]
+    pub fn render_checked(&self) -> Vec<String> {
+        let mut met: Vec<_> = self.met.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+        met.sort();
+        met
+    }
+
+    /// Puts the name for a record into `name`, as [`NamePattern`] says.
+    ///
+    /// # Errors
+    /// When the record lacks what the name is made of, or the name is not allowed, or one too many.
+    pub(super) fn write<'f>(
+        &self,
+        topic: Topic,
+        time: Option<i64>,
+        field: impl Fn(&FieldPath) -> Option<&'f str>,
+        name: &mut String,
+    ) -> Result<(), Reason> {
+        if let Some(constant) = self.template.constant() {
+            name.push_str(constant);
+            return Ok(());
+        }
+        self.template.write(topic, time, field, name)?;
+        let Some(most) = self.most else { return Ok(()) };
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        if met.contains(name.as_str()) {
+            return Ok(());
+        }
+        (self.rule)(name).map_err(|why| Reason::new("bad_name", format!("the name `{name}` of `{}`: {why}", self.template)))?;
+        if met.len() >= most {
+            let mut what = String::new();
+            let _ = write!(what, "`{}` has made {most} names, and `{name}` would be one more", self.template);
+            return Err(Reason::new("too_many_names", what).hint("--max-names, if so many are meant"));
+        }
+        met.insert(name.clone());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(template: &str, value: Option<&'static str>) -> Result<String, String> {
+        let mut name = String::new();
+        let template: NamePattern = template.parse().unwrap();
+        let written = template.write(Topic::named("logins"), Some(1_694_479_551_123), |_| value, &mut name);
+        written.map(|()| name).map_err(|reason| reason.code().to_owned())
+    }
+
+    #[test]
+    fn a_name_is_made_of_topic_fields_and_dates() {
+        assert_eq!(name("raw", None), Ok("raw".to_owned()));
+        assert_eq!(name("{topic}-%Y.%m.%d", None), Ok("logins-2023.09.12".to_owned()));
+        assert_eq!(name("a-{user.country}-100%%", Some("\"de\"")), Ok("a-de-100%".to_owned()));
+        assert_eq!(name("{n}", Some("7")), Ok("7".to_owned()));
+        for odd in [None, Some("null"), Some("{}"), Some("[1]")] {
+            assert_eq!(name("{n}", odd), Err("missing_field".to_owned()), "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_fits_every_name() {
+        let pattern = |text: &str| text.parse::<NamePattern>().unwrap().pattern();
+        assert_eq!(pattern("raw"), "raw");
+        assert_eq!(pattern("a-{topic}-%Y"), "a-*-*");
+    }
+
+    #[test]
+    fn what_is_no_template_is_refused() {
+        for text in ["", "{topic", "{}", "{a..b}", "%", "x-%!"] {
+            assert!(text.parse::<NamePattern>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_checked_and_limited() {
+        let rule = |name: &str| if name.contains('/') { Err("`/` is not allowed".to_owned()) } else { Ok(()) };
+        assert!(NameTemplate::new("a/b".parse().unwrap(), rule, 1).is_err());
+        let naming = NameTemplate::new("x-{n}".parse().unwrap(), rule, 2).unwrap();
+        let write = |value: &'static str| {
+            let mut name = String::new();
+            let written = naming.write(Topic::named("t"), None, |_| Some(value), &mut name);
+            written.map(|()| name).map_err(|reason| reason.code().to_owned())
+        };
+        assert_eq!(write("1"), Ok("x-1".to_owned()));
+        assert_eq!(write("\"../2\""), Err("bad_name".to_owned()));
+        assert_eq!(write("2"), Ok("x-2".to_owned()));
+        assert_eq!(write("3"), Err("too_many_names".to_owned()));
+        assert_eq!(write("1"), Ok("x-1".to_owned()));
+        assert_eq!(naming.render_checked(), ["x-1", "x-2"]);
+    }
+
+    #[test]
+    fn values_that_are_no_names_are_neither_checked_nor_counted() {
+        let naming = NameTemplate::free("{n}".parse().unwrap());
+        for value in ["1", "\"../2\"", "3"] {
+            naming.write(Topic::named("t"), None, |_| Some(value), &mut String::new()).unwrap();
+        }
+        assert!(naming.render_checked().is_empty());
+    }
+}

@@ -1,0 +1,74 @@
+//! Why a source or a sink cannot go on.
+
+use std::fmt;
+
+/// Why one end of a run cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectorError {
+    /// The end failed: exit 1.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// Going on would not be safe: exit 5.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+/// A failure: what could not be done, why, and what helps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What could not be done, with the section's name: "cannot reach `local_kafka`".
+    pub what: String,
+    /// The causes, outermost first.
+    pub causes: Vec<String>,
+    /// One thing to do, if one is known.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// Returns a failure without causes or hint.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), causes: Vec::new(), hint: None }
+    }
+
+    /// Adds a cause below those already there.
+    #[must_use]
+    pub fn because(mut self, cause: impl fmt::Display) -> Self {
+        self.causes.push(cause.to_string());
+        self
+    }
+
+    /// Says what helps.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        self.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// A refusal: going on could lose or double records, so a person has to say what is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// What is refused and why.
+    pub what: String,
+    /// The facts behind it, a line each.
+    pub numbers: Vec<String>,
+    /// What to type when it is meant.
+    pub hint: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Refused {}

@@ -1,0 +1,68 @@
+//! What is known of a run while it lasts: kept once, read by the bar, the status lines and the summary.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::pipeline::{Event, Observer, Tally};
+use crate::record::{NextOffset, Partition};
+
+/// The state of a run.
+#[derive(Debug, Default)]
+pub struct RunStatus(Mutex<StatusFields>);
+
+/// What is kept.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StatusFields {
+    pub(crate) tally: Tally,
+    pub(crate) ends: BTreeMap<Partition, i64>,
+    pub(crate) settled: BTreeMap<Partition, NextOffset>,
+    pub(crate) committed: BTreeMap<Partition, NextOffset>,
+    pub(crate) trouble: Option<String>,
+}
+
+impl RunStatus {
+    pub(crate) fn entries(&self) -> MutexGuard<'_, StatusFields> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl StatusFields {
+    /// Returns how many offsets lie between what is settled and the ends, where both are known.
+    pub(crate) fn lag(&self) -> Option<u64> {
+        (!self.ends.is_empty()).then(|| self.lags().map(|(_, lag)| lag).sum())
+    }
+
+    /// Returns the same for each partition.
+    pub(crate) fn lags(&self) -> impl Iterator<Item = (Partition, u64)> {
+        let of = |(partition, end): (&Partition, &i64)| {
+            self.settled.get(partition).map(|next| (*partition, u64::try_from(end - next.0).unwrap_or(0)))
+        };
+        self.ends.iter().filter_map(of)
+    }
+}
+
+impl Observer for RunStatus {
+    fn on(&self, event: &Event<'_>) {
+        let mut entries = self.entries();
+        match event {
+            Event::Progress(tally) => entries.tally = (*tally).clone(),
+            Event::LogEndOffsets(ends) => entries.ends.extend(ends.iter().copied()),
+            Event::Settled(settled) => entries.settled.extend(settled.iter().copied()),
+            Event::Committed(committed) => entries.committed.extend(committed.iter().copied()),
+            Event::Assigned(assigned) => {
+                for one in *assigned {
+                    entries.settled.insert(one.partition, one.start);
+                    entries.ends.remove(&one.partition);
+                }
+            }
+            Event::Released { partitions, .. } => {
+                for partition in *partitions {
+                    entries.ends.remove(partition);
+                    entries.settled.remove(partition);
+                }
+            }
+            Event::Degraded(trouble) => entries.trouble = trouble.map(ToOwned::to_owned),
+            _ => {}
+        }
+    }
+}

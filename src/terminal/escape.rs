@@ -1,0 +1,137 @@
+//! Text that others wrote, shown so that it cannot steer the terminal.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Returns `text` as it may be shown on one line: control characters of every kind, what turns the direction of writing, and
+/// bytes that are not UTF-8 appear as escapes (`\n`, `\x1b`, `\u{202e}`), all else as it is.
+#[must_use]
+pub fn escape_controls<T: AsRef<[u8]> + ?Sized>(text: &T) -> Cow<'_, str> {
+    without(text.as_ref(), is_harmful)
+}
+
+/// Returns `text` as it may be shown on lines of its own: as [`harmless`], but line feeds and tabs stay.
+#[must_use]
+pub fn escape_controls_text<T: AsRef<[u8]> + ?Sized>(text: &T) -> Cow<'_, str> {
+    without(text.as_ref(), |c| is_harmful(c) && !matches!(c, '\n' | '\t'))
+}
+
+fn without(bytes: &[u8], is_harmful: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && !text.contains(&is_harmful)
+    {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(bytes.len() + 16);
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                c if !is_harmful(c) => shown.push(c),
+                '\n' => shown.push_str("\\n"),
+                '\r' => shown.push_str("\\r"),
+                '\t' => shown.push_str("\\t"),
+                c if c.is_ascii() => escape(u32::from(c), &mut shown),
+                c => {
+                    let _ = write!(shown, "{}", c.escape_unicode());
+                }
+            }
+        }
+        chunk.invalid().iter().for_each(|byte| escape(u32::from(*byte), &mut shown));
+    }
+    Cow::Owned(shown)
+}
+
+fn escape(byte: u32, shown: &mut String) {
+    let _ = write!(shown, "\\x{byte:02x}");
+}
+
+/// Returns JSON text of the same meaning that may be shown: what [`harmless`] escapes appears as `\u....`, apart from the line
+/// feeds and spaces between its parts.
+#[must_use]
+pub fn escape_controls_json(json: &str) -> Cow<'_, str> {
+    let harmful = |c| is_harmful(c) && !matches!(c, '\n' | '\r' | '\t');
+    if !json.contains(harmful) {
+        return Cow::Borrowed(json);
+    }
+    let mut shown = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if harmful(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Returns whether a terminal may obey `c` rather than show it, or show what follows in another place.
+fn is_harmful(c: char) -> bool {
+    let directs = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    // Line separators, and what is not shown at all: two keys must not look alike.
+    c.is_control()
+        || directs
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{e0000}'..='\u{e007f}' | '\u{ad}' | '\u{200b}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ordinary_text_is_shown_as_it_is() {
+        for text in ["", "plain", "größe 漢字 👩‍💻 \\n", "{\"a\": 1}"] {
+            assert!(matches!(escape_controls(text), Cow::Borrowed(shown) if shown == text));
+        }
+    }
+
+    #[test]
+    fn what_could_steer_the_terminal_is_shown_as_escapes() {
+        for (text, shown) in [
+            (&b"\x1b]0;owned\x07"[..], "\\x1b]0;owned\\x07"),
+            (b"\x1b[2J\x1b[1;1H", "\\x1b[2J\\x1b[1;1H"),
+            (b"a\r\n\tb\0\x7f", "a\\r\\n\\tb\\x00\\x7f"),
+            ("\u{9b}31m".as_bytes(), "\\u{9b}31m"),
+            ("user\u{202e}gpj.exe".as_bytes(), "user\\u{202e}gpj.exe"),
+            ("a\u{2028}b\u{e0041}".as_bytes(), "a\\u{2028}b\\u{e0041}"),
+            (b"\xff\x9b\xc3(", "\\xff\\x9b\\xc3("),
+        ] {
+            assert_eq!(escape_controls(text), shown);
+        }
+    }
+
+    #[test]
+    fn lines_stay_lines_where_there_is_room_for_several() {
+        assert_eq!(escape_controls_text("a\n\tb\r\x1b[2J"), "a\n\tb\\r\\x1b[2J");
+        assert!(matches!(escape_controls_text("a\n"), Cow::Borrowed("a\n")));
+    }
+
+    #[test]
+    fn json_stays_the_same_json() {
+        let json = "{\n\"a\": \"\u{9b}31m\u{202e}\u{7f}\u{e0041}\"}";
+        let shown = escape_controls_json(json);
+        assert_eq!(
+            shown,
+            r#"{
+"a": "\u009b31m\u202e\u007f\udb40\udc41"}"#
+        );
+        let value = |json| serde_json::from_str::<serde_json::Value>(json).unwrap();
+        assert_eq!(value(&shown), value(json));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_harmful_comes_through(bytes in proptest::collection::vec(any::<u8>(), 0..60), text in any::<String>()) {
+            for shown in [escape_controls(&bytes), escape_controls(&text)] {
+                prop_assert!(!shown.contains(is_harmful), "{shown:?}");
+            }
+            let json = serde_json::to_string(&text).unwrap();
+            let shown = escape_controls_json(&json);
+            prop_assert!(!shown.contains(is_harmful), "{shown:?}");
+            prop_assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
+        }
+    }
+}
