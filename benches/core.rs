@@ -8,10 +8,10 @@ use sdl::connectors::{mongo, ndjson};
 use sdl::document::{DocumentMapper, Ids, MetadataFields, NameTemplate, RawValues, Version};
 use sdl::logins::event::{FIELDS, Login};
 use sdl::logins::fake::{FakePlan, Generator};
-use sdl::logins::projection::FieldSelector;
-use sdl::logins::windows::{Now, PartitionStart, WindowRules, Windows, when};
 use sdl::record::{Partition, Record};
 use sdl::shape::{RuleKind, Shape, ShapeRules};
+use sdl::windows::projection::FieldSelector;
+use sdl::windows::tumbling::{Now, PartitionStart, WindowRules, Windows, event_time};
 
 const RECORDS: u32 = 200_000;
 const BATCHES: u32 = RECORDS / 1000;
@@ -62,19 +62,19 @@ fn main() {
     });
     measure("count a login in its window", || {
         let fields = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let sights =
+        let selector =
             FieldSelector::new(&fields(&["device_type", "locale"]), &fields(&FIELDS), Some("timestamp")).expect("fields");
         let rules = WindowRules { length: 10_000, grace: 5_000, idle: 5_000 };
         let partition = Partition::new("bench", 0);
         let now = Now { wall: i64::MAX, steady: 0 };
-        let mut windows = Windows::new(rules, [partition], None);
-        windows.assigned(partition, PartitionStart::default(), now);
+        let mut windows = Windows::new(rules, [partition]);
+        windows.assign(partition, PartitionStart::default(), now);
         for batch in records.chunks(10_000) {
             let mut run = windows.run(partition, now);
             for record in batch {
-                let sight = sights.look(record.value.as_deref().unwrap_or_default()).expect("a login");
-                let (time, _) = when(sight.time(), record.timestamp, now);
-                black_box(run.count(record.offset, time, &sight));
+                let fields = selector.select(record.value.as_deref().unwrap_or_default()).expect("a login");
+                let (time, _) = event_time(fields.time(), record.timestamp, now);
+                black_box(run.count(record.offset, time, &fields));
             }
             if let Some(until) = windows.due(now, false) {
                 black_box(windows.close(until));

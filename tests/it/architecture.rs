@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer, and what it may use besides itself.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("main", &["cli"]),
     (
         "cli",
         &[
             "commands",
+            "windows",
             "report",
             "terminal",
             "connectors",
@@ -22,7 +23,11 @@ const LAYERS: [(&str, &[&str]); 13] = [
             "error",
         ],
     ),
-    ("commands", &["report", "terminal", "connectors", "logins", "document", "pipeline", "profile", "shape", "record", "error"]),
+    (
+        "commands",
+        &["windows", "report", "terminal", "connectors", "logins", "document", "pipeline", "profile", "shape", "record", "error"],
+    ),
+    ("windows", &["report", "terminal", "connectors", "logins", "pipeline", "profile", "shape", "record"]),
     ("report", &["pipeline", "profile", "shape", "record"]),
     ("terminal", &["pipeline", "profile", "shape", "record"]),
     ("connectors", &["document", "pipeline", "profile", "shape", "record"]),

@@ -1,7 +1,5 @@
 //! `sdl aggregate`: login events to counts by window.
 
-mod live_view;
-mod restart_state;
 mod window_loop;
 
 use std::collections::BTreeMap;
@@ -14,17 +12,17 @@ use crate::commands::select::{self, ReadArgs};
 use crate::commands::{Context, Shaping, protect, transform};
 use crate::connectors::kafka::{Admin, OffsetSpec, ReadPlan, TopicPlan, TransactionalProducer, commit_extension, value_at};
 use crate::error::Error;
-use crate::logins::counts::Counts;
 use crate::logins::event::FIELDS;
-use crate::logins::output::{OutputForm, WindowFormatter};
-use crate::logins::projection::FieldSelector;
-use crate::logins::windows::{WindowRules, Windows};
 use crate::pipeline::{ConnectorError, Limits, Refused};
 use crate::profile::{KafkaSection, Secret};
 use crate::record::{Partition, Topic};
 use crate::report::{Headline, grouped};
-use live_view::LiveView;
-use restart_state::RestartState;
+use crate::windows::counts::Counts;
+use crate::windows::live_view::LiveView;
+use crate::windows::output::{OutputForm, WindowFormatter};
+use crate::windows::projection::FieldSelector;
+use crate::windows::restart_state::RestartState;
+use crate::windows::tumbling::{WindowRules, Windows};
 use window_loop::{AggregateRun, TimeOf};
 
 /// The topic that is read when none is named.
@@ -135,8 +133,8 @@ impl Args {
                 hint: "leave --partitions out".to_owned(),
             });
         }
-        let sights = self.count.sights()?;
-        let teller = self.count.teller();
+        let selector = self.count.selector()?;
+        let formatter = self.count.formatter();
         let to = Topic::named(self.to_topic.as_deref().unwrap_or(match self.count.emit {
             OutputForm::Summary => "user-login-processed",
             OutputForm::Rows => "user-login-analytics",
@@ -184,8 +182,8 @@ impl Args {
         };
         let plan = self.select.plan(&admin, &section, &topics, &group, &rules, context.global.yes).await?;
         let memos = memos(&plan)?;
-        let told = memos.values().max_by_key(|memo| memo.closed).and_then(|memo| memo.told);
-        let total = self.totals(&section, &teller, to, told, &plan).await?;
+        let told = memos.values().max_by_key(|memo| memo.closed).and_then(|memo| memo.last_output);
+        let total = self.totals(&section, &formatter, to, told, &plan).await?;
         let mut lines = select::plan_lines(&plan, self.watch.dry_run || context.global.verbose > 0);
         lines.push(self.count.line(to));
         lines.extend((!is_there).then(|| format!("{to} is not there: it is created, with one partition")));
@@ -224,10 +222,10 @@ impl Args {
             let work = AggregateRun {
                 source,
                 transactions: Arc::new(transactions),
-                windows: Windows::new(self.count.rules(), plan.partitions.iter().map(|planned| planned.partition), None),
-                sights,
+                windows: Windows::new(self.count.rules(), plan.partitions.iter().map(|planned| planned.partition)),
+                selector,
                 time: self.count.time,
-                teller,
+                formatter,
                 total,
                 last_output: told,
                 transform,
@@ -265,12 +263,12 @@ impl Args {
     async fn totals(
         &self,
         section: &KafkaSection,
-        teller: &WindowFormatter,
+        formatter: &WindowFormatter,
         to: Topic,
         told: Option<(i32, i64)>,
         plan: &ReadPlan,
     ) -> Result<Counts, Error> {
-        let Some((index, offset)) = told.filter(|_| teller.has_totals() && !self.count.reset_totals) else {
+        let Some((index, offset)) = told.filter(|_| formatter.has_totals() && !self.count.reset_totals) else {
             return Ok(Counts::default());
         };
         let place = Partition { topic: to, index };
@@ -286,13 +284,13 @@ impl Args {
         }
         let value = value_at(section, place, offset).await?;
         value
-            .and_then(|value| teller.totals(&value))
+            .and_then(|value| formatter.totals(&value))
             .ok_or_else(|| refused("the last summary, which has the totals, is gone, or counts other fields".to_owned()))
     }
 }
 
 impl Count {
-    fn sights(&self) -> Result<FieldSelector, Error> {
+    fn selector(&self) -> Result<FieldSelector, Error> {
         let time = (self.time == TimeOf::Event).then_some(self.time_field.as_str());
         FieldSelector::new(&self.by, &self.required(), time).map_err(|what| Error::Usage {
             what,
@@ -304,8 +302,8 @@ impl Count {
         if self.required.is_empty() { FIELDS.map(ToOwned::to_owned).to_vec() } else { self.required.clone() }
     }
 
-    fn teller(&self) -> WindowFormatter {
-        WindowFormatter { telling: self.emit, counted: self.by.clone(), required: self.required() }
+    fn formatter(&self) -> WindowFormatter {
+        WindowFormatter { form: self.emit, counted: self.by.clone(), required: self.required() }
     }
 
     fn rules(&self) -> WindowRules {

@@ -7,22 +7,22 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::commands::aggregate::live_view::LiveView;
-use crate::commands::aggregate::restart_state::RestartState;
 use crate::commands::flow::DeadLetterSink;
 use crate::connectors::kafka::{
     Admin, KafkaSource, OffsetCommit, OffsetSpec, OutgoingMessage, Transaction, TransactionError, TransactionalProducer,
 };
-use crate::logins::counts::Counts;
-use crate::logins::output::WindowFormatter;
-use crate::logins::projection::FieldSelector;
-use crate::logins::windows::{Classification, Now, PartitionStart, Windows, when};
 use crate::pipeline::{
     BadRecordAction, BadRecordPolicy, CircuitBreaker, ConnectorError, DeadLetters, Demand, Event, Failure, Limits, Observer,
     Outcome, Reason, Refused, RunOutcome, RunReport, Signal, Sink as _, Source as _, Tally, TokenBucket, Transform,
     TransformResult, backoff, bad_records,
 };
 use crate::record::{NextOffset, Partition, Record};
+use crate::windows::counts::Counts;
+use crate::windows::live_view::LiveView;
+use crate::windows::output::WindowFormatter;
+use crate::windows::projection::FieldSelector;
+use crate::windows::restart_state::RestartState;
+use crate::windows::tumbling::{Classification, Now, PartitionStart, Windows, event_time};
 
 /// How often is looked whether a window can be closed, when nothing happens.
 const CLOSE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -48,9 +48,9 @@ pub(super) struct AggregateRun {
     pub(super) source: KafkaSource,
     pub(super) transactions: Arc<TransactionalProducer>,
     pub(super) windows: Windows,
-    pub(super) sights: FieldSelector,
+    pub(super) selector: FieldSelector,
     pub(super) time: TimeOf,
-    pub(super) teller: WindowFormatter,
+    pub(super) formatter: WindowFormatter,
     /// Everything up to the last closed window.
     pub(super) total: Counts,
     /// Where the last summary is.
@@ -205,7 +205,7 @@ impl RunState {
         match ends {
             Ok(ends) => {
                 let ends: Vec<_> = ends.into_iter().collect();
-                self.work.windows.ends(&ends);
+                self.work.windows.set_ends(&ends);
                 Ok(self.work.windows.due(self.now(), true))
             }
             Err(error) => {
@@ -231,25 +231,25 @@ impl RunState {
                     let memo = one.extension.as_deref().and_then(RestartState::parse);
                     let (read, closed) = (memo.map(|memo| memo.read), memo.and_then(|memo| memo.closed));
                     let start = PartitionStart { next: one.start.0, read, closed, last: one.fingerprint };
-                    self.tally.released += windows.assigned(one.partition, start, now);
+                    self.tally.released += windows.assign(one.partition, start, now);
                     self.committed.insert(one.partition, one.start);
                 }
                 observer.on(&Event::Assigned(&assigned));
                 observer.on(&Event::Progress(&self.tally));
             }
             Signal::Revoked(revocation) => {
-                windows.lost(&revocation.partitions);
+                windows.remove(&revocation.partitions);
                 observer.on(&Event::Released { partitions: &revocation.partitions, lost: false, records: 0 });
                 // Their offsets are committed with windows, and not without.
                 revocation.release(Vec::new());
             }
             Signal::Lost(partitions) => {
-                windows.lost(&partitions);
+                windows.remove(&partitions);
                 observer.on(&Event::Released { partitions: &partitions, lost: true, records: 0 });
             }
-            Signal::Position(positions) => windows.passed(&positions),
+            Signal::Position(positions) => windows.advance(&positions),
             Signal::LogEndOffsets(ends) => {
-                windows.ends(&ends);
+                windows.set_ends(&ends);
                 observer.on(&Event::LogEndOffsets(&ends));
             }
             Signal::Degraded(trouble) => observer.on(&Event::Degraded(trouble.as_deref())),
@@ -266,7 +266,7 @@ impl RunState {
             bucket.take(records.len(), bytes);
         }
         self.tally.read += records.len() as u64;
-        let AggregateRun { windows, sights, transform, time, .. } = &mut self.work;
+        let AggregateRun { windows, selector, transform, time, .. } = &mut self.work;
         let closed = windows.closed().unwrap_or(i64::MIN);
         let (mut odd, mut late, mut clamped) = (Vec::new(), 0, 0);
         let begun = Instant::now();
@@ -279,24 +279,24 @@ impl RunState {
                 let looked = match (shaped, &record.value) {
                     (TransformResult::Bad(reason), _) => Err(Some(reason)),
                     (TransformResult::Filtered, _) | (TransformResult::Keep, None) => Err(None),
-                    (TransformResult::Keep, Some(value)) => sights.look(value).map_err(Some),
+                    (TransformResult::Keep, Some(value)) => selector.select(value).map_err(Some),
                 };
                 match looked {
-                    Err(why) => match (counting.pass(offset), why) {
+                    Err(why) => match (counting.skip(offset), why) {
                         (true, _) => self.tally.known += 1,
                         (false, None) => self.tally.filtered += 1,
                         (false, Some(reason)) => odd.push((record.clone(), reason)),
                     },
-                    Ok(sight) => {
+                    Ok(fields) => {
                         let (time, is_clamped) = match time {
-                            TimeOf::Event => when(sight.time(), at, now),
+                            TimeOf::Event => event_time(fields.time(), at, now),
                             TimeOf::Record => (at.unwrap_or(now.wall), false),
                             TimeOf::Processing => (self.clock.max(closed), false),
                         };
-                        match counting.count(offset, time, &sight) {
+                        match counting.count(offset, time, &fields) {
                             Classification::Counted => clamped += u64::from(is_clamped),
                             Classification::Late => late += 1,
-                            Classification::Known => self.tally.known += 1,
+                            Classification::Replayed => self.tally.known += 1,
                         }
                     }
                 }
@@ -367,15 +367,15 @@ impl RunState {
 
     /// Closes windows until `until`, and publishes them.
     async fn close(&mut self, until: i64) -> Result<(), RunOutcome> {
-        let AggregateRun { windows, teller, total, .. } = &mut self.work;
+        let AggregateRun { windows, formatter, total, .. } = &mut self.work;
         let closed = windows.close(until);
         self.unpublished = true;
         let (mut messages, mut totals) = (Vec::new(), Vec::new());
         for window in &closed {
             total.merge(&window.counts);
             totals.push(total.events);
-            let told = teller.tell(window, total).into_iter();
-            messages.extend(told.map(|message| OutgoingMessage { key: message.key, value: message.value }));
+            let told = formatter.messages(window, total).into_iter();
+            messages.extend(told.map(|(key, value)| OutgoingMessage { key, value }));
         }
         let bytes: usize = messages.iter().map(|message| message.key.len() + message.value.len()).sum();
         self.publish(messages).await?;
@@ -410,7 +410,11 @@ impl RunState {
             let positions = run.work.windows.positions();
             positions.iter().any(|position| run.committed.get(&position.partition) != Some(&position.resume))
         };
-        if moved(self) && self.work.windows.lacking().next().is_none() { self.publish(Vec::new()).await } else { Ok(()) }
+        if moved(self) && self.work.windows.missing_partitions().next().is_none() {
+            self.publish(Vec::new()).await
+        } else {
+            Ok(())
+        }
     }
 
     async fn last_commit(&mut self, ending: &RunOutcome) -> Result<(), RunOutcome> {
@@ -423,7 +427,7 @@ impl RunState {
     /// Publishes messages and positions in one transaction; tries until it is committed.
     async fn publish(&mut self, messages: Vec<OutgoingMessage>) -> Result<(), RunOutcome> {
         let positions = self.work.windows.positions();
-        let progress = |position: &crate::logins::windows::ResumePosition| OffsetCommit {
+        let progress = |position: &crate::windows::tumbling::ResumePosition| OffsetCommit {
             partition: position.partition,
             next: position.resume,
             last: position.last,
@@ -441,7 +445,7 @@ impl RunState {
             let (transactions, publication) = (Arc::clone(&self.work.transactions), Arc::clone(&publication));
             let (member, read) = (self.work.source.member(), Arc::clone(&read));
             let memo = move |partition: Partition, told: Option<(i32, i64)>| {
-                RestartState { read: read.get(&partition).copied().unwrap_or(0), closed, told: told.or(before) }.text()
+                RestartState { read: read.get(&partition).copied().unwrap_or(0), closed, last_output: told.or(before) }.text()
             };
             let call = async move {
                 let member = member.await.map_err(TransactionError::Never)?;
@@ -460,7 +464,7 @@ impl RunState {
             }
         };
         self.clear_trouble();
-        self.work.last_output = last.filter(|_| self.work.teller.has_totals()).or(before);
+        self.work.last_output = last.filter(|_| self.work.formatter.has_totals()).or(before);
         self.committed = positions.iter().map(|position| (position.partition, position.resume)).collect();
         self.committed_at = Instant::now();
         let settled: Vec<_> = positions.iter().map(|position| (position.partition, position.resume)).collect();
@@ -516,7 +520,7 @@ impl RunState {
     /// Refuses to share the partitions with another member: neither would ever see a whole window.
     fn refuse_sharing(&mut self) -> Result<(), RunOutcome> {
         let windows = &self.work.windows;
-        let lacking: Vec<String> = windows.lacking().map(|partition| partition.to_string()).collect();
+        let lacking: Vec<String> = windows.missing_partitions().map(|partition| partition.to_string()).collect();
         if lacking.is_empty() || windows.positions().is_empty() {
             self.shared_since = None;
             return Ok(());

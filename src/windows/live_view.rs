@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::logins::counts::OTHER;
-use crate::logins::output::TOTAL;
-use crate::logins::windows::Window;
 use crate::report::{Appendix, Exposition, MetricKind, grouped};
 use crate::terminal::escape_controls;
+use crate::windows::counts::OTHER;
+use crate::windows::output::TOTAL;
+use crate::windows::tumbling::Window;
 
 /// The most values of a field that metrics tell by name: a monitoring system keeps a series for each that it has ever seen.
 const SERIES: usize = 200;
@@ -26,7 +26,7 @@ const ROWS: usize = 8;
 
 /// The last closed window, shared by those who show it.
 #[derive(Clone, Default)]
-pub(super) struct LiveView(Arc<Mutex<LiveState>>);
+pub(crate) struct LiveView(Arc<Mutex<LiveState>>);
 
 #[derive(Default)]
 struct LiveState {
@@ -50,7 +50,7 @@ struct Field {
 
 impl LiveView {
     /// Returns what there is to see of these fields of events from `topic`, before anything is counted.
-    pub(super) fn new(topic: String, fields: &[String]) -> Self {
+    pub(crate) fn new(topic: String, fields: &[String]) -> Self {
         let mut taken: Vec<String> = TAKEN.map(str::to_owned).into();
         let field = |name: &String| {
             let mut label = label(name);
@@ -69,7 +69,7 @@ impl LiveView {
     }
 
     /// Shows a window that is closed, and how many events there were up to its end.
-    pub(super) fn closed(&self, window: &Window, total: u64) {
+    pub(crate) fn closed(&self, window: &Window, total: u64) {
         let shown = &mut *self.shown();
         shown.window = Some((window.start, window.end));
         shown.events = window.counts.events;
@@ -85,14 +85,14 @@ impl LiveView {
     }
 
     /// Shows that nothing has happened for longer than a window.
-    pub(super) fn silent(&self) {
+    pub(crate) fn silent(&self) {
         let shown = &mut *self.shown();
         shown.events = 0;
         shown.fields.iter_mut().flat_map(|field| field.values.values_mut()).for_each(|count| *count = 0);
     }
 
     /// Counts events that were late, and events whose time was not taken.
-    pub(super) fn odd(&self, late: u64, clamped: u64) {
+    pub(crate) fn odd(&self, late: u64, clamped: u64) {
         if late + clamped > 0 {
             let mut shown = self.shown();
             shown.late += late;
@@ -101,13 +101,13 @@ impl LiveView {
     }
 
     /// Returns the metrics.
-    pub(super) fn appendix(&self) -> Appendix {
+    pub(crate) fn appendix(&self) -> Appendix {
         let latest = self.clone();
         Box::new(move |page| latest.shown().tell(page))
     }
 
     /// Returns the table for a terminal.
-    pub(super) fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         self.shown().table()
     }
 }
@@ -170,14 +170,14 @@ fn label(field: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logins::counts::Counts;
-    use crate::logins::projection::FieldSelector;
+    use crate::windows::counts::Counts;
+    use crate::windows::projection::FieldSelector;
 
     fn window(kinds: &[&str]) -> Window {
-        let sights = FieldSelector::new(&["kind".to_owned()], &[], None).unwrap();
+        let selector = FieldSelector::new(&["kind".to_owned()], &[], None).unwrap();
         let mut counts = Counts::default();
         for kind in kinds {
-            counts.add(&sights.look(format!("{{\"kind\": \"{kind}\"}}").as_bytes()).unwrap());
+            counts.add(&selector.select(format!("{{\"kind\": \"{kind}\"}}").as_bytes()).unwrap());
         }
         Window { start: 0, end: 10_000, counts }
     }

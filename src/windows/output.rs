@@ -1,66 +1,51 @@
-//! What is told of a closed window: one summary, or a row for each value. Pure.
+//! The messages of a closed window: one summary, or a row for each value. Pure.
 //!
 //! | message | fields | key |
 //! |---|---|---|
 //! | summary | `timestamp_start`, `timestamp_end` (Unix seconds), `interval_messages_consumed`, `total_messages_consumed`, `interval_missing_field_count`, `interval_<field>_count`, `total_missing_field_count`, `total_<field>_count` (objects: field or value to number) | `summary:START:END` |
 //! | row | `processing_time` (the window's end, ISO 8601 in UTC), `record_type` (a counted field, or `total`), a field of that name with the value (`all` for the total), `count` | `TYPE:VALUE:START:END` |
 //!
-//! The keys say which window it is, so that in a compacted topic a window that is told again takes the place of what was told
-//! before.
+//! The key identifies the window: in a compacted topic a window that is published again replaces its older messages.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use crate::logins::counts::Counts;
-use crate::logins::windows::Window;
+use crate::windows::counts::Counts;
+use crate::windows::tumbling::Window;
 
-/// What the row of the total has for a type.
-pub const TOTAL: &str = "total";
-/// What the row of the total has for a value.
-pub const ALL: &str = "all";
+/// `record_type` of the row with the total.
+pub(crate) const TOTAL: &str = "total";
+/// Value in the row with the total.
+const ALL: &str = "all";
 
-/// What is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum OutputForm {
-    /// One message for each window, with the totals so far.
+pub(crate) enum OutputForm {
+    /// One message for each window, with running totals
     #[default]
     Summary,
-    /// A message for each value that a window has, and one for the window.
+    /// One message for each value in a window, and one for the window
     Rows,
 }
 
-/// A message about a window.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutputMessage {
-    /// Its key.
-    pub key: String,
-    /// Its value, JSON.
-    pub value: String,
-}
-
-/// What messages are made of: the names of the counted and of the required fields.
+/// Formats closed windows.
 #[derive(Clone, Debug)]
-pub struct WindowFormatter {
-    /// What is told.
-    pub telling: OutputForm,
-    /// The counted fields.
-    pub counted: Vec<String>,
-    /// The required fields.
-    pub required: Vec<String>,
+pub(crate) struct WindowFormatter {
+    pub(crate) form: OutputForm,
+    pub(crate) counted: Vec<String>,
+    pub(crate) required: Vec<String>,
 }
 
 impl WindowFormatter {
-    /// Returns the messages about `window`; `total` counts everything up to its end.
-    #[must_use]
-    pub fn tell(&self, window: &Window, total: &Counts) -> Vec<OutputMessage> {
-        match self.telling {
+    /// Returns key and JSON value of each message of `window`; `total` counts every event up to the window's end.
+    pub(crate) fn messages(&self, window: &Window, total: &Counts) -> Vec<(String, String)> {
+        match self.form {
             OutputForm::Summary => vec![self.summary(window, total)],
             OutputForm::Rows => self.rows(window),
         }
     }
 
-    fn summary(&self, window: &Window, total: &Counts) -> OutputMessage {
+    fn summary(&self, window: &Window, total: &Counts) -> (String, String) {
         let (start, end) = (window.start / 1000, window.end / 1000);
         let mut fields: Vec<(String, Value)> = vec![
             ("timestamp_start".to_owned(), start.into()),
@@ -79,20 +64,20 @@ impl WindowFormatter {
                 fields.push((format!("{prefix}_{field}_count"), values.into()));
             }
         }
-        OutputMessage { key: format!("summary:{start}:{end}"), value: object(&fields) }
+        (format!("summary:{start}:{end}"), object(&fields))
     }
 
-    fn rows(&self, window: &Window) -> Vec<OutputMessage> {
+    fn rows(&self, window: &Window) -> Vec<(String, String)> {
         let (start, end) = (window.start / 1000, window.end / 1000);
         let time = jiff::Timestamp::from_second(end).map_or_else(|_| end.to_string(), |time| time.to_string());
-        let row = |kind: &str, value: &str, count: u64| OutputMessage {
-            key: format!("{kind}:{value}:{start}:{end}"),
-            value: object(&[
+        let row = |kind: &str, value: &str, count: u64| {
+            let fields = [
                 ("processing_time".to_owned(), time.as_str().into()),
                 ("record_type".to_owned(), kind.into()),
                 (kind.to_owned(), value.into()),
                 ("count".to_owned(), count.into()),
-            ]),
+            ];
+            (format!("{kind}:{value}:{start}:{end}"), object(&fields))
         };
         let mut rows = Vec::new();
         for (at, field) in self.counted.iter().enumerate() {
@@ -102,15 +87,13 @@ impl WindowFormatter {
         rows
     }
 
-    /// Returns whether what is told says the totals.
-    #[must_use]
-    pub fn has_totals(&self) -> bool {
-        self.telling == OutputForm::Summary
+    /// Returns whether the output includes running totals.
+    pub(crate) fn has_totals(&self) -> bool {
+        self.form == OutputForm::Summary
     }
 
-    /// Returns the totals that a summary says; none if it is no summary of these fields.
-    #[must_use]
-    pub fn totals(&self, summary: &[u8]) -> Option<Counts> {
+    /// Parses the running totals of a summary; `None` if it is not a summary of these fields.
+    pub(crate) fn totals(&self, summary: &[u8]) -> Option<Counts> {
         let value: Map<String, Value> = serde_json::from_slice(summary).ok()?;
         let events = value.get("total_messages_consumed")?.as_u64()?;
         let missing = value.get("total_missing_field_count")?.as_object()?;
@@ -119,11 +102,11 @@ impl WindowFormatter {
             let counts = value.get(&format!("total_{field}_count"))?.as_object()?;
             counts.iter().map(|(value, count)| Some((value.as_str().into(), count.as_u64()?))).collect::<Option<HashMap<_, _>>>()
         });
-        Some(Counts::of(events, missing, values.collect::<Option<_>>()?))
+        Some(Counts::new(events, missing, values.collect::<Option<_>>()?))
     }
 }
 
-/// Returns a JSON object with its fields in this order, for people who look at it.
+/// Returns a JSON object that keeps the order of its fields, for human readers.
 fn object(fields: &[(String, Value)]) -> String {
     let text = |text: &str| Value::from(text).to_string();
     let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{}:{value}", text(name))).collect();
@@ -135,28 +118,28 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::logins::projection::FieldSelector;
+    use crate::windows::projection::FieldSelector;
 
-    fn teller(telling: OutputForm) -> WindowFormatter {
+    fn formatter(form: OutputForm) -> WindowFormatter {
         let fields = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        WindowFormatter { telling, counted: fields(&["device_type", "locale"]), required: fields(&["device_type", "ip"]) }
+        WindowFormatter { form, counted: fields(&["device_type", "locale"]), required: fields(&["device_type", "ip"]) }
     }
 
     fn window() -> Window {
-        let teller = teller(OutputForm::Summary);
-        let sights = FieldSelector::new(&teller.counted, &teller.required, None).unwrap();
+        let formatter = formatter(OutputForm::Summary);
+        let selector = FieldSelector::new(&formatter.counted, &formatter.required, None).unwrap();
         let mut counts = Counts::default();
         for event in [r#"{"device_type": "iOS", "locale": "RU", "ip": "1"}"#, r#"{"device_type": "iOS", "locale": "US"}"#, "{}"] {
-            counts.add(&sights.look(event.as_bytes()).unwrap());
+            counts.add(&selector.select(event.as_bytes()).unwrap());
         }
         Window { start: 1_694_479_550_000, end: 1_694_479_560_000, counts }
     }
 
     #[test]
-    fn a_summary_says_the_window_and_the_totals() {
+    fn a_summary_holds_the_window_and_the_running_totals() {
         let mut total = window().counts;
         total.merge(&window().counts);
-        let [OutputMessage { key, value }] = &teller(OutputForm::Summary).tell(&window(), &total)[..] else { panic!() };
+        let [(key, value)] = &formatter(OutputForm::Summary).messages(&window(), &total)[..] else { panic!() };
         assert_eq!(key, "summary:1694479550:1694479560");
         assert!(value.starts_with(r#"{"timestamp_start":1694479550,"timestamp_end":1694479560,"interval_messages_consumed":3,"#));
         assert_eq!(
@@ -173,9 +156,9 @@ mod tests {
     }
 
     #[test]
-    fn rows_say_each_value_and_the_total() {
-        let rows = teller(OutputForm::Rows).tell(&window(), &Counts::default());
-        let keys: Vec<_> = rows.iter().map(|row| row.key.as_str()).collect();
+    fn rows_hold_each_value_and_the_total() {
+        let rows = formatter(OutputForm::Rows).messages(&window(), &Counts::default());
+        let keys: Vec<_> = rows.iter().map(|row| row.0.as_str()).collect();
         assert_eq!(
             keys,
             [
@@ -186,7 +169,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            rows.iter().map(|row| serde_json::from_str(&row.value).unwrap()).collect::<Vec<Value>>()[..],
+            rows.iter().map(|row| serde_json::from_str(&row.1).unwrap()).collect::<Vec<Value>>()[..],
             [
                 json!({"processing_time": "2023-09-12T00:46:00Z", "record_type": "device_type", "device_type": "iOS", "count": 2}),
                 json!({"processing_time": "2023-09-12T00:46:00Z", "record_type": "locale", "locale": "RU", "count": 1}),
@@ -197,13 +180,13 @@ mod tests {
     }
 
     #[test]
-    fn totals_go_on_from_a_summary() {
-        let teller = teller(OutputForm::Summary);
+    fn totals_continue_from_a_summary() {
+        let formatter = formatter(OutputForm::Summary);
         let total = window().counts;
-        let told = teller.tell(&window(), &total).remove(0);
-        assert_eq!(teller.totals(told.value.as_bytes()), Some(total));
+        let summary = formatter.messages(&window(), &total).remove(0);
+        assert_eq!(formatter.totals(summary.1.as_bytes()), Some(total));
         for other in ["", "{}", "[]", r#"{"total_messages_consumed": 1, "total_missing_field_count": {}}"#] {
-            assert_eq!(teller.totals(other.as_bytes()), None, "{other}");
+            assert_eq!(formatter.totals(other.as_bytes()), None, "{other}");
         }
     }
 }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::logins::projection::FieldSelector;
+use crate::windows::projection::FieldSelector;
 
 const RULES: WindowRules = WindowRules { length: 10_000, grace: 5_000, idle: 3_000 };
 
@@ -15,22 +15,22 @@ fn at(seconds: i64) -> Now {
     Now { wall: 1_000_000_000_000, steady: seconds * 1000 }
 }
 
-fn sights() -> FieldSelector {
+fn selector() -> FieldSelector {
     FieldSelector::new(&["kind".to_owned()], &[], None).unwrap()
 }
 
 fn windows(partitions: i32) -> Windows {
-    let mut windows = Windows::new(RULES, (0..partitions).map(partition), None);
+    let mut windows = Windows::new(RULES, (0..partitions).map(partition));
     for index in 0..partitions {
-        windows.assigned(partition(index), PartitionStart::default(), at(0));
+        windows.assign(partition(index), PartitionStart::default(), at(0));
     }
     windows
 }
 
 /// Counts an event at that second.
 fn count(windows: &mut Windows, index: i32, offset: i64, second: i64, now: Now) -> Classification {
-    let sights = sights();
-    windows.run(partition(index), now).count(offset, second * 1000, &sights.look(b"{\"kind\": \"a\"}").unwrap())
+    let selector = selector();
+    windows.run(partition(index), now).count(offset, second * 1000, &selector.select(b"{\"kind\": \"a\"}").unwrap())
 }
 
 /// Returns the beginnings, in seconds, of what is closed at `now`, and how many events each has.
@@ -45,22 +45,22 @@ fn resume(windows: &Windows) -> Vec<(i64, i64)> {
 }
 
 #[test]
-fn what_was_counted_in_a_closed_window_is_not_counted_again_after_a_restart() {
+fn an_event_of_a_closed_window_is_not_counted_again_after_a_restart() {
     // Offsets 100 (first window), 101 (second), 102 (first), and the first window closes.
-    let mut before = Windows::new(RULES, [partition(0)], None);
-    before.assigned(partition(0), PartitionStart { next: 100, ..PartitionStart::default() }, at(0));
+    let mut before = Windows::new(RULES, [partition(0)]);
+    before.assign(partition(0), PartitionStart { next: 100, ..PartitionStart::default() }, at(0));
     for (offset, second) in [(100, 1), (101, 16), (102, 2)] {
         assert_eq!(count(&mut before, 0, offset, second, at(0)), Classification::Counted);
     }
     assert_eq!(closed(&mut before, at(0)), [(0, 2)]);
     assert_eq!(resume(&before), [(101, 103)]);
 
-    let mut after = Windows::new(RULES, [partition(0)], None);
+    let mut after = Windows::new(RULES, [partition(0)]);
     let start = PartitionStart { next: 101, read: Some(103), closed: before.closed(), last: None };
-    after.assigned(partition(0), start, at(0));
+    after.assign(partition(0), start, at(0));
     assert_eq!(count(&mut after, 0, 101, 16, at(0)), Classification::Counted);
     assert_eq!(closed(&mut after, at(0)), [], "what was read before comes first");
-    assert_eq!(count(&mut after, 0, 102, 2, at(0)), Classification::Known);
+    assert_eq!(count(&mut after, 0, 102, 2, at(0)), Classification::Replayed);
     assert_eq!(count(&mut after, 0, 103, 3, at(0)), Classification::Late);
     assert_eq!(count(&mut after, 0, 104, 27, at(0)), Classification::Counted);
     assert_eq!(closed(&mut after, at(0)), [(10, 1)]);
@@ -68,7 +68,7 @@ fn what_was_counted_in_a_closed_window_is_not_counted_again_after_a_restart() {
 }
 
 #[test]
-fn a_window_closes_when_every_busy_partition_has_passed_it_and_the_grace() {
+fn a_window_closes_when_every_busy_partition_has_passed_its_end_and_the_grace() {
     let mut windows = windows(2);
     count(&mut windows, 0, 0, 1, at(0));
     count(&mut windows, 0, 1, 30, at(0));
@@ -82,43 +82,43 @@ fn a_window_closes_when_every_busy_partition_has_passed_it_and_the_grace() {
 }
 
 #[test]
-fn a_silent_topic_closes_its_window_by_the_clock_and_not_before_its_time() {
+fn an_idle_topic_closes_its_window_by_the_clock_and_not_early() {
     let mut windows = windows(2);
     count(&mut windows, 0, 0, 1, at(100));
     count(&mut windows, 1, 0, 4, at(100));
     assert_eq!(closed(&mut windows, at(1000)), [], "who knows whether there is more to read");
-    windows.ends(&[(partition(0), 1), (partition(1), 1)]);
+    windows.set_ends(&[(partition(0), 1), (partition(1), 1)]);
     // The newest event is of second 4; second 15 is eleven seconds later.
     assert_eq!(closed(&mut windows, at(110)), []);
     assert_eq!(closed(&mut windows, at(111)), [(0, 2)]);
 }
 
 #[test]
-fn a_partition_whose_end_is_not_known_for_sure_is_not_silent() {
+fn a_partition_without_a_fresh_end_offset_is_not_idle() {
     let mut windows = windows(1);
-    windows.ends(&[(partition(0), 1)]);
+    windows.set_ends(&[(partition(0), 1)]);
     count(&mut windows, 0, 0, 1, at(0));
     assert_eq!((windows.due(at(60), false), windows.due(at(60), true)), (None, Some(50_000)));
-    windows.ends(&[(partition(0), 2)]);
+    windows.set_ends(&[(partition(0), 2)]);
     assert_eq!(windows.due(at(60), true), None, "there is more to read");
 }
 
 #[test]
-fn a_partition_whose_time_stands_still_holds_nothing_up() {
+fn a_partition_whose_event_time_stands_still_does_not_hold_windows_open() {
     let mut windows = windows(2);
-    windows.ends(&[(partition(0), 9), (partition(1), 100)]);
+    windows.set_ends(&[(partition(0), 9), (partition(1), 100)]);
     count(&mut windows, 0, 0, 1, at(0));
     for offset in 1..9 {
-        windows.run(partition(0), at(offset)).pass(offset);
+        windows.run(partition(0), at(offset)).skip(offset);
     }
     count(&mut windows, 1, 0, 50, at(8));
     assert_eq!(closed(&mut windows, at(8)), [(0, 1)]);
 }
 
 #[test]
-fn a_partition_that_is_silent_or_empty_holds_nothing_up() {
+fn an_idle_or_empty_partition_does_not_hold_windows_open() {
     let mut windows = windows(3);
-    windows.ends(&[(partition(0), 1), (partition(1), 100), (partition(2), 0)]);
+    windows.set_ends(&[(partition(0), 1), (partition(1), 100), (partition(2), 0)]);
     count(&mut windows, 0, 0, 1, at(0));
     count(&mut windows, 1, 0, 50, at(0));
     assert_eq!(closed(&mut windows, at(2)), []);
@@ -136,23 +136,23 @@ fn an_event_from_the_future_closes_nothing() {
     assert_eq!(windows.newest_end(wall), Some(10_000), "what has not begun is not closed");
     assert_eq!(count(&mut windows, 0, 2, 90_000, wall), Classification::Late, "it would be open for a day");
     let now = Now { wall: 5_000, steady: 0 };
-    assert_eq!(when(Some(90_000), Some(1000), now), (1000, true));
-    assert_eq!(when(Some(61_000), Some(1000), now), (61_000, false), "clocks are never quite right");
-    assert_eq!((when(None, Some(1000), now), when(None, None, now)), ((1000, false), (5_000, false)));
-    assert_eq!(when(Some(0), Some(1000), now), (0, false), "1970 is late, and not wrong");
+    assert_eq!(event_time(Some(90_000), Some(1000), now), (1000, true));
+    assert_eq!(event_time(Some(61_000), Some(1000), now), (61_000, false), "clocks are never quite right");
+    assert_eq!((event_time(None, Some(1000), now), event_time(None, None, now)), ((1000, false), (5_000, false)));
+    assert_eq!(event_time(Some(0), Some(1000), now), (0, false), "1970 is late, and not wrong");
 }
 
 #[test]
-fn nothing_is_closed_while_a_partition_is_away_and_it_is_counted_anew_when_it_is_back() {
+fn no_window_closes_while_a_partition_is_away_and_it_is_counted_again_when_it_returns() {
     let mut windows = windows(2);
     for (index, offset, second) in [(0, 0, 1), (1, 0, 2), (0, 1, 30), (1, 1, 30)] {
         count(&mut windows, index, offset, second, at(0));
     }
-    windows.lost(&[partition(1)]);
-    assert_eq!(windows.lacking().collect::<Vec<_>>(), [partition(1)]);
+    windows.remove(&[partition(1)]);
+    assert_eq!(windows.missing_partitions().collect::<Vec<_>>(), [partition(1)]);
     assert_eq!(closed(&mut windows, at(0)), []);
     assert_eq!(resume(&windows), [(0, 2)], "what is not ours is not committed");
-    assert_eq!(windows.assigned(partition(1), PartitionStart::default(), at(0)), 2);
+    assert_eq!(windows.assign(partition(1), PartitionStart::default(), at(0)), 2);
     assert_eq!(closed(&mut windows, at(0)), []);
     count(&mut windows, 1, 0, 2, at(0));
     count(&mut windows, 1, 1, 30, at(0));
@@ -160,34 +160,34 @@ fn nothing_is_closed_while_a_partition_is_away_and_it_is_counted_anew_when_it_is
 }
 
 #[test]
-fn behind_a_gap_counting_goes_on() {
+fn counting_continues_behind_a_gap() {
     let mut windows = windows(1);
     count(&mut windows, 0, 0, 1, at(0));
-    windows.lost(&[partition(0)]);
-    assert_eq!(windows.assigned(partition(0), PartitionStart { next: 50, ..PartitionStart::default() }, at(0)), 0);
+    windows.remove(&[partition(0)]);
+    assert_eq!(windows.assign(partition(0), PartitionStart { next: 50, ..PartitionStart::default() }, at(0)), 0);
     count(&mut windows, 0, 50, 2, at(0));
     count(&mut windows, 0, 51, 20, at(0));
     assert_eq!(closed(&mut windows, at(0)), [(0, 2)]);
 }
 
 #[test]
-fn windows_are_whole_when_everything_is_read_again_that_was_read_before() {
-    let mut windows = Windows::new(RULES, [partition(0)], None);
+fn windows_are_whole_when_the_replay_is_complete() {
+    let mut windows = Windows::new(RULES, [partition(0)]);
     assert!(!windows.is_whole());
-    windows.assigned(partition(0), PartitionStart { next: 3, read: Some(5), closed: None, last: None }, at(0));
+    windows.assign(partition(0), PartitionStart { next: 3, read: Some(5), closed: None, last: None }, at(0));
     count(&mut windows, 0, 3, 1, at(0));
     assert!(!windows.is_whole());
-    windows.passed(&[(partition(0), NextOffset(5))]);
+    windows.advance(&[(partition(0), NextOffset(5))]);
     assert!(windows.is_whole());
 }
 
 #[test]
-fn what_is_not_counted_is_passed_and_the_end_closes_what_is_open() {
+fn skipped_records_advance_the_position_and_the_end_of_a_run_closes_open_windows() {
     let mut windows = windows(1);
-    assert!(!windows.run(partition(0), at(0)).pass(0));
+    assert!(!windows.run(partition(0), at(0)).skip(0));
     assert_eq!((windows.newest_end(at(0)), windows.due(at(0), true)), (None, None));
     count(&mut windows, 0, 1, 12, at(0));
-    windows.passed(&[(partition(0), NextOffset(9))]);
+    windows.advance(&[(partition(0), NextOffset(9))]);
     assert_eq!(resume(&windows), [(1, 9)]);
     let until = windows.newest_end(at(0)).unwrap();
     assert_eq!(until, 20_000);
@@ -219,10 +219,10 @@ mod recount {
         ) {
             let mut published = Published::default();
             let begin = |published: &Published| {
-                let mut windows = Windows::new(RULES, (0..logs.len()).map(|index| partition(index as i32)), None);
+                let mut windows = Windows::new(RULES, (0..logs.len()).map(|index| partition(index as i32)));
                 for index in 0..logs.len() as i32 {
                     let (next, read) = published.positions.get(&index).copied().map_or((0, None), |(next, read)| (next, Some(read)));
-                    windows.assigned(partition(index), PartitionStart { next, read, closed: published.closed, last: None }, at(0));
+                    windows.assign(partition(index), PartitionStart { next, read, closed: published.closed, last: None }, at(0));
                 }
                 windows
             };
@@ -258,10 +258,10 @@ mod recount {
                     }
                     1 => {
                         let index = index % logs.len();
-                        windows.lost(&[partition(index as i32)]);
+                        windows.remove(&[partition(index as i32)]);
                         let (resume, read) = published.positions.get(&(index as i32)).copied().unwrap_or((0, 0));
                         let start = PartitionStart { next: resume, read: Some(read), closed: published.closed, last: None };
-                        windows.assigned(partition(index as i32), start, at(0));
+                        windows.assign(partition(index as i32), start, at(0));
                         next[index] = resume;
                     }
                     _ => {

@@ -1,4 +1,4 @@
-//! What is looked at in an event: its time, the fields that are counted, and those that should be there. Pure.
+//! The fields of an event that windows need: its time, the counted fields, and the required ones. Pure.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,10 +10,10 @@ use serde_json::value::RawValue;
 use crate::pipeline::Reason;
 use crate::shape::{self, FieldPath};
 
-/// The most fields that are looked at.
-pub const MOST_FIELDS: usize = 24;
+/// The largest number of selected fields.
+const MAX_FIELDS: usize = 24;
 
-/// Which fields are looked at.
+/// Selects fields of events.
 #[derive(Clone, Debug)]
 pub struct FieldSelector {
     /// Every field once.
@@ -23,34 +23,33 @@ pub struct FieldSelector {
     time: Option<usize>,
 }
 
-/// What was seen of one event.
+/// The selected fields of one event.
 #[derive(Clone, Debug)]
 pub struct EventFields<'r> {
-    values: [FieldValue<'r>; MOST_FIELDS],
-    missing: [bool; MOST_FIELDS],
+    values: [FieldValue<'r>; MAX_FIELDS],
+    missing: [bool; MAX_FIELDS],
     counted: usize,
     required: usize,
-    lacks: bool,
+    has_missing: bool,
     time: Option<i64>,
 }
 
-/// The value of a field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum FieldValue<'r> {
-    /// None, or null.
+pub(crate) enum FieldValue<'r> {
+    /// Absent or null.
     #[default]
     Missing,
-    /// Text, or a number or truth value as it is written.
-    Is(Cow<'r, str>),
+    /// Text, or the JSON text of a number or a boolean.
+    Scalar(Cow<'r, str>),
     /// An array or an object.
-    Odd,
+    Nested,
 }
 
 impl FieldSelector {
-    /// Returns the look at fields that are `counted`, at fields that are `required`, and at the one with the `time`.
+    /// Returns a selector of the `counted` fields, the `required` fields, and the `time` field.
     ///
     /// # Errors
-    /// When a field's name is none, or they are too many.
+    /// When a field name is not valid, or there are more than 24 fields.
     pub fn new(counted: &[String], required: &[String], time: Option<&str>) -> Result<Self, String> {
         let mut fields: Vec<FieldPath> = Vec::new();
         let mut index = |text: &str| {
@@ -64,72 +63,68 @@ impl FieldSelector {
         let counted: Vec<usize> = counted.iter().map(|text| index(text)).collect::<Result<_, _>>()?;
         let required: Vec<usize> = required.iter().map(|text| index(text)).collect::<Result<_, _>>()?;
         let time = time.map(index).transpose()?;
-        if fields.len() > MOST_FIELDS {
-            return Err(format!("these are {} fields; at most {MOST_FIELDS} can be looked at", fields.len()));
+        if fields.len() > MAX_FIELDS {
+            return Err(format!("{} fields are named, the limit is {MAX_FIELDS}", fields.len()));
         }
         Ok(Self { fields, counted, required, time })
     }
 
-    /// Returns what is to be seen in an event.
+    /// Returns the selected fields of an event.
     ///
     /// # Errors
-    /// When it is no JSON object.
-    pub fn look<'r>(&self, event: &'r [u8]) -> Result<EventFields<'r>, Reason> {
-        let mut found: [Option<&'r str>; MOST_FIELDS] = [None; MOST_FIELDS];
+    /// When the event is not a JSON object.
+    pub fn select<'r>(&self, event: &'r [u8]) -> Result<EventFields<'r>, Reason> {
+        let mut found: [Option<&'r str>; MAX_FIELDS] = [None; MAX_FIELDS];
         let not_json = |why: &str| Reason::from(shape::not_json(event, why));
         let text = std::str::from_utf8(event).map_err(|error| not_json(&error.to_string()))?;
         let mut json = serde_json::Deserializer::from_str(text);
         if text.trim_start().starts_with('{') {
-            json.deserialize_map(EventVisitor { sights: self, found: &mut found })
+            json.deserialize_map(EventVisitor { selector: self, found: &mut found })
                 .map_err(|error| not_json(&error.to_string()))?;
         } else {
             json.deserialize_ignored_any(IgnoredAny).map_err(|error| not_json(&error.to_string()))?;
             json.end().map_err(|error| not_json(&error.to_string()))?;
-            return Err(Reason::new("not_an_object", "an event is a JSON object, this is another value"));
+            return Err(Reason::new("not_an_object", "the value is JSON, but not an object"));
         }
         json.end().map_err(|error| not_json(&error.to_string()))?;
-        let mut sight = EventFields {
-            values: [const { FieldValue::Missing }; MOST_FIELDS],
-            missing: [false; MOST_FIELDS],
+        let mut fields = EventFields {
+            values: [const { FieldValue::Missing }; MAX_FIELDS],
+            missing: [false; MAX_FIELDS],
             counted: self.counted.len(),
             required: self.required.len(),
-            lacks: false,
+            has_missing: false,
             time: None,
         };
-        for (place, index) in self.counted.iter().enumerate() {
-            sight.values[place] = found[*index].map_or(FieldValue::Missing, value);
+        for (at, index) in self.counted.iter().enumerate() {
+            fields.values[at] = found[*index].map_or(FieldValue::Missing, value);
         }
-        for (place, index) in self.required.iter().enumerate() {
+        for (at, index) in self.required.iter().enumerate() {
             let missing = found[*index].is_none_or(|text| text == "null");
-            sight.missing[place] = missing;
-            sight.lacks |= missing;
+            fields.missing[at] = missing;
+            fields.has_missing |= missing;
         }
-        sight.time = self.time.and_then(|index| found[index]).and_then(time);
-        Ok(sight)
+        fields.time = self.time.and_then(|index| found[index]).and_then(time);
+        Ok(fields)
     }
 }
 
 impl<'r> EventFields<'r> {
-    /// Returns the values of the counted fields, in their order.
-    #[must_use]
-    pub fn values(&self) -> &[FieldValue<'r>] {
+    /// Returns the values of the counted fields, in the order of the selector.
+    pub(crate) fn values(&self) -> &[FieldValue<'r>] {
         &self.values[..self.counted]
     }
 
-    /// Returns, for each required field in their order, whether it is missing.
-    #[must_use]
-    pub fn missing(&self) -> &[bool] {
+    /// Returns for each required field, in the order of the selector, whether it is missing.
+    pub(crate) fn missing(&self) -> &[bool] {
         &self.missing[..self.required]
     }
 
-    /// Returns whether a required field is missing.
-    #[must_use]
-    pub fn lacks(&self) -> bool {
-        self.lacks
+    /// Returns whether any required field is missing.
+    pub(crate) fn has_missing(&self) -> bool {
+        self.has_missing
     }
 
-    /// Returns the time in the time field, in milliseconds since the Unix epoch; none if there is no such field, or it says no
-    /// time.
+    /// Returns the time field in milliseconds since the Unix epoch; `None` if it is missing or does not hold a time.
     #[must_use]
     pub fn time(&self) -> Option<i64> {
         self.time
@@ -139,14 +134,16 @@ impl<'r> EventFields<'r> {
 fn value(text: &str) -> FieldValue<'_> {
     match text.as_bytes() {
         b"null" => FieldValue::Missing,
-        [b'"', inside @ .., b'"'] if !inside.contains(&b'\\') => FieldValue::Is(Cow::Borrowed(&text[1..text.len() - 1])),
-        [b'"', ..] => serde_json::from_str::<String>(text).map_or(FieldValue::Odd, |text| FieldValue::Is(Cow::Owned(text))),
-        [b'{' | b'[', ..] => FieldValue::Odd,
-        _ => FieldValue::Is(Cow::Borrowed(text)),
+        [b'"', inside @ .., b'"'] if !inside.contains(&b'\\') => FieldValue::Scalar(Cow::Borrowed(&text[1..text.len() - 1])),
+        [b'"', ..] => {
+            serde_json::from_str::<String>(text).map_or(FieldValue::Nested, |text| FieldValue::Scalar(Cow::Owned(text)))
+        }
+        [b'{' | b'[', ..] => FieldValue::Nested,
+        _ => FieldValue::Scalar(Cow::Borrowed(text)),
     }
 }
 
-/// Returns the time that a JSON value says: Unix seconds or milliseconds, or ISO 8601, as number or text.
+/// Parses a JSON value as a time: Unix seconds or milliseconds, or ISO 8601, as number or text.
 fn time(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
     // Nearly every time is ten digits: seconds.
@@ -157,8 +154,8 @@ fn time(text: &str) -> Option<i64> {
 }
 
 struct EventVisitor<'a, 'r> {
-    sights: &'a FieldSelector,
-    found: &'a mut [Option<&'r str>; MOST_FIELDS],
+    selector: &'a FieldSelector,
+    found: &'a mut [Option<&'r str>; MAX_FIELDS],
 }
 
 impl<'r> Visitor<'r> for EventVisitor<'_, 'r> {
@@ -171,9 +168,9 @@ impl<'r> Visitor<'r> for EventVisitor<'_, 'r> {
     fn visit_map<A: MapAccess<'r>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(name) = map.next_key::<Name<'r>>()? {
             let fits = |path: &FieldPath| path.names()[0] == name.0;
-            if self.sights.fields.iter().any(fits) {
+            if self.selector.fields.iter().any(fits) {
                 let value = map.next_value::<&'r RawValue>()?.get();
-                for (path, found) in self.sights.fields.iter().zip(self.found.iter_mut()).filter(|(path, _)| fits(path)) {
+                for (path, found) in self.selector.fields.iter().zip(self.found.iter_mut()).filter(|(path, _)| fits(path)) {
                     *found = shape::inside(value, &path.names()[1..]);
                 }
             } else {
@@ -191,24 +188,24 @@ struct Name<'r>(#[serde(borrow)] Cow<'r, str>);
 mod tests {
     use super::*;
 
-    fn sights() -> FieldSelector {
+    fn selector() -> FieldSelector {
         let fields = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         FieldSelector::new(&fields(&["device_type", "app.version"]), &fields(&["device_type", "ip"]), Some("timestamp")).unwrap()
     }
 
     #[test]
-    fn an_event_is_seen_as_it_is_written() {
+    fn fields_are_selected_as_they_are_written() {
         let event = br#"{"timestamp": "1694479551", "app": {"version": 2.30}, "device_type": "i\u004fS", "more": [{}]}"#;
-        let sights = sights();
-        let sight = sights.look(event).unwrap();
-        assert_eq!(sight.values(), [FieldValue::Is("iOS".into()), FieldValue::Is("2.30".into())]);
-        assert_eq!((sight.missing(), sight.lacks()), (&[false, true][..], true));
-        assert_eq!(sight.time(), Some(1_694_479_551_000));
+        let selector = selector();
+        let fields = selector.select(event).unwrap();
+        assert_eq!(fields.values(), [FieldValue::Scalar("iOS".into()), FieldValue::Scalar("2.30".into())]);
+        assert_eq!((fields.missing(), fields.has_missing()), (&[false, true][..], true));
+        assert_eq!(fields.time(), Some(1_694_479_551_000));
     }
 
     #[test]
     fn times_are_read_as_numbers_and_as_text() {
-        let sights = sights();
+        let selector = selector();
         for (text, time) in [
             ("1694479551", Some(1_694_479_551_000)),
             ("1694479551123", Some(1_694_479_551_123)),
@@ -219,31 +216,31 @@ mod tests {
             ("[1694479551]", None),
         ] {
             let event = format!("{{\"timestamp\": {text}}}");
-            assert_eq!(sights.look(event.as_bytes()).unwrap().time(), time, "{text}");
+            assert_eq!(selector.select(event.as_bytes()).unwrap().time(), time, "{text}");
         }
-        assert_eq!(sights.look(b"{}").unwrap().time(), None);
+        assert_eq!(selector.select(b"{}").unwrap().time(), None);
     }
 
     #[test]
-    fn what_is_no_object_is_no_event_and_odd_fields_are_no_crash() {
-        let sights = sights();
+    fn only_a_json_object_is_an_event_and_nested_values_are_not_parsed() {
+        let selector = selector();
         for (value, code) in [(&b"[]"[..], "not_an_object"), (b"7", "not_an_object"), (b"{", "not_json"), (b"", "not_json")] {
-            assert_eq!(sights.look(value).unwrap_err().code(), code);
+            assert_eq!(selector.select(value).unwrap_err().code(), code);
         }
         for event in [&b"\xff"[..], b"{} {}", b"[1] x"] {
-            assert_eq!(sights.look(event).unwrap_err().code(), "not_json");
+            assert_eq!(selector.select(event).unwrap_err().code(), "not_json");
         }
         let event = br#"{"device_type": [1], "app": "2", "ip": false, "ip": null}"#;
-        let sight = sights.look(event).unwrap();
-        assert_eq!(sight.values(), [FieldValue::Odd, FieldValue::Missing]);
-        assert_eq!(sight.missing(), [false, true]);
+        let fields = selector.select(event).unwrap();
+        assert_eq!(fields.values(), [FieldValue::Nested, FieldValue::Missing]);
+        assert_eq!(fields.missing(), [false, true]);
     }
 
     #[test]
-    fn fields_are_named_and_not_too_many() {
+    fn field_names_and_their_number_are_checked() {
         assert!(FieldSelector::new(&["a..b".to_owned()], &[], None).is_err());
-        let many: Vec<String> = (0..=MOST_FIELDS).map(|n| format!("f{n}")).collect();
-        assert_eq!(FieldSelector::new(&many, &[], None).unwrap_err(), "these are 25 fields; at most 24 can be looked at");
+        let many: Vec<String> = (0..=MAX_FIELDS).map(|n| format!("f{n}")).collect();
+        assert_eq!(FieldSelector::new(&many, &[], None).unwrap_err(), "25 fields are named, the limit is 24");
         assert!(FieldSelector::new(&many[..20], &many[..20], Some("f1")).is_ok());
     }
 }
