@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Clusters, Sdl, from_stack, pymongo};
+use crate::harness::{Clusters, Sdl, pymongo, stack_env};
 use crate::real_sink_es::Server;
 
 #[test]
@@ -28,7 +28,7 @@ fn a_server_that_is_not_there_is_told_before_anything_begins() {
 #[ignore = "needs MongoDB and search servers: scripts/test runs it"]
 fn real_sinks_the_demo_loads_into_servers_and_counts_there() {
     let _held = Clusters::shared();
-    let (mongo, search) = (from_stack("SDL_TEST_MONGO_JAVA"), from_stack("SDL_TEST_OPENSEARCH"));
+    let (mongo, search) = (stack_env("SDL_TEST_MONGO_JAVA"), stack_env("SDL_TEST_OPENSEARCH"));
     let ended = Sdl::new(&format!("demo --mongo {mongo} --es {search}")).run().expect(0);
     let table = String::from_utf8(ended.stdout).unwrap();
     let last: Vec<_> = table.lines().last().unwrap().split_whitespace().collect();

@@ -11,6 +11,7 @@ mod deployed;
 mod fault_proxy;
 mod groups;
 mod http_stub;
+mod keyed_workload;
 mod mock;
 mod mongo_stub;
 mod prometheus;
@@ -21,33 +22,32 @@ mod reading;
 mod scrape;
 mod sdl;
 mod sending;
-mod story;
 mod terminal;
 #[cfg(test)]
 mod tests;
 mod tls_stub;
 mod watch;
 
-pub(crate) use answers::{deliver, offsets, record, records, words};
-pub(crate) use checker::{Verdict, check};
-pub(crate) use cluster::{Cluster, Clusters, from_stack, stack};
+pub(crate) use answers::{deliver, offset_ids, outcome_codes, record, records};
+pub(crate) use checker::{CheckReport, check};
+pub(crate) use cluster::{Cluster, Clusters, stack, stack_env};
 pub(crate) use deployed::{
-    Asked, alerts, dashboards, deployed, document_of, documents_of, files_in, list, panels, rules, text, text_of,
+    PanelQuery, alerts, dashboards, deployed, document_of, documents_of, files_in, list, panels, rules, text, text_of,
 };
 pub(crate) use fault_proxy::{FETCH, OFFSET_COMMIT, PRODUCE, Proxy};
 pub(crate) use groups::GroupLine;
 pub(crate) use http_stub::{HttpStub, Reply, Request, created, items};
+pub(crate) use keyed_workload::keyed_workload;
 pub(crate) use mock::Mock;
 pub(crate) use mongo_stub::{Answer, MongoStub, all_well, failed, written};
 pub(crate) use prometheus::{Prometheus, Sample};
 pub(crate) use promql::Selector;
 pub(crate) use promtool::promtool;
 pub(crate) use pymongo::pymongo;
-pub(crate) use reading::{Seen, assert_same, read, read_independently};
-pub(crate) use scrape::{Page, Scrape};
+pub(crate) use reading::{ReadRecord, assert_same, read, read_with_kcat};
+pub(crate) use scrape::{MetricsPage, Scrape};
 pub(crate) use sdl::{Finished, Running, Sdl};
-pub(crate) use sending::{Content, Numbered, Sender, awkward, numbered};
-pub(crate) use story::story;
+pub(crate) use sending::{Content, Numbered, Sender, edge_cases, numbered};
 pub(crate) use terminal::Terminal;
 pub(crate) use tls_stub::TlsStub;
 pub(crate) use watch::CommitWatch;
@@ -68,7 +68,7 @@ pub(crate) fn setting(name: &str, quick: u64) -> u64 {
 }
 
 /// Asks until `answer` has one, and returns it. Panics with `what` after `patience`.
-pub(crate) fn until<T>(what: &str, patience: Duration, mut answer: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, patience: Duration, mut answer: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = answer() {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sdl::connectors::ndjson::{ParsedLine, read as read_line, write};
 use sdl::record::{Partition, Record};
 
-use crate::harness::{Clusters, Content, Sender, awkward, unique};
+use crate::harness::{Clusters, Content, Sender, edge_cases, unique};
 
 /// Returns whether every part of a record is text: kcat writes other bytes as they are, which is then no JSON.
 fn is_text(content: &Content) -> bool {
@@ -20,7 +20,7 @@ fn real_kcats_lines_are_read_and_ours_say_the_same_as_kcats() {
     let clusters = Clusters::shared();
     let topic = unique("lines");
     clusters.source.create_topic(&topic, 1, &[]);
-    let sent: Vec<_> = awkward().into_iter().filter(is_text).map(|content| (0, content)).collect();
+    let sent: Vec<_> = edge_cases().into_iter().filter(is_text).map(|content| (0, content)).collect();
     Sender::new(&clusters.source, &[]).send(&topic, &sent);
     let kcat = Command::new("kcat")
         .args(["-C", "-b", &clusters.source.servers, "-t", &topic, "-o", "beginning", "-e", "-q", "-J"])

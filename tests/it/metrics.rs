@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use serde_json::json;
 
-use crate::harness::{Cluster, Content, HttpStub, Mock, Page, Reply, Scrape, Sdl, Sender, created, numbered};
+use crate::harness::{Cluster, Content, HttpStub, MetricsPage, Mock, Reply, Scrape, Sdl, Sender, created, numbered};
 use crate::run::Folder;
 
 const TOPIC: &str = "numbers";
@@ -32,11 +32,11 @@ fn bytes(sent: &[(i32, Content)]) -> f64 {
 }
 
 /// Returns how many of the records were accounted for as `outcome`.
-fn outcome(page: &Page, outcome: &str) -> Option<f64> {
+fn outcome(page: &MetricsPage, outcome: &str) -> Option<f64> {
     page.value(&format!("sdl_messages_processed_total{{outcome=\"{outcome}\"}}"))
 }
 
-fn error(page: &Page, kind: &str) -> Option<f64> {
+fn error(page: &MetricsPage, kind: &str) -> Option<f64> {
     page.value(&format!("sdl_errors_total{{kind=\"{kind}\"}}"))
 }
 
@@ -47,9 +47,10 @@ fn a_run_tells_what_it_moved_and_its_endpoint_ends_with_it() {
     let mut running = Sdl::new(&format!("replicate {TOPIC} --metrics 0 -o json")).profile(&profile).start();
     let scrape = Scrape::of(&mut running);
     assert!(scrape.address.starts_with("127.0.0.1:"), "{}", scrape.address);
-    let lag =
-        |page: &Page, partition: i32| page.value(&format!("sdl_consumer_lag{{topic=\"{TOPIC}\",partition=\"{partition}\"}}"));
-    let page = scrape.until("everything is delivered", |page| {
+    let lag = |page: &MetricsPage, partition: i32| {
+        page.value(&format!("sdl_consumer_lag{{topic=\"{TOPIC}\",partition=\"{partition}\"}}"))
+    };
+    let page = scrape.wait_for("everything is delivered", |page| {
         outcome(page, "delivered") == Some(10_000.0) && (0..3).all(|partition| lag(page, partition) == Some(0.0))
     });
     page.assert_sound();
@@ -62,7 +63,7 @@ fn a_run_tells_what_it_moved_and_its_endpoint_ends_with_it() {
     assert!(count("consume") >= 1.0 && count("response") >= 10.0, "{}", page.0);
     assert_eq!((count("transform"), count("response")), (0.0, count("batch_processing")), "nothing is shaped or sent again");
     assert_eq!(scrape.get("/healthz"), Some((200, "ok\n".to_owned())));
-    assert_eq!(scrape.until_ready(200), "ready\n");
+    assert_eq!(scrape.wait_for_readyz(200), "ready\n");
     running.signal("TERM");
     let finished = running.wait().expect(0);
     let summary = finished.json();
@@ -80,7 +81,7 @@ fn each_record_has_one_outcome() {
     let mut running = Sdl::new(&command).profile(&profile).start();
     let scrape = Scrape::of(&mut running);
     let page =
-        scrape.until("all is done", |page| outcome(page, "skipped") == Some(30.0) && page.value("sdl_in_flight") == Some(0.0));
+        scrape.wait_for("all is done", |page| outcome(page, "skipped") == Some(30.0) && page.value("sdl_in_flight") == Some(0.0));
     let outcomes = ["delivered", "already_there", "superseded", "dead_lettered", "skipped", "filtered", "released"];
     assert_eq!(outcomes.map(|name| outcome(&page, name)), [90.0, 0.0, 0.0, 0.0, 30.0, 180.0, 0.0].map(Some));
     assert_eq!(error(&page, "bad_record"), Some(30.0));
@@ -108,18 +109,18 @@ fn a_destination_that_takes_nothing_makes_a_run_unready_until_it_does() {
     );
     let mut running = Sdl::new("sink-es numbers --index numbers --raw-value text").profile(&profile).start();
     let scrape = Scrape::of(&mut running);
-    let stalled = scrape.until("it is stalled", |page| page.value("sdl_sink_stalled") == Some(1.0));
+    let stalled = scrape.wait_for("it is stalled", |page| page.value("sdl_sink_stalled") == Some(1.0));
     stalled.assert_sound();
     assert_eq!((outcome(&stalled, "delivered"), stalled.value("sdl_in_flight")), (Some(0.0), Some(200.0)));
     assert!(error(&stalled, "retry") >= Some(1.0) && stalled.value("sdl_retries_total") >= Some(200.0), "{}", stalled.0);
     assert_eq!(error(&stalled, "trouble"), Some(1.0));
-    let said = scrape.until_ready(503);
+    let said = scrape.wait_for_readyz(503);
     assert!(said.starts_with("not ready: stalled, "), "{said}");
     assert!(!format!("{said}{}", stalled.0).contains("canary7f3a"), "a secret is seen nowhere: {said}{}", stalled.0);
     assert_eq!(scrape.get("/healthz").map(|(status, _)| status), Some(200));
     up.store(true, SeqCst);
-    scrape.until_ready(200);
-    let page = scrape.until("everything is delivered", |page| outcome(page, "delivered") == Some(200.0));
+    scrape.wait_for_readyz(200);
+    let page = scrape.wait_for("everything is delivered", |page| outcome(page, "delivered") == Some(200.0));
     assert_eq!((page.value("sdl_sink_stalled"), page.value("sdl_in_flight")), (Some(0.0), Some(0.0)));
     let count = |name: &str| page.value(&format!("sdl_{name}_duration_seconds_count"));
     assert!(count("response") > count("batch_processing"), "a batch that is sent again is one batch\n{}", page.0);
@@ -132,8 +133,8 @@ fn fake_events_are_told_too() {
     let profile = format!("[local_kafka]\nservers = {}\n", kafka.cluster().servers);
     let mut running = Sdl::new("produce-fake logins --rate 200 --metrics 0").profile(&profile).start();
     let scrape = Scrape::of(&mut running);
-    scrape.until_ready(200);
-    scrape.until("some are delivered", |page| outcome(page, "delivered") >= Some(100.0)).assert_sound();
+    scrape.wait_for_readyz(200);
+    scrape.wait_for("some are delivered", |page| outcome(page, "delivered") >= Some(100.0)).assert_sound();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use sdl::connectors::ndjson::{ParsedLine, read as read_line, write};
 use sdl::logins::event::Login;
 use sdl::record::{Partition, Record};
 
-use crate::harness::{Cluster, Clusters, Content, Finished, Mock, Sdl, Seen, awkward, read, unique};
+use crate::harness::{Cluster, Clusters, Content, Finished, Mock, ReadRecord, Sdl, edge_cases, read, unique};
 
 const FAULTS: &str =
     "--missing device_type=0.1,ip=0.1 --malformed 0.1:truncated,wrong-type,not-utf8,array,null --late 0.1:30s --duplicates 0.1";
@@ -125,7 +125,7 @@ fn logins_arrive_under_their_keys() {
     let seen = read(&cluster, "logins");
     let mut counts: HashMap<_, usize> = HashMap::new();
     let mut partitions = HashMap::new();
-    for Seen { partition, content, .. } in seen {
+    for ReadRecord { partition, content, .. } in seen {
         let key = content.key.map(Bytes::from);
         assert_eq!(*partitions.entry(key.clone()).or_insert(partition), partition, "a user keeps to one partition");
         *counts.entry((key, content.value.map(Bytes::from))).or_default() += 1;
@@ -139,7 +139,7 @@ fn records_of_a_file_arrive_as_they_were() {
     mock.create_topic("copy", 1);
     let cluster = mock.cluster();
     let mut lines = Vec::new();
-    for Content { timestamp, key, value, headers } in awkward() {
+    for Content { timestamp, key, value, headers } in edge_cases() {
         let headers = headers.into_iter().map(|(name, value)| (name.into(), value.map(Bytes::from))).collect();
         let (key, value) = (key.map(Bytes::from), value.map(Bytes::from));
         write(&Record { partition: Partition::new("original", 4), offset: 9, timestamp, key, value, headers }.view(), &mut lines);
@@ -149,7 +149,7 @@ fn records_of_a_file_arrive_as_they_were() {
     std::fs::write(&file, lines).expect("the lines are written");
     Sdl::new("produce-fake copy --file").arg(&file).profile(&profile(&cluster)).run().expect(0);
     let seen: Vec<_> = read(&cluster, "copy").into_iter().map(|seen| seen.content).collect();
-    assert_eq!(seen, awkward());
+    assert_eq!(seen, edge_cases());
 }
 
 #[test]

@@ -30,7 +30,7 @@ impl Flow {
     /// Returns a flow whose test may stop, kill or freeze the servers.
     #[track_caller]
     fn alone(name: &str, partitions: i32) -> Self {
-        Self::on(Clusters::alone(), name, partitions)
+        Self::on(Clusters::exclusive(), name, partitions)
     }
 
     #[track_caller]
@@ -65,7 +65,7 @@ impl Flow {
     /// Waits until so many messages are told.
     #[track_caller]
     fn until_told(&self, running: &mut Running, count: usize) {
-        crate::harness::until("windows are told", std::time::Duration::from_secs(60), || {
+        crate::harness::eventually("windows are told", std::time::Duration::from_secs(60), || {
             assert!(running.is_running(), "it ended:\n{}", running.stderr());
             (self.told().len() >= count).then_some(())
         });
@@ -77,7 +77,7 @@ impl Flow {
         if !String::from_utf8_lossy(&topics.stdout).contains("with 1 partitions") {
             return Vec::new(); // it is not there yet
         }
-        let seen = crate::harness::read_independently(&self.clusters.source, &self.told);
+        let seen = crate::harness::read_with_kcat(&self.clusters.source, &self.told);
         seen.iter().map(|seen| serde_json::from_slice(seen.content.value.as_deref().unwrap()).unwrap()).collect()
     }
 

@@ -9,12 +9,13 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::deploy::FROM_REAL_BROKERS;
 use crate::harness::{
-    Asked, Clusters, Content, HttpStub, Prometheus, Reply, Running, Scrape, Sdl, Sender, alerts, panels, text_of, unique, until,
+    Clusters, Content, HttpStub, PanelQuery, Prometheus, Reply, Running, Scrape, Sdl, Sender, alerts, eventually, panels,
+    text_of, unique,
 };
 
 mod hostile;
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const DEPLOY_TIMEOUT: Duration = Duration::from_secs(40);
 /// Gauges that promtool takes for counts of a histogram, by the end of their names. They are called as they were before sdl.
 const NAMED_LIKE_COUNTS: [&str; 3] = ["sdl_device_type_count", "sdl_locale_count", "sdl_total_count"];
 
@@ -101,7 +102,7 @@ fn fault(prometheus: &Prometheus, expression: &str, labels: &[String]) -> Option
 
 /// Waits until each expression has data.
 #[track_caller]
-fn assert_data(prometheus: &Prometheus, mut asked: Vec<Asked>) {
+fn assert_data(prometheus: &Prometheus, mut asked: Vec<PanelQuery>) {
     let begun = std::time::Instant::now();
     while !asked.is_empty() {
         let mut said = String::new();
@@ -110,7 +111,7 @@ fn assert_data(prometheus: &Prometheus, mut asked: Vec<Asked>) {
             let _ = fault.as_ref().map(|fault| writeln!(said, "{}: {}\n  {fault}", one.place, one.expression));
             fault.is_some()
         });
-        assert!(begun.elapsed() < PATIENCE, "without data or wrong:\n{said}");
+        assert!(begun.elapsed() < DEPLOY_TIMEOUT, "without data or wrong:\n{said}");
         std::thread::sleep(Duration::from_millis(if asked.is_empty() { 0 } else { 200 }));
     }
 }
@@ -129,12 +130,12 @@ fn real_dashboards_and_alerts_have_data_of_running_services() {
     let Some(prometheus) = Prometheus::start(&targets, exporter.strip_prefix("http://")) else { return };
 
     let jobs = ["kafka", "sdl-aggregate", "sdl-lag", "sdl-produce-fake", "sdl-sink-es", "sdl-sink-mongo"];
-    until("every target is up", PATIENCE, || (jobs_up(&prometheus) == jobs).then_some(()));
+    eventually("every target is up", DEPLOY_TIMEOUT, || (jobs_up(&prometheus) == jobs).then_some(()));
     assert_data(&prometheus, panels());
     // What an alert looks for is seldom there. What it looks at is.
     let selectors = alerts().into_iter().flat_map(|alert| {
         let place = alert.place.clone();
-        let asked = move |text| Asked { place: place.clone(), expression: text, labels: Vec::new() };
+        let asked = move |text| PanelQuery { place: place.clone(), expression: text, labels: Vec::new() };
         alert.selectors().into_iter().map(|selector| selector.text).map(asked).collect::<Vec<_>>()
     });
     assert_data(&prometheus, selectors.collect());

@@ -7,7 +7,7 @@ use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
 
-use crate::harness::{Cluster, Clusters, Content, Finished, Sdl, Sender, unique, until};
+use crate::harness::{Cluster, Clusters, Content, Finished, Sdl, Sender, eventually, unique};
 
 mod serving;
 mod ten;
@@ -108,7 +108,7 @@ fn real_a_group_of_the_new_protocol_is_told_like_any_other() {
     clusters.source.create_topic(&topic, 2, &[]);
     (0..2).for_each(|partition| Sender::new(&clusters.source, &[]).send(&topic, &records(partition, 0, 50)));
     let member = NewMember::start(&clusters.source, &group, &topic);
-    until("the member has read and committed everything", Duration::from_secs(60), || {
+    eventually("the member has read and committed everything", Duration::from_secs(60), || {
         let document = lag(&clusters, &format!("{group} -o json"));
         let found = if document.code() == Some(0) { document.json()["lags"].as_array().cloned() } else { None }?;
         let ready = found.len() == 2 && found.iter().all(|row| row["lag"] == 0 && row["state"] == "Stable");

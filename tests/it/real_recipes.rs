@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use regex::Regex;
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, Clusters, Page, from_stack, pymongo};
+use crate::harness::{Cluster, Clusters, MetricsPage, pymongo, stack_env};
 use crate::real_sink_es::Server;
 
 /// How long the lines of a block may take together.
-const PATIENCE: Duration = Duration::from_secs(240);
+const BLOCK_TIMEOUT: Duration = Duration::from_secs(240);
 /// Recipes use the names that stand in the document, so there is one at a time.
 static ONE: Mutex<()> = Mutex::new(());
 
@@ -27,12 +27,12 @@ static ONE: Mutex<()> = Mutex::new(());
 /// metrics, and a folder that only a service may write to.
 fn placed(recipe: &str, home: &Path) -> String {
     let search = if recipe.contains("[opensearch]") { "SDL_TEST_OPENSEARCH" } else { "SDL_TEST_ELASTICSEARCH" };
-    let mongo = || from_stack("SDL_TEST_MONGO_JAVA").trim_start_matches("mongodb://").replace(':', "\nport = ");
+    let mongo = || stack_env("SDL_TEST_MONGO_JAVA").trim_start_matches("mongodb://").replace(':', "\nport = ");
     let port = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
     let places: [(&str, &dyn Fn() -> String); 6] = [
-        ("localhost:9092", &|| from_stack("SDL_TEST_KAFKA").split(',').next().expect("a cluster").to_owned()),
-        ("kafka.example.com:9093", &|| from_stack("SDL_TEST_KAFKA_SASL_SSL")),
-        ("http://localhost:9200", &|| from_stack(search)),
+        ("localhost:9092", &|| stack_env("SDL_TEST_KAFKA").split(',').next().expect("a cluster").to_owned()),
+        ("kafka.example.com:9093", &|| stack_env("SDL_TEST_KAFKA_SASL_SSL")),
+        ("http://localhost:9200", &|| stack_env(search)),
         ("localhost\nport = 27017", &mongo),
         ("9464", &|| port().to_string()),
         ("/var/log/sdl", &|| home.join("services").display().to_string()),
@@ -118,7 +118,7 @@ impl Recipe {
             if let Some(status) = shell.0.try_wait().expect("a child can be waited for") {
                 break status;
             }
-            assert!(begun.elapsed() < PATIENCE, "it does not end:\n{commands}\n{}", said());
+            assert!(begun.elapsed() < BLOCK_TIMEOUT, "it does not end:\n{commands}\n{}", said());
             std::thread::sleep(Duration::from_millis(20));
         };
         assert!(status.success(), "{status}:\n{commands}\n{}", said());
@@ -252,7 +252,7 @@ fn real_sink_recipe_topics_into_elasticsearch() {
     let letters = fs::read_to_string(recipe.path("bad-logins.ndjson")).expect("dead letters");
     assert_eq!(letters.lines().count() as u64, all - good, "dead letters");
     assert!(all > good);
-    let page = Page(fs::read_to_string(recipe.path("metrics.txt")).expect("metrics"));
+    let page = MetricsPage(fs::read_to_string(recipe.path("metrics.txt")).expect("metrics"));
     page.assert_sound();
     assert_eq!(page.value("sdl_messages_processed_total{outcome=\"delivered\"}"), Some(2000.0), "{}", page.0);
     assert!(page.value("sdl_retries_total").is_some_and(|retries| retries > 0.0), "{}", page.0);
@@ -281,15 +281,15 @@ fn real_recipe_logins_into_summaries() {
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
 fn real_sink_recipe_a_remote_cluster_into_a_local_one_and_mongodb() {
     let recipe = Recipe::named("A remote cluster into a local one, and on into MongoDB");
-    let remote = Cluster::at(&from_stack("SDL_TEST_KAFKA_PLAINTEXT"));
-    let mongo = from_stack("SDL_TEST_MONGO_JAVA");
+    let remote = Cluster::at(&stack_env("SDL_TEST_KAFKA_PLAINTEXT"));
+    let mongo = stack_env("SDL_TEST_MONGO_JAVA");
     let sweep = || {
         delete_topics(&remote, &["user-login"]);
         delete_topics(&recipe.local, &["user-login"]);
         pymongo(&mongo, &Value::Null, "client['logins'].drop_collection('raw')");
     };
     let _swept = Swept::before_and_after(&sweep);
-    fs::copy(format!("{}/ca.pem", from_stack("SDL_TEST_TLS")), recipe.path("ca.pem")).expect("the CA's certificate");
+    fs::copy(format!("{}/ca.pem", stack_env("SDL_TEST_TLS")), recipe.path("ca.pem")).expect("the CA's certificate");
     let documents = "own = lambda document: {name: value for name, value in document.items() if not name.startswith('_')}\n\
                      answer = [[document['_kafka_partition'], document['_kafka_offset'], own(document)]\n\
                      \x20         for document in client['logins']['raw'].find()]";
@@ -309,7 +309,7 @@ fn real_sink_recipe_a_remote_cluster_into_a_local_one_and_mongodb() {
                 let text = fs::read_to_string(&log).expect("a log");
                 let last = text.lines().last().expect("a line");
                 assert!(last.contains("Finished.") && last.contains("ended=\"complete\""), "{}: {last}", log.display());
-                assert!(!text.contains(&from_stack("SDL_TEST_PASSWORD")), "{text}");
+                assert!(!text.contains(&stack_env("SDL_TEST_PASSWORD")), "{text}");
             }
         }
     }
@@ -331,10 +331,10 @@ fn real_recipe_logins_on_a_dashboard() {
     };
     assert_eq!(ordered(&values(&recipe.local, "user-login-analytics")), ordered(&wanted));
 
-    let page = Page(fs::read_to_string(recipe.path("metrics.txt")).expect("metrics"));
+    let page = MetricsPage(fs::read_to_string(recipe.path("metrics.txt")).expect("metrics"));
     // promtool wants no gauge to end in `_count`; the dashboard knows these three by their names.
     let gauges = Regex::new(r"\bsdl_(device_type|locale|total)_count\b").expect("an expression");
-    Page(gauges.replace_all(&page.0, "sdl_${1}_now").into_owned()).assert_sound();
+    MetricsPage(gauges.replace_all(&page.0, "sdl_${1}_now").into_owned()).assert_sound();
     let end = &wanted.last().expect("rows")["processing_time"];
     let last: Vec<_> = wanted.iter().filter(|row| row["processing_time"] == *end).collect();
     assert!(last.len() > 10, "{last:?}");

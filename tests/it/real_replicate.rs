@@ -1,7 +1,7 @@
 //! `sdl replicate` between two real clusters. `scripts/test` runs these; `scripts/chaos` runs the long forms.
 
 use crate::harness::{
-    Clusters, CommitWatch, Content, Finished, Running, Sdl, Sender, Verdict, check, numbered, read_independently, unique,
+    CheckReport, Clusters, CommitWatch, Content, Finished, Running, Sdl, Sender, check, numbered, read_with_kcat, unique,
 };
 
 mod bad_records;
@@ -32,7 +32,7 @@ impl Flow {
     /// Returns a flow whose test may stop, kill or freeze the servers.
     #[track_caller]
     fn alone(name: &str, partitions: i32) -> Self {
-        Self::on(Clusters::alone(), name, partitions)
+        Self::on(Clusters::exclusive(), name, partitions)
     }
 
     #[track_caller]
@@ -75,13 +75,13 @@ impl Flow {
     /// Waits until the target holds so many records.
     #[track_caller]
     fn until_delivered(&self, running: &mut Running, count: u64) {
-        running.until_count(&self.clusters.target, &self.topic, count);
+        running.wait_for_count(&self.clusters.target, &self.topic, count);
     }
 
     /// Returns what the target holds of what was sent.
     #[track_caller]
-    fn verdict(&self, sent: &[(i32, Content)]) -> Verdict {
-        check(sent, &read_independently(&self.clusters.target, &self.topic))
+    fn verdict(&self, sent: &[(i32, Content)]) -> CheckReport {
+        check(sent, &read_with_kcat(&self.clusters.target, &self.topic))
     }
 
     /// Returns the committed offset of each partition, 0 where there is none.

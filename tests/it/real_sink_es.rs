@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Clusters, Finished, Running, Sdl, Sender, from_stack, setting, stack, unique, until};
+use crate::harness::{Clusters, Finished, Running, Sdl, Sender, eventually, setting, stack, stack_env, unique};
 
 mod keys;
 mod kills;
@@ -35,7 +35,7 @@ pub(crate) struct Server {
 impl Server {
     #[track_caller]
     pub(crate) fn new(name: &'static str) -> Self {
-        Self { name, url: from_stack(&format!("SDL_TEST_{}", name.to_uppercase().replace('-', "_"))) }
+        Self { name, url: stack_env(&format!("SDL_TEST_{}", name.to_uppercase().replace('-', "_"))) }
     }
 
     /// Asks, and returns the answer.
@@ -185,7 +185,7 @@ impl<'c> Load<'c> {
     /// Waits until so many records are committed.
     #[track_caller]
     fn until_committed(&self, running: &mut Running, count: u64) {
-        until("documents arrive", patience(), || {
+        eventually("documents arrive", patience(), || {
             assert!(running.is_running(), "it ended:\n{}", running.stderr());
             (self.committed().iter().sum::<i64>().cast_unsigned() >= count).then_some(())
         });

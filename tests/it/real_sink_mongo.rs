@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Clusters, Finished, Running, Sdl, Sender, from_stack, pymongo, setting, stack, unique, until};
+use crate::harness::{Clusters, Finished, Running, Sdl, Sender, eventually, pymongo, setting, stack, stack_env, unique};
 
 mod keys;
 mod kills;
@@ -31,7 +31,7 @@ struct Load {
 impl Load {
     #[track_caller]
     fn new(server: &'static str, name: &str, partitions: i32) -> Self {
-        let uri = from_stack(&format!("SDL_TEST_{}", server.to_uppercase().replace('-', "_")));
+        let uri = stack_env(&format!("SDL_TEST_{}", server.to_uppercase().replace('-', "_")));
         Self::at(server.to_owned(), false, uri, name, partitions)
     }
 
@@ -104,7 +104,7 @@ impl Load {
     /// Waits until so many records are committed.
     #[track_caller]
     fn until_committed(&self, running: &mut Running, count: u64) {
-        until("documents arrive", std::time::Duration::from_secs(120), || {
+        eventually("documents arrive", std::time::Duration::from_secs(120), || {
             assert!(running.is_running(), "it ended:\n{}", running.stderr());
             (self.committed().iter().sum::<i64>().cast_unsigned() >= count).then_some(())
         });

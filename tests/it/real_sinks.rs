@@ -19,7 +19,7 @@ use subjects::{Elastic, Kafka, Mongo, Subject};
 mod subjects;
 
 /// How long a server that is back may take to take everything.
-const PATIENCE: Duration = Duration::from_secs(90);
+const LOAD_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Makes the tests of one sink. Records in Kafka have no ids, so what is said of ids is for documents.
 macro_rules! keeps {
@@ -38,7 +38,7 @@ macro_rules! keeps {
                 #[tokio::test(flavor = "multi_thread")]
                 #[ignore = "needs real servers: scripts/test runs it"]
                 async fn $alone() {
-                    let _held = Clusters::alone();
+                    let _held = Clusters::exclusive();
                     super::$alone(&$subject).await;
                 }
             )*
@@ -135,7 +135,7 @@ async fn settle(sink: &impl Sink, mut records: Vec<Record>) -> Vec<Outcome> {
     let mut settled: HashMap<i64, Outcome> = HashMap::new();
     let all: Vec<i64> = records.iter().map(|record| record.offset).collect();
     while !records.is_empty() {
-        assert!(begun.elapsed() < PATIENCE, "{} records are not settled", records.len());
+        assert!(begun.elapsed() < LOAD_TIMEOUT, "{} records are not settled", records.len());
         let outcomes = sink.submit(Arc::new(records.clone())).await.expect("it takes batches").await;
         assert_eq!(outcomes.len(), records.len(), "one outcome a record");
         let mut again = Vec::new();
@@ -212,7 +212,7 @@ async fn real_nothing_is_given_up_while_the_server_is_away(subject: &impl Subjec
         tokio::task::block_in_place(|| subject.server(comes_back));
         let outcomes = match early {
             Ok(outcomes) => outcomes,
-            Err(_) => tokio::time::timeout(PATIENCE, answers).await.expect("it answers once the server is back"),
+            Err(_) => tokio::time::timeout(LOAD_TIMEOUT, answers).await.expect("it answers once the server is back"),
         };
         let gives_up =
             outcomes.iter().find(|outcome| !matches!(outcome, Outcome::Delivered | Outcome::AlreadyThere | Outcome::Retry(_)));

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::harness::{
-    Cluster, Clusters, Content, Finished, Sdl, Sender, awkward, numbered, read_independently, setting, stack, unique, until,
+    Cluster, Clusters, Content, Finished, Sdl, Sender, edge_cases, eventually, numbered, read_with_kcat, setting, stack, unique,
 };
 
 /// A topic on a real cluster.
@@ -82,7 +82,7 @@ fn at(seconds: i64, value: &str) -> Content {
 #[ignore = "needs Kafka: scripts/test runs it"]
 fn real_what_ndjson_tells_is_the_same_records_once_it_is_replayed() {
     let topic = Topic::new("told", 1);
-    topic.send(&in_partition(0, awkward()));
+    topic.send(&in_partition(0, edge_cases()));
     let lines = topic.tail("--start beginning -o ndjson").stdout;
     let copy = unique("replayed");
     topic.cluster().create_topic(&copy, 1, &[]);
@@ -90,8 +90,8 @@ fn real_what_ndjson_tells_is_the_same_records_once_it_is_replayed() {
         .profile(&format!("[local_kafka]\nservers = {}\n", topic.cluster().servers));
     std::fs::write(replay.home().join("lines.ndjson"), lines).expect("the lines are written");
     replay.run().expect(0);
-    let seen = |topic_name: &str| read_independently(topic.cluster(), topic_name).into_iter().map(|seen| seen.content);
-    let sent = awkward();
+    let seen = |topic_name: &str| read_with_kcat(topic.cluster(), topic_name).into_iter().map(|seen| seen.content);
+    let sent = edge_cases();
     assert_eq!(seen(&topic.name).collect::<Vec<_>>(), sent);
     assert_eq!(seen(&copy).collect::<Vec<_>>(), sent);
 }
@@ -103,7 +103,7 @@ fn real_a_format_writes_what_kcat_writes() {
     // kcat ends a header's value at its first zero byte.
     let whole =
         |content: &Content| content.headers.iter().all(|(_, value)| value.as_ref().is_none_or(|value| !value.contains(&0)));
-    topic.send(&in_partition(0, awkward().into_iter().filter(whole)));
+    topic.send(&in_partition(0, edge_cases().into_iter().filter(whole)));
     for format in [
         "%s\\n",
         "%k\\t%s\\n",
@@ -211,9 +211,9 @@ fn real_the_last_records_are_found_behind_what_compaction_took_away() {
     for i in 2..40 {
         sender.send(&topic.name, &in_partition(0, (0..10).map(|_| keyed("c", 2 * i))));
     }
-    until("the log is compacted", Duration::from_secs(90), || (topic.kcat(&[]).len() < 300).then_some(()));
+    eventually("the log is compacted", Duration::from_secs(90), || (topic.kcat(&[]).len() < 300).then_some(()));
     // The log may be compacted further at any time: what counts is a look between two that saw the same.
-    let (ours, all) = until("the log stays as it is for a look", Duration::from_secs(60), || {
+    let (ours, all) = eventually("the log stays as it is for a look", Duration::from_secs(60), || {
         let before = topic.kcat(&["-f", "%s "]);
         let count = before.iter().filter(|byte| byte.is_ascii_whitespace()).count();
         let ours = topic.sdl(&format!("-n {count} -f")).arg("%s ").run().expect(0).stdout;
@@ -230,7 +230,7 @@ fn real_what_is_created_later_is_followed_too() {
     let topic = Topic::new("later", 1);
     topic.send(&in_partition(0, [at(1, "1")]));
     let running = topic.sdl_without_name(&format!("--topics-matching {}.* -F -f", topic.name)).arg("%t/%p %s\\n").start();
-    let shown = |text: String| until(&text, Duration::from_secs(60), || running.stdout().contains(&text).then_some(()));
+    let shown = |text: String| eventually(&text, Duration::from_secs(60), || running.stdout().contains(&text).then_some(()));
     shown(format!("{}/0 1\n", topic.name));
     topic.cluster().grow_topic(&topic.name, 2);
     topic.send(&in_partition(1, [at(2, "2")]));
@@ -246,13 +246,13 @@ fn real_what_is_created_later_is_followed_too() {
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
 fn real_a_broker_that_restarts_is_waited_for() {
-    let topic = Topic::on(Clusters::alone(), "restarted", 1, &[]);
+    let topic = Topic::on(Clusters::exclusive(), "restarted", 1, &[]);
     topic.send(&in_partition(0, [at(1, "before")]));
     let running = topic.sdl("-F").deadline(Duration::from_secs(120)).start();
-    let shown = |text: &str| until(text, Duration::from_secs(60), || running.stdout().contains(text).then_some(()));
+    let shown = |text: &str| eventually(text, Duration::from_secs(60), || running.stdout().contains(text).then_some(()));
     shown("before\n");
     topic.cluster().server("kill");
-    until("it says what is the matter", Duration::from_secs(30), || running.stderr().contains("WARN").then_some(()));
+    eventually("it says what is the matter", Duration::from_secs(30), || running.stderr().contains("WARN").then_some(()));
     topic.cluster().server("start");
     topic.send(&in_partition(0, [at(2, "after")]));
     shown("after\n");
@@ -264,7 +264,7 @@ fn real_a_broker_that_restarts_is_waited_for() {
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
 fn real_no_group_is_joined_and_nothing_is_committed() {
-    let topic = Topic::on(Clusters::alone(), "groupless", 3, &[]);
+    let topic = Topic::on(Clusters::exclusive(), "groupless", 3, &[]);
     topic.send(&numbered(1, 0, 300, 3));
     let groups = || {
         let said = stack(&["tool", "groups", "--bootstrap-server", &topic.cluster().servers, "--list"]);
@@ -272,7 +272,7 @@ fn real_no_group_is_joined_and_nothing_is_committed() {
     };
     let before = groups();
     let running = topic.sdl("-F -n 300").start();
-    until("all is shown", Duration::from_secs(30), || (running.stdout().lines().count() == 300).then_some(()));
+    eventually("all is shown", Duration::from_secs(30), || (running.stdout().lines().count() == 300).then_some(()));
     topic.tail("--start beginning --where a=1 --stop committed --group nobody");
     let new: Vec<_> = groups().into_iter().filter(|group| !before.contains(group)).collect();
     assert_eq!(new, Vec::<String>::new());

@@ -54,12 +54,12 @@ fn errors_that_pass_neither_lose_nor_repeat_nor_reorder() {
     };
     let flow = Flow::new(20_000, 3);
     let mut running = flow.start("--until-caught-up --rate 5000");
-    running.until_count(&flow.target.cluster(), TOPIC, 2_000);
+    running.wait_for_count(&flow.target.cluster(), TOPIC, 2_000);
     for error in [NOT_LEADER, TIMED_OUT, TRANSPORT] {
         flow.target.faults().request_errors(RDKafkaApiKey::Produce, &[error; 3]);
         flow.source.faults().request_errors(RDKafkaApiKey::Fetch, &[error; 3]);
         let there = flow.target.cluster().count(TOPIC);
-        running.until_count(&flow.target.cluster(), TOPIC, there + 2_000);
+        running.wait_for_count(&flow.target.cluster(), TOPIC, there + 2_000);
     }
     running.wait().expect(0);
     flow.assert_exact();
@@ -69,7 +69,7 @@ fn errors_that_pass_neither_lose_nor_repeat_nor_reorder() {
 fn a_broker_that_is_down_and_a_leader_that_moves_are_waited_for() {
     let flow = Flow::new(20_000, 3);
     let mut running = flow.start("--until-caught-up --rate 5000");
-    running.until_count(&flow.target.cluster(), TOPIC, 2_000);
+    running.wait_for_count(&flow.target.cluster(), TOPIC, 2_000);
     flow.target.faults().broker_down(1).expect("a broker goes down");
     std::thread::sleep(Duration::from_millis(1_500));
     flow.target.faults().broker_up(1).expect("the broker comes back");
@@ -90,7 +90,7 @@ fn commits_that_fail_are_made_good_with_the_current_position_and_never_go_back()
     let watch = CommitWatch::start(&flow.source.cluster(), "group", TOPIC);
     let mut running = flow.start("--until-caught-up --rate 5000");
     for round in 1..=setting("SDL_TEST_COMMIT_FAULTS", 3) {
-        running.until_count(&flow.target.cluster(), TOPIC, round * 4_000);
+        running.wait_for_count(&flow.target.cluster(), TOPIC, round * 4_000);
         flow.source.faults().request_errors(RDKafkaApiKey::OffsetCommit, &[LOADING, UNAVAILABLE, TIMED_OUT]);
     }
     running.wait().expect(0);

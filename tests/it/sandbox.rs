@@ -3,13 +3,13 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::{Cluster, Running, Sdl, read, until};
+use crate::harness::{Cluster, Running, Sdl, eventually, read};
 
 /// Returns a running sandbox and its profile, once that is there.
 fn sandbox(arguments: &str) -> (Running, String) {
     let running = Sdl::new(&format!("sandbox {arguments} --file sandbox.ini")).start();
     let path = running.path("sandbox.ini");
-    let profile = until("the profile is there", Duration::from_secs(30), || {
+    let profile = eventually("the profile is there", Duration::from_secs(30), || {
         // The last line of the profile; the file is written in one go, but it can be read before.
         std::fs::read_to_string(&path).ok().filter(|text| text.matches("default_consumer_topic").count() == 2)
     });
@@ -46,7 +46,7 @@ fn a_second_sdl_talks_to_the_sandbox() {
 fn the_command_lines_to_try_do_what_they_say() {
     let (running, _) = sandbox("");
     let mut running = running;
-    running.until_stderr("In another terminal");
+    running.wait_for_stderr("In another terminal");
     let said = running.stderr();
     let lines = said.lines().filter_map(|line| line.strip_prefix("  ")).collect::<Vec<_>>().join("\n");
     assert!(lines.matches("\nsdl ").count() >= 2, "{said}");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{from_stack, unique};
+use crate::harness::{stack_env, unique};
 use crate::run::{Ended, Folder};
 
 /// Every wrong way in is told within this time.
@@ -12,7 +12,7 @@ const CANARY: &str = "canary7f3a";
 
 /// Runs a small load into the listener with these keys in its section.
 fn load(listener: &str, keys: &str) -> Ended {
-    let servers = from_stack(&format!("SDL_TEST_KAFKA_{listener}"));
+    let servers = stack_env(&format!("SDL_TEST_KAFKA_{listener}"));
     load_into(&servers, keys)
 }
 
@@ -21,7 +21,7 @@ fn load_into(servers: &str, keys: &str) -> Ended {
     let started = Instant::now();
     let ended = folder.run(&format!("produce-fake {} --create 1:1 -n 100", unique("secured")));
     assert!(started.elapsed() < TOLD_WITHIN, "it took {:?}", started.elapsed());
-    for secret in [CANARY, from_stack("SDL_TEST_PASSWORD").as_str()] {
+    for secret in [CANARY, stack_env("SDL_TEST_PASSWORD").as_str()] {
         assert!(!ended.stderr.contains(secret) && !ended.stdout.contains(secret), "{ended:?}");
     }
     ended
@@ -37,18 +37,18 @@ fn works(listener: &str, keys: &str) {
 #[track_caller]
 fn fails(listener: &str, keys: &str, cause: &str, hint: &str) {
     let ended = load(listener, keys);
-    let server = from_stack(&format!("SDL_TEST_KAFKA_{listener}"));
+    let server = stack_env(&format!("SDL_TEST_KAFKA_{listener}"));
     let expected = format!("error: cannot connect to `local_kafka`\n  caused by: {server}: {cause}\nhint: {hint}\n");
     assert_eq!((ended.stderr.as_str(), ended.code), (expected.as_str(), Some(1)));
 }
 
 fn tls(name: &str) -> String {
-    format!("{}/{name}", from_stack("SDL_TEST_TLS"))
+    format!("{}/{name}", stack_env("SDL_TEST_TLS"))
 }
 
 /// Returns the keys of a login.
 fn login(protocol: &str, mechanism: &str, password: &str) -> String {
-    let user = from_stack("SDL_TEST_USERNAME");
+    let user = stack_env("SDL_TEST_USERNAME");
     format!(
         "security_protocol = {protocol}\nsasl_mechanism = {mechanism}\nusername = {user}\npassword = {password}\n{}",
         trust("ca")
@@ -67,7 +67,7 @@ fn certificate(name: &str) -> String {
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
 fn real_every_mechanism_logs_in_with_and_without_tls() {
-    let password = from_stack("SDL_TEST_PASSWORD");
+    let password = stack_env("SDL_TEST_PASSWORD");
     for protocol in ["SASL_PLAINTEXT", "SASL_SSL"] {
         for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
             works(protocol, &login(protocol, mechanism, &password));
@@ -78,7 +78,7 @@ fn real_every_mechanism_logs_in_with_and_without_tls() {
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
 fn real_a_user_without_a_protocol_logs_in_plainly() {
-    let (user, password) = (from_stack("SDL_TEST_USERNAME"), from_stack("SDL_TEST_PASSWORD"));
+    let (user, password) = (stack_env("SDL_TEST_USERNAME"), stack_env("SDL_TEST_PASSWORD"));
     works("SASL_PLAINTEXT", &format!("username = {user}\npassword = {password}\n"));
 }
 

@@ -11,7 +11,7 @@ use sdl::profile::ElasticSection;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    HttpStub, Mock, Reply, Request, Sdl, Sender, created, deliver, items, numbered, offsets, record, records, words,
+    HttpStub, Mock, Reply, Request, Sdl, Sender, created, deliver, items, numbered, offset_ids, outcome_codes, record, records,
 };
 
 mod contact;
@@ -32,7 +32,7 @@ async fn sink_of(stub: &HttpStub, ids: Ids, options: ElasticSinkOptions) -> Elas
 }
 
 async fn sink(stub: &HttpStub) -> ElasticSink {
-    sink_of(stub, offsets(), ElasticSinkOptions::default()).await
+    sink_of(stub, offset_ids(), ElasticSinkOptions::default()).await
 }
 
 fn reason(outcome: &Outcome) -> &Reason {
@@ -61,7 +61,7 @@ async fn every_record_is_answered_for_by_its_own_item() {
     let mut batch = records(7);
     batch.insert(2, record(70, "k", Some("no json")));
     let outcomes = deliver(&sink(&stub).await, batch).await;
-    assert_eq!(words(&outcomes), "drbbSrdr");
+    assert_eq!(outcome_codes(&outcomes), "drbbSrdr");
     assert_eq!(reason(&outcomes[2]).code(), "not_json");
     assert_eq!(stub.bulks(), [["t:0:0", "t:0:1", "t:0:2", "t:0:3", "t:0:4", "t:0:5", "t:0:6"]]);
 }
@@ -86,10 +86,10 @@ async fn an_answer_that_is_none_is_no_delivery() {
     ];
     for (answer, wanted) in answers {
         let stub = HttpStub::search(move |_| answer());
-        assert_eq!(words(&deliver(&sink(&stub).await, records(2)).await), wanted);
+        assert_eq!(outcome_codes(&deliver(&sink(&stub).await, records(2)).await), wanted);
     }
     let stub = HttpStub::search(move |_| Reply::Bytes(cut.clone()));
-    assert_eq!(words(&deliver(&sink(&stub).await, records(2)).await), "rr");
+    assert_eq!(outcome_codes(&deliver(&sink(&stub).await, records(2)).await), "rr");
 }
 
 /// Returns a server where every id is taken, by what `stored` says.
@@ -118,7 +118,7 @@ async fn an_id_that_is_taken_is_looked_up_before_it_counts_as_ours() {
         _ => json!({"error": {"type": "x"}}),
     });
     let outcomes = deliver(&sink(&stub).await, records(6)).await;
-    assert_eq!(words(&outcomes), "aa!r!r");
+    assert_eq!(outcome_codes(&outcomes), "aa!r!r");
     assert!(reason(&outcomes[2]).hinted().unwrap().contains("--id-prefix"));
     let stub = HttpStub::search(|request| {
         if request.is_bulk() {
@@ -127,7 +127,7 @@ async fn an_id_that_is_taken_is_looked_up_before_it_counts_as_ours() {
             Reply::Text(500, "")
         }
     });
-    assert_eq!(words(&deliver(&sink(&stub).await, records(1)).await), "r", "what is not known is no delivery");
+    assert_eq!(outcome_codes(&deliver(&sink(&stub).await, records(1)).await), "r", "what is not known is no delivery");
 }
 
 #[tokio::test]
@@ -140,9 +140,9 @@ async fn a_request_longer_than_the_server_takes_is_not_sent() {
         _ => created(request),
     });
     let sink = sink(&stub).await;
-    assert_eq!(words(&deliver(&sink, records(2)).await), "??");
+    assert_eq!(outcome_codes(&deliver(&sink, records(2)).await), "??");
     assert_eq!(stub.bulks().len(), 0);
-    assert_eq!(words(&deliver(&sink, records(1)).await), "d");
+    assert_eq!(outcome_codes(&deliver(&sink, records(1)).await), "d");
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn what_is_newer_there_is_superseded_and_what_is_gone_is_deleted() {
     });
     let sink = sink_of(&stub, Ids::Key, ElasticSinkOptions { deletes: true, ..ElasticSinkOptions::default() }).await;
     let batch = vec![record(0, "a", Some("{}")), record(1, "b", Some("{}")), record(2, "c", None)];
-    assert_eq!(words(&deliver(&sink, batch).await), "ssd");
+    assert_eq!(outcome_codes(&deliver(&sink, batch).await), "ssd");
     let actions = stub.requests().into_iter().find(Request::is_bulk).unwrap().actions();
     assert_eq!(actions[0].1, json!({"_id": "a", "version": 0, "version_type": "external"}));
     assert_eq!(actions[2].0, "delete");
@@ -183,7 +183,7 @@ async fn a_merge_looks_first_and_writes_only_over_what_it_saw() {
         record(3, "newer there", Some("{}")),
         record(4, "new", Some(r#"{"b": 3}"#)),
     ];
-    assert_eq!(words(&deliver(&sink, batch).await), "ddsd");
+    assert_eq!(outcome_codes(&deliver(&sink, batch).await), "ddsd");
     let bulks: Vec<_> = stub.requests().into_iter().filter(Request::is_bulk).map(|request| request.actions()).collect();
     let (create, update, after) = (&bulks[0][0], &bulks[0][1], &bulks[1][0]);
     assert_eq!((create.0.as_str(), &create.1), ("create", &json!({"_id": "new"})));
@@ -202,8 +202,8 @@ async fn requests_are_compressed_when_asked() {
         assert_eq!(request.headers["content-encoding"], "gzip");
         created(&Request { body: text.into_bytes(), ..request.clone() })
     });
-    let sink = sink_of(&stub, offsets(), ElasticSinkOptions { compress: true, ..ElasticSinkOptions::default() }).await;
-    assert_eq!(words(&deliver(&sink, records(3)).await), "ddd");
+    let sink = sink_of(&stub, offset_ids(), ElasticSinkOptions { compress: true, ..ElasticSinkOptions::default() }).await;
+    assert_eq!(outcome_codes(&deliver(&sink, records(3)).await), "ddd");
 }
 
 #[tokio::test]
@@ -223,7 +223,7 @@ async fn a_busy_server_gets_fewer_requests_at_once() {
                 out.fetch_add(1, SeqCst);
                 let outcomes = answers.await;
                 out.fetch_sub(1, SeqCst);
-                words(&outcomes)
+                outcome_codes(&outcomes)
             });
             futures_util::future::join_all(batches).await.concat()
         }

@@ -10,7 +10,7 @@ use sdl::document::{DocumentMapper, Ids, MetadataFields, NameTemplate, RawValues
 use sdl::pipeline::{ConnectorError, Outcome, Sink};
 use sdl::profile::{MongoSection, Secret};
 
-use crate::harness::{Answer, MongoStub, all_well, deliver, failed, offsets, record, records, words, written};
+use crate::harness::{Answer, MongoStub, all_well, deliver, failed, offset_ids, outcome_codes, record, records, written};
 
 mod connections;
 mod ids;
@@ -99,8 +99,8 @@ async fn each_document_is_judged_by_its_own_error() {
         (4242, 'r'),
     ] {
         let stub = erring(vec![doc! {"index": 1, "code": code, "errmsg": "no"}], None);
-        let outcomes = deliver(&sink(&stub, offsets(), false).await, records(3)).await;
-        assert_eq!(words(&outcomes), format!("d{word}d"), "{code}");
+        let outcomes = deliver(&sink(&stub, offset_ids(), false).await, records(3)).await;
+        assert_eq!(outcome_codes(&outcomes), format!("d{word}d"), "{code}");
     }
 }
 
@@ -110,8 +110,8 @@ async fn a_whole_command_that_fails_blames_a_document_only_where_one_can_be_to_b
         [(2, '?'), (9, '?'), (10334, '?'), (10107, 'r'), (11600, 'r'), (91, 'r'), (64, 'r'), (4242, 'r'), (13, 'S'), (73, 'b')]
     {
         let stub = peer(move |_| failed(code));
-        let outcomes = deliver(&sink(&stub, offsets(), false).await, records(2)).await;
-        assert_eq!(words(&outcomes), word.to_string().repeat(2), "{code}");
+        let outcomes = deliver(&sink(&stub, offset_ids(), false).await, records(2)).await;
+        assert_eq!(outcome_codes(&outcomes), word.to_string().repeat(2), "{code}");
     }
 }
 
@@ -125,8 +125,8 @@ async fn what_no_majority_acknowledged_is_not_delivered() {
             doc! {"index": 1, "code": 11000, "errmsg": "no", "keyPattern": {"_id": 1}},
         ];
         let stub = erring(errors, concern);
-        let outcomes = deliver(&sink(&stub, offsets(), false).await, records(3)).await;
-        assert_eq!(words(&outcomes), format!("b{word}{word}"), "{code}");
+        let outcomes = deliver(&sink(&stub, offset_ids(), false).await, records(3)).await;
+        assert_eq!(outcome_codes(&outcomes), format!("b{word}{word}"), "{code}");
         assert_eq!(stub.heard(), ["ping", "find", "find", "find", "insert"], "nothing is looked up that may not be durable");
     }
 }
@@ -134,15 +134,15 @@ async fn what_no_majority_acknowledged_is_not_delivered() {
 #[tokio::test]
 async fn a_server_that_does_not_count_every_document_has_not_taken_them() {
     let stub = peer(|_| Answer::Reply(doc! {"n": 2, "ok": 1.0}));
-    let outcomes = deliver(&sink(&stub, offsets(), false).await, records(3)).await;
-    assert_eq!(words(&outcomes), "rrr");
+    let outcomes = deliver(&sink(&stub, offset_ids(), false).await, records(3)).await;
+    assert_eq!(outcome_codes(&outcomes), "rrr");
 }
 
 #[tokio::test]
 async fn a_server_that_leaves_off_at_a_document_is_asked_with_fewer() {
     // Of five, it wrote three and left off at the fourth; but it blames the first.
     let stub = peer(|_| Answer::Reply(doc! {"n": 3, "writeErrors": [{"index": 0, "code": 2, "errmsg": "no"}], "ok": 1.0}));
-    assert_eq!(words(&deliver(&sink(&stub, offsets(), false).await, records(5)).await), "?????");
+    assert_eq!(outcome_codes(&deliver(&sink(&stub, offset_ids(), false).await, records(5)).await), "?????");
 }
 
 #[tokio::test]
@@ -152,9 +152,9 @@ async fn a_name_that_no_record_made_and_the_server_does_not_take_stops_the_run()
         let client = MongoClient::connect(&section(&stub.uri()), 4, Duration::from_secs(5)).await.unwrap();
         let naming = |name: &str, rule| NameTemplate::new(name.parse().unwrap(), rule, 100).unwrap();
         let names = vec![naming("d", database_rule), naming("t", collection_rule)];
-        let reading = DocumentMapper::new(offsets(), Version::Offset, MetadataFields::default(), RawValues::Bad, None, names);
+        let reading = DocumentMapper::new(offset_ids(), Version::Offset, MetadataFields::default(), RawValues::Bad, None, names);
         let sink = MongoSink::new(client, reading, None, false).unwrap();
-        assert_eq!(words(&deliver(&sink, records(2)).await), "SS", "{code}");
+        assert_eq!(outcome_codes(&deliver(&sink, records(2)).await), "SS", "{code}");
     }
 }
 
@@ -162,14 +162,14 @@ async fn a_name_that_no_record_made_and_the_server_does_not_take_stops_the_run()
 async fn a_server_that_blames_a_document_that_is_none_has_not_said_what_became_of_any() {
     for errors in [vec![doc! {"index": 7, "code": 2}], vec![doc! {"code": 2}], vec![doc! {"index": 1, "code": 2}; 2]] {
         let stub = erring(errors, None);
-        assert_eq!(words(&deliver(&sink(&stub, offsets(), false).await, records(3)).await), "rrr");
+        assert_eq!(outcome_codes(&deliver(&sink(&stub, offset_ids(), false).await, records(3)).await), "rrr");
     }
 }
 
 #[tokio::test]
 async fn what_a_server_quotes_is_for_dead_letters_alone() {
     let stub = erring(vec![doc! {"index": 0, "code": 2, "errmsg": "bad value: { card: \"4111\" }"}], None);
-    let outcomes = deliver(&sink(&stub, offsets(), false).await, records(1)).await;
+    let outcomes = deliver(&sink(&stub, offset_ids(), false).await, records(1)).await;
     let Outcome::Reject(reason) = &outcomes[0] else { panic!("{outcomes:?}") };
     assert!(!reason.message().contains("4111") && reason.detailed().unwrap().contains("4111"), "{reason:?}");
 }
@@ -183,7 +183,7 @@ async fn writes_ask_for_a_majority_and_go_on_after_an_error() {
         assert_eq!(command.get_document("writeConcern").unwrap().get_str("w").unwrap(), "majority");
         all_well(command)
     });
-    assert_eq!(words(&deliver(&sink(&stub, offsets(), false).await, records(3)).await), "ddd");
+    assert_eq!(outcome_codes(&deliver(&sink(&stub, offset_ids(), false).await, records(3)).await), "ddd");
 }
 
 #[tokio::test]
@@ -206,8 +206,8 @@ async fn a_record_that_is_bad_by_itself_is_never_sent() {
         r#"{"$where": {"$oid": "x"}}"#,
     ];
     let batch = (0..).zip(values).map(|(offset, value)| record(offset, "k", Some(value))).collect();
-    let outcomes = deliver(&sink(&stub, offsets(), false).await, batch).await;
-    assert_eq!(words(&outcomes), "dbbbbbbd");
+    let outcomes = deliver(&sink(&stub, offset_ids(), false).await, batch).await;
+    assert_eq!(outcome_codes(&outcomes), "dbbbbbbd");
     let codes: Vec<&str> =
         outcomes.iter().filter_map(|o| if let Outcome::Reject(r) = o { Some(r.code()) } else { None }).collect();
     assert_eq!(codes, ["nul_in_name", "too_deep", "document_too_large", "not_json", "claimed_field", "repeated_name"]);
@@ -218,6 +218,6 @@ async fn large_documents_are_spread_over_commands() {
     let stub = peer(all_well);
     let value = format!("{{\"a\": \"{}\"}}", "x".repeat(7 << 20));
     let batch = (0..5).map(|offset| record(offset, "k", Some(&value))).collect();
-    assert_eq!(words(&deliver(&sink(&stub, offsets(), false).await, batch).await), "ddddd");
+    assert_eq!(outcome_codes(&deliver(&sink(&stub, offset_ids(), false).await, batch).await), "ddddd");
     assert_eq!(stub.heard()[5..], ["insert"; 5]);
 }

@@ -243,7 +243,7 @@ fn following_shows_what_comes_until_it_is_interrupted_or_nobody_reads_on() {
     };
     let running = topic.sdl("logins -F -o value").start();
     let shown =
-        |text: &str| crate::harness::until(text, Duration::from_secs(30), || running.stdout().ends_with(text).then_some(()));
+        |text: &str| crate::harness::eventually(text, Duration::from_secs(30), || running.stdout().ends_with(text).then_some(()));
     shown("first\n");
     send("second");
     shown("second\n");
@@ -313,7 +313,7 @@ fn a_terminal_gets_colour_and_is_followed_unless_something_is_asked_for() {
     let mut running = topic.sdl("logins").stdout(terminal.side()).start();
     let line = "\u{1b}[1m\u{1b}[36mlogins/0@0\u{1b}[0m  \u{1b}[2m2023-09-12 00:45:51.000\u{1b}[0m  \u{1b}[2mkey\u{1b}[0m k\r\n  \
                 {\u{1b}[34m\"a\"\u{1b}[0m: [\u{1b}[33m1\u{1b}[0m, \u{1b}[32m\"x\"\u{1b}[0m, \u{1b}[35mnull\u{1b}[0m]}\r\n";
-    terminal.until(line);
+    terminal.wait_for(line);
     assert!(running.is_running(), "it follows");
     running.signal("INT");
     running.wait().expect(0);

@@ -9,15 +9,15 @@ use super::compose::{filled, is_ours, settings};
 use crate::harness::{Scrape, Sdl, deployed, document_of, documents_of, files_in, list, text, text_of};
 
 /// Nobody listens on this address.
-const NOBODY: &str = "127.0.0.213:9";
+const UNREACHABLE: &str = "127.0.0.213:9";
 
 /// A command line, and where it is.
-struct Line {
+struct CommandLine {
     place: String,
     words: Vec<String>,
 }
 
-fn of_compose() -> Vec<Line> {
+fn of_compose() -> Vec<CommandLine> {
     let compose = document_of("compose.yml");
     let services = compose["services"].as_object().unwrap();
     let mut lines = Vec::new();
@@ -27,35 +27,35 @@ fn of_compose() -> Vec<Line> {
         for (name, service) in services.iter().filter(|(_, service)| is_ours(service)) {
             let command = filled(text(&service["command"]), &settings);
             let words = command.split_whitespace().map(str::to_owned).collect();
-            lines.push(Line { place: format!("compose.yml: {name} with {search}"), words });
+            lines.push(CommandLine { place: format!("compose.yml: {name} with {search}"), words });
         }
     }
     lines
 }
 
-fn of_kubernetes() -> Vec<Line> {
+fn of_kubernetes() -> Vec<CommandLine> {
     let manifests = files_in("kubernetes", ".yaml").into_iter().flat_map(|path| documents_of(&path));
     let deployments = manifests.filter(|manifest| manifest["kind"] == "Deployment");
     let line = |manifest: Value| {
         let container = &manifest["spec"]["template"]["spec"]["containers"][0];
         let words = list(&container["args"]).map(|word| text(word).to_owned()).collect();
-        Line { place: format!("kubernetes: {}", manifest["metadata"]["name"]), words }
+        CommandLine { place: format!("kubernetes: {}", manifest["metadata"]["name"]), words }
     };
     deployments.map(line).collect()
 }
 
 /// Returns the command line of the unit, with the COMMAND that its comment shows.
-fn of_systemd() -> Line {
+fn of_systemd() -> CommandLine {
     let unit = text_of("systemd/sdl@.service");
     let after = |start: &str| unit.lines().find_map(|line| line.strip_prefix(start)).unwrap_or_else(|| panic!("no {start}"));
     let line = after("ExecStart=/usr/local/bin/sdl ").replace("$COMMAND", after("#   COMMAND="));
-    Line { place: "systemd".to_owned(), words: line.split_whitespace().map(str::to_owned).collect() }
+    CommandLine { place: "systemd".to_owned(), words: line.split_whitespace().map(str::to_owned).collect() }
 }
 
 /// Returns a profile of `deploy/` in which nobody listens anywhere, and secrets are files of `secrets`.
 fn profile(path: &str, secrets: &Path) -> String {
     let addresses = Regex::new(r"[A-Za-z][\w.-]*:\d+").unwrap();
-    let text = addresses.replace_all(&text_of(path), NOBODY).into_owned();
+    let text = addresses.replace_all(&text_of(path), UNREACHABLE).into_owned();
     let names = Regex::new(r"/run/secrets/sdl/([\w.-]+)").unwrap();
     let given = text_of("kubernetes/kustomization.yaml");
     let kept = |found: &Captures| {
@@ -63,7 +63,7 @@ fn profile(path: &str, secrets: &Path) -> String {
         let file = secrets.join(&found[1]);
         let content = match &found[1] {
             "kafka-ca.pem" | "opensearch-ca.pem" => include_str!("ca.pem").to_owned(),
-            "mongodb-uri" => format!("mongodb://{NOBODY}"),
+            "mongodb-uri" => format!("mongodb://{UNREACHABLE}"),
             _ => "canary7f3a".to_owned(),
         };
         std::fs::write(&file, content).unwrap();
@@ -74,7 +74,7 @@ fn profile(path: &str, secrets: &Path) -> String {
 
 /// Runs a command line until it has looked for a server in vain: then it was parsed, checked and fits the profile.
 #[track_caller]
-fn assert_taken(line: &Line, profile: &str) {
+fn assert_taken(line: &CommandLine, profile: &str) {
     let place = &line.place;
     // It is not to wait for minutes, nor to listen where others may.
     let wait = line.words.iter().position(|word| word == "--wait");
@@ -88,13 +88,13 @@ fn assert_taken(line: &Line, profile: &str) {
     if line.words[0] == "lag" {
         let mut running = sdl.start();
         let scrape = Scrape::of(&mut running);
-        scrape.until(place, |page| page.0.contains("sdl_section_up{section=\"local_kafka\"} 0\n"));
+        scrape.wait_for(place, |page| page.0.contains("sdl_section_up{section=\"local_kafka\"} 0\n"));
         return;
     }
     assert!(wait.is_some() || line.words.iter().any(|word| word.starts_with("--wait=")), "{place} waits for no server");
     let ended = sdl.arg("--dry-run").run();
     assert_eq!(ended.code(), Some(1), "{place}: {:?}\n{}", line.words, ended.stderr);
-    assert!(ended.stderr.contains(NOBODY), "{place} names who does not answer: {}", ended.stderr);
+    assert!(ended.stderr.contains(UNREACHABLE), "{place} names who does not answer: {}", ended.stderr);
     assert!(!ended.stderr.contains("canary7f3a"), "{place}: {}", ended.stderr);
 }
 
@@ -119,7 +119,7 @@ fn every_command_line_of_kubernetes_and_systemd_is_taken() {
         assert_taken(line, &profile);
     }
     // The unit's example is a sink for Elasticsearch.
-    let elsewhere = format!("{profile}\n[elasticsearch]\nurl = http://{NOBODY}\ndefault_index = i\nconsumer_group_id = g\n");
+    let elsewhere = format!("{profile}\n[elasticsearch]\nurl = http://{UNREACHABLE}\ndefault_index = i\nconsumer_group_id = g\n");
     assert_taken(&of_systemd(), &elsewhere);
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::harness::{Asked, Mock, Page, Scrape, Sdl, Sender, alerts, numbered, panels, text_of};
+use crate::harness::{MetricsPage, Mock, PanelQuery, Scrape, Sdl, Sender, alerts, numbered, panels, text_of};
 
 /// What only real brokers make `aggregate` and `lag` tell. The test of the dashboards on real brokers sees each of them.
 pub(crate) const FROM_REAL_BROKERS: [&str; 5] = [
@@ -19,7 +19,7 @@ pub(crate) const FROM_REAL_BROKERS: [&str; 5] = [
 const OF_TARGETS: &str = "up";
 
 /// Returns the metrics that a mover tells of, and `lag` beside it.
-fn told() -> BTreeSet<String> {
+fn exported_metrics() -> BTreeSet<String> {
     let kafka = Mock::start(1);
     kafka.create_topic("logins", 1);
     kafka.create_topic("copies", 1);
@@ -31,9 +31,9 @@ fn told() -> BTreeSet<String> {
     let profile = format!("[remote_kafka]\nservers = {servers}\n[local_kafka]\nservers = {servers}\n");
     let mut mover = Sdl::new("replicate logins --to-topic copies --group movers --metrics 0").profile(&profile).start();
     let scrape = Scrape::of(&mut mover);
-    let page = scrape.until("a partition is assigned", |page| page.0.contains("\nsdl_consumer_lag{"));
+    let page = scrape.wait_for("a partition is assigned", |page| page.0.contains("\nsdl_consumer_lag{"));
     let lag = Sdl::new("lag billing --source local_kafka -o prom").profile(&profile).run().expect(0);
-    let lag = Page(String::from_utf8(lag.stdout).unwrap());
+    let lag = MetricsPage(String::from_utf8(lag.stdout).unwrap());
     let told = page.names().into_iter().chain(lag.names()).map(str::to_owned).collect();
     drop(mover);
     told
@@ -41,7 +41,7 @@ fn told() -> BTreeSet<String> {
 
 /// Panics unless each metric that is asked for is known.
 #[track_caller]
-fn assert_known(asked: &[Asked], known: &BTreeSet<String>) {
+fn assert_known(asked: &[PanelQuery], known: &BTreeSet<String>) {
     let unknown: Vec<_> = asked
         .iter()
         .flat_map(|asked| asked.selectors().into_iter().map(move |selector| (selector.name, &asked.place)))
@@ -53,11 +53,11 @@ fn assert_known(asked: &[Asked], known: &BTreeSet<String>) {
 
 #[test]
 fn dashboards_and_alerts_name_only_metrics_that_are_told() {
-    let mut known = told();
+    let mut known = exported_metrics();
     for name in FROM_REAL_BROKERS {
         assert!(known.insert(name.to_owned()), "{name} is also told without real brokers");
     }
-    let of_brokers = Page(text_of("kafka/metrics.sample.txt"));
+    let of_brokers = MetricsPage(text_of("kafka/metrics.sample.txt"));
     known.extend(of_brokers.names().into_iter().map(str::to_owned));
     let (panels, alerts) = (panels(), alerts());
     assert!(panels.len() > 60 && alerts.len() > 15, "they are found");

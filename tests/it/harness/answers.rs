@@ -8,7 +8,7 @@ use sdl::pipeline::{Outcome, Sink};
 use sdl::record::{Partition, Record};
 
 /// Returns ids made of offsets.
-pub(crate) fn offsets() -> Ids {
+pub(crate) fn offset_ids() -> Ids {
     Ids::Offset { prefix: String::new() }
 }
 
@@ -35,7 +35,7 @@ pub(crate) async fn deliver(sink: &impl Sink, records: Vec<Record>) -> Vec<Outco
 }
 
 /// Returns a letter for each outcome: delivered, already there, superseded, retry, bad, `?` for suspect, `!` for a refusal, Stop.
-pub(crate) fn words(outcomes: &[Outcome]) -> String {
+pub(crate) fn outcome_codes(outcomes: &[Outcome]) -> String {
     let word = |outcome: &Outcome| match outcome {
         Outcome::Delivered => 'd',
         Outcome::AlreadyThere => 'a',

@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Content, Numbered, Seen};
+use super::{Content, Numbered, ReadRecord};
 
 /// What the checker found. All counts are records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Verdict {
+pub(crate) struct CheckReport {
     /// Sent and not there.
     pub(crate) lost: u64,
     /// There again: every appearance after the first.
@@ -23,7 +23,7 @@ pub(crate) struct Verdict {
     pub(crate) longest_rewind: u64,
 }
 
-impl Verdict {
+impl CheckReport {
     /// Returns whether everything is there once and in order.
     pub(crate) fn is_exact(&self) -> bool {
         *self == Self::default()
@@ -41,7 +41,7 @@ impl Verdict {
 ///
 /// A restarted run may repeat a stretch, so a step back is a rewind and no disorder; a step forward must not pass over a record
 /// that is there elsewhere.
-pub(crate) fn check(sent: &[(i32, Content)], seen: &[Seen]) -> Verdict {
+pub(crate) fn check(sent: &[(i32, Content)], seen: &[ReadRecord]) -> CheckReport {
     let mut place = HashMap::new();
     let mut length = HashMap::<i32, usize>::new();
     let mut order = HashMap::<i32, Vec<Numbered>>::new();
@@ -54,7 +54,7 @@ pub(crate) fn check(sent: &[(i32, Content)], seen: &[Seen]) -> Verdict {
     }
     let there: HashSet<_> = seen.iter().filter_map(|seen| Numbered::of(seen.content.value.as_deref()?)).collect();
     let mut verdict =
-        Verdict { lost: (place.keys().filter(|number| !there.contains(number)).count()) as u64, ..Verdict::default() };
+        CheckReport { lost: (place.keys().filter(|number| !there.contains(number)).count()) as u64, ..CheckReport::default() };
     let mut met = HashSet::new();
     let mut last = HashMap::<i32, usize>::new();
     for seen in seen {
@@ -97,8 +97,8 @@ mod tests {
     use super::super::numbered;
     use super::*;
 
-    fn topic(sent: &[(i32, Content)], order: &[usize]) -> Vec<Seen> {
-        let at = |(offset, index): (usize, &usize)| Seen {
+    fn topic(sent: &[(i32, Content)], order: &[usize]) -> Vec<ReadRecord> {
+        let at = |(offset, index): (usize, &usize)| ReadRecord {
             partition: sent[*index].0,
             offset: i64::try_from(offset).unwrap(),
             content: sent[*index].1.clone(),
@@ -116,15 +116,15 @@ mod tests {
     #[test]
     fn a_missing_record_is_lost_and_no_disorder() {
         let sent = numbered(1, 0, 5, 1);
-        assert_eq!(check(&sent, &topic(&sent, &[0, 1, 3, 4])), Verdict { lost: 1, ..Verdict::default() });
-        assert_eq!(check(&sent, &topic(&sent, &[1, 2, 3])), Verdict { lost: 2, ..Verdict::default() });
+        assert_eq!(check(&sent, &topic(&sent, &[0, 1, 3, 4])), CheckReport { lost: 1, ..CheckReport::default() });
+        assert_eq!(check(&sent, &topic(&sent, &[1, 2, 3])), CheckReport { lost: 2, ..CheckReport::default() });
     }
 
     #[test]
     fn a_repeated_stretch_is_a_rewind_and_no_disorder() {
         let sent = numbered(1, 0, 6, 1);
         let verdict = check(&sent, &topic(&sent, &[0, 1, 2, 3, 1, 2, 3, 4, 5]));
-        assert_eq!(verdict, Verdict { duplicated: 3, rewinds: 1, longest_rewind: 3, ..Verdict::default() });
+        assert_eq!(verdict, CheckReport { duplicated: 3, rewinds: 1, longest_rewind: 3, ..CheckReport::default() });
         assert!(verdict.is_complete() && !verdict.is_exact());
     }
 
@@ -139,8 +139,8 @@ mod tests {
     fn what_was_not_sent_or_not_so_is_told() {
         let sent = numbered(1, 0, 4, 2);
         let mut seen = topic(&sent, &[0, 1, 2, 3]);
-        seen.push(Seen { partition: 0, offset: 9, content: numbered(2, 0, 1, 1).remove(0).1 });
-        seen.push(Seen { partition: 0, offset: 10, content: Content::default() });
+        seen.push(ReadRecord { partition: 0, offset: 9, content: numbered(2, 0, 1, 1).remove(0).1 });
+        seen.push(ReadRecord { partition: 0, offset: 10, content: Content::default() });
         seen[0].content.key = None;
         seen[3].partition = 0;
         let verdict = check(&sent, &seen);

@@ -10,14 +10,14 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::until;
+use super::eventually;
 
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const CLUSTER_TIMEOUT: Duration = Duration::from_secs(30);
 static DISTURBED: RwLock<()> = RwLock::new(());
 
 /// Returns a variable that `scripts/stack env` sets.
 #[track_caller]
-pub(crate) fn from_stack(name: &str) -> String {
+pub(crate) fn stack_env(name: &str) -> String {
     std::env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: run `scripts/test`, or `eval \"$(scripts/stack env)\"` first"))
 }
@@ -54,13 +54,13 @@ impl Clusters {
 
     /// Returns the clusters for a test that stops, kills or freezes servers: it runs alone.
     #[track_caller]
-    pub(crate) fn alone() -> Self {
+    pub(crate) fn exclusive() -> Self {
         Self::held(Hold::Alone(DISTURBED.write().unwrap_or_else(PoisonError::into_inner)))
     }
 
     #[track_caller]
     fn held(hold: Hold) -> Self {
-        let pick = |name: &str| from_stack(name).split(',').map(str::to_owned).collect::<Vec<_>>();
+        let pick = |name: &str| stack_env(name).split(',').map(str::to_owned).collect::<Vec<_>>();
         let (servers, behind, proxy) = (pick("SDL_TEST_KAFKA"), pick("SDL_TEST_KAFKA_PROXIED"), pick("SDL_TEST_KAFKA_PROXY"));
         assert!(servers.len() >= 2, "the tests want two clusters: scripts/stack up kafka 2");
         let cluster = |index: usize| Cluster {
@@ -148,7 +148,7 @@ impl Cluster {
         }
         let made = answered(self.admin().create_topics([&new], &options()));
         made[0].as_ref().expect("the topic is created");
-        self.until_partitions(topic, partitions);
+        self.wait_for_partitions(topic, partitions);
     }
 
     /// Gives a topic more partitions.
@@ -158,7 +158,7 @@ impl Cluster {
         let new = NewPartitions::new(topic, wanted);
         let grown = answered(self.admin().create_partitions([&new], &options()));
         grown[0].as_ref().expect("the topic grows");
-        self.until_partitions(topic, partitions);
+        self.wait_for_partitions(topic, partitions);
     }
 
     /// Deletes a topic and waits until it is gone.
@@ -166,7 +166,7 @@ impl Cluster {
     pub(crate) fn delete_topic(&self, topic: &str) {
         let gone = answered(self.admin().delete_topics(&[topic], &options()));
         gone[0].as_ref().expect("the topic is deleted");
-        until("the topic is gone", PATIENCE, || (self.partitions(topic) == 0).then_some(()));
+        eventually("the topic is gone", CLUSTER_TIMEOUT, || (self.partitions(topic) == 0).then_some(()));
     }
 
     /// Deletes the records of a partition below `offset`, as retention does.
@@ -181,8 +181,8 @@ impl Cluster {
         self.client().create().expect("an admin client")
     }
 
-    fn until_partitions(&self, topic: &str, partitions: i32) {
-        until("the topic is there", PATIENCE, || (self.partitions(topic) == partitions).then_some(()));
+    fn wait_for_partitions(&self, topic: &str, partitions: i32) {
+        eventually("the topic is there", CLUSTER_TIMEOUT, || (self.partitions(topic) == partitions).then_some(()));
     }
 
     /// Returns a consumer that belongs to no group's members but may ask for `group`'s offsets.
@@ -220,8 +220,8 @@ impl Cluster {
     #[track_caller]
     pub(crate) fn members(&self, group: &str) -> usize {
         let consumer = self.consumer("none");
-        until(&format!("group `{group}` settles"), PATIENCE, || {
-            let groups = consumer.fetch_group_list(Some(group), PATIENCE).ok()?;
+        eventually(&format!("group `{group}` settles"), CLUSTER_TIMEOUT, || {
+            let groups = consumer.fetch_group_list(Some(group), CLUSTER_TIMEOUT).ok()?;
             let Some(found) = groups.groups().first() else { return Some(0) };
             matches!(found.state(), "Stable" | "Empty" | "Dead").then(|| found.members().len())
         })
@@ -229,8 +229,10 @@ impl Cluster {
 
     /// Waits until a group has so many members and none is joining or leaving.
     #[track_caller]
-    pub(crate) fn until_members(&self, group: &str, wanted: usize) {
-        until(&format!("group `{group}` has {wanted} members"), 2 * PATIENCE, || (self.members(group) == wanted).then_some(()));
+    pub(crate) fn wait_for_members(&self, group: &str, wanted: usize) {
+        eventually(&format!("group `{group}` has {wanted} members"), 2 * CLUSTER_TIMEOUT, || {
+            (self.members(group) == wanted).then_some(())
+        });
     }
 
     /// Returns the offset that `group` has committed for each partition of a topic.
@@ -240,14 +242,14 @@ impl Cluster {
         for partition in 0..self.partitions(topic) {
             wanted.add_partition(topic, partition);
         }
-        let found = self.consumer(group).committed_offsets(wanted, PATIENCE).expect("the cluster tells commits");
+        let found = self.consumer(group).committed_offsets(wanted, CLUSTER_TIMEOUT).expect("the cluster tells commits");
         found.elements().iter().map(|one| if let Offset::Offset(offset) = one.offset() { Some(offset) } else { None }).collect()
     }
 
     /// Commits an offset for `group`, once it has no members.
     #[track_caller]
     pub(crate) fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64, metadata: &str) {
-        self.until_members(group, 0);
+        self.wait_for_members(group, 0);
         let mut wanted = TopicPartitionList::new();
         wanted.add_partition(topic, partition).set_metadata(metadata);
         wanted.set_partition_offset(topic, partition, Offset::Offset(offset)).expect("a valid offset");
@@ -259,14 +261,15 @@ impl Cluster {
     pub(crate) fn commit_metadata(&self, group: &str, topic: &str, partition: i32) -> String {
         let mut wanted = TopicPartitionList::new();
         wanted.add_partition(topic, partition);
-        let found = self.consumer(group).committed_offsets(wanted, PATIENCE).expect("the cluster tells commits");
+        let found = self.consumer(group).committed_offsets(wanted, CLUSTER_TIMEOUT).expect("the cluster tells commits");
         found.elements()[0].metadata().to_owned()
     }
 }
 
 fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
-    let metadata =
-        until("the cluster tells about a topic", PATIENCE, || consumer.fetch_metadata(Some(topic), Duration::from_secs(5)).ok());
+    let metadata = eventually("the cluster tells about a topic", CLUSTER_TIMEOUT, || {
+        consumer.fetch_metadata(Some(topic), Duration::from_secs(5)).ok()
+    });
     let found = metadata.topics().iter().find(|found| found.name() == topic).map_or(0, |found| found.partitions().len());
     i32::try_from(found).expect("a number of partitions")
 }
@@ -274,7 +277,9 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
 fn offsets(consumer: &BaseConsumer, topic: &str) -> Vec<(i64, i64)> {
     // A partition that was created just now may have no leader yet.
     let of = |partition| {
-        until("the cluster tells its offsets", PATIENCE, || consumer.fetch_watermarks(topic, partition, PATIENCE).ok())
+        eventually("the cluster tells its offsets", CLUSTER_TIMEOUT, || {
+            consumer.fetch_watermarks(topic, partition, CLUSTER_TIMEOUT).ok()
+        })
     };
     (0..partitions(consumer, topic)).map(of).collect()
 }
@@ -284,7 +289,7 @@ fn count(consumer: &BaseConsumer, topic: &str) -> u64 {
 }
 
 pub(super) fn options() -> AdminOptions {
-    AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE))
+    AdminOptions::new().operation_timeout(Some(CLUSTER_TIMEOUT)).request_timeout(Some(CLUSTER_TIMEOUT))
 }
 
 #[track_caller]

@@ -71,7 +71,7 @@ pub(crate) fn text(value: &Value) -> &str {
 
 /// An expression that somebody sees the result of.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct PanelQuery {
     /// Where it is.
     pub(crate) place: String,
     /// The expression, variables filled in as Grafana does with everything selected.
@@ -80,7 +80,7 @@ pub(crate) struct Asked {
     pub(crate) labels: Vec<String>,
 }
 
-impl Asked {
+impl PanelQuery {
     /// Returns the metrics that it asks for.
     pub(crate) fn selectors(&self) -> Vec<Selector> {
         selectors(&self.expression)
@@ -97,7 +97,7 @@ pub(crate) fn dashboards() -> Vec<(String, Value)> {
 }
 
 /// Returns the expressions of every panel, and of every variable.
-pub(crate) fn panels() -> Vec<Asked> {
+pub(crate) fn panels() -> Vec<PanelQuery> {
     let mut found = Vec::new();
     for (path, dashboard) in dashboards() {
         let variables: Vec<_> = list(&dashboard["templating"]["list"]).collect();
@@ -120,7 +120,7 @@ pub(crate) fn panels() -> Vec<Asked> {
                 let place = format!("{path}: {} {}", text(&panel["title"]), text(&target["refId"]));
                 let legend = text(&target["legendFormat"]);
                 let labels = legend.split("{{").skip(1).map(|rest| rest.split("}}").next().unwrap_or(rest).trim().to_owned());
-                found.push(Asked { place, expression: filled(text(&target["expr"])), labels: labels.collect() });
+                found.push(PanelQuery { place, expression: filled(text(&target["expr"])), labels: labels.collect() });
             }
         }
         for variable in variables.iter().filter(|variable| variable["type"] == "query") {
@@ -129,7 +129,7 @@ pub(crate) fn panels() -> Vec<Asked> {
             let (selector, label) = inside.and_then(|inside| inside.rsplit_once(", ")).expect("values of a label");
             let expression = format!("count by ({label}) ({})", filled(selector));
             let place = format!("{path}: variable {}", text(&variable["name"]));
-            found.push(Asked { place, expression, labels: vec![label.to_owned()] });
+            found.push(PanelQuery { place, expression, labels: vec![label.to_owned()] });
         }
     }
     found
@@ -142,10 +142,10 @@ pub(crate) fn rules() -> Vec<Value> {
 }
 
 /// Returns the expressions of every alert.
-pub(crate) fn alerts() -> Vec<Asked> {
+pub(crate) fn alerts() -> Vec<PanelQuery> {
     let asked = |rule: &Value| {
         let place = format!("prometheus/alerts.yml: {}", text(&rule["alert"]));
-        Asked { place, expression: text(&rule["expr"]).to_owned(), labels: Vec::new() }
+        PanelQuery { place, expression: text(&rule["expr"]).to_owned(), labels: Vec::new() }
     };
     rules().iter().map(asked).collect()
 }

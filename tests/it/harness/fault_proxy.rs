@@ -23,7 +23,7 @@ pub(crate) const OFFSET_COMMIT: i16 = 8;
 
 /// What happens to the next response to a request of one kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Blow {
+enum ResponseFault {
     /// The request is done, nobody hears of it, the connection is gone.
     Drop,
     /// Half of the response arrives, then the connection is gone.
@@ -51,7 +51,7 @@ struct State {
     silent: bool,
     refusing: bool,
     closed: bool,
-    armed: Option<(i16, Blow)>,
+    armed: Option<(i16, ResponseFault)>,
     connections: Vec<(TcpStream, TcpStream)>,
 }
 
@@ -136,21 +136,21 @@ impl Proxy {
 
     /// Lets the next request of that kind through and drops its response with the connection.
     pub(crate) fn drop_next_response(&self, api: i16) {
-        self.shared.state().armed = Some((api, Blow::Drop));
+        self.shared.state().armed = Some((api, ResponseFault::Drop));
     }
 
     /// Cuts the connection in the middle of the next response of that kind.
     pub(crate) fn cut_next_response(&self, api: i16) {
-        self.shared.state().armed = Some((api, Blow::Cut));
+        self.shared.state().armed = Some((api, ResponseFault::Cut));
     }
 
     /// Stops sending after the next response of that kind, with the other direction left open.
     pub(crate) fn half_close_after(&self, api: i16) {
-        self.shared.state().armed = Some((api, Blow::HalfClose));
+        self.shared.state().armed = Some((api, ResponseFault::HalfClose));
     }
 
     /// Returns how many of the armed blows have fallen.
-    pub(crate) fn blows(&self) -> u64 {
+    pub(crate) fn faults_applied(&self) -> u64 {
         self.shared.blows.load(Ordering::SeqCst)
     }
 }
@@ -172,7 +172,7 @@ fn abort(socket: &TcpStream) {
 }
 
 /// The requests that a response is awaited for and that a blow is meant for, by correlation id.
-type Marked = Arc<Mutex<HashMap<i32, Blow>>>;
+type Marked = Arc<Mutex<HashMap<i32, ResponseFault>>>;
 
 fn connect(shared: &Arc<Shared>, client: &TcpStream, server: &TcpStream) {
     let marked = Marked::default();
@@ -197,12 +197,12 @@ fn connect(shared: &Arc<Shared>, client: &TcpStream, server: &TcpStream) {
         let blow = correlation.and_then(|id| striking.lock().unwrap_or_else(PoisonError::into_inner).remove(&id));
         let goes_on = match blow {
             None => return to.write_all(frame).is_ok(),
-            Some(Blow::Drop) => false,
-            Some(Blow::Cut) => {
+            Some(ResponseFault::Drop) => false,
+            Some(ResponseFault::Cut) => {
                 let _ = to.write_all(&frame[..frame.len() / 2]);
                 false
             }
-            Some(Blow::HalfClose) => {
+            Some(ResponseFault::HalfClose) => {
                 let _ = to.write_all(frame);
                 let _ = to.shutdown(Shutdown::Write);
                 true

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::cluster::{PATIENCE, answered, options};
-use super::{Cluster, stack, until};
+use super::cluster::{CLUSTER_TIMEOUT, answered, options};
+use super::{Cluster, eventually, stack};
 
 /// One line of what Kafka's own tool says about a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Cluster {
         let member: BaseConsumer = config.create().expect("a consumer");
         member.subscribe(&[topic]).expect("the topic is subscribed to");
         let all = usize::try_from(self.partitions(topic)).expect("a number");
-        until("a member has its partitions", PATIENCE, || {
+        eventually("a member has its partitions", CLUSTER_TIMEOUT, || {
             let _ = member.poll(Duration::from_millis(50));
             (member.assignment().ok()?.count() == all).then_some(())
         });

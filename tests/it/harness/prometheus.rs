@@ -11,10 +11,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::deployed::{deployed, document_of, list, text};
+use super::eventually;
 use super::promtool::is_there;
-use super::until;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A Prometheus that asks every second, gone when it is dropped.
 pub(crate) struct Prometheus {
@@ -49,14 +49,14 @@ impl Prometheus {
         let child = is_there("prometheus", command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn())?;
         let path = file("log");
         let mut started = Self { child, address: String::new(), _folder: folder };
-        started.address = until("Prometheus listens", PATIENCE, || {
+        started.address = eventually("Prometheus listens", QUERY_TIMEOUT, || {
             let log = std::fs::read_to_string(&path).unwrap_or_default();
             let ended = started.child.try_wait().expect("a child can be waited for");
             assert!(ended.is_none(), "Prometheus ended:\n{log}");
             let address = log.split("msg=\"Listening on\" address=").nth(1)?.split_once('\n')?.0;
             Some(address.to_owned())
         });
-        until("Prometheus is ready", PATIENCE, || (started.get("/-/ready").0 == 200).then_some(()));
+        eventually("Prometheus is ready", QUERY_TIMEOUT, || (started.get("/-/ready").0 == 200).then_some(()));
         Some(started)
     }
 
@@ -90,7 +90,7 @@ impl Prometheus {
 
     /// Waits until every rule was evaluated, and returns those that could not be, with the reason.
     pub(crate) fn sick_rules(&self) -> Vec<String> {
-        let rules = until("every rule is evaluated", PATIENCE, || {
+        let rules = eventually("every rule is evaluated", QUERY_TIMEOUT, || {
             let answer: Value = serde_json::from_str(&self.get("/api/v1/rules").1).expect("an answer");
             let rules: Vec<_> = list(&answer["data"]["groups"]).flat_map(|group| list(&group["rules"]).cloned()).collect();
             (!rules.is_empty() && rules.iter().all(|rule| rule["health"] != "unknown")).then_some(rules)

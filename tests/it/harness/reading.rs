@@ -12,7 +12,7 @@ use super::{Cluster, Content};
 
 /// A record as it stands in a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct ReadRecord {
     /// Its partition.
     pub(crate) partition: i32,
     /// Its offset.
@@ -23,7 +23,7 @@ pub(crate) struct Seen {
 
 /// Panics at the first record that is not where and what it should be; the partitions of both are in order.
 #[track_caller]
-pub(crate) fn assert_same(sent: &[(i32, Content)], seen: &[Seen]) {
+pub(crate) fn assert_same(sent: &[(i32, Content)], seen: &[ReadRecord]) {
     let shown = |content: &Content| format!("{content:?}").chars().take(400).collect::<String>();
     for (index, ((partition, content), seen)) in sent.iter().zip(seen).enumerate() {
         assert_eq!(*partition, seen.partition, "the partition of record {index}");
@@ -35,7 +35,7 @@ pub(crate) fn assert_same(sent: &[(i32, Content)], seen: &[Seen]) {
 
 /// Returns all committed records of a topic, partition by partition, up to the ends that it has now.
 #[track_caller]
-pub(crate) fn read(cluster: &Cluster, topic: &str) -> Vec<Seen> {
+pub(crate) fn read(cluster: &Cluster, topic: &str) -> Vec<ReadRecord> {
     let mut config = cluster.client();
     config.set("group.id", "reader").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
     config.set("auto.offset.reset", "earliest").set("check.crcs", "true").set("fetch.queue.backoff.ms", "50");
@@ -49,7 +49,7 @@ pub(crate) fn read(cluster: &Cluster, topic: &str) -> Vec<Seen> {
     let (mut seen, mut ended) = (Vec::new(), 0);
     while ended < partitions {
         match consumer.poll(Duration::from_secs(30)).expect("the cluster goes on answering") {
-            Ok(message) => seen.push(Seen {
+            Ok(message) => seen.push(ReadRecord {
                 partition: message.partition(),
                 offset: message.offset(),
                 content: Content {
@@ -71,7 +71,7 @@ pub(crate) fn read(cluster: &Cluster, topic: &str) -> Vec<Seen> {
 
 /// Returns all committed records of a topic as kcat tells them, partition by partition.
 #[track_caller]
-pub(crate) fn read_independently(cluster: &Cluster, topic: &str) -> Vec<Seen> {
+pub(crate) fn read_with_kcat(cluster: &Cluster, topic: &str) -> Vec<ReadRecord> {
     let ran = Command::new("kcat")
         .args(["-C", "-b", &cluster.servers, "-t", topic, "-o", "beginning", "-e", "-q", "-J", "-X", "check.crcs=true"])
         .output()
@@ -95,7 +95,7 @@ struct Line {
 
 /// Returns the record of a line of `kcat -J`, which writes the bytes of a record as they are: each byte is taken for one character,
 /// so that none is lost.
-fn parse(line: &[u8]) -> Seen {
+fn parse(line: &[u8]) -> ReadRecord {
     let characters: String = line.iter().map(|byte| char::from(*byte)).collect();
     let line: Line = serde_json::from_str(&characters).unwrap_or_else(|error| panic!("kcat wrote {characters}: {error}"));
     let bytes = |text: String| text.chars().map(|c| u8::try_from(u32::from(c)).expect("one byte")).collect::<Vec<u8>>();
@@ -106,7 +106,7 @@ fn parse(line: &[u8]) -> Seen {
         let name = String::from_utf8(bytes(name.expect("a header has a name"))).expect("the tests use readable names");
         headers.push((name, value.map(bytes)));
     }
-    Seen {
+    ReadRecord {
         partition: line.partition,
         offset: line.offset,
         content: Content { timestamp: line.ts, key: line.key.map(bytes), value: line.payload.map(bytes), headers },

@@ -4,9 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use super::{Running, promtool, until};
+use super::{Running, eventually, promtool};
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// The endpoint of a run.
 pub(crate) struct Scrape {
@@ -18,7 +18,7 @@ impl Scrape {
     /// Waits until a run says where it serves metrics.
     #[track_caller]
     pub(crate) fn of(running: &mut Running) -> Self {
-        running.until_stderr("/metrics");
+        running.wait_for_stderr("/metrics");
         let said = running.stderr();
         let address = said.split("Serving metrics at http://").nth(1).and_then(|rest| rest.split('/').next());
         Self { address: address.unwrap_or_else(|| panic!("no address in\n{said}")).to_owned() }
@@ -38,30 +38,30 @@ impl Scrape {
 
     /// Returns the page of metrics.
     #[track_caller]
-    pub(crate) fn page(&self) -> Page {
+    pub(crate) fn page(&self) -> MetricsPage {
         let (status, text) = self.get("/metrics").expect("it listens");
         assert_eq!(status, 200, "{text}");
-        Page(text)
+        MetricsPage(text)
     }
 
     /// Waits until the page is one for which `holds`, and returns it.
     #[track_caller]
-    pub(crate) fn until(&self, what: &str, holds: impl Fn(&Page) -> bool) -> Page {
-        until(what, PATIENCE, || Some(self.page()).filter(&holds))
+    pub(crate) fn wait_for(&self, what: &str, holds: impl Fn(&MetricsPage) -> bool) -> MetricsPage {
+        eventually(what, SCRAPE_TIMEOUT, || Some(self.page()).filter(&holds))
     }
 
     /// Waits until `/readyz` answers with this status, and returns what it says.
     #[track_caller]
-    pub(crate) fn until_ready(&self, wanted: u16) -> String {
+    pub(crate) fn wait_for_readyz(&self, wanted: u16) -> String {
         let what = format!("/readyz answers with {wanted}");
-        until(&what, PATIENCE, || self.get("/readyz").filter(|(status, _)| *status == wanted).map(|(_, said)| said))
+        eventually(&what, SCRAPE_TIMEOUT, || self.get("/readyz").filter(|(status, _)| *status == wanted).map(|(_, said)| said))
     }
 }
 
 /// A page of metrics.
-pub(crate) struct Page(pub(crate) String);
+pub(crate) struct MetricsPage(pub(crate) String);
 
-impl Page {
+impl MetricsPage {
     /// Returns the value of a sample, which is named with its labels; `None` where there is none.
     pub(crate) fn value(&self, sample: &str) -> Option<f64> {
         let line = self.0.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '))?;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{Cluster, until};
+use super::{Cluster, eventually};
 
 /// A run of `sdl` that has not been started.
 pub(crate) struct Sdl {
@@ -73,19 +73,19 @@ impl Sdl {
     pub(crate) fn start(mut self) -> Running {
         let shown = format!("{:?}", self.command.get_args().collect::<Vec<_>>());
         let mut child = self.command.spawn().expect("sdl starts");
-        let stdout = child.stdout.take().map(Kept::reading);
-        let stderr = child.stderr.take().map(Kept::reading);
+        let stdout = child.stdout.take().map(CapturedStream::reading);
+        let stderr = child.stderr.take().map(CapturedStream::reading);
         Running { shown, child, stdout, stderr, started: Instant::now(), deadline: self.deadline, home: self.home, ended: None }
     }
 }
 
 /// What a stream said until now.
-struct Kept {
+struct CapturedStream {
     bytes: Arc<Mutex<Vec<u8>>>,
     reader: JoinHandle<()>,
 }
 
-impl Kept {
+impl CapturedStream {
     fn reading(mut stream: impl Read + Send + 'static) -> Self {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&bytes);
@@ -112,8 +112,8 @@ impl Kept {
 pub(crate) struct Running {
     shown: String,
     child: Child,
-    stdout: Option<Kept>,
-    stderr: Option<Kept>,
+    stdout: Option<CapturedStream>,
+    stderr: Option<CapturedStream>,
     started: Instant,
     deadline: Duration,
     home: tempfile::TempDir,
@@ -132,9 +132,9 @@ impl Running {
     }
 
     /// Waits until standard error holds `text`.
-    pub(crate) fn until_stderr(&mut self, text: &str) {
+    pub(crate) fn wait_for_stderr(&mut self, text: &str) {
         let deadline = self.deadline;
-        until(&format!("{} says `{text}`", self.shown), deadline, || {
+        eventually(&format!("{} says `{text}`", self.shown), deadline, || {
             let said = self.stderr();
             if said.contains(text) {
                 return Some(());
@@ -146,7 +146,7 @@ impl Running {
 
     /// Waits until a topic holds at least so many offsets.
     #[track_caller]
-    pub(crate) fn until_count(&mut self, cluster: &Cluster, topic: &str, wanted: u64) {
+    pub(crate) fn wait_for_count(&mut self, cluster: &Cluster, topic: &str, wanted: u64) {
         let count = cluster.counter(topic);
         let begun = Instant::now();
         loop {
@@ -198,7 +198,7 @@ impl Running {
         }
         let took = self.started.elapsed();
         let status = self.ended.expect("it has ended");
-        let all = |kept: Option<Kept>| kept.map(Kept::all).unwrap_or_default();
+        let all = |kept: Option<CapturedStream>| kept.map(CapturedStream::all).unwrap_or_default();
         let stdout = all(self.stdout.take());
         let stderr = String::from_utf8_lossy(&all(self.stderr.take())).into_owned();
         let home = std::mem::replace(&mut self.home, tempfile::tempdir().expect("a temporary folder"));

@@ -10,7 +10,7 @@ use rdkafka::{ClientContext, Message};
 
 use super::Cluster;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a record holds, wherever it stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -26,7 +26,7 @@ pub(crate) struct Content {
 }
 
 /// Returns records with every key, value and header that is easy to get wrong.
-pub(crate) fn awkward() -> Vec<Content> {
+pub(crate) fn edge_cases() -> Vec<Content> {
     let binary: Vec<u8> = (0..=255).collect();
     let parts = [None, Some(Vec::new()), Some(b"plain".to_vec()), Some(binary.clone())];
     let header = |name: &str, value: &Option<Vec<u8>>| (name.to_owned(), value.clone());
@@ -147,7 +147,7 @@ impl Sender {
         for (partition, content) in records {
             self.queue(topic, *partition, content);
         }
-        self.producer.flush(PATIENCE).expect("the cluster takes the records");
+        self.producer.flush(SEND_TIMEOUT).expect("the cluster takes the records");
     }
 
     /// Sends values, each with a key of its own if one is given, to as many partitions in turn.
@@ -201,9 +201,9 @@ impl Sender {
         self.producer.begin_transaction().expect("a transaction begins");
         self.send(topic, records);
         if commit {
-            self.producer.commit_transaction(PATIENCE).expect("the transaction is committed");
+            self.producer.commit_transaction(SEND_TIMEOUT).expect("the transaction is committed");
         } else {
-            self.producer.abort_transaction(PATIENCE).expect("the transaction is aborted");
+            self.producer.abort_transaction(SEND_TIMEOUT).expect("the transaction is aborted");
         }
     }
 
@@ -217,7 +217,7 @@ impl Sender {
     /// Returns a sender of transactions.
     pub(crate) fn transactional(cluster: &Cluster, id: &str) -> Self {
         let sender = Self::new(cluster, &[("transactional.id", id)]);
-        sender.producer.init_transactions(PATIENCE).expect("transactions are set up");
+        sender.producer.init_transactions(SEND_TIMEOUT).expect("transactions are set up");
         sender
     }
 }

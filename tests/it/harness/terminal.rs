@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const SCREEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A terminal of 40 lines and 100 columns.
 pub(crate) struct Terminal {
@@ -62,10 +62,10 @@ impl Terminal {
 
     /// Waits until `text` is shown, behind what was waited for before.
     #[track_caller]
-    pub(crate) fn until(&mut self, text: &str) {
+    pub(crate) fn wait_for(&mut self, text: &str) {
         let started = Instant::now();
         while !String::from_utf8_lossy(&self.all[self.since..]).contains(text) {
-            let left = PATIENCE.saturating_sub(started.elapsed());
+            let left = SCREEN_TIMEOUT.saturating_sub(started.elapsed());
             let Ok(bytes) = self.shown.recv_timeout(left) else {
                 panic!("`{text}` was not shown: {}", String::from_utf8_lossy(&self.all))
             };

@@ -11,8 +11,8 @@ fn the_mock_cluster_gives_back_what_was_sent() {
     let mock = Mock::start(1);
     mock.create_topic("awkward", 2);
     let cluster = mock.cluster();
-    Sender::new(&cluster, &[]).send("awkward", &placed(awkward()));
-    assert_same(&placed(awkward()), &read(&cluster, "awkward"));
+    Sender::new(&cluster, &[]).send("awkward", &placed(edge_cases()));
+    assert_same(&placed(edge_cases()), &read(&cluster, "awkward"));
     assert_eq!(cluster.offsets("awkward"), [(0, 64), (0, 0)]);
 }
 
@@ -23,11 +23,11 @@ fn real_both_readers_see_what_was_sent_whatever_the_codec() {
     let topic = unique("readers");
     clusters.source.create_topic(&topic, 1, &[]);
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
-        Sender::new(&clusters.source, &[("compression.type", codec)]).send(&topic, &placed(awkward()));
+        Sender::new(&clusters.source, &[("compression.type", codec)]).send(&topic, &placed(edge_cases()));
     }
-    let sent: Vec<_> = std::iter::repeat_n(placed(awkward()), 5).flatten().collect();
+    let sent: Vec<_> = std::iter::repeat_n(placed(edge_cases()), 5).flatten().collect();
     assert_same(&sent, &read(&clusters.source, &topic));
-    assert_same(&sent, &read_independently(&clusters.source, &topic));
+    assert_same(&sent, &read_with_kcat(&clusters.source, &topic));
 }
 
 #[test]
@@ -41,10 +41,10 @@ fn real_aborted_records_are_not_read_and_the_group_tool_tells_a_commit() {
     sender.transaction(&topic, &sent[..10], true);
     sender.transaction(&topic, &sent[10..20], false);
     sender.transaction(&topic, &sent[20..], true);
-    let seen = read_independently(&clusters.source, &topic);
+    let seen = read_with_kcat(&clusters.source, &topic);
     assert_eq!(seen, read(&clusters.source, &topic));
     let verdict = check(&sent, &seen);
-    assert_eq!(verdict, Verdict { lost: 10, ..Verdict::default() });
+    assert_eq!(verdict, CheckReport { lost: 10, ..CheckReport::default() });
     assert_eq!(clusters.source.offsets(&topic), [(0, 33)], "three markers");
     clusters.source.commit(&topic, &topic, 0, 21, "a note");
     assert_eq!(clusters.source.commit_metadata(&topic, &topic, 0), "a note");
@@ -66,8 +66,8 @@ fn real_a_dropped_answer_does_not_double_what_an_idempotent_producer_sends() {
     sender.send(&topic, &sent[..500]);
     proxy.drop_next_response(fault_proxy::PRODUCE);
     sender.send(&topic, &sent[500..]);
-    assert_eq!(proxy.blows(), 1);
-    let verdict = check(&sent, &read_independently(&clusters.target, &topic));
+    assert_eq!(proxy.faults_applied(), 1);
+    let verdict = check(&sent, &read_with_kcat(&clusters.target, &topic));
     assert!(verdict.is_exact(), "{verdict:?}");
 }
 
@@ -75,7 +75,7 @@ fn real_a_dropped_answer_does_not_double_what_an_idempotent_producer_sends() {
 #[ignore = "needs Kafka: scripts/test runs it"]
 fn real_the_secured_cluster_takes_each_way_to_log_in() {
     let secure = |listener: &str, protocol: &str, settings: &[(&str, &str)]| {
-        let mut config = Cluster::at(&cluster::from_stack(&format!("SDL_TEST_KAFKA_{listener}"))).client();
+        let mut config = Cluster::at(&cluster::stack_env(&format!("SDL_TEST_KAFKA_{listener}"))).client();
         config.set("security.protocol", protocol).set("ssl.ca.location", tls("ca.pem"));
         for (name, value) in settings {
             config.set(*name, *value);
@@ -83,7 +83,7 @@ fn real_the_secured_cluster_takes_each_way_to_log_in() {
         let client: rdkafka::consumer::BaseConsumer = config.create().unwrap();
         rdkafka::consumer::Consumer::fetch_metadata(&client, None, Duration::from_secs(2)).is_ok()
     };
-    let (user, password) = (cluster::from_stack("SDL_TEST_USERNAME"), cluster::from_stack("SDL_TEST_PASSWORD"));
+    let (user, password) = (cluster::stack_env("SDL_TEST_USERNAME"), cluster::stack_env("SDL_TEST_PASSWORD"));
     for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
         for protocol in ["SASL_PLAINTEXT", "SASL_SSL"] {
             let login = |password: &str| {
@@ -102,5 +102,5 @@ fn real_the_secured_cluster_takes_each_way_to_log_in() {
 }
 
 fn tls(name: &str) -> String {
-    format!("{}/{name}", cluster::from_stack("SDL_TEST_TLS"))
+    format!("{}/{name}", cluster::stack_env("SDL_TEST_TLS"))
 }

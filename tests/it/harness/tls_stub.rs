@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use super::from_stack;
+use super::stack_env;
 
 /// OpenSSL's server on loopback, gone when it is dropped.
 pub(crate) struct TlsStub {
@@ -15,7 +15,7 @@ impl TlsStub {
     /// Starts a server with the certificate of this name; a strict one wants a certificate of its clients.
     #[track_caller]
     pub(crate) fn start(certificate: &str, strict: bool) -> Self {
-        let file = |name: &str| format!("{}/{name}", from_stack("SDL_TEST_TLS"));
+        let file = |name: &str| format!("{}/{name}", stack_env("SDL_TEST_TLS"));
         let mut openssl = Command::new("openssl");
         openssl.args(["s_server", "-accept", "127.0.0.1:0", "-www", "-cert", &file(&format!("{certificate}.pem"))]);
         openssl.args(["-key", &file(&format!("{certificate}.key"))]);

@@ -15,7 +15,7 @@ fn answer(command: &mut Command, answers: &[(&str, &str)]) -> (Option<i32>, Stri
     let mut terminal = Terminal::open();
     let mut child = command.stdin(terminal.side()).stderr(terminal.side()).spawn().unwrap();
     for (question, answer) in answers {
-        terminal.until(question);
+        terminal.wait_for(question);
         terminal.type_in(answer);
     }
     let status = child.wait().unwrap();

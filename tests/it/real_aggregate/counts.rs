@@ -84,8 +84,8 @@ fn real_aggregate_what_is_no_event_stops_the_run_or_is_set_aside_once() {
     let run = flow.sdl(&format!("--until-caught-up -o json --dead-letters topic:{letters}")).run().expect(3);
     assert_eq!((&run.json()["dead_lettered"], &run.json()["delivered"]), (&json!(2), &json!(50)));
     let headers =
-        |seen: crate::harness::Seen| seen.content.headers.into_iter().find(|(name, _)| name == "sdl.dlq.code").unwrap().1;
-    let codes: Vec<_> = crate::harness::read_independently(&flow.clusters.source, &letters).into_iter().map(headers).collect();
+        |seen: crate::harness::ReadRecord| seen.content.headers.into_iter().find(|(name, _)| name == "sdl.dlq.code").unwrap().1;
+    let codes: Vec<_> = crate::harness::read_with_kcat(&flow.clusters.source, &letters).into_iter().map(headers).collect();
     assert_eq!(codes, [Some(b"not_json".to_vec()), Some(b"not_an_object".to_vec())]);
     assert_eq!(flow.told().iter().map(|told| told["interval_messages_consumed"].as_u64().unwrap()).sum::<u64>(), 50);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::harness::until;
+use crate::harness::eventually;
 
 /// Offsets 0 (first window), 1 (second), 2 (first): the first window is told, the run is killed, and the second goes on.
 #[test]
@@ -59,7 +59,7 @@ fn real_aggregate_sigkill_neither_loses_nor_repeats_an_event() {
             let flags = format!("--emit {emit} --grace 30s --rate 10000 --instance-id one");
             let mut running = flow.sdl(&flags).deadline(Duration::from_secs(120)).start();
             let wanted = i64::try_from(kill * count / (kills + 1)).unwrap();
-            until("windows are closed", Duration::from_secs(60), || {
+            eventually("windows are closed", Duration::from_secs(60), || {
                 assert!(running.is_running(), "it ended:\n{}", running.stderr());
                 let committed: i64 = flow.clusters.source.committed(&flow.group(), &flow.topic).into_iter().flatten().sum();
                 (committed >= wanted).then_some(())

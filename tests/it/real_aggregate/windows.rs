@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::*;
-use crate::harness::{Scrape, until};
+use crate::harness::{Scrape, eventually};
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
@@ -11,7 +11,7 @@ fn real_aggregate_a_topic_that_falls_silent_has_its_window_closed_in_time() {
     let flow = Flow::new("silent", 3);
     let mut running = flow.sdl("--window 2s --grace 1s --idle 1s --by device_type --metrics 0 -v").start();
     let scrape = Scrape::of(&mut running);
-    scrape.until_ready(200);
+    scrape.wait_for_readyz(200);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     flow.send(&[format!("{{\"timestamp\": {now}, \"device_type\": \"iOS\"}}")]);
     let sent = Instant::now();
@@ -20,8 +20,8 @@ fn real_aggregate_a_topic_that_falls_silent_has_its_window_closed_in_time() {
     // Window, grace and idle time are 4 s; the ends of partitions are asked for every second, and kcat takes its time.
     assert!(took < Duration::from_secs(4 + 3), "{took:?}");
     let device = format!("sdl_device_type_count{{device_type=\"iOS\",topic=\"{}\"}}", flow.topic);
-    scrape.until("the window is told", |page| page.value(&device) == Some(1.0));
-    scrape.until("nothing happens any more", |page| page.value(&device) == Some(0.0));
+    scrape.wait_for("the window is told", |page| page.value(&device) == Some(1.0));
+    scrape.wait_for("nothing happens any more", |page| page.value(&device) == Some(0.0));
     running.signal("TERM");
     running.wait().expect(0);
     let told = flow.told();
@@ -33,7 +33,9 @@ fn real_aggregate_a_topic_that_falls_silent_has_its_window_closed_in_time() {
 fn real_aggregate_a_second_instance_is_refused_and_the_first_goes_on() {
     let flow = Flow::new("second", 2);
     let mut first = flow.sdl("--window 1s --grace 0s --idle 1s").start();
-    until("the first is a member", Duration::from_secs(20), || (flow.clusters.source.members(&flow.group()) == 1).then_some(()));
+    eventually("the first is a member", Duration::from_secs(20), || {
+        (flow.clusters.source.members(&flow.group()) == 1).then_some(())
+    });
     let second = flow.sdl("").run().expect(5);
     assert!(second.stderr.contains("another instance of the group"), "{}", second.stderr);
     flow.send(&events(100, 3));

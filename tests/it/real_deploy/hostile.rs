@@ -1,7 +1,7 @@
 //! Who writes events chooses the values that are counted. They must not choose how many series a monitoring system keeps.
 
-use super::{NAMED_LIKE_COUNTS, PATIENCE, Service, jobs_up, profile};
-use crate::harness::{Clusters, Content, Prometheus, Sender, unique, until};
+use super::{DEPLOY_TIMEOUT, NAMED_LIKE_COUNTS, Service, jobs_up, profile};
+use crate::harness::{Clusters, Content, Prometheus, Sender, eventually, unique};
 
 /// The most series of a field, with the one for what is beyond.
 const SERIES: usize = 201;
@@ -59,9 +59,9 @@ fn real_dashboards_keep_few_series_whatever_is_written_into_the_events() {
          --skip-bad-records --metrics 0"
     );
     let aggregate = Service::start("aggregate", &command, &profile(&clusters));
-    let closed = |wanted: f64| move |page: &crate::harness::Page| page.value("sdl_windows_closed_total") >= Some(wanted);
+    let closed = |wanted: f64| move |page: &crate::harness::MetricsPage| page.value("sdl_windows_closed_total") >= Some(wanted);
     #[allow(clippy::cast_precision_loss)] // Prometheus has no other numbers
-    let page = aggregate.scrape.until("all windows are closed", closed(WINDOWS as f64));
+    let page = aggregate.scrape.wait_for("all windows are closed", closed(WINDOWS as f64));
     page.assert_sound_but(&NAMED_LIKE_COUNTS);
     for name in ["sdl_device_type_count", "sdl_locale_count"] {
         let series: Vec<_> = page.0.lines().filter(|line| line.starts_with(&format!("{name}{{"))).collect();
@@ -77,7 +77,7 @@ fn real_dashboards_keep_few_series_whatever_is_written_into_the_events() {
     // Prometheus reads a page by rules of its own.
     let targets = [(aggregate.name, aggregate.scrape.address.as_str())];
     let Some(prometheus) = Prometheus::start(&targets, None) else { return };
-    until("it takes the page", PATIENCE, || (jobs_up(&prometheus) == ["sdl-aggregate"]).then_some(()));
+    eventually("it takes the page", DEPLOY_TIMEOUT, || (jobs_up(&prometheus) == ["sdl-aggregate"]).then_some(()));
     let count = |expression: &str| prometheus.query(expression).unwrap().first().map(|sample| sample.value);
     for name in ["sdl_device_type_count", "sdl_locale_count"] {
         let told = page.0.lines().filter(|line| line.starts_with(&format!("{name}{{"))).count();

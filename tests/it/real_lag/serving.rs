@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{commit, profile, records};
-use crate::harness::{Clusters, Running, Scrape, Sdl, Sender, unique, until};
+use crate::harness::{Clusters, Running, Scrape, Sdl, Sender, eventually, unique};
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
@@ -24,13 +24,13 @@ fn real_the_exporter_goes_on_when_a_cluster_is_down_and_ends_when_interrupted() 
     let value = |lag: i64| {
         format!("sdl_group_lag_records{{section=\"local_kafka\",group=\"{group}\",topic=\"{topic}\",partition=\"0\"}} {lag}\n")
     };
-    let page = scrape.until("the first look is over", |page| page.0.contains(&value(6)));
-    scrape.until_ready(200);
+    let page = scrape.wait_for("the first look is over", |page| page.0.contains(&value(6)));
+    scrape.wait_for_readyz(200);
     page.assert_sound();
     let page = page.0;
     assert!(page.contains("sdl_section_up{section=\"local_kafka\"} 1\nsdl_section_up{section=\"remote_kafka\"} 0\n"), "{page}");
     commit(&clusters.source, &group, &topic, &[9]);
-    scrape.until("the page follows", |page| page.0.contains(&value(1)));
+    scrape.wait_for("the page follows", |page| page.0.contains(&value(1)));
     running.signal("INT");
     let finished = running.wait().expect(0);
     assert_eq!(finished.stderr.matches("cannot connect to `remote_kafka`").count(), 1, "said once: {}", finished.stderr);
@@ -52,14 +52,15 @@ fn real_a_watch_in_a_pipe_tells_the_pace_and_who_is_stalled() {
     let command = format!("lag {group} --watch --interval 200ms -o ndjson -vv");
     let mut running = Sdl::new(&command).profile(&profile(&clusters.source)).start();
     let stalled =
-        until("it is stalled", Duration::from_secs(30), || watched(&running).into_iter().find(|row| row["stalled"] == 1));
+        eventually("it is stalled", Duration::from_secs(30), || watched(&running).into_iter().find(|row| row["stalled"] == 1));
     assert_eq!((stalled["lag"].as_i64(), stalled["rate"].as_f64(), &stalled["eta_seconds"]), (Some(90), Some(0.0), &Value::Null));
     assert_eq!(stalled["notes"], serde_json::json!(["stalled"]));
     let before = watched(&running);
     assert!(before.len() > 3 && before[..3].iter().all(|row| row["stalled"] == 0), "{before:#?}");
     commit(&clusters.source, &group, &topic, &[60]);
-    let moving =
-        until("it moves", Duration::from_secs(30), || watched(&running).into_iter().find(|row| row["rate"].as_f64() > Some(0.0)));
+    let moving = eventually("it moves", Duration::from_secs(30), || {
+        watched(&running).into_iter().find(|row| row["rate"].as_f64() > Some(0.0))
+    });
     assert_eq!((moving["lag"].as_i64(), moving["stalled"].as_i64()), (Some(40), Some(0)));
     assert!(moving["eta_seconds"].as_f64() > Some(0.0), "{moving}");
     assert!(moving["time"].as_str() > stalled["time"].as_str());

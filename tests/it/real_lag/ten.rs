@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{THEN, commit, lag, now, records, rows};
-use crate::harness::{Clusters, Page, Sender, unique};
+use crate::harness::{Clusters, MetricsPage, Sender, unique};
 
 /// Ten groups in ten states, and what keeps them in it.
 struct Ten {
@@ -247,7 +247,7 @@ fn a_limit_is_a_check(ten: &Ten) {
 fn prometheus_takes_the_page(ten: &Ten) {
     let page = lag(&ten.clusters, &format!("--groups {}-.* -o prom", ten.prefix)).expect(0);
     let page = String::from_utf8(page.stdout).expect("text");
-    Page(page.clone()).assert_sound();
+    MetricsPage(page.clone()).assert_sound();
     let (group, topic) = (ten.name("behind"), ten.name("orders"));
     let place = format!("{{section=\"local_kafka\",group=\"{group}\",topic=\"{topic}\",partition=\"0\"}}");
     assert!(page.contains(&format!("sdl_group_lag_records{place} 60\n")), "{page}");

@@ -19,15 +19,15 @@ fn real_a_watch_on_a_terminal_stays_in_place_and_leaves_the_terminal_as_it_was()
     let running = Sdl::new(&format!("lag {group} --watch --interval 200ms")).profile(&profile(&clusters.source));
     let mut running = running.deadline(Duration::from_secs(90)).stdout(terminal.side()).start();
     // The other screen, without a cursor and without line breaks of its own.
-    terminal.until("\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l");
-    terminal.until("every 200ms · Ctrl-C ends");
+    terminal.wait_for("\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l");
+    terminal.wait_for("every 200ms · Ctrl-C ends");
     // 30 rows below three lines, in a terminal of 12 lines: the last one says how many are left.
-    terminal.until("... 22 more lines: narrow it with --only-lagging or --topic");
+    terminal.wait_for("... 22 more lines: narrow it with --only-lagging or --topic");
     terminal.size(40, 200);
-    terminal.until("STALLED");
+    terminal.wait_for("STALLED");
     assert!(running.is_running());
     running.signal("INT");
-    terminal.until("\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l");
+    terminal.wait_for("\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l");
     running.wait().expect(0);
     let shown = String::from_utf8_lossy(&terminal.all()).into_owned();
     let (_, left) = shown.rsplit_once("\u{1b}[?1049l").expect("it went back");

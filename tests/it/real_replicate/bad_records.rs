@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{Flow, records};
-use crate::harness::{Content, Proxy, Sender, numbered, read_independently, until};
+use crate::harness::{Content, Proxy, Sender, eventually, numbered, read_with_kcat};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A flow whose target takes records up to 100 kB, with one record of twice that in the middle of `count` good ones.
 fn with_a_large_record(name: &str, count: usize) -> (Flow, Vec<(i32, Content)>) {
@@ -60,7 +60,7 @@ fn real_a_bad_record_becomes_a_letter_that_tells_where_it_came_from() {
     assert_eq!((&summary["delivered"], &summary["dead_lettered"]), (&1_000.into(), &1.into()), "{summary}");
     assert!(flow.verdict(&good).is_exact());
     assert_eq!(flow.committed(), [1_001]);
-    let found = read_independently(&flow.clusters.target, &letters);
+    let found = read_with_kcat(&flow.clusters.target, &letters);
     let letter = &found[0].content;
     assert_eq!(
         (found.len(), letter.key.as_deref(), letter.value.as_ref().map(Vec::len)),
@@ -84,7 +84,7 @@ fn real_a_record_without_key_is_bad_for_a_compacted_target() {
     assert!(finished.stderr.contains(&format!("{}/0@1", flow.topic)), "{}", finished.stderr);
     flow.sdl("--until-caught-up --skip-bad-records").run().expect(3);
     // What came after the bad one may have arrived with the first run already.
-    let seen = read_independently(&flow.clusters.target, &flow.topic);
+    let seen = read_with_kcat(&flow.clusters.target, &flow.topic);
     let values: std::collections::BTreeSet<_> = seen.iter().map(|seen| seen.content.value.as_deref()).collect();
     assert_eq!(values, [Some(&b"1"[..]), Some(&b"3"[..])].into());
     assert_eq!(flow.committed(), [3]);
@@ -170,7 +170,7 @@ fn real_letters_wait_for_a_broker_that_does_not_answer() {
     let profile = format!("{}\n[letters_kafka]\nservers = {}\n", flow.profile(), flow.clusters.target.through_proxy().servers);
     let flags = format!("--require n --dead-letters topic:letters_kafka/{letters}");
     let mut running = flow.sdl(&flags).profile(&profile).start();
-    until("the good ones are committed", PATIENCE, || (flow.committed() == [1_000]).then_some(()));
+    eventually("the good ones are committed", READ_TIMEOUT, || (flow.committed() == [1_000]).then_some(()));
     proxy.black_hole();
     sender.send(&flow.topic, &records([(Some("k"), Some("{}".to_owned()))], 1));
     sender.send(&flow.topic, &good(100));
@@ -183,7 +183,7 @@ fn real_letters_wait_for_a_broker_that_does_not_answer() {
         "nothing is committed past a letter on its way"
     );
     proxy.heal();
-    until("the rest is committed", PATIENCE, || (flow.committed() == [1_101]).then_some(()));
+    eventually("the rest is committed", READ_TIMEOUT, || (flow.committed() == [1_101]).then_some(()));
     running.signal("TERM");
     running.wait().expect(0);
     assert_eq!((flow.clusters.target.count(&letters), flow.clusters.target.count(&flow.topic)), (1, 1_100));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Flow, records};
-use crate::harness::{Content, Sdl, Sender, assert_same, awkward, numbered, read, read_independently, setting, stack, unique};
+use crate::harness::{Content, Sdl, Sender, assert_same, edge_cases, numbered, read, read_with_kcat, setting, stack, unique};
 
 fn placed(contents: Vec<Content>, partitions: i32) -> Vec<(i32, Content)> {
     let mut placed: Vec<_> = (0..).zip(contents).map(|(index, content)| (index % partitions, content)).collect();
@@ -17,7 +17,7 @@ fn real_every_byte_arrives_whatever_the_codec_of_either_side() {
     let flow = Flow::new("bytes", 3);
     let mut sent = Vec::new();
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
-        let mut part = placed(awkward(), 3);
+        let mut part = placed(edge_cases(), 3);
         let large = Content { timestamp: Some(7), value: Some(vec![b'x'; 900_000]), ..Content::default() };
         part.push((1, large));
         Sender::new(&flow.clusters.source, &[("compression.type", codec)]).send(&flow.topic, &part);
@@ -27,7 +27,7 @@ fn real_every_byte_arrives_whatever_the_codec_of_either_side() {
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
         let target = format!("{}-{codec}", flow.topic);
         flow.catch_up(&format!("--to-topic {target} --compression {codec} --start beginning --group {target}"));
-        assert_same(&sent, &read_independently(&flow.clusters.target, &target));
+        assert_same(&sent, &read_with_kcat(&flow.clusters.target, &target));
     }
 }
 
@@ -50,7 +50,7 @@ fn real_a_million_fake_records_arrive_equal_and_in_order_within_the_memory() {
     assert!(peak < 128, "{peak} MiB");
     let sent: Vec<_> = read(&flow.clusters.source, &flow.topic).into_iter().map(|seen| (seen.partition, seen.content)).collect();
     assert_eq!(sent.len() as u64, count);
-    assert_same(&sent, &read_independently(&flow.clusters.target, &flow.topic));
+    assert_same(&sent, &read_with_kcat(&flow.clusters.target, &flow.topic));
 }
 
 #[test]
@@ -98,14 +98,14 @@ fn real_holes_of_compaction_are_passed_and_the_lag_is_nought() {
     for record in records(values, 1).chunks(60) {
         sender.send(&topic, record);
     }
-    crate::harness::until("the log is compacted", Duration::from_secs(60), || {
+    crate::harness::eventually("the log is compacted", Duration::from_secs(60), || {
         (read(&flow.clusters.source, &topic).len() < 300).then_some(())
     });
     let sdl = Sdl::new(&format!("replicate {topic} --group {topic} --until-caught-up -o json")).profile(&flow.profile());
     sdl.run().expect(0);
     let seen = read(&flow.clusters.source, &topic);
-    let arrived = read_independently(&flow.clusters.target, &topic);
-    let keys = |seen: &[crate::harness::Seen]| seen.last().map(|seen| seen.content.clone());
+    let arrived = read_with_kcat(&flow.clusters.target, &topic);
+    let keys = |seen: &[crate::harness::ReadRecord]| seen.last().map(|seen| seen.content.clone());
     assert_eq!(keys(&arrived), keys(&seen));
     assert_eq!(flow.clusters.source.group(&topic)[0].lag, Some(0));
 }

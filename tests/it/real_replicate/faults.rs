@@ -84,11 +84,11 @@ fn real_a_run_stopped_past_its_session_makes_no_stale_commit() {
     let mut second = flow.sdl("--rate 5000").deadline(Duration::from_secs(120)).start();
     // The second one takes over when the session of the first has run out.
     let stopped_at: i64 = flow.committed().iter().sum();
-    crate::harness::until("the second one commits", Duration::from_secs(60), || {
+    crate::harness::eventually("the second one commits", Duration::from_secs(60), || {
         (flow.committed().iter().sum::<i64>() > stopped_at + 10_000).then_some(())
     });
     first.signal("CONT");
-    flow.clusters.source.until_members(&flow.group, 2);
+    flow.clusters.source.wait_for_members(&flow.group, 2);
     flow.until_delivered(&mut second, 60_000);
     first.signal("TERM");
     second.signal("TERM");

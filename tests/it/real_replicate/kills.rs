@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Flow;
-use crate::harness::{setting, until};
+use crate::harness::{eventually, setting};
 
 /// A run that holds few records in flight, at a rate that leaves time to hit it.
 const STEADY: &str = "--rate 20000 --batch 200 --in-flight 4 --instance-id one";
@@ -18,7 +18,7 @@ fn real_sigkill_loses_nothing_and_repeats_only_what_was_not_committed() {
     for kill in 1..=kills {
         let mut running = flow.sdl(STEADY).deadline(Duration::from_secs(120)).start();
         flow.until_delivered(&mut running, kill * count / (kills + 1) + repeats);
-        until("a first commit", Duration::from_secs(30), || (flow.committed().iter().sum::<i64>() > 0).then_some(()));
+        eventually("a first commit", Duration::from_secs(30), || (flow.committed().iter().sum::<i64>() > 0).then_some(()));
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         std::thread::sleep(Duration::from_millis((random >> 33) % 50));
         running.signal("KILL");
@@ -38,7 +38,7 @@ fn real_sigkill_loses_nothing_and_repeats_only_what_was_not_committed() {
 /// missing below them.
 fn settled_repeats(flow: &Flow, repeats: u64) -> u64 {
     let mut before = None;
-    let there = until("the target settles", Duration::from_secs(10), || {
+    let there = eventually("the target settles", Duration::from_secs(10), || {
         let now = flow.clusters.target.count(&flow.topic);
         let same = before.replace(now) == Some(now);
         std::thread::sleep(Duration::from_millis(60));
@@ -106,7 +106,7 @@ fn real_a_second_interrupt_ends_at_once() {
         let before = flow.clusters.target.count(&flow.topic);
         let mut running = flow.sdl("--rate 5000 --instance-id one").start();
         flow.until_delivered(&mut running, before + 500);
-        until("a first commit", Duration::from_secs(30), || (flow.committed().iter().sum::<i64>() > 0).then_some(()));
+        eventually("a first commit", Duration::from_secs(30), || (flow.committed().iter().sum::<i64>() > 0).then_some(()));
         flow.clusters.target.server("freeze");
         std::thread::sleep(Duration::from_millis(300));
         running.signal("INT");

@@ -17,7 +17,7 @@ fn real_members_that_come_and_go_lose_nothing_and_keep_the_order() {
     flow.until_delivered(&mut steady, 1_000);
     for round in 0..rounds {
         let mut guest = flow.sdl("--rate 4000").start();
-        flow.clusters.source.until_members(&flow.group, 2);
+        flow.clusters.source.wait_for_members(&flow.group, 2);
         let there = flow.clusters.target.count(&flow.topic);
         flow.until_delivered(&mut guest, (there + 8_000).min(count));
         // Every other guest leaves without a word.
@@ -28,7 +28,7 @@ fn real_members_that_come_and_go_lose_nothing_and_keep_the_order() {
             guest.signal("KILL");
             drop(guest);
         }
-        flow.clusters.source.until_members(&flow.group, 1);
+        flow.clusters.source.wait_for_members(&flow.group, 1);
     }
     steady.signal("TERM");
     steady.wait().expect(0);
@@ -46,7 +46,7 @@ fn real_partitions_added_in_mid_run_are_read_from_their_beginning() {
     let sent = flow.send(0, 4_000);
     flow.catch_up("");
     let mut running = flow.sdl("").start();
-    flow.clusters.source.until_members(&flow.group, 1);
+    flow.clusters.source.wait_for_members(&flow.group, 1);
     flow.clusters.target.grow_topic(&flow.topic, 8);
     flow.clusters.source.grow_topic(&flow.topic, 8);
     let more = numbered(2, 0, 4_000, 8);

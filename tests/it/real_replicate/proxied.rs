@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use super::Flow;
-use crate::harness::{FETCH, OFFSET_COMMIT, PRODUCE, Proxy, Running, setting, until};
+use crate::harness::{FETCH, OFFSET_COMMIT, PRODUCE, Proxy, Running, eventually, setting};
 
 /// Deals a blow and waits until it has fallen.
 #[track_caller]
 fn strike(proxy: &Proxy, running: &mut Running, deal: impl FnOnce(&Proxy)) {
-    let before = proxy.blows();
+    let before = proxy.faults_applied();
     deal(proxy);
-    until("the blow falls", Duration::from_secs(30), || {
+    eventually("the blow falls", Duration::from_secs(30), || {
         assert!(running.is_running(), "it gave up:\n{}", running.stderr());
-        (proxy.blows() > before).then_some(())
+        (proxy.faults_applied() > before).then_some(())
     });
 }
 
@@ -62,7 +62,7 @@ fn real_commits_whose_answers_are_lost_are_made_good_and_never_go_back() {
         strike(&proxy, &mut running, |proxy| proxy.cut_next_response(FETCH));
         proxy.reset();
         flow.until_delivered(&mut running, sent.len() as u64);
-        until("the commits catch up", Duration::from_secs(30), || (flow.committed() == flow.ends()).then_some(()));
+        eventually("the commits catch up", Duration::from_secs(30), || (flow.committed() == flow.ends()).then_some(()));
     }
     running.signal("TERM");
     running.wait().expect(0);

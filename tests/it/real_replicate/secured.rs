@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use crate::harness::{Cluster, Sdl, Sender, assert_same, from_stack, numbered, read, unique};
+use crate::harness::{Cluster, Sdl, Sender, assert_same, numbered, read, stack_env, unique};
 
 /// Returns the lines of a section for a listener of the secured cluster.
 fn section(name: &str, listener: &str, lines: &str) -> String {
-    format!("[{name}]\nservers = {}\n{lines}\n", from_stack(&format!("SDL_TEST_KAFKA_{listener}")))
+    format!("[{name}]\nservers = {}\n{lines}\n", stack_env(&format!("SDL_TEST_KAFKA_{listener}")))
 }
 
 fn login(mechanism: &str) -> String {
-    let (user, password) = (from_stack("SDL_TEST_USERNAME"), from_stack("SDL_TEST_PASSWORD"));
+    let (user, password) = (stack_env("SDL_TEST_USERNAME"), stack_env("SDL_TEST_PASSWORD"));
     format!("username = {user}\npassword = {password}\nsasl_mechanism = {mechanism}")
 }
 
 fn file(name: &str) -> String {
-    format!("{}/{name}", from_stack("SDL_TEST_TLS"))
+    format!("{}/{name}", stack_env("SDL_TEST_TLS"))
 }
 
 /// The ways to log in that must work: listener, section lines.
@@ -41,7 +41,7 @@ fn ways() -> Vec<(&'static str, String)> {
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
 fn real_each_way_to_log_in_reads_and_writes() {
-    let plain = Cluster::at(&from_stack("SDL_TEST_KAFKA_PLAINTEXT"));
+    let plain = Cluster::at(&stack_env("SDL_TEST_KAFKA_PLAINTEXT"));
     let topic = unique("secured");
     plain.create_topic(&topic, 2, &[]);
     let mut sent = numbered(1, 0, 200, 2);
@@ -54,7 +54,7 @@ fn real_each_way_to_log_in_reads_and_writes() {
             .profile(&profile)
             .run();
         let finished = finished.expect(0);
-        assert!(!finished.stderr.contains(&from_stack("SDL_TEST_PASSWORD")), "{}", finished.stderr);
+        assert!(!finished.stderr.contains(&stack_env("SDL_TEST_PASSWORD")), "{}", finished.stderr);
         assert_same(&sent, &read(&plain, &target));
     }
 }
@@ -63,7 +63,7 @@ fn real_each_way_to_log_in_reads_and_writes() {
 #[ignore = "needs Kafka: scripts/test runs it"]
 fn real_a_wrong_way_to_log_in_fails_in_time_says_why_and_leaks_nothing() {
     let ca = file("ca.pem");
-    let wrong = login("PLAIN").replace(&from_stack("SDL_TEST_PASSWORD"), "wrong-canary");
+    let wrong = login("PLAIN").replace(&stack_env("SDL_TEST_PASSWORD"), "wrong-canary");
     let cases = [
         ("wrong password", "SASL_PLAINTEXT", format!("security_protocol = SASL_PLAINTEXT\n{wrong}")),
         (
@@ -87,7 +87,7 @@ fn real_a_wrong_way_to_log_in_fails_in_time_says_why_and_leaks_nothing() {
         assert!(took < Duration::from_secs(15), "{case}: {took:?}");
         assert_eq!(said.matches("error: ").count(), 1, "{case}: one clear error:\n{said}");
         assert!(said.contains("remote_kafka") && said.contains("hint: "), "{case}:\n{said}");
-        assert!(!said.contains("wrong-canary") && !said.contains(&from_stack("SDL_TEST_PASSWORD")), "{case}:\n{said}");
+        assert!(!said.contains("wrong-canary") && !said.contains(&stack_env("SDL_TEST_PASSWORD")), "{case}:\n{said}");
     }
 }
 

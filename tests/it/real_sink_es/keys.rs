@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{BOTH, Load, OPENSEARCH, each, together};
-use crate::harness::{Content, Sender, story};
+use crate::harness::{Content, Sender, keyed_workload};
 
 #[track_caller]
 pub(super) fn assert_left(load: &Load<'_>, left: &BTreeMap<String, Value>) {
@@ -39,7 +39,7 @@ fn replay_in_part(load: &Load<'_>, flags: &str) {
     let deletes = !flags.contains("skip");
     let flags = if deletes { format!("{flags} --on-tombstone delete") } else { flags.to_owned() };
     let line = format!("--id key {flags} --batch 50 --linger 10ms --in-flight 4 --instance-id one");
-    let (records, left) = story(2_000, 3, !deletes);
+    let (records, left) = keyed_workload(2_000, 3, !deletes);
     let left = if deletes { left } else { replaced(&records) };
     Sender::new(&load.clusters.source, &[]).send(&load.topic, &records);
     for _ in 0..2 {
@@ -51,7 +51,7 @@ fn replay_in_part(load: &Load<'_>, flags: &str) {
     assert_left(load, &left);
     for start in ["-300", "beginning", "-1"] {
         // A member with a name of its own is missed for a while.
-        load.clusters.source.until_members(&load.group, 0);
+        load.clusters.source.wait_for_members(&load.group, 0);
         load.catch_up(&format!("{line} --start {start}"));
         assert_left(load, &left);
     }
@@ -62,7 +62,7 @@ fn replay_in_part(load: &Load<'_>, flags: &str) {
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_an_upsert_leaves_other_fields_as_they_are() {
     each(BOTH, "merged", 2, |load| {
-        let (records, left) = story(1_000, 2, true);
+        let (records, left) = keyed_workload(1_000, 2, true);
         Sender::new(&load.clusters.source, &[]).send(&load.topic, &records);
         load.catch_up("--id key --op upsert --batch 50 --linger 10ms");
         assert_left(&load, &left);

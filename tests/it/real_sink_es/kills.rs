@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::keys::assert_left;
 use super::{BOTH, Frozen, OPENSEARCH_SMALL, SMALL, each};
-use crate::harness::{Sender, setting, stack, story, until};
+use crate::harness::{Sender, eventually, keyed_workload, setting, stack};
 
 /// A run that holds few records in flight, at a rate that leaves time to hit it.
 const STEADY: &str = "--rate 5000 --batch 200 --linger 20ms --in-flight 4 --instance-id one";
@@ -56,7 +56,7 @@ fn real_sink_es_a_silent_server_is_waited_for_and_the_group_kept() {
         let count = setting("SDL_TEST_ES_RECORDS", 20_000);
         load.fake(count);
         let keyed = load.another("frozen-keys", 2);
-        let (records, left) = story(count, 2, false);
+        let (records, left) = keyed_workload(count, 2, false);
         Sender::new(&keyed.clusters.source, &[]).send(&keyed.topic, &records);
         // Both are in the middle when the server falls silent, however often it has too much to do: the first would take half a
         // minute more.
@@ -96,7 +96,7 @@ fn real_sink_es_what_was_stored_and_not_committed_is_already_there_after_a_kill(
         load.fake(3_000);
         let mut running = load.sdl("--commit-interval 1h --batch 500 --instance-id one").start();
         // An index that is not there yet has no documents.
-        until("documents arrive", super::patience(), || {
+        eventually("documents arrive", super::patience(), || {
             assert!(running.is_running(), "it ended:\n{}", running.stderr());
             let found = load.server.ask("GET", &format!("/{}/_search?size=0&track_total_hits=true", load.topic), &json!(null));
             (found["hits"]["total"]["value"] == 3_000).then_some(())

@@ -5,13 +5,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{BOTH, OPENSEARCH, SMALL, codes, each, letters};
-use crate::harness::{HttpStub, Reply, Running, created, until};
+use crate::harness::{HttpStub, Reply, Running, created, eventually};
 
 /// Waits until the run says that it is stalled, and why.
 #[track_caller]
 fn until_stalled(running: &mut Running, why: &str) {
-    running.until_stderr("Stalled.");
-    running.until_stderr(why);
+    running.wait_for_stderr("Stalled.");
+    running.wait_for_stderr(why);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn real_sink_es_a_blocked_or_closed_index_is_a_stall_and_never_a_dead_letter() {
         }
         load.server.tell("POST", &format!("/{}/_close", load.topic), &Value::Null);
         load.fake(500);
-        running.until_stderr("index_closed_exception");
+        running.wait_for_stderr("index_closed_exception");
         load.server.tell("POST", &format!("/{}/_open", load.topic), &Value::Null);
         let ends = load.ends()[0].cast_unsigned();
         load.until_committed(&mut running, ends);
@@ -85,7 +85,7 @@ fn real_sink_es_a_cluster_that_is_full_of_shards_is_a_stall() {
         let index = format!("--index {}-%Y", load.topic);
         let mut running = load.sdl(&format!("--until-caught-up {index} --dead-letters file:bad")).start();
         let stalled =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| running.until_stderr("as many shards as it may have")));
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| running.wait_for_stderr("as many shards as it may have")));
         load.server.setting("cluster.max_shards_per_node", &Value::Null);
         stalled.expect("it says so");
         running.wait().expect(0);
@@ -121,10 +121,10 @@ fn real_sink_es_two_hundred_partitions_before_a_silent_server_stay_within_their_
         let profile = load.profile().replace(&load.server.url, &stub.url());
         let line = format!("sink-es {0} --target search --index {0} --shutdown-timeout 1s", load.topic);
         let mut running = crate::harness::Sdl::new(&line).profile(&profile).deadline(super::patience()).start();
-        running.until_stderr("Stalled.");
+        running.wait_for_stderr("Stalled.");
         // It reads as far ahead as it may.
         let mut before = (0, 0);
-        until("it reads no more", super::patience(), || {
+        eventually("it reads no more", super::patience(), || {
             std::thread::sleep(Duration::from_secs(1));
             let now = running.peak_memory().expect("it runs");
             before = if now == before.0 { (now, before.1 + 1) } else { (now, 0) };

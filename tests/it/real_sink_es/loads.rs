@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{BOTH, ELASTICSEARCH, OPENSEARCH, each};
-use crate::harness::{read_independently, setting, until};
+use crate::harness::{eventually, read_with_kcat, setting};
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
@@ -56,7 +56,7 @@ fn load_many(server: &'static str) {
             let squares = (n - 1.0) * n * (2.0 * n - 1.0) / 6.0;
             assert!((of("sum_of_squares") / squares - 1.0).abs() < 1e-9, "{bucket}");
         }
-        let sent = read_independently(&load.clusters.source, &load.topic);
+        let sent = read_with_kcat(&load.clusters.source, &load.topic);
         let sample: Vec<_> = sent.iter().step_by(usize::try_from(count / 1_000).unwrap().max(1)).collect();
         let ids: Vec<_> = sample.iter().map(|seen| format!("{}:{}:{}", load.topic, seen.partition, seen.offset)).collect();
         let shown = load.server.tell("POST", &format!("/{}/_mget", load.topic), &json!({ "ids": ids }));
@@ -264,6 +264,6 @@ fn real_sink_es_a_service_follows_and_ends_when_it_is_told_to() {
         running.wait().expect(0);
         load.assert_each_once();
         assert!(memory < 128, "{memory} MiB");
-        until("the member has left", super::patience(), || (load.clusters.source.members(&load.group) == 0).then_some(()));
+        eventually("the member has left", super::patience(), || (load.clusters.source.members(&load.group) == 0).then_some(()));
     });
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{BOTH, ELASTICSEARCH, OPENSEARCH, codes, each, header, letters};
-use crate::harness::{Sdl, Seen, read_independently, setting};
+use crate::harness::{ReadRecord, Sdl, read_with_kcat, setting};
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
@@ -23,12 +23,12 @@ fn real_sink_es_a_strict_mapping_takes_the_good_and_the_bad_are_set_aside_once()
         assert!(dead > count / 200 && dead < count / 50, "{dead} are bad");
         assert_eq!(load.count(), delivered);
         load.assert_committed();
-        let letters = read_independently(&load.clusters.source, &format!("{}-bad", load.topic));
-        let told = |seen: &Seen, name: &str| {
+        let letters = read_with_kcat(&load.clusters.source, &format!("{}-bad", load.topic));
+        let told = |seen: &ReadRecord, name: &str| {
             let value = seen.content.headers.iter().find(|(header, _)| header == name).and_then(|(_, value)| value.clone());
             value.map(|value| String::from_utf8(value).expect("text"))
         };
-        let place = |seen: &Seen| {
+        let place = |seen: &ReadRecord| {
             let part = |name: &str| told(seen, &format!("__connect.errors.{name}")).expect("a place");
             format!("{}:{}:{}", part("topic"), part("partition"), part("offset"))
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Load, OPENSEARCH, Server, each, patience};
-use crate::harness::{Finished, Sdl, TlsStub, from_stack};
+use crate::harness::{Finished, Sdl, TlsStub, stack_env};
 
 const SECURE: &str = "elasticsearch-secure";
 
@@ -20,7 +20,7 @@ fn run(load: &Load<'_>, keys: &str, flags: &str) -> Finished {
 }
 
 fn keys(username: &str, password: &str) -> String {
-    format!("username = {username}\npassword = {password}\nca_file = {}/ca.pem", from_stack("SDL_TEST_TLS"))
+    format!("username = {username}\npassword = {password}\nca_file = {}/ca.pem", stack_env("SDL_TEST_TLS"))
 }
 
 /// Makes a user that may do this with some indices, and nothing else.
@@ -36,7 +36,7 @@ fn user(server: &Server, name: &str, indices: &[String], privileges: &[&str]) {
 fn real_sink_es_wrong_logins_and_certificates_are_named_within_seconds() {
     each([SECURE], "logins", 1, |load| {
         load.fake(10);
-        let ca = format!("{}/ca.pem", from_stack("SDL_TEST_TLS"));
+        let ca = format!("{}/ca.pem", stack_env("SDL_TEST_TLS"));
         let wrong = [
             (keys("elastic", "hunter2-wrong"), "does not take the password of `elastic`"),
             (format!("ca_file = {ca}"), "the server wants a login"),
@@ -68,7 +68,7 @@ fn real_sink_es_wrong_logins_and_certificates_are_named_within_seconds() {
 fn real_sink_es_hosts_and_certificates_that_are_not_good_are_named_within_seconds() {
     each([OPENSEARCH], "hosts", 1, |load| {
         load.fake(10);
-        let file = |name: &str| format!("{}/{name}", from_stack("SDL_TEST_TLS"));
+        let file = |name: &str| format!("{}/{name}", stack_env("SDL_TEST_TLS"));
         let ca = format!("ca_file = {}", file("ca.pem"));
         let client = format!("{ca}\nclient_cert = {}\nclient_key = {}", file("client.pem"), file("client.key"));
         let wrong = |url: &str, keys: &str, said: &str, hint: &str| {

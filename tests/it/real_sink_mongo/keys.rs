@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{JAVA, Load};
-use crate::harness::{Content, Sender, story};
+use crate::harness::{Content, Sender, keyed_workload};
 
 #[track_caller]
 fn assert_left(load: &Load, left: &BTreeMap<String, Value>) {
@@ -24,7 +24,7 @@ fn real_sink_mongo_keys_replayed_in_part_leave_what_the_book_says() {
         let flags = if deletes { format!("{flags} --on-tombstone delete") } else { flags.to_owned() };
         let line = format!("--id key {flags} --batch 50 --linger 10ms --in-flight 4");
         let member = format!("{line} --instance-id one");
-        let (records, left) = story(3_000, 3, !deletes);
+        let (records, left) = keyed_workload(3_000, 3, !deletes);
         let left = if deletes { left } else { replaced(&records) };
         Sender::new(&load.clusters.source, &[]).send(&load.topic, &records);
         for _ in 0..3 {
@@ -35,7 +35,7 @@ fn real_sink_mongo_keys_replayed_in_part_leave_what_the_book_says() {
         load.catch_up(&member);
         assert_left(&load, &left);
         // A member with a name of its own is missed for a while.
-        load.clusters.source.until_members(&load.group, 0);
+        load.clusters.source.wait_for_members(&load.group, 0);
         for start in ["-300", "beginning", "-1"] {
             load.catch_up(&format!("{line} --start {start}"));
             assert_left(&load, &left);
@@ -54,7 +54,7 @@ fn replaced(records: &[(i32, Content)]) -> BTreeMap<String, Value> {
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
 fn real_sink_mongo_an_update_leaves_other_fields_as_they_are() {
     let load = Load::new(JAVA, "merged", 1);
-    let (records, left) = story(1_000, 1, true);
+    let (records, left) = keyed_workload(1_000, 1, true);
     Sender::new(&load.clusters.source, &[]).send(&load.topic, &records);
     load.catch_up("--id key --write update --batch 50 --linger 10ms");
     assert_left(&load, &left);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{FERRET, JAVA, Load};
-use crate::harness::{Finished, Sdl, Sender, from_stack};
+use crate::harness::{Finished, Sdl, Sender, stack_env};
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
@@ -77,7 +77,7 @@ fn assert_says(finished: &Finished, words: &[&str]) {
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
 fn real_sink_mongo_a_server_that_cannot_be_talked_to_is_named_within_seconds() {
     let (load, host, port) = secure("tls", &[]);
-    let tls = from_stack("SDL_TEST_TLS");
+    let tls = stack_env("SDL_TEST_TLS");
     let ca = format!("tls_ca_file = {tls}/ca.pem");
     assert_says(&run(&load, &host, &port, "tls = true").expect(1), &["CA that is not trusted", "tls_ca_file", &port]);
     let wrong = format!("tls_ca_file = {tls}/stranger-ca.pem");
@@ -103,7 +103,7 @@ fn real_sink_mongo_a_server_that_cannot_be_talked_to_is_named_within_seconds() {
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
 fn real_sink_mongo_a_certificate_that_is_expired_or_another_host_s_is_named_within_seconds() {
-    let tls = from_stack("SDL_TEST_TLS");
+    let tls = stack_env("SDL_TEST_TLS");
     for (name, words) in [("expired", ["has expired", "renew"]), ("wrong-name", ["for another host name", "name the server"])] {
         let pair = [format!("tls.certificate={tls}/{name}.pem"), format!("tls.key={tls}/{name}.key")];
         let (load, host, port) = secure(name, &[&pair[0], &pair[1]]);

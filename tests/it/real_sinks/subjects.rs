@@ -14,7 +14,7 @@ use sdl::profile::{ElasticLogin, ElasticSection, KafkaSection, MongoSection, Sec
 use sdl::record::{Record, Topic};
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, MongoStub, all_well, failed, from_stack, pymongo, read_independently, stack};
+use crate::harness::{Cluster, MongoStub, all_well, failed, pymongo, read_with_kcat, stack, stack_env};
 use crate::real_sink_es::Server;
 
 const WAIT: Duration = Duration::from_secs(10);
@@ -53,7 +53,7 @@ pub(super) struct Kafka(Cluster);
 
 impl Kafka {
     pub(super) fn new() -> Self {
-        Self(Cluster::at(from_stack("SDL_TEST_KAFKA").split(',').nth(1).expect("two clusters")))
+        Self(Cluster::at(stack_env("SDL_TEST_KAFKA").split(',').nth(1).expect("two clusters")))
     }
 
     fn sink(section: &KafkaSection, place: &str) -> Result<KafkaSink, ConnectorError> {
@@ -77,8 +77,8 @@ impl Subject for Kafka {
     async fn refused(&self, password: &str) -> ConnectorError {
         let section = KafkaSection {
             name: "kafka".to_owned(),
-            servers: from_stack("SDL_TEST_KAFKA_SASL_PLAINTEXT"),
-            username: Some(from_stack("SDL_TEST_USERNAME")),
+            servers: stack_env("SDL_TEST_KAFKA_SASL_PLAINTEXT"),
+            username: Some(stack_env("SDL_TEST_USERNAME")),
             password: Some(Secret::new(password.to_owned())),
             ..KafkaSection::default()
         };
@@ -92,7 +92,7 @@ impl Subject for Kafka {
             n: number(&serde_json::from_slice(content.value.as_deref().expect("a value")).expect("a value of JSON")),
             whole: format!("{content:?}"),
         };
-        sorted(read_independently(&self.0, place).iter().map(|seen| stored(&seen.content)))
+        sorted(read_with_kcat(&self.0, place).iter().map(|seen| stored(&seen.content)))
     }
 
     fn server(&self, verb: &str) {
@@ -112,7 +112,7 @@ pub(super) struct Mongo {
 
 impl Mongo {
     pub(super) fn new(name: &'static str) -> Self {
-        Self { name, uri: from_stack(&format!("SDL_TEST_{}", name.to_uppercase().replace('-', "_"))) }
+        Self { name, uri: stack_env(&format!("SDL_TEST_{}", name.to_uppercase().replace('-', "_"))) }
     }
 
     fn section(uri: &str) -> MongoSection {
@@ -158,7 +158,7 @@ impl Elastic {
     }
 
     fn section(&self, login: ElasticLogin) -> ElasticSection {
-        let ca_file = self.0.url.starts_with("https:").then(|| format!("{}/ca.pem", from_stack("SDL_TEST_TLS")));
+        let ca_file = self.0.url.starts_with("https:").then(|| format!("{}/ca.pem", stack_env("SDL_TEST_TLS")));
         ElasticSection { name: "search".to_owned(), urls: vec![self.0.url.clone()], login, ca_file, ..ElasticSection::default() }
     }
 }

@@ -11,7 +11,7 @@ use sdl::profile::{ElasticLogin, ElasticSection, Secret};
 use serde_json::{Value, json};
 
 use super::{reading, section, sink};
-use crate::harness::{HttpStub, Reply, Request, created, deliver, offsets, records, words};
+use crate::harness::{HttpStub, Reply, Request, created, deliver, offset_ids, outcome_codes, records};
 
 #[tokio::test]
 async fn of_several_nodes_one_that_is_away_is_left_alone() {
@@ -19,13 +19,13 @@ async fn of_several_nodes_one_that_is_away_is_left_alone() {
     let client = ElasticClient::connect(&section(&[first.url(), second.url()]), Duration::from_secs(5)).await.unwrap();
     let sink = ElasticSink::new(
         client,
-        reading(offsets(), MetadataFields::default()),
+        reading(offset_ids(), MetadataFields::default()),
         ElasticSinkOptions { in_flight: 1, ..ElasticSinkOptions::default() },
     )
     .unwrap();
     let mut outcomes = String::new();
     for _ in 0..6 {
-        outcomes += &words(&deliver(&sink, records(1)).await);
+        outcomes += &outcome_codes(&deliver(&sink, records(1)).await);
     }
     assert_eq!(outcomes.matches('r').count(), 1, "{outcomes}");
     assert_eq!(outcomes.matches('d').count(), 5, "{outcomes}");
@@ -45,10 +45,10 @@ async fn a_node_that_rested_is_asked_before_anything_long_is_sent_to_it() {
     let second = HttpStub::search(created);
     let client = ElasticClient::connect(&section(&[first.url(), second.url()]), Duration::from_secs(5)).await.unwrap();
     let options = ElasticSinkOptions { in_flight: 1, ..ElasticSinkOptions::default() };
-    let sink = ElasticSink::new(client, reading(offsets(), MetadataFields::default()), options).unwrap();
+    let sink = ElasticSink::new(client, reading(offset_ids(), MetadataFields::default()), options).unwrap();
     let mut outcomes = String::new();
     while !outcomes.contains('r') {
-        outcomes += &words(&deliver(&sink, records(1)).await);
+        outcomes += &outcome_codes(&deliver(&sink, records(1)).await);
     }
     is_silent.store(true, SeqCst);
     tokio::time::pause();
@@ -56,7 +56,7 @@ async fn a_node_that_rested_is_asked_before_anything_long_is_sent_to_it() {
     tokio::time::resume();
     let started = std::time::Instant::now();
     for _ in 0..4 {
-        assert_eq!(words(&deliver(&sink, records(1)).await), "d");
+        assert_eq!(outcome_codes(&deliver(&sink, records(1)).await), "d");
     }
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
@@ -81,9 +81,9 @@ async fn settings_reach_the_server_and_secrets_only_their_header() {
     section.login = ElasticLogin::Basic { username: "loader".to_owned(), password: Secret::new("hunter2".to_owned()) };
     let client = ElasticClient::connect(&section, Duration::from_secs(5)).await.unwrap();
     let options = ElasticSinkOptions { pipeline: Some("a b&c".to_owned()), in_flight: 1, ..ElasticSinkOptions::default() };
-    let sink = ElasticSink::new(client, reading(offsets(), MetadataFields::default()), options).unwrap();
+    let sink = ElasticSink::new(client, reading(offset_ids(), MetadataFields::default()), options).unwrap();
     sink.check().await.unwrap();
-    assert_eq!(words(&deliver(&sink, records(1)).await), "d");
+    assert_eq!(outcome_codes(&deliver(&sink, records(1)).await), "d");
     for request in stub.requests() {
         assert_eq!(request.headers["authorization"], "Basic bG9hZGVyOmh1bnRlcjI=");
         assert_eq!(request.headers["accept-encoding"], "identity");

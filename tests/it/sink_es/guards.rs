@@ -10,7 +10,9 @@ use sdl::pipeline::Sink;
 use serde_json::{Value, json};
 
 use super::{reason, section, sink, sink_of};
-use crate::harness::{HttpStub, Mock, Reply, Request, Sdl, Sender, created, deliver, items, numbered, record, records, words};
+use crate::harness::{
+    HttpStub, Mock, Reply, Request, Sdl, Sender, created, deliver, items, numbered, outcome_codes, record, records,
+};
 
 /// Returns a server whose documents are as `stored` says, by their place in the question.
 fn holding(stored: impl Fn(usize) -> Value + Send + 'static) -> HttpStub {
@@ -30,14 +32,14 @@ async fn nothing_of_a_partition_is_written_before_its_first_ids_are_known_to_be_
     let stub =
         holding(|at| if at < 2 { json!({"found": false}) } else { json!({"found": true, "_source": {"_kafka_timestamp": 7}}) });
     let outcomes = deliver(&sink(&stub).await, records(5)).await;
-    assert_eq!(words(&outcomes), "!!!!!", "not even those whose ids are free");
+    assert_eq!(outcome_codes(&outcomes), "!!!!!", "not even those whose ids are free");
     assert!(reason(&outcomes[0]).hinted().unwrap().contains("--id-prefix"));
     assert_eq!(stub.bulks().len(), 0);
 
     let stub = holding(|at| json!({"found": true, "_source": {"_kafka_timestamp": 1000 + at}}));
     let sink = sink(&stub).await;
-    assert_eq!(words(&deliver(&sink, records(5)).await), "ddddd");
-    assert_eq!(words(&deliver(&sink, records(5)).await), "ddddd");
+    assert_eq!(outcome_codes(&deliver(&sink, records(5)).await), "ddddd");
+    assert_eq!(outcome_codes(&deliver(&sink, records(5)).await), "ddddd");
     let looks = |stub: &HttpStub| stub.requests().iter().filter(|request| request.path.starts_with("/_mget")).count();
     assert_eq!((looks(&stub), stub.bulks().len()), (1, 2), "once for a partition");
 }
@@ -52,14 +54,14 @@ async fn what_cannot_be_looked_at_is_waited_for_and_who_may_not_look_can_write()
             path if path.starts_with("/_mget") => Reply::Json(status, error.clone()),
             _ => created(request),
         });
-        words(&deliver(&sink(&stub).await, records(2)).await)
+        outcome_codes(&deliver(&sink(&stub).await, records(2)).await)
     };
     assert_eq!(answered(503).await, "rr");
     assert_eq!(answered(401).await, "SS");
     assert_eq!(answered(403).await, "dd");
     let denied = json!({"error": {"type": "security_exception", "reason": "unauthorized"}});
     let stub = holding(move |_| denied.clone());
-    assert_eq!(words(&deliver(&sink(&stub).await, records(2)).await), "dd");
+    assert_eq!(outcome_codes(&deliver(&sink(&stub).await, records(2)).await), "dd");
 }
 
 #[tokio::test]
@@ -79,7 +81,7 @@ async fn an_equal_version_is_looked_up_before_it_counts_as_ours() {
     });
     let sink = sink_of(&stub, Ids::Key, ElasticSinkOptions { deletes: true, ..ElasticSinkOptions::default() }).await;
     let batch = vec![record(0, "a", Some("{}")), record(1, "b", Some("{}")), record(2, "c", None)];
-    assert_eq!(words(&deliver(&sink, batch).await), "a!a");
+    assert_eq!(outcome_codes(&deliver(&sink, batch).await), "a!a");
 }
 
 #[tokio::test]
@@ -97,7 +99,7 @@ async fn a_record_that_failed_never_takes_the_place_of_one_of_its_id_behind_it()
     let at = |offset: i64, key: &str, time: i64| sdl::record::Record { timestamp: Some(time), ..record(offset, key, Some("{}")) };
     let batch = vec![at(0, "a", 5), at(1, "a", 5), at(2, "b", 9), at(3, "b", 8), at(4, "a", 5)];
     // The first `a` is as old as the second, which is there; the first `b` is newer than the second.
-    assert_eq!(words(&deliver(&sink, batch).await), "sdrdr");
+    assert_eq!(outcome_codes(&deliver(&sink, batch).await), "sdrdr");
     assert_eq!(sink.ordering(), sdl::pipeline::Ordering::OneByOne, "the next batch waits until this one is settled");
 }
 
@@ -106,7 +108,7 @@ async fn a_write_that_failed_is_not_tried_again_once_its_document_is_deleted() {
     let stub = HttpStub::search(|_| Reply::Json(200, items([(500, "timeout_exception"), (200, "")])));
     let sink = sink_of(&stub, Ids::Key, ElasticSinkOptions { deletes: true, ..ElasticSinkOptions::default() }).await;
     // The server forgets the version of what is deleted after a while: the write would bring it back.
-    assert_eq!(words(&deliver(&sink, vec![record(0, "a", Some("{}")), record(1, "a", None)]).await), "sd");
+    assert_eq!(outcome_codes(&deliver(&sink, vec![record(0, "a", Some("{}")), record(1, "a", None)]).await), "sd");
 }
 
 #[test]

@@ -8,10 +8,10 @@ async fn a_document_that_makes_the_server_hang_up_is_found_while_others_pass() {
         let is_poison = |document: &Document| document.get_i32("n").is_ok_and(|n| n == 3);
         if written(command).iter().any(is_poison) { Answer::Close } else { all_well(command) }
     });
-    let sink = sink(&stub, offsets(), false).await;
-    assert_eq!(words(&deliver(&sink, records(4)).await), "????");
-    assert_eq!(words(&deliver(&sink, records(3)).await), "ddd");
-    assert_eq!(words(&deliver(&sink, records(4).split_off(3)).await), "?");
+    let sink = sink(&stub, offset_ids(), false).await;
+    assert_eq!(outcome_codes(&deliver(&sink, records(4)).await), "????");
+    assert_eq!(outcome_codes(&deliver(&sink, records(3)).await), "ddd");
+    assert_eq!(outcome_codes(&deliver(&sink, records(4).split_off(3)).await), "?");
 }
 
 #[tokio::test]
@@ -24,7 +24,7 @@ async fn a_connection_that_is_lost_in_an_outage_blames_nobody() {
             _ if is_gone => Answer::Die,
             _ => Answer::Close,
         });
-        assert_eq!(words(&deliver(&sink(&stub, offsets(), false).await, records(2)).await), "rr");
+        assert_eq!(outcome_codes(&deliver(&sink(&stub, offset_ids(), false).await, records(2)).await), "rr");
         assert!(stub.heard().contains(&"insert".to_owned()));
     }
 }
@@ -33,10 +33,10 @@ async fn a_connection_that_is_lost_in_an_outage_blames_nobody() {
 async fn a_server_that_dies_of_whatever_it_is_to_write_blames_nobody() {
     // It starts again each time, and lives until it has something to write.
     let stub = peer(|_| Answer::Close);
-    let sink = sink(&stub, offsets(), false).await;
-    assert_eq!(words(&deliver(&sink, records(2)).await), "??", "the batch is halved");
+    let sink = sink(&stub, offset_ids(), false).await;
+    assert_eq!(outcome_codes(&deliver(&sink, records(2)).await), "??", "the batch is halved");
     for _ in 0..3 {
-        assert_eq!(words(&deliver(&sink, records(1)).await), "r");
+        assert_eq!(outcome_codes(&deliver(&sink, records(1)).await), "r");
     }
 }
 
@@ -46,11 +46,11 @@ async fn answers_that_never_come_hold_nothing_up_once_the_server_is_back() {
     let stub = peer(move |command| if silent.fetch_add(1, SeqCst) < 8 { Answer::Silence } else { all_well(command) });
     let client = MongoClient::connect(&section(&stub.uri()), 1, Duration::from_secs(5)).await.unwrap();
     let client = client.within(Duration::from_millis(100));
-    let sink = MongoSink::new(client, reading(offsets(), MetadataFields::default()), None, false).unwrap();
+    let sink = MongoSink::new(client, reading(offset_ids(), MetadataFields::default()), None, false).unwrap();
     for _ in 0..8 {
-        assert_eq!(words(&deliver(&sink, records(1)).await), "r");
+        assert_eq!(outcome_codes(&deliver(&sink, records(1)).await), "r");
     }
-    assert_eq!(words(&deliver(&sink, records(1)).await), "d");
+    assert_eq!(outcome_codes(&deliver(&sink, records(1)).await), "d");
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn a_server_that_lets_nobody_in_while_it_shuts_down_is_waited_for() {
 async fn a_connection_that_is_lost_once_is_no_matter() {
     let lost = AtomicU32::new(0);
     let stub = peer(move |command| if lost.fetch_add(1, SeqCst) == 0 { Answer::Close } else { all_well(command) });
-    assert_eq!(words(&deliver(&sink(&stub, offsets(), false).await, records(1)).await), "d");
+    assert_eq!(outcome_codes(&deliver(&sink(&stub, offset_ids(), false).await, records(1)).await), "d");
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn a_server_that_cannot_be_written_to_is_known_before_the_run() {
         let client = MongoClient::connect(&section(&stub.uri()), 4, Duration::from_secs(5)).await.unwrap();
         let naming = |name: &str, rule| NameTemplate::new(name.parse().unwrap(), rule, 1).unwrap();
         let names = vec![naming("d", database_rule), naming("c", collection_rule)];
-        let reading = DocumentMapper::new(offsets(), Version::Offset, MetadataFields::default(), RawValues::Bad, None, names);
+        let reading = DocumentMapper::new(offset_ids(), Version::Offset, MetadataFields::default(), RawValues::Bad, None, names);
         let sink = MongoSink::new(client, reading, None, false).unwrap();
         let ConnectorError::Failed(failure) = sink.check().await.unwrap_err() else { panic!("a failure") };
         assert_eq!(failure.what, "cannot write to `d.c` of `mongodb`");

@@ -36,10 +36,10 @@ fn taken(pattern: Option<Document>, stored: impl Fn(&str) -> Option<Document> + 
 async fn an_id_that_is_taken_is_looked_up_before_it_counts_as_there() {
     let by_timestamp = |time: i64| move |_: &str| Some(doc! {"_kafka_timestamp": time});
     let ours = taken(Some(doc! {"_id": 1}), by_timestamp(1000));
-    assert_eq!(words(&deliver(&sink(&ours, offsets(), false).await, records(1)).await), "a");
+    assert_eq!(outcome_codes(&deliver(&sink(&ours, offset_ids(), false).await, records(1)).await), "a");
     let theirs = taken(None, by_timestamp(999));
-    let outcomes = deliver(&sink(&theirs, offsets(), false).await, records(1)).await;
-    assert_eq!(words(&outcomes), "!");
+    let outcomes = deliver(&sink(&theirs, offset_ids(), false).await, records(1)).await;
+    assert_eq!(outcome_codes(&outcomes), "!");
     let Outcome::Stop(reason) = &outcomes[0] else { unreachable!() };
     assert!(reason.hinted().unwrap().contains("--id-prefix"));
 }
@@ -52,10 +52,10 @@ async fn a_foreign_record_is_found_before_anything_is_written_though_ids_before_
         }),
         _ => all_well(command),
     });
-    let sink = sink(&stub, offsets(), false).await;
-    assert_eq!(words(&deliver(&sink, records(3)).await), "!!!");
+    let sink = sink(&stub, offset_ids(), false).await;
+    assert_eq!(outcome_codes(&deliver(&sink, records(3)).await), "!!!");
     // A partition that was refused stays so.
-    assert_eq!(words(&deliver(&sink, records(3)).await), "!!!");
+    assert_eq!(outcome_codes(&deliver(&sink, records(3)).await), "!!!");
     assert!(stub.heard()[1..].iter().all(|command| command == "find"), "{:?}", stub.heard());
 }
 
@@ -63,11 +63,11 @@ async fn a_foreign_record_is_found_before_anything_is_written_though_ids_before_
 async fn a_duplicate_in_another_unique_index_is_bad() {
     for pattern in [Some(doc! {"email": 1}), None] {
         let stub = taken(pattern, |_| None);
-        assert_eq!(words(&deliver(&sink(&stub, offsets(), false).await, records(2)).await), "bb");
+        assert_eq!(outcome_codes(&deliver(&sink(&stub, offset_ids(), false).await, records(2)).await), "bb");
     }
     // The id was taken, and was free when it was looked up.
     let stub = taken(Some(doc! {"_id": 1}), |_| None);
-    assert_eq!(words(&deliver(&sink(&stub, offsets(), false).await, records(2)).await), "rr");
+    assert_eq!(outcome_codes(&deliver(&sink(&stub, offset_ids(), false).await, records(2)).await), "rr");
 }
 
 #[tokio::test]
@@ -77,8 +77,8 @@ async fn without_metadata_only_the_same_document_is_ours() {
         _ => Some(doc! {"_id": id, "n": 7}),
     });
     let client = MongoClient::connect(&section(&stub.uri()), 4, Duration::from_secs(5)).await.unwrap();
-    let sink = MongoSink::new(client, reading(offsets(), MetadataFields::none()), None, false).unwrap();
-    assert_eq!(words(&deliver(&sink, records(2)).await), "a!");
+    let sink = MongoSink::new(client, reading(offset_ids(), MetadataFields::none()), None, false).unwrap();
+    assert_eq!(outcome_codes(&deliver(&sink, records(2)).await), "a!");
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn of_a_key_what_is_newer_stays_and_a_lost_race_is_run_again() {
     });
     let batch = ["newer", "same", "older", "other", "unknown"];
     let batch = (0..).zip(batch).map(|(offset, key)| record(offset, key, Some("{}"))).collect();
-    assert_eq!(words(&deliver(&sink(&stub, Ids::Key, false).await, batch).await), "sar!b");
+    assert_eq!(outcome_codes(&deliver(&sink(&stub, Ids::Key, false).await, batch).await), "sar!b");
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn writes_of_keys_are_guarded_by_their_version() {
         all_well(command)
     });
     let batch = vec![record(5, "k", Some(r#"{"$set": {"a": 1}}"#))];
-    assert_eq!(words(&deliver(&sink(&stub, Ids::Key, false).await, batch).await), "d");
+    assert_eq!(outcome_codes(&deliver(&sink(&stub, Ids::Key, false).await, batch).await), "d");
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn an_update_sets_fields_and_takes_no_name_for_more_than_a_name() {
     let sink = MongoSink::new(client, reading(Ids::Key, MetadataFields::default()), Some(Write::Update), false).unwrap();
     let values = [r#"{"a": {"$inc": 1}}"#, r#"{"$inc": {"a": 1}}"#, r#"{"a.b": 1}"#, r#"{"": 1}"#];
     let batch = (0..).zip(values).map(|(offset, value)| record(offset, &offset.to_string(), Some(value))).collect();
-    assert_eq!(words(&deliver(&sink, batch).await), "dbbb");
+    assert_eq!(outcome_codes(&deliver(&sink, batch).await), "dbbb");
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn a_document_that_is_deleted_and_written_is_so_in_the_order_of_its_record
         record(3, "c", None),
         record(4, "a", Some("{}")),
     ];
-    assert_eq!(words(&deliver(&sink, batch).await), "ddddd");
+    assert_eq!(outcome_codes(&deliver(&sink, batch).await), "ddddd");
     assert_eq!(stub.heard()[1..], ["update", "delete", "delete", "update"]);
 }
 
@@ -147,7 +147,7 @@ async fn a_delete_does_not_overtake_a_write_that_is_tried_again() {
     let sink = sink(&stub, Ids::Key, true).await;
     let batch = vec![record(0, "a", Some("{}")), record(1, "b", Some("{}")), record(2, "a", None)];
     let outcomes = deliver(&sink, batch).await;
-    assert_eq!(words(&outcomes), "rdr");
+    assert_eq!(outcome_codes(&outcomes), "rdr");
     assert!(!stub.heard().contains(&"delete".to_owned()));
 }
 
@@ -156,10 +156,10 @@ async fn ways_of_writing_that_do_not_go_with_the_ids_are_refused() {
     let stub = peer(all_well);
     let client = MongoClient::connect(&section(&stub.uri()), 4, Duration::from_secs(5)).await.unwrap();
     for (ids, meta, write, fits) in [
-        (offsets(), MetadataFields::default(), None, true),
-        (offsets(), MetadataFields::default(), Some(Write::Replace), true),
-        (offsets(), MetadataFields::none(), None, true),
-        (offsets(), MetadataFields::none(), Some(Write::Update), false),
+        (offset_ids(), MetadataFields::default(), None, true),
+        (offset_ids(), MetadataFields::default(), Some(Write::Replace), true),
+        (offset_ids(), MetadataFields::none(), None, true),
+        (offset_ids(), MetadataFields::none(), Some(Write::Update), false),
         (Ids::Key, MetadataFields::default(), None, true),
         (Ids::Key, MetadataFields::none(), None, false),
         (Ids::Key, MetadataFields::default(), Some(Write::Insert), false),

@@ -69,7 +69,7 @@ fn without_a_fault_everything_passes_as_it_is() {
     for correlation in 0..200 {
         assert_eq!(client.hear(), Some(answer(correlation)));
     }
-    assert_eq!(proxy.blows(), 0);
+    assert_eq!(proxy.faults_applied(), 0);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_dropped_response_leaves_the_request_done_and_the_client_in_the_dark() {
     assert_eq!(client.hear(), Some(answer(1)), "another kind passes");
     client.ask(PRODUCE, 2);
     assert_eq!(client.rest(), Ok(Vec::new()));
-    assert_eq!((asked.load(Ordering::SeqCst), proxy.blows()), (2, 1));
+    assert_eq!((asked.load(Ordering::SeqCst), proxy.faults_applied()), (2, 1));
     let mut client = Client::of(&proxy);
     client.ask(PRODUCE, 3);
     assert_eq!(client.hear(), Some(answer(3)), "only the next one is dropped");
@@ -145,7 +145,7 @@ fn a_cut_response_ends_in_its_middle() {
     let mut client = Client::of(&proxy);
     client.ask(PRODUCE, 2);
     assert_eq!(client.rest(), Ok(answer(2)[..7].to_vec()));
-    assert_eq!(proxy.blows(), 1);
+    assert_eq!(proxy.faults_applied(), 1);
 }
 
 #[test]
@@ -157,5 +157,7 @@ fn a_half_closed_connection_takes_requests_and_answers_none() {
     client.ask(PRODUCE, 1);
     assert_eq!(client.rest(), Ok(answer(1)));
     client.ask(PRODUCE, 2);
-    crate::harness::until("the request arrives", Duration::from_secs(10), || (asked.load(Ordering::SeqCst) == 2).then_some(()));
+    crate::harness::eventually("the request arrives", Duration::from_secs(10), || {
+        (asked.load(Ordering::SeqCst) == 2).then_some(())
+    });
 }

@@ -8,7 +8,7 @@ use super::{Content, setting};
 
 /// Returns writes and deletes of a hundred keys, each key in one partition, and what they leave: each value takes the place of the
 /// one before, or with `merged`, its fields do, and nothing is deleted.
-pub(crate) fn story(count: u64, partitions: i32, merged: bool) -> (Vec<(i32, Content)>, BTreeMap<String, Value>) {
+pub(crate) fn keyed_workload(count: u64, partitions: i32, merged: bool) -> (Vec<(i32, Content)>, BTreeMap<String, Value>) {
     let (mut records, mut left) = (Vec::new(), BTreeMap::<String, Value>::new());
     let mut random = setting("SDL_TEST_SEED", 1);
     let mut next = |below: u64| {
