@@ -53,7 +53,7 @@ impl PoisonDetector {
             return;
         }
         for (record, outcome) in batch.iter().zip(outcomes) {
-            if !matches!(outcome, Outcome::Retry(_) | Outcome::BatchRejected(_)) {
+            if !matches!(outcome, Outcome::Retry(_) | Outcome::Unclear(_) | Outcome::BatchRejected(_)) {
                 self.failing.remove(&(record.partition, record.offset));
             }
         }

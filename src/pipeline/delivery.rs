@@ -89,7 +89,7 @@ impl Delivery {
             match outcome {
                 Outcome::Delivered | Outcome::AlreadyThere | Outcome::Superseded => verdict.settled.push((at, outcome)),
                 Outcome::Reject(reason) => verdict.rejected.push((at, reason)),
-                Outcome::Retry(reason) => {
+                Outcome::Retry(reason) | Outcome::Unclear(reason) => {
                     again.push(at);
                     why.get_or_insert(reason);
                 }

@@ -13,6 +13,14 @@ pub enum ConnectorError {
     Refused(#[from] Refused),
 }
 
+impl ConnectorError {
+    /// Returns whether the same call may succeed later: a failure marked with [`Failure::passing`].
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Failed(failure) if failure.passing)
+    }
+}
+
 /// A failure: what could not be done, why, and what helps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -22,18 +30,27 @@ pub struct Failure {
     pub causes: Vec<String>,
     /// One thing to do, if one is known.
     pub hint: Option<String>,
+    /// Whether the cause may go away by itself, such as an unreachable server.
+    pub passing: bool,
 }
 
 impl Failure {
     /// Returns a failure without causes or hint.
     pub fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), causes: Vec::new(), hint: None }
+        Self { what: what.into(), causes: Vec::new(), hint: None, passing: false }
     }
 
     /// Adds a cause below those already there.
     #[must_use]
     pub fn because(mut self, cause: impl fmt::Display) -> Self {
         self.causes.push(cause.to_string());
+        self
+    }
+
+    /// Marks the cause as one that may go away by itself: where a call can be repeated, it is.
+    #[must_use]
+    pub fn passing(mut self) -> Self {
+        self.passing = true;
         self
     }
 

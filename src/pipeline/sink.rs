@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::pipeline::ConnectorError;
+use crate::pipeline::{Assignment, ConnectorError};
 use crate::record::Record;
 use crate::shape::ShapeError;
 
@@ -17,6 +17,17 @@ pub type Answers = Pin<Box<dyn Future<Output = Vec<Outcome>> + Send>>;
 
 /// A destination that accepts batches and answers for every record in them.
 pub trait Sink: Send + Sync {
+    /// Prepares for partitions that were assigned, such as by creating target topics. Called before the first batch of these
+    /// partitions is submitted, never inside a rebalance callback; called again for the same partitions after a failure, and when
+    /// they are assigned again.
+    ///
+    /// # Errors
+    /// A failure marked with [`Failure::passing`](crate::pipeline::Failure::passing) is retried inside the run; any other ends it.
+    fn prepare(&self, partitions: &[Assignment]) -> impl Future<Output = Result<(), ConnectorError>> + Send {
+        let _ = partitions;
+        std::future::ready(Ok(()))
+    }
+
     /// Takes a batch. Awaited in order, so this is where a full destination pushes back; the answers come later.
     ///
     /// Answers that are dropped before they arrived leave the batch in an unknown state.
@@ -71,8 +82,11 @@ pub enum Outcome {
     AlreadyThere,
     /// A newer version was there.
     Superseded,
-    /// Not delivered for a passing reason: send it again later.
+    /// The server refused it for now, for load or an outage: sent again until it is answered otherwise, never a dead letter.
     Retry(Reason),
+    /// The answer proves nothing, such as a time-out, a cut connection or an unknown error: sent again. The engine decides whether a
+    /// record is to blame, by what happens to its neighbours.
+    Unclear(Reason),
     /// Never to be delivered: the record itself is at fault.
     Reject(Reason),
     /// The batch failed as one and some record in it is to blame: halve it.
@@ -93,13 +107,23 @@ struct ReasonParts {
     path: Option<String>,
     detail: Option<String>,
     refusal: bool,
+    load: Load,
+}
+
+/// What a reason says about the load of the destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Load {
+    #[default]
+    Normal,
+    Overloaded,
+    TimedOut,
 }
 
 impl Reason {
     /// Returns a reason: `code` is short and stable (`record_too_large`), `message` is for people.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         let (code, message) = (code.into(), message.into());
-        Self(Box::new(ReasonParts { code, message, hint: None, path: None, detail: None, refusal: false }))
+        Self(Box::new(ReasonParts { code, message, hint: None, path: None, detail: None, refusal: false, load: Load::Normal }))
     }
 
     /// Adds what a person can do about it.
@@ -128,6 +152,33 @@ impl Reason {
     pub fn refusal(mut self) -> Self {
         self.0.refusal = true;
         self
+    }
+
+    /// Marks a destination that has too much to do (429): the engine sends fewer batches at once.
+    #[must_use]
+    pub fn overload(mut self) -> Self {
+        self.0.load = Load::Overloaded;
+        self
+    }
+
+    /// Marks a time-out: the engine sends fewer and smaller batches until answers come, and takes it for no proof against a record
+    /// by itself.
+    #[must_use]
+    pub fn time_out(mut self) -> Self {
+        self.0.load = Load::TimedOut;
+        self
+    }
+
+    /// Returns whether the destination has too much to do: marked by [`Self::overload`] or [`Self::time_out`].
+    #[must_use]
+    pub fn is_overload(&self) -> bool {
+        self.0.load != Load::Normal
+    }
+
+    /// Returns whether no answer came in time.
+    #[must_use]
+    pub fn is_time_out(&self) -> bool {
+        self.0.load == Load::TimedOut
     }
 
     /// Returns whether going on would not be safe.

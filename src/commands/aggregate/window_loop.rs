@@ -338,7 +338,7 @@ impl RunState {
             for (letter, outcome) in letters.into_iter().zip(outcomes) {
                 match outcome {
                     Outcome::Delivered | Outcome::AlreadyThere | Outcome::Superseded => self.tally.dead_lettered += 1,
-                    Outcome::Retry(reason) => again.push((letter, reason)),
+                    Outcome::Retry(reason) | Outcome::Unclear(reason) => again.push((letter, reason)),
                     Outcome::Reject(reason) | Outcome::BatchRejected(reason) | Outcome::Stop(reason) => {
                         let failure = Failure::new(format!("the dead letter of record {letter} is not taken"));
                         return Err(RunOutcome::Record(failure.because(format!("{reason} ({})", reason.code()))));

@@ -17,6 +17,7 @@ fn word(said: &ItemVerdict) -> String {
         ItemVerdict::Outcome(Outcome::AlreadyThere) => "already there".to_owned(),
         ItemVerdict::Outcome(Outcome::Superseded) => "superseded".to_owned(),
         ItemVerdict::Outcome(Outcome::Retry(why)) => reason("retry", why),
+        ItemVerdict::Outcome(Outcome::Unclear(why)) => reason("unclear", why),
         ItemVerdict::Outcome(Outcome::Reject(why)) => reason("bad", why),
         ItemVerdict::Outcome(Outcome::BatchRejected(why)) => reason("suspect", why),
         ItemVerdict::Outcome(Outcome::Stop(why)) => reason("stop", why),

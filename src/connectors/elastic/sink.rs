@@ -219,7 +219,7 @@ impl BulkWriter {
     /// Takes a record that would be sent again for superseded if one of its id behind it is there, and is not older: it would
     /// write over that, or over nothing, once the server has forgotten the version of what was deleted.
     fn supersede_stale_retries(&self, batch: &[Record], outcomes: &mut [Outcome]) {
-        if !outcomes.iter().any(|outcome| matches!(outcome, Outcome::Retry(_))) {
+        if !outcomes.iter().any(|outcome| matches!(outcome, Outcome::Retry(_) | Outcome::Unclear(_))) {
             return;
         }
         let mut newest: HashMap<(String, Vec<String>), i64> = HashMap::new();
@@ -232,7 +232,7 @@ impl BulkWriter {
             let newest = newest.entry((document.id.clone(), document.names.clone())).or_insert(i64::MIN);
             match outcome {
                 Outcome::Delivered | Outcome::AlreadyThere | Outcome::Superseded => *newest = version.max(*newest),
-                Outcome::Retry(_) if *newest >= version => *outcome = Outcome::Superseded,
+                Outcome::Retry(_) | Outcome::Unclear(_) if *newest >= version => *outcome = Outcome::Superseded,
                 _ => {}
             }
         }

@@ -353,8 +353,9 @@ impl BulkWriter {
 /// Holds back the records of `part` whose document has an earlier write in the batch that is to be tried again: it must not be
 /// overtaken.
 fn hold_back(ids: &[String], part: &Range<usize>, outcomes: &mut Outcomes) {
-    let is_open =
-        |outcome: &Option<Outcome>| matches!(outcome, Some(Outcome::Retry(_) | Outcome::BatchRejected(_) | Outcome::Stop(_)));
+    let is_open = |outcome: &Option<Outcome>| {
+        matches!(outcome, Some(Outcome::Retry(_) | Outcome::Unclear(_) | Outcome::BatchRejected(_) | Outcome::Stop(_)))
+    };
     let open: HashSet<&str> = (0..part.start).filter(|at| is_open(&outcomes[*at])).map(|at| ids[at].as_str()).collect();
     for at in part.clone().filter(|at| open.contains(ids[*at].as_str())) {
         let what = "an earlier write of the same id is tried again first";

@@ -260,6 +260,7 @@ mod tests {
             Outcome::AlreadyThere => "there",
             Outcome::Superseded => "superseded",
             Outcome::Retry(_) => "retry",
+            Outcome::Unclear(_) => "unclear",
             Outcome::Reject(_) => "bad",
             Outcome::BatchRejected(_) => "suspect",
             Outcome::Stop(_) => "stop",

@@ -1,6 +1,7 @@
 //! The loop that reads, sends, settles and commits.
 
 mod partitions;
+mod preparation;
 mod sending;
 mod settling;
 
@@ -16,13 +17,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::pipeline::delivery::{Delivery, Destination};
+use crate::pipeline::engine::preparation::Preparation;
 use crate::pipeline::event::{Event, Observer, Tally};
 use crate::pipeline::lanes::{BatchLimits, Lanes, TaggedBatch};
-use crate::pipeline::retry::{CircuitBreaker, TokenBucket};
 use crate::pipeline::watermark::Watermark;
 use crate::pipeline::{
-    Answers, BadRecordPolicy, ConnectorError, DeadLetterBuilder, Demand, Failure, Limits, Outcome, Pipeline, Reason, Revocation,
-    RunOutcome, RunReport, Sink, Source, Transform,
+    Answers, BadRecordPolicy, CircuitBreaker, ConnectorError, DeadLetterBuilder, Demand, Failure, Limits, Outcome, Pipeline,
+    Reason, Revocation, RunOutcome, RunReport, Sink, Source, TokenBucket, Transform, backoff,
 };
 use crate::record::{NextOffset, Partition, Record};
 
@@ -61,6 +62,7 @@ pub(crate) struct Engine<S, K, D> {
     observer: Arc<dyn Observer>,
     stop: watch::Receiver<bool>,
 
+    preparation: Preparation<K>,
     partitions: Vec<PartitionState>,
     index: HashMap<Partition, usize>,
     lanes: Lanes,
@@ -113,10 +115,12 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             Some(dead_letters) => (Some(Arc::new(dead_letters.sink)), dead_letters.build),
             None => (None, Box::new(|record: &Record, _: &Reason, _| record.clone()) as Box<_>),
         };
+        let sink = Arc::new(sink);
         Self {
             source,
             lanes: Lanes::new(sink.ordering(), batch),
-            sink: Arc::new(sink),
+            preparation: Preparation::new(Arc::clone(&sink)),
+            sink,
             letters,
             letter,
             transform,
@@ -158,6 +162,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         loop {
             self.look(Instant::now());
             self.confirm().await;
+            self.prepare();
             self.dispatch();
             self.release_revocations();
             if self.is_done() {
@@ -177,6 +182,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
                 biased;
                 Some((chain, outcomes)) = self.in_flight.next() => self.on_response(chain, outcomes),
                 Some((chain, submitted)) = self.submissions.next() => self.on_accepted(chain, submitted),
+                answer = self.preparation.answer(), if self.preparation.is_running() => self.on_prepared(answer),
                 () = stop_requested(&mut self.stop), if self.ending.is_none() => self.end(RunOutcome::Interrupted),
                 signal = self.source.next(appetite), if !self.source_failed => match signal {
                     Ok(signal) => self.on_signal(signal),
@@ -216,8 +222,8 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         if let Some((due, _)) = self.unconfirmed {
             return (Demand::Signals, self.look_at.min(due));
         }
-        let mut wake = self.look_at;
-        if self.is_open(Destination::Sink) && self.under_way() < self.limits.in_flight {
+        let mut wake = self.preparation.due().map_or(self.look_at, |due| due.min(self.look_at));
+        if self.preparation.since().is_none() && self.is_open(Destination::Sink) && self.under_way() < self.limits.in_flight {
             wake = self.lanes.due().map_or(wake, |due| wake.min(due));
         }
         let again = self.waiting.iter().filter(|(_, chain)| self.is_open(chain.destination)).map(|(due, _)| *due);
@@ -240,13 +246,33 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         }
     }
 
+    /// Asks the sink to prepare for partitions that were assigned.
+    fn prepare(&mut self) {
+        if let Some(answer) = self.preparation.start(Instant::now()) {
+            self.on_prepared(answer);
+        }
+    }
+
+    fn on_prepared(&mut self, answer: Result<(), ConnectorError>) {
+        let now = Instant::now();
+        match self.preparation.on_answer(answer, |failures| now + backoff(failures, jitter(now))) {
+            Ok(None) if self.preparation.since().is_none() && self.under_way() == 0 => self.clear_trouble(),
+            Ok(None) => {}
+            Ok(Some(why)) => self.trouble(&why),
+            Err(error) => {
+                self.lanes.discard(|_| true); // nothing more can be sent
+                self.end(RunOutcome::Failed(error));
+            }
+        }
+    }
+
     /// Looks for what time alone changes: stalls, and retries that took too long.
     fn look(&mut self, now: Instant) {
         if now < self.look_at {
             return;
         }
         self.look_at = now + STALL_CHECK_INTERVAL;
-        let Some(oldest) = self.in_flight_since.iter().min().copied() else {
+        let Some(oldest) = self.in_flight_since.iter().copied().chain(self.preparation.since()).min() else {
             if self.unconfirmed.is_none() {
                 self.clear_trouble(); // what failed was taken away
             }

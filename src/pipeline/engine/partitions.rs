@@ -1,5 +1,7 @@
 //! Partitions that come and go.
 
+use tokio::time::Instant;
+
 use crate::pipeline::delivery::Destination;
 use crate::pipeline::engine::{Engine, PartitionState};
 use crate::pipeline::event::Event;
@@ -36,6 +38,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
                     self.partitions[*lane].revoking = true;
                 }
                 self.drop_waiting(&lanes);
+                self.preparation.forget(revocation.partitions.iter().copied());
                 self.revocations.push(revocation);
             }
             Signal::Lost(partitions) => {
@@ -81,6 +84,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             };
             if lane == self.partitions.len() { self.partitions.push(life) } else { self.partitions[lane] = life }
         }
+        self.preparation.assign(assigned, Instant::now());
         self.wanting = None;
         self.observer.on(&Event::Assigned(assigned));
     }
@@ -115,6 +119,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     pub(super) fn close_lives(&mut self, partitions: &[Partition], lost: bool) -> Vec<Commit> {
         let lanes: Vec<usize> = partitions.iter().filter_map(|partition| self.index.get(partition).copied()).collect();
         self.lanes.discard(|lane| lanes.contains(&lane));
+        self.preparation.forget(partitions.iter().copied());
         let mut commits = Vec::new();
         let mut released = 0;
         for lane in &lanes {

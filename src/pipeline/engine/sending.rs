@@ -9,8 +9,7 @@ use crate::pipeline::delivery::{Attempt, Delivery, Destination};
 use crate::pipeline::engine::{Engine, Submission, jitter};
 use crate::pipeline::event::Event;
 use crate::pipeline::lanes::TaggedBatch;
-use crate::pipeline::retry::backoff;
-use crate::pipeline::{Answers, Batch, ConnectorError, Failure, Outcome, Reason, Refused, RunOutcome, Sink, Source};
+use crate::pipeline::{Answers, Batch, ConnectorError, Failure, Outcome, Reason, Refused, RunOutcome, Sink, Source, backoff};
 
 impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     /// Sends what is due.
@@ -28,7 +27,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
                 at += 1;
             }
         }
-        while self.is_open(Destination::Sink) && self.under_way() < self.limits.in_flight {
+        while self.preparation.since().is_none() && self.is_open(Destination::Sink) && self.under_way() < self.limits.in_flight {
             let flush = self.ended || self.ending.is_some();
             let Some(chunk) = self.lanes.next(now, flush) else { break };
             self.dispatch_batch(Destination::Sink, chunk, now);

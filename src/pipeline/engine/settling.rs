@@ -7,8 +7,7 @@ use tokio::time::Instant;
 use crate::pipeline::engine::{Engine, jitter, stop_requested};
 use crate::pipeline::event::{BadRecordAction, Event};
 use crate::pipeline::lanes::{Slot, TaggedBatch};
-use crate::pipeline::retry::backoff;
-use crate::pipeline::{Commit, Reason, RunOutcome, Sink, Source, TransformResult, bad_records};
+use crate::pipeline::{Commit, Reason, RunOutcome, Sink, Source, TransformResult, backoff, bad_records};
 use crate::record::{Partition, Record};
 
 impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::log::{Coordinates, Entry, Log, coordinates};
 use crate::pipeline::delivery::Destination;
-use crate::pipeline::{Answers, Batch, ConnectorError, Failure, Ordering, Outcome, Reason, Sink};
+use crate::pipeline::{Answers, Assignment, Batch, ConnectorError, Failure, Ordering, Outcome, Reason, Sink};
 use crate::record::Record;
 
 /// One call to the sink, for the script to answer.
@@ -56,17 +56,27 @@ impl Reply {
 
 pub(super) type Script = Box<dyn FnMut(&Call<'_>) -> Reply + Send>;
 
+/// Answers the calls that prepare the sink: how long each takes, and its result.
+pub(super) type PrepareScript = Box<dyn FnMut(usize) -> (Duration, Result<(), ConnectorError>) + Send>;
+
 /// A sink that follows a script.
 pub(super) struct Scripted {
     pub(super) which: Destination,
     pub(super) ordering: Ordering,
     pub(super) log: Log,
     state: Mutex<(Script, HashMap<Coordinates, u32>, usize)>,
+    prepare: Mutex<(PrepareScript, usize)>,
 }
 
 impl Scripted {
     pub(super) fn new(which: Destination, ordering: Ordering, log: &Log, script: Script) -> Self {
-        Self { which, ordering, log: log.clone(), state: Mutex::new((script, HashMap::new(), 0)) }
+        let prepare: PrepareScript = Box::new(|_| (Duration::ZERO, Ok(())));
+        let (state, prepare) = (Mutex::new((script, HashMap::new(), 0)), Mutex::new((prepare, 0)));
+        Self { which, ordering, log: log.clone(), state, prepare }
+    }
+
+    pub(super) fn preparing(self, script: PrepareScript) -> Self {
+        Self { prepare: Mutex::new((script, 0)), ..self }
     }
 
     fn call(&self, batch: &Batch) -> (usize, Reply) {
@@ -83,6 +93,20 @@ impl Scripted {
 }
 
 impl Sink for Scripted {
+    async fn prepare(&self, partitions: &[Assignment]) -> Result<(), ConnectorError> {
+        let (after, result) = {
+            let (script, calls) = &mut *self.prepare.lock().unwrap();
+            *calls += 1;
+            script(*calls - 1)
+        };
+        if !after.is_zero() {
+            tokio::time::sleep(after).await;
+        }
+        let partitions = partitions.iter().map(|assignment| assignment.partition).collect();
+        self.log.note(Entry::Prepared(partitions, result.is_ok()));
+        result
+    }
+
     async fn submit(&self, batch: Batch) -> Result<Answers, ConnectorError> {
         let (call, reply) = self.call(&batch);
         let records: Vec<Coordinates> = batch.iter().map(coordinates).collect();

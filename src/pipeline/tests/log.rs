@@ -19,6 +19,8 @@ pub(super) fn coordinates(record: &Record) -> Coordinates {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Entry {
     Assigned(Partition, NextOffset),
+    /// The sink prepared for partitions, or failed to.
+    Prepared(Vec<Partition>, bool),
     Read(Vec<Coordinates>),
     Position(Partition, NextOffset),
     /// A sink was given a batch: which sink, which call of it.
@@ -131,6 +133,7 @@ struct Life {
     read: Vec<i64>,
     position: NextOffset,
     submitted: i64,
+    prepared: bool,
 }
 
 /// Checks what must hold whatever happens, against what the ends themselves saw.
@@ -147,8 +150,16 @@ pub(super) fn audit(log: &Log, finished: &RunReport, ordering: Ordering, most_un
         match entry {
             Entry::Assigned(partition, start) => {
                 let number = lives.entry(partition).and_modify(|number| *number += 1).or_insert(0);
-                let life = Life { number: *number, committed: start, read: Vec::new(), position: start, submitted: -1 };
+                let life =
+                    Life { number: *number, committed: start, read: Vec::new(), position: start, submitted: -1, prepared: false };
                 owned.insert(partition, life);
+            }
+            Entry::Prepared(partitions, succeeded) => {
+                for partition in partitions {
+                    if let Some(life) = owned.get_mut(&partition) {
+                        life.prepared |= succeeded;
+                    }
+                }
             }
             Entry::Read(records) => {
                 read += records.len() as u64;
@@ -174,6 +185,7 @@ pub(super) fn audit(log: &Log, finished: &RunReport, ordering: Ordering, most_un
                     }
                     assert!(ordering == Ordering::Overlapping || out.len() == 1, "{partition}: two batches are out at once");
                     if let Some(life) = owned.get_mut(&partition).filter(|life| life.number == number) {
+                        assert!(life.prepared, "{partition}@{offset} is sent before the sink is prepared for the partition");
                         let waits = |read: &&i64| {
                             let record = (partition, **read, number);
                             (life.submitted + 1..offset).contains(*read) && unsettled.contains(&record) && !bad.contains(&record)

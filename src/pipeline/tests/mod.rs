@@ -6,6 +6,7 @@ mod log;
 
 mod bad_records;
 mod delivery;
+mod preparation;
 mod rebalances;
 mod stopping;
 mod storm;
@@ -18,10 +19,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::broker::Broker;
-use self::destination::{Script, Scripted, takes_all};
+use self::destination::{PrepareScript, Script, Scripted, takes_all};
 use self::log::{Entry, Log, audit};
 use crate::pipeline::delivery::Destination;
-use crate::pipeline::{BadRecordPolicy, DeadLetters, Limits, Ordering, Pipeline, RunReport, Transform, TransformResult};
+use crate::pipeline::{
+    BadRecordPolicy, ConnectorError, DeadLetters, Limits, Ordering, Pipeline, RunReport, Transform, TransformResult,
+};
 use crate::record::{Partition, Record};
 
 /// Partition `index` of the topic of these tests.
@@ -43,6 +46,7 @@ struct Setup {
     transform: Option<Transform>,
     sink: Script,
     letters: Script,
+    prepare: Option<PrepareScript>,
 }
 
 /// A run that is under way.
@@ -88,12 +92,17 @@ fn follow() -> Setup {
         transform: None,
         sink: takes_all(),
         letters: takes_all(),
+        prepare: None,
     }
 }
 
 impl Setup {
     fn sink(self, sink: Script) -> Self {
         Self { sink, ..self }
+    }
+
+    fn preparing(self, prepare: impl FnMut(usize) -> (Duration, Result<(), ConnectorError>) + Send + 'static) -> Self {
+        Self { prepare: Some(Box::new(prepare)), ..self }
     }
 
     fn ordering(self, ordering: Ordering) -> Self {
@@ -126,12 +135,16 @@ impl Setup {
     }
 
     fn start(self) -> Run {
-        let Self { log, broker, limits, ordering, bad_records, transform, sink, letters } = self;
+        let Self { log, broker, limits, ordering, bad_records, transform, sink, letters, prepare } = self;
         let (stop, stopped) = watch::channel(false);
         let letters = Scripted::new(Destination::DeadLetters, Ordering::Overlapping, &log, letters);
+        let mut sink = Scripted::new(Destination::Sink, ordering, &log, sink);
+        if let Some(prepare) = prepare {
+            sink = sink.preparing(prepare);
+        }
         let pipeline = Pipeline {
             source: broker.clone(),
-            sink: Scripted::new(Destination::Sink, ordering, &log, sink),
+            sink,
             dead_letters: Some(DeadLetters { sink: letters, build: Box::new(|record, _, _| record.clone()) }),
             transform,
             bad_records,

@@ -34,13 +34,15 @@ pub(crate) async fn deliver(sink: &impl Sink, records: Vec<Record>) -> Vec<Outco
     sink.submit(Arc::new(records)).await.unwrap().await
 }
 
-/// Returns a letter for each outcome: delivered, already there, superseded, retry, bad, `?` for suspect, `!` for a refusal, Stop.
+/// Returns a letter for each outcome: delivered, already there, superseded, retry, unclear, bad, `?` for suspect,
+/// `!` for a refusal, Stop.
 pub(crate) fn outcome_codes(outcomes: &[Outcome]) -> String {
     let word = |outcome: &Outcome| match outcome {
         Outcome::Delivered => 'd',
         Outcome::AlreadyThere => 'a',
         Outcome::Superseded => 's',
         Outcome::Retry(_) => 'r',
+        Outcome::Unclear(_) => 'u',
         Outcome::Reject(_) => 'b',
         Outcome::BatchRejected(_) => '?',
         Outcome::Stop(reason) if reason.is_refusal() => '!',

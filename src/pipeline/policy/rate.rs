@@ -1,56 +1,8 @@
-//! How long to wait before trying again, when a storm of bad records ends the run, and how fast records are read.
+//! How fast records are read.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
-
-/// The first pause between attempts.
-const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
-/// The longest pause between attempts.
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
-
-/// Returns the pause before attempt `attempt` (from 1): doubled each time up to 30 s, then spread by `jitter` (0 to 1) over
-/// its upper half, so that many clients do not come back at once.
-pub(crate) fn backoff(attempt: u32, jitter: f64) -> Duration {
-    let whole = INITIAL_BACKOFF.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(MAX_BACKOFF);
-    whole.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
-}
-
-/// At most so many bad records in so long a time: `1000/1m`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BreakerLimit {
-    /// Bad records that are still borne.
-    pub records: usize,
-    /// The time they are counted over.
-    pub within: Duration,
-}
-
-/// Trips when more records are bad than a few bad records explain.
-#[derive(Debug)]
-pub(crate) struct CircuitBreaker {
-    limit: Option<BreakerLimit>,
-    recent: VecDeque<Instant>,
-}
-
-impl CircuitBreaker {
-    pub(crate) fn new(limit: Option<BreakerLimit>) -> Self {
-        Self { limit, recent: VecDeque::new() }
-    }
-
-    /// Counts a bad record at `now` and returns whether it is one too many.
-    pub(crate) fn trips(&mut self, now: Instant) -> bool {
-        let Some(limit) = self.limit else { return false };
-        while self.recent.front().is_some_and(|then| now.duration_since(*then) >= limit.within) {
-            self.recent.pop_front();
-        }
-        if self.recent.len() >= limit.records {
-            return true;
-        }
-        self.recent.push_back(now);
-        false
-    }
-}
 
 /// How fast records are read.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -113,26 +65,6 @@ impl TokenBucket {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_double_up_to_half_a_minute() {
-        assert_eq!(backoff(1, 1.0), Duration::from_millis(100));
-        assert_eq!(backoff(1, 0.0), Duration::from_millis(50));
-        assert_eq!(backoff(4, 1.0), Duration::from_millis(800));
-        assert_eq!(backoff(40, 1.0), MAX_BACKOFF);
-        assert_eq!(backoff(u32::MAX, 0.0), MAX_BACKOFF / 2);
-    }
-
-    #[test]
-    fn the_breaker_bears_so_many_in_so_long() {
-        let start = Instant::now();
-        let mut breaker = CircuitBreaker::new(Some(BreakerLimit { records: 2, within: Duration::from_secs(60) }));
-        assert!(!breaker.trips(start));
-        assert!(!breaker.trips(start + Duration::from_secs(30)));
-        assert!(breaker.trips(start + Duration::from_secs(59)));
-        assert!(!breaker.trips(start + Duration::from_secs(61)), "the first is a minute old");
-        assert!(!CircuitBreaker::new(None).trips(start));
-    }
 
     #[test]
     fn a_rate_is_kept_whatever_the_steps() {
