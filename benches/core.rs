@@ -91,7 +91,7 @@ fn main() {
         ("--date", RuleKind::Date, "timestamp"),
     ] {
         let mut rules = ShapeRules::default();
-        rules.flag(kind, text);
+        rules.add(kind, text, text);
         let shape = Shape::parse(&rules, Some("key")).expect("the rules are right");
         measure(&format!("shape: {name} {text}"), || {
             for record in &records {

@@ -131,7 +131,7 @@ fn start_logging(command: &Command, context: &Context) -> Result<(), Error> {
         color: color.on(stderr().is_terminal()),
         file,
     };
-    crate::report::init(&options, &context.screen)?;
+    crate::report::init(&options, &context.screen).map_err(|failure| failure.hint("name a writable directory with --log-dir"))?;
     context.warn(context.profile.warnings());
     Ok(())
 }

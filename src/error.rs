@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::pipeline::{ConnectorError, Failure, Refused};
-use crate::profile::ProfileError;
+use crate::profile::{ProfileError, ProfileHint, Replacement};
 
 /// What ends a command other than well.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +66,7 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Profile(error) => error.hint(),
+            Self::Profile(error) => Some(profile_hint(error.hint())),
             Self::Usage { hint, .. } => Some(hint.clone()),
             Self::Failed(failure) | Self::Section(failure) | Self::Record(failure) | Self::Check(failure) => failure.hint.clone(),
             Self::Refused(refused) => Some(refused.hint.clone()),
@@ -105,5 +105,26 @@ impl Error {
             let _ = writeln!(text, "hint: {hint}");
         }
         text
+    }
+}
+
+/// Returns what a person types to follow `hint`.
+fn profile_hint(hint: ProfileHint) -> String {
+    match hint {
+        ProfileHint::Text(text) => text,
+        ProfileHint::CreateProfile => "create one with `sdl profile init`, or name another with --profile FILE".to_owned(),
+        ProfileHint::CheckFile(path) => format!("see `ls -l {path}`, or name another file with --profile FILE"),
+        ProfileHint::CommandHelp(None) => "see `sdl --help` for the commands".to_owned(),
+        ProfileHint::CommandHelp(Some(command)) => format!("see `sdl {command} --help` for the flags"),
+        ProfileHint::Replace(instead) => match instead {
+            Replacement::Servers => "use the key `servers`".to_owned(),
+            Replacement::Group => "use --group, or the key `default_consumer_group_id`".to_owned(),
+            Replacement::InstanceId => "use --instance-id".to_owned(),
+            Replacement::Start => "use --start".to_owned(),
+            Replacement::CommitInterval => "use --commit-interval".to_owned(),
+            Replacement::RetryFor => "use --retry-for".to_owned(),
+            Replacement::ReadUncommitted => "use --read-uncommitted".to_owned(),
+            Replacement::Nothing(reason) => format!("remove it: {reason}"),
+        },
     }
 }

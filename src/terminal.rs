@@ -1,17 +1,17 @@
-//! What the terminal is told: harmless text, rows as a table, JSON or CSV, and records in the forms that people read.
+//! Output: escaped text, rows as tables, JSON or CSV, and records for people.
 
-mod dump;
+mod byte_encoding;
 mod escape;
-mod format;
-mod json;
+mod hex_dump;
+mod json_layout;
+mod line_format;
 mod listing;
 mod pretty;
-mod rows;
-mod writing;
+mod streaming_table;
 
-pub use escape::{escape_controls, escape_controls_json, escape_controls_text};
-pub use format::LineFormat;
-pub use listing::{Cell, Column, Format, Listing, span};
-pub use pretty::{Pretty, utc};
-pub use rows::Rows;
-pub use writing::ByteEncoding;
+pub(crate) use byte_encoding::ByteEncoding;
+pub(crate) use escape::{escape_controls, escape_controls_json};
+pub(crate) use line_format::LineFormat;
+pub(crate) use listing::{Cell, Column, Listing, ListingFormat, human_duration};
+pub(crate) use pretty::{PrettyPrinter, format_utc};
+pub(crate) use streaming_table::StreamingTable;

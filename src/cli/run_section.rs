@@ -48,7 +48,7 @@ pub(super) fn flags(root: &Command, matches: &ArgMatches, profile: &Profile) -> 
         if is_typed(arg) || command.get_arguments().any(|typed| excluded(&typed)) {
             continue;
         }
-        let arguments = arguments(arg, &flag, &value).map_err(|cause| profile.wrong_flag(name, &value, cause))?;
+        let arguments = arguments(arg, &flag, &value).map_err(|cause| profile.invalid_flag(name, &value, cause))?;
         set.push(Set { flag, value, arguments });
     }
     Ok(set)
@@ -87,7 +87,7 @@ pub(super) fn blame(error: &clap::Error, matches: &ArgMatches, set: &[Set], prof
     let set = set.iter().find(|set| set.flag == long)?;
     let text = error.render().to_string();
     let cause = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    Some(profile.wrong_flag(matches.subcommand_name()?, &set.value, cause))
+    Some(profile.invalid_flag(matches.subcommand_name()?, &set.value, cause))
 }
 
 #[cfg(test)]
@@ -141,7 +141,8 @@ mod tests {
         let profile = Profile::load(None, Arc::new(Only(format!("[run.load]\n{lines}")))).unwrap();
         let arguments: Vec<OsString> = arguments.split(' ').map(OsString::from).collect();
         let matches = root().try_get_matches_from(&arguments).unwrap();
-        let said = |error: ProfileError| format!("{}; {}", error.causes().join("; "), error.hint().unwrap());
+        let said =
+            |error: ProfileError| format!("{}; {}", error.causes().join("; "), crate::error::Error::from(error).hint().unwrap());
         let set = flags(&root(), &matches, &profile).map_err(said)?;
         let arguments = inserted(&arguments, &set);
         match root().try_get_matches_from(&arguments) {

@@ -125,7 +125,7 @@ fn from_profile(values: fn(&Profile) -> Vec<String>) -> ArgValueCandidates {
 
 /// Returns the values of these keys in all sections, each once.
 fn values(profile: &Profile, keys: &[&str]) -> Vec<String> {
-    let shown = profile.section_names().filter_map(|name| profile.shown(name).ok()).flatten();
+    let shown = profile.section_names().filter_map(|name| profile.displayed_values(name).ok()).flatten();
     let mut values: Vec<_> = shown.filter(|shown| keys.contains(&shown.key.as_str())).map(|shown| shown.value).collect();
     values.sort();
     values.dedup();

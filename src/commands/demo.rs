@@ -9,7 +9,7 @@ use crate::connectors::kafka::{Holdings, take_stock};
 use crate::error::Error;
 use crate::pipeline::Failure;
 use crate::record::Partition;
-use crate::terminal::{Cell, Column, Format, Listing};
+use crate::terminal::{Cell, Column, Listing, ListingFormat};
 
 mod sinks;
 
@@ -91,7 +91,7 @@ impl Args {
 
         context.say("\nBoth topics were read once more, and compared record by record:\n");
         let accounts = Accounts { produced, replicated, aggregated, counted, loaded };
-        context.print(&accounts.listing().render(Format::Table))?;
+        context.print(&accounts.listing().render(ListingFormat::Table))?;
         if !accounts.agree() {
             return Err(Failure::new(format!("the accounts do not agree: {EVENTS} events were sent")).into());
         }

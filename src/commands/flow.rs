@@ -15,7 +15,7 @@ use crate::pipeline::{
 };
 use crate::profile::{KafkaSection, Profile};
 use crate::record::Topic;
-use crate::report::Headline;
+use crate::report::RunInfo;
 
 /// Flags that say how records are delivered.
 #[derive(Clone, Debug, clap::Args)]
@@ -246,7 +246,7 @@ impl<S: Source, K: Sink + 'static> Flow<'_, S, K> {
     pub async fn run(self, context: &Context) -> Result<(), Error> {
         let Self { command, run, sections: [from, to], select, deliver, watching, backlog, .. } = self;
         let show = Presentation {
-            headline: Headline { command, run, route: format!("{from} → {to}"), positions: true },
+            headline: RunInfo { command, run, route: format!("{from} → {to}"), has_positions: true },
             expected: select.is_bounded().then(|| backlog.min(select.count.unwrap_or(u64::MAX))),
             bounded: select.is_bounded(),
             watching,

@@ -42,7 +42,7 @@ pub struct Context {
     /// The flags that every command has.
     pub global: Global,
     /// Stderr.
-    pub screen: Screen,
+    pub(crate) screen: Screen,
 }
 
 impl Context {

@@ -16,10 +16,10 @@ use crate::commands::{Context, protect};
 use crate::connectors::kafka::{Admin, KafkaSink, Pos, ProducerOptions, Targets, TopicPlan};
 use crate::connectors::ndjson::{NdjsonSink, NdjsonSource};
 use crate::error::Error;
-use crate::logins::fake::{Clock, FakeLogins, FakePlan, Fraction, Key, Late, Malformed, Missing, Timestamps};
+use crate::logins::fake::{Clock, FakeLogins, FakePlan, Fraction, Late, Malformed, Missing, RecordKey, TimestampFormat};
 use crate::pipeline::{BadRecordPolicy, Failure, Limits, Observer, Pipeline, Rate, RunOutcome, Sink, Source};
 use crate::record::{Partition, Topic};
-use crate::report::{Headline, address};
+use crate::report::{RunInfo, parse_address};
 
 /// Fill a topic with fake user-login events, and with faults if asked
 ///
@@ -144,7 +144,7 @@ struct SendArgs {
     /// Serve Prometheus metrics at this address (9464, 0.0.0.0:9464) while it runs: /metrics, /healthz, /readyz
     ///
     /// A port alone is one of the loopback interface. /readyz is 200 while the topic takes records.
-    #[arg(long, value_name = "ADDR", value_parser = address)]
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     metrics: Option<SocketAddr>,
 }
 
@@ -230,11 +230,11 @@ impl Args {
         }
         let Some(sink) = self.open(context, &from).await? else { return Ok(()) };
         let show = Presentation {
-            headline: Headline {
+            headline: RunInfo {
                 command: "produce-fake",
                 run: run::name(),
                 route: format!("{from} → {}/{}", self.target, self.topic),
-                positions: false,
+                has_positions: false,
             },
             expected: count.or(self.count),
             bounded: self.is_bounded(),
@@ -345,16 +345,16 @@ impl Args {
             count,
             users: events.users,
             key: match events.key {
-                KeyBy::UserId => Key::UserId,
-                KeyBy::DeviceId => Key::DeviceId,
-                KeyBy::Random => Key::Random,
-                KeyBy::None => Key::None,
+                KeyBy::UserId => RecordKey::UserId,
+                KeyBy::DeviceId => RecordKey::DeviceId,
+                KeyBy::Random => RecordKey::Random,
+                KeyBy::None => RecordKey::None,
             },
             missing: events.missing.clone(),
             malformed: events.malformed.clone(),
             late: events.late,
             duplicates: events.duplicates,
-            timestamps: if events.timestamps == TimeAs::String { Timestamps::String } else { Timestamps::Int },
+            timestamps: if events.timestamps == TimeAs::String { TimestampFormat::String } else { TimestampFormat::Int },
             clock: match (events.start_time, events.seed) {
                 (Some(start), _) => steps(start),
                 (None, Some(_)) => steps(Clock::START),

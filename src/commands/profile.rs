@@ -8,7 +8,7 @@ use std::io::Write as _;
 use crate::commands::Context;
 use crate::error::Error;
 use crate::profile::{Profile, SectionKind};
-use crate::terminal::{Column, Format, Listing};
+use crate::terminal::{Column, Listing, ListingFormat};
 
 /// List, show or write the profile
 ///
@@ -25,7 +25,7 @@ enum Action {
     List {
         /// How to write it
         #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-        output: Format,
+        output: ListingFormat,
     },
     /// Show every value with its origin, secrets hidden
     Show {
@@ -33,7 +33,7 @@ enum Action {
         section: Option<String>,
         /// How to write it
         #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-        output: Format,
+        output: ListingFormat,
     },
     /// Write a profile: asks what it needs and tests each connection
     ///
@@ -54,7 +54,7 @@ impl Args {
     /// # Errors
     /// When the profile is wrong or standard output cannot be written to.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
-        match self.action.unwrap_or(Action::List { output: Format::Table }) {
+        match self.action.unwrap_or(Action::List { output: ListingFormat::Table }) {
             Action::List { output } => list(context, output),
             Action::Show { section, output } => show(context, section.as_deref(), output),
             Action::Init => init::run(context).await,
@@ -62,18 +62,18 @@ impl Args {
     }
 }
 
-fn list(context: &Context, output: Format) -> Result<(), Error> {
+fn list(context: &Context, output: ListingFormat) -> Result<(), Error> {
     let profile = some_sections(context)?;
     let columns = [Column::Text("section"), Column::Text("type"), Column::Text("servers"), Column::Text("from")];
     let mut listing = Listing::new("sections", &columns);
     for name in profile.section_names() {
         let (kind, servers) = (profile.kind(name).map(SectionKind::as_str), profile.servers(name));
-        listing.push([name.into(), kind.into(), servers.as_deref().into(), profile.place(name).as_str().into()]);
+        listing.push([name.into(), kind.into(), servers.as_deref().into(), profile.location(name).as_str().into()]);
     }
     print(&listing, output)
 }
 
-fn show(context: &Context, section: Option<&str>, output: Format) -> Result<(), Error> {
+fn show(context: &Context, section: Option<&str>, output: ListingFormat) -> Result<(), Error> {
     let names: Vec<_> = match section {
         Some(name) => vec![name],
         None => some_sections(context)?.section_names().collect(),
@@ -81,7 +81,7 @@ fn show(context: &Context, section: Option<&str>, output: Format) -> Result<(), 
     let columns = [Column::Text("section"), Column::Text("key"), Column::Text("value"), Column::Text("from")];
     let mut listing = Listing::new("values", &columns);
     for name in names {
-        for shown in context.profile.shown(name)? {
+        for shown in context.profile.displayed_values(name)? {
             listing.push([
                 name.into(),
                 shown.key.as_str().into(),
@@ -93,7 +93,7 @@ fn show(context: &Context, section: Option<&str>, output: Format) -> Result<(), 
     print(&listing, output)
 }
 
-fn print(listing: &Listing, output: Format) -> Result<(), Error> {
+fn print(listing: &Listing, output: ListingFormat) -> Result<(), Error> {
     Ok(std::io::stdout().write_all(listing.render(output).as_bytes())?)
 }
 
@@ -106,7 +106,7 @@ fn some_sections(context: &Context) -> Result<&Profile, Error> {
     let searched: Vec<_> = profile.searched().iter().map(|path| path.display().to_string()).collect();
     let what = match profile.path() {
         Some(path) => format!("there is no section in {}", path.display()),
-        None => format!("no profile was found, neither of {}", searched.join(", ")),
+        None => format!("no profile found, searched {}", searched.join(", ")),
     };
     Err(Error::Usage { what, hint: "run `sdl profile init`".to_owned() })
 }

@@ -12,7 +12,8 @@ use crate::commands::{Context, LogFormat};
 use crate::error::Error;
 use crate::pipeline::{ConnectorError, Failure, Observer, Pipeline, RunOutcome, RunReport, Sink, Source, Tally};
 use crate::report::{
-    Appendix, Bar, Endpoint, Exposed, Headline, LogObserver, Metrics, More, RunStatus, StatusLines, Summary, address, log_summary,
+    Endpoint, ExtraLines, ExtraMetrics, LogObserver, Metrics, Monitored, RunBar, RunInfo, RunStatus, StatusLines, Summary,
+    log_summary, parse_address,
 };
 
 /// How often status lines are looked at when nothing happens.
@@ -34,7 +35,7 @@ pub struct ReportArgs {
     /// Serve Prometheus metrics at this address (9464, 0.0.0.0:9464) while it runs: /metrics, /healthz, /readyz
     ///
     /// A port alone is one of the loopback interface. /readyz is 200 while partitions are assigned and records are taken.
-    #[arg(long, value_name = "ADDR", value_parser = address)]
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     pub metrics: Option<SocketAddr>,
 }
 
@@ -61,14 +62,15 @@ impl ReportArgs {
     ///
     /// # Errors
     /// When the address cannot be listened on.
-    pub async fn begin(&self, appendix: Option<Appendix>) -> Result<RunReporting<'_>, Error> {
+    pub(crate) async fn begin(&self, appendix: Option<ExtraMetrics>) -> Result<RunReporting<'_>, Error> {
         let journal = Arc::new(RunStatus::default());
         let mut metrics = None;
         if let Some(address) = self.metrics.filter(|_| !self.dry_run) {
-            let endpoint = Endpoint::listen(address).await?;
+            let endpoint =
+                Endpoint::listen(address).await.map_err(|failure| failure.hint("choose another address with --metrics ADDR"))?;
             tracing::info!("Serving metrics at http://{}/metrics", endpoint.address());
             let told = Arc::new(Metrics::new(Arc::clone(&journal), appendix));
-            let serving = Serving(tokio::spawn(endpoint.serve(Arc::clone(&told) as Arc<dyn Exposed>)));
+            let serving = Serving(tokio::spawn(endpoint.serve(Arc::clone(&told) as Arc<dyn Monitored>)));
             metrics = Some((told, serving));
         }
         Ok(RunReporting { flags: self, journal, metrics })
@@ -98,7 +100,7 @@ pub enum SummaryFormat {
 /// What is to be shown of a run.
 pub struct Presentation<'a> {
     /// What it is called.
-    pub headline: Headline,
+    pub(crate) headline: RunInfo,
     /// How many records are expected, if that is known.
     pub expected: Option<u64>,
     /// Whether it ends by itself.
@@ -106,7 +108,7 @@ pub struct Presentation<'a> {
     /// How it is watched.
     pub watching: RunReporting<'a>,
     /// What else a terminal shows, below the progress bar.
-    pub more: Option<More>,
+    pub more: Option<ExtraLines>,
 }
 
 /// Returns the name of a new run: the time and eight random digits.
@@ -173,7 +175,7 @@ pub async fn watched<W: Future<Output = RunReport>>(
     let mut observers = show.watching.observers();
     observers.push(Box::new(LogObserver::new(context.global.verbose >= 2)));
     let bar = (context.screen.is_terminal() && !context.global.quiet)
-        .then(|| Arc::new(Bar::new(&context.screen, Arc::clone(journal), show.expected, show.more)));
+        .then(|| Arc::new(RunBar::new(&context.screen, Arc::clone(journal), show.expected, show.more)));
     let lines = bar.is_none().then(|| Arc::new(StatusLines::new(Arc::clone(journal), flags.log_interval)));
     if let Some(bar) = &bar {
         observers.push(Box::new(SharedObserver(Arc::clone(bar))));

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::pipeline::{Transform, TransformResult};
 use crate::profile::{Profile, Secret};
-use crate::shape::{BadRule, Fields, RuleKind, Shape, ShapeResult, ShapeRules};
+use crate::shape::{InvalidRule, RuleKind, SelectedFields, Shape, ShapeResult, ShapeRules};
 
 /// Flags that shape JSON values; without any of them no value is parsed or changed.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -55,25 +55,25 @@ impl Shaping {
     ///
     /// # Errors
     /// When a rule cannot be followed, or a shape is not in the profile.
-    pub fn fields(&self, profile: &Profile) -> Result<Option<Fields>, Error> {
-        Fields::parse(&self.rules(profile)?).map_err(usage)
+    pub(crate) fn fields(&self, profile: &Profile) -> Result<Option<SelectedFields>, Error> {
+        SelectedFields::parse(&self.rules(profile)?).map_err(usage)
     }
 
     fn rules(&self, profile: &Profile) -> Result<ShapeRules, Error> {
         let mut rules = ShapeRules::default();
         let flags = [
-            (RuleKind::Where, &self.conditions),
-            (RuleKind::Default, &self.default),
-            (RuleKind::Require, &self.require),
-            (RuleKind::Date, &self.date),
-            (RuleKind::MaskIp, &self.mask_ip),
-            (RuleKind::Mask, &self.mask),
-            (RuleKind::Keep, &self.keep),
-            (RuleKind::Drop, &self.drop),
+            (RuleKind::Where, "where", &self.conditions),
+            (RuleKind::Default, "default", &self.default),
+            (RuleKind::Require, "require", &self.require),
+            (RuleKind::Date, "date", &self.date),
+            (RuleKind::MaskIp, "mask-ip", &self.mask_ip),
+            (RuleKind::Mask, "mask", &self.mask),
+            (RuleKind::Keep, "keep", &self.keep),
+            (RuleKind::Drop, "drop", &self.drop),
         ];
-        for (kind, texts) in flags {
+        for (kind, flag, texts) in flags {
             for text in texts {
-                rules.flag(kind, text);
+                rules.add(kind, text, &format!("`--{flag} {text}`"));
             }
         }
         for name in &self.shape {
@@ -98,7 +98,7 @@ pub fn transform(shape: Shape) -> Transform {
     })
 }
 
-fn usage(BadRule { what, hint }: BadRule) -> Error {
+fn usage(InvalidRule { what, hint }: InvalidRule) -> Error {
     Error::Usage { what, hint }
 }
 

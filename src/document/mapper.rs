@@ -196,7 +196,7 @@ impl DocumentMapper {
         if let Some(path) = &self.time
             && let Some(text) = field(path).filter(|text| *text != "null")
         {
-            let time = shape::time(text).ok_or_else(|| {
+            let time = shape::parse_time(text).ok_or_else(|| {
                 Reason::new("not_a_date", format!("`{path}` is no time"))
                     .at(path.to_string())
                     .hint("--time-field takes Unix seconds or milliseconds and ISO 8601")
@@ -220,7 +220,7 @@ impl DocumentMapper {
                     .hint("--id field:_id takes it for the id; --drop _id leaves it out"));
             }
             if let ParsedPayload::Object(text) = &mut payload {
-                *text = Cow::Owned(shape::without(text, "_id"));
+                *text = Cow::Owned(shape::without_field(text, "_id"));
             }
         }
         Ok(payload)
@@ -238,7 +238,7 @@ impl DocumentMapper {
             (RawValues::Text, Ok(text)) => Ok(ParsedPayload::Text(text)),
             (RawValues::Binary, _) => Ok(ParsedPayload::Binary(bytes)),
             _ => {
-                let mut fault = shape::not_json(bytes, why);
+                let mut fault = shape::not_json_error(bytes, why);
                 fault.hint.get_or_insert_with(|| "--raw-value text or binary wraps what is not JSON".to_owned());
                 Err(Reason::from(fault))
             }
@@ -303,7 +303,7 @@ impl<'r> Visitor<'r> for PayloadVisitor<'_, 'r> {
             } else if is_id || self.reading.wanted.iter().any(is_wanted) {
                 let value = map.next_value::<&'r RawValue>()?.get();
                 for (path, field) in self.reading.wanted.iter().zip(&mut *self.fields).filter(|(path, _)| is_wanted(path)) {
-                    *field = shape::inside(value, &path.names()[1..]);
+                    *field = shape::value_at(value, &path.names()[1..]);
                 }
                 if is_id {
                     *self.own_id = Some(value);

@@ -1,17 +1,18 @@
 //! An Elasticsearch or OpenSearch section of the profile.
 
+use crate::profile::environment::Environment;
 use crate::profile::error::ProfileError;
+use crate::profile::secret::Secret;
 use crate::profile::section::Section;
-use crate::profile::{Environment, Secret};
 
-/// An Elasticsearch or OpenSearch cluster, and the defaults of the commands that use it.
+/// An Elasticsearch or OpenSearch cluster, and its defaults.
 #[derive(Clone, Debug, Default)]
 pub struct ElasticSection {
     /// The section's name in the profile.
     pub name: String,
-    /// The nodes, without user or password.
+    /// The node URLs, without user and password.
     pub urls: Vec<String>,
-    /// How to log in.
+    /// The authentication.
     pub login: ElasticLogin,
     /// The CA's file, PEM.
     pub ca_file: Option<String>,
@@ -19,48 +20,48 @@ pub struct ElasticSection {
     pub client_cert: Option<String>,
     /// The client key's file, PEM.
     pub client_key: Option<String>,
-    /// Whether to take any certificate.
+    /// Whether to accept any certificate.
     pub insecure: bool,
-    /// The index written when none is named.
+    /// The default index.
     pub default_index: Option<String>,
-    /// The group that a load into this cluster reads with.
+    /// The consumer group of loads into this cluster.
     pub consumer_group_id: Option<String>,
 }
 
-/// How to log in.
+/// The authentication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ElasticLogin {
-    /// Not at all.
+    /// No authentication.
     #[default]
     None,
-    /// With a user and a password.
+    /// HTTP basic authentication.
     Basic {
         /// The user.
         username: String,
         /// The password.
         password: Secret,
     },
-    /// With an API key, as the cluster encoded it.
+    /// An encoded API key.
     ApiKey(Secret),
-    /// With a bearer token.
+    /// A bearer token.
     Bearer(Secret),
 }
 
 impl ElasticSection {
-    /// Returns the section with its references expanded.
+    /// Reads and validates the section.
     ///
     /// # Errors
-    /// When `url` is missing or carries a password, or there is more than one way to log in, or a reference leads nowhere,
-    /// or a value is none of those its key takes.
+    /// When `url` is missing or has a password, several authentications are given, a reference cannot be expanded, or a value is
+    /// invalid.
     pub(crate) fn read(section: &Section, from: &dyn Environment) -> Result<Self, ProfileError> {
         let text = |key: &str| section.text(key, from);
         let urls = section.required("url", "url = http://host:9200", from)?;
         let urls: Vec<_> = urls.split(',').map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
         if !urls.iter().all(|url| url.starts_with("http://") || url.starts_with("https://")) {
-            return Err(section.wrong("url", "`http://host:9200` or `https://host:9200`, with commas between several"));
+            return Err(section.invalid("url", "`http://host:9200` or `https://host:9200`, with commas between several"));
         }
         if urls.iter().any(|url| url.contains('@')) {
-            return Err(section.wrong("url", "a URL without user and password, which have keys of their own"));
+            return Err(section.invalid("url", "a URL without user and password, which have keys of their own"));
         }
         Ok(Self {
             name: section.name.clone(),
@@ -75,10 +76,10 @@ impl ElasticSection {
         })
     }
 
-    /// Returns what the user should know before connecting, a sentence each.
+    /// Returns the warnings to print before connecting.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let warning = || format!("`{}` takes any certificate: whoever is in between can read and change everything", self.name);
+        let warning = || format!("`{}` accepts any certificate: a man in the middle can read and change everything", self.name);
         self.insecure.then(warning).into_iter().collect()
     }
 }
@@ -97,8 +98,8 @@ impl ElasticLogin {
             }
             (None, Some(key), None) => Ok(Self::ApiKey(key)),
             (None, None, Some(token)) => Ok(Self::Bearer(token)),
-            (_, Some(_), _) => Err(section.wrong("api_key", "wanted beside `username` or `bearer`")),
-            (_, None, Some(_)) => Err(section.wrong("bearer", "wanted beside `username`")),
+            (_, Some(_), _) => Err(section.invalid("api_key", "wanted beside `username` or `bearer`")),
+            (_, None, Some(_)) => Err(section.invalid("bearer", "wanted beside `username`")),
         }
     }
 }

@@ -1,30 +1,30 @@
-//! What a profile is read from.
+//! The environment that a profile is read from.
 
 use std::io;
 use std::path::Path;
 
-/// The variables and files that a profile may be made of: those of the machine, or those of a test.
+/// Environment variables and files: of the system, or of a test.
 pub trait Environment {
-    /// Returns the variable `name`, if it is set and is text.
+    /// Returns the variable `name`, if it is set and is UTF-8.
     fn variable(&self, name: &str) -> Option<String>;
 
     /// Returns the names of all variables, sorted.
     fn variable_names(&self) -> Vec<String>;
 
-    /// Returns the file's bytes.
+    /// Returns the bytes of the file.
     ///
     /// # Errors
-    /// When it is not there or cannot be read.
+    /// When it cannot be read.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
-    /// Returns whether people other than the owner can read the file.
+    /// Returns whether users other than the owner can read the file.
     fn others_can_read(&self, path: &Path) -> bool;
 }
 
-/// No variables and no files.
-pub(crate) struct Nothing;
+/// An environment without variables and files.
+pub(crate) struct EmptyEnvironment;
 
-impl Environment for Nothing {
+impl Environment for EmptyEnvironment {
     fn variable(&self, _: &str) -> Option<String> {
         None
     }

@@ -1,15 +1,15 @@
-//! What can be wrong with a profile.
+//! Errors of the profile.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::profile::section::variable_name;
+use crate::profile::keys::{Replacement, variable_name};
 
-/// A profile that cannot be used: what is wrong, and where.
+/// An error in the profile, with its location.
 #[derive(Debug)]
 pub struct ProfileError {
-    place: Box<ErrorLocation>,
-    fault: ProfileErrorKind,
+    location: Box<ErrorLocation>,
+    kind: ProfileErrorKind,
 }
 
 #[derive(Debug, Default)]
@@ -21,14 +21,28 @@ struct ErrorLocation {
     key: Option<String>,
 }
 
-/// What is wrong. No variant holds a value: values can be secrets.
+/// One thing to do about a [`ProfileError`]. What to type on the command line is the command's to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ProfileHint {
+    /// A sentence.
+    Text(String),
+    /// Create a profile, or name another file.
+    CreateProfile,
+    /// Look at this file's permissions, or name another file.
+    CheckFile(String),
+    /// Look at the help of this command, or of the program.
+    CommandHelp(Option<String>),
+    /// Use this in place of the property.
+    Replace(Replacement),
+}
+
+/// The kind of an error. No variant holds a value: values can be secrets.
 #[derive(Debug)]
 pub(crate) enum ProfileErrorKind {
-    /// The file that was named is not there.
+    /// The named file does not exist.
     NoFile,
-    /// The file cannot be read.
     Unreadable(String),
-    /// A line that cannot be understood, and what it should look like.
+    /// A line that cannot be parsed, and the syntax that is expected.
     Syntax(&'static str),
     DuplicateSection {
         first: usize,
@@ -36,16 +50,16 @@ pub(crate) enum ProfileErrorKind {
     DuplicateKey {
         first: usize,
     },
-    /// Two spellings of one key.
+    /// Both names of one key.
     DuplicateAlias {
         first: String,
     },
     UnknownKey {
         meant: Option<String>,
     },
-    /// A `kafka.` property that the engine sets itself, and what to use in its place.
-    Owned {
-        instead: &'static str,
+    /// A `kafka.` property that sdl manages.
+    ManagedProperty {
+        instead: Replacement,
     },
     NoSection {
         meant: Option<String>,
@@ -77,7 +91,7 @@ pub(crate) enum ProfileErrorKind {
         command: String,
         meant: Option<String>,
     },
-    /// A flag's value that the command line would refuse too.
+    /// A value that the flag of the same name refuses.
     Flag {
         cause: String,
     },
@@ -85,45 +99,45 @@ pub(crate) enum ProfileErrorKind {
 
 impl ProfileError {
     pub(crate) fn new(fault: ProfileErrorKind) -> Self {
-        Self { place: Box::default(), fault }
+        Self { location: Box::default(), kind: fault }
     }
 
     pub(crate) fn path(mut self, path: Option<&Path>) -> Self {
-        self.place.path = path.map(Path::to_owned);
+        self.location.path = path.map(Path::to_owned);
         self
     }
 
     pub(crate) fn line(mut self, line: impl Into<Option<usize>>) -> Self {
-        self.place.line = line.into();
+        self.location.line = line.into();
         self
     }
 
     pub(crate) fn variable(mut self, name: impl Into<Option<String>>) -> Self {
-        self.place.variable = name.into();
+        self.location.variable = name.into();
         self
     }
 
     pub(crate) fn section(mut self, name: &str) -> Self {
-        self.place.section = Some(name.to_owned());
+        self.location.section = Some(name.to_owned());
         self
     }
 
     pub(crate) fn key(mut self, key: &str) -> Self {
-        self.place.key = Some(key.to_owned());
+        self.location.key = Some(key.to_owned());
         self
     }
 
     fn file(&self) -> String {
-        self.place.path.as_ref().map_or_else(|| "the profile".to_owned(), |path| path.display().to_string())
+        self.location.path.as_ref().map_or_else(|| "the profile".to_owned(), |path| path.display().to_string())
     }
 
     fn named_key(&self) -> &str {
-        self.place.key.as_deref().unwrap_or_default()
+        self.location.key.as_deref().unwrap_or_default()
     }
 
-    /// Returns ` at FILE:LINE` or ` in the variable NAME`, whichever the fault has.
-    fn place(&self) -> String {
-        match (&self.place.variable, self.place.line) {
+    /// Returns ` at FILE:LINE` or ` in the variable NAME`.
+    fn location(&self) -> String {
+        match (&self.location.variable, self.location.line) {
             (Some(name), _) => format!(" in the variable `{name}`"),
             (None, Some(line)) => format!(" at {}:{line}", self.file()),
             (None, None) => String::new(),
@@ -133,31 +147,33 @@ impl ProfileError {
     /// Returns the causes, outermost first.
     #[must_use]
     pub fn causes(&self) -> Vec<String> {
-        let (key, place) = (self.named_key(), self.place());
-        let cause = match &self.fault {
+        let (key, place) = (self.named_key(), self.location());
+        let cause = match &self.kind {
             ProfileErrorKind::NoFile => "there is no such file".to_owned(),
             ProfileErrorKind::Unreadable(cause) => cause.clone(),
             ProfileErrorKind::Syntax(expected) => format!("{expected}{place}"),
-            ProfileErrorKind::DuplicateSection { first } => format!("it is given twice: first in line {first}, again{place}"),
+            ProfileErrorKind::DuplicateSection { first } => {
+                format!("the section is given twice: first in line {first}, again{place}")
+            }
             ProfileErrorKind::DuplicateKey { first } => {
                 format!("key `{key}` is given twice: first in line {first}, again{place}")
             }
             ProfileErrorKind::DuplicateAlias { first } => {
-                format!("key `{key}`{place} is another name for `{first}`, which is given too")
+                format!("key `{key}`{place} is another name for `{first}`, which is also given")
             }
             ProfileErrorKind::UnknownKey { .. } | ProfileErrorKind::UnknownFlag { .. } => format!("unknown key `{key}`{place}"),
-            ProfileErrorKind::Owned { .. } => {
-                format!("key `{key}`{place} is set by sdl itself, its delivery promise rests on it")
+            ProfileErrorKind::ManagedProperty { .. } => {
+                format!("key `{key}`{place} is managed by sdl: the delivery promise depends on it")
             }
             ProfileErrorKind::NoSection { searched, .. } if searched.is_empty() => {
-                format!("{} has no section of this name", self.file())
+                format!("{} has no section with this name", self.file())
             }
             ProfileErrorKind::NoSection { searched, .. } => {
                 let searched: Vec<_> = searched.iter().map(|path| path.display().to_string()).collect();
-                format!("no profile was found, neither of {}", searched.join(", "))
+                format!("no profile found, searched {}", searched.join(", "))
             }
             ProfileErrorKind::WrongKind { is, wanted } => {
-                format!("it is a section of type `{is}`, and `{wanted}` is needed here")
+                format!("the section has type `{is}`, but `{wanted}` is needed here")
             }
             ProfileErrorKind::MissingKey { .. } => format!("missing key `{key}`"),
             ProfileErrorKind::NoVariable { name } => format!("key `{key}`{place} needs the variable `{name}`, which is not set"),
@@ -170,14 +186,17 @@ impl ProfileError {
         vec![cause]
     }
 
-    /// Returns one thing to do about it.
+    /// Returns one thing to do about the error.
     #[must_use]
-    pub fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> ProfileHint {
         let key = self.named_key();
-        let section = self.place.section.as_deref().unwrap_or_default();
-        Some(match &self.fault {
-            ProfileErrorKind::NoFile => "write one with `sdl profile init`, or name another with --profile FILE".to_owned(),
-            ProfileErrorKind::Unreadable(_) => format!("see `ls -l {}`, or name another file with --profile FILE", self.file()),
+        let section = self.location.section.as_deref().unwrap_or_default();
+        ProfileHint::Text(match &self.kind {
+            ProfileErrorKind::NoFile => return ProfileHint::CreateProfile,
+            ProfileErrorKind::Unreadable(_) => return ProfileHint::CheckFile(self.file()),
+            ProfileErrorKind::UnknownCommand { meant: None } => return ProfileHint::CommandHelp(None),
+            ProfileErrorKind::UnknownFlag { command, meant: None } => return ProfileHint::CommandHelp(Some(command.clone())),
+            ProfileErrorKind::ManagedProperty { instead } => return ProfileHint::Replace(*instead),
             ProfileErrorKind::Syntax(_) => "a comment starts with `#` at the beginning of its line".to_owned(),
             ProfileErrorKind::DuplicateSection { .. } => format!("put all keys below one [{section}]"),
             ProfileErrorKind::DuplicateKey { .. } | ProfileErrorKind::DuplicateAlias { .. } => "remove one of the two".to_owned(),
@@ -185,13 +204,10 @@ impl ProfileError {
                 format!("did you mean `{meant}`?")
             }
             ProfileErrorKind::UnknownCommand { meant: Some(meant) } => format!("did you mean [run.{meant}]?"),
-            ProfileErrorKind::UnknownCommand { meant: None } => "see `sdl --help` for the commands".to_owned(),
-            ProfileErrorKind::UnknownKey { meant: None } if self.place.variable.is_some() => {
+            ProfileErrorKind::UnknownKey { meant: None } if self.location.variable.is_some() => {
                 "unset it, or add its section to the profile if it belongs to another one".to_owned()
             }
             ProfileErrorKind::UnknownKey { meant: None } => "remove it; database.ini.example has every key".to_owned(),
-            ProfileErrorKind::UnknownFlag { command, meant: None } => format!("see `sdl {command} --help` for the flags"),
-            ProfileErrorKind::Owned { instead } => (*instead).to_owned(),
             ProfileErrorKind::NoSection { meant: Some(meant), .. } => format!("did you mean `{meant}`?"),
             ProfileErrorKind::NoSection { meant: None, searched, example } => match example {
                 Some(example) if searched.is_empty() => {
@@ -212,16 +228,16 @@ impl ProfileError {
         })
     }
 
-    /// Returns the variable that stands for the key of `example`, `key = value`.
+    /// Returns the environment variable of the key in `example`, `key = value`.
     fn variable_of(&self, example: &str) -> String {
         let key = example.split(' ').next().unwrap_or_default();
-        variable_name(self.place.section.as_deref().unwrap_or_default(), key)
+        variable_name(self.location.section.as_deref().unwrap_or_default(), key)
     }
 }
 
 impl fmt::Display for ProfileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place.section {
+        match &self.location.section {
             Some(section) => write!(f, "cannot read section `{section}`"),
             None => write!(f, "cannot read the profile `{}`", self.file()),
         }

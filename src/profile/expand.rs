@@ -5,12 +5,12 @@ use std::path::Path;
 use crate::profile::environment::Environment;
 use crate::profile::error::ProfileErrorKind;
 
-/// Returns `text` with its references replaced, once: what a reference gives is not looked at again.
+/// Expands the references in `text` once: references in an expanded value are not expanded.
 ///
-/// A file's last line break is not part of its value. Any other `$` stands for itself.
+/// The last line break of a file is not part of the value. Any other `$` is literal.
 ///
 /// # Errors
-/// When a variable or file is not there, or a reference is not closed.
+/// When a variable or file is missing, or a reference is not closed.
 pub(crate) fn expand(text: &str, from: &dyn Environment) -> Result<String, ProfileErrorKind> {
     let (mut expanded, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(start) = next_reference(rest) {
@@ -33,7 +33,7 @@ pub(crate) fn expand(text: &str, from: &dyn Environment) -> Result<String, Profi
     Ok(expanded)
 }
 
-/// Returns whether `text` is nothing but a reference, so that the secret itself is elsewhere.
+/// Returns whether `text` is a single reference, without a literal secret.
 pub(crate) fn is_reference(text: &str) -> bool {
     next_reference(text) == Some(0) && text.find('}') == Some(text.len() - 1)
 }
@@ -42,7 +42,7 @@ fn next_reference(text: &str) -> Option<usize> {
     [text.find("${env:"), text.find("${file:")].into_iter().flatten().min()
 }
 
-/// Returns the words of an input or output error without its number.
+/// Returns the text of an I/O error without its number.
 pub(crate) fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),

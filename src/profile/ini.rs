@@ -1,4 +1,4 @@
-//! The text of a profile: sections and keys with the lines they stand on.
+//! Parses a profile into sections and keys with their line numbers.
 //!
 //! A line is a section header, a comment (`#` or `;` first), blank, or `key = value` (also `key: value`). A value is what
 //! stands after the first delimiter, without the blanks around it: nothing is quoted, escaped, continued or cut off at a
@@ -8,7 +8,7 @@ use ::ini::{Ini, ParseOption};
 
 use crate::profile::error::{ProfileError, ProfileErrorKind};
 
-/// A section as it was written.
+/// A section as written.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct RawSection {
     pub(crate) name: String,
@@ -16,7 +16,7 @@ pub(crate) struct RawSection {
     pub(crate) entries: Vec<IniEntry>,
 }
 
-/// A key and its value as they were written.
+/// A key and its value as written.
 #[derive(PartialEq, Eq)]
 pub(crate) struct IniEntry {
     pub(crate) key: String,

@@ -1,11 +1,12 @@
 //! A Kafka section of the profile.
 
+use crate::profile::environment::Environment;
 use crate::profile::error::ProfileError;
 use crate::profile::keys::PROPERTY;
+use crate::profile::secret::Secret;
 use crate::profile::section::Section;
-use crate::profile::{Environment, Secret};
 
-/// A cluster, and the defaults of the commands that use it.
+/// A Kafka cluster, and its defaults.
 #[derive(Clone, Debug, Default)]
 pub struct KafkaSection {
     /// The section's name in the profile.
@@ -28,19 +29,19 @@ pub struct KafkaSection {
     pub ssl_key_location: Option<String>,
     /// The client key's password.
     pub ssl_key_password: Option<Secret>,
-    /// The group that consumers join when no other is named.
+    /// The default consumer group.
     pub default_consumer_group_id: Option<String>,
-    /// The topic read when none is named.
+    /// The default topic to read.
     pub default_consumer_topic: Option<String>,
-    /// The topic written when none is named.
+    /// The default topic to write.
     pub default_producer_topic: Option<String>,
-    /// The only cluster id that a command may run against.
+    /// The cluster id that commands insist on.
     pub cluster_id: Option<String>,
-    /// Whether the cluster may be written to.
+    /// The write protection.
     pub protect: Protect,
-    /// The key of `--mask`.
+    /// The key of the `mask` rule.
     pub mask_key: Option<Secret>,
-    /// librdkafka properties as they are, in the order of the profile. Some are secrets, so none is shown.
+    /// librdkafka properties in the order of the profile; some are secret.
     pub properties: Vec<(String, Secret)>,
 }
 
@@ -48,13 +49,13 @@ const PROTOCOLS: [&str; 4] = ["PLAINTEXT", "SASL_PLAINTEXT", "SSL", "SASL_SSL"];
 const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 
 impl KafkaSection {
-    /// Returns the section with its references expanded.
+    /// Reads and validates the section.
     ///
     /// # Errors
-    /// When `servers` is missing, or a reference leads nowhere, or a value is none of those its key takes.
+    /// When `servers` is missing, a reference cannot be expanded, or a value is invalid.
     pub(crate) fn read(section: &Section, from: &dyn Environment) -> Result<Self, ProfileError> {
-        let read = Self::read_each(section, from)?;
-        // Other mechanisms log in with properties of their own.
+        let read = Self::read_values(section, from)?;
+        // Other mechanisms authenticate with properties of their own.
         let otherwise = read.properties.iter().any(|(name, _)| name.starts_with("sasl."));
         if read.protocol().starts_with("SASL") && !otherwise {
             section.required("username", "username = NAME", from)?;
@@ -63,7 +64,7 @@ impl KafkaSection {
         Ok(read)
     }
 
-    fn read_each(section: &Section, from: &dyn Environment) -> Result<Self, ProfileError> {
+    fn read_values(section: &Section, from: &dyn Environment) -> Result<Self, ProfileError> {
         let text = |key: &str| section.text(key, from);
         let secret = |key: &str| Ok::<_, ProfileError>(text(key)?.map(Secret::new));
         let properties = section.values.iter().filter_map(|value| Some((value.key.strip_prefix(PROPERTY)?, value)));
@@ -94,7 +95,7 @@ impl KafkaSection {
         })
     }
 
-    /// Returns the security protocol in force: `SASL_PLAINTEXT` when there is a user and none is named.
+    /// Returns the effective security protocol: `SASL_PLAINTEXT` by default when there is a username.
     #[must_use]
     pub fn protocol(&self) -> &str {
         match (&self.security_protocol, &self.username) {
@@ -104,46 +105,46 @@ impl KafkaSection {
         }
     }
 
-    /// Returns the SASL mechanism in force: PLAIN when none is named; `None` without SASL.
+    /// Returns the effective SASL mechanism, PLAIN by default; `None` without SASL.
     #[must_use]
     pub fn mechanism(&self) -> Option<&str> {
         self.protocol().starts_with("SASL").then(|| self.sasl_mechanism.as_deref().unwrap_or("PLAIN"))
     }
 
-    /// Returns what the user should know before connecting, a sentence each.
+    /// Returns the warnings to print before connecting.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let name = &self.name;
         let mut warnings = Vec::new();
         if self.security_protocol.is_none() && self.username.is_some() && !self.servers.split(',').all(is_loopback) {
             warnings.push(format!(
-                "`{name}` sends its password unencrypted: set `security_protocol = SASL_SSL`, or SASL_PLAINTEXT if that is meant"
+                "`{name}` sends its password unencrypted: set `security_protocol = SASL_SSL`, or SASL_PLAINTEXT to confirm"
             ));
         }
         let is =
             |property: &str, value: &str| self.properties.iter().any(|(name, set)| name == property && set.reveal() == value);
         if is("enable.ssl.certificate.verification", "false") || is("ssl.endpoint.identification.algorithm", "none") {
-            warnings.push(format!("`{name}` does not verify certificates: whoever is in between can read and change everything"));
+            warnings.push(format!("`{name}` does not verify certificates: a man in the middle can read and change everything"));
         }
         warnings
     }
 }
 
-/// Returns whether `server`, `host:port`, is this machine.
+/// Returns whether `server`, `host:port`, is a loopback address.
 fn is_loopback(server: &str) -> bool {
     let server = server.trim();
     let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Whether a cluster may be written to.
+/// The write protection of a cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protect {
-    /// Freely.
+    /// Writes are allowed.
     #[default]
     Off,
-    /// After a confirmation, or with `--yes`.
+    /// Writes need a confirmation.
     Confirm,
-    /// Never.
+    /// Writes are refused.
     ReadOnly,
 }

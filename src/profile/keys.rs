@@ -1,6 +1,6 @@
-//! Every key of every type of section.
+//! The keys of each section type.
 
-/// What a section describes.
+/// The type of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SectionKind {
     /// A Kafka cluster.
@@ -11,14 +11,14 @@ pub enum SectionKind {
     Elasticsearch,
     /// An OpenSearch cluster.
     Opensearch,
-    /// Shaping under a name: `[shape.NAME]`.
+    /// Named shaping rules: `[shape.NAME]`.
     Shape,
-    /// Flags of a command: `[run.COMMAND]`.
+    /// Defaults of a command's flags: `[run.COMMAND]`.
     Run,
 }
 
 impl SectionKind {
-    /// Returns the name that `type =` takes and that tables show.
+    /// Returns the name in `type =` and in tables.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -31,9 +31,9 @@ impl SectionKind {
         }
     }
 
-    /// Returns the keys of a section of this type; empty where a section has keys of its own.
+    /// Returns the keys of this type; empty for types with free keys.
     #[must_use]
-    pub fn keys(self) -> &'static [Key] {
+    pub fn keys(self) -> &'static [SectionKey] {
         match self {
             Self::Kafka => KAFKA,
             Self::Mongodb => MONGODB,
@@ -42,18 +42,18 @@ impl SectionKind {
         }
     }
 
-    /// Returns the key called `name`, under any of its names.
-    pub(crate) fn key(self, name: &str) -> Option<&'static Key> {
+    /// Returns the key with this name or alias.
+    pub(crate) fn key(self, name: &str) -> Option<&'static SectionKey> {
         self.keys().iter().find(|key| key.name == name || key.alias == Some(name))
     }
 }
 
-/// The types of a server's section.
-pub const SERVERS: [SectionKind; 4] =
+/// The section types of servers.
+pub const SERVER_KINDS: [SectionKind; 4] =
     [SectionKind::Kafka, SectionKind::Mongodb, SectionKind::Elasticsearch, SectionKind::Opensearch];
 
-/// The sections that commands use when no other is named; these may come from variables alone without being asked for.
-pub const WELL_KNOWN: [(&str, SectionKind); 5] = [
+/// The default sections of the commands; these may come from environment variables alone.
+pub(crate) const WELL_KNOWN: [(&str, SectionKind); 5] = [
     ("remote_kafka", SectionKind::Kafka),
     ("local_kafka", SectionKind::Kafka),
     ("mongodb", SectionKind::Mongodb),
@@ -63,34 +63,34 @@ pub const WELL_KNOWN: [(&str, SectionKind); 5] = [
 
 /// A key of a section.
 #[derive(Debug)]
-pub struct Key {
-    /// Its name.
+pub struct SectionKey {
+    /// The name.
     pub name: &'static str,
-    /// Another name for it.
+    /// Another name.
     pub alias: Option<&'static str>,
-    /// Whether its value must not be seen.
+    /// Whether the value is secret.
     pub secret: bool,
-    /// What holds when it is not given.
+    /// The default value.
     pub default: Option<&'static str>,
 }
 
-const fn key(name: &'static str) -> Key {
-    Key { name, alias: None, secret: false, default: None }
+const fn key(name: &'static str) -> SectionKey {
+    SectionKey { name, alias: None, secret: false, default: None }
 }
 
-const fn secret(name: &'static str) -> Key {
-    Key { name, alias: None, secret: true, default: None }
+const fn secret(name: &'static str) -> SectionKey {
+    SectionKey { name, alias: None, secret: true, default: None }
 }
 
-const fn alias(name: &'static str, alias: &'static str) -> Key {
-    Key { name, alias: Some(alias), secret: false, default: None }
+const fn alias(name: &'static str, alias: &'static str) -> SectionKey {
+    SectionKey { name, alias: Some(alias), secret: false, default: None }
 }
 
-const fn default(name: &'static str, default: &'static str) -> Key {
-    Key { name, alias: None, secret: false, default: Some(default) }
+const fn default(name: &'static str, default: &'static str) -> SectionKey {
+    SectionKey { name, alias: None, secret: false, default: Some(default) }
 }
 
-const KAFKA: &[Key] = &[
+const KAFKA: &[SectionKey] = &[
     key("type"),
     key("servers"),
     key("username"),
@@ -109,7 +109,7 @@ const KAFKA: &[Key] = &[
     secret("mask_key"),
 ];
 
-const MONGODB: &[Key] = &[
+const MONGODB: &[SectionKey] = &[
     key("type"),
     secret("uri"),
     key("host"),
@@ -124,7 +124,7 @@ const MONGODB: &[Key] = &[
     key("consumer_group_id"),
 ];
 
-const ELASTIC: &[Key] = &[
+const ELASTIC: &[SectionKey] = &[
     key("type"),
     key("url"),
     key("username"),
@@ -139,44 +139,68 @@ const ELASTIC: &[Key] = &[
     key("consumer_group_id"),
 ];
 
-/// What a `kafka.` property starts with.
+/// The prefix of librdkafka properties.
 pub(crate) const PROPERTY: &str = "kafka.";
 
-/// Returns what to use in place of a librdkafka property that the delivery promise rests on; `None` for any other.
-pub(crate) fn owned_property(name: &str) -> Option<&'static str> {
+/// What to use in place of a librdkafka property that sdl manages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replacement {
+    Servers,
+    Group,
+    InstanceId,
+    Start,
+    CommitInterval,
+    RetryFor,
+    ReadUncommitted,
+    /// Nothing: the reason.
+    Nothing(&'static str),
+}
+
+/// Returns what to use in place of a librdkafka property that the delivery promise depends on; `None` for any other.
+pub(crate) fn managed_property(name: &str) -> Option<Replacement> {
+    use Replacement::{CommitInterval, Group, InstanceId, Nothing, ReadUncommitted, RetryFor, Servers, Start};
     Some(match name {
-        "bootstrap.servers" | "metadata.broker.list" => "use the key `servers`",
-        "group.id" => "use --group, or the key `default_consumer_group_id`",
-        "group.instance.id" => "use --instance-id",
-        "auto.offset.reset" | "topic.auto.offset.reset" => "use --start",
+        "bootstrap.servers" | "metadata.broker.list" => Servers,
+        "group.id" => Group,
+        "group.instance.id" => InstanceId,
+        "auto.offset.reset" | "topic.auto.offset.reset" => Start,
         "enable.auto.commit"
         | "auto.commit.enable"
         | "auto.commit.interval.ms"
         | "enable.auto.offset.store"
         | "offset.store.method"
         | "offset.store.path"
-        | "offset.store.sync.interval.ms" => "use --commit-interval",
-        "message.timeout.ms" | "delivery.timeout.ms" | "message.send.max.retries" | "retries" => "use --retry-for",
-        "isolation.level" => "use --read-uncommitted",
-        "acks" | "request.required.acks" => "remove it: every write is acknowledged by all in-sync replicas",
-        "enable.idempotence" | "enable.gapless.guarantee" => "remove it: every write is idempotent",
-        "transactional.id" => "remove it: a command that needs a transaction names it",
-        "group.protocol" | "partition.assignment.strategy" | "enable.partition.eof" => "remove it: the consumer depends on it",
+        | "offset.store.sync.interval.ms" => CommitInterval,
+        "message.timeout.ms" | "delivery.timeout.ms" | "message.send.max.retries" | "retries" => RetryFor,
+        "isolation.level" => ReadUncommitted,
+        "acks" | "request.required.acks" => Nothing("every write is acknowledged by all in-sync replicas"),
+        "enable.idempotence" | "enable.gapless.guarantee" => Nothing("every write is idempotent"),
+        "transactional.id" => Nothing("a command that needs a transaction sets it"),
+        "group.protocol" | "partition.assignment.strategy" | "enable.partition.eof" => Nothing("the consumer depends on it"),
         _ => return None,
     })
 }
 
-/// Returns whether the value of a librdkafka property must not be seen.
-pub(crate) fn secret_property(name: &str) -> bool {
+/// Returns whether the value of a librdkafka property is secret.
+pub(crate) fn is_secret_property(name: &str) -> bool {
     ["password", "secret", ".pem", "oauthbearer", "jaas", "token"].iter().any(|part| name.contains(part))
 }
 
-/// Returns whichever of `names` is close enough to `name` to have been meant.
-pub(crate) fn meant<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
+/// Returns the name that is most similar to `name`, if one is similar enough.
+pub(crate) fn closest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
     names
         .into_iter()
         .map(|candidate| (strsim::normalized_damerau_levenshtein(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
         .filter(|(similarity, _)| *similarity >= 0.6)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate.to_owned())
+}
+
+/// Returns the environment variable of a key: `SDL_<SECTION>_<KEY>`.
+pub(crate) fn variable_name(section: &str, key: &str) -> String {
+    format!("SDL_{}_{}", variable_part(section), variable_part(key))
+}
+
+pub(crate) fn variable_part(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
 }

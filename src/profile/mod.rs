@@ -1,8 +1,9 @@
-//! The profile, `database.ini`: where it is found, what it may hold, and where each value comes from.
+//! The profile, `database.ini`.
 //!
 //! Precedence of a value: flag, `SDL_<SECTION>_<KEY>`, section, default. Syntax and keys are checked when the profile is
-//! loaded; `${env:}` and `${file:}` are looked up when a section is asked for, so that a command needs only its own secrets.
+//! loaded; `${env:}` and `${file:}` are expanded when a section is read, so that a command needs only its own secrets.
 
+mod display;
 mod elastic;
 mod environment;
 mod error;
@@ -14,21 +15,22 @@ mod mongo;
 mod search;
 mod secret;
 mod section;
-mod show;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use display::DisplayedValue;
 pub use elastic::{ElasticLogin, ElasticSection};
 pub use environment::Environment;
 pub use error::ProfileError;
+pub(crate) use error::ProfileHint;
 pub use kafka::{KafkaSection, Protect};
-pub use keys::{Key, SERVERS, SectionKind, WELL_KNOWN};
+pub(crate) use keys::{Replacement, WELL_KNOWN};
+pub use keys::{SERVER_KINDS, SectionKind};
 pub use mongo::MongoSection;
 pub use secret::Secret;
 pub use section::Origin;
-pub use show::ShownValue;
 
 pub(crate) use expand::reason;
 
@@ -36,14 +38,14 @@ use error::ProfileErrorKind;
 use ini::RawSection;
 use section::Section;
 
-/// A name, and the keys and values below it.
+/// The name of a shape, and its keys and values.
 type ShapeSection = (String, Vec<(String, String)>);
 
 /// A loaded profile.
 #[derive(Default)]
 pub struct Profile {
     path: Option<PathBuf>,
-    /// Where it was looked for in vain.
+    /// The files that were tried, when none was found.
     searched: Vec<PathBuf>,
     sections: Vec<Section>,
     shapes: Vec<ShapeSection>,
@@ -69,14 +71,13 @@ pub struct RunValue {
 }
 
 impl Profile {
-    /// Returns the profile in the file that `flag` or `SDL_PROFILE` names, else in the first place that has one; an empty
-    /// profile when none has.
+    /// Loads the file that `flag` or `SDL_PROFILE` names, else the first file on the search path; without any, an empty profile.
     ///
     /// # Errors
-    /// When the named file is not there, or the file cannot be read, or something in it is wrong.
+    /// When the named file does not exist, or the file cannot be read or is invalid.
     pub fn load(flag: Option<&Path>, from: Arc<dyn Environment + Send + Sync>) -> Result<Self, ProfileError> {
-        let named = search::named(flag, &*from);
-        let places = named.clone().map_or_else(|| search::places(&*from), |path| vec![path]);
+        let named = search::explicit_path(flag, &*from);
+        let places = named.clone().map_or_else(|| search::search_paths(&*from), |path| vec![path]);
         for path in &places {
             let wrong = |fault| ProfileError::new(fault).path(Some(path));
             match from.read(path) {
@@ -118,7 +119,7 @@ impl Profile {
 
         let mut profile = Self { path, searched, sections, shapes: Vec::new(), warnings: Vec::new(), from: Some(from) };
         profile.shapes = profile.read_shapes()?;
-        profile.warnings = profile.look_for_exposed_secrets();
+        profile.warnings = profile.exposed_secret_warnings();
         Ok(profile)
     }
 
@@ -132,7 +133,7 @@ impl Profile {
             .collect()
     }
 
-    fn look_for_exposed_secrets(&self) -> Vec<String> {
+    fn exposed_secret_warnings(&self) -> Vec<String> {
         let Some(path) = self.path.as_ref().filter(|path| self.from().others_can_read(path)) else { return Vec::new() };
         let named: Vec<_> =
             self.sections.iter().filter(|section| section.has_literal_secret()).map(|section| section.name.as_str()).collect();
@@ -146,34 +147,34 @@ impl Profile {
     fn from(&self) -> &dyn Environment {
         match &self.from {
             Some(from) => &**from,
-            None => &environment::Nothing,
+            None => &environment::EmptyEnvironment,
         }
     }
 
-    /// Returns the file that was read, if there was one.
+    /// Returns the path of the loaded file.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// Returns where a profile was looked for, when none was found.
+    /// Returns the files that were tried, when none was found.
     #[must_use]
-    pub fn searched(&self) -> &[PathBuf] {
+    pub(crate) fn searched(&self) -> &[PathBuf] {
         &self.searched
     }
 
-    /// Returns what the user should know about the file, a sentence each.
+    /// Returns the warnings about the file.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Returns the names of all sections, in the order of the profile; those made of variables come last.
+    /// Returns the names of all sections in the order of the profile; sections from variables come last.
     pub fn section_names(&self) -> impl Iterator<Item = &str> {
         self.sections.iter().map(|section| section.name.as_str())
     }
 
-    /// Returns what the section called `name` is; `None` when there is none, or its keys do not tell.
+    /// Returns the type of the section `name`; `None` if there is no such section, or its keys do not determine it.
     #[must_use]
     pub fn kind(&self, name: &str) -> Option<SectionKind> {
         self.sections.iter().find(|section| section.name == name)?.kind
@@ -184,26 +185,26 @@ impl Profile {
         self.sections.iter().filter(move |section| section.kind == Some(kind)).map(|section| section.name.as_str())
     }
 
-    /// Returns the Kafka section called `name`.
+    /// Returns the Kafka section `name`.
     ///
     /// # Errors
-    /// When there is none, or it is of another type, or a value is missing or wrong.
+    /// When it does not exist, has another type, or a value is missing or invalid.
     pub fn kafka(&self, name: &str) -> Result<KafkaSection, ProfileError> {
         KafkaSection::read(&self.section(name, &[SectionKind::Kafka], "servers = host:9092")?, self.from())
     }
 
-    /// Returns the MongoDB section called `name`.
+    /// Returns the MongoDB section `name`.
     ///
     /// # Errors
-    /// When there is none, or it is of another type, or a value is missing or wrong.
+    /// When it does not exist, has another type, or a value is missing or invalid.
     pub fn mongo(&self, name: &str) -> Result<MongoSection, ProfileError> {
         MongoSection::read(&self.section(name, &[SectionKind::Mongodb], "uri = mongodb://host:27017")?, self.from())
     }
 
-    /// Returns the Elasticsearch or OpenSearch section called `name`.
+    /// Returns the Elasticsearch or OpenSearch section `name`.
     ///
     /// # Errors
-    /// When there is none, or it is of another type, or a value is missing or wrong.
+    /// When it does not exist, has another type, or a value is missing or invalid.
     pub fn elastic(&self, name: &str) -> Result<ElasticSection, ProfileError> {
         let section = self.section(name, &[SectionKind::Elasticsearch, SectionKind::Opensearch], "url = http://host:9200")?;
         ElasticSection::read(&section, self.from())
@@ -215,15 +216,14 @@ impl Profile {
         self.shapes.iter().find(|(shape, _)| shape == name).map(|(_, values)| values.as_slice())
     }
 
-    /// Returns the names of the shapes.
-    pub fn shape_names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn shape_names(&self) -> impl Iterator<Item = &str> {
         self.shapes.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Returns the values of `[run.COMMAND]`, in the order of the profile; none when there is no such section.
+    /// Returns the values of `[run.COMMAND]` in the order of the profile.
     ///
     /// # Errors
-    /// When what a value refers to is not there.
+    /// When a reference cannot be expanded.
     pub fn run(&self, command: &str) -> Result<Vec<RunValue>, ProfileError> {
         let Some(section) = self.find(&format!("run.{command}"))? else { return Ok(Vec::new()) };
         let values = section.values.iter().map(|value| {
@@ -233,33 +233,33 @@ impl Profile {
         values.collect()
     }
 
-    /// Returns the commands that the profile has a `[run.COMMAND]` for.
-    pub fn run_names(&self) -> impl Iterator<Item = &str> {
+    /// Returns the commands with a `[run.COMMAND]`.
+    pub(crate) fn run_names(&self) -> impl Iterator<Item = &str> {
         self.sections.iter().filter_map(|section| section.name.strip_prefix("run."))
     }
 
-    /// Returns the error of a `[run.COMMAND]` for a command that does not exist.
+    /// Returns the error of a `[run.COMMAND]` for an unknown command.
     #[must_use]
-    pub fn unknown_command(&self, command: &str, commands: &[&str]) -> ProfileError {
-        let fault = ProfileErrorKind::UnknownCommand { meant: keys::meant(command, commands.iter().copied()) };
-        self.fault_in_run(command, fault)
+    pub(crate) fn unknown_command(&self, command: &str, commands: &[&str]) -> ProfileError {
+        let fault = ProfileErrorKind::UnknownCommand { meant: keys::closest(command, commands.iter().copied()) };
+        self.run_section_error(command, fault)
     }
 
-    /// Returns the error of a key of `[run.COMMAND]` that is none of the command's flags.
+    /// Returns the error of a key of `[run.COMMAND]` that is not a flag of the command.
     #[must_use]
-    pub fn unknown_flag(&self, command: &str, value: &RunValue, flags: &[&str]) -> ProfileError {
-        let meant = keys::meant(&value.key.replace('_', "-"), flags.iter().copied()).map(|flag| flag.replace('-', "_"));
-        self.fault_of_flag(command, value, ProfileErrorKind::UnknownFlag { command: command.to_owned(), meant })
+    pub(crate) fn unknown_flag(&self, command: &str, value: &RunValue, flags: &[&str]) -> ProfileError {
+        let meant = keys::closest(&value.key.replace('_', "-"), flags.iter().copied()).map(|flag| flag.replace('-', "_"));
+        self.run_value_error(command, value, ProfileErrorKind::UnknownFlag { command: command.to_owned(), meant })
     }
 
-    /// Returns the error of a value of `[run.COMMAND]` that its flag does not take.
+    /// Returns the error of a value of `[run.COMMAND]` that its flag refuses.
     #[must_use]
-    pub fn wrong_flag(&self, command: &str, value: &RunValue, cause: String) -> ProfileError {
-        self.fault_of_flag(command, value, ProfileErrorKind::Flag { cause })
+    pub(crate) fn invalid_flag(&self, command: &str, value: &RunValue, cause: String) -> ProfileError {
+        self.run_value_error(command, value, ProfileErrorKind::Flag { cause })
     }
 
-    fn fault_of_flag(&self, command: &str, value: &RunValue, fault: ProfileErrorKind) -> ProfileError {
-        let error = self.fault_in_run(command, fault).key(&value.key);
+    fn run_value_error(&self, command: &str, value: &RunValue, fault: ProfileErrorKind) -> ProfileError {
+        let error = self.run_section_error(command, fault).key(&value.key);
         match &value.origin {
             Origin::File { line, .. } => error.line(*line),
             Origin::Variable(name) => error.variable(name.clone()),
@@ -267,15 +267,44 @@ impl Profile {
         }
     }
 
-    fn fault_in_run(&self, command: &str, fault: ProfileErrorKind) -> ProfileError {
+    fn run_section_error(&self, command: &str, fault: ProfileErrorKind) -> ProfileError {
         let name = format!("run.{command}");
         match self.sections.iter().find(|section| section.name == name) {
-            Some(section) => section.fault(fault),
+            Some(section) => section.error(fault),
             None => ProfileError::new(fault).path(self.path()).section(&name),
         }
     }
 
-    /// Returns the section called `name`, from the file or made of variables alone.
+    /// Returns every value of the section `name` without its secrets, then the defaults of the keys that it leaves out.
+    ///
+    /// # Errors
+    /// When there is no such section.
+    pub(crate) fn displayed_values(&self, name: &str) -> Result<Vec<DisplayedValue>, ProfileError> {
+        let section = self.find(name)?.ok_or_else(|| {
+            let meant = keys::closest(name, self.section_names());
+            let kind = ProfileErrorKind::NoSection { meant, searched: self.searched.clone(), example: None };
+            ProfileError::new(kind).path(self.path()).section(name)
+        })?;
+        Ok(display::displayed_values(&section))
+    }
+
+    /// Returns where the section is defined: `FILE:LINE`, or `variables`.
+    #[must_use]
+    pub(crate) fn location(&self, name: &str) -> String {
+        let section = self.sections.iter().find(|section| section.name == name);
+        match section.and_then(|section| section.path.as_ref().zip(section.line)) {
+            Some((path, line)) => format!("{}:{line}", path.display()),
+            None => "variables".to_owned(),
+        }
+    }
+
+    /// Returns the addresses of the section's servers, without user and password; `None` if the section is not a server's.
+    #[must_use]
+    pub(crate) fn servers(&self, name: &str) -> Option<String> {
+        display::server_addresses(self.sections.iter().find(|section| section.name == name)?)
+    }
+
+    /// Returns the section `name`, from the file or from variables alone.
     fn find(&self, name: &str) -> Result<Option<Section>, ProfileError> {
         if let Some(section) = self.sections.iter().find(|section| section.name == name) {
             return Ok(Some(section.clone()));
@@ -290,7 +319,7 @@ impl Profile {
         if let Some(section) = self.find(name)? {
             return section.of_kind(wanted);
         }
-        let meant = keys::meant(name, wanted.iter().flat_map(|kind| self.names_of(*kind)));
+        let meant = keys::closest(name, wanted.iter().flat_map(|kind| self.names_of(*kind)));
         let fault = ProfileErrorKind::NoSection { meant, searched: self.searched.clone(), example: Some(example) };
         Err(ProfileError::new(fault).path(self.path()).section(name))
     }

@@ -1,17 +1,18 @@
 //! A MongoDB section of the profile.
 
+use crate::profile::environment::Environment;
 use crate::profile::error::ProfileError;
+use crate::profile::secret::Secret;
 use crate::profile::section::Section;
-use crate::profile::{Environment, Secret};
 
-/// A MongoDB server, and the defaults of the commands that use it.
+/// A MongoDB server, and its defaults.
 #[derive(Clone, Debug, Default)]
 pub struct MongoSection {
     /// The section's name in the profile.
     pub name: String,
-    /// A connection string; it can carry a password.
+    /// The connection string; it may contain a password.
     pub uri: Option<Secret>,
-    /// The host, when there is no connection string.
+    /// The host, without a connection string.
     pub host: Option<String>,
     /// The port of `host`.
     pub port: u16,
@@ -19,30 +20,30 @@ pub struct MongoSection {
     pub username: Option<String>,
     /// The password.
     pub password: Option<Secret>,
-    /// The database that knows the user.
+    /// The authentication database.
     pub auth_database: Option<String>,
     /// Whether to connect with TLS.
     pub tls: bool,
     /// The CA's file, PEM.
     pub tls_ca_file: Option<String>,
-    /// The database written when none is named.
+    /// The default database.
     pub default_database: Option<String>,
-    /// The collection written when none is named.
+    /// The default collection.
     pub default_collection: Option<String>,
-    /// The group that a load into this server reads with.
+    /// The consumer group of loads into this server.
     pub consumer_group_id: Option<String>,
 }
 
 impl MongoSection {
-    /// Returns the section with its references expanded.
+    /// Reads and validates the section.
     ///
     /// # Errors
-    /// When it has neither `uri` nor `host`, or both, or a reference leads nowhere, or a value is none of those its key takes.
+    /// When it has neither `uri` nor `host`, or both, a reference cannot be expanded, or a value is invalid.
     pub(crate) fn read(section: &Section, from: &dyn Environment) -> Result<Self, ProfileError> {
         let text = |key: &str| section.text(key, from);
         let (uri, host) = (text("uri")?, text("host")?);
         if uri.is_some() && host.is_some() {
-            return Err(section.wrong("host", "wanted beside `uri`"));
+            return Err(section.invalid("host", "wanted beside `uri`"));
         }
         if uri.is_none() && host.is_none() {
             section.required("uri", "uri = mongodb://host:27017", from)?;

@@ -1,16 +1,16 @@
-//! Where the profile is.
+//! Finds the profile.
 
 use std::path::{Path, PathBuf};
 
 use crate::profile::environment::Environment;
 
-/// Returns the file that was named, by flag or by `SDL_PROFILE`.
-pub(crate) fn named(flag: Option<&Path>, from: &dyn Environment) -> Option<PathBuf> {
+/// Returns the file named by the flag or `SDL_PROFILE`.
+pub(crate) fn explicit_path(flag: Option<&Path>, from: &dyn Environment) -> Option<PathBuf> {
     flag.map(Path::to_owned).or_else(|| from.variable("SDL_PROFILE").filter(|path| !path.is_empty()).map(PathBuf::from))
 }
 
-/// Returns the files that are tried when none is named, in this order.
-pub(crate) fn places(from: &dyn Environment) -> Vec<PathBuf> {
+/// Returns the files that are tried when none is named, in order.
+pub(crate) fn search_paths(from: &dyn Environment) -> Vec<PathBuf> {
     let absolute = |name: &str| from.variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let config = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
     let user = config.map(|config| config.join("sdl/database.ini"));

@@ -1,8 +1,8 @@
-//! A value that must not be seen.
+//! Secret values.
 
 use std::fmt;
 
-/// A secret: shown as `***` wherever it is printed.
+/// A secret, printed as `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 

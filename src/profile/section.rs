@@ -1,4 +1,4 @@
-//! A section with its values, from the file and from variables.
+//! A section with its values from the file and from environment variables.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,9 @@ use crate::profile::environment::Environment;
 use crate::profile::error::{ProfileError, ProfileErrorKind};
 use crate::profile::expand::{expand, is_reference};
 use crate::profile::ini::RawSection;
-use crate::profile::keys::{PROPERTY, SectionKind, meant, owned_property, secret_property};
+use crate::profile::keys::{
+    PROPERTY, SERVER_KINDS, SectionKind, WELL_KNOWN, closest, is_secret_property, managed_property, variable_name, variable_part,
+};
 
 /// Where a value was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub enum Origin {
     },
     /// In a variable.
     Variable(String),
-    /// Nowhere.
+    /// Not set.
     Default,
 }
 
@@ -35,20 +37,20 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A section whose keys are known to be right.
+/// A section with valid keys.
 #[derive(Clone)]
 pub(crate) struct Section {
     pub(crate) name: String,
     pub(crate) path: Option<PathBuf>,
     pub(crate) line: Option<usize>,
-    /// `None` until its keys, or who asks for it, tell.
+    /// `None` if the keys do not determine it.
     pub(crate) kind: Option<SectionKind>,
-    pub(crate) values: Vec<Value>,
+    pub(crate) values: Vec<SectionValue>,
 }
 
 /// A key and its value, before `${...}` is expanded.
 #[derive(Clone)]
-pub(crate) struct Value {
+pub(crate) struct SectionValue {
     pub(crate) key: String,
     pub(crate) text: String,
     pub(crate) origin: Origin,
@@ -61,20 +63,11 @@ impl fmt::Debug for Section {
     }
 }
 
-/// Returns the variable that stands for a key: `SDL_<SECTION>_<KEY>`.
-pub(crate) fn variable_name(section: &str, key: &str) -> String {
-    format!("SDL_{}_{}", in_capitals(section), in_capitals(key))
-}
-
-fn in_capitals(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
-}
-
 impl Section {
-    /// Returns the section that `raw` and the variables make: a variable wins.
+    /// Returns the section from `raw` and the environment variables; a variable overrides the file.
     ///
     /// # Errors
-    /// On a key that a section of its type does not have, and on one that is given under two names.
+    /// On an unknown key, and on a key that is given under two names.
     pub(crate) fn new(
         raw: RawSection,
         path: Option<&Path>,
@@ -85,16 +78,16 @@ impl Section {
         let mut section = Self { kind: None, name: raw.name, path: path.map(Path::to_owned), line, values: Vec::new() };
         for entry in raw.entries {
             let origin = Origin::File { path: path.unwrap_or(Path::new("")).to_owned(), line: entry.line };
-            section.values.push(Value { key: entry.key, text: entry.value, origin });
+            section.values.push(SectionValue { key: entry.key, text: entry.value, origin });
         }
-        section.overlay(others, from);
-        section.kind = section.tell_kind()?;
+        section.apply_variables(others, from);
+        section.kind = section.detect_kind()?;
         section.check_keys()?;
         Ok(section)
     }
 
-    /// Lets `SDL_<SECTION>_<KEY>` win over the file. A variable belongs to the section with the longest fitting name.
-    fn overlay(&mut self, others: &[String], from: &dyn Environment) {
+    /// Applies `SDL_<SECTION>_<KEY>`. A variable belongs to the section with the longest matching name.
+    fn apply_variables(&mut self, others: &[String], from: &dyn Environment) {
         let prefix = variable_name(&self.name, "");
         for name in from.variable_names() {
             let Some(rest) = name.strip_prefix(&prefix).filter(|rest| !rest.is_empty()) else { continue };
@@ -107,7 +100,7 @@ impl Section {
             }
             let Some(text) = from.variable(&name) else { continue };
             let origin = Origin::Variable(name.clone());
-            if let Some(value) = self.values.iter_mut().find(|value| in_capitals(&value.key) == rest) {
+            if let Some(value) = self.values.iter_mut().find(|value| variable_part(&value.key) == rest) {
                 (value.text, value.origin) = (text, origin);
                 continue;
             }
@@ -115,11 +108,11 @@ impl Section {
             if let Some(property) = key.strip_prefix("kafka_") {
                 key = format!("{PROPERTY}{}", property.replace('_', "."));
             }
-            self.values.push(Value { key, text, origin });
+            self.values.push(SectionValue { key, text, origin });
         }
     }
 
-    fn tell_kind(&self) -> Result<Option<SectionKind>, ProfileError> {
+    fn detect_kind(&self) -> Result<Option<SectionKind>, ProfileError> {
         if self.name.starts_with("shape.") {
             return Ok(Some(SectionKind::Shape));
         }
@@ -127,9 +120,9 @@ impl Section {
             return Ok(Some(SectionKind::Run));
         }
         if let Some(value) = self.find("type") {
-            let kind = super::keys::SERVERS.into_iter().find(|kind| kind.as_str() == value.text);
+            let kind = SERVER_KINDS.into_iter().find(|kind| kind.as_str() == value.text);
             let wanted = "one of `kafka`, `mongodb`, `elasticsearch`, `opensearch`".to_owned();
-            return kind.map(Some).ok_or_else(|| self.fault_at(value, ProfileErrorKind::Value { wanted }));
+            return kind.map(Some).ok_or_else(|| self.error_at(value, ProfileErrorKind::Value { wanted }));
         }
         let has = |key: &str| self.find(key).is_some();
         Ok(if has("servers") {
@@ -139,7 +132,7 @@ impl Section {
         } else if has("uri") || has("host") {
             Some(SectionKind::Mongodb)
         } else {
-            super::keys::WELL_KNOWN.iter().find(|(name, _)| *name == self.name).map(|(_, kind)| *kind)
+            WELL_KNOWN.iter().find(|(name, _)| *name == self.name).map(|(_, kind)| *kind)
         })
     }
 
@@ -147,34 +140,34 @@ impl Section {
         let kinds: &[SectionKind] = match &self.kind {
             Some(SectionKind::Shape | SectionKind::Run) => return Ok(()),
             Some(kind) => std::slice::from_ref(kind),
-            None => &super::keys::SERVERS,
+            None => &SERVER_KINDS,
         };
         for value in &self.values {
             if let (Some(property), true) = (value.key.strip_prefix(PROPERTY), kinds.contains(&SectionKind::Kafka)) {
-                match owned_property(property) {
-                    Some(instead) => return Err(self.fault_at(value, ProfileErrorKind::Owned { instead })),
+                match managed_property(property) {
+                    Some(instead) => return Err(self.error_at(value, ProfileErrorKind::ManagedProperty { instead })),
                     None => continue,
                 }
             }
             let Some(key) = kinds.iter().find_map(|kind| kind.key(&value.key)) else {
                 let known = kinds.iter().flat_map(|kind| kind.keys()).map(|key| key.name);
-                return Err(self.fault_at(value, ProfileErrorKind::UnknownKey { meant: meant(&value.key, known) }));
+                return Err(self.error_at(value, ProfileErrorKind::UnknownKey { meant: closest(&value.key, known) }));
             };
             if value.key != key.name && self.find(key.name).is_some() {
-                return Err(self.fault_at(value, ProfileErrorKind::DuplicateAlias { first: key.name.to_owned() }));
+                return Err(self.error_at(value, ProfileErrorKind::DuplicateAlias { first: key.name.to_owned() }));
             }
         }
         Ok(())
     }
 
-    /// Returns the section as one of `kind`.
+    /// Returns the section as one of the `wanted` types.
     ///
     /// # Errors
-    /// When it is known to be of another type, or has keys that `kind` lacks.
+    /// When it has another type, or keys that the type does not have.
     pub(crate) fn of_kind(&self, wanted: &[SectionKind]) -> Result<Self, ProfileError> {
         match self.kind {
             Some(kind) if wanted.contains(&kind) => Ok(self.clone()),
-            Some(kind) => Err(self.fault(ProfileErrorKind::WrongKind { is: kind.as_str(), wanted: wanted[0].as_str() })),
+            Some(kind) => Err(self.error(ProfileErrorKind::WrongKind { is: kind.as_str(), wanted: wanted[0].as_str() })),
             None => {
                 let section = Self { kind: Some(wanted[0]), ..self.clone() };
                 section.check_keys()?;
@@ -183,15 +176,15 @@ impl Section {
         }
     }
 
-    pub(crate) fn find(&self, key: &str) -> Option<&Value> {
+    pub(crate) fn find(&self, key: &str) -> Option<&SectionValue> {
         self.values.iter().find(|value| value.key == key)
     }
 
-    pub(crate) fn fault(&self, fault: ProfileErrorKind) -> ProfileError {
+    pub(crate) fn error(&self, fault: ProfileErrorKind) -> ProfileError {
         ProfileError::new(fault).path(self.path.as_deref()).line(self.line).section(&self.name)
     }
 
-    pub(crate) fn fault_at(&self, value: &Value, fault: ProfileErrorKind) -> ProfileError {
+    pub(crate) fn error_at(&self, value: &SectionValue, fault: ProfileErrorKind) -> ProfileError {
         let error = ProfileError::new(fault).path(self.path.as_deref()).section(&self.name).key(&value.key);
         match &value.origin {
             Origin::File { line, .. } => error.line(*line),
@@ -200,10 +193,10 @@ impl Section {
         }
     }
 
-    /// Returns the value of `key` with its `${...}` expanded; `None` when it is absent or empty.
+    /// Returns the expanded value of `key`; `None` when it is absent or empty.
     ///
     /// # Errors
-    /// When what it refers to is not there.
+    /// When a reference cannot be expanded.
     pub(crate) fn text(&self, key: &str, from: &dyn Environment) -> Result<Option<String>, ProfileError> {
         let alias = self.kind.and_then(|kind| kind.key(key)).and_then(|key| key.alias);
         let value = self.find(key).or_else(|| alias.and_then(|alias| self.find(alias)));
@@ -211,35 +204,35 @@ impl Section {
         Ok(Some(self.expanded(value, from)?).filter(|text| !text.is_empty()))
     }
 
-    /// Returns the value of a key that must be there.
+    /// Returns the value of a required key.
     ///
     /// # Errors
-    /// When it is not.
+    /// When it is missing.
     pub(crate) fn required(&self, key: &str, example: &'static str, from: &dyn Environment) -> Result<String, ProfileError> {
-        self.text(key, from)?.ok_or_else(|| self.fault(ProfileErrorKind::MissingKey { example }).key(key))
+        self.text(key, from)?.ok_or_else(|| self.error(ProfileErrorKind::MissingKey { example }).key(key))
     }
 
-    /// Returns the value of a key that takes one of `words`, in the spelling of `words`.
+    /// Returns the value of a key that takes one of `words`, ignoring case, in the spelling of `words`.
     ///
     /// # Errors
-    /// When it is none of them.
+    /// When it is another value.
     pub(crate) fn one_of(&self, key: &str, words: &[&str], from: &dyn Environment) -> Result<Option<String>, ProfileError> {
         let parse = |text: &str| words.iter().find(|word| word.eq_ignore_ascii_case(text)).map(|word| (*word).to_owned());
         self.parsed(key, &format!("one of `{}`", words.join("`, `")), parse, from)
     }
 
-    /// Returns the value of a key that takes `true` or `false`; `false` when it is not given.
+    /// Returns the value of a boolean key; `false` by default.
     ///
     /// # Errors
-    /// When it is neither.
+    /// When it is neither `true` nor `false`.
     pub(crate) fn flag(&self, key: &str, from: &dyn Environment) -> Result<bool, ProfileError> {
         Ok(self.one_of(key, &["true", "false"], from)?.as_deref() == Some("true"))
     }
 
-    /// Returns what `parse` makes of the value of `key`.
+    /// Parses the value of `key`.
     ///
     /// # Errors
-    /// When it makes nothing of it; `wanted` says what is taken.
+    /// When `parse` returns `None`; `wanted` describes the valid values.
     pub(crate) fn parsed<T>(
         &self,
         key: &str,
@@ -248,39 +241,41 @@ impl Section {
         from: &dyn Environment,
     ) -> Result<Option<T>, ProfileError> {
         let Some(text) = self.text(key, from)? else { return Ok(None) };
-        parse(&text).map(Some).ok_or_else(|| self.wrong(key, wanted))
+        parse(&text).map(Some).ok_or_else(|| self.invalid(key, wanted))
     }
 
-    /// Returns the error of a value that is not what its key takes.
-    pub(crate) fn wrong(&self, key: &str, wanted: &str) -> ProfileError {
+    /// Returns the error of an invalid value.
+    pub(crate) fn invalid(&self, key: &str, wanted: &str) -> ProfileError {
         let fault = ProfileErrorKind::Value { wanted: wanted.to_owned() };
         match self.find(key) {
-            Some(value) => self.fault_at(value, fault),
-            None => self.fault(fault).key(key),
+            Some(value) => self.error_at(value, fault),
+            None => self.error(fault).key(key),
         }
     }
 
-    /// Returns the value with its `${...}` expanded.
+    /// Expands a value.
     ///
     /// # Errors
-    /// When what it refers to is not there.
-    pub(crate) fn expanded(&self, value: &Value, from: &dyn Environment) -> Result<String, ProfileError> {
-        expand(&value.text, from).map_err(|fault| self.fault_at(value, fault))
+    /// When a reference cannot be expanded.
+    pub(crate) fn expanded(&self, value: &SectionValue, from: &dyn Environment) -> Result<String, ProfileError> {
+        expand(&value.text, from).map_err(|fault| self.error_at(value, fault))
     }
 
-    /// Returns whether the value of `key` must not be seen.
+    /// Returns whether the value of `key` is secret.
     pub(crate) fn is_secret(&self, key: &str) -> bool {
         match key.strip_prefix(PROPERTY) {
-            Some(property) => secret_property(property),
+            Some(property) => is_secret_property(property),
             None => match self.kind {
-                Some(SectionKind::Shape | SectionKind::Run) => secret_property(&key.replace('-', "_")) || key.ends_with("_key"),
+                Some(SectionKind::Shape | SectionKind::Run) => {
+                    is_secret_property(&key.replace('-', "_")) || key.ends_with("_key")
+                }
                 Some(kind) => kind.key(key).is_none_or(|key| key.secret),
-                None => super::keys::SERVERS.iter().filter_map(|kind| kind.key(key)).any(|key| key.secret),
+                None => SERVER_KINDS.iter().filter_map(|kind| kind.key(key)).any(|key| key.secret),
             },
         }
     }
 
-    /// Returns whether a secret stands in the file itself.
+    /// Returns whether the file holds a literal secret.
     pub(crate) fn has_literal_secret(&self) -> bool {
         self.values.iter().any(|value| {
             let in_file = matches!(value.origin, Origin::File { .. });

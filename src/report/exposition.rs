@@ -1,27 +1,25 @@
-//! Metrics as Prometheus reads them: version 0.0.4 of its text format.
+//! The Prometheus text format, version 0.0.4.
 
 use std::fmt::{Display, Write as _};
 
-use crate::report::Histogram;
+use crate::report::histogram::Histogram;
 
-/// What a metric counts like.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricKind {
-    /// Goes up and down.
+pub(crate) enum MetricKind {
     Gauge,
-    /// Only goes up.
     Counter,
 }
 
-/// A page of metrics that is being written, family by family.
+/// A page of metrics, written family by family.
 #[derive(Clone, Debug, Default)]
-pub struct Exposition {
+pub(crate) struct Exposition {
     text: String,
 }
 
 impl Exposition {
-    /// Adds a family with its samples: labels and value of each. One without samples is left out.
-    pub fn family<'l, V: Display>(
+    /// Adds a family with its samples (labels and value). A family without samples is left out.
+    pub(crate) fn family<'l, V: Display>(
         &mut self,
         name: &str,
         kind: MetricKind,
@@ -32,7 +30,7 @@ impl Exposition {
             MetricKind::Gauge => "gauge",
             MetricKind::Counter => "counter",
         };
-        let mut head = head(name, kind, help);
+        let mut head = family_header(name, kind, help);
         for (labels, value) in samples {
             self.text.push_str(&std::mem::take(&mut head));
             self.text.push_str(name);
@@ -45,9 +43,9 @@ impl Exposition {
         }
     }
 
-    /// Adds a family of durations: how many were not longer than each bound, the seconds of all together, and their number.
-    pub fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
-        self.text.push_str(&head(name, "histogram", help));
+    /// Adds a histogram of durations.
+    pub(crate) fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        self.text.push_str(&family_header(name, "histogram", help));
         for (bound, count) in histogram.buckets() {
             let _ = writeln!(self.text, "{name}_bucket{{le=\"{bound}\"}} {count}");
         }
@@ -55,14 +53,13 @@ impl Exposition {
         let _ = write!(self.text, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}\n");
     }
 
-    /// Returns the page.
     #[must_use]
-    pub fn text(self) -> String {
+    pub(crate) fn into_text(self) -> String {
         self.text
     }
 }
 
-fn head(name: &str, kind: &str, help: &str) -> String {
+fn family_header(name: &str, kind: &str, help: &str) -> String {
     format!("# HELP {name} {}\n# TYPE {name} {kind}\n", help.replace('\\', "\\\\").replace('\n', "\\n"))
 }
 
@@ -78,7 +75,7 @@ mod tests {
         let odd = vec![("group", "a\"b\\c\nd"), ("topic", "t")];
         page.family("lag_seconds", MetricKind::Counter, "How\nlong.", [(odd, 1.5), (vec![("group", "x")], 0.0)]);
         assert_eq!(
-            page.text(),
+            page.into_text(),
             "# HELP up Whether it is up.\n# TYPE up gauge\nup 1\n\
              # HELP lag_seconds How\\nlong.\n# TYPE lag_seconds counter\n\
              lag_seconds{group=\"a\\\"b\\\\c\\nd\",topic=\"t\"} 1.5\nlag_seconds{group=\"x\"} 0\n"

@@ -1,8 +1,8 @@
-//! Durations, counted by how long they are.
+//! A histogram of durations.
 
 use std::time::Duration;
 
-/// The upper bounds of the buckets; what is longer is only in the last, which has none.
+/// The upper bounds of the buckets; the last bucket has none.
 const BOUNDS: [Duration; 16] = [
     Duration::from_micros(500),
     Duration::from_millis(1),
@@ -22,22 +22,21 @@ const BOUNDS: [Duration; 16] = [
     Duration::from_secs(60),
 ];
 
-/// How many durations there were of each length, in buckets from 0.5 ms to 60 s.
+/// A histogram of durations with buckets from 0.5 ms to 60 s.
 #[derive(Clone, Debug, Default)]
-pub struct Histogram {
-    /// Per bound, and for what is beyond the last.
+pub(crate) struct Histogram {
+    /// One count per bound, and one for longer durations.
     counts: [u64; BOUNDS.len() + 1],
     sum: Duration,
 }
 
 impl Histogram {
-    /// Counts one.
-    pub fn note(&mut self, duration: Duration) {
+    pub(crate) fn observe(&mut self, duration: Duration) {
         self.counts[BOUNDS.partition_point(|bound| *bound < duration)] += 1;
         self.sum += duration;
     }
 
-    /// Returns for each bound, in seconds, how many were not longer.
+    /// Returns the cumulative count of each bound; bounds are in seconds.
     pub(crate) fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
         let mut until = 0;
         BOUNDS.iter().zip(self.counts).map(move |(bound, count)| {
@@ -46,12 +45,11 @@ impl Histogram {
         })
     }
 
-    /// Returns how many there were.
     pub(crate) fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// Returns the seconds of all of them together.
+    /// Returns the sum in seconds.
     pub(crate) fn sum(&self) -> f64 {
         self.sum.as_secs_f64()
     }
@@ -65,7 +63,7 @@ mod tests {
     fn a_duration_counts_in_its_bucket_and_in_all_that_are_wider() {
         let mut histogram = Histogram::default();
         for micros in [0, 500, 501, 60_000_000, 60_000_001, 3_600_000_000] {
-            histogram.note(Duration::from_micros(micros));
+            histogram.observe(Duration::from_micros(micros));
         }
         let buckets: Vec<_> = histogram.buckets().collect();
         assert_eq!(buckets[..3], [(0.0005, 2), (0.001, 3), (0.0025, 3)], "a bound belongs to its bucket");

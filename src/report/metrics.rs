@@ -1,4 +1,4 @@
-//! What a run does, as Prometheus reads it.
+//! The Prometheus metrics of a run.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -6,46 +6,46 @@ use bytes::Bytes;
 
 use crate::pipeline::{Event, Observer, Tally};
 use crate::record::Partition;
-use crate::report::{Exposed, Exposition, Histogram, MetricKind, RunStatus};
+use crate::report::endpoint::Monitored;
+use crate::report::exposition::{Exposition, MetricKind};
+use crate::report::histogram::Histogram;
+use crate::report::run_status::RunStatus;
 
-/// The most partitions that are told by name: a monitoring system keeps a series for each that it has ever seen. Beyond that,
-/// those that come first in the order of their names are told.
-const PARTITIONS: usize = 10_000;
+/// The most partitions with a series of their own; further partitions, in the order of their names, are left out.
+const MAX_PARTITIONS: usize = 10_000;
 
-/// Adds the metrics of one command to the page of every run.
-pub type Appendix = Box<dyn Fn(&mut Exposition) + Send + Sync>;
+/// Adds the metrics of one command to the page.
+pub(crate) type ExtraMetrics = Box<dyn Fn(&mut Exposition) + Send + Sync>;
 
-/// The metrics of a run. It counts events, which come by the batch, and leaves what the journal knows to the journal, which must
-/// hear of the same events.
-pub struct Metrics {
-    journal: Arc<RunStatus>,
+/// The metrics of a run. Counts events; the rest is read from `status`, which must observe the same events.
+pub(crate) struct Metrics {
+    status: Arc<RunStatus>,
     counts: Mutex<MetricCounts>,
-    appendix: Option<Appendix>,
+    extra: Option<ExtraMetrics>,
 }
 
-/// What is counted besides the accounts of the run.
+/// Counts that the tally of the run does not have.
 #[derive(Clone, Debug, Default)]
 struct MetricCounts {
     read_bytes: u64,
     bad: u64,
     retries: u64,
-    halved: u64,
-    troubles: u64,
+    bisected: u64,
+    times_degraded: u64,
     consume: Histogram,
     transform: Histogram,
     response: Histogram,
     batch: Histogram,
-    /// Something is wrong that may pass.
-    troubled: bool,
+    is_degraded: bool,
     stalled: bool,
     draining: bool,
 }
 
 impl Metrics {
-    /// Returns the metrics of the run that `journal` is about; `appendix` adds those of its command.
+    /// Returns the metrics of the run behind `status`; `extra` adds those of its command.
     #[must_use]
-    pub fn new(journal: Arc<RunStatus>, appendix: Option<Appendix>) -> Self {
-        Self { journal, counts: Mutex::default(), appendix }
+    pub(crate) fn new(journal: Arc<RunStatus>, appendix: Option<ExtraMetrics>) -> Self {
+        Self { status: journal, counts: Mutex::default(), extra: appendix }
     }
 
     fn counts(&self) -> MutexGuard<'_, MetricCounts> {
@@ -59,26 +59,26 @@ impl Observer for Metrics {
             Event::Read { bytes, waited, shaping } => {
                 let counts = &mut *self.counts();
                 counts.read_bytes += bytes;
-                counts.consume.note(*waited);
+                counts.consume.observe(*waited);
                 if let Some(shaping) = shaping {
-                    counts.transform.note(*shaping);
+                    counts.transform.observe(*shaping);
                 }
             }
             Event::Responded { took, batch } => {
                 let counts = &mut *self.counts();
-                counts.response.note(*took);
+                counts.response.observe(*took);
                 if let Some(batch) = batch {
-                    counts.batch.note(*batch);
+                    counts.batch.observe(*batch);
                 }
             }
             Event::Retrying { .. } => self.counts().retries += 1,
-            Event::Bisecting { .. } => self.counts().halved += 1,
+            Event::Bisecting { .. } => self.counts().bisected += 1,
             Event::Bad { .. } => self.counts().bad += 1,
-            Event::Degraded(trouble) => {
+            Event::Degraded(reason) => {
                 let counts = &mut *self.counts();
-                let begins = trouble.is_some() && !counts.troubled;
-                counts.troubles += u64::from(begins);
-                counts.troubled = trouble.is_some();
+                let begins = reason.is_some() && !counts.is_degraded;
+                counts.times_degraded += u64::from(begins);
+                counts.is_degraded = reason.is_some();
             }
             Event::Stalled(stalled) => self.counts().stalled = *stalled,
             Event::Draining(_) => self.counts().draining = true,
@@ -87,17 +87,17 @@ impl Observer for Metrics {
     }
 }
 
-impl Exposed for Metrics {
+impl Monitored for Metrics {
     fn metrics(&self) -> Bytes {
-        let entries = self.journal.entries();
-        let (tally, lags) = (entries.tally.clone(), entries.lags().take(PARTITIONS).collect::<Vec<_>>());
+        let entries = self.status.lock();
+        let (tally, lags) = (entries.tally.clone(), entries.lags().take(MAX_PARTITIONS).collect::<Vec<_>>());
         drop(entries);
         let mut page = Exposition::default();
-        tell(&mut page, &tally, &lags, &self.counts().clone());
-        if let Some(appendix) = &self.appendix {
+        write_page(&mut page, &tally, &lags, &self.counts().clone());
+        if let Some(appendix) = &self.extra {
             appendix(&mut page);
         }
-        page.text().into()
+        page.into_text().into()
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -105,20 +105,20 @@ impl Exposed for Metrics {
             let counts = self.counts();
             (counts.stalled, counts.draining)
         };
-        let entries = self.journal.entries();
+        let entries = self.status.lock();
         if draining {
-            Err("stopping, what is in flight is waited for".to_owned())
+            Err("draining records in flight".to_owned())
         } else if entries.settled.is_empty() {
             Err("no partition is assigned".to_owned())
         } else if stalled {
-            Err(format!("stalled, {}", entries.trouble.as_deref().unwrap_or("nothing is delivered")))
+            Err(format!("stalled, {}", entries.degraded.as_deref().unwrap_or("no record is delivered")))
         } else {
             Ok(())
         }
     }
 }
 
-fn tell(page: &mut Exposition, tally: &Tally, lags: &[(Partition, u64)], counts: &MetricCounts) {
+fn write_page(page: &mut Exposition, tally: &Tally, lags: &[(Partition, u64)], counts: &MetricCounts) {
     page.family(
         "sdl_build_info",
         MetricKind::Gauge,
@@ -137,24 +137,29 @@ fn tell(page: &mut Exposition, tally: &Tally, lags: &[(Partition, u64)], counts:
     page.family(
         "sdl_messages_processed_total",
         MetricKind::Counter,
-        "Records that were read and accounted for, each by one outcome; who gets their partition reads the released ones again.",
+        "Records that were read and settled, by outcome; the next owner of a partition reads its released records again.",
         labelled("outcome", outcomes),
     );
-    let errors = [("bad_record", counts.bad), ("retry", counts.retries), ("halved", counts.halved), ("trouble", counts.troubles)];
+    let errors = [
+        ("bad_record", counts.bad),
+        ("retry", counts.retries),
+        ("bisected", counts.bisected),
+        ("degraded", counts.times_degraded),
+    ];
     page.family(
         "sdl_errors_total",
         MetricKind::Counter,
-        "Bad records (bad_record), answers after which records are sent again (retry), batches that failed as one and were \
-         halved (halved), and times that an end began to fail or to be silent (trouble).",
+        "Bad records (bad_record), responses that led to a retry (retry), batches that failed as a whole and were bisected \
+         (bisected), and times that the source or the destination began to fail or to time out (degraded).",
         labelled("kind", errors),
     );
     let histograms = [
-        ("sdl_consume_duration_seconds", "Waiting for a batch of records from the source.", &counts.consume),
-        ("sdl_transform_duration_seconds", "Shaping a batch of records.", &counts.transform),
-        ("sdl_response_duration_seconds", "One call to the destination, until its answer.", &counts.response),
+        ("sdl_consume_duration_seconds", "Time to receive a batch of records from the source.", &counts.consume),
+        ("sdl_transform_duration_seconds", "Time to shape a batch of records.", &counts.transform),
+        ("sdl_response_duration_seconds", "Time from a request to the destination until its response.", &counts.response),
         (
             "sdl_batch_processing_duration_seconds",
-            "A batch from its first sending until the destination has answered for each record for good, retries included.",
+            "Time from the first attempt of a batch until each of its records has its final outcome, retries included.",
             &counts.batch,
         ),
     ];
@@ -165,19 +170,23 @@ fn tell(page: &mut Exposition, tally: &Tally, lags: &[(Partition, u64)], counts:
     page.family(
         "sdl_consumer_lag",
         MetricKind::Gauge,
-        "Offsets between what is settled and the end, of the partitions that are assigned.",
+        "Offsets between the settled position and the log end, of the assigned partitions.",
         lags.iter().map(|(topic, partition, lag)| (vec![("topic", *topic), ("partition", partition.as_str())], lag)),
     );
     let gauges = [
-        ("sdl_in_flight", "Records that were read and are not accounted for yet.", tally.unsettled()),
-        ("sdl_sink_stalled", "Whether nothing is taken by a destination that was sent something.", u64::from(counts.stalled)),
+        ("sdl_in_flight", "Records that were read and are not settled yet.", tally.unsettled()),
+        (
+            "sdl_sink_stalled",
+            "Whether the destination has accepted no record although records are in flight.",
+            u64::from(counts.stalled),
+        ),
     ];
     for (name, help, value) in gauges {
         page.family(name, MetricKind::Gauge, help, [(vec![], value)]);
     }
     let counters = [
-        ("sdl_retries_total", "Records that were sent again, each time.", tally.retried),
-        ("sdl_dead_letters_total", "Records that are among the dead letters.", tally.dead_lettered),
+        ("sdl_retries_total", "Retries of records.", tally.retried),
+        ("sdl_dead_letters_total", "Dead-lettered records.", tally.dead_lettered),
     ];
     for (name, help, value) in counters {
         page.family(name, MetricKind::Counter, help, [(vec![], value)]);
@@ -190,7 +199,7 @@ fn tell(page: &mut Exposition, tally: &Tally, lags: &[(Partition, u64)], counts:
     );
 }
 
-/// Returns a sample for each value of a label.
+/// Returns one sample per value of a label.
 fn labelled<'l, const N: usize>(label: &'l str, values: [(&'l str, u64); N]) -> [(Vec<(&'l str, &'l str)>, u64); N] {
     values.map(|(name, value)| (vec![(label, name)], value))
 }

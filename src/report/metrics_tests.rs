@@ -5,20 +5,20 @@ use super::*;
 use crate::pipeline::{Assignment, BadRecordAction, Reason};
 use crate::record::{NextOffset, Record};
 
-/// A run that is told to a journal and to metrics.
-struct Run {
-    journal: Arc<RunStatus>,
+/// A run that is observed by a status and by metrics.
+struct MeteredRun {
+    status: Arc<RunStatus>,
     metrics: Metrics,
 }
 
-impl Run {
+impl MeteredRun {
     fn new() -> Self {
         let journal = Arc::<RunStatus>::default();
-        Self { metrics: Metrics::new(Arc::clone(&journal), None), journal }
+        Self { metrics: Metrics::new(Arc::clone(&journal), None), status: journal }
     }
 
     fn on(&self, event: &Event<'_>) {
-        self.journal.on(event);
+        self.status.on(event);
         self.metrics.on(event);
     }
 
@@ -50,8 +50,8 @@ fn why() -> Reason {
 }
 
 #[test]
-fn a_story_is_told_in_full() {
-    let run = Run::new();
+fn every_event_is_counted() {
+    let run = MeteredRun::new();
     run.assign([p(0), p(1)]);
     run.on(&Event::LogEndOffsets(&[(p(0), 120), (p(1), 30)]));
     run.on(&Event::Read { bytes: 5000, waited: ms(3), shaping: Some(Duration::from_micros(700)) });
@@ -82,7 +82,7 @@ fn a_story_is_told_in_full() {
         retried: 20,
         bytes: 4000,
     }));
-    let told = run.page();
+    let page = run.page();
     let version = env!("CARGO_PKG_VERSION");
     let histogram = |name: &str, counts: &[(&str, u64)], sum: &str, count: u64| {
         let bounds = ["0.0005", "0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5"];
@@ -99,7 +99,7 @@ fn a_story_is_told_in_full() {
 # HELP sdl_build_info The version of sdl; always 1.
 # TYPE sdl_build_info gauge
 sdl_build_info{{version=\"{version}\"}} 1
-# HELP sdl_messages_processed_total Records that were read and accounted for, each by one outcome; who gets their partition reads the released ones again.
+# HELP sdl_messages_processed_total Records that were read and settled, by outcome; the next owner of a partition reads its released records again.
 # TYPE sdl_messages_processed_total counter
 sdl_messages_processed_total{{outcome=\"delivered\"}} 50
 sdl_messages_processed_total{{outcome=\"already_there\"}} 20
@@ -108,38 +108,38 @@ sdl_messages_processed_total{{outcome=\"dead_lettered\"}} 4
 sdl_messages_processed_total{{outcome=\"skipped\"}} 3
 sdl_messages_processed_total{{outcome=\"filtered\"}} 2
 sdl_messages_processed_total{{outcome=\"released\"}} 1
-# HELP sdl_errors_total Bad records (bad_record), answers after which records are sent again (retry), batches that failed as one and were halved (halved), and times that an end began to fail or to be silent (trouble).
+# HELP sdl_errors_total Bad records (bad_record), responses that led to a retry (retry), batches that failed as a whole and were bisected (bisected), and times that the source or the destination began to fail or to time out (degraded).
 # TYPE sdl_errors_total counter
 sdl_errors_total{{kind=\"bad_record\"}} 1
 sdl_errors_total{{kind=\"retry\"}} 2
-sdl_errors_total{{kind=\"halved\"}} 1
-sdl_errors_total{{kind=\"trouble\"}} 1
-# HELP sdl_consume_duration_seconds Waiting for a batch of records from the source.
+sdl_errors_total{{kind=\"bisected\"}} 1
+sdl_errors_total{{kind=\"degraded\"}} 1
+# HELP sdl_consume_duration_seconds Time to receive a batch of records from the source.
 # TYPE sdl_consume_duration_seconds histogram
 {}\
-# HELP sdl_transform_duration_seconds Shaping a batch of records.
+# HELP sdl_transform_duration_seconds Time to shape a batch of records.
 # TYPE sdl_transform_duration_seconds histogram
 {}\
-# HELP sdl_response_duration_seconds One call to the destination, until its answer.
+# HELP sdl_response_duration_seconds Time from a request to the destination until its response.
 # TYPE sdl_response_duration_seconds histogram
 {}\
-# HELP sdl_batch_processing_duration_seconds A batch from its first sending until the destination has answered for each record for good, retries included.
+# HELP sdl_batch_processing_duration_seconds Time from the first attempt of a batch until each of its records has its final outcome, retries included.
 # TYPE sdl_batch_processing_duration_seconds histogram
 {}\
-# HELP sdl_consumer_lag Offsets between what is settled and the end, of the partitions that are assigned.
+# HELP sdl_consumer_lag Offsets between the settled position and the log end, of the assigned partitions.
 # TYPE sdl_consumer_lag gauge
 sdl_consumer_lag{{topic=\"logins\",partition=\"0\"}} 20
 sdl_consumer_lag{{topic=\"logins\",partition=\"1\"}} 30
-# HELP sdl_in_flight Records that were read and are not accounted for yet.
+# HELP sdl_in_flight Records that were read and are not settled yet.
 # TYPE sdl_in_flight gauge
 sdl_in_flight 10
-# HELP sdl_sink_stalled Whether nothing is taken by a destination that was sent something.
+# HELP sdl_sink_stalled Whether the destination has accepted no record although records are in flight.
 # TYPE sdl_sink_stalled gauge
 sdl_sink_stalled 0
-# HELP sdl_retries_total Records that were sent again, each time.
+# HELP sdl_retries_total Retries of records.
 # TYPE sdl_retries_total counter
 sdl_retries_total 20
-# HELP sdl_dead_letters_total Records that are among the dead letters.
+# HELP sdl_dead_letters_total Dead-lettered records.
 # TYPE sdl_dead_letters_total counter
 sdl_dead_letters_total 4
 # HELP sdl_bytes_total Bytes of keys, values and headers that were read (in) and delivered (out).
@@ -152,12 +152,12 @@ sdl_bytes_total{{direction=\"out\"}} 4000
         histogram("sdl_response_duration_seconds", &[("0.025", 2), ("+Inf", 3)], "90.04", 3),
         histogram("sdl_batch_processing_duration_seconds", &[("+Inf", 1)], "91", 1),
     );
-    assert_eq!(told, expected);
+    assert_eq!(page, expected);
 }
 
 #[test]
 fn everything_is_there_from_the_start_but_lags() {
-    let run = Run::new();
+    let run = MeteredRun::new();
     let page = run.page();
     assert_eq!(run.samples("sdl_messages_processed_total").len(), 7);
     assert_eq!(run.samples("sdl_errors_total").len(), 4);
@@ -168,7 +168,7 @@ fn everything_is_there_from_the_start_but_lags() {
 
 #[test]
 fn the_lag_of_a_partition_goes_with_it() {
-    let run = Run::new();
+    let run = MeteredRun::new();
     run.assign([p(0), p(1)]);
     run.on(&Event::LogEndOffsets(&[(p(0), 5), (p(1), 9)]));
     run.on(&Event::Settled(&[(p(1), NextOffset(10))]));
@@ -183,16 +183,16 @@ fn the_lag_of_a_partition_goes_with_it() {
 
 #[test]
 fn lags_are_bounded_in_number() {
-    let run = Run::new();
-    let partitions = || (0..).take(PARTITIONS + 5).map(p);
+    let run = MeteredRun::new();
+    let partitions = || (0..).take(MAX_PARTITIONS + 5).map(p);
     run.assign(partitions());
     run.on(&Event::LogEndOffsets(&partitions().map(|partition| (partition, 1)).collect::<Vec<_>>()));
-    assert_eq!(run.samples("sdl_consumer_lag").len(), PARTITIONS);
+    assert_eq!(run.samples("sdl_consumer_lag").len(), MAX_PARTITIONS);
 }
 
 #[test]
 fn a_run_is_ready_while_it_has_partitions_and_a_destination_that_takes_records() {
-    let run = Run::new();
+    let run = MeteredRun::new();
     let ready = || run.metrics.ready();
     assert_eq!(ready().unwrap_err(), "no partition is assigned");
     run.assign([p(0)]);
@@ -215,7 +215,7 @@ fn a_run_is_ready_while_it_has_partitions_and_a_destination_that_takes_records()
 #[test]
 fn a_command_appends_its_own() {
     let journal = Arc::<RunStatus>::default();
-    let appendix: Appendix = Box::new(|page| page.family("windows", MetricKind::Gauge, "Open windows.", [(vec![], 3)]));
+    let appendix: ExtraMetrics = Box::new(|page| page.family("windows", MetricKind::Gauge, "Open windows.", [(vec![], 3)]));
     let page = Metrics::new(journal, Some(appendix)).metrics();
     assert!(page.ends_with(b"# HELP windows Open windows.\n# TYPE windows gauge\nwindows 3\n"));
 }

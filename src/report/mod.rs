@@ -5,43 +5,21 @@ mod exposition;
 mod histogram;
 mod log;
 mod metrics;
+mod number;
 mod progress;
 mod run_status;
-mod scan;
+mod scan_bar;
 mod screen;
 mod summary;
 
-pub use endpoint::{Endpoint, Exposed, address};
-pub use exposition::{Exposition, MetricKind};
-pub use histogram::Histogram;
-pub use log::{LogObserver, LogOptions, init, log_error, log_summary};
-pub use metrics::{Appendix, Metrics};
-pub use progress::{Bar, More, StatusLines};
-pub use run_status::RunStatus;
-pub use scan::ScanBar;
-pub use screen::Screen;
-pub use summary::{Headline, Summary};
+pub(crate) use endpoint::{Endpoint, Monitored, parse_address};
+pub(crate) use exposition::{Exposition, MetricKind};
 
-/// Returns a number with separators: `1,234,567`.
-#[must_use]
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn numbers_are_grouped() {
-        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(super::grouped(number), text);
-        }
-    }
-}
+pub(crate) use log::{LogObserver, LogOptions, init, log_error, log_summary};
+pub(crate) use metrics::{ExtraMetrics, Metrics};
+pub(crate) use number::grouped;
+pub(crate) use progress::{ExtraLines, RunBar, StatusLines};
+pub(crate) use run_status::RunStatus;
+pub(crate) use scan_bar::ScanBar;
+pub(crate) use screen::Screen;
+pub(crate) use summary::{RunInfo, Summary};

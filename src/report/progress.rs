@@ -1,4 +1,4 @@
-//! A progress bar for a person, status lines for a log.
+//! The progress bar, and status lines for logs.
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,29 +7,29 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::pipeline::{Event, Observer};
-use crate::report::run_status::StatusFields;
-use crate::report::{RunStatus, Screen, grouped};
+use crate::report::number::grouped;
+use crate::report::run_status::{RunStatus, StatusFields};
+use crate::report::screen::Screen;
 
-/// How often the bar's text is put together.
-const REDRAW: Duration = Duration::from_millis(200);
-/// The longest time without a status line.
-const STATUS: Duration = Duration::from_secs(10);
+const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
+/// The longest time between status lines.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Says what else there is to see now, in lines.
-pub type More = Box<dyn Fn() -> String + Send + Sync>;
+/// Returns additional lines below the bar.
+pub(crate) type ExtraLines = Box<dyn Fn() -> String + Send + Sync>;
 
 /// A progress bar at the bottom of the terminal.
-pub struct Bar {
+pub(crate) struct RunBar {
     line: ProgressBar,
-    more: Option<More>,
-    journal: Arc<RunStatus>,
+    extra_lines: Option<ExtraLines>,
+    status: Arc<RunStatus>,
     drawn: Mutex<Instant>,
 }
 
-impl Bar {
+impl RunBar {
     /// Returns a bar over `expected` records; without, it shows only what was done. Below it stands what `more` says.
     #[must_use]
-    pub fn new(screen: &Screen, journal: Arc<RunStatus>, expected: Option<u64>, more: Option<More>) -> Self {
+    pub(crate) fn new(screen: &Screen, journal: Arc<RunStatus>, expected: Option<u64>, more: Option<ExtraLines>) -> Self {
         let style = |template: &str| {
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a rate for people
@@ -51,11 +51,11 @@ impl Bar {
         };
         let bar = screen.bars().add(bar);
         bar.enable_steady_tick(Duration::from_millis(250));
-        Self { line: bar, more, journal, drawn: Mutex::new(Instant::now()) }
+        Self { line: bar, extra_lines: more, status: journal, drawn: Mutex::new(Instant::now()) }
     }
 
     /// Takes the bar off the terminal.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.line.finish_and_clear();
     }
 }
@@ -73,54 +73,53 @@ fn message(entries: &StatusFields) -> String {
     if let Some(lag) = entries.lag() {
         let _ = write!(text, " · lag {}", grouped(lag));
     }
-    match &entries.trouble {
-        Some(trouble) => format!("stalled: {trouble} · {text}"),
+    match &entries.degraded {
+        Some(reason) => format!("stalled: {reason} · {text}"),
         None => text,
     }
 }
 
-impl Observer for Bar {
+impl Observer for RunBar {
     fn on(&self, event: &Event<'_>) {
         let changed = matches!(event, Event::Degraded(_) | Event::Draining(_));
         let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
-        if !changed && drawn.elapsed() < REDRAW {
+        if !changed && drawn.elapsed() < REDRAW_INTERVAL {
             return;
         }
         *drawn = Instant::now();
-        let entries = self.journal.entries().clone();
+        let entries = self.status.lock().clone();
         let tally = &entries.tally;
         self.line.set_position(
             tally.delivered + tally.dead_lettered + tally.skipped + tally.filtered + tally.late + tally.known + tally.released,
         );
         let text = match event {
-            Event::Draining(why) => format!("{why}: waiting for what is in flight · {}", message(&entries)),
+            Event::Draining(why) => format!("{why}: draining records in flight · {}", message(&entries)),
             _ => message(&entries),
         };
-        self.line.set_message(self.more.as_ref().map_or(text.clone(), |more| format!("{text}\n{}", more())));
+        self.line.set_message(self.extra_lines.as_ref().map_or(text.clone(), |more| format!("{text}\n{}", more())));
     }
 }
 
-/// A status line every so many records, and at least every 10 s.
+/// Logs a status line every `every` records, and at least every 10 s.
 #[derive(Debug)]
-pub struct StatusLines {
-    journal: Arc<RunStatus>,
+pub(crate) struct StatusLines {
+    status: Arc<RunStatus>,
     every: u64,
     last: Mutex<(u64, Instant, u64)>,
 }
 
 impl StatusLines {
-    /// Returns status lines for every `every` records read.
     #[must_use]
-    pub fn new(journal: Arc<RunStatus>, every: u64) -> Self {
-        Self { journal, every: every.max(1), last: Mutex::new((0, Instant::now(), 0)) }
+    pub(crate) fn new(journal: Arc<RunStatus>, every: u64) -> Self {
+        Self { status: journal, every: every.max(1), last: Mutex::new((0, Instant::now(), 0)) }
     }
 
-    /// Writes the line if it is due. To be called now and then, also when nothing happens.
-    pub fn tick(&self) {
+    /// Writes the line if it is due; to be called periodically.
+    pub(crate) fn tick(&self) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let entries = self.journal.entries();
+        let entries = self.status.lock();
         let step = entries.tally.read / self.every;
-        if step == last.0 && last.1.elapsed() < STATUS {
+        if step == last.0 && last.1.elapsed() < STATUS_INTERVAL {
             return;
         }
         let entries = entries.clone();
@@ -136,7 +135,7 @@ impl StatusLines {
             filtered = tally.filtered,
             lag = entries.lag(),
             records_per_second = rate,
-            stalled = entries.trouble.as_deref(),
+            stalled = entries.degraded.as_deref(),
             "Status."
         );
     }

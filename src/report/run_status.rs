@@ -1,4 +1,4 @@
-//! What is known of a run while it lasts: kept once, read by the bar, the status lines and the summary.
+//! The state of a run, shared by the progress bar, the status lines, the metrics and the summary.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,20 +8,19 @@ use crate::record::{NextOffset, Partition};
 
 /// The state of a run.
 #[derive(Debug, Default)]
-pub struct RunStatus(Mutex<StatusFields>);
+pub(crate) struct RunStatus(Mutex<StatusFields>);
 
-/// What is kept.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StatusFields {
     pub(crate) tally: Tally,
     pub(crate) ends: BTreeMap<Partition, i64>,
     pub(crate) settled: BTreeMap<Partition, NextOffset>,
     pub(crate) committed: BTreeMap<Partition, NextOffset>,
-    pub(crate) trouble: Option<String>,
+    pub(crate) degraded: Option<String>,
 }
 
 impl RunStatus {
-    pub(crate) fn entries(&self) -> MutexGuard<'_, StatusFields> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, StatusFields> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -32,7 +31,6 @@ impl StatusFields {
         (!self.ends.is_empty()).then(|| self.lags().map(|(_, lag)| lag).sum())
     }
 
-    /// Returns the same for each partition.
     pub(crate) fn lags(&self) -> impl Iterator<Item = (Partition, u64)> {
         let of = |(partition, end): (&Partition, &i64)| {
             self.settled.get(partition).map(|next| (*partition, u64::try_from(end - next.0).unwrap_or(0)))
@@ -43,7 +41,7 @@ impl StatusFields {
 
 impl Observer for RunStatus {
     fn on(&self, event: &Event<'_>) {
-        let mut entries = self.entries();
+        let mut entries = self.lock();
         match event {
             Event::Progress(tally) => entries.tally = (*tally).clone(),
             Event::LogEndOffsets(ends) => entries.ends.extend(ends.iter().copied()),
@@ -61,7 +59,7 @@ impl Observer for RunStatus {
                     entries.settled.remove(partition);
                 }
             }
-            Event::Degraded(trouble) => entries.trouble = trouble.map(ToOwned::to_owned),
+            Event::Degraded(reason) => entries.degraded = reason.map(ToOwned::to_owned),
             _ => {}
         }
     }

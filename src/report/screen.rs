@@ -1,4 +1,4 @@
-//! Stderr, shared by the progress bar and everything that is written above it.
+//! Stderr, shared by the progress bar and the text above it.
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -7,34 +7,31 @@ use indicatif::{MultiProgress, ProgressDrawTarget};
 
 /// Stderr with room for a progress bar at the bottom. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Screen {
+pub(crate) struct Screen {
     bars: Arc<MultiProgress>,
-    /// Whether a person is looking.
     terminal: bool,
 }
 
 impl Screen {
-    /// Returns the screen; bars are drawn only where a person looks (`terminal`).
+    /// Returns the screen; bars are drawn only on a terminal.
     #[must_use]
-    pub fn new(terminal: bool) -> Self {
+    pub(crate) fn new(terminal: bool) -> Self {
         let target = if terminal { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
         Self { bars: Arc::new(MultiProgress::with_draw_target(target)), terminal }
     }
 
-    /// Returns whether a person is looking.
     #[must_use]
-    pub fn is_terminal(&self) -> bool {
+    pub(crate) fn is_terminal(&self) -> bool {
         self.terminal
     }
 
-    /// Returns the place for bars.
     #[must_use]
-    pub fn bars(&self) -> &MultiProgress {
+    pub(crate) fn bars(&self) -> &MultiProgress {
         &self.bars
     }
 
-    /// Writes text above the bar. That nobody reads it any more is no reason to stop.
-    pub fn write(&self, text: &str) {
+    /// Writes text above the bar; errors are ignored.
+    pub(crate) fn write(&self, text: &str) {
         self.bars.suspend(|| {
             let _ = io::stderr().lock().write_all(text.as_bytes());
         });

@@ -1,4 +1,4 @@
-//! What a run did: for people, and as JSON for programs.
+//! The summary of a run: for people, and as JSON for programs.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -6,27 +6,28 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::pipeline::{RunOutcome, RunReport, Tally};
-use crate::report::{RunStatus, grouped};
+use crate::report::number::grouped;
+use crate::report::run_status::RunStatus;
 
-/// More partitions than this are only counted in the text.
-const SHOWN: usize = 24;
+/// The most partitions that the text lists.
+const MAX_PARTITIONS_SHOWN: usize = 24;
 
-/// What a run was.
+/// The command and the route of a run.
 #[derive(Clone, Debug)]
-pub struct Headline {
+pub(crate) struct RunInfo {
     /// The command: `replicate`.
-    pub command: &'static str,
-    /// The run's own name.
-    pub run: String,
-    /// From where to where, for people.
-    pub route: String,
-    /// Whether positions were kept: a source of fake records has none that anyone could resume from.
-    pub positions: bool,
+    pub(crate) command: &'static str,
+    /// The run's id.
+    pub(crate) run: String,
+    /// Source and destination, for people.
+    pub(crate) route: String,
+    /// Whether the source has positions to resume from.
+    pub(crate) has_positions: bool,
 }
 
-/// The accounts of a run. Serialised, it is a contract: `schema` says which.
+/// The summary of a run. Its JSON is a contract, versioned by `schema`.
 #[derive(Clone, Debug, Serialize)]
-pub struct Summary {
+pub(crate) struct Summary {
     schema: u32,
     pub(crate) command: &'static str,
     pub(crate) run: String,
@@ -49,17 +50,16 @@ pub struct Summary {
 struct SummaryPosition {
     topic: String,
     partition: i32,
-    /// Where the partition would be resumed by what was settled.
+    /// The settled position.
     position: i64,
-    /// What the broker confirmed.
+    /// The position that the broker confirmed.
     committed: Option<i64>,
 }
 
 impl Summary {
-    /// Returns the summary of a finished run.
     #[must_use]
     #[allow(clippy::cast_precision_loss)] // rates
-    pub fn new(headline: &Headline, finished: &RunReport, journal: &RunStatus) -> Self {
+    pub(crate) fn new(headline: &RunInfo, finished: &RunReport, journal: &RunStatus) -> Self {
         let seconds = finished.elapsed.as_secs_f64();
         let (ended, error) = match &finished.outcome {
             RunOutcome::Complete => ("complete", None),
@@ -67,7 +67,7 @@ impl Summary {
             RunOutcome::Failed(error) => ("failed", Some(error.to_string())),
             RunOutcome::Record(failure) => ("bad_record", Some(failure.to_string())),
         };
-        let entries = journal.entries();
+        let entries = journal.lock();
         let position = |(partition, next): &(crate::record::Partition, crate::record::NextOffset)| SummaryPosition {
             topic: partition.topic.to_string(),
             partition: partition.index,
@@ -84,21 +84,21 @@ impl Summary {
             seconds,
             records_per_second: finished.tally.delivered as f64 / seconds.max(0.001),
             bytes_per_second: finished.tally.bytes as f64 / seconds.max(0.001),
-            partitions: finished.positions.iter().filter(|_| headline.positions).map(position).collect(),
+            partitions: finished.positions.iter().filter(|_| headline.has_positions).map(position).collect(),
             route: headline.route.clone(),
         }
     }
 
     /// Returns the summary as one JSON document.
     #[must_use]
-    pub fn json(&self) -> String {
+    pub(crate) fn json(&self) -> String {
         serde_json::to_string(self).expect("numbers and strings are JSON") + "\n"
     }
 
     /// Returns the summary for people; `brief` leaves the partitions out.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // rates for people
-    pub fn text(&self, brief: bool) -> String {
+    pub(crate) fn text(&self, brief: bool) -> String {
         let took = humantime::format_duration(Duration::from_millis((self.seconds * 1000.0) as u64));
         let ended = self.ended.replace('_', " ");
         let tally = &self.tally;
@@ -128,7 +128,7 @@ impl Summary {
         if brief {
             return text;
         }
-        if self.partitions.len() > SHOWN {
+        if self.partitions.len() > MAX_PARTITIONS_SHOWN {
             let _ = writeln!(text, "  {} partitions (each with -o json)", self.partitions.len());
             return text;
         }

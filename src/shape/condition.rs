@@ -64,9 +64,9 @@ impl Condition {
     }
 
     /// Returns whether the condition holds: for the field, or for any element where it goes through an array.
-    pub(super) fn holds(&self, document: &mut Node<'_>) -> bool {
+    pub(super) fn matches(&self, document: &mut Node<'_>) -> bool {
         let mut any = false;
-        document.look(&self.path.names, &mut |value| {
+        document.visit(&self.path.names, &mut |value| {
             any = any || value.is_some_and(|value| each(value.text(), &|text| self.test.passes(text)));
         });
         // The exact opposite of `=`: a field that is not there is not equal to anything.
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     fn holds(condition: &str, document: &str) -> bool {
-        Condition::parse(condition).unwrap().holds(&mut Node::parse(document).unwrap())
+        Condition::parse(condition).unwrap().matches(&mut Node::parse(document).unwrap())
     }
 
     #[test]

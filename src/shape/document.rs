@@ -1,4 +1,4 @@
-//! A JSON value that is opened only where someone looks, so that everything else keeps its text.
+//! A JSON value that is parsed only where a rule reaches, so that everything else keeps its text.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,56 +11,55 @@ use serde_json::value::RawValue;
 pub(super) enum Node<'a> {
     /// A value as it is written; owned when it was changed.
     Text(Cow<'a, str>),
-    /// An object that was looked into.
+    /// A parsed object.
     Object(Object<'a>),
-    /// An array that was looked into.
+    /// A parsed array.
     Array(Array<'a>),
 }
 
-/// An object that was looked into. A name may be there twice: readers take the last, changes are made to all.
+/// A parsed object. A name may occur twice: lookups return the last, changes apply to all.
 #[derive(Debug)]
 pub(super) struct Object<'a> {
     text: &'a str,
     /// Names as they are written, and values.
     pub(super) members: Vec<(Cow<'a, str>, Node<'a>)>,
-    /// Whether members came or went, or one was replaced.
-    pub(super) touched: bool,
+    /// Whether members were added, removed or replaced.
+    pub(super) structure_changed: bool,
 }
 
-/// An array that was looked into.
+/// A parsed array.
 #[derive(Debug)]
 pub(super) struct Array<'a> {
     text: &'a str,
-    /// The elements.
     pub(super) elements: Vec<Node<'a>>,
-    /// Whether elements went.
-    pub(super) touched: bool,
+    /// Whether elements were removed.
+    pub(super) structure_changed: bool,
 }
 
 impl<'a> Node<'a> {
-    /// Returns the document that `text` is, opened if it is an object.
+    /// Parses `text`, one level deep if it is an object.
     ///
     /// # Errors
     /// When the text is not JSON.
     pub(super) fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
         if text.trim_ascii_start().starts_with('{') {
-            return Ok(Self::Object(Object { text, members: members(text)?, touched: false }));
+            return Ok(Self::Object(Object { text, members: members(text)?, structure_changed: false }));
         }
         Ok(Self::Text(Cow::Borrowed(serde_json::from_str::<&RawValue>(text)?.get())))
     }
 
-    /// Opens an object or array. What was changed already is text for good.
+    /// Parses one level of an object or array. A value that was replaced stays text.
     pub(super) fn open(&mut self) -> &mut Self {
         if let Self::Text(Cow::Borrowed(text)) = *self {
             match text.as_bytes().first() {
                 Some(b'{') => {
                     let members = members(text).expect("the document was valid as a whole");
-                    *self = Self::Object(Object { text, members, touched: false });
+                    *self = Self::Object(Object { text, members, structure_changed: false });
                 }
                 Some(b'[') => {
                     let elements: Vec<&RawValue> = serde_json::from_str(text).expect("the document was valid as a whole");
                     let elements = elements.into_iter().map(|element| Self::Text(element.get().into())).collect();
-                    *self = Self::Array(Array { text, elements, touched: false });
+                    *self = Self::Array(Array { text, elements, structure_changed: false });
                 }
                 _ => {}
             }
@@ -68,7 +67,7 @@ impl<'a> Node<'a> {
         self
     }
 
-    /// Returns the value as it is written, before anything below it was changed.
+    /// Returns the value's original text.
     pub(super) fn text(&self) -> &str {
         match self {
             Self::Text(text) => text,
@@ -77,20 +76,20 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Returns whether this is null, which counts as missing.
+    /// Returns whether this is null; null counts as missing.
     pub(super) fn is_null(&self) -> bool {
         self.text() == "null"
     }
 
-    /// Calls `with` for every value at `path`, until one fails; an array at its end means its elements.
-    pub(super) fn change<E>(
+    /// Calls `with` for every value at `path` until one fails; an array at the end of the path stands for its elements.
+    pub(super) fn modify<E>(
         &mut self,
         path: &[String],
         with: &mut impl FnMut(&mut Cow<'a, str>) -> Result<(), E>,
     ) -> Result<(), E> {
         match (self.open(), path) {
-            (Self::Array(array), path) => array.elements.iter_mut().try_for_each(|element| element.change(path, with)),
-            (Self::Object(object), [name, rest @ ..]) => object.named(name).try_for_each(|value| value.change(rest, with)),
+            (Self::Array(array), path) => array.elements.iter_mut().try_for_each(|element| element.modify(path, with)),
+            (Self::Object(object), [name, rest @ ..]) => object.named(name).try_for_each(|value| value.modify(rest, with)),
             (Self::Object(object), []) => {
                 let mut text = Cow::Borrowed(object.text);
                 with(&mut text)?;
@@ -104,35 +103,35 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Calls `with` for every value at `path` in this document, or with `None` where there is none; of a name that is there
-    /// twice, the last counts. A document that is an array has no fields: it is not what its elements are.
-    pub(super) fn look(&mut self, path: &[String], with: &mut impl FnMut(Option<&Self>)) {
+    /// Calls `with` for every value at `path`, or with `None` where it is missing; of a name that occurs twice, the last counts.
+    /// A document that is an array has no fields.
+    pub(super) fn visit(&mut self, path: &[String], with: &mut impl FnMut(Option<&Self>)) {
         match self.open() {
             Self::Array(_) => with(None),
-            document => document.look_below(path, with),
+            document => document.visit_below(path, with),
         }
     }
 
-    fn look_below(&mut self, path: &[String], with: &mut impl FnMut(Option<&Self>)) {
+    fn visit_below(&mut self, path: &[String], with: &mut impl FnMut(Option<&Self>)) {
         let Some((name, rest)) = path.split_first() else {
             return with(if self.is_null() { None } else { Some(self) });
         };
         match self.open() {
             Self::Object(object) => match object.named(name).last() {
-                Some(value) => value.look_below(rest, with),
+                Some(value) => value.visit_below(rest, with),
                 None => with(None),
             },
-            Self::Array(array) => array.elements.iter_mut().for_each(|element| element.look_below(path, with)),
+            Self::Array(array) => array.elements.iter_mut().for_each(|element| element.visit_below(path, with)),
             Self::Text(_) => with(None),
         }
     }
 
-    /// Returns whether anything was changed.
-    pub(super) fn changed(&self) -> bool {
+    /// Returns whether anything changed.
+    pub(super) fn is_changed(&self) -> bool {
         match self {
             Self::Text(text) => matches!(text, Cow::Owned(_)),
-            Self::Object(object) => object.touched || object.members.iter().any(|(_, value)| value.changed()),
-            Self::Array(array) => array.touched || array.elements.iter().any(Self::changed),
+            Self::Object(object) => object.structure_changed || object.members.iter().any(|(_, value)| value.is_changed()),
+            Self::Array(array) => array.structure_changed || array.elements.iter().any(Self::is_changed),
         }
     }
 
@@ -140,7 +139,7 @@ impl<'a> Node<'a> {
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         let separate = |i, out: &mut Vec<u8>| out.extend_from_slice(if i == 0 { b"" } else { b"," });
         match self {
-            _ if !self.changed() => out.extend_from_slice(self.text().as_bytes()),
+            _ if !self.is_changed() => out.extend_from_slice(self.text().as_bytes()),
             Self::Text(text) => out.extend_from_slice(text.as_bytes()),
             Self::Object(object) => {
                 out.push(b'{');
@@ -165,9 +164,9 @@ impl<'a> Node<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// Returns an object that was not there before.
+    /// Returns an empty object that is new in its document.
     pub(super) fn new() -> Self {
-        Self { text: "{}", members: Vec::new(), touched: true }
+        Self { text: "{}", members: Vec::new(), structure_changed: true }
     }
 
     /// Returns the values called `name`, in their order.
@@ -176,18 +175,31 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Returns the text at `names` inside `text`, which is JSON; `None` where an array or a value that is no object is on the way.
-pub(super) fn inside<'a>(text: &'a str, names: &[String]) -> Option<&'a str> {
+/// Returns the text at `names` inside the JSON `text`; `None` if the path meets an array or a scalar.
+pub(super) fn value_at<'a>(text: &'a str, names: &[String]) -> Option<&'a str> {
     let Some((name, rest)) = names.split_first() else { return Some(text) };
     if !text.starts_with('{') {
         return None;
     }
     let members: Vec<(&str, &str)> = borrowed_members(text).ok()?;
     let (_, value) = members.into_iter().rev().find(|(written, _)| is_name(written, name))?;
-    inside(value, rest)
+    value_at(value, rest)
 }
 
-/// Returns whether a name, as it is written, is `name`.
+/// Returns the content of a JSON string; any other value as it is written.
+pub(super) fn plain_text(json: &str) -> Cow<'_, str> {
+    match json.starts_with('"').then(|| serde_json::from_str::<String>(json)) {
+        Some(Ok(text)) => Cow::Owned(text),
+        _ => Cow::Borrowed(json),
+    }
+}
+
+/// Returns `text` as a JSON string.
+pub(super) fn json_string(text: &str) -> String {
+    serde_json::to_string(text).expect("text is JSON")
+}
+
+/// Returns whether the JSON string `written` is `name`.
 pub(super) fn is_name(written: &str, name: &str) -> bool {
     if written.contains('\\') {
         return serde_json::from_str::<String>(written).is_ok_and(|written| written == name);
@@ -200,7 +212,7 @@ fn members(text: &str) -> Result<Vec<(Cow<'_, str>, Node<'_>)>, serde_json::Erro
     Ok(members.into_iter().map(|(name, value)| (name.into(), Node::Text(value.into()))).collect())
 }
 
-/// Returns names and values of an object as they are written.
+/// Returns the raw names and values of an object.
 fn borrowed_members(text: &str) -> Result<Vec<(&str, &str)>, serde_json::Error> {
     struct Members;
     impl<'de> Visitor<'de> for Members {

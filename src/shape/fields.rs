@@ -1,47 +1,40 @@
 //! Fields of JSON values, for the columns of a table.
 
-use crate::shape::document::Node;
+use crate::shape::document::{Node, plain_text};
 use crate::shape::path::Path;
-use crate::shape::rules::{BadRule, RuleKind, ShapeRules};
+use crate::shape::rules::{InvalidRule, RuleKind, ShapeRules};
 
-/// The fields that `--keep` names, in their order.
+/// The fields to show, in the order in which they were named.
 #[derive(Clone, Debug)]
-pub struct Fields(Vec<Path>);
+pub(crate) struct SelectedFields(Vec<Path>);
 
-impl Fields {
-    /// Returns the fields that `rules` keep, or `None` when they keep everything.
+impl SelectedFields {
+    /// Returns the fields that `rules` keep, or `None` if they keep everything.
     ///
     /// # Errors
-    /// When a list of fields cannot be read.
-    pub fn parse(rules: &ShapeRules) -> Result<Option<Self>, BadRule> {
-        let paths = super::paths(rules, RuleKind::Keep)?;
+    /// When a list of fields cannot be parsed.
+    pub(crate) fn parse(rules: &ShapeRules) -> Result<Option<Self>, InvalidRule> {
+        let paths = rules.paths(RuleKind::Keep)?;
         Ok((!paths.is_empty()).then_some(Self(paths)))
     }
 
-    /// Returns the names as they were written.
-    pub fn names(&self) -> impl Iterator<Item = String> {
+    /// Returns the names as written.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(ToString::to_string)
     }
 
-    /// Returns what stands in each field of `value`: text without its quotes, anything else as it is written, several values
-    /// (a path goes through arrays) with commas; `None` where there is nothing, or null, or no JSON.
+    /// Returns each field of `value`: strings without quotes, other values as written, several values (a path goes through
+    /// arrays) joined by commas; `None` for a missing field, null, and a value that is not JSON.
     #[must_use]
-    pub fn of(&self, value: Option<&[u8]>) -> Vec<Option<String>> {
+    pub(crate) fn values(&self, value: Option<&[u8]>) -> Vec<Option<String>> {
         let text = value.and_then(|value| std::str::from_utf8(value).ok());
         let Some(mut document) = text.and_then(|text| Node::parse(text).ok()) else { return vec![None; self.0.len()] };
         let mut of = |path: &Path| {
             let mut found: Vec<String> = Vec::new();
-            document.look(&path.names, &mut |value| found.extend(value.map(|value| plain(value.text()))));
+            document.visit(&path.names, &mut |value| found.extend(value.map(|value| plain_text(value.text()).into_owned())));
             (!found.is_empty()).then(|| found.join(", "))
         };
         self.0.iter().map(&mut of).collect()
-    }
-}
-
-fn plain(text: &str) -> String {
-    match serde_json::from_str(text) {
-        Ok(serde_json::Value::String(plain)) => plain,
-        _ => text.to_owned(),
     }
 }
 
@@ -52,11 +45,11 @@ mod tests {
     #[test]
     fn a_field_is_what_stands_there() {
         let mut rules = ShapeRules::default();
-        rules.flag(RuleKind::Keep, r"name,user.id,items.sku,a\.b");
-        rules.flag(RuleKind::Keep, "gone");
-        let fields = Fields::parse(&rules).unwrap().unwrap();
+        rules.add(RuleKind::Keep, r"name,user.id,items.sku,a\.b", "");
+        rules.add(RuleKind::Keep, "gone", "");
+        let fields = SelectedFields::parse(&rules).unwrap().unwrap();
         assert_eq!(fields.names().collect::<Vec<_>>(), ["name", "user.id", "items.sku", r"a\.b", "gone"]);
-        let of = |value: &str| fields.of(Some(value.as_bytes()));
+        let of = |value: &str| fields.values(Some(value.as_bytes()));
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(
             of(r#"{"name": "\u00e9\n\"", "user": {"id": 1.0e3}, "items": [{"sku": "a"}, {"sku": 2}], "a.b": {"c": [1, 2]}}"#),
@@ -64,13 +57,13 @@ mod tests {
         );
         assert_eq!(of(r#"{"name": null, "user": 5, "items": [], "a.b": ""}"#), [None, None, None, some(""), None]);
         for none in [&b"\xff"[..], b"no json", b"[1]", b""] {
-            assert_eq!(fields.of(Some(none)), vec![None; 5]);
+            assert_eq!(fields.values(Some(none)), vec![None; 5]);
         }
-        assert_eq!(fields.of(None), vec![None; 5]);
+        assert_eq!(fields.values(None), vec![None; 5]);
     }
 
     #[test]
     fn without_keep_there_are_none() {
-        assert!(Fields::parse(&ShapeRules::default()).unwrap().is_none());
+        assert!(SelectedFields::parse(&ShapeRules::default()).unwrap().is_none());
     }
 }

@@ -18,33 +18,34 @@
 //!
 //! A tombstone passes whatever the rules: it has no field to look at, and without it the key would live on at the target.
 
-mod change;
 mod condition;
 mod decimal;
 mod document;
 mod fields;
+mod mask;
 mod path;
 mod require;
+mod result;
 mod rules;
 mod select;
-mod verdict;
+mod time;
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use change::Mask;
 use condition::Condition;
-use document::Node;
-pub use fields::Fields;
+use document::{Node, json_string};
+pub(crate) use fields::SelectedFields;
+use mask::Mask;
 pub use path::Path as FieldPath;
 use path::{Path, split_before};
 use require::Requirement;
-pub use rules::{BadRule, RuleKind, ShapeRules};
+pub use result::{ShapeError, ShapeResult};
+pub use rules::{InvalidRule, RuleKind, ShapeRules};
 use select::FieldTree;
-pub use verdict::{ShapeError, ShapeResult};
 
-/// What is done to every value.
+/// The rules that are applied to every value.
 #[derive(Debug)]
 pub struct Shape {
     conditions: Vec<Condition>,
@@ -54,56 +55,53 @@ pub struct Shape {
     dates: Vec<Path>,
     addresses: Vec<Path>,
     masked: Vec<(Path, Mask)>,
-    kept: Option<FieldTree>,
-    dropped: Vec<Path>,
+    keep: Option<FieldTree>,
+    drop: Vec<Path>,
 }
 
-/// How a list of fields is written.
-const FIELDS: &str = "fields with commas, dots between the names of nested ones: user_id,buyer.id";
-
 impl Shape {
-    /// Returns the shape that `rules` ask for; of several defaults for a field the first counts.
+    /// Returns the shape that `rules` describe; of several defaults for a field the first counts.
     ///
     /// # Errors
-    /// When a rule cannot be read, or something is to be masked without `mask_key`.
-    pub fn parse(rules: &ShapeRules, mask_key: Option<&str>) -> Result<Self, BadRule> {
-        let paths = |kind| paths(rules, kind);
+    /// When a rule cannot be parsed, or a `mask` rule has no `mask_key`.
+    pub fn parse(rules: &ShapeRules, mask_key: Option<&str>) -> Result<Self, InvalidRule> {
+        let paths = |kind| rules.paths(kind);
         let keep = paths(RuleKind::Keep)?;
-        let mask = match (rules.of(RuleKind::Mask).next(), mask_key.filter(|key| !key.is_empty())) {
+        let mask = match (rules.of_kind(RuleKind::Mask).next(), mask_key.filter(|key| !key.is_empty())) {
             (Some(rule), None) => {
-                return Err(rule.lacks("`mask_key`", "add `mask_key = ${env:MASK_KEY}` to the source's section of the profile"));
+                return Err(rule.missing("`mask_key`", "add `mask_key = ${env:MASK_KEY}` to the source's section of the profile"));
             }
             (_, key) => Mask::new(key.unwrap_or_default()),
         };
         Ok(Self {
             conditions: rules
-                .of(RuleKind::Where)
-                .map(|rule| Condition::parse(&rule.text).map_err(|why| rule.wrong(why, condition::GRAMMAR)))
+                .of_kind(RuleKind::Where)
+                .map(|rule| Condition::parse(&rule.text).map_err(|why| rule.invalid(why, condition::GRAMMAR)))
                 .collect::<Result<_, _>>()?,
             defaults: rules
-                .of(RuleKind::Default)
-                .map(|rule| default(&rule.text).map_err(|why| rule.wrong(why, "FIELD=VALUE: device_type=unknown")))
+                .of_kind(RuleKind::Default)
+                .map(|rule| default(&rule.text).map_err(|why| rule.invalid(why, "FIELD=VALUE: device_type=unknown")))
                 .collect::<Result<_, _>>()?,
             requirements: rules
-                .of(RuleKind::Require)
+                .of_kind(RuleKind::Require)
                 .flat_map(|rule| path::split(&rule.text, |c| c == ',').map(move |text| (rule, text)))
-                .map(|(rule, text)| Requirement::parse(text).map_err(|why| rule.wrong(why, require::GRAMMAR)))
+                .map(|(rule, text)| Requirement::parse(text).map_err(|why| rule.invalid(why, require::GRAMMAR)))
                 .collect::<Result<_, _>>()?,
             dates: paths(RuleKind::Date)?,
             addresses: paths(RuleKind::MaskIp)?,
             masked: paths(RuleKind::Mask)?.into_iter().map(|path| (path, mask.clone())).collect(),
-            kept: (!keep.is_empty()).then(|| FieldTree::new(&keep)),
-            dropped: paths(RuleKind::Drop)?,
+            keep: (!keep.is_empty()).then(|| FieldTree::new(&keep)),
+            drop: paths(RuleKind::Drop)?,
         })
     }
 
-    /// Returns whether records can be left out by `--where`.
+    /// Returns whether records can be filtered.
     #[must_use]
-    pub fn has_conditions(&self) -> bool {
+    pub(crate) fn has_conditions(&self) -> bool {
         !self.conditions.is_empty()
     }
 
-    /// Returns what becomes of `value`; `None` is a tombstone and passes.
+    /// Applies the rules to `value`; a tombstone (`None`) passes unchanged.
     #[must_use]
     pub fn apply(&self, value: Option<&[u8]>) -> ShapeResult {
         let Some(bytes) = value else {
@@ -111,14 +109,14 @@ impl Shape {
         };
         let mut document = match std::str::from_utf8(bytes).map_err(|error| error.to_string()).and_then(parse) {
             Ok(document) => document,
-            Err(why) => return ShapeResult::Bad(not_json(bytes, &why)),
+            Err(why) => return ShapeResult::Bad(not_json_error(bytes, &why)),
         };
-        if !self.conditions.iter().all(|condition| condition.holds(&mut document)) {
+        if !self.conditions.iter().all(|condition| condition.matches(&mut document)) {
             return ShapeResult::Filtered;
         }
-        match self.change(&mut document) {
+        match self.modify(&mut document) {
             Err(fault) => ShapeResult::Bad(fault),
-            Ok(()) if !document.changed() => ShapeResult::Keep(None),
+            Ok(()) if !document.is_changed() => ShapeResult::Keep(None),
             Ok(()) => {
                 let mut text = Vec::with_capacity(bytes.len() + 64);
                 document.write(&mut text);
@@ -127,45 +125,39 @@ impl Shape {
         }
     }
 
-    fn change<'a>(&'a self, document: &mut Node<'a>) -> Result<(), ShapeError> {
+    fn modify<'a>(&'a self, document: &mut Node<'a>) -> Result<(), ShapeError> {
         for (path, value) in &self.defaults {
             select::fill(document, &path.names, value).map_err(|()| {
-                let message = format!("`{path}` cannot be filled: what should hold it is no object");
+                let message = format!("`{path}` cannot be filled: its parent is not an object");
                 ShapeError::new("not_an_object", message).at(path)
             })?;
         }
-        if let Some(fault) = self.requirements.iter().find_map(|requirement| requirement.fault(document)) {
+        if let Some(fault) = self.requirements.iter().find_map(|requirement| requirement.check(document)) {
             return Err(fault);
         }
         for path in &self.dates {
             let not_a_date = |()| {
-                let mut fault = ShapeError::new("not_a_date", format!("`{path}` is no time")).at(path);
-                fault.hint = Some("--date takes Unix seconds or milliseconds and ISO 8601".to_owned());
+                let mut fault = ShapeError::new("not_a_date", format!("`{path}` is not a date")).at(path);
+                fault.hint = Some(time::FORMATS.to_owned());
                 fault
             };
-            document.change(&path.names, &mut |value| change::date(value).map_err(not_a_date))?;
+            document.modify(&path.names, &mut |value| time::to_iso_8601(value).map_err(not_a_date))?;
         }
         let mut every = |path: &Path, with: &dyn Fn(&mut Cow<'a, str>)| {
-            document.change(&path.names, &mut |value| {
+            document.modify(&path.names, &mut |value| {
                 with(value);
                 Ok(())
             })
         };
-        self.addresses.iter().try_for_each(|path| every(path, &change::mask_ip))?;
+        self.addresses.iter().try_for_each(|path| every(path, &mask::mask_ip))?;
         self.masked.iter().try_for_each(|(path, mask)| every(path, &|value| mask.apply(value)))?;
-        if let Some(kept) = &self.kept {
+        if let Some(kept) = &self.keep {
             kept.apply(document)
-                .map_err(|()| ShapeError::new("not_an_object", "the value is no object, so no field of it can be kept"))?;
+                .map_err(|()| ShapeError::new("not_an_object", "the value is not an object, it has no field to keep"))?;
         }
-        self.dropped.iter().for_each(|path| select::remove(document, &path.names));
+        self.drop.iter().for_each(|path| select::remove(document, &path.names));
         Ok(())
     }
-}
-
-/// Returns the fields that the rules of a kind list.
-fn paths(rules: &ShapeRules, kind: RuleKind) -> Result<Vec<Path>, BadRule> {
-    let lists = rules.of(kind).map(|rule| Path::list(&rule.text).map_err(|why| rule.wrong(why, FIELDS)));
-    lists.collect::<Result<Vec<_>, _>>().map(|lists| lists.concat())
 }
 
 /// Returns the field and the JSON text of `FIELD=VALUE`.
@@ -174,26 +166,26 @@ fn default(text: &str) -> Result<(Path, String), String> {
     let value = value.strip_prefix('=').ok_or("a value is missing")?.trim();
     let json = match serde_json::from_str::<&RawValue>(value) {
         Ok(json) => json.get().to_owned(),
-        Err(_) => serde_json::to_string(value).expect("text is JSON"),
+        Err(_) => json_string(value),
     };
     Ok((Path::parse(path)?, json))
 }
 
-/// Returns the time that a JSON value says: Unix seconds or milliseconds, as a number or text, or ISO 8601.
+/// Returns the time in a JSON value, as `--date` parses it.
 #[must_use]
-pub fn time(value: &str) -> Option<jiff::Timestamp> {
-    change::time(value)
+pub(crate) fn parse_time(value: &str) -> Option<jiff::Timestamp> {
+    time::parse_time(value)
 }
 
 /// Returns the JSON text of the value at `names` inside the JSON `value`; of a name that is there twice, the last counts.
 #[must_use]
-pub fn inside<'a>(value: &'a str, names: &[String]) -> Option<&'a str> {
-    document::inside(value, names)
+pub(crate) fn value_at<'a>(value: &'a str, names: &[String]) -> Option<&'a str> {
+    document::value_at(value, names)
 }
 
 /// Returns the JSON object `object` without its field `name`.
 #[must_use]
-pub fn without(object: &str, name: &str) -> String {
+pub(crate) fn without_field(object: &str, name: &str) -> String {
     let mut document = parse(object).expect("the caller has read it");
     select::remove(&mut document, &[name.to_owned()]);
     let mut text = Vec::with_capacity(object.len());
@@ -205,9 +197,9 @@ fn parse(text: &str) -> Result<Node<'_>, String> {
     Node::parse(text).map_err(|error| error.to_string())
 }
 
-/// Returns the fault of bytes that are not JSON, recognising what a schema registry's serializers write.
+/// Returns the error of bytes that are not JSON, with a hint for the framing of schema registries.
 #[must_use]
-pub fn not_json(bytes: &[u8], why: &str) -> ShapeError {
+pub(crate) fn not_json_error(bytes: &[u8], why: &str) -> ShapeError {
     let mut fault = ShapeError::new("not_json", format!("the value is not JSON: {why}"));
     if let [0, a, b, c, d, ..] = *bytes {
         let schema = u32::from_be_bytes([a, b, c, d]);

@@ -1,10 +1,10 @@
-//! Names of fields.
+//! Field paths.
 
 use std::fmt;
 
-/// The way to a field: names from the outside in. Written with dots; a backslash takes the next character as it is.
+/// The path of a field: names from the outside in, separated by dots; a backslash escapes the next character.
 ///
-/// A path goes through arrays: it means the field in every element.
+/// A path goes through arrays: it selects the field in every element.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
     text: String,
@@ -12,7 +12,7 @@ pub struct Path {
 }
 
 impl Path {
-    /// Returns the path that `text` names.
+    /// Parses a path.
     ///
     /// # Errors
     /// When a name is empty or the text ends in a backslash.
@@ -36,13 +36,13 @@ impl Path {
         Ok(Self { text: text.to_owned(), names })
     }
 
-    /// Returns the names from the outside in: at least one.
+    /// Returns the names from the outside in, at least one.
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// Returns the paths of a comma list.
+    /// Parses a comma-separated list.
     ///
     /// # Errors
     /// As [`Path::parse`].
@@ -57,7 +57,7 @@ impl fmt::Display for Path {
     }
 }
 
-/// Returns the parts of `text` between the characters that separate them, except where a backslash stands before one.
+/// Splits `text` at the characters that `separates` selects, unless a backslash escapes them.
 pub(super) fn split(text: &str, separates: impl Fn(char) -> bool) -> impl Iterator<Item = &str> {
     let mut escaped = false;
     text.split(move |c| {
@@ -67,7 +67,7 @@ pub(super) fn split(text: &str, separates: impl Fn(char) -> bool) -> impl Iterat
     })
 }
 
-/// Returns `text` before and from the first such character that no backslash stands before.
+/// Splits `text` before the first character that `starts` selects and no backslash escapes.
 pub(super) fn split_before(text: &str, starts: impl Fn(char) -> bool) -> (&str, &str) {
     let name = split(text, starts).next().unwrap_or_default();
     text.split_at(name.len())

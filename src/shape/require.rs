@@ -1,8 +1,8 @@
-//! `--require`: what a record must have.
+//! `require`: the fields that a record must have.
 
 use crate::shape::document::Node;
 use crate::shape::path::{Path, split_before};
-use crate::shape::verdict::ShapeError;
+use crate::shape::result::ShapeError;
 
 /// How a requirement is written.
 pub(super) const GRAMMAR: &str = "FIELD or FIELD:TYPE with string, int, number, bool, object or array: user_id,timestamp:int";
@@ -14,7 +14,7 @@ pub(super) struct Requirement {
     kind: Option<JsonType>,
 }
 
-/// What JSON calls a value, and whole numbers.
+/// The type of a JSON value; whole numbers have their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum JsonType {
     String,
@@ -35,11 +35,11 @@ impl JsonType {
         ("array", Self::Array, "an array"),
     ];
 
-    fn said(self) -> &'static str {
+    fn description(self) -> &'static str {
         Self::ALL[self as usize].2
     }
 
-    /// Returns what the value `text`, as it is written, is.
+    /// Returns the type of the JSON value `text`.
     fn of(text: &str) -> Self {
         match text.as_bytes().first() {
             Some(b'"') => Self::String,
@@ -53,32 +53,35 @@ impl JsonType {
 }
 
 impl Requirement {
-    /// Returns the requirement that `text` says.
+    /// Parses `FIELD` or `FIELD:TYPE`.
     ///
     /// # Errors
-    /// When it says none, with the reason.
+    /// With the reason.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let (path, kind) = split_before(text, |c| c == ':');
         let kind = match kind.strip_prefix(':').map(str::trim) {
             None => None,
             Some(name) => match JsonType::ALL.iter().find(|(known, _, _)| *known == name) {
                 Some((_, kind, _)) => Some(*kind),
-                None => return Err(format!("`{name}` is no type")),
+                None => return Err(format!("`{name}` is not a type")),
             },
         };
         Ok(Self { path: Path::parse(path)?, kind })
     }
 
-    /// Returns what is wrong with the document, if anything is.
-    pub(super) fn fault(&self, document: &mut Node<'_>) -> Option<ShapeError> {
+    /// Returns the error of a document that does not meet the requirement.
+    pub(super) fn check(&self, document: &mut Node<'_>) -> Option<ShapeError> {
         let mut fault = None;
-        document.look(&self.path.names, &mut |value| {
+        document.visit(&self.path.names, &mut |value| {
             let text = value.map(Node::text);
             let wrong = match (text, self.kind) {
                 (None, _) => ShapeError::new("missing_field", format!("`{}` is missing", self.path)),
                 (Some(text), Some(kind)) => match JsonType::of(text) {
                     found if found == kind || (found, kind) == (JsonType::Int, JsonType::Number) => return,
-                    found => ShapeError::new("wrong_type", format!("`{}` is {}, not {}", self.path, found.said(), kind.said())),
+                    found => ShapeError::new(
+                        "wrong_type",
+                        format!("`{}` is {}, not {}", self.path, found.description(), kind.description()),
+                    ),
                 },
                 (Some(_), None) => return,
             };
@@ -93,7 +96,7 @@ mod tests {
     use super::*;
 
     fn fault(requirement: &str, document: &str) -> Option<String> {
-        let fault = Requirement::parse(requirement).unwrap().fault(&mut Node::parse(document).unwrap());
+        let fault = Requirement::parse(requirement).unwrap().check(&mut Node::parse(document).unwrap());
         fault.map(|fault| format!("{}: {}", fault.code, fault.message))
     }
 
@@ -140,6 +143,6 @@ mod tests {
 
     #[test]
     fn an_unknown_type_is_refused() {
-        assert_eq!(Requirement::parse("a:uuid").unwrap_err(), "`uuid` is no type");
+        assert_eq!(Requirement::parse("a:uuid").unwrap_err(), "`uuid` is not a type");
     }
 }

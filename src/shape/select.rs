@@ -1,12 +1,12 @@
-//! Which fields there are: `--default`, `--keep` and `--drop`.
+//! Adds and removes fields: `default`, `keep` and `drop`.
 
-use crate::shape::document::{Node, Object, is_name};
+use crate::shape::document::{Node, Object, is_name, json_string};
 use crate::shape::path::Path;
 
-/// Gives the field at `path` the value `text` wherever it is missing, with the objects around it.
+/// Sets the field at `path` to `text` wherever it is missing, and creates the objects around it.
 ///
 /// # Errors
-/// When something on the way is neither an object nor missing.
+/// When the path meets a value that is neither an object nor missing.
 pub(super) fn fill<'a>(node: &mut Node<'a>, path: &[String], text: &'a str) -> Result<(), ()> {
     match (node.open(), path) {
         (Node::Array(array), _) => array.elements.iter_mut().try_for_each(|element| fill(element, path, text)),
@@ -20,35 +20,35 @@ pub(super) fn fill<'a>(node: &mut Node<'a>, path: &[String], text: &'a str) -> R
             }
             match object.named(name).last() {
                 Some(null) => *null = value,
-                None => object.members.push((serde_json::to_string(name).expect("text is JSON").into(), value)),
+                None => object.members.push((json_string(name).into(), value)),
             }
-            object.touched = true;
+            object.structure_changed = true;
             Ok(())
         }
         _ => Err(()),
     }
 }
 
-/// Leaves out every field at `path`.
+/// Removes every field at `path`.
 pub(super) fn remove(node: &mut Node<'_>, path: &[String]) {
     match (node.open(), path) {
         (Node::Array(array), _) => array.elements.iter_mut().for_each(|element| remove(element, path)),
         (Node::Object(object), [name]) => {
             let before = object.members.len();
             object.members.retain(|(written, _)| !is_name(written, name));
-            object.touched |= object.members.len() < before;
+            object.structure_changed |= object.members.len() < before;
         }
         (Node::Object(object), [name, rest @ ..]) => object.named(name).for_each(|value| remove(value, rest)),
         _ => {}
     }
 }
 
-/// The fields that are kept, as a tree.
+/// The fields to keep, as a tree.
 #[derive(Debug, Default)]
 pub(super) struct FieldTree {
-    /// Kept with all that is below.
-    whole: bool,
-    below: Vec<(String, FieldTree)>,
+    /// Keep the whole subtree.
+    keep_all: bool,
+    children: Vec<(String, FieldTree)>,
 }
 
 impl FieldTree {
@@ -57,40 +57,40 @@ impl FieldTree {
         for path in paths {
             let mut node = &mut root;
             for name in &path.names {
-                let known = node.below.iter().position(|(below, _)| below == name);
+                let known = node.children.iter().position(|(below, _)| below == name);
                 let known = known.unwrap_or_else(|| {
-                    node.below.push((name.clone(), Self::default()));
-                    node.below.len() - 1
+                    node.children.push((name.clone(), Self::default()));
+                    node.children.len() - 1
                 });
-                node = &mut node.below[known].1;
+                node = &mut node.children[known].1;
             }
-            node.whole = true;
+            node.keep_all = true;
         }
         root
     }
 
-    /// Leaves out all other fields.
+    /// Removes all other fields.
     ///
     /// # Errors
-    /// When the value has no fields.
+    /// When the value is a scalar.
     pub(super) fn apply(&self, node: &mut Node<'_>) -> Result<(), ()> {
-        if self.whole {
+        if self.keep_all {
             return Ok(());
         }
         match node.open() {
             Node::Object(object) => {
                 let before = object.members.len();
                 object.members.retain_mut(|(written, value)| {
-                    let kept = self.below.iter().find(|(name, _)| is_name(written, name));
+                    let kept = self.children.iter().find(|(name, _)| is_name(written, name));
                     kept.is_some_and(|(_, kept)| kept.apply(value).is_ok())
                 });
-                object.touched |= object.members.len() < before;
+                object.structure_changed |= object.members.len() < before;
                 Ok(())
             }
             Node::Array(array) => {
                 let before = array.elements.len();
                 array.elements.retain_mut(|element| self.apply(element).is_ok());
-                array.touched |= array.elements.len() < before;
+                array.structure_changed |= array.elements.len() < before;
                 Ok(())
             }
             Node::Text(_) => Err(()),

@@ -11,7 +11,7 @@ const LOGIN: &str = r#"{"user_id": "424cdd21-063a-43a7-b91b-7ca1a833afae", "devi
 fn shape(rules: &[(RuleKind, &str)]) -> Shape {
     let mut asked = ShapeRules::default();
     for (kind, text) in rules {
-        asked.flag(*kind, text);
+        asked.add(*kind, text, "the rule");
     }
     Shape::parse(&asked, Some("key")).unwrap()
 }
@@ -149,7 +149,7 @@ fn a_bad_value_says_what_is_wrong_and_where() {
     let missing = fault(&[(RuleKind::Require, "locale")], LOGIN.as_bytes());
     assert_eq!((missing.code, missing.path.as_deref()), ("missing_field", Some("locale")));
     let date = fault(&[(RuleKind::Date, "ip")], LOGIN.as_bytes());
-    assert_eq!((date.code, date.message.as_str(), date.path.as_deref()), ("not_a_date", "`ip` is no time", Some("ip")));
+    assert_eq!((date.code, date.message.as_str(), date.path.as_deref()), ("not_a_date", "`ip` is not a date", Some("ip")));
     assert_eq!(fault(&[(RuleKind::Keep, "a")], b"7").code, "not_an_object");
     for value in [&b""[..], b"{", b"{\"a\":1} x", b"{'a':1}", b"\xff", b"{\"a\":\"\xff\"}", b"nul", b"{\"a\":01}"] {
         let fault = fault(&[(RuleKind::Where, "a")], value);
@@ -168,23 +168,23 @@ fn confluent_wire_format_is_recognised() {
 fn a_wrong_rule_is_named_with_its_place_and_a_hint() {
     let wrong = |kind, text| {
         let mut rules = ShapeRules::default();
-        rules.flag(kind, text);
+        rules.add(kind, text, "the rule");
         Shape::parse(&rules, Some("key")).unwrap_err()
     };
-    assert_eq!(wrong(RuleKind::Where, "a !").what, "cannot use `--where a !`: `!` begins with no comparison");
+    assert_eq!(wrong(RuleKind::Where, "a !").what, "cannot use the rule: `!` begins with no comparison");
     assert_eq!(wrong(RuleKind::Where, "a !").hint, format!("write {}", condition::GRAMMAR));
-    assert_eq!(wrong(RuleKind::MaskIp, "a,,b").what, "cannot use `--mask-ip a,,b`: `` has a field without a name");
-    assert_eq!(wrong(RuleKind::Default, "a").what, "cannot use `--default a`: a value is missing");
-    assert_eq!(wrong(RuleKind::Require, "a:b").what, "cannot use `--require a:b`: `b` is no type");
+    assert_eq!(wrong(RuleKind::MaskIp, "a,,b").what, "cannot use the rule: `` has a field without a name");
+    assert_eq!(wrong(RuleKind::Default, "a").what, "cannot use the rule: a value is missing");
+    assert_eq!(wrong(RuleKind::Require, "a:b").what, "cannot use the rule: `b` is not a type");
 }
 
 #[test]
 fn masking_without_a_key_is_refused() {
     let mut rules = ShapeRules::default();
-    rules.flag(RuleKind::Mask, "user_id");
+    rules.add(RuleKind::Mask, "user_id", "the rule");
     for key in [None, Some("")] {
         let refused = Shape::parse(&rules, key).unwrap_err();
-        assert_eq!(refused.what, "cannot use `--mask user_id` without `mask_key`");
+        assert_eq!(refused.what, "cannot use the rule without `mask_key`");
         assert_eq!(refused.hint, "add `mask_key = ${env:MASK_KEY}` to the source's section of the profile");
     }
 }
@@ -209,7 +209,7 @@ fn a_section_says_what_the_flags_say() {
     );
     for key in ["wher", "mask-ip", "default", "drop.x"] {
         let unknown = rules.key("shape.login", key, "x").unwrap_err();
-        assert_eq!(unknown.what, format!("there is no key `{key}` in [shape.login]"));
+        assert_eq!(unknown.what, format!("unknown key `{key}` in [shape.login]"));
     }
     rules.key("shape.login", "keep", "a..b").unwrap();
     let wrong = Shape::parse(&rules, None).unwrap_err();

@@ -1,22 +1,22 @@
-//! Text that others wrote, shown so that it cannot steer the terminal.
+//! Escapes control characters in foreign text, so that it cannot control the terminal.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Returns `text` as it may be shown on one line: control characters of every kind, what turns the direction of writing, and
-/// bytes that are not UTF-8 appear as escapes (`\n`, `\x1b`, `\u{202e}`), all else as it is.
+/// Escapes `text` for one line: control characters, bidirectional controls, invisible characters and bytes that are not UTF-8
+/// become `\n`, `\x1b`, `\u{202e}`.
 #[must_use]
-pub fn escape_controls<T: AsRef<[u8]> + ?Sized>(text: &T) -> Cow<'_, str> {
-    without(text.as_ref(), is_harmful)
+pub(crate) fn escape_controls<T: AsRef<[u8]> + ?Sized>(text: &T) -> Cow<'_, str> {
+    escape_where(text.as_ref(), is_control)
 }
 
-/// Returns `text` as it may be shown on lines of its own: as [`harmless`], but line feeds and tabs stay.
+/// Escapes `text` for lines of its own: as [`escape_controls`], but line feeds and tabs stay.
 #[must_use]
-pub fn escape_controls_text<T: AsRef<[u8]> + ?Sized>(text: &T) -> Cow<'_, str> {
-    without(text.as_ref(), |c| is_harmful(c) && !matches!(c, '\n' | '\t'))
+pub(crate) fn escape_controls_text<T: AsRef<[u8]> + ?Sized>(text: &T) -> Cow<'_, str> {
+    escape_where(text.as_ref(), |c| is_control(c) && !matches!(c, '\n' | '\t'))
 }
 
-fn without(bytes: &[u8], is_harmful: impl Fn(char) -> bool) -> Cow<'_, str> {
+fn escape_where(bytes: &[u8], is_harmful: impl Fn(char) -> bool) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes)
         && !text.contains(&is_harmful)
     {
@@ -30,26 +30,25 @@ fn without(bytes: &[u8], is_harmful: impl Fn(char) -> bool) -> Cow<'_, str> {
                 '\n' => shown.push_str("\\n"),
                 '\r' => shown.push_str("\\r"),
                 '\t' => shown.push_str("\\t"),
-                c if c.is_ascii() => escape(u32::from(c), &mut shown),
+                c if c.is_ascii() => push_byte_escape(u32::from(c), &mut shown),
                 c => {
                     let _ = write!(shown, "{}", c.escape_unicode());
                 }
             }
         }
-        chunk.invalid().iter().for_each(|byte| escape(u32::from(*byte), &mut shown));
+        chunk.invalid().iter().for_each(|byte| push_byte_escape(u32::from(*byte), &mut shown));
     }
     Cow::Owned(shown)
 }
 
-fn escape(byte: u32, shown: &mut String) {
+fn push_byte_escape(byte: u32, shown: &mut String) {
     let _ = write!(shown, "\\x{byte:02x}");
 }
 
-/// Returns JSON text of the same meaning that may be shown: what [`harmless`] escapes appears as `\u....`, apart from the line
-/// feeds and spaces between its parts.
+/// Returns equivalent JSON: what [`escape_controls`] escapes becomes `\u....`, except the white space between tokens.
 #[must_use]
-pub fn escape_controls_json(json: &str) -> Cow<'_, str> {
-    let harmful = |c| is_harmful(c) && !matches!(c, '\n' | '\r' | '\t');
+pub(crate) fn escape_controls_json(json: &str) -> Cow<'_, str> {
+    let harmful = |c| is_control(c) && !matches!(c, '\n' | '\r' | '\t');
     if !json.contains(harmful) {
         return Cow::Borrowed(json);
     }
@@ -66,10 +65,10 @@ pub fn escape_controls_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Returns whether a terminal may obey `c` rather than show it, or show what follows in another place.
-fn is_harmful(c: char) -> bool {
+/// Returns whether a terminal may interpret `c`, or show nothing for it.
+fn is_control(c: char) -> bool {
     let directs = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    // Line separators, and what is not shown at all: two keys must not look alike.
+    // Line separators and invisible characters: two keys must not look alike.
     c.is_control()
         || directs
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{e0000}'..='\u{e007f}' | '\u{ad}' | '\u{200b}' | '\u{feff}')
@@ -126,11 +125,11 @@ mod tests {
         #[test]
         fn nothing_harmful_comes_through(bytes in proptest::collection::vec(any::<u8>(), 0..60), text in any::<String>()) {
             for shown in [escape_controls(&bytes), escape_controls(&text)] {
-                prop_assert!(!shown.contains(is_harmful), "{shown:?}");
+                prop_assert!(!shown.contains(is_control), "{shown:?}");
             }
             let json = serde_json::to_string(&text).unwrap();
             let shown = escape_controls_json(&json);
-            prop_assert!(!shown.contains(is_harmful), "{shown:?}");
+            prop_assert!(!shown.contains(is_control), "{shown:?}");
             prop_assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
         }
     }

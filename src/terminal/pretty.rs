@@ -1,4 +1,4 @@
-//! A record as a person likes to see it.
+//! Records for people.
 
 use std::fmt::Write as _;
 
@@ -6,50 +6,52 @@ use clap::builder::styling::{AnsiColor, Style};
 use serde::de::IgnoredAny;
 
 use crate::record::RecordView;
-use crate::terminal::dump::dump;
-use crate::terminal::json::{self, JsonStyle};
-use crate::terminal::{escape_controls, escape_controls_json, escape_controls_text};
+use crate::terminal::escape::{escape_controls, escape_controls_json, escape_controls_text};
+use crate::terminal::hex_dump::hex_dump;
+use crate::terminal::json_layout::{self, JsonStyle};
 
-/// How far a value stands below its record's first line.
+/// The indentation of headers and values.
 const MARGIN: usize = 2;
 
-/// How records are shown to a person.
+/// Formats records for people.
 #[derive(Clone, Debug)]
-pub struct Pretty {
+pub(crate) struct PrettyPrinter {
     width: usize,
-    place: Style,
-    quiet: Style,
-    look: JsonStyle,
+    place_style: Style,
+    dim: Style,
+    json_style: JsonStyle,
     zone: jiff::tz::TimeZone,
+    binary_hint: &'static str,
 }
 
-impl Pretty {
-    /// Returns the form for a terminal that is so many columns wide; times are told in `zone`.
+impl PrettyPrinter {
+    /// Returns a printer for a terminal of `width` columns; times are in `zone`. `binary_hint` is added where bytes are not text.
     #[must_use]
-    pub fn new(width: usize, color: bool, zone: jiff::tz::TimeZone) -> Self {
+    pub(crate) fn new(width: usize, color: bool, zone: jiff::tz::TimeZone, binary_hint: &'static str) -> Self {
         let style = |style: Style| if color { style } else { Style::new() };
         Self {
             width: width.max(20),
-            place: style(AnsiColor::Cyan.on_default().bold()),
-            quiet: style(Style::new().dimmed()),
-            look: JsonStyle::new(color),
+            place_style: style(AnsiColor::Cyan.on_default().bold()),
+            dim: style(Style::new().dimmed()),
+            json_style: JsonStyle::new(color),
             zone,
+            binary_hint,
         }
     }
 
-    /// Appends the record: a line that says where and when, then its headers and its value. Nothing of it can steer a terminal.
-    pub fn write(&self, record: &RecordView<'_>, out: &mut Vec<u8>) {
+    /// Appends the record: a line with its coordinates and time, then its headers and its value. Control characters are escaped.
+    pub(crate) fn write(&self, record: &RecordView<'_>, out: &mut Vec<u8>) {
         let mut text = String::with_capacity(256);
-        self.head(record, &mut text);
-        self.value(record.value, &mut text);
+        self.write_head(record, &mut text);
+        self.write_value(record.value, &mut text);
         out.extend_from_slice(text.as_bytes());
     }
 
-    /// Appends the record with its bytes as offset, hex and ASCII.
-    pub fn dump(&self, record: &RecordView<'_>, out: &mut Vec<u8>) {
-        let quiet = self.quiet;
+    /// Appends the record as a hex dump.
+    pub(crate) fn dump(&self, record: &RecordView<'_>, out: &mut Vec<u8>) {
+        let quiet = self.dim;
         let mut text = String::with_capacity(256);
-        self.place(record, &mut text);
+        self.write_place(record, &mut text);
         text.push('\n');
         let mut part = |name: &str, bytes: Option<&[u8]>| {
             let length = match bytes {
@@ -58,7 +60,7 @@ impl Pretty {
                 Some(bytes) => format!("{} bytes", bytes.len()),
             };
             let _ = writeln!(text, "{:MARGIN$}{quiet}{name}: {length}{quiet:#}", "");
-            dump(bytes.unwrap_or_default(), MARGIN, &mut text);
+            hex_dump(bytes.unwrap_or_default(), MARGIN, &mut text);
         };
         part("key", record.key);
         record.headers.each(&mut |name, value| part(&format!("header {}", escape_controls(name)), value));
@@ -66,9 +68,9 @@ impl Pretty {
         out.extend_from_slice(text.as_bytes());
     }
 
-    /// Appends where and when.
-    fn place(&self, record: &RecordView<'_>, text: &mut String) {
-        let Self { place, quiet, .. } = self;
+    /// Appends the coordinates and the time.
+    fn write_place(&self, record: &RecordView<'_>, text: &mut String) {
+        let Self { place_style: place, dim: quiet, .. } = self;
         let topic = escape_controls(record.partition.topic.name());
         let _ = write!(text, "{place}{topic}/{}@{}{place:#}", record.partition.index, record.offset);
         if let Some(time) = record.timestamp {
@@ -76,27 +78,27 @@ impl Pretty {
         }
     }
 
-    /// Returns a time in the form's zone, to the millisecond.
+    /// Returns a time in the printer's zone, to the millisecond.
     #[must_use]
-    pub fn time(&self, time: i64) -> String {
+    pub(crate) fn time(&self, time: i64) -> String {
         match jiff::Timestamp::from_millisecond(time) {
             Ok(time) => time.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
             Err(_) => format!("{time} ms"),
         }
     }
 
-    /// Appends the line that says where and when, and the headers.
-    fn head(&self, record: &RecordView<'_>, text: &mut String) {
-        let quiet = self.quiet;
-        self.place(record, text);
+    /// Appends the first line and the headers.
+    fn write_head(&self, record: &RecordView<'_>, text: &mut String) {
+        let quiet = self.dim;
+        self.write_place(record, text);
         if let Some(key) = record.key {
-            let _ = write!(text, "  {quiet}key{quiet:#} {}", self.short(key));
+            let _ = write!(text, "  {quiet}key{quiet:#} {}", self.one_line(key));
         }
         text.push('\n');
         record.headers.each(&mut |name, value| {
             let _ = write!(text, "{:MARGIN$}{quiet}{}:{quiet:#} ", "", escape_controls(name));
             match value {
-                Some(value) => text.push_str(&self.short(value)),
+                Some(value) => text.push_str(&self.one_line(value)),
                 None => {
                     let _ = write!(text, "{quiet}null{quiet:#}");
                 }
@@ -105,12 +107,12 @@ impl Pretty {
         });
     }
 
-    fn short(&self, bytes: &[u8]) -> String {
-        if bytes.is_empty() { format!("{0}(empty){0:#}", self.quiet) } else { escape_controls(bytes).into_owned() }
+    fn one_line(&self, bytes: &[u8]) -> String {
+        if bytes.is_empty() { format!("{0}(empty){0:#}", self.dim) } else { escape_controls(bytes).into_owned() }
     }
 
-    fn value(&self, value: Option<&[u8]>, text: &mut String) {
-        let quiet = self.quiet;
+    fn write_value(&self, value: Option<&[u8]>, text: &mut String) {
+        let quiet = self.dim;
         let remark = |remark: &str, text: &mut String| {
             let _ = writeln!(text, "{:MARGIN$}{quiet}({remark}){quiet:#}", "");
         };
@@ -120,7 +122,7 @@ impl Pretty {
         }
         match std::str::from_utf8(value) {
             Ok(plain) if serde_json::from_str::<IgnoredAny>(plain).is_ok() => {
-                json::lay_out(&escape_controls_json(plain), self.width, MARGIN, &self.look, text);
+                json_layout::lay_out(&escape_controls_json(plain), self.width, MARGIN, &self.json_style, text);
             }
             Ok(plain) => {
                 for line in escape_controls_text(plain).lines() {
@@ -128,7 +130,7 @@ impl Pretty {
                 }
             }
             Err(_) => {
-                remark(&format!("{} bytes that are not text; --hex shows them", value.len()), text);
+                remark(&format!("{} bytes that are not text; {}", value.len(), self.binary_hint), text);
                 for line in escape_controls(value).lines() {
                     let _ = writeln!(text, "{:MARGIN$}{line}", "");
                 }
@@ -139,7 +141,7 @@ impl Pretty {
 
 /// Returns a time as ISO 8601 in UTC, to the millisecond.
 #[must_use]
-pub fn utc(time: i64) -> String {
+pub(crate) fn format_utc(time: i64) -> String {
     let known = jiff::Timestamp::from_millisecond(time);
     known.map_or_else(|_| time.to_string(), |time| time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }

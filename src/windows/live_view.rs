@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::report::{Appendix, Exposition, MetricKind, grouped};
+use crate::report::{Exposition, ExtraMetrics, MetricKind, grouped};
 use crate::terminal::escape_controls;
 use crate::windows::counts::OTHER;
 use crate::windows::output::TOTAL;
@@ -101,7 +101,7 @@ impl LiveView {
     }
 
     /// Returns the metrics.
-    pub(crate) fn appendix(&self) -> Appendix {
+    pub(crate) fn appendix(&self) -> ExtraMetrics {
         let latest = self.clone();
         Box::new(move |page| latest.shown().tell(page))
     }
@@ -185,7 +185,7 @@ mod tests {
     fn page(latest: &LiveView) -> String {
         let mut page = Exposition::default();
         latest.appendix()(&mut page);
-        page.text()
+        page.into_text()
     }
 
     #[test]

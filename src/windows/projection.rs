@@ -75,7 +75,7 @@ impl FieldSelector {
     /// When the event is not a JSON object.
     pub fn select<'r>(&self, event: &'r [u8]) -> Result<EventFields<'r>, Reason> {
         let mut found: [Option<&'r str>; MAX_FIELDS] = [None; MAX_FIELDS];
-        let not_json = |why: &str| Reason::from(shape::not_json(event, why));
+        let not_json = |why: &str| Reason::from(shape::not_json_error(event, why));
         let text = std::str::from_utf8(event).map_err(|error| not_json(&error.to_string()))?;
         let mut json = serde_json::Deserializer::from_str(text);
         if text.trim_start().starts_with('{') {
@@ -150,7 +150,7 @@ fn time(text: &str) -> Option<i64> {
     if digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return digits.parse::<i64>().ok().map(|seconds| seconds * 1000);
     }
-    shape::time(text).map(jiff::Timestamp::as_millisecond)
+    shape::parse_time(text).map(jiff::Timestamp::as_millisecond)
 }
 
 struct EventVisitor<'a, 'r> {
@@ -171,7 +171,7 @@ impl<'r> Visitor<'r> for EventVisitor<'_, 'r> {
             if self.selector.fields.iter().any(fits) {
                 let value = map.next_value::<&'r RawValue>()?.get();
                 for (path, found) in self.selector.fields.iter().zip(self.found.iter_mut()).filter(|(path, _)| fits(path)) {
-                    *found = shape::inside(value, &path.names()[1..]);
+                    *found = shape::value_at(value, &path.names()[1..]);
                 }
             } else {
                 map.next_value::<IgnoredAny>()?;

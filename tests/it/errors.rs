@@ -18,7 +18,7 @@ const SHOW: &str = "profile show local_kafka";
 fn no_profile_anywhere() {
     let ended = Folder::new().run("profile list");
     let expected = "\
-error: no profile was found, neither of ./database.ini, /etc/sdl/database.ini
+error: no profile found, searched ./database.ini, /etc/sdl/database.ini
 hint: run `sdl profile init`
 ";
     assert_eq!((ended.stderr.as_str(), ended.code), (expected, Some(2)));
@@ -94,7 +94,7 @@ fn lines_that_are_no_lines_of_a_profile() {
 fn a_section_given_twice() {
     let expected = "\
 error: cannot read section `local_kafka`
-  caused by: it is given twice: first in line 1, again at ./database.ini:4
+  caused by: the section is given twice: first in line 1, again at ./database.ini:4
 hint: put all keys below one [local_kafka]
 ";
     refused("[local_kafka]\nservers = a:1\n\n[local_kafka]\n", SHOW, expected);
@@ -114,7 +114,7 @@ hint: remove one of the two
 fn a_key_given_under_both_its_names() {
     let expected = "\
 error: cannot read section `mongodb`
-  caused by: key `default_db_name` at ./database.ini:4 is another name for `default_database`, which is given too
+  caused by: key `default_db_name` at ./database.ini:4 is another name for `default_database`, which is also given
 hint: remove one of the two
 ";
     refused("[mongodb]\nhost = a\ndefault_database = x\ndefault_db_name = y\n", SHOW, expected);
@@ -162,7 +162,7 @@ hint: use --group, or the key `default_consumer_group_id`
 fn a_section_that_is_not_there() {
     let expected = "\
 error: cannot read section `local_kafk`
-  caused by: ./database.ini has no section of this name
+  caused by: ./database.ini has no section with this name
 hint: did you mean `local_kafka`?
 ";
     refused("[local_kafka]\nservers = a:1\n", "profile show local_kafk", expected);

@@ -210,7 +210,7 @@ fn a_group_or_topic_that_is_not_there() {
 
 #[test]
 fn a_profile_without_a_kafka_section() {
-    let expected = "error: cannot read section `local_kafka`\n  caused by: ./database.ini has no section of this name\n\
+    let expected = "error: cannot read section `local_kafka`\n  caused by: ./database.ini has no section with this name\n\
                     hint: add [local_kafka] with `servers = host:9092` to ./database.ini, or set SDL_LOCAL_KAFKA_SERVERS\n";
     refused("[mongodb]\nhost = localhost\n", "lag", 2, expected);
 }

@@ -113,7 +113,7 @@ fn a_destination_that_takes_nothing_makes_a_run_unready_until_it_does() {
     stalled.assert_sound();
     assert_eq!((outcome(&stalled, "delivered"), stalled.value("sdl_in_flight")), (Some(0.0), Some(200.0)));
     assert!(error(&stalled, "retry") >= Some(1.0) && stalled.value("sdl_retries_total") >= Some(200.0), "{}", stalled.0);
-    assert_eq!(error(&stalled, "trouble"), Some(1.0));
+    assert_eq!(error(&stalled, "degraded"), Some(1.0));
     let said = scrape.wait_for_readyz(503);
     assert!(said.starts_with("not ready: stalled, "), "{said}");
     assert!(!format!("{said}{}", stalled.0).contains("canary7f3a"), "a secret is seen nowhere: {said}{}", stalled.0);
@@ -160,7 +160,7 @@ fn an_address_in_use_is_an_error_before_any_server_is_asked() {
         let ended = folder.run(&format!("{command} --metrics {port}"));
         let expected = format!(
             "error: cannot serve metrics at 127.0.0.1:{port}\n  caused by: the port is in use\n\
-             hint: choose another with --metrics PORT\n"
+             hint: choose another address with --metrics ADDR\n"
         );
         assert_eq!((ended.stderr.as_str(), ended.stdout.as_str(), ended.code), (expected.as_str(), "", Some(1)), "{command}");
     }

@@ -96,9 +96,9 @@ fn wrong_arguments_say_how_they_are_written() {
     for (arguments, said) in [
         ("--late 0.1", "write FRACTION:DURATION, as in 0.02:30s"),
         ("--missing device=0.1", "there is no field `device`: the fields are user_id, app_version, device_type, ip, locale"),
-        ("--malformed 0.1:torn", "`torn` is no kind: the kinds are truncated, wrong-type, not-utf8, array, huge, null"),
-        ("--malformed 2", "`2` is no fraction between 0 and 1, as 0.01 is"),
-        ("--duplicates often", "`often` is no fraction between 0 and 1, as 0.01 is"),
+        ("--malformed 0.1:torn", "`torn` is not a kind: the kinds are truncated, wrong-type, not-utf8, array, huge, null"),
+        ("--malformed 2", "`2` is not a fraction between 0 and 1, such as 0.01"),
+        ("--duplicates often", "`often` is not a fraction between 0 and 1, such as 0.01"),
         ("--create 6", "`6` is not PARTITIONS:REPLICATION, as 6:1 is"),
         ("--rate fast", "not a rate: use records a second, as in 5000, or bytes a second, as in 5MB"),
         ("--start-time yesterday", "write now, Unix seconds or milliseconds, a date, RFC 3339, or -1h"),

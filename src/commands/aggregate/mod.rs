@@ -16,7 +16,7 @@ use crate::logins::event::FIELDS;
 use crate::pipeline::{ConnectorError, Limits, Refused};
 use crate::profile::{KafkaSection, Secret};
 use crate::record::{Partition, Topic};
-use crate::report::{Headline, grouped};
+use crate::report::{RunInfo, grouped};
 use crate::windows::counts::Counts;
 use crate::windows::live_view::LiveView;
 use crate::windows::output::{OutputForm, WindowFormatter};
@@ -209,7 +209,7 @@ impl Args {
         let transform = self.shaping.build(&context.profile, section.mask_key.as_ref())?.map(transform);
         let bounded = self.select.is_bounded();
         let show = Presentation {
-            headline: Headline { command: "aggregate", run, route: format!("{} → {to}", section.name), positions: true },
+            headline: RunInfo { command: "aggregate", run, route: format!("{} → {to}", section.name), has_positions: true },
             expected: bounded.then(|| plan.backlog().min(self.select.count.unwrap_or(u64::MAX))),
             bounded,
             watching,

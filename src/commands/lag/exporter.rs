@@ -12,7 +12,7 @@ use crate::commands::lag::survey::SurveyedCluster;
 use crate::commands::lag::{Args, look, prom};
 use crate::commands::{Context, run};
 use crate::error::Error;
-use crate::report::{Endpoint, Exposed};
+use crate::report::{Endpoint, Monitored};
 
 /// How often the clusters are looked at unless told.
 const INTERVAL: Duration = Duration::from_secs(15);
@@ -31,7 +31,7 @@ struct Seen {
     any: bool,
 }
 
-impl Exposed for Page {
+impl Monitored for Page {
     fn metrics(&self) -> Bytes {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.as_ref().map_or_else(Bytes::new, |seen| seen.text.clone())
@@ -60,9 +60,10 @@ pub(super) async fn export(
     let mut stop = run::stop_signal()?;
     let every = args.repeat.interval.unwrap_or(INTERVAL);
     let page = Arc::new(Page { every, last: Mutex::new(None) });
-    let endpoint = Endpoint::listen(address).await?;
+    let endpoint =
+        Endpoint::listen(address).await.map_err(|failure| failure.hint("choose another address with --metrics ADDR"))?;
     context.say(&format!("Serving metrics at http://{}/metrics until interrupted.\n", endpoint.address()));
-    let serving = tokio::spawn(endpoint.serve(Arc::clone(&page) as Arc<dyn Exposed>));
+    let serving = tokio::spawn(endpoint.serve(Arc::clone(&page) as Arc<dyn Monitored>));
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut down = BTreeSet::new();

@@ -23,8 +23,8 @@ use crate::commands::lag::thresholds::LagThresholds;
 use crate::error::Error;
 use crate::pipeline::Failure;
 use crate::profile::SectionKind;
-use crate::report::address;
-use crate::terminal::Format;
+use crate::report::parse_address;
+use crate::terminal::ListingFormat;
 
 /// Tell how far consumer groups are behind, in records and in time
 ///
@@ -71,7 +71,7 @@ struct Repeat {
     /// Serve Prometheus metrics at this address (9464, 0.0.0.0:9464) until interrupted: /metrics, /healthz, /readyz
     ///
     /// A port alone is one of the loopback interface. A cluster that cannot be reached does not end it: `sdl_section_up` is 0.
-    #[arg(long, value_name = "ADDR", value_parser = address, conflicts_with_all = ["watch", "max_lag", "max_time", "by", "only_lagging"])]
+    #[arg(long, value_name = "ADDR", value_parser = parse_address, conflicts_with_all = ["watch", "max_lag", "max_time", "by", "only_lagging"])]
     metrics: Option<SocketAddr>,
 }
 
@@ -93,12 +93,12 @@ enum OutputFormat {
 
 impl OutputFormat {
     /// Returns the format of rows; `None` where there are none.
-    fn format(self) -> Option<Format> {
+    fn format(self) -> Option<ListingFormat> {
         match self {
-            Self::Table => Some(Format::Table),
-            Self::Json => Some(Format::Json),
-            Self::Ndjson => Some(Format::Ndjson),
-            Self::Csv => Some(Format::Csv),
+            Self::Table => Some(ListingFormat::Table),
+            Self::Json => Some(ListingFormat::Json),
+            Self::Ndjson => Some(ListingFormat::Ndjson),
+            Self::Csv => Some(ListingFormat::Csv),
             Self::Prom => None,
         }
     }
@@ -143,7 +143,7 @@ impl Args {
         let listing = rows::listing(&round, layout);
         match self.output.format() {
             None => context.print(&prom::page(&round))?,
-            Some(Format::Table) if listing.is_empty() => {}
+            Some(ListingFormat::Table) if listing.is_empty() => {}
             Some(format) => context.print(&listing.render(format))?,
         }
         for line in self.unsaid(&round, layout, listing.is_empty()) {

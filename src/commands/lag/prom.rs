@@ -88,7 +88,7 @@ pub(super) fn page(round: &LagReport) -> String {
         "The state of the group: 1 for the one that it is in.",
         by_group(round, |group| Some((Some(group.group.state.clone()?), 1))),
     );
-    page.text()
+    page.into_text()
 }
 
 /// Labels and value.

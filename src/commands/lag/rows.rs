@@ -8,7 +8,7 @@ use crate::commands::lag::LagReport;
 use crate::commands::lag::partition_lag::{LagFlag, PartitionLag};
 use crate::commands::lag::survey::GroupLag;
 use crate::connectors::kafka::Group;
-use crate::terminal::{Cell, Column, Listing, span};
+use crate::terminal::{Cell, Column, Listing, human_duration};
 
 /// What a row is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -69,7 +69,7 @@ pub(super) fn listing(round: &LagReport, layout: RowLayout) -> Listing {
         }
     }
     let one_section = surveys.len() + round.troubles.len() == 1;
-    listing.leave_out_of_table(|name, holds_nothing| match name {
+    listing.hide_in_table(|name, holds_nothing| match name {
         "section" => one_section,
         "time" | "deleted_unread" | "stable_end" | "stalled" => true,
         "client" | "host" | "deleted_in_seconds" | "notes" => holds_nothing,
@@ -95,17 +95,17 @@ fn columns(layout: RowLayout) -> Vec<Column> {
     }
     columns.push(Column::Number("lag"));
     if layout.time {
-        columns.push(Column::Span("time_lag_seconds"));
+        columns.push(Column::Duration("time_lag_seconds"));
     }
     if layout.pace {
-        columns.extend([Column::Number("rate"), Column::Span("eta_seconds"), Column::Text("stalled")]);
+        columns.extend([Column::Number("rate"), Column::Duration("eta_seconds"), Column::Text("stalled")]);
     }
     columns.extend([Column::Text("state"), Column::Text("protocol"), Column::Number("members")]);
     if layout.by == By::Partition {
         columns.extend([Column::Text("client"), Column::Text("host")]);
     }
     if layout.time {
-        columns.push(Column::Span("deleted_in_seconds"));
+        columns.push(Column::Duration("deleted_in_seconds"));
     }
     columns.extend([Column::Number("deleted_unread"), Column::Text("notes")]);
     columns
@@ -252,14 +252,14 @@ fn time(millis: Option<i64>) -> Cell {
 }
 
 fn seconds(seconds: Option<f64>) -> Cell {
-    seconds.map_or(Cell::Nothing, |seconds| Cell::Both(span(seconds), json!(seconds)))
+    seconds.map_or(Cell::Empty, |seconds| Cell::Display(human_duration(seconds), json!(seconds)))
 }
 
 fn number(number: Option<f64>) -> Cell {
-    number.map_or(Cell::Nothing, |number| Cell::Both(format!("{number:.1}"), json!(number)))
+    number.map_or(Cell::Empty, |number| Cell::Display(format!("{number:.1}"), json!(number)))
 }
 
 /// Returns what people should know: words for them, codes for programs.
 fn notes(texts: &[String], codes: &[&str]) -> Cell {
-    Cell::Both(texts.join("; "), json!(codes))
+    Cell::Display(texts.join("; "), json!(codes))
 }

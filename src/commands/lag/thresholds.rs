@@ -6,7 +6,7 @@ use crate::commands::lag::LagReport;
 use crate::commands::lag::survey::GroupLag;
 use crate::error::Error;
 use crate::pipeline::Failure;
-use crate::terminal::{escape_controls, span};
+use crate::terminal::{escape_controls, human_duration};
 
 /// Flags that make a check of it.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -72,7 +72,7 @@ impl LagThresholds {
             let longest = behind().filter_map(|standing| standing.time_lag(now)).max().unwrap_or(0);
             if u128::from(longest.unsigned_abs()) > most.as_millis() {
                 #[allow(clippy::cast_precision_loss)] // for people
-                let longest = span(longest as f64 / 1000.0);
+                let longest = human_duration(longest as f64 / 1000.0);
                 reasons.push(format!("time lag {longest} is over {shown} (--max-time)"));
             }
             if untimed > 0 {

@@ -12,7 +12,7 @@ use crate::commands::lag::throughput::{Sample, ThroughputTracker};
 use crate::commands::lag::{Args, LagReport, look, rows};
 use crate::commands::{Context, run};
 use crate::error::Error;
-use crate::terminal::Format;
+use crate::terminal::ListingFormat;
 
 /// How long a place is remembered that is not seen, in milliseconds.
 const REMEMBERED: i64 = 600_000;
@@ -26,7 +26,7 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(5);
 /// When what was named is not there, no cluster answers at first, or standard output takes no more.
 pub(super) async fn watch(
     args: &Args,
-    format: Format,
+    format: ListingFormat,
     mut clusters: Vec<SurveyedCluster>,
     context: &Context,
 ) -> Result<(), Error> {
@@ -34,7 +34,7 @@ pub(super) async fn watch(
     let every = args.repeat.interval.unwrap_or(INTERVAL);
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let in_place = format == Format::Table && stdout().is_terminal();
+    let in_place = format == ListingFormat::Table && stdout().is_terminal();
     let layout = RowLayout { pace: true, ..args.layout() };
     let (mut paces, mut screen, mut last, mut said, mut first) =
         (ThroughputTracker::default(), None, String::new(), String::new(), true);
@@ -62,9 +62,9 @@ pub(super) async fn watch(
         let mut notes: String = args.unsaid(&round, layout, listing.is_empty()).iter().flat_map(|line| [line, "\n"]).collect();
         notes.extend(round.troubles.iter().map(|(_, trouble)| trouble.render()));
         if !in_place {
-            listing.continues(!last.is_empty());
+            listing.omit_header(!last.is_empty());
         }
-        let table = if format == Format::Table && listing.is_empty() { String::new() } else { listing.render(format) };
+        let table = if format == ListingFormat::Table && listing.is_empty() { String::new() } else { listing.render(format) };
         let time = jiff::Timestamp::from_millisecond(round.at).unwrap_or_default();
         if in_place {
             screen.get_or_insert_with(Alternate::enter);
@@ -74,7 +74,7 @@ pub(super) async fn watch(
             Alternate::show(&format!("{head}{table}{notes}"))?;
             last = format!("{time}\n{table}{notes}");
         } else {
-            if format == Format::Table {
+            if format == ListingFormat::Table {
                 context.print(&format!("{}{time:.0}\n{table}", if last.is_empty() { "" } else { "\n" }))?;
             } else {
                 context.print(&table)?;

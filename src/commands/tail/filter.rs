@@ -138,7 +138,7 @@ mod tests {
         let shape = |flags: &[(RuleKind, &str)]| {
             let mut rules = ShapeRules::default();
             for (kind, text) in flags {
-                rules.flag(*kind, text);
+                rules.add(*kind, text, text);
             }
             Filter { shape: Some(Shape::parse(&rules, None).unwrap()), ..Filter::default() }
         };

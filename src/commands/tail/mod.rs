@@ -19,8 +19,8 @@ use crate::connectors::kafka::{Pos, Scanner, TopicInfo};
 use crate::error::Error;
 use crate::pipeline::Failure;
 use crate::record::Partition;
-use crate::shape::Fields;
-use crate::terminal::{ByteEncoding, LineFormat, Pretty};
+use crate::shape::SelectedFields;
+use crate::terminal::{ByteEncoding, LineFormat, PrettyPrinter};
 use filter::{Filter, HeaderTest};
 use output::Output;
 use print::{Columns, Printer};
@@ -204,16 +204,17 @@ impl FormatArgs {
     }
 
     /// Returns the form, for a terminal or for what is none.
-    fn printer(&self, context: &Context, fields: Option<Fields>, terminal: bool) -> Printer {
+    fn printer(&self, context: &Context, fields: Option<SelectedFields>, terminal: bool) -> Printer {
         let writing = match (self.base64, terminal && !self.raw_output) {
             (true, _) => ByteEncoding::Base64,
-            (_, true) => ByteEncoding::Harmless,
-            (_, false) => ByteEncoding::AsIs,
+            (_, true) => ByteEncoding::Escaped,
+            (_, false) => ByteEncoding::Raw,
         };
         if let Some(format) = &self.format {
             return Printer::Format(format.clone(), writing);
         }
-        let pretty = Pretty::new(out::width(), context.global.color.on(terminal), jiff::tz::TimeZone::system());
+        let pretty =
+            PrettyPrinter::new(out::width(), context.global.color.on(terminal), jiff::tz::TimeZone::system(), "--hex shows them");
         if self.hex {
             return Printer::Dump(pretty);
         }

@@ -132,7 +132,7 @@ impl Output {
             && self.shows_progress
             && since.elapsed() > LONG
         {
-            bar.get_or_insert_with(|| ScanBar::new(&self.screen, *all)).at(self.read, self.shown);
+            bar.get_or_insert_with(|| ScanBar::new(&self.screen, *all)).update(self.read, self.shown);
         }
         if self.goes_on() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }

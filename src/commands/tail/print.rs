@@ -4,27 +4,29 @@ use std::borrow::Cow;
 
 use crate::connectors::ndjson;
 use crate::record::RecordView;
-use crate::shape::Fields;
-use crate::terminal::{ByteEncoding, LineFormat, Pretty, Rows, escape_controls, escape_controls_json, utc};
+use crate::shape::SelectedFields;
+use crate::terminal::{
+    ByteEncoding, LineFormat, PrettyPrinter, StreamingTable, escape_controls, escape_controls_json, format_utc,
+};
 
 /// A form and its state.
 pub(super) enum Printer {
     /// As a format says.
     Format(LineFormat, ByteEncoding),
     /// For a person.
-    Pretty(Pretty),
+    Pretty(PrettyPrinter),
     /// For a person who wants to see every byte.
-    Dump(Pretty),
+    Dump(PrettyPrinter),
     /// A JSON object a line.
     Ndjson,
     /// A row each.
-    Table(Columns, Rows, Pretty),
+    Table(Columns, StreamingTable, PrettyPrinter),
     /// A line each with commas and quotes; the names stand above the first.
     Csv { columns: Columns, writing: ByteEncoding, begun: bool },
 }
 
 /// What stands in a row besides its place and time: fields of the value, or without any the whole value.
-pub(super) struct Columns(pub(super) Option<Fields>);
+pub(super) struct Columns(pub(super) Option<SelectedFields>);
 
 impl Columns {
     /// Returns the names of the last columns.
@@ -38,11 +40,13 @@ impl Columns {
     /// Returns what stands in the last columns.
     fn of(&self, record: &RecordView<'_>, writing: ByteEncoding) -> Vec<Option<Vec<u8>>> {
         let written = |text: &[u8]| match writing {
-            ByteEncoding::Harmless => escape_controls(text).into_owned().into_bytes(),
-            ByteEncoding::AsIs | ByteEncoding::Base64 => text.to_vec(),
+            ByteEncoding::Escaped => escape_controls(text).into_owned().into_bytes(),
+            ByteEncoding::Raw | ByteEncoding::Base64 => text.to_vec(),
         };
         match &self.0 {
-            Some(fields) => fields.of(record.value).into_iter().map(|cell| cell.map(|cell| written(cell.as_bytes()))).collect(),
+            Some(fields) => {
+                fields.values(record.value).into_iter().map(|cell| cell.map(|cell| written(cell.as_bytes()))).collect()
+            }
             None => vec![record.key.map(written), record.value.map(written)],
         }
     }
@@ -50,9 +54,9 @@ impl Columns {
 
 impl Printer {
     /// Returns a table for people.
-    pub(super) fn table(columns: Columns, pretty: Pretty) -> Self {
+    pub(super) fn table(columns: Columns, pretty: PrettyPrinter) -> Self {
         let place = [("partition", false), ("offset", true), ("time", false)].map(|(name, right)| (name.to_owned(), right));
-        let rows = Rows::new(place.into_iter().chain(columns.names().into_iter().map(|name| (name, false))));
+        let rows = StreamingTable::new(place.into_iter().chain(columns.names().into_iter().map(|name| (name, false))));
         Self::Table(columns, rows, pretty)
     }
 
@@ -69,7 +73,7 @@ impl Printer {
                     Some(record.offset.to_string()),
                     record.timestamp.map(|time| pretty.time(time)),
                 ];
-                let cells = columns.of(record, ByteEncoding::Harmless);
+                let cells = columns.of(record, ByteEncoding::Escaped);
                 let text = |cell: Vec<u8>| String::from_utf8_lossy(&cell).into_owned();
                 rows.push(place.into_iter().chain(cells.into_iter().map(|cell| cell.map(text))), out);
             }
@@ -83,7 +87,7 @@ impl Printer {
                     Some(record.partition.topic.name().to_owned()),
                     Some(record.partition.index.to_string()),
                     Some(record.offset.to_string()),
-                    record.timestamp.map(utc),
+                    record.timestamp.map(format_utc),
                 ];
                 csv(place.into_iter().map(|cell| cell.map(String::into_bytes)).chain(columns.of(record, *writing)), out);
             }
@@ -93,7 +97,7 @@ impl Printer {
     /// Appends what was kept back: nothing more comes for now.
     pub(super) fn settle(&mut self, out: &mut Vec<u8>) {
         if let Self::Table(_, rows, _) = self {
-            rows.settle(out);
+            rows.flush(out);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is asked of the generator.
+//! The options of the generator.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,29 +6,25 @@ use std::time::Duration;
 use crate::logins::event::FIELDS;
 use crate::logins::fake::random::Fraction;
 
-/// What the logins are like. The same plan gives the same bytes, on every machine.
+/// The options of the generator. The same plan gives the same bytes on every machine.
 #[derive(Clone, Debug)]
 pub struct FakePlan {
-    /// What the random numbers follow from.
-    pub seed: u64,
-    /// How many records there are; no end without.
-    pub count: Option<u64>,
-    /// How many users log in, at least 1. A few of them do so often, most seldom.
-    pub users: u64,
-    /// What records are keyed by.
-    pub key: Key,
-    /// Fields that are left out of so many events.
-    pub missing: Vec<Missing>,
-    /// How many values are broken, and how.
-    pub malformed: Option<Malformed>,
-    /// How many events carry a time that is past.
-    pub late: Option<Late>,
-    /// How many records are followed by themselves once more.
-    pub duplicates: Fraction,
-    /// How the time is written.
-    pub timestamps: Timestamps,
-    /// Which time it is.
-    pub clock: Clock,
+    pub(crate) seed: u64,
+    /// The number of records; unlimited without.
+    pub(crate) count: Option<u64>,
+    /// The number of users, at least 1. A few of them log in often, most of them rarely.
+    pub(crate) users: u64,
+    pub(crate) key: RecordKey,
+    /// Fields that are missing from a fraction of the events.
+    pub(crate) missing: Vec<Missing>,
+    /// Malformed values.
+    pub(crate) malformed: Option<Malformed>,
+    /// Late events.
+    pub(crate) late: Option<Late>,
+    /// The fraction of records that are duplicated.
+    pub(crate) duplicates: Fraction,
+    pub(crate) timestamps: TimestampFormat,
+    pub(crate) clock: Clock,
 }
 
 impl Default for FakePlan {
@@ -37,43 +33,42 @@ impl Default for FakePlan {
             seed: 0,
             count: None,
             users: 10_000,
-            key: Key::default(),
+            key: RecordKey::default(),
             missing: Vec::new(),
             malformed: None,
             late: None,
             duplicates: Fraction::default(),
-            timestamps: Timestamps::default(),
+            timestamps: TimestampFormat::default(),
             clock: Clock::Steps { start: Clock::START, step: Duration::from_millis(1) },
         }
     }
 }
 
-/// Where events have their time from.
+/// The source of event times.
 #[derive(Clone, Copy, Debug)]
-pub enum Clock {
-    /// The time at which they are made, in Unix seconds.
+pub(crate) enum Clock {
+    /// The current time, in Unix seconds.
     Live(fn() -> i64),
-    /// A time that goes on by `step` from event to event, whatever the clock on the wall says.
+    /// A simulated time that advances by `step` per event.
     Steps {
-        /// The first event's time, in Unix seconds.
+        /// In Unix seconds.
         start: i64,
-        /// From one event to the next.
         step: Duration,
     },
 }
 
 impl Clock {
-    /// Where steps start when nobody says: 2023-09-12T00:45:51Z.
-    pub const START: i64 = 1_694_479_551;
+    /// The default start: 2023-09-12T00:45:51Z.
+    pub(crate) const START: i64 = 1_694_479_551;
 }
 
-/// What records are keyed by.
+/// The key of the records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Key {
-    /// The user, who thereby keeps to one partition.
+pub(crate) enum RecordKey {
+    /// The user id, so that a user stays in one partition.
     #[default]
     UserId,
-    /// The device.
+    /// The device id.
     DeviceId,
     /// 16 random hex digits.
     Random,
@@ -81,20 +76,18 @@ pub enum Key {
     None,
 }
 
-/// How the event's time is written.
+/// The JSON type of the event time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Timestamps {
-    /// As a number.
+pub(crate) enum TimestampFormat {
     #[default]
     Int,
-    /// As text.
     String,
 }
 
 /// A field that is missing from some events: `device_type=0.05`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Missing {
-    /// The field's place in [`FIELDS`].
+pub(crate) struct Missing {
+    /// Index in [`FIELDS`].
     pub(super) field: usize,
     pub(super) fraction: Fraction,
 }
@@ -112,7 +105,7 @@ impl FromStr for Missing {
 
 /// Events that are late: `0.02:30s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Late {
+pub(crate) struct Late {
     pub(super) fraction: Fraction,
     pub(super) seconds: i64,
 }
@@ -122,33 +115,33 @@ impl FromStr for Late {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (fraction, by) = text.split_once(':').ok_or("write FRACTION:DURATION, as in 0.02:30s")?;
-        let by = humantime::parse_duration(by).map_err(|error| format!("`{by}` is no duration: {error}"))?;
+        let by = humantime::parse_duration(by).map_err(|error| format!("`{by}` is not a duration: {error}"))?;
         let seconds = i64::try_from(by.as_secs()).ok().filter(|seconds| *seconds > 0);
         Ok(Self { fraction: fraction.parse()?, seconds: seconds.ok_or("events are late by whole seconds: 0.02:30s")? })
     }
 }
 
-/// Values that are broken: `0.01`, or `0.01:truncated,null` for some kinds only.
+/// Malformed values: `0.01`, or `0.01:truncated,null` for some kinds only.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Malformed {
+pub(crate) struct Malformed {
     pub(super) fraction: Fraction,
     pub(super) kinds: Vec<Malformation>,
 }
 
-/// How a value is broken.
+/// A kind of malformed value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Malformation {
-    /// It ends in the middle.
+    /// Cut off in the middle.
     Truncated,
     /// Fields have other types: `user_id` is a number, `timestamp` is an object.
     WrongType,
-    /// A field holds bytes that are not UTF-8.
+    /// A field with bytes that are not UTF-8.
     NotUtf8,
-    /// The event is in an array.
+    /// The event inside an array.
     Array,
-    /// A field holds 900,000 characters: below a broker's usual limit of 1 MiB, far above any other event.
+    /// A field of 900,000 characters: below the usual limit of a broker of 1 MiB.
     Huge,
-    /// There is none: a tombstone.
+    /// A tombstone.
     Null,
 }
 
@@ -170,7 +163,7 @@ impl FromStr for Malformed {
         let (fraction, kinds) = text.split_once(':').map_or((text, None), |(fraction, kinds)| (fraction, Some(kinds)));
         let named = |name: &str| match Malformation::ALL.iter().find(|(known, _)| *known == name) {
             Some((_, fault)) => Ok(*fault),
-            None => Err(format!("`{name}` is no kind: the kinds are {}", Malformation::ALL.map(|(name, _)| name).join(", "))),
+            None => Err(format!("`{name}` is not a kind: the kinds are {}", Malformation::ALL.map(|(name, _)| name).join(", "))),
         };
         let kinds = match kinds {
             Some(kinds) => kinds.split(',').map(named).collect::<Result<_, _>>()?,
@@ -192,11 +185,11 @@ mod tests {
     fn a_wrong_option_says_how_it_is_written() {
         assert_eq!(wrong::<Missing>("device_type"), "write FIELD=FRACTION, as in device_type=0.05");
         assert!(wrong::<Missing>("device=0.1").starts_with("there is no field `device`: the fields are user_id,"));
-        assert_eq!(wrong::<Missing>("ip=5"), "`5` is no fraction between 0 and 1, as 0.01 is");
+        assert_eq!(wrong::<Missing>("ip=5"), "`5` is not a fraction between 0 and 1, such as 0.01");
         assert_eq!(wrong::<Late>("0.1"), "write FRACTION:DURATION, as in 0.02:30s");
         assert_eq!(wrong::<Late>("0.1:5ms"), "events are late by whole seconds: 0.02:30s");
-        assert!(wrong::<Late>("0.1:soon").starts_with("`soon` is no duration"));
-        assert!(wrong::<Malformed>("0.1:torn").starts_with("`torn` is no kind: the kinds are truncated, wrong-type,"));
+        assert!(wrong::<Late>("0.1:soon").starts_with("`soon` is not a duration"));
+        assert!(wrong::<Malformed>("0.1:torn").starts_with("`torn` is not a kind: the kinds are truncated, wrong-type,"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use rand_pcg::Pcg64Mcg;
 pub(super) struct Random(Pcg64Mcg);
 
 impl Random {
-    /// Returns stream `number` of those that belong to `seed`.
+    /// Returns stream `number` of `seed`.
     pub(super) fn new(seed: u64, number: u64) -> Self {
         let low = mix(seed ^ mix(number));
         let high = mix(low ^ seed);
@@ -25,19 +25,19 @@ impl Random {
         scale(self.bits(), limit)
     }
 
-    /// Returns whether something happens this time.
-    pub(super) fn happens(&mut self, fraction: Fraction) -> bool {
+    /// Returns true with the probability `fraction`.
+    pub(super) fn chance(&mut self, fraction: Fraction) -> bool {
         fraction.0 > 0 && self.bits() >> 1 < fraction.0
     }
 }
 
-/// Returns the number below `limit` that lies where `bits` lies among all 64-bit numbers.
+/// Scales `bits` to a number below `limit`.
 #[allow(clippy::cast_possible_truncation)] // below the limit
 pub(super) fn scale(bits: u64, limit: u64) -> u64 {
     ((u128::from(bits) * u128::from(limit)) >> 64) as u64
 }
 
-/// Returns bits that look unrelated to those of any other number (the finalizer of SplitMix64).
+/// The finalizer of SplitMix64.
 fn mix(number: u64) -> u64 {
     let mut bits = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -45,15 +45,15 @@ fn mix(number: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
-/// How often something happens, in 2^-63.
+/// A probability, in 2^-63.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fraction(u64);
+pub(crate) struct Fraction(u64);
 
 impl Fraction {
-    /// Returns the fraction of `share`, which is between 0 and 1.
+    /// Returns the fraction for `share` between 0 and 1.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // at most 2^63
-    pub fn new(share: f64) -> Option<Self> {
+    pub(crate) fn new(share: f64) -> Option<Self> {
         (0.0..=1.0).contains(&share).then_some(Self((share * 9_223_372_036_854_775_808.0) as u64))
     }
 }
@@ -63,7 +63,7 @@ impl std::str::FromStr for Fraction {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let share = text.parse().ok().and_then(Self::new);
-        share.ok_or_else(|| format!("`{text}` is no fraction between 0 and 1, as 0.01 is"))
+        share.ok_or_else(|| format!("`{text}` is not a fraction between 0 and 1, such as 0.01"))
     }
 }
 
@@ -88,11 +88,11 @@ mod tests {
     }
 
     #[test]
-    fn a_fraction_happens_as_often_as_it_says() {
+    fn a_fraction_is_a_probability() {
         let mut random = Random::new(1, 1);
         let mut happened = |share: &str| {
             let fraction = share.parse().unwrap();
-            (0..10_000).filter(|_| random.happens(fraction)).count()
+            (0..10_000).filter(|_| random.chance(fraction)).count()
         };
         assert_eq!((happened("0"), happened("1")), (0, 10_000));
         assert!((900..1100).contains(&happened("0.1")));

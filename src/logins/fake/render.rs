@@ -1,25 +1,21 @@
-//! An event as JSON text, put together from ready-made pieces.
+//! Renders an event as JSON.
 
 use std::io::Write as _;
 
-use crate::logins::fake::person::Person;
+use crate::logins::fake::user::User;
 
-/// What an event says.
 #[derive(Debug)]
 pub(super) struct LoginEvent {
-    pub(super) person: Person,
+    pub(super) user: User,
     pub(super) ip: [u8; 4],
     /// Unix seconds.
     pub(super) time: i64,
-    /// A bit for each field that is left out, in the order of the fields.
-    pub(super) missing: u8,
-    /// Whether the time is written as text.
-    pub(super) text_time: bool,
-    /// Whether fields have types that nobody expects.
-    pub(super) wrong_types: bool,
+    /// A bit per missing field, in the order of the fields.
+    pub(super) missing_fields: u8,
+    pub(super) time_as_text: bool,
+    pub(super) has_wrong_types: bool,
 }
 
-/// The names, and what stands before each.
 const PIECES: [&[u8]; 7] = [
     b", \"user_id\": ",
     b", \"app_version\": ",
@@ -34,16 +30,16 @@ impl LoginEvent {
     /// Appends the event to `out`.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
-        let Person { user_id, device_id, app_version, device_type, locale, .. } = &self.person;
+        let User { user_id, device_id, app_version, device_type, locale, .. } = &self.user;
         let field = |number: usize, out: &mut Vec<u8>| {
-            let there = self.missing & (1 << number) == 0;
+            let there = self.missing_fields & (1 << number) == 0;
             if there {
                 out.extend_from_slice(PIECES[number]);
             }
             there
         };
         if field(0, out) {
-            if self.wrong_types {
+            if self.has_wrong_types {
                 // The first digits of the id, as a number; a leading 0 would not be JSON.
                 out.push(b'1');
                 out.extend(user_id.iter().filter(|byte| byte.is_ascii_digit()).take(9));
@@ -72,7 +68,7 @@ impl LoginEvent {
         }
         if field(6, out) {
             let time = self.time;
-            match (self.wrong_types, self.text_time) {
+            match (self.has_wrong_types, self.time_as_text) {
                 (true, _) => write!(out, r#"{{"seconds": {time}}}"#),
                 (_, true) => write!(out, "\"{time}\""),
                 (_, false) => write!(out, "{time}"),
@@ -82,7 +78,7 @@ impl LoginEvent {
         if out.len() == start {
             out.extend_from_slice(b"{");
         } else {
-            // What stands before the first field is the brace instead of the comma.
+            // The brace replaces the comma before the first field.
             out.remove(start);
             out[start] = b'{';
         }
@@ -104,10 +100,4 @@ fn decimal(octet: u8, out: &mut Vec<u8>) {
         out.push(b'0' + octet / 10 % 10);
     }
     out.push(b'0' + octet % 10);
-}
-
-/// Returns a byte's two digits.
-pub(super) fn hex(byte: u8) -> [u8; 2] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
 }

@@ -1,29 +1,29 @@
-//! Fake logins as a source.
+//! Fake logins as a `Source`.
 
 use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use crate::logins::fake::{FakePlan, Generator};
+use crate::logins::fake::generator::Generator;
+use crate::logins::fake::plan::FakePlan;
 use crate::pipeline::{Assignment, Commit, ConnectorError, Demand, Signal, Source};
 use crate::record::{NextOffset, Partition};
 
-/// The most records that are handed over at once.
 const BATCH: usize = 1000;
 
-/// A source of fake logins: the partition `fake/0`, where a record's offset is its number, from 0. There is nothing to commit.
+/// A source of fake logins: the partition `fake/0` with offsets from 0. Commits are ignored.
 #[derive(Debug)]
-pub struct FakeLogins {
+pub(crate) struct FakeLogins {
     generator: Generator,
-    until: Option<Instant>,
-    first: VecDeque<Signal>,
+    deadline: Option<Instant>,
+    initial_signals: VecDeque<Signal>,
     ended: bool,
 }
 
 impl FakeLogins {
-    /// Returns the source of the logins of `plan`, which ends at its count or at the time `until`, if there is either.
+    /// Returns the source of the logins of `plan`, which ends at its count or at `until`.
     #[must_use]
-    pub fn new(plan: FakePlan, until: Option<Instant>) -> Self {
+    pub(crate) fn new(plan: FakePlan, until: Option<Instant>) -> Self {
         let partition = Partition::new("fake", 0);
         let mut first = VecDeque::from([Signal::Assigned(vec![Assignment {
             partition,
@@ -33,11 +33,11 @@ impl FakeLogins {
         }])]);
         let end = plan.count.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
         first.extend(end.map(|end| Signal::LogEndOffsets(vec![(partition, end)])));
-        Self { generator: Generator::new(plan, partition), until, first, ended: false }
+        Self { generator: Generator::new(plan, partition), deadline: until, initial_signals: first, ended: false }
     }
 
     fn records(&mut self, most: usize) -> Signal {
-        let over = self.until.is_some_and(|until| Instant::now() >= until);
+        let over = self.deadline.is_some_and(|until| Instant::now() >= until);
         let records = if over { Vec::new() } else { self.generator.batch(most.min(BATCH)) };
         if records.is_empty() {
             self.ended = true;
@@ -49,7 +49,7 @@ impl FakeLogins {
 
 impl Source for FakeLogins {
     async fn next(&mut self, appetite: Demand) -> Result<Signal, ConnectorError> {
-        if let Some(signal) = self.first.pop_front() {
+        if let Some(signal) = self.initial_signals.pop_front() {
             return Ok(signal);
         }
         match appetite {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sdl::profile::{SERVERS, SectionKind};
+use sdl::profile::{SERVER_KINDS, SectionKind};
 
 use super::profile;
 
@@ -27,7 +27,7 @@ fn the_example_is_a_profile_as_it_stands() {
 #[test]
 fn the_example_names_every_key() {
     let example = example();
-    for kind in SERVERS {
+    for kind in SERVER_KINDS {
         for key in kind.keys() {
             assert!(
                 example.lines().any(|line| line.starts_with(&format!("{} = ", key.name))),
@@ -40,7 +40,7 @@ fn the_example_names_every_key() {
     for key in
         example.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key).filter(|key| !key.starts_with(['#', ';']))
     {
-        let known = SERVERS.iter().flat_map(|kind| kind.keys()).any(|known| known.name == key || known.alias == Some(key));
+        let known = SERVER_KINDS.iter().flat_map(|kind| kind.keys()).any(|known| known.name == key || known.alias == Some(key));
         let of_shape_or_run = example.split("[shape.").nth(1).is_some_and(|rest| rest.contains(&format!("{key} = ")));
         assert!(known || key.starts_with("kafka.") || of_shape_or_run, "`{key}` is no key");
     }

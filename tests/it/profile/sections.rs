@@ -1,5 +1,6 @@
 //! Which sections there are, what they are, and what they need.
 
+use sdl::error::Error;
 use sdl::profile::{ElasticLogin, Origin, SectionKind};
 
 use super::{Made, kafka, profile};
@@ -103,12 +104,12 @@ fn a_missing_key_says_where_to_put_it() {
     assert_eq!(error.to_string(), "cannot read section `local_kafka`");
     assert_eq!(error.causes(), ["missing key `servers`"]);
     let hint = "add `servers = host:9092` under [local_kafka] in ./database.ini, or set SDL_LOCAL_KAFKA_SERVERS";
-    assert_eq!(error.hint().as_deref(), Some(hint));
+    assert_eq!(Error::from(error).hint().as_deref(), Some(hint));
 }
 
 #[test]
 fn a_missing_section_says_where_to_put_it() {
-    let hint = |made: Made| made.load().unwrap().kafka("local_kafka").unwrap_err().hint().unwrap();
+    let hint = |made: Made| Error::from(made.load().unwrap().kafka("local_kafka").unwrap_err()).hint().unwrap();
     assert_eq!(hint(Made::default()), "run `sdl profile init`, or set SDL_LOCAL_KAFKA_SERVERS");
     let expected = "add [local_kafka] with `servers = host:9092` to ./database.ini, or set SDL_LOCAL_KAFKA_SERVERS";
     assert_eq!(hint(profile("[mongodb]\nhost = a\n")), expected);
@@ -138,7 +139,7 @@ fn what_a_section_is_follows_from_its_keys_or_its_type() {
     assert_eq!(kinds, expected);
     assert_eq!(profile.names_of(SectionKind::Opensearch).collect::<Vec<_>>(), ["my-opensearch", "e"]);
     let wrong = profile.kafka("b").unwrap_err();
-    assert_eq!(wrong.causes(), ["it is a section of type `mongodb`, and `kafka` is needed here"]);
+    assert_eq!(wrong.causes(), ["the section has type `mongodb`, but `kafka` is needed here"]);
 }
 
 #[test]
@@ -159,8 +160,8 @@ fn every_property_that_the_promise_rests_on_is_refused() {
     ];
     for property in owned {
         let error = kafka(&format!("servers = a:1\nkafka.{property} = 1\n")).unwrap_err();
-        let hint = error.hint().unwrap();
-        assert!(error.causes()[0].contains("is set by sdl itself"), "{property}");
+        assert!(error.causes()[0].contains("is managed by sdl"), "{property}");
+        let hint = Error::from(error).hint().unwrap();
         assert!(hint.starts_with("use ") || hint.starts_with("remove it: "), "{property}: {hint}");
     }
     assert!(kafka("servers = a:1\nkafka.linger.ms = 5\n").is_ok());

@@ -10,7 +10,7 @@ use crate::harness::{HttpStub, Reply, Running, created, eventually};
 /// Waits until the run says that it is stalled, and why.
 #[track_caller]
 fn until_stalled(running: &mut Running, why: &str) {
-    running.wait_for_stderr("Stalled.");
+    running.wait_for_stderr("Delivery stalled.");
     running.wait_for_stderr(why);
 }
 
@@ -121,7 +121,7 @@ fn real_sink_es_two_hundred_partitions_before_a_silent_server_stay_within_their_
         let profile = load.profile().replace(&load.server.url, &stub.url());
         let line = format!("sink-es {0} --target search --index {0} --shutdown-timeout 1s", load.topic);
         let mut running = crate::harness::Sdl::new(&line).profile(&profile).deadline(super::patience()).start();
-        running.wait_for_stderr("Stalled.");
+        running.wait_for_stderr("Delivery stalled.");
         // It reads as far ahead as it may.
         let mut before = (0, 0);
         eventually("it reads no more", super::patience(), || {

@@ -58,7 +58,7 @@ fn real_sink_es_wrong_logins_and_certificates_are_named_within_seconds() {
         assert!(finished.stderr.contains("write `https://`"), "{}", finished.stderr);
         run(&load, &keys("elastic", "loader-secret"), "").expect(0);
         let insecure = run(&load, "username = elastic\npassword = loader-secret\ninsecure = true", "--from-beginning").expect(0);
-        assert!(insecure.stderr.contains("takes any certificate"), "{}", insecure.stderr);
+        assert!(insecure.stderr.contains("accepts any certificate"), "{}", insecure.stderr);
         load.assert_each_once();
     });
 }

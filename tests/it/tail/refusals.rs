@@ -50,7 +50,7 @@ fn what_cannot_be_read_as_a_flag_is_refused_with_what_can() {
             "invalid value 'yesterday' for '--start <POS>': not a position: use beginning, end, committed, an offset",
         ),
         ("--grep (", "invalid value '(' for '--grep <REGEX>': regex parse error"),
-        ("-f %z", "invalid value '%z' for '--format <FORMAT>': `%z` stands for nothing: use %s %S %R %k %K %t %p %o %T %h or %%"),
+        ("-f %z", "invalid value '%z' for '--format <FORMAT>': unknown token `%z`: use %s %S %R %k %K %t %p %o %T %h or %%"),
         ("-f 100%", "it ends in a single `%`"),
         ("--header =x", "a header has a name: trace, or trace=4bf92f"),
         ("--partitions 1-", "not a list of partitions: use numbers and ranges, as in 0,2-5"),

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::logins::event::{FIELDS, Login};
+use crate::logins::fake::FakeLogins;
 use crate::pipeline::{Demand, Signal, Source as _};
 
 fn records(plan: FakePlan) -> Vec<Record> {
@@ -81,11 +82,11 @@ fn few_users_log_in_often_and_no_more_than_were_asked_for() {
 #[test]
 fn a_key_is_what_was_asked_for() {
     let first = |key| records(FakePlan { key, ..plan(1) }).remove(0);
-    let device = first(Key::DeviceId);
+    let device = first(RecordKey::DeviceId);
     assert_eq!(Login::parse(device.value.as_ref().unwrap()).unwrap().device_id.as_deref(), Some(text(device.key.as_ref())));
-    assert_eq!(text(first(Key::Random).key.as_ref()).len(), 16);
-    assert_eq!(first(Key::None).key, None);
-    assert_eq!(first(Key::None).value, device.value);
+    assert_eq!(text(first(RecordKey::Random).key.as_ref()).len(), 16);
+    assert_eq!(first(RecordKey::None).key, None);
+    assert_eq!(first(RecordKey::None).value, device.value);
 }
 
 #[test]
@@ -147,7 +148,7 @@ fn faults_leave_the_other_logins_as_they_are() {
 #[test]
 fn late_events_are_late_by_as_much_as_was_asked_for() {
     let clock = Clock::Live(|| 1_000);
-    let times = records(FakePlan { late: "0.5:30s".parse().ok(), clock, timestamps: Timestamps::String, ..plan(1000) });
+    let times = records(FakePlan { late: "0.5:30s".parse().ok(), clock, timestamps: TimestampFormat::String, ..plan(1000) });
     let late = times.iter().filter(|record| text(record.value.as_ref()).ends_with(r#""timestamp": "970"}"#)).count();
     let now = times.iter().filter(|record| text(record.value.as_ref()).ends_with(r#""timestamp": "1000"}"#)).count();
     assert_eq!(late + now, 1000);
@@ -156,8 +157,8 @@ fn late_events_are_late_by_as_much_as_was_asked_for() {
 
 #[test]
 fn a_duplicate_is_its_record_once_more() {
-    let twice = records(FakePlan { duplicates: "1".parse().unwrap(), key: Key::Random, ..plan(1000) });
-    let once = records(FakePlan { key: Key::Random, ..plan(500) });
+    let twice = records(FakePlan { duplicates: "1".parse().unwrap(), key: RecordKey::Random, ..plan(1000) });
+    let once = records(FakePlan { key: RecordKey::Random, ..plan(500) });
     for (n, pair) in twice.chunks(2).enumerate() {
         assert_eq!((&pair[0].key, &pair[0].value), (&pair[1].key, &pair[1].value), "{n}");
         assert_eq!((&pair[0].key, &pair[0].value), (&once[n].key, &once[n].value), "{n}");

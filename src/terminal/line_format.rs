@@ -1,22 +1,21 @@
-//! A line of one's own making: kcat's format, with kcat's tokens.
+//! kcat's format strings.
 
 use std::io::Write as _;
 use std::str::FromStr;
 
 use crate::record::RecordView;
-use crate::terminal::ByteEncoding;
+use crate::terminal::byte_encoding::ByteEncoding;
 
-/// What stands for what, for errors.
-const TOKENS: &str = "use %s %S %R %k %K %t %p %o %T %h or %%";
+const TOKEN_HELP: &str = "use %s %S %R %k %K %t %p %o %T %h or %%";
 
 /// A format such as `%t/%p@%o %k: %s\n`, with the tokens of kcat: `%s` value, `%S` its length (-1 for null), `%R` that length as
 /// four bytes, `%k` key, `%K` its length, `%t` topic, `%p` partition, `%o` offset, `%T` milliseconds, `%h` headers (`n=v,...`), `%%`;
 /// `\n`, `\r`, `\t`, `\xNN` and `\0NNN` (octal) for bytes. Null is written as nothing, and as `NULL` in a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LineFormat(Vec<Part>);
+pub(crate) struct LineFormat(Vec<FormatToken>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum FormatToken {
     Text(Vec<u8>),
     Value,
     ValueLength,
@@ -41,27 +40,27 @@ impl FromStr for LineFormat {
             rest = behind;
             let part = match (first, rest.first()) {
                 (b'\\', Some(_)) => {
-                    plain.push(escaped(&mut rest));
+                    plain.push(take_escape(&mut rest));
                     continue;
                 }
                 (b'%', Some(token)) => match token {
                     b'%' => None,
-                    b's' => Some(Part::Value),
-                    b'S' => Some(Part::ValueLength),
-                    b'R' => Some(Part::ValueLengthAsBytes),
-                    b'k' => Some(Part::Key),
-                    b'K' => Some(Part::KeyLength),
-                    b't' => Some(Part::Topic),
-                    b'p' => Some(Part::Partition),
-                    b'o' => Some(Part::Offset),
-                    b'T' => Some(Part::Timestamp),
-                    b'h' => Some(Part::Headers),
+                    b's' => Some(FormatToken::Value),
+                    b'S' => Some(FormatToken::ValueLength),
+                    b'R' => Some(FormatToken::ValueLengthAsBytes),
+                    b'k' => Some(FormatToken::Key),
+                    b'K' => Some(FormatToken::KeyLength),
+                    b't' => Some(FormatToken::Topic),
+                    b'p' => Some(FormatToken::Partition),
+                    b'o' => Some(FormatToken::Offset),
+                    b'T' => Some(FormatToken::Timestamp),
+                    b'h' => Some(FormatToken::Headers),
                     _ => {
                         let token = String::from_utf8_lossy(rest).chars().next().unwrap_or_default();
-                        return Err(format!("`%{token}` stands for nothing: {TOKENS}"));
+                        return Err(format!("unknown token `%{token}`: {TOKEN_HELP}"));
                     }
                 },
-                (b'%', None) => return Err(format!("it ends in a single `%`: {TOKENS}")),
+                (b'%', None) => return Err(format!("the format ends in a single `%`: {TOKEN_HELP}")),
                 (plain_byte, _) => {
                     plain.push(*plain_byte);
                     continue;
@@ -73,19 +72,19 @@ impl FromStr for LineFormat {
                 continue;
             };
             if !plain.is_empty() {
-                parts.push(Part::Text(std::mem::take(&mut plain)));
+                parts.push(FormatToken::Text(std::mem::take(&mut plain)));
             }
             parts.push(part);
         }
         if !plain.is_empty() {
-            parts.push(Part::Text(plain));
+            parts.push(FormatToken::Text(plain));
         }
         Ok(Self(parts))
     }
 }
 
-/// Returns the byte that is meant by what stands behind a backslash, and takes that away.
-fn escaped(rest: &mut &[u8]) -> u8 {
+/// Takes the escape behind a backslash and returns its byte.
+fn take_escape(rest: &mut &[u8]) -> u8 {
     let Some((first, behind)) = rest.split_first() else { return b'\\' };
     let (base, most) = match first {
         b'x' => (16, 2),
@@ -111,37 +110,37 @@ fn escaped(rest: &mut &[u8]) -> u8 {
 }
 
 impl LineFormat {
-    /// Returns the format that is the value and a line feed.
+    /// Returns the format `%s\n`.
     #[must_use]
-    pub fn value() -> Self {
-        Self(vec![Part::Value, Part::Text(b"\n".to_vec())])
+    pub(crate) fn value() -> Self {
+        Self(vec![FormatToken::Value, FormatToken::Text(b"\n".to_vec())])
     }
 
-    /// Appends `record` to `out`, its bytes in this writing.
-    pub fn write(&self, record: &RecordView<'_>, writing: ByteEncoding, out: &mut Vec<u8>) {
+    /// Appends `record` to `out`, its bytes in `encoding`.
+    pub(crate) fn write(&self, record: &RecordView<'_>, encoding: ByteEncoding, out: &mut Vec<u8>) {
         for part in &self.0 {
             match part {
-                Part::Text(text) => out.extend_from_slice(text),
-                Part::Value => writing.text(record.value.unwrap_or_default(), out),
-                Part::ValueLength => number(length(record.value), out),
-                Part::ValueLengthAsBytes => {
+                FormatToken::Text(text) => out.extend_from_slice(text),
+                FormatToken::Value => encoding.write_text(record.value.unwrap_or_default(), out),
+                FormatToken::ValueLength => number(length(record.value), out),
+                FormatToken::ValueLengthAsBytes => {
                     let length = i32::try_from(length(record.value)).unwrap_or(i32::MAX);
                     out.extend_from_slice(&length.to_be_bytes());
                 }
-                Part::Key => writing.name(record.key.unwrap_or_default(), out),
-                Part::KeyLength => number(length(record.key), out),
-                Part::Topic => writing.plain_name(record.partition.topic.name().as_bytes(), out),
-                Part::Partition => number(record.partition.index.into(), out),
-                Part::Offset => number(record.offset, out),
-                Part::Timestamp => number(record.timestamp.unwrap_or(-1), out),
-                Part::Headers => {
+                FormatToken::Key => encoding.write_line(record.key.unwrap_or_default(), out),
+                FormatToken::KeyLength => number(length(record.key), out),
+                FormatToken::Topic => encoding.write_header_name(record.partition.topic.name().as_bytes(), out),
+                FormatToken::Partition => number(record.partition.index.into(), out),
+                FormatToken::Offset => number(record.offset, out),
+                FormatToken::Timestamp => number(record.timestamp.unwrap_or(-1), out),
+                FormatToken::Headers => {
                     let mut separator: &[u8] = b"";
                     record.headers.each(&mut |name, value| {
                         out.extend_from_slice(std::mem::replace(&mut separator, b","));
-                        writing.plain_name(name, out);
+                        encoding.write_header_name(name, out);
                         out.push(b'=');
                         match value {
-                            Some(value) => writing.name(value, out),
+                            Some(value) => encoding.write_line(value, out),
                             None => out.extend_from_slice(b"NULL"),
                         }
                     });
@@ -177,36 +176,36 @@ mod tests {
         }
     }
 
-    fn written(format: &str, record: &Record, writing: ByteEncoding) -> Vec<u8> {
+    fn written(format: &str, record: &Record, encoding: ByteEncoding) -> Vec<u8> {
         let mut out = Vec::new();
-        format.parse::<LineFormat>().unwrap().write(&record.view(), writing, &mut out);
+        format.parse::<LineFormat>().unwrap().write(&record.view(), encoding, &mut out);
         out
     }
 
     #[test]
     fn every_token_stands_for_its_part() {
-        let shown = |format| String::from_utf8(written(format, &record(), ByteEncoding::AsIs)).unwrap();
+        let shown = |format| String::from_utf8(written(format, &record(), ByteEncoding::Raw)).unwrap();
         assert_eq!(shown("%t/%p@%o %T %k:%K %s:%S %h %%"), "logins/3@1042 1694479551000 :-1 a\x1b\n:3 n=v\n,m=NULL %");
         assert_eq!(shown(r"\x41\x4a1\n\r\t\\\q\0101\x"), "AJ1\n\r\t\\qA\0");
         assert_eq!(shown("\\"), "\\");
         assert_eq!(shown("größe %p"), "größe 3");
-        assert_eq!(written("%R", &record(), ByteEncoding::AsIs), [0, 0, 0, 3]);
+        assert_eq!(written("%R", &record(), ByteEncoding::Raw), [0, 0, 0, 3]);
         let null = Record { value: None, timestamp: None, key: Some(Bytes::new()), headers: Vec::new(), ..record() };
-        assert_eq!(written("%s%S %R %T %K [%h]", &null, ByteEncoding::AsIs), b"-1 \xff\xff\xff\xff -1 0 []");
+        assert_eq!(written("%s%S %R %T %K [%h]", &null, ByteEncoding::Raw), b"-1 \xff\xff\xff\xff -1 0 []");
     }
 
     #[test]
     fn a_terminal_obeys_nothing_that_others_wrote() {
-        let shown = |writing| String::from_utf8(written("\\x1b[1m%s%h", &record(), writing)).unwrap();
-        assert_eq!(shown(ByteEncoding::Harmless), "\x1b[1ma\\x1b\nn=v\\n,m=NULL", "the format itself is one's own");
+        let shown = |encoding| String::from_utf8(written("\\x1b[1m%s%h", &record(), encoding)).unwrap();
+        assert_eq!(shown(ByteEncoding::Escaped), "\x1b[1ma\\x1b\nn=v\\n,m=NULL", "the format itself is one's own");
         assert_eq!(shown(ByteEncoding::Base64), "\x1b[1mYRsKn=dgo=,m=NULL");
     }
 
     #[test]
     fn what_stands_for_nothing_is_refused() {
         let wrong = |format: &str| format.parse::<LineFormat>().unwrap_err();
-        assert_eq!(wrong("%z"), format!("`%z` stands for nothing: {TOKENS}"));
-        assert_eq!(wrong("%é"), format!("`%é` stands for nothing: {TOKENS}"));
-        assert_eq!(wrong("%s%"), format!("it ends in a single `%`: {TOKENS}"));
+        assert_eq!(wrong("%z"), format!("unknown token `%z`: {TOKEN_HELP}"));
+        assert_eq!(wrong("%é"), format!("unknown token `%é`: {TOKEN_HELP}"));
+        assert_eq!(wrong("%s%"), format!("the format ends in a single `%`: {TOKEN_HELP}"));
     }
 }

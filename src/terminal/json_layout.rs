@@ -1,74 +1,72 @@
-//! JSON in colour, as many members on a line as fit.
+//! JSON in colour, with as many members on a line as fit.
 
 use std::fmt::Write as _;
 
 use clap::builder::styling::{AnsiColor, Style};
 use unicode_width::UnicodeWidthStr as _;
 
-/// How the parts of JSON look.
+/// The styles of JSON tokens.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct JsonStyle {
     pub(super) name: Style,
     pub(super) text: Style,
     pub(super) number: Style,
-    pub(super) word: Style,
+    pub(super) keyword: Style,
 }
 
 impl JsonStyle {
-    /// Returns the look in colour, or without any.
     pub(super) fn new(color: bool) -> Self {
         if !color {
-            return Self { name: Style::new(), text: Style::new(), number: Style::new(), word: Style::new() };
+            return Self { name: Style::new(), text: Style::new(), number: Style::new(), keyword: Style::new() };
         }
         Self {
             name: AnsiColor::Blue.on_default(),
             text: AnsiColor::Green.on_default(),
             number: AnsiColor::Yellow.on_default(),
-            word: AnsiColor::Magenta.on_default(),
+            keyword: AnsiColor::Magenta.on_default(),
         }
     }
 }
 
-/// A value that is laid out.
-enum LaidOutNode<'a> {
+enum JsonNode<'a> {
     Plain(&'a str),
-    Object(Vec<(&'a str, LaidOutNode<'a>)>),
-    Array(Vec<LaidOutNode<'a>>),
+    Object(Vec<(&'a str, JsonNode<'a>)>),
+    Array(Vec<JsonNode<'a>>),
 }
 
-/// Appends `json`, which must be valid and harmless, in lines of at most `width` columns where that can be; every line begins
-/// with `margin` blanks. Numbers, names and text keep their writing; members keep their order.
+/// Appends `json`, which must be valid and without control characters, in lines of at most `width` columns where possible, each
+/// indented by `margin`. Tokens and their order do not change.
 pub(super) fn lay_out(json: &str, width: usize, margin: usize, look: &JsonStyle, out: &mut String) {
     let mut rest = json;
     let node = parse(&mut rest);
-    let mut layout = JsonWriter { width, look, column: margin, lines: 0, out };
-    layout.blanks(margin);
+    let mut layout = JsonLayout { width, style: look, column: margin, lines: 0, out };
+    layout.indent(margin);
     layout.write(&node, margin, 0);
     out.push('\n');
 }
 
-/// Returns the next value and takes it away; what is not JSON becomes a word.
-fn parse<'a>(rest: &mut &'a str) -> LaidOutNode<'a> {
-    skip(rest);
+/// Takes the next value; text that is not JSON becomes a token.
+fn parse<'a>(rest: &mut &'a str) -> JsonNode<'a> {
+    skip_whitespace(rest);
     match rest.bytes().next() {
         Some(b'{') => {
             let mut members = Vec::new();
             *rest = &rest[1..];
             loop {
-                skip(rest);
+                skip_whitespace(rest);
                 match rest.bytes().next() {
                     Some(b',' | b':') => *rest = &rest[1..],
                     Some(b'"') => {
-                        let name = word(rest);
-                        skip(rest);
+                        let name = take_token(rest);
+                        skip_whitespace(rest);
                         *rest = rest.strip_prefix(':').unwrap_or(rest);
                         members.push((name, parse(rest)));
                     }
                     Some(b'}') => {
                         *rest = &rest[1..];
-                        return LaidOutNode::Object(members);
+                        return JsonNode::Object(members);
                     }
-                    _ => return LaidOutNode::Object(members),
+                    _ => return JsonNode::Object(members),
                 }
             }
         }
@@ -76,28 +74,28 @@ fn parse<'a>(rest: &mut &'a str) -> LaidOutNode<'a> {
             let mut elements = Vec::new();
             *rest = &rest[1..];
             loop {
-                skip(rest);
+                skip_whitespace(rest);
                 match rest.bytes().next() {
                     Some(b',') => *rest = &rest[1..],
                     Some(b']') => {
                         *rest = &rest[1..];
-                        return LaidOutNode::Array(elements);
+                        return JsonNode::Array(elements);
                     }
                     Some(_) => elements.push(parse(rest)),
-                    None => return LaidOutNode::Array(elements),
+                    None => return JsonNode::Array(elements),
                 }
             }
         }
-        _ => LaidOutNode::Plain(word(rest)),
+        _ => JsonNode::Plain(take_token(rest)),
     }
 }
 
-fn skip(rest: &mut &str) {
+fn skip_whitespace(rest: &mut &str) {
     *rest = rest.trim_start_matches([' ', '\t', '\n', '\r']);
 }
 
-/// Returns the text, number or word that `rest` begins with, as it is written, and takes it away.
-fn word<'a>(rest: &mut &'a str) -> &'a str {
+/// Takes the string, number or keyword at the beginning of `rest`.
+fn take_token<'a>(rest: &mut &'a str) -> &'a str {
     let bytes = rest.as_bytes();
     let end = if bytes.first() == Some(&b'"') {
         let mut at = 1;
@@ -113,92 +111,91 @@ fn word<'a>(rest: &mut &'a str) -> &'a str {
     word
 }
 
-struct JsonWriter<'a> {
+struct JsonLayout<'a> {
     width: usize,
-    look: &'a JsonStyle,
+    style: &'a JsonStyle,
     column: usize,
     lines: usize,
     out: &'a mut String,
 }
 
-impl JsonWriter<'_> {
-    /// Writes a value whose first column is `self.column`; `indent` is where its line began, and `behind` columns must be left
-    /// for what follows it.
-    fn write(&mut self, node: &LaidOutNode<'_>, indent: usize, behind: usize) {
+impl JsonLayout<'_> {
+    /// Writes a value at `self.column`; its line began at `indent`, and `behind` columns are reserved for the text after it.
+    fn write(&mut self, node: &JsonNode<'_>, indent: usize, behind: usize) {
         let most = self.width;
-        let fits = |at: usize, node: &LaidOutNode<'_>, behind| width(node, most).is_some_and(|wide| at + wide + behind <= most);
+        let fits = |at: usize, node: &JsonNode<'_>, behind| width(node, most).is_some_and(|wide| at + wide + behind <= most);
         match node {
-            LaidOutNode::Plain(word) => self.put(word, self.of(word)),
-            LaidOutNode::Object(members) => {
+            JsonNode::Plain(word) => self.push(word, self.style_of(word)),
+            JsonNode::Object(members) => {
                 let flat = fits(self.column, node, behind);
-                self.put("{", Style::new());
+                self.push("{", Style::new());
                 let mut broken = false;
                 for (i, (name, value)) in members.iter().enumerate() {
                     let comma = usize::from(i + 1 < members.len());
                     let wide = name.width() + 2;
                     self.separate(i, flat || !broken && fits(self.column + 2 + wide, value, comma.max(behind)), indent + 1);
                     let line = self.lines;
-                    self.put(name, self.look.name);
-                    self.put(": ", Style::new());
+                    self.push(name, self.style.name);
+                    self.push(": ", Style::new());
                     self.write(value, indent + 1, comma.max(behind));
-                    // What stands behind a member of several lines would be overlooked.
+                    // Text behind a member of several lines would be overlooked.
                     broken = self.lines > line;
                 }
-                self.put("}", Style::new());
+                self.push("}", Style::new());
             }
-            LaidOutNode::Array(elements) => {
+            JsonNode::Array(elements) => {
                 let flat = fits(self.column, node, behind);
-                self.put("[", Style::new());
+                self.push("[", Style::new());
                 let mut broken = false;
                 for (i, value) in elements.iter().enumerate() {
                     let comma = usize::from(i + 1 < elements.len());
                     self.separate(i, flat || !broken && fits(self.column + 2, value, comma.max(behind)), indent + 1);
                     let line = self.lines;
                     self.write(value, indent + 1, comma.max(behind));
-                    // What stands behind a member of several lines would be overlooked.
+                    // Text behind a member of several lines would be overlooked.
                     broken = self.lines > line;
                 }
-                self.put("]", Style::new());
+                self.push("]", Style::new());
             }
         }
     }
 
-    /// Writes what stands between two members: a blank when the next still fits on this line, else a new line.
+    /// Separates two members: by a blank if the next fits on this line, else by a new line.
     fn separate(&mut self, i: usize, fits: bool, indent: usize) {
         if i == 0 {
             return;
         }
-        self.put(",", Style::new());
+        self.push(",", Style::new());
         if fits {
-            self.put(" ", Style::new());
+            self.push(" ", Style::new());
         } else {
             self.out.push('\n');
             self.column = indent;
             self.lines += 1;
-            self.blanks(indent);
+            self.indent(indent);
         }
     }
 
-    fn of(&self, word: &str) -> Style {
+    fn style_of(&self, word: &str) -> Style {
         match word.as_bytes().first() {
-            Some(b'"') => self.look.text,
-            Some(b'0'..=b'9' | b'-') => self.look.number,
-            _ => self.look.word,
+            Some(b'"') => self.style.text,
+            Some(b'0'..=b'9' | b'-') => self.style.number,
+            _ => self.style.keyword,
         }
     }
 
-    fn put(&mut self, text: &str, style: Style) {
+    fn push(&mut self, text: &str, style: Style) {
         self.column += text.width();
         let _ = write!(self.out, "{style}{text}{style:#}");
     }
 
-    fn blanks(&mut self, count: usize) {
+    fn indent(&mut self, count: usize) {
         self.out.extend(std::iter::repeat_n(' ', count));
     }
 }
 
-/// Returns how wide a value is on one line, unless that is more than `most`.
-fn width(node: &LaidOutNode<'_>, most: usize) -> Option<usize> {
+/// Returns the width of a value on one line, if it is at most `most`.
+fn width(node: &JsonNode<'_>, most: usize) -> Option<usize> {
     let sum = |widths: &mut dyn Iterator<Item = Option<usize>>, count: usize| {
         let mut all = 2 + 2 * count.saturating_sub(1);
         for width in widths {
@@ -210,12 +207,12 @@ fn width(node: &LaidOutNode<'_>, most: usize) -> Option<usize> {
         Some(all)
     };
     match node {
-        LaidOutNode::Plain(word) => Some(word.width()),
-        LaidOutNode::Object(members) => {
+        JsonNode::Plain(word) => Some(word.width()),
+        JsonNode::Object(members) => {
             let mut widths = members.iter().map(|(name, value)| Some(name.width() + 2 + width(value, most)?));
             sum(&mut widths, members.len())
         }
-        LaidOutNode::Array(elements) => sum(&mut elements.iter().map(|element| width(element, most)), elements.len()),
+        JsonNode::Array(elements) => sum(&mut elements.iter().map(|element| width(element, most)), elements.len()),
     }
 }
 

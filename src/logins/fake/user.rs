@@ -1,7 +1,6 @@
-//! Who logs in: users with a device, a country and an address of their own.
+//! The users that log in.
 
 use crate::logins::fake::random::Random;
-use crate::logins::fake::render::hex;
 
 /// Countries and their share of users, in thousandths.
 const LOCALES: [(&str, u64); 32] = [
@@ -44,35 +43,35 @@ const APP_VERSIONS: [(&str, u64); 8] =
 /// Kinds of devices and their share of users, in thousandths.
 const DEVICE_TYPES: [(&str, u64); 2] = [("android", 712), ("iOS", 288)];
 
-/// A user, and what is always the same about them.
+/// A user with a device, a country and a home address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Person {
+pub(super) struct User {
     pub(super) user_id: [u8; 36],
     pub(super) device_id: [u8; 11],
     pub(super) app_version: &'static str,
     pub(super) device_type: &'static str,
     pub(super) locale: &'static str,
-    /// The address at home.
+    /// The home address.
     pub(super) ip: [u8; 4],
 }
 
-impl Person {
-    /// Returns user `number` of those that belong to `seed`.
+impl User {
+    /// Returns user `number` of `seed`.
     pub(super) fn new(seed: u64, number: u64) -> Self {
-        // Streams below 16 belong to the generator itself.
+        // Streams below 16 belong to the generator.
         let mut random = Random::new(seed, number.wrapping_add(16));
         Self {
             user_id: uuid(random.bits(), random.bits()),
             device_id: device_id(&mut random),
-            app_version: chosen(&APP_VERSIONS, &mut random),
-            device_type: chosen(&DEVICE_TYPES, &mut random),
-            locale: chosen(&LOCALES, &mut random),
-            ip: address(&mut random),
+            app_version: weighted_choice(&APP_VERSIONS, &mut random),
+            device_type: weighted_choice(&DEVICE_TYPES, &mut random),
+            locale: weighted_choice(&LOCALES, &mut random),
+            ip: public_address(&mut random),
         }
     }
 }
 
-fn chosen(among: &[(&'static str, u64)], random: &mut Random) -> &'static str {
+fn weighted_choice(among: &[(&'static str, u64)], random: &mut Random) -> &'static str {
     let mut left = random.below(1000);
     for (name, share) in among {
         match left.checked_sub(*share) {
@@ -87,7 +86,7 @@ fn chosen(among: &[(&'static str, u64)], random: &mut Random) -> &'static str {
 const RESERVED: [u8; 6] = [10, 100, 127, 169, 172, 192];
 
 /// Returns a public IPv4 address.
-pub(super) fn address(random: &mut Random) -> [u8; 4] {
+pub(super) fn public_address(random: &mut Random) -> [u8; 4] {
     let [_, b, c, d, ..] = random.bits().to_be_bytes();
     let mut a = u8::try_from(1 + random.below(223 - RESERVED.len() as u64)).expect("below 224");
     for reserved in RESERVED {
@@ -126,14 +125,20 @@ fn device_id(random: &mut Random) -> [u8; 11] {
     text
 }
 
+/// Returns the two hex digits of a byte.
+pub(super) fn hex(byte: u8) -> [u8; 2] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_user_is_the_same_at_every_login_and_like_no_other() {
-        assert_eq!(Person::new(7, 3), Person::new(7, 3));
-        let ids: std::collections::HashSet<_> = (0..10_000).map(|number| Person::new(7, number).user_id).collect();
+        assert_eq!(User::new(7, 3), User::new(7, 3));
+        let ids: std::collections::HashSet<_> = (0..10_000).map(|number| User::new(7, number).user_id).collect();
         assert_eq!(ids.len(), 10_000);
     }
 
@@ -146,7 +151,7 @@ mod tests {
 
     #[test]
     fn devices_are_as_common_as_their_share() {
-        let android = (0..10_000).filter(|number| Person::new(1, *number).device_type == "android").count();
+        let android = (0..10_000).filter(|number| User::new(1, *number).device_type == "android").count();
         assert!((6900..7350).contains(&android), "{android}");
     }
 
@@ -154,7 +159,7 @@ mod tests {
     fn addresses_are_public() {
         let mut random = Random::new(1, 1);
         for _ in 0..10_000 {
-            let ip = std::net::Ipv4Addr::from(address(&mut random));
+            let ip = std::net::Ipv4Addr::from(public_address(&mut random));
             assert!(
                 !ip.is_private() && !ip.is_loopback() && !ip.is_link_local() && !ip.is_multicast() && ip.octets()[0] > 0,
                 "{ip}"

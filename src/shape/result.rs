@@ -1,30 +1,30 @@
-//! What shaping says of a value.
+//! The result of shaping a value.
 
 use std::fmt;
 
 use bytes::Bytes;
 
-/// What becomes of a value.
+/// The result of shaping a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShapeResult {
-    /// It goes on: as it is, or as the new text.
+    /// The value passes: unchanged, or as the new text.
     Keep(Option<Bytes>),
-    /// It is not wanted.
+    /// A condition does not hold.
     Filtered,
-    /// It cannot be shaped.
+    /// The value cannot be shaped.
     Bad(ShapeError),
 }
 
 /// Why a value cannot be shaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShapeError {
-    /// Short and stable: `missing_field`.
+    /// A stable code: `missing_field`.
     pub code: &'static str,
-    /// What is wrong, for people.
+    /// The reason, for people.
     pub message: String,
-    /// What helps, if something does.
+    /// What to do about it.
     pub hint: Option<String>,
-    /// The field at fault, if it is one.
+    /// The field at fault.
     pub path: Option<String>,
 }
 

@@ -1,54 +1,52 @@
-//! A table whose rows come one by one, for as long as anyone looks.
+//! A table that is written while its rows arrive.
 
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::terminal::escape_controls;
+use crate::terminal::escape::escape_controls;
 
-/// How many rows are waited for, at most, to find out how wide the columns are.
-const WAITING: usize = 200;
+/// The most rows that are buffered to measure the columns.
+const SAMPLE_ROWS: usize = 200;
 
-/// A table that is written while it grows. The columns are as wide as the first rows need, and wider from the first row on that
-/// needs more.
+/// A table that is written while its rows arrive. The first rows determine the widths; a wider cell widens its column from then on.
 #[derive(Clone, Debug)]
-pub struct Rows {
+pub(crate) struct StreamingTable {
     head: Vec<String>,
-    /// Whether a column is of numbers, which stand right.
-    right: Vec<bool>,
+    right_aligned: Vec<bool>,
     widths: Vec<usize>,
-    waiting: Vec<Vec<String>>,
-    begun: bool,
+    buffered: Vec<Vec<String>>,
+    header_written: bool,
 }
 
-impl Rows {
-    /// Returns a table with these columns: a name, and whether it is of numbers.
+impl StreamingTable {
+    /// Returns a table with these columns: names, and whether they are right-aligned.
     #[must_use]
-    pub fn new(columns: impl IntoIterator<Item = (String, bool)>) -> Self {
+    pub(crate) fn new(columns: impl IntoIterator<Item = (String, bool)>) -> Self {
         let (head, right): (Vec<_>, Vec<_>) =
             columns.into_iter().map(|(name, right)| (escape_controls(&name).replace('_', " ").to_uppercase(), right)).unzip();
         let widths = vec![0; head.len()];
-        Self { head, right, widths, waiting: Vec::new(), begun: false }
+        Self { head, right_aligned: right, widths, buffered: Vec::new(), header_written: false }
     }
 
-    /// Takes a row, a cell for every column; what others wrote is made harmless.
-    pub fn push(&mut self, row: impl IntoIterator<Item = Option<String>>, out: &mut Vec<u8>) {
+    /// Adds a row, one cell per column; control characters are escaped.
+    pub(crate) fn push(&mut self, row: impl IntoIterator<Item = Option<String>>, out: &mut Vec<u8>) {
         let shown = |cell: Option<String>| cell.map_or_else(|| "-".to_owned(), |cell| escape_controls(&cell).into_owned());
         let row: Vec<String> = row.into_iter().map(shown).collect();
-        if self.begun {
+        if self.header_written {
             return self.line(&row, out);
         }
-        self.waiting.push(row);
-        if self.waiting.len() >= WAITING {
-            self.settle(out);
+        self.buffered.push(row);
+        if self.buffered.len() >= SAMPLE_ROWS {
+            self.flush(out);
         }
     }
 
-    /// Writes the rows that wait: nothing more comes for now.
-    pub fn settle(&mut self, out: &mut Vec<u8>) {
-        if self.begun || self.waiting.is_empty() {
+    /// Writes the buffered rows.
+    pub(crate) fn flush(&mut self, out: &mut Vec<u8>) {
+        if self.header_written || self.buffered.is_empty() {
             return;
         }
-        self.begun = true;
-        let rows = std::mem::take(&mut self.waiting);
+        self.header_written = true;
+        let rows = std::mem::take(&mut self.buffered);
         let head = self.head.clone();
         for row in rows.iter().chain([&head]) {
             self.widen(row);
@@ -67,7 +65,7 @@ impl Rows {
     fn line(&mut self, row: &[String], out: &mut Vec<u8>) {
         self.widen(row);
         let start = out.len();
-        for ((cell, width), right) in row.iter().zip(&self.widths).zip(&self.right) {
+        for ((cell, width), right) in row.iter().zip(&self.widths).zip(&self.right_aligned) {
             let blanks = std::iter::repeat_n(b' ', width - cell.width());
             if *right {
                 out.extend(blanks);
@@ -94,13 +92,13 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_the_first_rows_need_and_grow_when_they_must() {
-        let mut rows = Rows::new([("name".to_owned(), false), ("n".to_owned(), true), ("user_id".to_owned(), false)]);
+        let mut rows = StreamingTable::new([("name".to_owned(), false), ("n".to_owned(), true), ("user_id".to_owned(), false)]);
         let mut out = Vec::new();
-        rows.settle(&mut out);
+        rows.flush(&mut out);
         rows.push(cells(["漢字", "7", "x"]), &mut out);
         rows.push(cells(["a\x1b[2J", "1000", "-"]), &mut out);
         assert!(out.is_empty(), "the first rows wait");
-        rows.settle(&mut out);
+        rows.flush(&mut out);
         rows.push(cells(["b", "1", "y"]), &mut out);
         rows.push(cells(["something long", "1", "y"]), &mut out);
         rows.push(cells(["c", "1", "y"]), &mut out);

@@ -1,25 +1,26 @@
-//! Progress of a look through records.
+//! The progress bar of a scan.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::report::{Screen, grouped};
+use crate::report::number::grouped;
+use crate::report::screen::Screen;
 
-/// A progress bar over records that are looked through.
+/// A progress bar over scanned records.
 #[derive(Debug)]
-pub struct ScanBar(ProgressBar);
+pub(crate) struct ScanBar(ProgressBar);
 
 impl ScanBar {
     /// Returns a bar over at most `all` records.
     #[must_use]
-    pub fn new(screen: &Screen, all: u64) -> Self {
-        let style = ProgressStyle::with_template("{spinner} {wide_bar} {human_pos}/{human_len} looked at{msg} eta {eta}")
+    pub(crate) fn new(screen: &Screen, all: u64) -> Self {
+        let style = ProgressStyle::with_template("{spinner} {wide_bar} {human_pos}/{human_len} scanned{msg} eta {eta}")
             .unwrap_or_else(|_| ProgressStyle::default_bar())
             .progress_chars("=> ");
         Self(screen.bars().add(ProgressBar::new(all).with_style(style)))
     }
 
-    /// Shows how many were looked at, and how many of them were shown.
-    pub fn at(&self, read: u64, shown: u64) {
+    /// Sets how many records were scanned, and how many of them were shown.
+    pub(crate) fn update(&self, read: u64, shown: u64) {
         self.0.set_position(read);
         if shown > 0 {
             self.0.set_message(format!(", {} shown", grouped(shown)));
@@ -27,7 +28,7 @@ impl ScanBar {
     }
 
     /// Takes the bar off the terminal.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.0.finish_and_clear();
     }
 }
