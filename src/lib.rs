@@ -16,6 +16,7 @@ pub mod commands;
 pub mod connectors;
 pub mod document;
 pub mod error;
+mod lag;
 pub mod logins;
 pub mod pipeline;
 pub mod profile;

@@ -1,4 +1,4 @@
-//! The exporter: looks again and again, and tells Prometheus what it saw last.
+//! `--metrics`: surveys repeatedly and serves the last report to Prometheus.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -8,49 +8,47 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::commands::lag::survey::SurveyedCluster;
-use crate::commands::lag::{Args, look, prom};
+use crate::commands::lag::{Args, prom};
 use crate::commands::{Context, run};
 use crate::error::Error;
+use crate::lag::{SurveyedCluster, survey_all};
 use crate::report::{Endpoint, Monitored};
 
-/// How often the clusters are looked at unless told.
-const INTERVAL: Duration = Duration::from_secs(15);
-/// How much longer than its interval a round may take.
-const SLACK: Duration = Duration::from_secs(30);
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
+/// A report older than its interval and this is stale.
+const STALE_AFTER: Duration = Duration::from_secs(30);
 
-/// What was seen last.
-struct Page {
+struct MetricsPage {
     every: Duration,
-    last: Mutex<Option<Seen>>,
+    last: Mutex<Option<RenderedReport>>,
 }
 
-struct Seen {
+struct RenderedReport {
     text: Bytes,
     at: Instant,
-    any: bool,
+    any_cluster: bool,
 }
 
-impl Monitored for Page {
+impl Monitored for MetricsPage {
     fn metrics(&self) -> Bytes {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().map_or_else(Bytes::new, |seen| seen.text.clone())
+        last.as_ref().map_or_else(Bytes::new, |report| report.text.clone())
     }
 
     fn ready(&self) -> Result<(), String> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = last.as_ref().ok_or("the first look is not over yet")?;
-        if seen.at.elapsed() > self.every + SLACK {
-            return Err(format!("the last look is {} s old", seen.at.elapsed().as_secs()));
+        let report = last.as_ref().ok_or("the first survey is not complete")?;
+        if report.at.elapsed() > self.every + STALE_AFTER {
+            return Err(format!("the last survey is {} s old", report.at.elapsed().as_secs()));
         }
-        if seen.any { Ok(()) } else { Err("no cluster answers".to_owned()) }
+        if report.any_cluster { Ok(()) } else { Err("no cluster answers".to_owned()) }
     }
 }
 
-/// Serves metrics until it is interrupted. A cluster that does not answer is said to be down, and asked again.
+/// Serves metrics until interrupted. A cluster that does not answer is reported as down and surveyed again.
 ///
 /// # Errors
-/// When the address cannot be listened on.
+/// When the address cannot be bound.
 pub(super) async fn export(
     args: &Args,
     address: SocketAddr,
@@ -58,10 +56,10 @@ pub(super) async fn export(
     context: &Context,
 ) -> Result<(), Error> {
     let mut stop = run::stop_signal()?;
-    let every = args.repeat.interval.unwrap_or(INTERVAL);
-    let page = Arc::new(Page { every, last: Mutex::new(None) });
-    let endpoint =
-        Endpoint::listen(address).await.map_err(|failure| failure.hint("choose another address with --metrics ADDR"))?;
+    let filter = args.filter();
+    let every = args.repeat.interval.unwrap_or(DEFAULT_INTERVAL);
+    let page = Arc::new(MetricsPage { every, last: Mutex::new(None) });
+    let endpoint = Endpoint::listen(address).await.map_err(|failure| failure.hint("choose another address with --metrics ADDR"))?;
     context.say(&format!("Serving metrics at http://{}/metrics until interrupted.\n", endpoint.address()));
     let serving = tokio::spawn(endpoint.serve(Arc::clone(&page) as Arc<dyn Monitored>));
     let mut ticks = interval(every);
@@ -73,22 +71,22 @@ pub(super) async fn export(
             _ = stop.wait_for(|stop| *stop) => break,
             _ = ticks.tick() => {}
         }
-        let round = tokio::select! {
+        let report = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
-            round = look(&mut clusters, &args.selection) => round,
+            report = survey_all(&mut clusters, &filter) => report,
         };
-        for survey in round.surveys.iter().filter(|survey| down.remove(&survey.section)) {
+        for survey in report.surveys.iter().filter(|survey| down.remove(&survey.section)) {
             tracing::info!(section = survey.section, "The cluster answers again.");
         }
-        for (section, trouble) in &round.troubles {
+        for (section, error) in &report.failures {
             if down.insert(section.clone()) {
-                let (what, causes) = trouble.what_and_causes();
-                tracing::warn!(section, causes = causes.join(": "), "{what}.");
+                tracing::warn!(section, "{error}.");
             }
         }
-        let seen = Seen { text: prom::page(&round).into(), at: Instant::now(), any: !round.surveys.is_empty() };
-        *page.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+        let rendered =
+            RenderedReport { text: prom::page(&report).into(), at: Instant::now(), any_cluster: !report.surveys.is_empty() };
+        *page.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(rendered);
     }
     serving.abort();
     Ok(())

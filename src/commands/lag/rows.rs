@@ -1,58 +1,55 @@
-//! Standings as rows: one for each partition, or summed up by topic or by group.
+//! A lag report as rows: one per partition, or summed by topic or group.
 
 use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::commands::lag::LagReport;
-use crate::commands::lag::partition_lag::{LagFlag, PartitionLag};
-use crate::commands::lag::survey::GroupLag;
 use crate::connectors::kafka::Group;
+use crate::lag::{GroupLag, LagFlag, LagReport, PartitionLag};
 use crate::terminal::{Cell, Column, Listing, human_duration};
 
-/// What a row is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum By {
-    /// A group in a partition.
+    /// One row per group and partition
     Partition,
-    /// A group.
+    /// One row per group
     Group,
-    /// A group in a topic.
+    /// One row per group and topic
     Topic,
 }
 
-/// How rows are made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RowLayout {
     pub(super) by: By,
     pub(super) only_lagging: bool,
-    /// Whether there are columns for the time of the next record.
+    /// Whether there are columns for time lag and retention.
     pub(super) time: bool,
-    /// Whether there are columns for the pace.
-    pub(super) pace: bool,
+    /// Whether there are columns for rate, ETA and stalls.
+    pub(super) throughput: bool,
 }
 
-/// Returns the rows of a round.
-pub(super) fn listing(round: &LagReport, layout: RowLayout) -> Listing {
-    let surveys = &round.surveys;
-    let time = jiff::Timestamp::from_millisecond(round.at).unwrap_or_default().to_string();
-    let timed = |cells: Vec<Cell>| if layout.pace { std::iter::once(time.as_str().into()).chain(cells).collect() } else { cells };
+/// Returns the rows of a report.
+pub(super) fn listing(report: &LagReport, layout: RowLayout) -> Listing {
+    let surveys = &report.surveys;
+    let time = jiff::Timestamp::from_millisecond(report.at).unwrap_or_default().to_string();
+    let timed =
+        |cells: Vec<Cell>| if layout.throughput { std::iter::once(time.as_str().into()).chain(cells).collect() } else { cells };
     let mut listing = Listing::new("lags", &columns(layout));
     for (survey, group) in surveys.iter().flat_map(|survey| survey.groups.iter().map(move |group| (survey, group))) {
         let now = survey.at;
         match layout.by {
             By::Partition => {
-                for standing in group.standings.iter().filter(|standing| !layout.only_lagging || standing.is_behind()) {
-                    listing.push(timed(partition_row(&survey.section, &group.group, standing, layout, now)));
+                for partition in group.partitions.iter().filter(|partition| !layout.only_lagging || partition.is_behind()) {
+                    listing.push(timed(partition_row(&survey.section, &group.group, partition, layout, now)));
                 }
             }
             By::Topic => {
                 let mut topics: BTreeMap<_, Vec<&PartitionLag>> = BTreeMap::new();
-                for standing in &group.standings {
-                    topics.entry(standing.partition.topic).or_default().push(standing);
+                for partition in &group.partitions {
+                    topics.entry(partition.partition.topic).or_default().push(partition);
                 }
-                for (topic, standings) in topics {
-                    let sum = LagSum::of(&standings, now);
+                for (topic, partitions) in topics {
+                    let sum = LagSum::of(&partitions, now);
                     if !layout.only_lagging || sum.behind > 0 {
                         let head = vec![survey.section.as_str().into(), group.group.name.as_str().into(), topic.name().into()];
                         listing.push(timed(sum.row(head, group, layout)));
@@ -60,7 +57,7 @@ pub(super) fn listing(round: &LagReport, layout: RowLayout) -> Listing {
                 }
             }
             By::Group => {
-                let sum = LagSum::of(&group.standings.iter().collect::<Vec<_>>(), now);
+                let sum = LagSum::of(&group.partitions.iter().collect::<Vec<_>>(), now);
                 if !layout.only_lagging || sum.behind > 0 {
                     let head = vec![survey.section.as_str().into(), group.group.name.as_str().into()];
                     listing.push(timed(sum.row(head, group, layout)));
@@ -68,19 +65,19 @@ pub(super) fn listing(round: &LagReport, layout: RowLayout) -> Listing {
             }
         }
     }
-    let one_section = surveys.len() + round.troubles.len() == 1;
-    listing.hide_in_table(|name, holds_nothing| match name {
+    let one_section = surveys.len() + report.failures.len() == 1;
+    listing.hide_in_table(|name, is_empty| match name {
         "section" => one_section,
         "time" | "deleted_unread" | "stable_end" | "stalled" => true,
-        "client" | "host" | "deleted_in_seconds" | "notes" => holds_nothing,
-        "members" | "protocol" => layout.by == By::Partition || holds_nothing,
+        "client" | "host" | "deleted_in_seconds" | "notes" => is_empty,
+        "members" | "protocol" => layout.by == By::Partition || is_empty,
         _ => false,
     });
     listing
 }
 
 fn columns(layout: RowLayout) -> Vec<Column> {
-    let mut columns = if layout.pace { vec![Column::Text("time")] } else { Vec::new() };
+    let mut columns = if layout.throughput { vec![Column::Text("time")] } else { Vec::new() };
     columns.extend([Column::Text("section"), Column::Text("group")]);
     match layout.by {
         By::Partition => columns.extend([
@@ -97,7 +94,7 @@ fn columns(layout: RowLayout) -> Vec<Column> {
     if layout.time {
         columns.push(Column::Duration("time_lag_seconds"));
     }
-    if layout.pace {
+    if layout.throughput {
         columns.extend([Column::Number("rate"), Column::Duration("eta_seconds"), Column::Text("stalled")]);
     }
     columns.extend([Column::Text("state"), Column::Text("protocol"), Column::Number("members")]);
@@ -111,43 +108,43 @@ fn columns(layout: RowLayout) -> Vec<Column> {
     columns
 }
 
-fn partition_row(section: &str, group: &Group, standing: &PartitionLag, layout: RowLayout, now: i64) -> Vec<Cell> {
+fn partition_row(section: &str, group: &Group, partition: &PartitionLag, layout: RowLayout, now: i64) -> Vec<Cell> {
     let mut row = vec![
         section.into(),
         group.name.as_str().into(),
-        standing.partition.topic.name().into(),
-        i64::from(standing.partition.index).into(),
-        standing.committed.into(),
-        standing.end().into(),
-        standing.held_at().into(),
-        standing.lag().into(),
+        partition.partition.topic.name().into(),
+        i64::from(partition.partition.index).into(),
+        partition.committed.into(),
+        partition.end().into(),
+        partition.held_at().into(),
+        partition.lag().into(),
     ];
     if layout.time {
-        row.push(time(standing.time_lag(now)));
+        row.push(time(partition.time_lag(now)));
     }
-    let stalled = standing.pace.is_some_and(|pace| pace.stalled);
-    if layout.pace {
-        let (rate, eta) = (standing.pace.map(|pace| pace.rate), standing.pace.and_then(|pace| pace.eta));
+    let stalled = partition.throughput.is_some_and(|throughput| throughput.stalled);
+    if layout.throughput {
+        let (rate, eta) =
+            (partition.throughput.map(|throughput| throughput.rate), partition.throughput.and_then(|throughput| throughput.eta));
         row.extend([number(rate), seconds(eta), i64::from(stalled).into()]);
     }
-    row.extend(about(group));
-    let reader = standing.reader.as_ref();
-    row.extend([reader.map(|reader| reader.client_id.as_str()).into(), reader.map(|reader| reader.host.as_str()).into()]);
+    row.extend(group_cells(group));
+    let member = partition.member.as_ref();
+    row.extend([member.map(|member| member.client_id.as_str()).into(), member.map(|member| member.host.as_str()).into()]);
     if layout.time {
-        row.push(time(standing.expires_in(now)));
+        row.push(time(partition.expires_in(now)));
     }
-    let marks = standing.marks();
-    let texts = stalled.then(|| "STALLED".to_owned()).into_iter().chain(marks.iter().map(LagFlag::text));
-    let codes = stalled.then_some("stalled").into_iter().chain(marks.iter().map(LagFlag::code));
-    row.extend([standing.deleted_unread().into(), notes(&texts.collect::<Vec<_>>(), &codes.collect::<Vec<_>>())]);
+    let flags = partition.flags();
+    let texts = stalled.then(|| "STALLED".to_owned()).into_iter().chain(flags.iter().map(LagFlag::text));
+    let codes = stalled.then_some("stalled").into_iter().chain(flags.iter().map(LagFlag::code));
+    row.extend([partition.deleted_unread().into(), notes(&texts.collect::<Vec<_>>(), &codes.collect::<Vec<_>>())]);
     row
 }
 
-/// Several standings of a group together.
 #[derive(Debug, Default)]
 struct LagSum {
     partitions: usize,
-    /// Partitions with something to read.
+    /// Partitions that lag.
     behind: usize,
     lag: Option<i64>,
     /// The longest, in milliseconds.
@@ -156,8 +153,8 @@ struct LagSum {
     expires_in: Option<i64>,
     deleted_unread: i64,
     without_commit: usize,
-    /// Each kind of mark, one of them and how many.
-    marks: BTreeMap<&'static str, (LagFlag, usize)>,
+    /// By code: one flag and its number of partitions.
+    flags: BTreeMap<&'static str, (LagFlag, usize)>,
     rate: Option<f64>,
     /// The longest, in seconds, if each has one.
     eta: Option<f64>,
@@ -165,27 +162,27 @@ struct LagSum {
 }
 
 impl LagSum {
-    fn of(standings: &[&PartitionLag], now: i64) -> Self {
-        let mut sum = Self { partitions: standings.len(), eta: Some(0.0), ..Self::default() };
-        for standing in standings {
-            sum.behind += usize::from(standing.is_behind());
-            sum.lag = added(sum.lag, standing.lag());
-            sum.time_lag = sum.time_lag.max(standing.time_lag(now));
-            sum.expires_in = [sum.expires_in, standing.expires_in(now)].into_iter().flatten().min();
-            sum.deleted_unread += standing.deleted_unread();
-            sum.without_commit += usize::from(standing.committed.is_none());
-            for mark in standing.marks() {
-                sum.marks.entry(mark.code()).or_insert((mark, 0)).1 += 1;
+    fn of(partitions: &[&PartitionLag], now: i64) -> Self {
+        let mut sum = Self { partitions: partitions.len(), eta: Some(0.0), ..Self::default() };
+        for partition in partitions {
+            sum.behind += usize::from(partition.is_behind());
+            sum.lag = added(sum.lag, partition.lag());
+            sum.time_lag = sum.time_lag.max(partition.time_lag(now));
+            sum.expires_in = [sum.expires_in, partition.expires_in(now)].into_iter().flatten().min();
+            sum.deleted_unread += partition.deleted_unread();
+            sum.without_commit += usize::from(partition.committed.is_none());
+            for flag in partition.flags() {
+                sum.flags.entry(flag.code()).or_insert((flag, 0)).1 += 1;
             }
-            sum.rate = match (sum.rate, standing.pace.map(|pace| pace.rate)) {
+            sum.rate = match (sum.rate, partition.throughput.map(|throughput| throughput.rate)) {
                 (Some(one), Some(other)) => Some(one + other),
                 (one, other) => one.or(other),
             };
-            if standing.is_behind() {
-                let eta = standing.pace.and_then(|pace| pace.eta);
+            if partition.is_behind() {
+                let eta = partition.throughput.and_then(|throughput| throughput.eta);
                 sum.eta = sum.eta.zip(eta).map(|(one, other)| one.max(other));
             }
-            sum.stalled += usize::from(standing.pace.is_some_and(|pace| pace.stalled));
+            sum.stalled += usize::from(partition.throughput.is_some_and(|throughput| throughput.stalled));
         }
         if sum.rate.is_none() {
             sum.eta = None;
@@ -200,10 +197,10 @@ impl LagSum {
         if layout.time {
             row.push(time(self.time_lag));
         }
-        if layout.pace {
+        if layout.throughput {
             row.extend([number(self.rate), seconds(self.eta), count(self.stalled)]);
         }
-        row.extend(about(&group.group));
+        row.extend(group_cells(&group.group));
         if layout.time {
             row.push(time(self.expires_in));
         }
@@ -216,14 +213,14 @@ impl LagSum {
             texts.push(format!("{} without a commit", self.without_commit));
             codes.push("no_commit");
         }
-        for (code, (mark, partitions)) in &self.marks {
-            texts.push(mark.text_for(*partitions));
+        for (code, (flag, partitions)) in &self.flags {
+            texts.push(flag.text_of_many(*partitions));
             codes.push(code);
         }
-        if let Some(trouble) = &group.trouble {
-            texts.push(trouble.clone());
-            codes.push("not_told");
-        } else if group.standings.is_empty() {
+        if let Some(why) = &group.unreadable {
+            texts.push(why.clone());
+            codes.push("unreadable");
+        } else if group.partitions.is_empty() {
             texts.push("nothing committed".to_owned());
             codes.push("no_commit");
         }
@@ -240,7 +237,7 @@ fn added(one: Option<i64>, other: Option<i64>) -> Option<i64> {
 }
 
 /// Returns state, protocol and number of members.
-fn about(group: &Group) -> [Cell; 3] {
+fn group_cells(group: &Group) -> [Cell; 3] {
     let members = group.members.as_ref().map(|members| i64::try_from(members.len()).unwrap_or(i64::MAX));
     [group.state.as_deref().into(), group.protocol.as_deref().into(), members.into()]
 }
@@ -259,7 +256,7 @@ fn number(number: Option<f64>) -> Cell {
     number.map_or(Cell::Empty, |number| Cell::Display(format!("{number:.1}"), json!(number)))
 }
 
-/// Returns what people should know: words for them, codes for programs.
+/// Returns the notes cell: texts in tables, codes in machine-readable output.
 fn notes(texts: &[String], codes: &[&str]) -> Cell {
     Cell::Display(texts.join("; "), json!(codes))
 }

@@ -1,4 +1,4 @@
-//! Looking again and again: on a terminal in place, in a pipe one round below the other.
+//! `--watch`: on a terminal in place, in a pipe one report after another.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, stdout};
@@ -7,23 +7,21 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::commands::lag::rows::RowLayout;
-use crate::commands::lag::survey::SurveyedCluster;
-use crate::commands::lag::throughput::{Sample, ThroughputTracker};
-use crate::commands::lag::{Args, LagReport, look, rows};
+use crate::commands::lag::{Args, remarks, rows, select_args};
 use crate::commands::{Context, run};
 use crate::error::Error;
+use crate::lag::{LagReport, Sample, SurveyedCluster, ThroughputTracker, survey_all};
 use crate::terminal::ListingFormat;
 
-/// How long a place is remembered that is not seen, in milliseconds.
-const REMEMBERED: i64 = 600_000;
+/// Throughput samples are dropped this long after the last one, in milliseconds.
+const SAMPLE_RETENTION: i64 = 600_000;
 
-/// What a person gets who does not say.
-pub(super) const INTERVAL: Duration = Duration::from_secs(5);
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Shows round after round until it is interrupted.
+/// Shows one report after another until interrupted.
 ///
 /// # Errors
-/// When what was named is not there, no cluster answers at first, or standard output takes no more.
+/// When a named group or topic does not exist, no cluster answers the first survey, or stdout is closed.
 pub(super) async fn watch(
     args: &Args,
     format: ListingFormat,
@@ -31,12 +29,13 @@ pub(super) async fn watch(
     context: &Context,
 ) -> Result<(), Error> {
     let mut stop = run::stop_signal()?;
-    let every = args.repeat.interval.unwrap_or(INTERVAL);
+    let filter = args.filter();
+    let every = args.repeat.interval.unwrap_or(DEFAULT_INTERVAL);
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let in_place = format == ListingFormat::Table && stdout().is_terminal();
-    let layout = RowLayout { pace: true, ..args.layout() };
-    let (mut paces, mut screen, mut last, mut said, mut first) =
+    let layout = RowLayout { throughput: true, ..args.layout() };
+    let (mut tracker, mut screen, mut last, mut last_notes, mut first) =
         (ThroughputTracker::default(), None, String::new(), String::new(), true);
     loop {
         tokio::select! {
@@ -44,34 +43,35 @@ pub(super) async fn watch(
             _ = stop.wait_for(|stop| *stop) => break,
             _ = ticks.tick() => {}
         }
-        let mut round = tokio::select! {
+        let mut report = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
-            round = look(&mut clusters, &args.selection) => round,
+            report = survey_all(&mut clusters, &filter) => report,
         };
         if std::mem::take(&mut first) {
-            args.selection.check(&round)?;
-            if round.surveys.is_empty()
-                && let Some((_, trouble)) = round.troubles.pop()
+            select_args::check_names(&filter, &report)?;
+            if report.surveys.is_empty()
+                && let Some((_, error)) = report.failures.pop()
             {
-                return Err(trouble);
+                return Err(error.into());
             }
         }
-        take_in(&mut paces, &mut round);
-        let mut listing = rows::listing(&round, layout);
-        let mut notes: String = args.unsaid(&round, layout, listing.is_empty()).iter().flat_map(|line| [line, "\n"]).collect();
-        notes.extend(round.troubles.iter().map(|(_, trouble)| trouble.render()));
+        add_throughput(&mut tracker, &mut report);
+        let mut listing = rows::listing(&report, layout);
+        let mut notes: String =
+            remarks(&filter, &report, layout, listing.is_empty()).iter().flat_map(|line| [line, "\n"]).collect();
+        notes.extend(report.failures.drain(..).map(|(_, error)| Error::from(error).render()));
         if !in_place {
             listing.omit_header(!last.is_empty());
         }
         let table = if format == ListingFormat::Table && listing.is_empty() { String::new() } else { listing.render(format) };
-        let time = jiff::Timestamp::from_millisecond(round.at).unwrap_or_default();
+        let time = jiff::Timestamp::from_millisecond(report.at).unwrap_or_default();
         if in_place {
-            screen.get_or_insert_with(Alternate::enter);
+            screen.get_or_insert_with(AlternateScreen::enter);
             let time = time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
             let every = humantime::format_duration(every);
             let head = format!("{time} · every {every} · Ctrl-C ends\n\n");
-            Alternate::show(&format!("{head}{table}{notes}"))?;
+            AlternateScreen::show(&format!("{head}{table}{notes}"))?;
             last = format!("{time}\n{table}{notes}");
         } else {
             if format == ListingFormat::Table {
@@ -80,48 +80,47 @@ pub(super) async fn watch(
                 context.print(&table)?;
             }
             last = table;
-            if said != notes {
+            if last_notes != notes {
                 context.say(&notes);
-                said = notes;
+                last_notes = notes;
             }
         }
     }
     if screen.take().is_some() {
-        // What was seen last stays, where the shell goes on.
+        // The last report stays above the shell's prompt.
         context.print(&last)?;
     }
     Ok(())
 }
 
-/// Takes a round in, and tells its standings how they move.
-fn take_in(paces: &mut ThroughputTracker, round: &mut LagReport) {
-    for survey in &mut round.surveys {
+fn add_throughput(tracker: &mut ThroughputTracker, report: &mut LagReport) {
+    for survey in &mut report.surveys {
         for group in &mut survey.groups {
-            for standing in &mut group.standings {
-                let (Some(committed), Some(end)) = (standing.committed, standing.end()) else { continue };
-                let look = Sample { at: survey.at, committed, end };
-                standing.pace = paces.see(&survey.section, &group.group.name, standing.partition, look);
+            for partition in &mut group.partitions {
+                let (Some(committed), Some(end)) = (partition.committed, partition.end()) else { continue };
+                let sample = Sample { at: survey.at, committed, end };
+                partition.throughput = tracker.add(&survey.section, &group.group.name, partition.partition, sample);
             }
         }
     }
-    paces.forget_before(round.at - REMEMBERED);
+    tracker.drop_before(report.at - SAMPLE_RETENTION);
 }
 
-/// The terminal's other screen, left when dropped.
-struct Alternate;
+/// The terminal's alternate screen, left when dropped.
+struct AlternateScreen;
 
-impl Alternate {
-    /// Goes there, without a cursor; lines that are too long are cut off.
+impl AlternateScreen {
+    /// Hides the cursor and turns line wrapping off.
     fn enter() -> Self {
         let _ = write(b"\x1b[?1049h\x1b[?25l\x1b[?7l");
         Self
     }
 
-    /// Shows the first lines of `text`, as many as there is room for.
+    /// Shows as many lines of `text` as fit.
     fn show(text: &str) -> std::io::Result<()> {
-        let room = rustix::termios::tcgetwinsize(stdout()).map_or(24, |size| usize::from(size.ws_row)).max(4);
+        let rows = rustix::termios::tcgetwinsize(stdout()).map_or(24, |size| usize::from(size.ws_row)).max(4);
         let lines: Vec<_> = text.lines().collect();
-        let shown = if lines.len() > room { room - 1 } else { lines.len() };
+        let shown = if lines.len() > rows { rows - 1 } else { lines.len() };
         let mut frame = String::from("\x1b[H");
         for (number, line) in lines[..shown].iter().enumerate() {
             frame.push_str(if number == 0 { "" } else { "\r\n" });
@@ -137,7 +136,7 @@ impl Alternate {
     }
 }
 
-impl Drop for Alternate {
+impl Drop for AlternateScreen {
     fn drop(&mut self) {
         let _ = write(b"\x1b[?7h\x1b[?25h\x1b[?1049l");
     }

@@ -1,72 +1,70 @@
-//! Where one group stands in one partition, and what follows from it. Pure: the time is an argument.
+//! The lag of one group in one partition. Pure: the time is an argument.
 
-use crate::commands::lag::throughput::Throughput;
 use crate::connectors::kafka::NextRecord;
+use crate::lag::throughput::Throughput;
 use crate::record::Partition;
 
-/// What is known of one group in one partition. Offsets that were not needed were not asked for.
+/// What a survey knows of one group in one partition. Offsets that were not needed were not requested.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct PartitionLag {
-    pub(super) partition: Partition,
-    /// The offset that the group reads next; absent when it has committed none.
-    pub(super) committed: Option<i64>,
-    /// Who reads the partition.
-    pub(super) reader: Option<AssignedMember>,
-    /// Whether members of the group read, but none of them this partition.
-    pub(super) unassigned: bool,
-    pub(super) log: LogOffsets,
-    /// The record at the position; absent when it was not asked for.
-    pub(super) next: Option<NextRecord>,
-    /// How long the topic keeps records, in milliseconds; absent when for ever.
-    pub(super) retention: Option<i64>,
-    /// How the group moves; absent when it was looked at only once.
-    pub(super) pace: Option<Throughput>,
+pub(crate) struct PartitionLag {
+    pub(crate) partition: Partition,
+    /// Absent if the group has committed none.
+    pub(crate) committed: Option<i64>,
+    /// The member that the partition is assigned to.
+    pub(crate) member: Option<AssignedMember>,
+    /// Whether the group has members and none of them has this partition.
+    pub(crate) unassigned: bool,
+    pub(crate) log: LogOffsets,
+    /// The record at the position; absent if it was not requested.
+    pub(crate) next: Option<NextRecord>,
+    /// The topic's retention in milliseconds; absent if unlimited.
+    pub(crate) retention: Option<i64>,
+    /// Absent after a single survey.
+    pub(crate) throughput: Option<Throughput>,
 }
 
-/// The member that reads a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct AssignedMember {
-    pub(super) client_id: String,
-    pub(super) host: String,
+pub(crate) struct AssignedMember {
+    pub(crate) client_id: String,
+    pub(crate) host: String,
 }
 
-/// What a partition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LogOffsets {
-    /// The topic is not there.
+pub(crate) enum LogOffsets {
+    /// The topic does not exist.
     NoTopic,
-    /// The topic has no partition of this number.
+    /// The topic has fewer partitions.
     NoPartition,
-    /// Nobody leads the partition, so nobody tells what it holds.
+    /// The partition has no leader that could answer.
     NoLeader,
-    /// It holds what is below `end`.
     Ends {
+        /// The log end offset.
         end: i64,
-        /// The first offset that is still there.
+        /// The log start offset.
         low: Option<i64>,
-        /// The end for who reads committed records only.
+        /// The last stable offset: the end for `read_committed` consumers.
         stable: Option<i64>,
     },
 }
 
-/// What a person should know about a standing.
+/// A condition that needs attention.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum LagFlag {
+pub(crate) enum LagFlag {
     Gone(&'static str),
     NoLeader,
     Unassigned,
-    /// The commit is beyond the end.
+    /// The committed offset is beyond the log end.
     Truncated,
-    /// So many records were deleted before they were read.
+    /// This many records were deleted before the group read them.
     DeletedUnread(i64),
-    /// An open transaction holds back who reads committed records from this offset on.
+    /// An open transaction holds `read_committed` consumers at this offset.
     OpenTransaction(i64),
     TimeUnknown(String),
 }
 
 impl LagFlag {
-    /// Returns the name for programs.
-    pub(super) fn code(&self) -> &'static str {
+    /// Returns the stable name in machine-readable output.
+    pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Gone(_) => "gone",
             Self::NoLeader => "no_leader",
@@ -78,13 +76,12 @@ impl LagFlag {
         }
     }
 
-    /// Returns the words for one partition.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self {
             Self::Gone(what) => format!("the {what} is gone"),
             Self::NoLeader => "the partition has no leader".to_owned(),
-            Self::Unassigned => "no member reads it".to_owned(),
-            Self::Truncated => "committed beyond the end: truncated or created again".to_owned(),
+            Self::Unassigned => "not assigned to a member".to_owned(),
+            Self::Truncated => "committed offset is beyond the log end: truncated or re-created".to_owned(),
             Self::DeletedUnread(1) => "1 unread record was deleted".to_owned(),
             Self::DeletedUnread(count) => format!("{count} unread records were deleted"),
             Self::OpenTransaction(at) => format!("an open transaction holds readers at {at}"),
@@ -92,8 +89,8 @@ impl LagFlag {
         }
     }
 
-    /// Returns the words for so many partitions with this mark.
-    pub(super) fn text_for(&self, partitions: usize) -> String {
+    /// Returns the text for several partitions with this flag.
+    pub(crate) fn text_of_many(&self, partitions: usize) -> String {
         match self {
             Self::Gone(_) => format!("{partitions} gone"),
             Self::NoLeader => format!("{partitions} without leader"),
@@ -107,39 +104,37 @@ impl LagFlag {
 }
 
 impl PartitionLag {
-    /// Returns the end of the log.
-    pub(super) fn end(&self) -> Option<i64> {
+    pub(crate) fn end(&self) -> Option<i64> {
         match self.log {
             LogOffsets::Ends { end, .. } => Some(end),
             _ => None,
         }
     }
 
-    /// Returns how many offsets are between the commit and the end; `None` when one of them is not known.
-    pub(super) fn lag(&self) -> Option<i64> {
+    /// Returns the distance from the committed offset to the log end; `None` if either is not known.
+    pub(crate) fn lag(&self) -> Option<i64> {
         Some((self.end()? - self.committed?).max(0))
     }
 
-    /// Returns whether there is something to read.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         self.lag().is_some_and(|lag| lag > 0)
     }
 
-    /// Returns whether something was committed, and it cannot be told how far behind that is.
-    pub(super) fn is_unknown(&self) -> bool {
+    /// Returns whether the group has committed and its lag is not known.
+    pub(crate) fn is_unknown(&self) -> bool {
         self.committed.is_some() && (self.end().is_none() || self.is_truncated())
     }
 
-    /// Returns the offset to read next: the commit, or what is left behind it.
-    pub(super) fn position(&self) -> Option<i64> {
+    /// Returns the next offset to read: the committed one, or the log start if that is beyond it.
+    pub(crate) fn position(&self) -> Option<i64> {
         match self.log {
             LogOffsets::Ends { low, .. } if self.is_behind() => Some(self.committed?.max(low.unwrap_or(0))),
             _ => None,
         }
     }
 
-    /// Returns where an open transaction holds back who reads committed records only.
-    pub(super) fn held_at(&self) -> Option<i64> {
+    /// Returns the offset at which an open transaction holds `read_committed` consumers.
+    pub(crate) fn held_at(&self) -> Option<i64> {
         match self.log {
             LogOffsets::Ends { end, stable: Some(stable), .. } if stable < end && self.is_behind() => Some(stable),
             _ => None,
@@ -150,8 +145,8 @@ impl PartitionLag {
         matches!((self.committed, self.end()), (Some(committed), Some(end)) if committed > end)
     }
 
-    /// Returns for how long the next record has been waiting at `now`, in milliseconds: 0 when there is none.
-    pub(super) fn time_lag(&self, now: i64) -> Option<i64> {
+    /// Returns the age of the next record at `now`, in milliseconds; 0 if there is none.
+    pub(crate) fn time_lag(&self, now: i64) -> Option<i64> {
         if self.lag()? == 0 {
             return (!self.is_truncated()).then_some(0);
         }
@@ -162,30 +157,28 @@ impl PartitionLag {
         }
     }
 
-    /// Returns after how long retention may delete the next record, in milliseconds; `None` when it does not.
-    pub(super) fn expires_in(&self, now: i64) -> Option<i64> {
+    /// Returns the time until retention may delete the next record, in milliseconds; `None` if it never does.
+    pub(crate) fn expires_in(&self, now: i64) -> Option<i64> {
         match self.next {
             Some(NextRecord::At(time)) => Some((time.saturating_add(self.retention?) - now).max(0)),
             _ => None,
         }
     }
 
-    /// Returns how many offsets were deleted before they were read.
-    pub(super) fn deleted_unread(&self) -> i64 {
+    pub(crate) fn deleted_unread(&self) -> i64 {
         match (self.committed, &self.log) {
             (Some(committed), LogOffsets::Ends { low: Some(low), .. }) => (low - committed).max(0),
             _ => 0,
         }
     }
 
-    /// Returns what a person should know.
-    pub(super) fn marks(&self) -> Vec<LagFlag> {
+    pub(crate) fn flags(&self) -> Vec<LagFlag> {
         let time_unknown = match &self.next {
             Some(NextRecord::Unknown(why)) => Some(LagFlag::TimeUnknown(why.clone())),
             _ => None,
         };
         let deleted = self.deleted_unread();
-        let marks = [
+        let flags = [
             match self.log {
                 LogOffsets::NoTopic => Some(LagFlag::Gone("topic")),
                 LogOffsets::NoPartition => Some(LagFlag::Gone("partition")),
@@ -198,41 +191,41 @@ impl PartitionLag {
             self.held_at().map(LagFlag::OpenTransaction),
             time_unknown,
         ];
-        marks.into_iter().flatten().collect()
+        flags.into_iter().flatten().collect()
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const NOW: i64 = 1_700_000_000_000;
 
-    /// Returns a standing in a log of `low..end`.
-    pub(in super::super) fn standing(index: i32, committed: Option<i64>, low: i64, end: i64) -> PartitionLag {
+    /// Returns the lag in a log of `low..end`.
+    pub(crate) fn partition_lag(index: i32, committed: Option<i64>, low: i64, end: i64) -> PartitionLag {
         PartitionLag {
-            partition: Partition::new("standing", index),
+            partition: Partition::new("lag", index),
             committed,
-            reader: None,
+            member: None,
             unassigned: false,
             log: LogOffsets::Ends { end, low: Some(low), stable: Some(end) },
             next: None,
             retention: None,
-            pace: None,
+            throughput: None,
         }
     }
 
     fn after(committed: i64, next: NextRecord) -> PartitionLag {
-        PartitionLag { next: Some(next), ..standing(0, Some(committed), 0, 100) }
+        PartitionLag { next: Some(next), ..partition_lag(0, Some(committed), 0, 100) }
     }
 
     #[test]
     fn lag_is_the_distance_to_the_end_of_the_log() {
-        assert_eq!(standing(0, Some(40), 0, 100).lag(), Some(60));
-        assert_eq!(standing(0, Some(100), 0, 100).lag(), Some(0));
-        assert_eq!(standing(0, None, 0, 100).lag(), None, "nothing was committed");
+        assert_eq!(partition_lag(0, Some(40), 0, 100).lag(), Some(60));
+        assert_eq!(partition_lag(0, Some(100), 0, 100).lag(), Some(0));
+        assert_eq!(partition_lag(0, None, 0, 100).lag(), None, "nothing was committed");
         for log in [LogOffsets::NoTopic, LogOffsets::NoPartition, LogOffsets::NoLeader] {
-            assert_eq!(PartitionLag { log, ..standing(0, Some(40), 0, 100) }.lag(), None);
+            assert_eq!(PartitionLag { log, ..partition_lag(0, Some(40), 0, 100) }.lag(), None);
         }
     }
 
@@ -242,9 +235,9 @@ pub(super) mod tests {
         assert_eq!(after(40, NextRecord::At(NOW + 5_000)).time_lag(NOW), Some(0), "another clock may be ahead");
         assert_eq!(after(40, NextRecord::None).time_lag(NOW), Some(0), "only what transactions left behind");
         assert_eq!(after(40, NextRecord::Unknown("why".to_owned())).time_lag(NOW), None);
-        assert_eq!(standing(0, Some(40), 0, 100).time_lag(NOW), None, "it was not asked for");
-        assert_eq!(standing(0, Some(100), 0, 100).time_lag(NOW), Some(0), "caught up");
-        assert_eq!(standing(0, None, 0, 100).time_lag(NOW), None);
+        assert_eq!(partition_lag(0, Some(40), 0, 100).time_lag(NOW), None, "it was not asked for");
+        assert_eq!(partition_lag(0, Some(100), 0, 100).time_lag(NOW), Some(0), "caught up");
+        assert_eq!(partition_lag(0, None, 0, 100).time_lag(NOW), None);
     }
 
     #[test]
@@ -255,24 +248,24 @@ pub(super) mod tests {
         assert_eq!(kept(None).expires_in(NOW), None, "it is kept for ever");
         assert_eq!(kept(Some(i64::MAX)).expires_in(NOW), Some(i64::MAX - NOW));
         assert_eq!(
-            PartitionLag { retention: Some(1), ..standing(0, Some(100), 0, 100) }.expires_in(NOW),
+            PartitionLag { retention: Some(1), ..partition_lag(0, Some(100), 0, 100) }.expires_in(NOW),
             None,
             "nothing is unread"
         );
     }
 
     #[test]
-    fn what_is_odd_is_marked() {
-        let deleted = standing(0, Some(40), 50, 100);
-        assert_eq!((deleted.lag(), deleted.position(), deleted.marks()), (Some(60), Some(50), vec![LagFlag::DeletedUnread(10)]));
-        let truncated = standing(0, Some(140), 0, 100);
+    fn conditions_are_flagged() {
+        let deleted = partition_lag(0, Some(40), 50, 100);
+        assert_eq!((deleted.lag(), deleted.position(), deleted.flags()), (Some(60), Some(50), vec![LagFlag::DeletedUnread(10)]));
+        let truncated = partition_lag(0, Some(140), 0, 100);
         assert_eq!((truncated.lag(), truncated.time_lag(NOW)), (Some(0), None));
-        assert_eq!(truncated.marks(), [LagFlag::Truncated]);
+        assert_eq!(truncated.flags(), [LagFlag::Truncated]);
         let log = LogOffsets::Ends { end: 100, low: Some(0), stable: Some(70) };
-        let held = PartitionLag { log, ..standing(0, Some(40), 0, 100) };
-        assert_eq!((held.lag(), held.marks()), (Some(60), vec![LagFlag::OpenTransaction(70)]), "lag counts to the log end");
-        let gone = PartitionLag { log: LogOffsets::NoTopic, unassigned: true, ..standing(0, Some(40), 0, 100) };
-        assert_eq!(gone.marks(), [LagFlag::Gone("topic"), LagFlag::Unassigned]);
-        assert_eq!(standing(0, Some(100), 0, 100).marks(), []);
+        let held = PartitionLag { log, ..partition_lag(0, Some(40), 0, 100) };
+        assert_eq!((held.lag(), held.flags()), (Some(60), vec![LagFlag::OpenTransaction(70)]), "lag counts to the log end");
+        let gone = PartitionLag { log: LogOffsets::NoTopic, unassigned: true, ..partition_lag(0, Some(40), 0, 100) };
+        assert_eq!(gone.flags(), [LagFlag::Gone("topic"), LagFlag::Unassigned]);
+        assert_eq!(partition_lag(0, Some(100), 0, 100).flags(), []);
     }
 }
