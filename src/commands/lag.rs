@@ -42,7 +42,7 @@ pub struct Args {
     no_time: bool,
     /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table", help_heading = SHOWN)]
-    output: OutputFormat,
+    output: LagFormat,
     #[command(flatten)]
     thresholds: ThresholdArgs,
     #[command(flatten)]
@@ -71,7 +71,7 @@ struct Repeat {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum OutputFormat {
+enum LagFormat {
     /// Columns
     #[default]
     Table,
@@ -85,7 +85,7 @@ enum OutputFormat {
     Prom,
 }
 
-impl OutputFormat {
+impl LagFormat {
     /// Returns the format of a listing; `None` for metrics.
     fn format(self) -> Option<ListingFormat> {
         match self {

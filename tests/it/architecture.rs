@@ -1,15 +1,22 @@
-//! The direction of dependencies.
+//! The direction of dependencies, and what stands in one place only.
 
+mod graph;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each layer, and what it may use besides itself.
-const LAYERS: [(&str, &[&str]); 14] = [
+use graph::Graph;
+
+/// Each layer with the layers below it that it may use.
+const LAYERS: [(&str, &[&str]); 16] = [
     ("main", &["cli"]),
     (
         "cli",
         &[
             "commands",
+            "lag",
+            "replication",
             "windows",
             "report",
             "terminal",
@@ -25,8 +32,24 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ),
     (
         "commands",
-        &["windows", "report", "terminal", "connectors", "logins", "document", "pipeline", "profile", "shape", "record", "error"],
+        &[
+            "lag",
+            "replication",
+            "windows",
+            "report",
+            "terminal",
+            "connectors",
+            "logins",
+            "document",
+            "pipeline",
+            "profile",
+            "shape",
+            "record",
+            "error",
+        ],
     ),
+    ("lag", &["connectors", "pipeline", "profile", "record"]),
+    ("replication", &["connectors", "pipeline", "profile", "record"]),
     ("windows", &["report", "terminal", "connectors", "logins", "pipeline", "profile", "shape", "record"]),
     ("report", &["pipeline", "profile", "shape", "record"]),
     ("terminal", &["pipeline", "profile", "shape", "record"]),
@@ -42,6 +65,68 @@ const LAYERS: [(&str, &[&str]); 14] = [
 
 /// What only the commands and what stands above them may do.
 const ABOVE_ONLY: [&str; 7] = ["println!", "eprintln!", "print!", "eprint!", "std::env", "process::exit", "env::var"];
+
+/// Files of which the next part of the restructuring still has to take the flags out.
+const FLAGS_STILL_IN: [&str; 29] = [
+    "src/connectors/elastic/bootstrap.rs",
+    "src/connectors/elastic/conflict.rs",
+    "src/connectors/elastic/index.rs",
+    "src/connectors/elastic/merge.rs",
+    "src/connectors/elastic/reason.rs",
+    "src/connectors/elastic/request.rs",
+    "src/connectors/elastic/response.rs",
+    "src/connectors/elastic/sink.rs",
+    "src/connectors/kafka/plan.rs",
+    "src/connectors/kafka/resume.rs",
+    "src/connectors/kafka/sink.rs",
+    "src/connectors/kafka/source/monitor.rs",
+    "src/connectors/kafka/transactions.rs",
+    "src/connectors/mongo/bson.rs",
+    "src/connectors/mongo/bulk_writer.rs",
+    "src/connectors/mongo/conflict.rs",
+    "src/connectors/mongo/diagnosis.rs",
+    "src/connectors/mongo/document.rs",
+    "src/connectors/mongo/json.rs",
+    "src/connectors/mongo/response.rs",
+    "src/connectors/mongo/sink.rs",
+    "src/connectors/ndjson/dead_letter_file.rs",
+    "src/connectors/ndjson/source.rs",
+    "src/document/identity.rs",
+    "src/document/mapper.rs",
+    "src/document/name_template.rs",
+    "src/pipeline/bad_records.rs",
+    "src/pipeline/engine/mod.rs",
+    "src/pipeline/engine/sending.rs",
+];
+const UNSAFE_STILL_IN: [&str; 1] = ["src/connectors/kafka/certificate.rs"];
+const KNOWN_CIRCLES: [&str; 11] = [
+    "commands/flow.rs <-> commands/select.rs",
+    "commands/replicate/mod.rs <-> commands/replicate/replica.rs",
+    "commands/tail/mod.rs <-> commands/tail/tail_run.rs",
+    "connectors/elastic/client.rs <-> connectors/elastic/cluster.rs",
+    "connectors/elastic/conflict_lookup.rs <-> connectors/elastic/sink.rs",
+    "connectors/kafka/certificate.rs <-> connectors/kafka/client.rs <-> connectors/kafka/diagnosis.rs",
+    "connectors/kafka/committer.rs <-> connectors/kafka/rebalance.rs",
+    "connectors/kafka/groups.rs <-> connectors/kafka/lookup.rs <-> connectors/kafka/resume.rs",
+    "connectors/kafka/source/mod.rs <-> connectors/kafka/source/poller.rs",
+    "connectors/mongo/bulk_writer.rs <-> connectors/mongo/lookup.rs <-> connectors/mongo/sink.rs",
+    "connectors/mongo/diagnosis.rs <-> connectors/mongo/response.rs",
+];
+
+/// Names that stand for one thing in each of several files.
+const DEFINED_TWICE: [&str; 5] = [
+    "Args", // the arguments of a subcommand, in the file that is called like it
+    "BulkWriter",
+    "OutputFormat",
+    "Part",
+    "Prepare", // to be renamed
+];
+
+/// Returns the code before its unit tests.
+fn before_tests(code: &str) -> &str {
+    let at = |marker: &str| code.find(marker).unwrap_or(code.len());
+    &code[..at("#[cfg(test)]\nmod tests").min(at("#[cfg(test)]\npub(crate) mod tests"))]
+}
 
 fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -63,8 +148,10 @@ fn sources() -> Vec<(PathBuf, String, String)> {
         let first = path.strip_prefix(&root).unwrap().components().next().unwrap();
         Path::new(first.as_os_str()).file_stem().unwrap().to_str().unwrap().to_owned()
     };
-    let code = |path: &Path| fs::read_to_string(path).unwrap().split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
-    let is_code = |path: &&PathBuf| !path.ends_with("lib.rs") && !path.to_string_lossy().ends_with("_tests.rs");
+    let code = |path: &Path| before_tests(&fs::read_to_string(path).unwrap()).to_owned();
+    let is_code = |path: &&PathBuf| {
+        !path.ends_with("lib.rs") && !path.to_string_lossy().ends_with("_tests.rs") && !path.iter().any(|part| part == "tests")
+    };
     files.iter().filter(is_code).map(|path| (path.clone(), layer(path), code(path))).collect()
 }
 
@@ -127,10 +214,92 @@ fn nothing_below_the_commands_prints_or_exits_or_reads_the_environment() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Returns the string literals of a line of code.
+fn literals(line: &str) -> Vec<&str> {
+    line.split('"').skip(1).step_by(2).collect()
+}
+
+/// Returns whether a text names a flag such as `--group`.
+fn names_a_flag(text: &str) -> bool {
+    text.match_indices("--").any(|(at, _)| {
+        let starts = at == 0 || !text.as_bytes()[at - 1].is_ascii_alphanumeric() && text.as_bytes()[at - 1] != b'-';
+        starts && text[at + 2..].starts_with(|c: char| c.is_ascii_lowercase())
+    })
+}
+
+#[test]
+fn no_two_files_use_each_other() {
+    let circles = Graph::of(&sources().into_iter().map(|(path, _, code)| (path, code)).collect::<Vec<_>>()).circles();
+    let known: Vec<&str> = KNOWN_CIRCLES.to_vec();
+    let new: Vec<_> = circles.iter().filter(|circle| !known.contains(&circle.as_str())).collect();
+    assert!(new.is_empty(), "circles between files:\n{new:#?}");
+    let gone: Vec<_> = known.iter().filter(|circle| !circles.iter().any(|found| found == *circle)).collect();
+    assert!(gone.is_empty(), "no circles any more, take them off the list:\n{gone:#?}");
+}
+
+#[test]
+fn flags_are_named_by_the_commands_only() {
+    let mut wrong = Vec::new();
+    for (path, layer, code) in sources() {
+        if ["main", "cli", "commands", "error"].contains(&layer.as_str())
+            || FLAGS_STILL_IN.iter().any(|file| path.ends_with(file))
+        {
+            continue;
+        }
+        for (number, line) in code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            if literals(line).into_iter().any(names_a_flag) {
+                wrong.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn unsafe_code_stays_in_the_bindings() {
+    let mut wrong = Vec::new();
+    for (path, _, code) in sources() {
+        let inside = path.to_string_lossy().contains("connectors/kafka/librdkafka/");
+        if inside || UNSAFE_STILL_IN.iter().any(|file| path.ends_with(file)) {
+            continue;
+        }
+        for (number, line) in code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            if line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe" || word == "unsafe_code") {
+                wrong.push(format!("{}:{}", path.display(), number + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_type_name_is_defined_once() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (path, _, code) in sources() {
+        for line in code.lines() {
+            let line = line
+                .strip_prefix("pub ")
+                .or_else(|| line.split_once(") ").filter(|(vis, _)| vis.starts_with("pub(")).map(|(_, rest)| rest))
+                .unwrap_or(line);
+            let Some((kind, rest)) = line.split_once(' ') else { continue };
+            if ["struct", "enum", "trait", "type", "union"].contains(&kind) {
+                let name = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+                places.entry(name.to_owned()).or_default().push(path.display().to_string());
+            }
+        }
+    }
+    assert!(places.contains_key("Record"), "the definitions are found");
+    let twice: Vec<_> =
+        places.iter().filter(|(name, places)| places.len() > 1 && !DEFINED_TWICE.contains(&name.as_str())).collect();
+    assert!(twice.is_empty(), "{twice:#?}");
+}
+
 #[test]
 fn the_check_sees_what_it_looks_for() {
     assert_eq!(used("use crate::pipeline::{EndError, Sink};"), ["pipeline"]);
     assert_eq!(used("let x = crate::cli::command(crate::record::Record);"), ["cli", "record"]);
     assert_eq!(used("use not_crate::cli;"), Vec::<&str>::new());
     assert!(sources().len() > 20, "the sources are found");
+    assert!(names_a_flag("use --group") && names_a_flag("--yes") && !names_a_flag("a -- b") && !names_a_flag("----BEGIN"));
+    assert_eq!(literals(r#"f("a", "b")"#), ["a", "b"]);
 }

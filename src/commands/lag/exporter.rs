@@ -59,7 +59,8 @@ pub(super) async fn export(
     let filter = args.filter();
     let every = args.repeat.interval.unwrap_or(DEFAULT_INTERVAL);
     let page = Arc::new(MetricsPage { every, last: Mutex::new(None) });
-    let endpoint = Endpoint::listen(address).await.map_err(|failure| failure.hint("choose another address with --metrics ADDR"))?;
+    let endpoint =
+        Endpoint::listen(address).await.map_err(|failure| failure.hint("choose another address with --metrics ADDR"))?;
     context.say(&format!("Serving metrics at http://{}/metrics until interrupted.\n", endpoint.address()));
     let serving = tokio::spawn(endpoint.serve(Arc::clone(&page) as Arc<dyn Monitored>));
     let mut ticks = interval(every);
