@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Kafka: clusters of one KRaft node in a JVM, or in containers.
+# Kafka in KRaft mode: clusters of one node, in a JVM or in a container, and one cluster of three brokers.
 
 KAFKA_HOME=$DOWNLOADS/kafka-$KAFKA_VERSION
 LIBS=$KAFKA_HOME/libs
@@ -23,7 +23,7 @@ archive_classes() { # a class-data archive of this JVM halves the CPU of every l
   say "preparing fast starts"
   local DIR; DIR=$(mktemp -d)
   mkdir "$DIR/kafka-0"
-  prepare_cluster kafka-0 PLAINTEXT
+  prepare_broker kafka-0 PLAINTEXT
   JVM_FLAGS="-XX:ArchiveClassesAtExit=$ARCHIVE.$$" launch kafka-0
   await kafka-0
   end kafka-0 TERM
@@ -63,50 +63,70 @@ kafka_prepare() { # name
     prepare_container "$1"
   elif [[ $1 == kafka-secure ]]; then
     certificates
-    prepare_cluster "$1" PLAINTEXT SASL_PLAINTEXT SASL_SSL SSL WRONG_NAME EXPIRED
+    prepare_broker "$1" PLAINTEXT SASL_PLAINTEXT SASL_SSL SSL WRONG_NAME EXPIRED
+  elif [[ $1 == kafka3-* ]]; then
+    prepare_broker "$1" PLAINTEXT PROXIED UNRESOLVED
   else
-    prepare_cluster "$1" PLAINTEXT PROXIED
+    prepare_broker "$1" PLAINTEXT PROXIED
   fi
 }
 
-prepare_cluster() { # name listener...: write the configuration and format the data folder
-  local name=$1 home=$DIR/$1 listener port controller listeners='' advertised='' protocols=''; shift
+quorum() { # name: prints node id, cluster id and controller addresses, comma separated; the brokers of kafka3 share them
+  local file=$DIR/.kafka3 id node=1 voters=(); id=$(head -c16 /dev/urandom | base64 | tr '+/' 'AB' | tr -d '=')
+  if [[ $1 != kafka3-* ]]; then echo "1 $id 127.0.0.1:$(free_port)"; return; fi
+  # shellcheck disable=SC2046
+  [[ $(names) == *kafka3-* && -f $file ]] || echo "$id 127.0.0.1:$(free_port),127.0.0.1:$(free_port),127.0.0.1:$(free_port)" > "$file"
+  node=${1#kafka3-}
+  echo "$node $(< "$file")"
+}
+
+prepare_broker() { # name listener...: write the configuration and format the data folder
+  local name=$1 home=$DIR/$1 listener port node id controllers voters replicas=1 in_sync=1 listeners='' advertised='' protocols=''; shift
+  read -r node id controllers < <(quorum "$name")
+  if [[ $controllers == *,* ]]; then replicas=3 in_sync=2; fi
+  IFS=, read -ra controllers <<< "$controllers"
+  for ((port = 0; port < ${#controllers[@]}; port++)); do voters+=",$((port + 1))@${controllers[port]}"; done
   mkdir "$home/data"
   log4j > "$home/log4j2.properties"
   for listener in "$@"; do
     port=$(free_port)
     echo "$listener 127.0.0.1:$port" >> "$home/listeners"
     listeners+="$listener://127.0.0.1:$port,"
-    if [[ $listener == PROXIED ]]; then                                   # clients are sent to a port that a test's proxy owns
+    if [[ $listener == PROXIED ]]; then                                   # advertises a port that a test's proxy owns
       port=$(free_port)
       echo "PROXY 127.0.0.1:$port" >> "$home/listeners"
     fi
-    advertised+="$listener://127.0.0.1:$port,"
+    if [[ $listener == UNRESOLVED && $node == 3 ]]; then                  # the third broker advertises a name that does not resolve
+      advertised+="$listener://$name.invalid:$port,"
+    else
+      advertised+="$listener://127.0.0.1:$port,"
+    fi
     case $listener in
       SASL_* | PLAINTEXT | SSL) protocols+="$listener:$listener," ;;
-      PROXIED) protocols+="$listener:PLAINTEXT," ;;
+      PROXIED | UNRESOLVED) protocols+="$listener:PLAINTEXT," ;;
       *) protocols+="$listener:SSL," ;;
     esac
   done
-  controller=127.0.0.1:$(free_port)
   cat > "$home/server.properties" <<PROPERTIES
 process.roles=broker,controller
-node.id=1
+node.id=$node
 log.dirs=$home/data
-listeners=${listeners}CONTROLLER://$controller
+listeners=${listeners}CONTROLLER://${controllers[node - 1]}
 advertised.listeners=${advertised%,}
 listener.security.protocol.map=${protocols}CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-controller.quorum.voters=1@$controller
+controller.quorum.voters=${voters#,}
 auto.create.topics.enable=false
-offsets.topic.replication.factor=1
+default.replication.factor=$replicas
+min.insync.replicas=$in_sync
+offsets.topic.replication.factor=$replicas
 offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor=$replicas
+transaction.state.log.min.isr=$in_sync
 transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor=$replicas
+share.coordinator.state.topic.min.isr=$in_sync
 share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
@@ -134,7 +154,6 @@ PROPERTIES
     security >> "$home/server.properties"
     scram=(--add-scram "SCRAM-SHA-256=[name=loader,password=$PASSWORD]" --add-scram "SCRAM-SHA-512=[name=loader,password=$PASSWORD]")
   fi
-  local id; id=$(head -c16 /dev/urandom | base64 | tr '+/' 'AB' | tr -d '=')
   (jvm "$home" kafka.tools.StorageTool format -c "$home/server.properties" -t "$id" "${scram[@]}") > "$home/format.log" 2>&1 ||
     { cat "$home/format.log" >&2; die "$name could not be formatted"; }
 }
@@ -188,23 +207,30 @@ prepare_container() { # name: choose its ports
 # --- for tests ------------------------------------------------------------------------------------------------------
 
 kafka_assignments() {
-  local name line plain='' proxied='' proxy=''
-  for name in $(names); do
-    [[ $name == kafka-[0-9]* ]] || continue
-    plain+=",$(listener "$name" PLAINTEXT)"
-    proxied+=",$(listener "$name" PROXIED)"
-    proxy+=",$(listener "$name" PROXY)"
-  done
-  if [[ -n $plain ]]; then
-    echo "export SDL_TEST_KAFKA='${plain#,}'"
-    echo "export SDL_TEST_KAFKA_PROXIED='${proxied#,}'"                     # where the brokers listen for a proxy
-    echo "export SDL_TEST_KAFKA_PROXY='${proxy#,}'"                         # where they tell clients to find it
-  fi
+  local name line
+  assign_listeners SDL_TEST_KAFKA kafka-
+  assign_listeners SDL_TEST_KAFKA3 kafka3-
   if [[ -d $DIR/kafka-secure ]]; then
     while read -r name line; do echo "export SDL_TEST_KAFKA_$name='$line'"; done < "$DIR/kafka-secure/listeners"
     echo "export SDL_TEST_USERNAME='loader'"
   fi
   echo "export SDL_TEST_CLASSPATH='$LIBS/*'"
+}
+
+assign_listeners() { # variable name-prefix: the addresses of these servers, comma separated
+  local name plain='' proxied='' proxy='' unresolved=''
+  for name in $(names); do
+    [[ $name == "$2"[0-9]* ]] || continue
+    plain+=",$(listener "$name" PLAINTEXT)"
+    proxied+=",$(listener "$name" PROXIED)"
+    proxy+=",$(listener "$name" PROXY)"
+    unresolved+=",$(listener "$name" UNRESOLVED)"
+  done
+  [[ -n $plain ]] || return 0
+  echo "export $1='${plain#,}'"
+  echo "export $1_PROXIED='${proxied#,}'"                                   # where the brokers listen for a proxy
+  echo "export $1_PROXY='${proxy#,}'"                                       # the addresses that they advertise for it
+  [[ $2 != kafka3- ]] || echo "export $1_UNRESOLVED='${unresolved#,}'"
 }
 
 kafka_tool() {

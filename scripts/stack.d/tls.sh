@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The certificates of a stack's secure servers.
 
-certificates() { # makes, once for a stack, two authorities, and certificates to be right and wrong with
+certificates() { # makes, once per stack, two CAs, and valid and invalid certificates
   [[ ! -d $DIR/tls ]] || return 0
   need openssl
   local d; mkdir -p "$DIR"; d=$(mktemp -d "$DIR/.tls.XXXXXX")
@@ -19,7 +19,7 @@ certificates() { # makes, once for a stack, two authorities, and certificates to
   }
   {
     authority ca                                                          # signs the servers and the client
-    authority stranger-ca                                                 # trusted by nobody
+    authority stranger-ca                                                 # not trusted by any server
     certificate server ca "DNS:localhost,IP:127.0.0.1"
     certificate wrong-name ca "DNS:elsewhere.example"
     certificate expired ca "DNS:localhost,IP:127.0.0.1" 20200101000000Z 20200201000000Z

@@ -1,4 +1,4 @@
-//! What the tests share: the binary under test, clusters real and embedded, records to send and ways to read them back.
+//! Tools of the tests: the binary under test, real and embedded clusters, records to send and ways to read them.
 #![allow(dead_code, unused_imports, reason = "a toolbox: not every test binary or feature uses every tool")]
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,6 +25,7 @@ mod sending;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod three_brokers;
 mod tls_stub;
 mod watch;
 
@@ -49,6 +50,7 @@ pub(crate) use scrape::{MetricsPage, Scrape};
 pub(crate) use sdl::{Finished, Running, Sdl};
 pub(crate) use sending::{Content, Numbered, Sender, edge_cases, numbered};
 pub(crate) use terminal::Terminal;
+pub(crate) use three_brokers::ThreeBrokers;
 pub(crate) use tls_stub::TlsStub;
 pub(crate) use watch::CommitWatch;
 
@@ -62,19 +64,19 @@ pub(crate) fn unique(name: &str) -> String {
 /// Returns a number that `scripts/chaos` sets, or the quick form's.
 pub(crate) fn setting(name: &str, quick: u64) -> u64 {
     match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is `{text}`, which is no number")),
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is `{text}`, which is not a number")),
         Err(_) => quick,
     }
 }
 
-/// Asks until `answer` has one, and returns it. Panics with `what` after `patience`.
-pub(crate) fn eventually<T>(what: &str, patience: Duration, mut answer: impl FnMut() -> Option<T>) -> T {
+/// Polls `answer` until it returns a value. Panics with `what` after `timeout`.
+pub(crate) fn eventually<T>(what: &str, timeout: Duration, mut answer: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = answer() {
             return found;
         }
-        assert!(start.elapsed() < patience, "{what}: not within {patience:?}");
+        assert!(start.elapsed() < timeout, "{what}: not within {timeout:?}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -1,4 +1,4 @@
-//! The recipes of docs/recipes.md: the lines that stand there are run, what they print is compared with what stands there, and
+//! The recipes of docs/recipes.md and the tour of docs/tour.md: the lines that stand there are run, what they print is compared with what stands there, and
 //! what has come of them is counted by programs that share no code with the project.
 
 use std::collections::BTreeMap;
@@ -72,9 +72,7 @@ impl Recipe {
         let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/recipes.md")).expect("docs/recipes.md");
         let found = document.split("\n## ").find(|part| part.lines().next() == Some(heading));
         let text = placed(found.unwrap_or_else(|| panic!("no recipe `{heading}`")), home.path());
-        let fences = Regex::new(r"(?ms)^```(\w+)\n(.*?)^```$").expect("an expression");
-        let blocks = fences.captures_iter(&text).map(|block| (block[1].to_owned(), block[2].to_owned())).collect();
-        let recipe = Self { home, blocks, local: others.source.clone(), _others: others, _one: one };
+        let recipe = Self { home, blocks: blocks(&text), local: others.source.clone(), _others: others, _one: one };
         let profile = recipe.path("database.ini");
         fs::write(&profile, recipe.of("ini").concat()).expect("the profile is written");
         fs::set_permissions(&profile, Permissions::from_mode(0o600)).expect("the profile is private");
@@ -102,27 +100,11 @@ impl Recipe {
 
     /// Runs commands as they stand there, with `sdl` in the path, and returns what they print.
     fn shell(&self, commands: &str) -> String {
-        let sdl = Path::new(env!("CARGO_BIN_EXE_sdl")).parent().expect("a folder");
-        let path = format!("{}:{}", sdl.display(), std::env::var("PATH").expect("a path"));
-        let output = self.path("output");
-        let to = File::create(&output).expect("a file for what is printed");
         let mut bash = Command::new("bash");
-        bash.args(["-euo", "pipefail", "-c", commands]).current_dir(self.home.path()).process_group(0);
-        bash.env_clear().env("PATH", path).env("HOME", self.home.path()).env("LC_ALL", "C.UTF-8");
+        bash.args(["-euo", "pipefail", "-c", commands]).current_dir(self.home.path());
+        bash.env_clear().env("PATH", path_with_sdl()).env("HOME", self.home.path()).env("LC_ALL", "C.UTF-8");
         bash.envs(std::env::var("SDL_TEST_PASSWORD").map(|password| ("REMOTE_KAFKA_PASSWORD", password)));
-        bash.stdin(Stdio::null()).stdout(to.try_clone().expect("a second handle")).stderr(to);
-        let mut shell = Shell(bash.spawn().expect("bash starts"));
-        let begun = Instant::now();
-        let said = || String::from_utf8_lossy(&fs::read(&output).expect("what is printed")).into_owned();
-        let status = loop {
-            if let Some(status) = shell.0.try_wait().expect("a child can be waited for") {
-                break status;
-            }
-            assert!(begun.elapsed() < BLOCK_TIMEOUT, "it does not end:\n{commands}\n{}", said());
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        assert!(status.success(), "{status}:\n{commands}\n{}", said());
-        said()
+        printed(bash, &self.path("output"))
     }
 
     /// Tries the service lines: each would go on where the recipe has left off.
@@ -135,6 +117,36 @@ impl Recipe {
             assert!(said.contains("(committed)") && said.contains("dry run: nothing was changed"), "{command}\n{said}");
         }
     }
+}
+
+fn path_with_sdl() -> String {
+    let sdl = Path::new(env!("CARGO_BIN_EXE_sdl")).parent().expect("a folder");
+    format!("{}:{}", sdl.display(), std::env::var("PATH").expect("a path"))
+}
+
+/// Runs a shell, which must succeed, and returns what it prints to a file.
+#[track_caller]
+fn printed(mut bash: Command, output: &Path) -> String {
+    let to = File::create(output).expect("a file for what is printed");
+    bash.process_group(0).stdin(Stdio::null()).stdout(to.try_clone().expect("a second handle")).stderr(to);
+    let mut shell = Shell(bash.spawn().expect("bash starts"));
+    let begun = Instant::now();
+    let said = || String::from_utf8_lossy(&fs::read(output).expect("what is printed")).into_owned();
+    let status = loop {
+        if let Some(status) = shell.0.try_wait().expect("a child can be waited for") {
+            break status;
+        }
+        assert!(begun.elapsed() < BLOCK_TIMEOUT, "it does not end:\n{bash:?}\n{}", said());
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(status.success(), "{status}:\n{bash:?}\n{}", said());
+    said()
+}
+
+/// Returns the blocks between fences, each with its language.
+fn blocks(text: &str) -> Vec<(String, String)> {
+    let fences = Regex::new(r"(?ms)^```(\w+)\n(.*?)^```$").expect("an expression");
+    fences.captures_iter(text).map(|block| (block[1].to_owned(), block[2].to_owned())).collect()
 }
 
 /// Panics unless each line of a sample is one that was printed. `…` stands for anything.
@@ -414,4 +426,48 @@ fn real_sink_recipe_logins_processed_into_opensearch() {
         assert_eq!(answer["count"], 5000, "{field}: {answer}");
     }
     recipe.try_services();
+}
+
+/// The stack that the tour starts, gone when it is dropped.
+struct TourStack(PathBuf);
+
+impl Drop for TourStack {
+    fn drop(&mut self) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/stack");
+        let _ = Command::new(script).arg("down").env("SDL_STACK_DIR", &self.0).output();
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka, MongoDB and OpenSearch: scripts/test runs it"]
+fn real_sink_tour_runs_as_it_stands() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let stack = TourStack(home.path().join("stack"));
+    let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/tour.md")).expect("docs/tour.md");
+    let commands: String = blocks(&document).into_iter().filter(|(of, _)| of == "sh").map(|(_, text)| text).collect();
+    // The binary is built already, and the files go elsewhere.
+    let places =
+        [("cargo build --release\n", ""), ("$PWD/target/release:", ""), ("/tmp/", &format!("{}/", home.path().display()))];
+    let commands = places.iter().fold(commands, |commands, (written, place)| {
+        assert!(commands.contains(written), "the tour has `{written}`");
+        commands.replace(written, place)
+    });
+    let mut bash = Command::new("bash");
+    bash.args(["-uo", "pipefail", "-c", &commands]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SDL_TEST_")) {
+        bash.env_remove(name);
+    }
+    bash.env("PATH", path_with_sdl()).env("SDL_STACK_DIR", &stack.0).env("LC_ALL", "C.UTF-8");
+    let said = printed(bash, &home.path().join("output"));
+    let all = |pattern: &str| {
+        let pattern = Regex::new(pattern).expect("an expression");
+        pattern.find_iter(&said).map(|found| found.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    let sums = all(r"(?m)^\d{6,} \d{6,}$");
+    assert!(sums.len() == 2 && sums[0] == sums[1], "both clusters have the same records: {sums:?}\n{said}");
+    assert_eq!(all(r"(?m)^  dead-lettered +34$").len(), 3, "{said}");
+    assert_eq!(all(r#""count":299966\b"#).len(), 1, "{said}");
+    assert_eq!(all(r"(?m)^exit code \d+$"), ["exit code 0", "exit code 0"], "{said}");
+    assert!(all(r"(?m)^error: .*$").iter().all(|error| error.contains("bad records")), "{said}");
 }

@@ -127,7 +127,7 @@ async fn what_no_majority_acknowledged_is_not_delivered() {
         let stub = erring(errors, concern);
         let outcomes = deliver(&sink(&stub, offset_ids(), false).await, records(3)).await;
         assert_eq!(outcome_codes(&outcomes), format!("b{word}{word}"), "{code}");
-        assert_eq!(stub.heard(), ["ping", "find", "find", "find", "insert"], "nothing is looked up that may not be durable");
+        assert_eq!(stub.received(), ["ping", "find", "find", "find", "insert"], "nothing is looked up that may not be durable");
     }
 }
 
@@ -219,5 +219,5 @@ async fn large_documents_are_spread_over_commands() {
     let value = format!("{{\"a\": \"{}\"}}", "x".repeat(7 << 20));
     let batch = (0..5).map(|offset| record(offset, "k", Some(&value))).collect();
     assert_eq!(outcome_codes(&deliver(&sink(&stub, offset_ids(), false).await, batch).await), "ddddd");
-    assert_eq!(stub.heard()[5..], ["insert"; 5]);
+    assert_eq!(stub.received()[5..], ["insert"; 5]);
 }

@@ -71,7 +71,7 @@ public class MongoJava {
                 }
                 end += write.limit();
             }
-            file.truncate(end).position(end);                            // a kill may have cut the last write, which nobody was told of
+            file.truncate(end).position(end);                            // a kill may have cut the last write, which was not acknowledged
         }
 
         private boolean filled(ByteBuffer buffer, long from) throws IOException {

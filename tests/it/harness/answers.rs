@@ -1,4 +1,4 @@
-//! Batches for a sink that is called without the engine, and what it answers.
+//! Batches for a sink that is called without the engine, and its outcomes.
 
 use std::sync::Arc;
 

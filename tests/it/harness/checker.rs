@@ -1,35 +1,35 @@
-//! The checker: what became of numbered records.
+//! The checker: accounts for numbered records.
 
 use std::collections::{HashMap, HashSet};
 
 use super::{Content, Numbered, ReadRecord};
 
-/// What the checker found. All counts are records.
+/// The result of a check. Counts are records unless noted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct CheckReport {
-    /// Sent and not there.
+    /// Sent and missing.
     pub(crate) lost: u64,
-    /// There again: every appearance after the first.
+    /// Every appearance after the first.
     pub(crate) duplicated: u64,
-    /// There before one that was sent earlier to the same partition and comes later.
+    /// Before a record that was sent to the same partition earlier.
     pub(crate) reordered: u64,
-    /// There without having been sent, or in another partition than sent.
+    /// Never sent, or sent to another partition.
     pub(crate) never_sent: u64,
-    /// There, but not the bytes that were sent.
+    /// Other bytes than were sent.
     pub(crate) corrupted: u64,
-    /// How often a partition goes back to repeat what stands before.
+    /// Number of times that a partition goes back to an earlier record.
     pub(crate) rewinds: u64,
-    /// The most records that one rewind repeats.
+    /// Records of the longest rewind.
     pub(crate) longest_rewind: u64,
 }
 
 impl CheckReport {
-    /// Returns whether everything is there once and in order.
+    /// Returns whether every record is present once and in order.
     pub(crate) fn is_exact(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Returns whether everything is there in order, repeats allowed.
+    /// Returns whether every record is present in order; repeats are allowed.
     pub(crate) fn is_complete(&self) -> bool {
         let repeats =
             Self { duplicated: self.duplicated, rewinds: self.rewinds, longest_rewind: self.longest_rewind, ..Self::default() };
@@ -37,10 +37,10 @@ impl CheckReport {
     }
 }
 
-/// Compares what was sent, in its order, with what stands in a topic, in the order of each partition.
+/// Compares the records sent, in their order, with those of a topic, in the order of each partition.
 ///
-/// A restarted run may repeat a stretch, so a step back is a rewind and no disorder; a step forward must not pass over a record
-/// that is there elsewhere.
+/// A restarted run may repeat a range, so a step back is a rewind, not a reordering; a step forward must not skip a record that is
+/// present elsewhere.
 pub(crate) fn check(sent: &[(i32, Content)], seen: &[ReadRecord]) -> CheckReport {
     let mut place = HashMap::new();
     let mut length = HashMap::<i32, usize>::new();
@@ -52,44 +52,44 @@ pub(crate) fn check(sent: &[(i32, Content)], seen: &[ReadRecord]) -> CheckReport
         *position += 1;
         order.entry(*partition).or_default().push(number);
     }
-    let there: HashSet<_> = seen.iter().filter_map(|seen| Numbered::of(seen.content.value.as_deref()?)).collect();
-    let mut verdict =
-        CheckReport { lost: (place.keys().filter(|number| !there.contains(number)).count()) as u64, ..CheckReport::default() };
-    let mut met = HashSet::new();
+    let present: HashSet<_> = seen.iter().filter_map(|seen| Numbered::of(seen.content.value.as_deref()?)).collect();
+    let mut report =
+        CheckReport { lost: (place.keys().filter(|number| !present.contains(number)).count()) as u64, ..CheckReport::default() };
+    let mut seen_before = HashSet::new();
     let mut last = HashMap::<i32, usize>::new();
     for seen in seen {
         let Some(number) = seen.content.value.as_deref().and_then(Numbered::of) else {
-            verdict.corrupted += 1;
+            report.corrupted += 1;
             continue;
         };
         let Some(&(partition, position, content)) = place.get(&number) else {
-            verdict.never_sent += 1;
+            report.never_sent += 1;
             continue;
         };
         if partition != seen.partition {
-            verdict.never_sent += 1;
+            report.never_sent += 1;
             continue;
         }
         if *content != seen.content {
-            verdict.corrupted += 1;
+            report.corrupted += 1;
         }
-        if !met.insert(number) {
-            verdict.duplicated += 1;
+        if !seen_before.insert(number) {
+            report.duplicated += 1;
         }
         match last.insert(partition, position) {
             Some(before) if position <= before => {
-                verdict.rewinds += 1;
-                verdict.longest_rewind = verdict.longest_rewind.max((before - position + 1) as u64);
+                report.rewinds += 1;
+                report.longest_rewind = report.longest_rewind.max((before - position + 1) as u64);
             }
             before => {
                 let passed_over = &order[&partition][before.map_or(0, |before| before + 1)..position];
-                if passed_over.iter().any(|number| there.contains(number)) {
-                    verdict.reordered += 1;
+                if passed_over.iter().any(|number| present.contains(number)) {
+                    report.reordered += 1;
                 }
             }
         }
     }
-    verdict
+    report
 }
 
 #[cfg(test)]
@@ -123,16 +123,16 @@ mod tests {
     #[test]
     fn a_repeated_stretch_is_a_rewind_and_no_disorder() {
         let sent = numbered(1, 0, 6, 1);
-        let verdict = check(&sent, &topic(&sent, &[0, 1, 2, 3, 1, 2, 3, 4, 5]));
-        assert_eq!(verdict, CheckReport { duplicated: 3, rewinds: 1, longest_rewind: 3, ..CheckReport::default() });
-        assert!(verdict.is_complete() && !verdict.is_exact());
+        let report = check(&sent, &topic(&sent, &[0, 1, 2, 3, 1, 2, 3, 4, 5]));
+        assert_eq!(report, CheckReport { duplicated: 3, rewinds: 1, longest_rewind: 3, ..CheckReport::default() });
+        assert!(report.is_complete() && !report.is_exact());
     }
 
     #[test]
     fn two_records_in_the_wrong_order_are_disorder() {
         let sent = numbered(1, 0, 4, 1);
-        let verdict = check(&sent, &topic(&sent, &[0, 2, 1, 3]));
-        assert_eq!((verdict.reordered, verdict.lost, verdict.is_complete()), (2, 0, false), "2 passes over 1, and 3 over 2");
+        let report = check(&sent, &topic(&sent, &[0, 2, 1, 3]));
+        assert_eq!((report.reordered, report.lost, report.is_complete()), (2, 0, false), "2 passes over 1, and 3 over 2");
     }
 
     #[test]
@@ -143,7 +143,7 @@ mod tests {
         seen.push(ReadRecord { partition: 0, offset: 10, content: Content::default() });
         seen[0].content.key = None;
         seen[3].partition = 0;
-        let verdict = check(&sent, &seen);
-        assert_eq!((verdict.never_sent, verdict.corrupted, verdict.is_complete()), (2, 2, false));
+        let report = check(&sent, &seen);
+        assert_eq!((report.never_sent, report.corrupted, report.is_complete()), (2, 2, false));
     }
 }

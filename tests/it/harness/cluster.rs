@@ -1,4 +1,4 @@
-//! Clusters as a test sees them: the real ones of `scripts/stack`, or any other by its address.
+//! Kafka clusters: those of `scripts/stack`, or any other by its address.
 
 use std::process::Command;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -13,7 +13,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use super::eventually;
 
 pub(super) const CLUSTER_TIMEOUT: Duration = Duration::from_secs(30);
-static DISTURBED: RwLock<()> = RwLock::new(());
+static SERVERS: RwLock<()> = RwLock::new(());
 
 /// Returns a variable that `scripts/stack env` sets.
 #[track_caller]
@@ -22,7 +22,7 @@ pub(crate) fn stack_env(name: &str) -> String {
         .unwrap_or_else(|_| panic!("{name} is not set: run `scripts/test`, or `eval \"$(scripts/stack env)\"` first"))
 }
 
-/// Runs `scripts/stack` and returns what it wrote to standard output.
+/// Runs `scripts/stack` and returns its standard output.
 #[track_caller]
 pub(crate) fn stack(arguments: &[&str]) -> String {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/stack");
@@ -31,47 +31,47 @@ pub(crate) fn stack(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&ran.stdout).into_owned()
 }
 
-/// The two real clusters, held so that no test is surprised by what another does to them.
+/// The two real clusters, locked against tests that disturb the servers.
 pub(crate) struct Clusters {
     /// Where records come from.
     pub(crate) source: Cluster,
     /// Where records go.
     pub(crate) target: Cluster,
-    _hold: Hold,
+    _lock: Lock,
 }
 
-enum Hold {
+enum Lock {
     Shared(RwLockReadGuard<'static, ()>),
-    Alone(RwLockWriteGuard<'static, ()>),
+    Exclusive(RwLockWriteGuard<'static, ()>),
 }
 
 impl Clusters {
     /// Returns the clusters for a test that leaves the servers alone.
     #[track_caller]
     pub(crate) fn shared() -> Self {
-        Self::held(Hold::Shared(DISTURBED.read().unwrap_or_else(PoisonError::into_inner)))
+        Self::locked(Lock::Shared(SERVERS.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// Returns the clusters for a test that stops, kills or freezes servers: it runs alone.
     #[track_caller]
     pub(crate) fn exclusive() -> Self {
-        Self::held(Hold::Alone(DISTURBED.write().unwrap_or_else(PoisonError::into_inner)))
+        Self::locked(Lock::Exclusive(SERVERS.write().unwrap_or_else(PoisonError::into_inner)))
     }
 
     #[track_caller]
-    fn held(hold: Hold) -> Self {
+    fn locked(lock: Lock) -> Self {
         let pick = |name: &str| stack_env(name).split(',').map(str::to_owned).collect::<Vec<_>>();
-        let (servers, behind, proxy) = (pick("SDL_TEST_KAFKA"), pick("SDL_TEST_KAFKA_PROXIED"), pick("SDL_TEST_KAFKA_PROXY"));
-        assert!(servers.len() >= 2, "the tests want two clusters: scripts/stack up kafka 2");
+        let (servers, proxied, proxy) = (pick("SDL_TEST_KAFKA"), pick("SDL_TEST_KAFKA_PROXIED"), pick("SDL_TEST_KAFKA_PROXY"));
+        assert!(servers.len() >= 2, "the tests need two clusters: scripts/stack up kafka 2");
         let cluster = |index: usize| Cluster {
             servers: servers[index].clone(),
             server: Some(Server {
                 name: format!("kafka-{}", index + 1),
-                proxied: behind[index].clone(),
+                proxied: proxied[index].clone(),
                 proxy: proxy[index].clone(),
             }),
         };
-        Self { source: cluster(0), target: cluster(1), _hold: hold }
+        Self { source: cluster(0), target: cluster(1), _lock: lock }
     }
 
     /// Returns a profile whose two Kafka sections are these clusters, with `group` as the source's.
@@ -121,7 +121,7 @@ impl Cluster {
         (self.real().proxied.clone(), self.real().proxy.clone())
     }
 
-    /// Returns this cluster as it is seen through its proxy.
+    /// Returns this cluster behind its proxy.
     #[track_caller]
     pub(crate) fn through_proxy(&self) -> Self {
         Self { servers: self.real().proxy.clone(), server: self.server.clone() }
@@ -142,7 +142,7 @@ impl Cluster {
     /// Creates a topic with settings such as `("cleanup.policy", "compact")`, and waits until it is there.
     #[track_caller]
     pub(crate) fn create_topic(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
-        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
         for (name, value) in settings {
             new = new.set(name, value);
         }
@@ -204,19 +204,19 @@ impl Cluster {
         offsets(&self.consumer("none"), topic)
     }
 
-    /// Returns a way to ask again and again how many offsets a topic holds.
+    /// Returns a function that counts the offsets of a topic.
     pub(crate) fn counter(&self, topic: &str) -> impl Fn() -> u64 {
         let (consumer, topic) = (self.consumer("none"), topic.to_owned());
         move || count(&consumer, &topic)
     }
 
-    /// Returns how many offsets a topic holds, markers of transactions included.
+    /// Returns the number of offsets of a topic, transaction markers included.
     #[track_caller]
     pub(crate) fn count(&self, topic: &str) -> u64 {
         count(&self.consumer("none"), topic)
     }
 
-    /// Returns how many members a group has, once none is joining or leaving.
+    /// Returns the number of members of a group, once none is joining or leaving.
     #[track_caller]
     pub(crate) fn members(&self, group: &str) -> usize {
         let consumer = self.consumer("none");
@@ -227,7 +227,7 @@ impl Cluster {
         })
     }
 
-    /// Waits until a group has so many members and none is joining or leaving.
+    /// Waits until a group has this number of members and none is joining or leaving.
     #[track_caller]
     pub(crate) fn wait_for_members(&self, group: &str, wanted: usize) {
         eventually(&format!("group `{group}` has {wanted} members"), 2 * CLUSTER_TIMEOUT, || {
@@ -242,7 +242,11 @@ impl Cluster {
         for partition in 0..self.partitions(topic) {
             wanted.add_partition(topic, partition);
         }
-        let found = self.consumer(group).committed_offsets(wanted, CLUSTER_TIMEOUT).expect("the cluster tells commits");
+        let consumer = self.consumer(group);
+        // A coordinator that moves refuses the question for a while.
+        let found = eventually("the commits of a group", 2 * CLUSTER_TIMEOUT, || {
+            consumer.committed_offsets(wanted.clone(), CLUSTER_TIMEOUT).ok()
+        });
         found.elements().iter().map(|one| if let Offset::Offset(offset) = one.offset() { Some(offset) } else { None }).collect()
     }
 
@@ -261,13 +265,13 @@ impl Cluster {
     pub(crate) fn commit_metadata(&self, group: &str, topic: &str, partition: i32) -> String {
         let mut wanted = TopicPartitionList::new();
         wanted.add_partition(topic, partition);
-        let found = self.consumer(group).committed_offsets(wanted, CLUSTER_TIMEOUT).expect("the cluster tells commits");
+        let found = self.consumer(group).committed_offsets(wanted, CLUSTER_TIMEOUT).expect("the cluster returns commits");
         found.elements()[0].metadata().to_owned()
     }
 }
 
 fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
-    let metadata = eventually("the cluster tells about a topic", CLUSTER_TIMEOUT, || {
+    let metadata = eventually("metadata of the topic", CLUSTER_TIMEOUT, || {
         consumer.fetch_metadata(Some(topic), Duration::from_secs(5)).ok()
     });
     let found = metadata.topics().iter().find(|found| found.name() == topic).map_or(0, |found| found.partitions().len());
@@ -277,9 +281,7 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
 fn offsets(consumer: &BaseConsumer, topic: &str) -> Vec<(i64, i64)> {
     // A partition that was created just now may have no leader yet.
     let of = |partition| {
-        eventually("the cluster tells its offsets", CLUSTER_TIMEOUT, || {
-            consumer.fetch_watermarks(topic, partition, CLUSTER_TIMEOUT).ok()
-        })
+        eventually("offsets of the topic", CLUSTER_TIMEOUT, || consumer.fetch_watermarks(topic, partition, CLUSTER_TIMEOUT).ok())
     };
     (0..partitions(consumer, topic)).map(of).collect()
 }

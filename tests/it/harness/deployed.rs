@@ -58,7 +58,7 @@ pub(crate) fn files_in(folder: &str, ending: &str) -> Vec<String> {
     found
 }
 
-/// Returns the items of an array, none where there is no array.
+/// Returns the items of an array; none for any other value.
 pub(crate) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }

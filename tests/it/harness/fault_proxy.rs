@@ -1,4 +1,4 @@
-//! A TCP proxy that hurts: it stands between a Kafka client and one broker and knows where a request and a response begin.
+//! A TCP proxy between a Kafka client and one broker that injects faults at the boundaries of requests and responses.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -24,9 +24,9 @@ pub(crate) const OFFSET_COMMIT: i16 = 8;
 /// What happens to the next response to a request of one kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ResponseFault {
-    /// The request is done, nobody hears of it, the connection is gone.
+    /// The broker handles the request, and the connection closes before the response arrives.
     Drop,
-    /// Half of the response arrives, then the connection is gone.
+    /// Half of the response arrives, then the connection closes.
     Cut,
     /// The response arrives, and nothing after it: our side has stopped sending.
     HalfClose,
@@ -42,7 +42,7 @@ pub(crate) struct Proxy {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    blows: AtomicU64,
+    faults: AtomicU64,
 }
 
 #[derive(Default)]
@@ -108,7 +108,7 @@ impl Proxy {
         self.shared.state().delay = delay;
     }
 
-    /// Swallows everything until [`Proxy::heal`], as a dead cable does: nothing is lost, and nothing arrives.
+    /// Forwards nothing until [`Proxy::heal`]; the connections stay open and no byte is lost.
     pub(crate) fn black_hole(&self) {
         self.shared.state().silent = true;
     }
@@ -149,9 +149,9 @@ impl Proxy {
         self.shared.state().armed = Some((api, ResponseFault::HalfClose));
     }
 
-    /// Returns how many of the armed blows have fallen.
+    /// Returns the number of armed faults that were applied.
     pub(crate) fn faults_applied(&self) -> u64 {
-        self.shared.blows.load(Ordering::SeqCst)
+        self.shared.faults.load(Ordering::SeqCst)
     }
 }
 
@@ -171,7 +171,7 @@ fn abort(socket: &TcpStream) {
     let _ = socket.shutdown(Shutdown::Read);
 }
 
-/// The requests that a response is awaited for and that a blow is meant for, by correlation id.
+/// The requests whose response gets a fault, by correlation id.
 type Marked = Arc<Mutex<HashMap<i32, ResponseFault>>>;
 
 fn connect(shared: &Arc<Shared>, client: &TcpStream, server: &TcpStream) {
@@ -182,20 +182,20 @@ fn connect(shared: &Arc<Shared>, client: &TcpStream, server: &TcpStream) {
     let (from_client, to_client, from_server, to_server) = (pair(client), pair(client), pair(server), pair(server));
     pump(shared, from_client, to_server, move |frame, to| {
         let mut state = arming.state();
-        if let Some((api, blow)) = state.armed
+        if let Some((api, fault)) = state.armed
             && number(frame, 4).map(i16::from_be_bytes) == Some(api)
             && let Some(correlation) = number(frame, 8).map(i32::from_be_bytes)
         {
             state.armed = None;
-            marking.lock().unwrap_or_else(PoisonError::into_inner).insert(correlation, blow);
+            marking.lock().unwrap_or_else(PoisonError::into_inner).insert(correlation, fault);
         }
         drop(state);
         to.write_all(frame).is_ok()
     });
     pump(shared, from_server, to_client, move |frame, to| {
         let correlation = number(frame, 4).map(i32::from_be_bytes);
-        let blow = correlation.and_then(|id| striking.lock().unwrap_or_else(PoisonError::into_inner).remove(&id));
-        let goes_on = match blow {
+        let fault = correlation.and_then(|id| striking.lock().unwrap_or_else(PoisonError::into_inner).remove(&id));
+        let stays_open = match fault {
             None => return to.write_all(frame).is_ok(),
             Some(ResponseFault::Drop) => false,
             Some(ResponseFault::Cut) => {
@@ -208,8 +208,8 @@ fn connect(shared: &Arc<Shared>, client: &TcpStream, server: &TcpStream) {
                 true
             }
         };
-        counting.blows.fetch_add(1, Ordering::SeqCst);
-        goes_on
+        counting.faults.fetch_add(1, Ordering::SeqCst);
+        stays_open
     });
 }
 

@@ -1,4 +1,4 @@
-//! Groups: what Kafka's own tool says about them, and members to have in them.
+//! Consumer groups: their description by Kafka's own tool, and members for them.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use super::cluster::{CLUSTER_TIMEOUT, answered, options};
 use super::{Cluster, eventually, stack};
 
-/// One line of what Kafka's own tool says about a group.
+/// One line of the description of a group by Kafka's own tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GroupLine {
     /// Topic.
@@ -19,7 +19,7 @@ pub(crate) struct GroupLine {
     pub(crate) committed: Option<i64>,
     /// The end of the log.
     pub(crate) end: i64,
-    /// What is left.
+    /// Its lag.
     pub(crate) lag: Option<i64>,
     /// Where its member is connected from.
     pub(crate) host: Option<String>,
@@ -28,13 +28,13 @@ pub(crate) struct GroupLine {
 }
 
 impl Cluster {
-    /// Returns what Kafka's own tool says about a group.
+    /// Returns the description of a group by Kafka's own tool.
     #[track_caller]
     pub(crate) fn group(&self, group: &str) -> Vec<GroupLine> {
         self.groups(&[group]).remove(group).unwrap_or_default()
     }
 
-    /// Returns what Kafka's own tool says about groups, by their names.
+    /// Returns the descriptions of groups by Kafka's own tool, by name.
     #[track_caller]
     pub(crate) fn groups(&self, groups: &[&str]) -> HashMap<String, Vec<GroupLine>> {
         let mut all: HashMap<String, Vec<GroupLine>> = HashMap::new();
@@ -46,7 +46,7 @@ impl Cluster {
                 topic: words[1].clone(),
                 partition,
                 committed: number(3),
-                end: number(4).expect("the tool tells the end"),
+                end: number(4).expect("the tool prints the log end offset"),
                 lag: number(5),
                 host: word(7).map(|host| host.trim_start_matches('/').to_owned()),
                 client: word(8),
@@ -58,7 +58,7 @@ impl Cluster {
         all
     }
 
-    /// Returns the state and the number of members of groups, as Kafka's own tool tells them.
+    /// Returns the state and the number of members of groups, from Kafka's own tool.
     #[track_caller]
     pub(crate) fn group_states(&self, groups: &[&str]) -> HashMap<String, (String, usize)> {
         let lines = self.described(groups, &["--state"]);

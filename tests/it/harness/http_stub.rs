@@ -1,4 +1,4 @@
-//! An HTTP server that answers by script: what no real one can be made to say on demand.
+//! An HTTP server with scripted responses, for those that a real server does not give on demand.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -51,7 +51,7 @@ impl Request {
     }
 }
 
-/// What is answered.
+/// A scripted response.
 pub(crate) enum Reply {
     /// A status and a document.
     Json(u16, Value),
@@ -59,13 +59,13 @@ pub(crate) enum Reply {
     Text(u16, &'static str),
     /// These bytes, and the connection is closed.
     Bytes(Vec<u8>),
-    /// Nothing: the connection is closed.
+    /// No response: the connection is closed.
     Hangup,
-    /// Nothing, and the connection stays.
+    /// No response, and the connection stays open.
     Silence,
 }
 
-/// Returns an answer to a bulk request with these statuses; an error goes with each that is no success.
+/// Returns an answer to a bulk request with these statuses; each failure has an error.
 pub(crate) fn items(statuses: impl IntoIterator<Item = (u16, &'static str)>) -> Value {
     let item = |(status, kind): (u16, &str)| match kind {
         "" => json!({"create": {"status": status}}),
@@ -74,7 +74,7 @@ pub(crate) fn items(statuses: impl IntoIterator<Item = (u16, &'static str)>) -> 
     json!({"errors": true, "items": statuses.into_iter().map(item).collect::<Vec<_>>()})
 }
 
-/// Returns the answer that nothing of what is asked for is there.
+/// Returns an `_mget` response in which no document is found.
 fn free(request: &Request) -> Reply {
     let asked: Value = serde_json::from_slice(&request.body).expect("a question");
     let count = asked["docs"].as_array().map_or(0, Vec::len);

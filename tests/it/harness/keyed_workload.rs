@@ -1,4 +1,4 @@
-//! Writes and deletes of a few keys, and what they leave by the book.
+//! Writes and deletes of a few keys, and the documents that must remain.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::{Content, setting};
 
-/// Returns writes and deletes of a hundred keys, each key in one partition, and what they leave: each value takes the place of the
-/// one before, or with `merged`, its fields do, and nothing is deleted.
+/// Returns writes and deletes of a hundred keys, each key in one partition, and the documents that must remain. Each value replaces
+/// the one before; with `merged` its fields do, and nothing is deleted.
 pub(crate) fn keyed_workload(count: u64, partitions: i32, merged: bool) -> (Vec<(i32, Content)>, BTreeMap<String, Value>) {
     let (mut records, mut left) = (Vec::new(), BTreeMap::<String, Value>::new());
     let mut random = setting("SDL_TEST_SEED", 1);

@@ -17,7 +17,7 @@ pub(crate) struct Mock {
 }
 
 impl Mock {
-    /// Starts a cluster of so many brokers; groups assign at once.
+    /// Starts a cluster with this number of brokers; groups assign without a delay.
     pub(crate) fn start(brokers: u32) -> Self {
         let mut config = ClientConfig::new();
         let owner: BaseProducer = config.set("test.mock.num.brokers", brokers.to_string()).create().expect("a mock cluster");

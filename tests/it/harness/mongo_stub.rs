@@ -1,4 +1,4 @@
-//! A peer of MongoDB's wire protocol that answers as a test tells it.
+//! A peer of MongoDB's wire protocol whose responses a test scripts.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -37,7 +37,7 @@ struct State {
     dead: bool,
     connections: Vec<TcpStream>,
     /// The names of the commands that the script was asked about.
-    heard: Vec<String>,
+    received: Vec<String>,
 }
 
 const OP_REPLY: i32 = 1;
@@ -75,8 +75,8 @@ impl MongoStub {
     }
 
     /// Returns the names of the commands that the script was asked about.
-    pub(crate) fn heard(&self) -> Vec<String> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).heard.clone()
+    pub(crate) fn received(&self) -> Vec<String> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).received.clone()
     }
 }
 
@@ -112,7 +112,7 @@ fn serve(mut connection: TcpStream, shared: &Shared) -> io::Result<()> {
                 assert_eq!(body[4], 0, "the body comes first");
                 document(&body[5..])
             }
-            other => panic!("nobody sends {other}"),
+            other => panic!("unexpected message {other}"),
         };
         let reply = match answer(&command, shared) {
             Answer::Reply(reply) => reply,
@@ -155,7 +155,7 @@ fn answer(command: &Document, shared: &Shared) -> Answer {
         }),
         "endSessions" => Answer::Reply(doc! {"ok": 1.0}),
         name => {
-            shared.state.lock().unwrap_or_else(PoisonError::into_inner).heard.push(name.to_owned());
+            shared.state.lock().unwrap_or_else(PoisonError::into_inner).received.push(name.to_owned());
             (shared.script.lock().unwrap_or_else(PoisonError::into_inner))(command)
         }
     }

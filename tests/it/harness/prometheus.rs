@@ -70,7 +70,7 @@ impl Prometheus {
         (head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"), body.to_owned())
     }
 
-    /// Returns the samples of an expression, or what is wrong with it.
+    /// Returns the samples of an expression, or the error message.
     pub(crate) fn query(&self, expression: &str) -> Result<Vec<Sample>, String> {
         let quoted = expression.bytes().fold(String::new(), |mut quoted, byte| {
             let _ = write!(quoted, "%{byte:02X}");

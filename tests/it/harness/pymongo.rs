@@ -1,4 +1,4 @@
-//! MongoDB as a client sees it that shares no code with the project: Python's.
+//! Python's MongoDB client, which shares no code with the project.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -31,7 +31,7 @@ fn python() -> &'static PathBuf {
     })
 }
 
-/// Runs Python code that has `client`, `json` and `arg`, and returns what it assigned to `answer`.
+/// Runs Python code that has `client`, `json` and `arg`, and returns the value that it assigned to `answer`.
 #[track_caller]
 pub(crate) fn pymongo(uri: &str, arg: &serde_json::Value, code: &str) -> serde_json::Value {
     let around = format!(

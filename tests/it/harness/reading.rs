@@ -1,4 +1,4 @@
-//! Two ways to read a topic back: with a client of our own, and with kcat, which shares no code with the project.
+//! Reads a topic with a client of the test's own, and with kcat, which shares no code with the project.
 
 use std::process::Command;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(crate) struct ReadRecord {
     pub(crate) content: Content,
 }
 
-/// Panics at the first record that is not where and what it should be; the partitions of both are in order.
+/// Panics at the first record with another partition or content than was sent; both are ordered within each partition.
 #[track_caller]
 pub(crate) fn assert_same(sent: &[(i32, Content)], seen: &[ReadRecord]) {
     let shown = |content: &Content| format!("{content:?}").chars().take(400).collect::<String>();
@@ -48,7 +48,7 @@ pub(crate) fn read(cluster: &Cluster, topic: &str) -> Vec<ReadRecord> {
     consumer.assign(&wanted).expect("the partitions are assigned");
     let (mut seen, mut ended) = (Vec::new(), 0);
     while ended < partitions {
-        match consumer.poll(Duration::from_secs(30)).expect("the cluster goes on answering") {
+        match consumer.poll(Duration::from_secs(30)).expect("the cluster responds") {
             Ok(message) => seen.push(ReadRecord {
                 partition: message.partition(),
                 offset: message.offset(),
@@ -69,7 +69,7 @@ pub(crate) fn read(cluster: &Cluster, topic: &str) -> Vec<ReadRecord> {
     seen
 }
 
-/// Returns all committed records of a topic as kcat tells them, partition by partition.
+/// Returns all committed records of a topic as kcat prints them, partition by partition.
 #[track_caller]
 pub(crate) fn read_with_kcat(cluster: &Cluster, topic: &str) -> Vec<ReadRecord> {
     let ran = Command::new("kcat")

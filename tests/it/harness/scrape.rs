@@ -1,4 +1,4 @@
-//! What a run serves to a monitoring system.
+//! The metrics endpoint of a run.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -24,7 +24,7 @@ impl Scrape {
         Self { address: address.unwrap_or_else(|| panic!("no address in\n{said}")).to_owned() }
     }
 
-    /// Returns the status and the body of what is at `path`; `None` when nobody listens.
+    /// Returns the status and the body of what is at `path`; `None` when the port is closed.
     pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(&self.address).ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
@@ -50,7 +50,7 @@ impl Scrape {
         eventually(what, SCRAPE_TIMEOUT, || Some(self.page()).filter(&holds))
     }
 
-    /// Waits until `/readyz` answers with this status, and returns what it says.
+    /// Waits until `/readyz` answers with this status, and returns its body.
     #[track_caller]
     pub(crate) fn wait_for_readyz(&self, wanted: u16) -> String {
         let what = format!("/readyz answers with {wanted}");

@@ -53,7 +53,7 @@ impl Sdl {
         self
     }
 
-    /// Says how long the run may take at all; a minute unless told.
+    /// Sets the deadline of the run; by default a minute.
     pub(crate) fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -79,7 +79,7 @@ impl Sdl {
     }
 }
 
-/// What a stream said until now.
+/// The output of a stream up to now.
 struct CapturedStream {
     bytes: Arc<Mutex<Vec<u8>>>,
     reader: JoinHandle<()>,
@@ -121,12 +121,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Returns what it has written to standard error.
+    /// Returns standard error up to now.
     pub(crate) fn stderr(&self) -> String {
         self.stderr.as_ref().map(|kept| String::from_utf8_lossy(&kept.now()).into_owned()).unwrap_or_default()
     }
 
-    /// Returns what it has written to standard output.
+    /// Returns standard output up to now.
     pub(crate) fn stdout(&self) -> String {
         self.stdout.as_ref().map(|kept| String::from_utf8_lossy(&kept.now()).into_owned()).unwrap_or_default()
     }
@@ -144,7 +144,7 @@ impl Running {
         });
     }
 
-    /// Waits until a topic holds at least so many offsets.
+    /// Waits until a topic has at least this number of offsets.
     #[track_caller]
     pub(crate) fn wait_for_count(&mut self, cluster: &Cluster, topic: &str, wanted: u64) {
         let count = cluster.counter(topic);
@@ -187,7 +187,7 @@ impl Running {
         self.home.path().join(name)
     }
 
-    /// Waits for its end. Panics with what it said when it outlasts its deadline.
+    /// Waits for the exit. Panics with its output after the deadline.
     pub(crate) fn wait(mut self) -> Finished {
         while self.is_running() {
             if self.started.elapsed() > self.deadline {
@@ -215,7 +215,7 @@ impl Drop for Running {
     }
 }
 
-/// What a run left.
+/// A finished run.
 pub(crate) struct Finished {
     shown: String,
     status: ExitStatus,

@@ -1,4 +1,4 @@
-//! Records to send: awkward ones, and numbered ones that the checker can account for.
+//! Records to send: edge cases, and numbered ones that the checker accounts for.
 
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -49,7 +49,7 @@ pub(crate) fn edge_cases() -> Vec<Content> {
     all
 }
 
-/// A value that tells who sent it as which, and whether it is whole: `producer sequence crc padding`.
+/// A value with producer, sequence number and checksum: `producer sequence crc padding`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Numbered {
     /// Who sent it.
@@ -165,7 +165,7 @@ impl Sender {
         self.send(topic, &records);
     }
 
-    /// Sends so many records that are of another time than all others, to one partition.
+    /// Sends records of another time than all others to one partition.
     #[track_caller]
     pub(crate) fn send_others(&self, topic: &str, count: i64) {
         let record = |n: i64| {
@@ -207,7 +207,7 @@ impl Sender {
         }
     }
 
-    /// Begins a transaction, sends records in it and leaves it open until the sender is dropped or the broker loses patience.
+    /// Begins a transaction, sends records in it and leaves it open until the sender is dropped or its transaction timeout expires.
     #[track_caller]
     pub(crate) fn open_transaction(&self, topic: &str, records: &[(i32, Content)]) {
         self.producer.begin_transaction().expect("a transaction begins");

@@ -1,4 +1,4 @@
-//! A pseudo-terminal: what is typed on it, and what was shown.
+//! A pseudo-terminal: typed keys, and the output on the screen.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -32,7 +32,7 @@ impl Terminal {
         let (send, shown) = channel();
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
-            // Fails once nobody has the other side open any more.
+            // Fails once the other side is closed.
             while let Ok(count) = screen.read(&mut bytes) {
                 if send.send(bytes[..count].to_vec()).is_err() {
                     break;
@@ -74,7 +74,7 @@ impl Terminal {
         self.since = self.all.len();
     }
 
-    /// Returns all that was shown, with what is still on its way once the program has ended.
+    /// Returns the whole output, including bytes that arrive after the program has ended.
     pub(crate) fn all(mut self) -> Vec<u8> {
         while let Ok(bytes) = self.shown.recv_timeout(Duration::from_millis(100)) {
             self.all.extend_from_slice(&bytes);

@@ -1,4 +1,4 @@
-//! Watches what a group commits while a test goes on.
+//! Polls the commits of a group during a test.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Cluster;
 
-/// A thread that asks for a group's commits all the time.
+/// A thread that polls the commits of a group.
 pub(crate) struct CommitWatch {
     stop: Arc<AtomicBool>,
     watching: JoinHandle<Vec<String>>,
@@ -40,7 +40,7 @@ impl CommitWatch {
     #[track_caller]
     pub(crate) fn assert_monotonic(self) {
         self.stop.store(true, Ordering::SeqCst);
-        let steps_back = self.watching.join().expect("the cluster went on answering");
+        let steps_back = self.watching.join().expect("the cluster responded");
         assert!(steps_back.is_empty(), "commits went back: {steps_back:?}");
     }
 }

@@ -25,7 +25,7 @@ async fn a_connection_that_is_lost_in_an_outage_blames_nobody() {
             _ => Answer::Close,
         });
         assert_eq!(outcome_codes(&deliver(&sink(&stub, offset_ids(), false).await, records(2)).await), "rr");
-        assert!(stub.heard().contains(&"insert".to_owned()));
+        assert!(stub.received().contains(&"insert".to_owned()));
     }
 }
 

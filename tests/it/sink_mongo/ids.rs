@@ -56,7 +56,7 @@ async fn a_foreign_record_is_found_before_anything_is_written_though_ids_before_
     assert_eq!(outcome_codes(&deliver(&sink, records(3)).await), "!!!");
     // A partition that was refused stays so.
     assert_eq!(outcome_codes(&deliver(&sink, records(3)).await), "!!!");
-    assert!(stub.heard()[1..].iter().all(|command| command == "find"), "{:?}", stub.heard());
+    assert!(stub.received()[1..].iter().all(|command| command == "find"), "{:?}", stub.received());
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn a_document_that_is_deleted_and_written_is_so_in_the_order_of_its_record
         record(4, "a", Some("{}")),
     ];
     assert_eq!(outcome_codes(&deliver(&sink, batch).await), "ddddd");
-    assert_eq!(stub.heard()[1..], ["update", "delete", "delete", "update"]);
+    assert_eq!(stub.received()[1..], ["update", "delete", "delete", "update"]);
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn a_delete_does_not_overtake_a_write_that_is_tried_again() {
     let batch = vec![record(0, "a", Some("{}")), record(1, "b", Some("{}")), record(2, "a", None)];
     let outcomes = deliver(&sink, batch).await;
     assert_eq!(outcome_codes(&outcomes), "rdr");
-    assert!(!stub.heard().contains(&"delete".to_owned()));
+    assert!(!stub.received().contains(&"delete".to_owned()));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A server that answers every request with its correlation id and `answer`, and tells what it was asked.
+/// A server that answers every request with its correlation id and `answer`, and counts the requests.
 fn server() -> (String, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -50,7 +50,7 @@ impl Client {
         self.0.read_to_end(&mut all).map(|_| all).map_err(|error| error.kind())
     }
 
-    fn hear(&mut self) -> Option<Vec<u8>> {
+    fn receive(&mut self) -> Option<Vec<u8>> {
         read_frame(&mut self.0)
     }
 }
@@ -67,7 +67,7 @@ fn without_a_fault_everything_passes_as_it_is() {
         client.ask(FETCH, correlation);
     }
     for correlation in 0..200 {
-        assert_eq!(client.hear(), Some(answer(correlation)));
+        assert_eq!(client.receive(), Some(answer(correlation)));
     }
     assert_eq!(proxy.faults_applied(), 0);
 }
@@ -82,7 +82,7 @@ fn a_slow_line_delays_both_ways_without_adding_up() {
         client.ask(FETCH, correlation);
     }
     for correlation in 0..10 {
-        assert_eq!(client.hear(), Some(answer(correlation)));
+        assert_eq!(client.receive(), Some(answer(correlation)));
     }
     let took = start.elapsed();
     assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(1), "{took:?}");
@@ -96,10 +96,10 @@ fn a_black_hole_is_silent_until_it_heals() {
     proxy.black_hole();
     client.ask(FETCH, 1);
     client.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    assert_eq!((client.hear(), asked.load(Ordering::SeqCst)), (None, 0));
+    assert_eq!((client.receive(), asked.load(Ordering::SeqCst)), (None, 0));
     proxy.heal();
     client.0.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    assert_eq!(client.hear(), Some(answer(1)));
+    assert_eq!(client.receive(), Some(answer(1)));
 }
 
 #[test]
@@ -107,19 +107,19 @@ fn a_reset_is_seen_as_one_and_new_connections_pass_unless_refused() {
     let proxy = Proxy::start("127.0.0.1:0", &server().0);
     let mut client = Client::of(&proxy);
     client.ask(FETCH, 1);
-    assert_eq!(client.hear(), Some(answer(1)));
+    assert_eq!(client.receive(), Some(answer(1)));
     proxy.reset();
     assert_eq!(client.rest(), Err(std::io::ErrorKind::ConnectionReset));
     let mut client = Client::of(&proxy);
     client.ask(FETCH, 2);
-    assert_eq!(client.hear(), Some(answer(2)));
+    assert_eq!(client.receive(), Some(answer(2)));
     proxy.refuse();
     assert_eq!(client.rest(), Err(std::io::ErrorKind::ConnectionReset));
     assert_eq!(Client::of(&proxy).rest(), Err(std::io::ErrorKind::ConnectionReset));
     proxy.heal();
     let mut client = Client::of(&proxy);
     client.ask(FETCH, 3);
-    assert_eq!(client.hear(), Some(answer(3)));
+    assert_eq!(client.receive(), Some(answer(3)));
 }
 
 #[test]
@@ -129,13 +129,13 @@ fn a_dropped_response_leaves_the_request_done_and_the_client_in_the_dark() {
     proxy.drop_next_response(PRODUCE);
     let mut client = Client::of(&proxy);
     client.ask(FETCH, 1);
-    assert_eq!(client.hear(), Some(answer(1)), "another kind passes");
+    assert_eq!(client.receive(), Some(answer(1)), "another kind passes");
     client.ask(PRODUCE, 2);
     assert_eq!(client.rest(), Ok(Vec::new()));
     assert_eq!((asked.load(Ordering::SeqCst), proxy.faults_applied()), (2, 1));
     let mut client = Client::of(&proxy);
     client.ask(PRODUCE, 3);
-    assert_eq!(client.hear(), Some(answer(3)), "only the next one is dropped");
+    assert_eq!(client.receive(), Some(answer(3)), "only the next one is dropped");
 }
 
 #[test]

@@ -1,0 +1,233 @@
+//! The moving commands on a cluster of three brokers: leaders and coordinators that move, brokers that are away, and brokers that
+//! clients cannot reach.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::harness::{
+    Cluster, CommitWatch, Content, Finished, HttpStub, Reply, Running, Sdl, Sender, ThreeBrokers, check, created, eventually,
+    numbered, read_with_kcat, unique,
+};
+
+/// A topic of the three brokers, and a group that reads it.
+struct Source {
+    brokers: ThreeBrokers,
+    topic: String,
+    sent: Vec<(i32, Content)>,
+}
+
+impl Source {
+    #[track_caller]
+    fn filled(name: &str, partitions: i32, count: u64) -> Self {
+        let (brokers, topic) = (ThreeBrokers::exclusive(), unique(name));
+        brokers.cluster.create_topic(&topic, partitions, &[]);
+        let sent = numbered(1, 0, count, partitions);
+        Sender::new(&brokers.cluster, &[]).send(&topic, &sent);
+        Self { brokers, topic, sent }
+    }
+
+    /// Returns `sdl replicate` of the topic, read at `source`'s listeners, into the topic `to` of `target`.
+    fn replicate(&self, source: &Cluster, target: &Cluster, to: &str, flags: &str) -> Sdl {
+        let arguments = format!("replicate {} --to-topic {to} --group {} {flags}", self.topic, self.topic);
+        Sdl::new(&arguments).profile(&Cluster::profile(source, target, &self.topic)).deadline(Duration::from_secs(300))
+    }
+
+    /// Returns `sdl sink-es` of the topic into a scripted server.
+    fn sink_es(&self, source: &Cluster, stub: &HttpStub, flags: &str) -> Sdl {
+        let profile = format!(
+            "[local_kafka]\nservers = {}\n\n[opensearch]\nurl = {}\ndefault_index = i\nconsumer_group_id = {}\n",
+            source.servers,
+            stub.url(),
+            self.topic
+        );
+        Sdl::new(&format!("sink-es {} --raw-value text {flags}", self.topic)).profile(&profile).deadline(Duration::from_secs(300))
+    }
+
+    #[track_caller]
+    fn assert_committed(&self, finished: &Finished) {
+        let ends: Vec<_> = self.brokers.cluster.offsets(&self.topic).into_iter().map(|(_, end)| Some(end)).collect();
+        assert_eq!(self.brokers.cluster.committed(&self.topic, &self.topic), ends, "{}", finished.stderr);
+    }
+
+    /// Waits until the group has committed so many records.
+    #[track_caller]
+    fn wait_for_committed(&self, running: &mut Running, count: u64) {
+        eventually("records are committed", Duration::from_secs(120), || {
+            assert!(running.is_running(), "it ended:\n{}", running.stderr());
+            let committed = self.brokers.cluster.committed(&self.topic, &self.topic);
+            (committed.into_iter().flatten().sum::<i64>().cast_unsigned() >= count).then_some(())
+        });
+    }
+
+    /// Returns a partition's leader that does not coordinate the group, if there is one.
+    fn leader(&self) -> i32 {
+        let (leaders, coordinator) = (self.brokers.leaders(&self.topic), self.brokers.coordinator(&self.topic));
+        leaders.iter().copied().find(|leader| *leader != coordinator).unwrap_or(leaders[0])
+    }
+
+    /// Returns the distinct ids that a scripted server has stored.
+    fn stored(stub: &HttpStub) -> BTreeSet<String> {
+        stub.bulks().into_iter().flatten().collect()
+    }
+
+    fn ids(&self) -> BTreeSet<String> {
+        let ends = self.brokers.cluster.offsets(&self.topic);
+        (0..)
+            .zip(ends)
+            .flat_map(|(partition, (_, end))| (0..end).map(move |offset| (partition, offset)))
+            .map(|(partition, offset): (i32, i64)| format!("{}:{partition}:{offset}", self.topic))
+            .collect()
+    }
+}
+
+fn search() -> HttpStub {
+    HttpStub::search(|request| if request.is_bulk() { created(request) } else { Reply::Json(200, serde_json::json!({})) })
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_three_brokers_replicate_outlives_each_broker_killed_and_restarted() {
+    let source = Source::filled("rolling", 6, 40_000);
+    let cluster = &source.brokers.cluster;
+    let copy = format!("{}-copy", source.topic);
+    let watch = CommitWatch::start(cluster, &source.topic, &source.topic);
+    let mut running = source.replicate(cluster, cluster, &copy, "--until-caught-up --rate 1500").start();
+    running.wait_for_count(cluster, &copy, 2_000);
+    // One of them leads, one coordinates the group, one may do both.
+    for number in 1..=3 {
+        source.brokers.kill_and_restart(number, &source.topic);
+    }
+    let finished = running.wait().expect(0);
+    watch.assert_monotonic();
+    let report = check(&source.sent, &read_with_kcat(cluster, &copy));
+    assert!(report.is_exact(), "{report:?}:\n{}", finished.stderr);
+    source.assert_committed(&finished);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_three_brokers_replicate_outlives_a_coordinator_that_moves() {
+    let source = Source::filled("coordinator", 3, 20_000);
+    let (cluster, target) = (&source.brokers.cluster, &source.brokers.others.target);
+    let copy = format!("{}-copy", source.topic);
+    let watch = CommitWatch::start(cluster, &source.topic, &source.topic);
+    let mut running = source.replicate(cluster, target, &copy, "--until-caught-up --rate 1000").start();
+    source.wait_for_committed(&mut running, 1_000);
+    for _ in 0..2 {
+        let coordinator = source.brokers.coordinator(&source.topic);
+        source.brokers.broker(coordinator, "kill");
+        eventually("another broker coordinates", Duration::from_secs(30), || {
+            let now = source.brokers.coordinator(&source.topic);
+            (now > 0 && now != coordinator).then_some(())
+        });
+        let before: i64 = cluster.committed(&source.topic, &source.topic).into_iter().flatten().sum();
+        source.wait_for_committed(&mut running, before.cast_unsigned() + 500);
+        source.brokers.broker(coordinator, "start");
+    }
+    let finished = running.wait().expect(0);
+    watch.assert_monotonic();
+    let report = check(&source.sent, &read_with_kcat(target, &copy));
+    assert!(report.is_exact(), "{report:?}:\n{}", finished.stderr);
+    source.assert_committed(&finished);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_three_brokers_sink_es_outlives_a_leader_killed_and_restarted() {
+    let source = Source::filled("sink-leader", 6, 20_000);
+    let cluster = &source.brokers.cluster;
+    let stub = search();
+    let watch = CommitWatch::start(cluster, &source.topic, &source.topic);
+    let flags = "--until-caught-up --rate 1500 --batch 200 --linger 20ms";
+    let mut running = source.sink_es(cluster, &stub, flags).start();
+    source.wait_for_committed(&mut running, 2_000);
+    source.brokers.kill_and_restart(source.leader(), &source.topic);
+    let finished = running.wait().expect(0);
+    watch.assert_monotonic();
+    assert_eq!(Source::stored(&stub), source.ids(), "{}", finished.stderr);
+    source.assert_committed(&finished);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_three_brokers_runs_are_complete_with_one_broker_away() {
+    let source = Source::filled("two-of-three", 6, 6_000);
+    let cluster = &source.brokers.cluster;
+    let leader = source.brokers.leaders(&source.topic)[0];
+    source.brokers.broker(leader, "kill");
+    source.brokers.wait_for_leaders_other_than(leader, &source.topic);
+    let copy = format!("{}-copy", source.topic);
+    let finished = source.replicate(cluster, &source.brokers.others.target, &copy, "--until-caught-up").run().expect(0);
+    let report = check(&source.sent, &read_with_kcat(&source.brokers.others.target, &copy));
+    assert!(report.is_exact(), "{report:?}:\n{}", finished.stderr);
+    source.assert_committed(&finished);
+    let stub = search();
+    let finished = source.sink_es(cluster, &stub, "--group two-of-three --from-beginning --until-caught-up").run().expect(0);
+    assert_eq!(Source::stored(&stub), source.ids(), "{}", finished.stderr);
+    source.brokers.broker(leader, "start");
+}
+
+/// Panics unless a bounded run failed, and named a broker that cannot be reached.
+#[track_caller]
+fn assert_incomplete(finished: &Finished, named: &str) {
+    assert!(!finished.stderr.contains("complete after"), "{}", finished.stderr);
+    assert_eq!(finished.code(), Some(1), "{}", finished.stderr);
+    assert!(finished.stderr.contains(named), "`{named}` is named: {}", finished.stderr);
+}
+
+/// Runs the movers and `tail` to the end of a topic, of which one broker's partitions cannot be read.
+#[track_caller]
+fn assert_all_incomplete(source: &Source, at: &Cluster, named: &str) {
+    let copy = format!("{}-copy", source.topic);
+    let target = &source.brokers.others.target;
+    let bounded = "--until-caught-up --wait 3s --retry-for 5s";
+    assert_incomplete(&source.replicate(at, target, &copy, bounded).run(), named);
+    assert_incomplete(&source.sink_es(at, &search(), &format!("{bounded} --group sink-{}", source.topic)).run(), named);
+    let profile = Cluster::profile(at, target, "none");
+    let tail = Sdl::new(&format!("tail {} --source remote_kafka --start beginning", source.topic)).profile(&profile).run();
+    assert_eq!(tail.code(), Some(1), "{}", tail.stderr);
+    assert!(tail.stderr.contains(named), "`{named}` is named: {}", tail.stderr);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_three_brokers_bounded_runs_are_not_complete_while_a_leader_is_unreachable() {
+    let source = Source::filled("unreachable", 6, 6_000);
+    let _reachable = source.brokers.proxies(&[1, 2]);
+    let at = source.brokers.through_proxies();
+    let unreachable = at.servers.split(',').nth(2).expect("three brokers").to_owned();
+    assert!(source.brokers.leaders(&source.topic).contains(&3), "the third broker leads a partition");
+    assert_all_incomplete(&source, &at, &unreachable);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_three_brokers_bounded_runs_are_not_complete_while_a_leader_s_name_does_not_resolve() {
+    let source = Source::filled("unresolved", 6, 6_000);
+    assert!(source.brokers.leaders(&source.topic).contains(&3), "the third broker leads a partition");
+    assert_all_incomplete(&source, &source.brokers.unresolved(), "kafka3-3.invalid");
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_three_brokers_a_leader_that_is_unreachable_for_a_while_is_waited_for() {
+    let source = Source::filled("reachable-again", 6, 20_000);
+    let target = &source.brokers.others.target;
+    let proxies = source.brokers.proxies(&[1, 2, 3]);
+    let copy = format!("{}-copy", source.topic);
+    let arguments = format!("replicate {} --to-topic {copy} --until-caught-up --rate 2000", source.topic);
+    // Few records are fetched ahead.
+    let few = "kafka.queued.min.messages = 100\nkafka.fetch.message.max.bytes = 20000\n\n[local_kafka]";
+    let profile = Cluster::profile(&source.brokers.through_proxies(), target, &source.topic).replace("\n[local_kafka]", few);
+    let mut running = Sdl::new(&arguments).profile(&profile).deadline(Duration::from_secs(300)).start();
+    source.wait_for_committed(&mut running, 2_000);
+    let leader = usize::try_from(source.leader()).expect("a broker");
+    proxies[leader - 1].refuse();
+    std::thread::sleep(Duration::from_secs(10));
+    assert!(running.is_running(), "{}", running.stderr());
+    proxies[leader - 1].heal();
+    let finished = running.wait().expect(0);
+    let report = check(&source.sent, &read_with_kcat(target, &copy));
+    assert!(report.is_exact(), "{report:?}:\n{}", finished.stderr);
+    source.assert_committed(&finished);
+}
