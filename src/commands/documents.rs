@@ -1,6 +1,6 @@
 //! The flags that say how records become documents: the same for every sink that stores documents.
 
-use crate::document::{DocumentMapper, Ids, InvalidOptions, MetadataFields, NamePattern, NameTemplate, RawValues, Version};
+use crate::document::{DocumentMapper, Ids, MetadataFields, NamePattern, NameTemplate, RawValues, Version};
 use crate::error::Error;
 use crate::pipeline::{Reason, Transform, TransformResult};
 use crate::shape::FieldPath;
@@ -103,11 +103,11 @@ impl Documents {
         }
     }
 
-    /// Returns how records are read into documents that have `namings`.
+    /// Returns the mapper of records to documents with these names.
     ///
     /// # Errors
     /// When flags do not go together.
-    pub fn reading(&self, namings: Vec<NameTemplate>) -> Result<DocumentMapper, Error> {
+    pub fn mapper(&self, templates: Vec<NameTemplate>) -> Result<DocumentMapper, Error> {
         let ids = self.ids();
         if self.id_prefix.is_some() && !matches!(ids, Ids::Offset { .. }) {
             return usage("--id-prefix belongs to ids made of offsets", "leave it out, or leave --id out");
@@ -119,8 +119,8 @@ impl Documents {
             let what = format!("a tombstone has no `{path}` that would tell whether it is the newer write");
             return usage(&what, "use --version offset or timestamp, or another --on-tombstone");
         }
-        let makes_names = |naming: &NameTemplate| naming.template().fields().next().is_some();
-        if self.on_tombstone == Some(OnTombstone::Delete) && namings.iter().any(makes_names) {
+        let makes_names = |template: &NameTemplate| template.pattern().fields().next().is_some();
+        if self.on_tombstone == Some(OnTombstone::Delete) && templates.iter().any(makes_names) {
             let what = "a tombstone has no field that would tell where its document is";
             return usage(what, "leave fields out of the names, or use another --on-tombstone");
         }
@@ -130,7 +130,7 @@ impl Documents {
             Some(RawValue::Text) => RawValues::Text,
             Some(RawValue::Binary) => RawValues::Binary,
         };
-        Ok(DocumentMapper::new(ids, self.version.clone(), meta, raw, self.time_field.clone(), namings))
+        Ok(DocumentMapper::new(ids, self.version.clone(), meta, raw, self.time_field.clone(), templates))
     }
 
     /// Refuses versions that so many topics do not have in common; a pattern may come to fit more than it does now.
@@ -138,7 +138,7 @@ impl Documents {
     /// # Errors
     /// When they are of several topics, and offsets are to be compared.
     pub fn check_topics(&self, topics: usize, is_pattern: bool) -> Result<(), Error> {
-        if self.ids().repeat() && self.version == Version::Offset && (is_pattern || topics > 1) {
+        if self.ids().can_repeat() && self.version == Version::Offset && (is_pattern || topics > 1) {
             let what = "offsets of several topics cannot tell which write of an id is the newer one";
             return usage(what, "use --version timestamp or --version field:PATH, or load one topic at a time");
         }
@@ -172,12 +172,6 @@ impl Documents {
             ),
         };
         Some(Box::new(move |record| if record.value.is_none() { shaped.clone() } else { TransformResult::Keep }))
-    }
-}
-
-impl From<InvalidOptions> for Error {
-    fn from(InvalidOptions { what, hint }: InvalidOptions) -> Self {
-        Self::Usage { what, hint }
     }
 }
 
@@ -235,7 +229,7 @@ mod tests {
     fn flags_that_do_not_go_together_are_refused() {
         let code = |line: &[&str], topics| {
             let flags = flags(line);
-            let read = flags.reading(Vec::new()).and_then(|_| flags.check_topics(topics, false));
+            let read = flags.mapper(Vec::new()).and_then(|_| flags.check_topics(topics, false));
             read.map_err(|error| error.exit_code())
         };
         assert_eq!(code(&["--id", "key"], 1), Ok(()));
@@ -249,7 +243,7 @@ mod tests {
         assert_eq!(code(&["--id", "key", "--on-tombstone", "skip", "--version", "field:v"], 1), Ok(()));
         let by_field = flags(&["--id", "key", "--on-tombstone", "delete"]);
         let names = vec![by_field.naming("--index", "i-{country}", |_| Ok(())).unwrap()];
-        assert_eq!(by_field.reading(names).unwrap_err().exit_code(), 2);
+        assert_eq!(by_field.mapper(names).unwrap_err().exit_code(), 2);
         for prefix in ["a.", "$", "\n"] {
             assert!(Line::try_parse_from(["sdl", "--meta-prefix", prefix]).is_err(), "{prefix}");
         }

@@ -5,11 +5,13 @@ use crate::commands::flow::{DOCUMENTS, DeliveryArgs, Flow};
 use crate::commands::run::{self, ReportArgs};
 use crate::commands::select::{self, ReadArgs};
 use crate::commands::{Context, Shaping, transform};
-use crate::connectors::elastic::{Bootstrap, ElasticClient, ElasticSink, ElasticSinkOptions, Op, index_rule};
+use crate::connectors::elastic::{
+    Bootstrap, ElasticClient, ElasticSink, ElasticSinkOptions, IndexKind, InvalidElasticOptions, Op, index_rule,
+};
 use crate::connectors::kafka::Admin;
 use crate::document::{NamePattern, NameTemplate, TEMPLATE_GRAMMAR};
 use crate::error::Error;
-use crate::pipeline::Sink as _;
+use crate::pipeline::{Refused, Sink as _};
 use crate::profile::ElasticSection;
 
 /// Load topics into Elasticsearch or OpenSearch
@@ -81,6 +83,17 @@ fn routing(text: &str) -> Result<NamePattern, String> {
     text.parse().map_err(|why| format!("{why}; use {TEMPLATE_GRAMMAR}"))
 }
 
+/// Returns the error of options that do not go together.
+fn invalid(options: InvalidElasticOptions) -> Error {
+    let hint = match options {
+        InvalidElasticOptions::CreateRepeatingIds => "use --op index, update or upsert",
+        InvalidElasticOptions::MergeUniqueIds => "use --id key or field:PATH, or leave --op out",
+        InvalidElasticOptions::MergeWithoutMetadata => "leave --no-meta out, or use --op index",
+        InvalidElasticOptions::DataStreamOp => "use --id offset or uuid, and leave --op out",
+    };
+    Error::Usage { what: options.to_string(), hint: hint.to_owned() }
+}
+
 impl Args {
     /// Runs the command.
     ///
@@ -89,9 +102,9 @@ impl Args {
     pub async fn run(self, context: &Context) -> Result<(), Error> {
         let (from, to) = (context.kafka(&self.source)?, self.section(context)?);
         let index = self.index_of(&to)?;
-        let mut namings = vec![self.documents.naming("--index", &index, index_rule)?];
-        namings.extend(self.routing.clone().map(NameTemplate::free));
-        let reading = self.documents.reading(namings)?;
+        let mut templates = vec![self.documents.naming("--index", &index, index_rule)?];
+        templates.extend(self.routing.clone().map(NameTemplate::unchecked));
+        let mapper = self.documents.mapper(templates)?;
         let tombstones = self.documents.tombstones();
         let limits = self.deliver.limits(&DOCUMENTS, true, self.select.count);
         let options = ElasticSinkOptions {
@@ -103,20 +116,24 @@ impl Args {
             in_flight: limits.in_flight,
             deletes: tombstones.is_none(),
         };
-        options.choose_op(&reading)?;
+        options.choose_op(&mapper).map_err(invalid)?;
         let watching = self.watch.begin(None).await?;
         let source = Admin::connect(&from, self.deliver.care.wait).await?;
         let topics = self.select.topics(&source, &from).await?;
         self.documents.check_topics(topics.len(), self.select.topics.topics_matching.is_some())?;
         let client = ElasticClient::connect(&to, self.deliver.care.wait).await?;
-        let sink = ElasticSink::new(client, reading, options)?;
+        let sink = ElasticSink::new(client, mapper, options).map_err(invalid)?;
 
         let group = self.select.group(&from, to.consumer_group_id.as_deref())?;
         let rules = self.select.rules(format!("sink-es {}/{index}", to.name));
         let plan = self.select.plan(&source, &from, &topics, &group, &rules, context.global.yes).await?;
         let found = sink.index().await?;
-        if self.no_create {
-            sink.refuse_missing(&found)?;
+        if self.no_create && found == IndexKind::Missing {
+            return Err(Error::Refused(Refused {
+                what: format!("`{index}` is not on `{}`, and may not be created (--no-create)", to.name),
+                numbers: Vec::new(),
+                hint: "create it, or leave --no-create out".to_owned(),
+            }));
         }
         let template = self.bootstrap.map(|of| sink.template(of)).transpose()?;
         let template = template.map(|(name, names)| format!("index template {name} will be installed, for {names}"));
@@ -132,7 +149,7 @@ impl Args {
         if let Some(of) = self.bootstrap {
             sink.bootstrap(of).await?;
         }
-        sink.prepare(&found).await?;
+        sink.create(&found).await?;
         sink.check().await?;
         let run = run::name();
         let letters = self.deliver.care.open_dead_letters(&context.profile, &from, &run, !self.no_create).await?;

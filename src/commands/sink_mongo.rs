@@ -6,7 +6,7 @@ use crate::commands::run::{self, ReportArgs};
 use crate::commands::select::{self, ReadArgs};
 use crate::commands::{Context, Shaping, transform};
 use crate::connectors::kafka::Admin;
-use crate::connectors::mongo::{MongoClient, MongoSink, Write, collection_rule, database_rule};
+use crate::connectors::mongo::{InvalidMongoOptions, MongoClient, MongoSink, Write, collection_rule, database_rule};
 use crate::error::Error;
 use crate::pipeline::Sink as _;
 use crate::profile::MongoSection;
@@ -64,6 +64,16 @@ Examples:
   sdl sink-mongo --topics-matching 'shop\\..*' --collection '{topic}-%Y-%m'
   sdl sink-mongo users --id key --on-tombstone delete      the newest version of each user";
 
+/// Returns the error of options that do not go together.
+fn invalid(options: InvalidMongoOptions) -> Error {
+    let hint = match options {
+        InvalidMongoOptions::InsertRepeatingIds => "use --write replace or --write update",
+        InvalidMongoOptions::OverwriteRandomIds => "leave --write out",
+        InvalidMongoOptions::OverwriteWithoutMetadata => "leave --no-meta out, or use --id offset without --write",
+    };
+    Error::Usage { what: options.to_string(), hint: hint.to_owned() }
+}
+
 impl Args {
     /// Runs the command.
     ///
@@ -72,12 +82,12 @@ impl Args {
     pub async fn run(self, context: &Context) -> Result<(), Error> {
         let (from, to) = (context.kafka(&self.source)?, context.mongo(&self.target)?);
         let (database, collection) = self.names(&to)?;
-        let namings = vec![
+        let templates = vec![
             self.documents.naming("--database", &database, database_rule)?,
             self.documents.naming("--collection", &collection, collection_rule)?,
         ];
-        let reading = self.documents.reading(namings)?;
-        let write = Write::choose(self.write, &reading)?;
+        let mapper = self.documents.mapper(templates)?;
+        let write = Write::choose(self.write, &mapper).map_err(invalid)?;
         let watching = self.watch.begin(None).await?;
         let source = Admin::connect(&from, self.deliver.care.wait).await?;
         let topics = self.select.topics(&source, &from).await?;
@@ -85,7 +95,7 @@ impl Args {
         let tombstones = self.documents.tombstones();
         let limits = self.deliver.limits(&DOCUMENTS, true, self.select.count);
         let client = MongoClient::connect(&to, limits.in_flight, self.deliver.care.wait).await?;
-        let sink = MongoSink::new(client, reading, Some(write), tombstones.is_none())?;
+        let sink = MongoSink::new(client, mapper, Some(write), tombstones.is_none()).map_err(invalid)?;
 
         let group = self.select.group(&from, to.consumer_group_id.as_deref())?;
         let rules = self.select.rules(format!("sink-mongo {}/{database}.{collection}", to.name));

@@ -1,4 +1,4 @@
-//! What a document is called, and which version of it is the newer one.
+//! The id of a document, and the version that tells which write of an id is the newer one.
 
 use std::str::FromStr;
 
@@ -6,40 +6,35 @@ use crate::pipeline::Reason;
 use crate::record::Record;
 use crate::shape::FieldPath;
 
-/// Where a document's id comes from.
+/// Origin of a document's id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ids {
-    /// `topic:partition:offset`, with this in front: a record that is delivered again is the same document.
+    /// `topic:partition:offset`: a record that is delivered again is the same document.
     Offset {
-        /// What stands in front.
+        /// Text in front of the topic.
         prefix: String,
     },
-    /// The record's key, which has to be text.
+    /// The record's key, if it is text.
     Key,
     /// A field of the payload.
     Field(FieldPath),
-    /// Of the server's or the driver's own making: a record that is delivered again is another document.
+    /// Made by the server or the driver: a record that is delivered again is another document.
     Random,
 }
 
 impl Ids {
-    /// Returns whether two records can have the same id, so that the order of writes matters.
+    /// Returns whether two records can have the same id, and the order of their writes matters.
     #[must_use]
-    pub fn repeat(&self) -> bool {
+    pub fn can_repeat(&self) -> bool {
         matches!(self, Self::Key | Self::Field(_))
     }
 
-    /// Returns whether writing a record twice leaves one document.
-    #[must_use]
-    pub fn are_repeatable(&self) -> bool {
-        *self != Self::Random
-    }
-
-    /// Appends the id of `record` to `id`; of a field, the text of its value is given.
+    /// Appends the id of `record` to `id`; `field` is the JSON text of the id field.
     ///
     /// # Errors
-    /// When the record has no such id: what is wrong with it.
+    /// When the record has no such id.
     pub(super) fn write(&self, record: &Record, field: Option<&str>, id: &mut String) -> Result<(), Reason> {
+        let start = id.len();
         match self {
             Self::Offset { prefix } => {
                 id.push_str(prefix);
@@ -69,17 +64,17 @@ impl Ids {
             }
             Self::Random => return Ok(()),
         }
-        if id.is_empty() {
+        if id.len() == start {
             return Err(Reason::new("empty_id", "the id is empty").hint("--id offset needs neither key nor field"));
         }
         Ok(())
     }
 }
 
-/// Which of two writes of an id is the newer one.
+/// The rule for which of two writes of an id is the newer one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Version {
-    /// The one with the higher offset; for one topic, whose keys keep to their partitions.
+    /// The one with the higher offset: for one topic, each of whose ids stays in one partition.
     #[default]
     Offset,
     /// The one with the later timestamp.
@@ -89,10 +84,10 @@ pub enum Version {
 }
 
 impl Version {
-    /// Returns the version of `record`; of a field, the text of its value is given.
+    /// Returns the version of `record`; `field` is the JSON text of the version field.
     ///
     /// # Errors
-    /// When the record has none: what is wrong with it.
+    /// When the record has none.
     pub(super) fn of(&self, record: &Record, field: Option<&str>) -> Result<i64, Reason> {
         match self {
             Self::Offset => Ok(record.offset),
@@ -105,7 +100,7 @@ impl Version {
                 let text = field.trim_matches('"');
                 let number = i64::from_str(text).ok().filter(|number| *number >= 0);
                 number.ok_or_else(|| {
-                    let what = format!("`{path}` is no whole number from 0 on");
+                    let what = format!("`{path}` is not a whole number from 0 on");
                     Reason::new("wrong_type", what).at(path.to_string())
                 })
             }
@@ -114,7 +109,7 @@ impl Version {
 }
 
 fn missing(path: &FieldPath, what: &str) -> Reason {
-    Reason::new("missing_field", format!("`{path}` is missing, which is to be {what}")).at(path.to_string())
+    Reason::new("missing_field", format!("`{path}` is missing, which holds {what}")).at(path.to_string())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! From a record to a document, in one look at its payload.
+//! From records to documents: each payload is parsed once.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::pipeline::Reason;
 use crate::record::Record;
 use crate::shape::{self, FieldPath};
 
-/// What is done with values that are not JSON.
+/// Handling of values that are not JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RawValues {
     /// They are bad records.
@@ -28,18 +28,18 @@ pub enum RawValues {
 #[derive(Debug)]
 pub struct DocumentMapper {
     ids: Ids,
-    /// Of documents whose id can come again.
+    /// Set if ids can repeat.
     version: Option<Version>,
     meta: MetadataFields,
     raw: RawValues,
     time: Option<FieldPath>,
-    namings: Vec<NameTemplate>,
-    /// The fields whose values are wanted, each once.
+    templates: Vec<NameTemplate>,
+    /// The fields whose values are needed, each once.
     wanted: Vec<FieldPath>,
-    /// A field of which only is told whether a payload has it.
-    noticed: Option<&'static str>,
-    /// The first bytes of names that mean something; of most names it is seen at once that they do not.
-    firsts: ByteSet,
+    /// A top-level field whose presence is recorded.
+    detected: Option<&'static str>,
+    /// The first bytes of the names that matter: most names are passed over by their first byte.
+    first_bytes: ByteSet,
 }
 
 /// A set of bytes.
@@ -47,76 +47,113 @@ pub struct DocumentMapper {
 struct ByteSet([bool; 256]);
 
 impl ByteSet {
-    /// Returns the first bytes of these names; of an empty one, every byte.
+    /// Returns the first bytes of these names: every byte if one is empty.
     fn of<'n>(names: impl Iterator<Item = &'n str>) -> Self {
-        let mut firsts = [false; 256];
+        let mut first_bytes = [false; 256];
         for name in names {
             match name.as_bytes().first() {
-                Some(first) => firsts[usize::from(*first)] = true,
-                None => firsts = [true; 256],
+                Some(first) => first_bytes[usize::from(*first)] = true,
+                None => first_bytes = [true; 256],
             }
         }
-        Self(firsts)
+        Self(first_bytes)
     }
 
-    /// Returns whether `name` may begin as one of the names.
-    fn fit(&self, name: &str) -> bool {
+    /// Returns whether the first byte of `name` is one of them.
+    fn may_match(&self, name: &str) -> bool {
         name.as_bytes().first().is_none_or(|first| self.0[usize::from(*first)])
     }
 }
 
-/// Settings that do not go together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidOptions {
-    /// What is wrong.
-    pub what: String,
-    /// What to type instead.
-    pub hint: String,
+/// What the mapper finds in a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Document<'b> {
+    pub(crate) record: &'b Record,
+    pub(crate) payload: &'b ParsedPayload<'b>,
+    /// Its id; empty if the server or the driver makes one.
+    pub(crate) id: &'b str,
+    /// Its version, if its id can repeat.
+    pub(crate) version: Option<i64>,
+    /// The time of the event in milliseconds since the Unix epoch: the time field's, else the record's.
+    pub(crate) time: Option<i64>,
+    /// The names that the templates make, in their order; empty without a template.
+    pub(crate) names: [&'b str; 2],
+    /// Whether the payload is an object with the field to detect.
+    pub(crate) has_field: bool,
 }
 
-impl InvalidOptions {
-    /// Returns what is wrong, and what to type instead.
-    #[must_use]
-    pub fn new(what: &str, hint: &str) -> Self {
-        Self { what: what.to_owned(), hint: hint.to_owned() }
+/// The documents of a batch. Each record is parsed once, and what the mapper finds is kept for every later step; ids and names share
+/// one buffer.
+#[derive(Debug)]
+pub(crate) struct DocumentBatch<'r> {
+    records: &'r [Record],
+    parsed: Vec<Result<ParsedRecord<'r>, Reason>>,
+    text: String,
+}
+
+#[derive(Debug)]
+struct ParsedRecord<'r> {
+    payload: ParsedPayload<'r>,
+    version: Option<i64>,
+    time: Option<i64>,
+    has_field: bool,
+    /// Where the id begins in the buffer of the batch, where it ends, and where the names behind it end.
+    ends: [usize; 4],
+}
+
+impl<'r> DocumentBatch<'r> {
+    /// Returns the document of the record at `place`.
+    ///
+    /// # Errors
+    /// When the record is bad: the reason.
+    pub(crate) fn get(&self, place: usize) -> Result<Document<'_>, &Reason> {
+        let parsed = self.parsed[place].as_ref()?;
+        let [start, id, first, second] = parsed.ends;
+        Ok(Document {
+            record: &self.records[place],
+            payload: &parsed.payload,
+            id: &self.text[start..id],
+            version: parsed.version,
+            time: parsed.time,
+            names: [&self.text[id..first], &self.text[first..second]],
+            has_field: parsed.has_field,
+        })
+    }
+
+    pub(crate) fn records(&self) -> &'r [Record] {
+        self.records
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Returns the documents of the good records, each with its place in the batch.
+    pub(crate) fn good(&self) -> impl Iterator<Item = (usize, Document<'_>)> {
+        (0..self.len()).filter_map(|place| Some((place, self.get(place).ok()?)))
     }
 }
 
-/// What there is to know of a document besides its payload. Kept and filled again for the next record.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Document {
-    /// Its id; empty where it gets one elsewhere.
-    pub id: String,
-    /// Its version, of documents whose id can come again.
-    pub version: Option<i64>,
-    /// When it happened, in milliseconds since the Unix epoch: the time field's, or else the record's.
-    pub time: Option<i64>,
-    /// The names that the templates made, in their order.
-    pub names: Vec<String>,
-    /// Whether the payload is an object with the field that is to be noticed.
-    pub noticed: bool,
-}
-
-/// A record's value, looked at.
+/// A record's value, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ParsedPayload<'r> {
-    /// A JSON object; an `_id` that is the id has been taken out.
+pub(crate) enum ParsedPayload<'r> {
+    /// A JSON object, without an `_id` that is the document's id.
     Object(Cow<'r, str>),
     /// Any other JSON, to be wrapped.
     Json(&'r str),
-    /// Text that is no JSON, to be wrapped.
+    /// Text that is not JSON, to be wrapped.
     Text(&'r str),
     /// Bytes, to be wrapped.
     Binary(&'r [u8]),
-    /// Null: the document is to go.
+    /// Null.
     Tombstone,
 }
 
-/// The field that holds what had to be wrapped.
-pub const WRAPPED: &str = "original_data";
+/// The field that holds a wrapped value.
+pub(crate) const WRAPPED: &str = "original_data";
 
 impl DocumentMapper {
-    /// Returns the reading of records into documents with these ids, versions where ids can come again, metadata, and names.
+    /// Returns a mapper of records to documents; `version` counts if ids can repeat.
     #[must_use]
     pub fn new(
         ids: Ids,
@@ -124,96 +161,102 @@ impl DocumentMapper {
         meta: MetadataFields,
         raw: RawValues,
         time: Option<FieldPath>,
-        namings: Vec<NameTemplate>,
+        templates: Vec<NameTemplate>,
     ) -> Self {
-        let version = ids.repeat().then_some(version);
+        let version = ids.can_repeat().then_some(version);
         let mut wanted: Vec<FieldPath> = Vec::new();
         let id = if let Ids::Field(path) = &ids { Some(path) } else { None };
         let of_version = if let Some(Version::Field(path)) = &version { Some(path) } else { None };
-        let named = namings.iter().flat_map(|naming| naming.template().fields());
+        let named = templates.iter().flat_map(|template| template.pattern().fields());
         for path in id.into_iter().chain(of_version).chain(&time).chain(named) {
             if !wanted.contains(path) {
                 wanted.push(path.clone());
             }
         }
-        let firsts = ByteSet::of(["_id", meta.prefix()].into_iter().chain(wanted.iter().map(|path| path.names()[0].as_str())));
-        Self { ids, version, meta, raw, time, namings, wanted, noticed: None, firsts }
+        let first_bytes = ByteSet::of(["_id", meta.prefix()].into_iter().chain(wanted.iter().map(|path| path.names()[0].as_str())));
+        Self { ids, version, meta, raw, time, templates, wanted, detected: None, first_bytes }
     }
 
-    /// Returns the same reading, which also tells whether an object has this field.
+    /// Makes the mapper record whether an object has this field.
     #[must_use]
-    pub fn detect_field(mut self, field: &'static str) -> Self {
-        self.noticed = Some(field);
-        self.firsts.0[usize::from(field.as_bytes()[0])] = true;
+    pub(crate) fn detect_field(mut self, field: &'static str) -> Self {
+        self.detected = Some(field);
+        self.first_bytes.0[usize::from(field.as_bytes()[0])] = true;
         self
     }
 
-    /// Returns where ids come from.
-    #[must_use]
-    pub fn ids(&self) -> &Ids {
+    pub(crate) fn ids(&self) -> &Ids {
         &self.ids
     }
 
-    /// Returns what says which write of an id is the newer one, where ids can come again.
-    #[must_use]
-    pub fn version(&self) -> Option<&Version> {
+    /// Returns the rule for which write of an id is the newer one, if ids can repeat.
+    pub(crate) fn version(&self) -> Option<&Version> {
         self.version.as_ref()
     }
 
-    /// Returns the field with the time of the event, if one is named.
-    #[must_use]
-    pub fn time_field(&self) -> Option<&FieldPath> {
+    pub(crate) fn time_field(&self) -> Option<&FieldPath> {
         self.time.as_ref()
     }
 
-    /// Returns the names of the metadata fields.
-    #[must_use]
-    pub fn meta(&self) -> &MetadataFields {
+    pub(crate) fn meta(&self) -> &MetadataFields {
         &self.meta
     }
 
-    /// Returns the names of what is written to.
-    #[must_use]
-    pub fn namings(&self) -> &[NameTemplate] {
-        &self.namings
+    pub(crate) fn templates(&self) -> &[NameTemplate] {
+        &self.templates
     }
 
-    /// Returns the payload of `record`, and puts the rest into `document`.
-    ///
-    /// # Errors
-    /// When the record is bad: what is wrong with it.
-    pub fn read<'r>(&self, record: &'r Record, document: &mut Document) -> Result<ParsedPayload<'r>, Reason> {
-        document.id.clear();
-        document.noticed = false;
+    /// Returns the documents of `records`; those that fail `check` are bad too.
+    pub(crate) fn read_batch<'r>(
+        &self,
+        records: &'r [Record],
+        check: impl Fn(&Document<'_>) -> Result<(), Reason>,
+    ) -> DocumentBatch<'r> {
+        let mut batch = DocumentBatch { records, parsed: Vec::with_capacity(records.len()), text: String::new() };
+        for (place, record) in records.iter().enumerate() {
+            let parsed = self.read(record, &mut batch.text);
+            batch.parsed.push(parsed);
+            if let Ok(document) = batch.get(place)
+                && let Err(reason) = check(&document)
+            {
+                batch.parsed[place] = Err(reason);
+            }
+        }
+        batch
+    }
+
+    /// Parses a record, and appends its id and names to `text`.
+    fn read<'r>(&self, record: &'r Record, text: &mut String) -> Result<ParsedRecord<'r>, Reason> {
         let mut fields: Vec<Option<&'r str>> = vec![None; self.wanted.len()];
-        let mut own_id = None;
+        let (mut own_id, mut has_field) = (None, false);
         let mut payload = match record.value.as_deref() {
             None => ParsedPayload::Tombstone,
-            Some(bytes) => self.look(bytes, &mut fields, &mut own_id, &mut document.noticed)?,
+            Some(bytes) => self.parse(bytes, &mut fields, &mut own_id, &mut has_field)?,
         };
         let field = |path: &FieldPath| fields[self.wanted.iter().position(|wanted| wanted == path)?];
-        document.time = record.timestamp;
+        let mut time = record.timestamp;
         if let Some(path) = &self.time
             && let Some(text) = field(path).filter(|text| *text != "null")
         {
-            let time = shape::parse_time(text).ok_or_else(|| {
-                Reason::new("not_a_date", format!("`{path}` is no time"))
+            let instant = shape::parse_time(text).ok_or_else(|| {
+                Reason::new("not_a_date", format!("`{path}` is not a time"))
                     .at(path.to_string())
                     .hint("--time-field takes Unix seconds or milliseconds and ISO 8601")
             })?;
-            document.time = Some(time.as_millisecond());
+            time = Some(instant.as_millisecond());
         }
+        let start = text.len();
         let of_id = if let Ids::Field(path) = &self.ids { field(path) } else { None };
-        self.ids.write(record, of_id, &mut document.id)?;
+        self.ids.write(record, of_id, text)?;
+        let mut ends = [start, text.len(), text.len(), text.len()];
         let of_version = if let Some(Version::Field(path)) = &self.version { field(path) } else { None };
-        document.version = self.version.as_ref().map(|version| version.of(record, of_version)).transpose()?;
-        document.names.resize(self.namings.len(), String::new());
-        for (naming, name) in self.namings.iter().zip(&mut document.names) {
-            name.clear();
-            naming.write(record.partition.topic, document.time, field, name)?;
+        let version = self.version.as_ref().map(|version| version.of(record, of_version)).transpose()?;
+        for (at, template) in self.templates.iter().enumerate() {
+            template.write(record.partition.topic, time, field, text)?;
+            ends[at + 2..].fill(text.len());
         }
         if let Some(own) = own_id {
-            if !is_text(own, &document.id) {
+            if !is_text(own, &text[start..ends[1]]) {
                 let what = "the payload has an `_id` that is not the document's id";
                 return Err(Reason::new("foreign_id", what)
                     .at("_id")
@@ -223,16 +266,16 @@ impl DocumentMapper {
                 *text = Cow::Owned(shape::without_field(text, "_id"));
             }
         }
-        Ok(payload)
+        Ok(ParsedRecord { payload, version, time, has_field, ends })
     }
 
-    /// Looks through a value: takes the wanted fields and an `_id` out of an object, and refuses what would be hidden.
-    fn look<'r>(
+    /// Parses a value: takes the wanted fields and an `_id` out of an object, and rejects a field that metadata would hide.
+    fn parse<'r>(
         &self,
         bytes: &'r [u8],
         fields: &mut [Option<&'r str>],
         own_id: &mut Option<&'r str>,
-        noticed: &mut bool,
+        has_field: &mut bool,
     ) -> Result<ParsedPayload<'r>, Reason> {
         let not_json = |why: &str| match (self.raw, std::str::from_utf8(bytes)) {
             (RawValues::Text, Ok(text)) => Ok(ParsedPayload::Text(text)),
@@ -250,16 +293,16 @@ impl DocumentMapper {
         let is_object = text.trim_start().starts_with('{');
         let mut json = serde_json::Deserializer::from_str(text);
         let mut claimed = None;
-        let looked = if is_object {
-            json.deserialize_map(PayloadVisitor { reading: self, fields, own_id, noticed, claimed: &mut claimed })
+        let walked = if is_object {
+            json.deserialize_map(PayloadVisitor { mapper: self, fields, own_id, has_field, claimed: &mut claimed })
         } else {
             json.deserialize_ignored_any(IgnoredAny).map(drop)
         };
-        if let Err(error) = looked.and_then(|()| json.end()) {
+        if let Err(error) = walked.and_then(|()| json.end()) {
             return not_json(&error.to_string());
         }
         if let Some(name) = claimed {
-            let what = format!("the payload has a field `{name}`, which is ours");
+            let what = format!("the payload has a field `{name}`, which is the name of a metadata field");
             return Err(Reason::new("claimed_field", what)
                 .at(name)
                 .hint("--meta-prefix names ours otherwise; --no-meta leaves them out"));
@@ -268,16 +311,16 @@ impl DocumentMapper {
     }
 }
 
-/// Returns whether the JSON `value` is text or a number that says `text`.
+/// Returns whether the JSON `value` is a string or a number that reads as `text`.
 fn is_text(value: &str, text: &str) -> bool {
     value == text || serde_json::from_str::<String>(value).is_ok_and(|value| value == text)
 }
 
 struct PayloadVisitor<'a, 'r> {
-    reading: &'a DocumentMapper,
+    mapper: &'a DocumentMapper,
     fields: &'a mut [Option<&'r str>],
     own_id: &'a mut Option<&'r str>,
-    noticed: &'a mut bool,
+    has_field: &'a mut bool,
     claimed: &'a mut Option<String>,
 }
 
@@ -290,19 +333,19 @@ impl<'r> Visitor<'r> for PayloadVisitor<'_, 'r> {
 
     fn visit_map<A: MapAccess<'r>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(name) = map.next_key_seed(FieldName)? {
-            if !self.reading.firsts.fit(&name) {
+            if !self.mapper.first_bytes.may_match(&name) {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
             let is_wanted = |path: &FieldPath| path.names()[0] == *name;
             let is_id = name == "_id";
-            *self.noticed |= self.reading.noticed.is_some_and(|field| name == field);
-            if self.reading.meta.claims(&name) {
+            *self.has_field |= self.mapper.detected.is_some_and(|field| name == field);
+            if self.mapper.meta.claims(&name) {
                 *self.claimed = Some(name.into_owned());
                 map.next_value::<IgnoredAny>()?;
-            } else if is_id || self.reading.wanted.iter().any(is_wanted) {
+            } else if is_id || self.mapper.wanted.iter().any(is_wanted) {
                 let value = map.next_value::<&'r RawValue>()?.get();
-                for (path, field) in self.reading.wanted.iter().zip(&mut *self.fields).filter(|(path, _)| is_wanted(path)) {
+                for (path, field) in self.mapper.wanted.iter().zip(&mut *self.fields).filter(|(path, _)| is_wanted(path)) {
                     *field = shape::value_at(value, &path.names()[1..]);
                 }
                 if is_id {
@@ -316,7 +359,7 @@ impl<'r> Visitor<'r> for PayloadVisitor<'_, 'r> {
     }
 }
 
-/// A name, borrowed where it is written without escapes.
+/// A field name, borrowed unless it has escapes.
 struct FieldName;
 
 impl<'r> DeserializeSeed<'r> for FieldName {
@@ -376,26 +419,28 @@ mod tests {
         )
     }
 
-    fn code(reading: &DocumentMapper, value: &[u8]) -> String {
-        reading.read(&record(Some(value)), &mut Document::default()).unwrap_err().code().to_owned()
+    fn code(mapper: &DocumentMapper, value: &[u8]) -> String {
+        let record = [record(Some(value))];
+        let batch = mapper.read_batch(&record, |_| Ok(()));
+        batch.get(0).unwrap_err().code().to_owned()
     }
 
     #[test]
-    fn an_object_is_taken_as_it_is() {
-        let record = record(Some(b" {\"a\": {\"_id\": 1}, \"b\":[1e400, 18446744073709551616]} "));
-        let mut document = Document::default();
-        let payload = offsets().read(&record, &mut document).unwrap();
-        assert_eq!(payload, ParsedPayload::Object(std::str::from_utf8(record.value.as_deref().unwrap()).unwrap().into()));
+    fn an_object_is_kept_as_it_is() {
+        let records = [record(Some(b" {\"a\": {\"_id\": 1}, \"b\":[1e400, 18446744073709551616]} "))];
+        let batch = offsets().read_batch(&records, |_| Ok(()));
+        let text = std::str::from_utf8(records[0].value.as_deref().unwrap()).unwrap();
+        let (record, payload) = (&records[0], &ParsedPayload::Object(text.into()));
         let expected =
-            Document { id: "logins:3:42".to_owned(), version: None, time: Some(1000), names: Vec::new(), noticed: false };
-        assert_eq!(document, expected);
+            Document { record, payload, id: "logins:3:42", version: None, time: Some(1000), names: ["", ""], has_field: false };
+        assert_eq!(batch.get(0), Ok(expected));
     }
 
     #[test]
     fn fields_give_id_version_time_and_names() {
         let index = NameTemplate::new("{topic}-{to.country}-%Y".parse().unwrap(), |_| Ok(()), 10).unwrap();
         let version = Version::Field(path("v"));
-        let reading = DocumentMapper::new(
+        let mapper = DocumentMapper::new(
             Ids::Field(path("user.id")),
             version,
             MetadataFields::default(),
@@ -404,78 +449,78 @@ mod tests {
             vec![index],
         );
         let value = br#"{"v": 7, "user": {"name": "x", "id": "u1"}, "at": "2023-09-12T00:45:51Z", "to": {"c\u006funtry": "de"}}"#;
-        let mut document = Document::default();
-        reading.read(&record(Some(value)), &mut document).unwrap();
-        let names = vec!["logins-de-2023".to_owned()];
-        assert_eq!(
-            document,
-            Document { id: "u1".to_owned(), version: Some(7), time: Some(1_694_479_551_000), names, noticed: false }
-        );
-        assert_eq!(code(&reading, br#"{"v": 7, "at": "soon"}"#), "not_a_date");
-        assert_eq!(code(&reading, br#"{"v": 7}"#), "missing_field");
-        assert_eq!(code(&reading, b"[1]"), "missing_field");
-    }
-
-    #[test]
-    fn what_is_no_object_is_wrapped_and_a_null_value_is_a_tombstone() {
-        let mut document = Document::default();
-        for text in ["[1, 2]", "null", "\"text\"", "7"] {
-            let record = record(Some(text.as_bytes()));
-            assert_eq!(offsets().read(&record, &mut document), Ok(ParsedPayload::Json(text)));
+        let records = [record(None), record(Some(value)), record(Some(value))];
+        let batch = mapper.read_batch(&records, |_| Ok(()));
+        assert!(batch.get(0).is_err());
+        for place in [1, 2] {
+            let Document { id, version, time, names, .. } = batch.get(place).unwrap();
+            assert_eq!((id, version, time, names), ("u1", Some(7), Some(1_694_479_551_000), ["logins-de-2023", ""]));
         }
-        assert_eq!(offsets().read(&record(None), &mut document), Ok(ParsedPayload::Tombstone));
-        assert_eq!(document.id, "logins:3:42");
+        assert_eq!(code(&mapper, br#"{"v": 7, "at": "soon"}"#), "not_a_date");
+        assert_eq!(code(&mapper, br#"{"v": 7}"#), "missing_field");
+        assert_eq!(code(&mapper, b"[1]"), "missing_field");
+    }
+
+    fn payload<'r>(mapper: &DocumentMapper, record: &'r Record) -> ParsedPayload<'r> {
+        let batch = mapper.read_batch(std::slice::from_ref(record), |_| Ok(()));
+        let DocumentBatch { parsed, .. } = batch;
+        parsed.into_iter().next().unwrap().unwrap().payload
     }
 
     #[test]
-    fn what_is_not_json_is_bad_unless_it_is_wrapped() {
+    fn a_value_that_is_not_an_object_is_wrapped_and_a_null_value_is_a_tombstone() {
+        for text in ["[1, 2]", "null", "\"text\"", "7"] {
+            assert_eq!(payload(&offsets(), &record(Some(text.as_bytes()))), ParsedPayload::Json(text));
+        }
+        assert_eq!(payload(&offsets(), &record(None)), ParsedPayload::Tombstone);
+    }
+
+    #[test]
+    fn a_value_that_is_not_json_is_bad_unless_it_is_wrapped() {
         for bytes in [&b"{"[..], b"", b"{\"a\":1} x", b"{\"a\": \"\xff\"}", b"\0\0\0\0\x07x"] {
             assert_eq!(code(&offsets(), bytes), "not_json");
         }
         let raw = |raw| DocumentMapper { raw, ..offsets() };
-        let mut document = Document::default();
-        assert_eq!(raw(RawValues::Text).read(&record(Some(b"{")), &mut document), Ok(ParsedPayload::Text("{")));
+        assert_eq!(payload(&raw(RawValues::Text), &record(Some(b"{"))), ParsedPayload::Text("{"));
         assert_eq!(code(&raw(RawValues::Text), b"\xff"), "not_json");
-        assert_eq!(raw(RawValues::Binary).read(&record(Some(b"\xff")), &mut document), Ok(ParsedPayload::Binary(b"\xff")));
-        assert_eq!(raw(RawValues::Binary).read(&record(Some(b"7")), &mut document), Ok(ParsedPayload::Json("7")));
+        assert_eq!(payload(&raw(RawValues::Binary), &record(Some(b"\xff"))), ParsedPayload::Binary(b"\xff"));
+        assert_eq!(payload(&raw(RawValues::Binary), &record(Some(b"7"))), ParsedPayload::Json("7"));
     }
 
     #[test]
-    fn a_field_of_ours_or_a_foreign_id_in_the_payload_is_bad() {
+    fn a_metadata_field_or_a_foreign_id_in_the_payload_is_bad() {
         assert_eq!(code(&offsets(), br#"{"_kafka_offset": 1}"#), "claimed_field");
         assert_eq!(code(&offsets(), br#"{"_kafka\u005foffset": 1}"#), "claimed_field");
         assert_eq!(code(&offsets(), br#"{"_id": "other"}"#), "foreign_id");
         let unmarked = |value| {
-            let reading =
+            let mapper =
                 DocumentMapper::new(Ids::Random, Version::Offset, MetadataFields::prefixed(""), RawValues::Bad, None, Vec::new());
-            code(&reading, value)
+            code(&mapper, value)
         };
         assert_eq!(unmarked(br#"{"a": 1, "": 2, "kafka_offset": 1}"#), "claimed_field");
         assert_eq!(unmarked(br#"{"processed_at": 1}"#), "claimed_field");
-        let mut document = Document::default();
         let none = DocumentMapper { meta: MetadataFields::none(), ..offsets() };
-        assert!(none.read(&record(Some(br#"{"_kafka_offset": 1}"#)), &mut document).is_ok());
+        let records = [record(Some(br#"{"_kafka_offset": 1}"#))];
+        assert!(none.read_batch(&records, |_| Ok(())).get(0).is_ok());
     }
 
     #[test]
-    fn a_field_that_is_to_be_noticed_is_noticed_where_it_stands_outermost() {
-        let reading = offsets().detect_field("@timestamp");
-        let mut document = Document::default();
-        for (value, noticed) in [
+    fn the_presence_of_a_top_level_field_is_recorded() {
+        let mapper = offsets().detect_field("@timestamp");
+        for (value, has_field) in [
             (r#"{"a": 1, "@timestamp": null}"#, true),
             (r#"{"\u0040timestamp": 1}"#, true),
             (r#"{"a": {"@timestamp": 1}, "b": "@timestamp", "@": 1}"#, false),
             (r#"["@timestamp"]"#, false),
         ] {
-            reading.read(&record(Some(value.as_bytes())), &mut document).unwrap();
-            assert_eq!(document.noticed, noticed, "{value}");
+            let records = [record(Some(value.as_bytes()))];
+            assert_eq!(mapper.read_batch(&records, |_| Ok(())).get(0).unwrap().has_field, has_field, "{value}");
         }
     }
 
     #[test]
     fn an_id_of_its_own_that_is_the_id_is_taken_out() {
-        let mut document = Document::default();
-        let reading = DocumentMapper::new(
+        let mapper = DocumentMapper::new(
             Ids::Field(path("_id")),
             Version::Offset,
             MetadataFields::default(),
@@ -483,8 +528,10 @@ mod tests {
             None,
             Vec::new(),
         );
-        let record = record(Some(br#"{"a": 1, "_id": 17, "b": 2}"#));
-        assert_eq!(reading.read(&record, &mut document), Ok(ParsedPayload::Object(r#"{"a":1,"b":2}"#.into())));
-        assert_eq!((document.id.as_str(), document.version), ("17", Some(42)));
+        let records = [record(Some(br#"{"a": 1, "_id": 17, "b": 2}"#))];
+        let batch = mapper.read_batch(&records, |_| Ok(()));
+        let document = batch.get(0).unwrap();
+        assert_eq!(*document.payload, ParsedPayload::Object(r#"{"a":1,"b":2}"#.into()));
+        assert_eq!((document.id, document.version), ("17", Some(42)));
     }
 }

@@ -1,6 +1,6 @@
-//! What is told beside the payload.
+//! The metadata fields of a document.
 
-/// Names of the fields that tell where a document comes from; none of them where they are not wanted.
+/// Names of the fields that say where a document comes from; empty without metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetadataFields {
     names: Option<MetadataFieldNames>,
@@ -8,25 +8,20 @@ pub struct MetadataFields {
 
 /// The names, with their prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MetadataFieldNames {
-    /// What all of them begin with.
+pub(crate) struct MetadataFieldNames {
     prefix: String,
-    /// The key, where it is text.
-    pub key: String,
-    /// The key in base64, where it is not.
-    pub key_base64: String,
-    /// The topic.
-    pub topic: String,
-    /// The partition.
-    pub partition: String,
-    /// The offset.
-    pub offset: String,
+    /// The key, if it is text.
+    pub(crate) key: String,
+    /// The key in base64, if it is not.
+    pub(crate) key_base64: String,
+    pub(crate) topic: String,
+    pub(crate) partition: String,
+    pub(crate) offset: String,
     /// The record's timestamp, in milliseconds since the Unix epoch.
-    pub timestamp: String,
-    /// When the document was made.
-    pub processed_at: String,
-    /// The version, where it is a field's: the other fields tell any other.
-    pub version: String,
+    pub(crate) timestamp: String,
+    pub(crate) processed_at: String,
+    /// The version, if it is a field's: the other fields hold any other.
+    pub(crate) version: String,
 }
 
 impl MetadataFields {
@@ -49,26 +44,23 @@ impl MetadataFields {
         }
     }
 
-    /// Returns no names: nothing is told.
+    /// Returns no names: documents have no metadata.
     #[must_use]
     pub fn none() -> Self {
         Self { names: None }
     }
 
-    /// Returns the names, if anything is told.
-    #[must_use]
-    pub fn names(&self) -> Option<&MetadataFieldNames> {
+    pub(crate) fn names(&self) -> Option<&MetadataFieldNames> {
         self.names.as_ref()
     }
 
-    /// Returns what all names begin with; where there are none, `_`.
+    /// Returns the prefix of the names; `_` without names.
     pub(super) fn prefix(&self) -> &str {
         self.names.as_ref().map_or("_", |names| &names.prefix)
     }
 
-    /// Returns whether a field of a payload would be hidden by one of these.
-    #[must_use]
-    pub fn claims(&self, field: &str) -> bool {
+    /// Returns whether a field of a payload has one of these names.
+    pub(crate) fn claims(&self, field: &str) -> bool {
         self.names.as_ref().is_some_and(|names| field.starts_with(&names.prefix) && names.all().contains(&field))
     }
 }

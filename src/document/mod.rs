@@ -1,16 +1,20 @@
-//! Records as documents: what a document is called, which version it is, where it goes, and what is told beside its payload.
+//! Records as documents: the id of a document, its version, its place, its metadata, and whose document stands under an id already.
 //!
-//! Pure, and shared by the sinks that store documents. A payload is looked at once, as text: what is not asked for is only
-//! checked to be JSON.
+//! Pure, and shared by the sinks that store documents. A payload is parsed once, as text: a field that nothing needs is only checked
+//! to be JSON.
 
+mod first_look;
 mod identity;
 mod mapper;
 mod metadata;
 mod name_template;
-mod poison;
+mod ownership;
 
+pub(crate) use first_look::FirstLook;
 pub use identity::{Ids, Version};
-pub use mapper::{Document, DocumentMapper, InvalidOptions, ParsedPayload, RawValues, WRAPPED};
-pub use metadata::{MetadataFieldNames as MetaNames, MetadataFields};
+pub use mapper::{DocumentMapper, RawValues};
+pub(crate) use mapper::{Document, DocumentBatch, ParsedPayload, WRAPPED};
+pub use metadata::MetadataFields;
+pub(crate) use metadata::MetadataFieldNames as MetaNames;
 pub use name_template::{GRAMMAR as TEMPLATE_GRAMMAR, NamePattern, NameTemplate};
-pub use poison::PoisonDetector;
+pub(crate) use ownership::{Owner, StoredMetadata, deciding_fields, overtaken, version_field};

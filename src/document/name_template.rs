@@ -1,7 +1,6 @@
-//! Names that are made of a record: `logins-{topic}-%Y-%m-%d`.
+//! Names made of records: `logins-{topic}-%Y-%m-%d`.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
@@ -13,10 +12,10 @@ use crate::pipeline::Reason;
 use crate::record::Topic;
 use crate::shape::FieldPath;
 
-/// How a template is written, for help and errors.
+/// The syntax of a template, for help and errors.
 pub const GRAMMAR: &str = "text with {topic}, {field} and dates such as %Y-%m-%d";
 
-/// A name with places to fill in.
+/// A name with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePattern {
     text: String,
@@ -28,7 +27,7 @@ enum Part {
     Text(String),
     Topic,
     Field(FieldPath),
-    /// A conversion of strftime, of the record's time in UTC.
+    /// A strftime conversion of the record's time in UTC.
     Time(String),
 }
 
@@ -57,7 +56,7 @@ impl FromStr for NamePattern {
                     let conversion = &rest[..end];
                     rest = &rest[end..];
                     render(conversion, Timestamp::UNIX_EPOCH)
-                        .map_err(|()| format!("`{conversion}` is no part of a date: use {GRAMMAR}"))?;
+                        .map_err(|()| format!("`{conversion}` is not a part of a date: use {GRAMMAR}"))?;
                     Part::Time(conversion.to_owned())
                 }
                 c => {
@@ -92,20 +91,18 @@ impl std::fmt::Display for NamePattern {
 }
 
 impl NamePattern {
-    /// Returns the fields that it takes values from.
-    pub fn fields(&self) -> impl Iterator<Item = &FieldPath> {
+    /// Returns the fields whose values it takes.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &FieldPath> {
         self.parts.iter().filter_map(|part| if let Part::Field(path) = part { Some(path) } else { None })
     }
 
     /// Returns the name, if it is the same for every record.
-    #[must_use]
-    pub fn constant(&self) -> Option<&str> {
+    pub(crate) fn constant(&self) -> Option<&str> {
         if let [Part::Text(text)] = self.parts.as_slice() { Some(text) } else { None }
     }
 
-    /// Returns the name with `*` for whatever it takes from records.
-    #[must_use]
-    pub fn pattern(&self) -> String {
+    /// Returns the name with `*` for every placeholder.
+    pub(crate) fn wildcard(&self) -> String {
         let part = |part: &Part| if let Part::Text(text) = part { text.clone() } else { "*".to_owned() };
         self.parts.iter().map(part).collect()
     }
@@ -125,7 +122,7 @@ impl NamePattern {
                 Part::Topic => name.push_str(topic.name()),
                 Part::Field(path) => {
                     let missing = || {
-                        let what = format!("`{path}` is missing, which the name `{self}` is made of");
+                        let what = format!("`{path}` is missing, and the name `{self}` needs it");
                         Reason::new("missing_field", what).at(path.to_string())
                     };
                     let value = field(path).ok_or_else(missing)?;
@@ -138,9 +135,9 @@ impl NamePattern {
                 Part::Time(conversion) => {
                     let time = time.and_then(|time| Timestamp::from_millisecond(time).ok());
                     let time = time.ok_or_else(|| {
-                        Reason::new("missing_timestamp", format!("the record has no time, which the name `{self}` is made of"))
+                        Reason::new("missing_timestamp", format!("the record has no time, and the name `{self}` needs one"))
                     })?;
-                    name.push_str(&render(conversion, time).expect("the conversion was tried when it was read"));
+                    name.push_str(&render(conversion, time).expect("the conversion was tried when the pattern was parsed"));
                 }
             }
         }
@@ -148,77 +145,67 @@ impl NamePattern {
     }
 }
 
-/// Names that are checked, and of which there are not too many.
+/// Names that records make, checked and limited in number.
 #[derive(Debug)]
 pub struct NameTemplate {
-    template: NamePattern,
-    /// What such a name may look like: what is wrong with one.
+    pattern: NamePattern,
     rule: fn(&str) -> Result<(), String>,
-    /// How many there may be in a run; as many as there are without.
-    most: Option<usize>,
-    met: Mutex<HashSet<String>>,
+    /// The number of names that a run may make; unlimited without.
+    limit: Option<usize>,
+    checked: Mutex<HashSet<String>>,
 }
 
 impl NameTemplate {
-    /// Returns the names that `template` makes, of which there may be `most`.
+    /// Returns a template of at most `limit` names, which have to pass `rule`.
     ///
     /// # Errors
-    /// When the name is the same for every record, and not allowed.
-    pub fn new(template: NamePattern, rule: fn(&str) -> Result<(), String>, most: usize) -> Result<Self, String> {
-        if let Some(name) = template.constant() {
+    /// When the name is the same for every record, and fails the rule.
+    pub fn new(pattern: NamePattern, rule: fn(&str) -> Result<(), String>, limit: usize) -> Result<Self, String> {
+        if let Some(name) = pattern.constant() {
             rule(name)?;
         }
-        Ok(Self { template, rule, most: Some(most), met: Mutex::default() })
+        Ok(Self { pattern, rule, limit: Some(limit), checked: Mutex::default() })
     }
 
-    /// Returns the values that `template` makes, which are neither checked nor counted.
+    /// Returns a template of values that are neither checked nor counted.
     #[must_use]
-    pub fn free(template: NamePattern) -> Self {
-        Self { template, rule: |_| Ok(()), most: None, met: Mutex::default() }
+    pub fn unchecked(pattern: NamePattern) -> Self {
+        Self { pattern, rule: |_| Ok(()), limit: None, checked: Mutex::default() }
     }
 
-    /// Returns the template.
-    #[must_use]
-    pub fn template(&self) -> &NamePattern {
-        &self.template
+    pub(crate) fn pattern(&self) -> &NamePattern {
+        &self.pattern
     }
 
-    /// Returns the names that were met.
-    #[must_use]
-    pub fn render_checked(&self) -> Vec<String> {
-        let mut met: Vec<_> = self.met.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
-        met.sort();
-        met
-    }
-
-    /// Puts the name for a record into `name`, as [`NamePattern`] says.
+    /// Appends the name for a record to `text`, as [`NamePattern`] says.
     ///
     /// # Errors
-    /// When the record lacks what the name is made of, or the name is not allowed, or one too many.
+    /// When the record lacks a part of the name, or the name fails the rule or exceeds the limit.
     pub(super) fn write<'f>(
         &self,
         topic: Topic,
         time: Option<i64>,
         field: impl Fn(&FieldPath) -> Option<&'f str>,
-        name: &mut String,
+        text: &mut String,
     ) -> Result<(), Reason> {
-        if let Some(constant) = self.template.constant() {
-            name.push_str(constant);
+        if let Some(constant) = self.pattern.constant() {
+            text.push_str(constant);
             return Ok(());
         }
-        self.template.write(topic, time, field, name)?;
-        let Some(most) = self.most else { return Ok(()) };
-        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
-        if met.contains(name.as_str()) {
+        let start = text.len();
+        self.pattern.write(topic, time, field, text)?;
+        let (name, Some(limit)) = (&text[start..], self.limit) else { return Ok(()) };
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if checked.contains(name) {
             return Ok(());
         }
-        (self.rule)(name).map_err(|why| Reason::new("bad_name", format!("the name `{name}` of `{}`: {why}", self.template)))?;
-        if met.len() >= most {
-            let mut what = String::new();
-            let _ = write!(what, "`{}` has made {most} names, and `{name}` would be one more", self.template);
+        let pattern = &self.pattern;
+        (self.rule)(name).map_err(|why| Reason::new("bad_name", format!("the name `{name}` of `{pattern}`: {why}")))?;
+        if checked.len() >= limit {
+            let what = format!("`{pattern}` has made {limit} names, and `{name}` would be one more");
             return Err(Reason::new("too_many_names", what).hint("--max-names, if so many are meant"));
         }
-        met.insert(name.clone());
+        checked.insert(name.to_owned());
         Ok(())
     }
 }
@@ -246,14 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_fits_every_name() {
-        let pattern = |text: &str| text.parse::<NamePattern>().unwrap().pattern();
+    fn a_wildcard_matches_every_name() {
+        let pattern = |text: &str| text.parse::<NamePattern>().unwrap().wildcard();
         assert_eq!(pattern("raw"), "raw");
         assert_eq!(pattern("a-{topic}-%Y"), "a-*-*");
     }
 
     #[test]
-    fn what_is_no_template_is_refused() {
+    fn text_that_is_not_a_template_is_refused() {
         for text in ["", "{topic", "{}", "{a..b}", "%", "x-%!"] {
             assert!(text.parse::<NamePattern>().is_err(), "{text}");
         }
@@ -263,10 +250,10 @@ mod tests {
     fn names_are_checked_and_limited() {
         let rule = |name: &str| if name.contains('/') { Err("`/` is not allowed".to_owned()) } else { Ok(()) };
         assert!(NameTemplate::new("a/b".parse().unwrap(), rule, 1).is_err());
-        let naming = NameTemplate::new("x-{n}".parse().unwrap(), rule, 2).unwrap();
+        let template = NameTemplate::new("x-{n}".parse().unwrap(), rule, 2).unwrap();
         let write = |value: &'static str| {
             let mut name = String::new();
-            let written = naming.write(Topic::named("t"), None, |_| Some(value), &mut name);
+            let written = template.write(Topic::named("t"), None, |_| Some(value), &mut name);
             written.map(|()| name).map_err(|reason| reason.code().to_owned())
         };
         assert_eq!(write("1"), Ok("x-1".to_owned()));
@@ -274,15 +261,13 @@ mod tests {
         assert_eq!(write("2"), Ok("x-2".to_owned()));
         assert_eq!(write("3"), Err("too_many_names".to_owned()));
         assert_eq!(write("1"), Ok("x-1".to_owned()));
-        assert_eq!(naming.render_checked(), ["x-1", "x-2"]);
     }
 
     #[test]
-    fn values_that_are_no_names_are_neither_checked_nor_counted() {
-        let naming = NameTemplate::free("{n}".parse().unwrap());
+    fn unchecked_values_are_neither_checked_nor_counted() {
+        let template = NameTemplate::unchecked("{n}".parse().unwrap());
         for value in ["1", "\"../2\"", "3"] {
-            naming.write(Topic::named("t"), None, |_| Some(value), &mut String::new()).unwrap();
+            template.write(Topic::named("t"), None, |_| Some(value), &mut String::new()).unwrap();
         }
-        assert!(naming.render_checked().is_empty());
     }
 }

@@ -1,84 +1,73 @@
-//! Index templates for records that we know.
+//! Index templates for records of a known kind.
 
 use serde_json::{Map, Value, json};
 
 use crate::connectors::elastic::client::Call;
 use crate::connectors::elastic::reason::{clean, text};
-use crate::connectors::elastic::sink::ElasticSink;
+use crate::connectors::elastic::target::Target;
 use crate::document::{DocumentMapper, WRAPPED};
 use crate::pipeline::{ConnectorError, Failure, Refused};
 
-/// Above the templates that the servers bring along.
+/// Above the built-in templates of the servers.
 const PRIORITY: u32 = 200;
 
-/// Records whose fields are known.
+/// A known kind of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Bootstrap {
     /// User logins, as produce-fake makes them: their fields and no others
     UserLogin,
 }
 
-impl ElasticSink {
-    /// Returns the name of the index template for these records, and the names of indices that it is for.
-    ///
-    /// # Errors
-    /// When it would be for every index of the cluster.
-    pub fn template(&self, of: Bootstrap) -> Result<(String, String), ConnectorError> {
-        let pattern = self.desk().writing.reading.namings()[0].template().pattern();
-        if pattern.starts_with('*') {
-            return Err(Refused {
-                what: format!("an index template for `{pattern}` would be one for indices that are not ours"),
-                numbers: Vec::new(),
-                hint: "begin --index with text: --index 'logins-{topic}'".to_owned(),
-            }
-            .into());
+pub(super) fn template(target: &Target, of: Bootstrap) -> Result<(String, String), ConnectorError> {
+    let pattern = target.format.mapper.templates()[0].pattern().wildcard();
+    if pattern.starts_with('*') {
+        return Err(Refused {
+            what: format!("an index template for `{pattern}` would apply to indices of others"),
+            numbers: Vec::new(),
+            hint: "begin --index with text: --index 'logins-{topic}'".to_owned(),
         }
-        let Bootstrap::UserLogin = of;
-        Ok((format!("sdl-{}", pattern.replace('*', "any")), pattern))
+        .into());
     }
-
-    /// Installs the index template, over one that was installed earlier.
-    ///
-    /// # Errors
-    /// When the server does not take it.
-    pub async fn bootstrap(&self, of: Bootstrap) -> Result<(), ConnectorError> {
-        let (name, pattern) = self.template(of)?;
-        let desk = self.desk();
-        let mappings = mappings(&desk.writing.reading);
-        let (path, body) = if desk.client.server().has_composable_templates() {
-            let mut body = json!({"index_patterns": [pattern], "priority": PRIORITY, "template": {"mappings": mappings}});
-            if desk.options.data_stream {
-                body["data_stream"] = json!({});
-            }
-            (format!("/_index_template/{name}"), body)
-        } else {
-            (format!("/_template/{name}"), json!({"index_patterns": [pattern], "order": PRIORITY, "mappings": mappings}))
-        };
-        let reply = desk.client.ask(|| Call::put(&path, &body)).await?;
-        if reply.is_good() {
-            return Ok(());
-        }
-        let said = reply.json().get("error").map_or_else(|| format!("status {}", reply.status), |error| clean(&text(error)));
-        Err(Failure::new(format!("cannot install index template `{name}` on `{}`", desk.client.name()))
-            .because(said)
-            .hint("leave --bootstrap out, and let somebody install it who may")
-            .into())
-    }
+    let Bootstrap::UserLogin = of;
+    Ok((format!("sdl-{}", pattern.replace('*', "any")), pattern))
 }
 
-/// Returns the mapping of user logins: their fields, ours, and no others.
-fn mappings(reading: &DocumentMapper) -> Value {
+pub(super) async fn install(target: &Target, of: Bootstrap) -> Result<(), ConnectorError> {
+    let (name, pattern) = template(target, of)?;
+    let mappings = mappings(&target.format.mapper);
+    let (path, body) = if target.client.server().has_composable_templates() {
+        let mut body = json!({"index_patterns": [pattern], "priority": PRIORITY, "template": {"mappings": mappings}});
+        if target.options.data_stream {
+            body["data_stream"] = json!({});
+        }
+        (format!("/_index_template/{name}"), body)
+    } else {
+        (format!("/_template/{name}"), json!({"index_patterns": [pattern], "order": PRIORITY, "mappings": mappings}))
+    };
+    let reply = target.client.ask(|| Call::put(&path, &body)).await?;
+    if reply.is_success() {
+        return Ok(());
+    }
+    let cause = reply.json().get("error").map_or_else(|| format!("status {}", reply.status), |error| clean(&text(error)));
+    Err(Failure::new(format!("cannot install index template `{name}` on `{}`", target.client.name()))
+        .because(cause)
+        .hint("leave --bootstrap out, and have somebody with the right install it")
+        .into())
+}
+
+/// Returns the mapping of user logins: their fields, the metadata, and no others.
+fn mappings(mapper: &DocumentMapper) -> Value {
     let text = || json!({"type": "keyword", "ignore_above": 1024});
     let time = || json!({"type": "date"});
     let mut fields = Map::new();
     let mut field = |name: &str, kind: Value| drop(fields.insert(name.to_owned(), kind));
     for name in ["user_id", "app_version", "device_type", "ip", "locale", "device_id"] {
-        field(name, text()); // also an address, which may be masked
+        field(name, text()); // an address too: it may be masked
     }
     field("timestamp", json!({"type": "date", "format": "epoch_second||epoch_millis||strict_date_optional_time"}));
     field("@timestamp", time());
     field(WRAPPED, json!({"type": "object", "enabled": false}));
-    if let Some(names) = reading.meta().names() {
+    if let Some(names) = mapper.meta().names() {
         field(&names.key, text());
         field(&names.key_base64, json!({"type": "keyword", "ignore_above": 1024, "doc_values": false}));
         field(&names.topic, text());
@@ -97,17 +86,17 @@ mod tests {
     use crate::document::{Ids, MetadataFields, RawValues, Version};
 
     #[test]
-    fn the_mapping_has_the_fields_of_a_login_and_ours_as_they_are_called() {
-        let reading = |meta| {
+    fn the_mapping_has_the_fields_of_a_login_and_the_metadata_by_their_names() {
+        let mapper = |meta| {
             DocumentMapper::new(Ids::Offset { prefix: String::new() }, Version::Offset, meta, RawValues::Bad, None, Vec::new())
         };
-        let mapping = mappings(&reading(MetadataFields::prefixed("k_")));
+        let mapping = mappings(&mapper(MetadataFields::prefixed("k_")));
         assert_eq!(mapping["dynamic"], "strict");
         let fields = mapping["properties"].as_object().unwrap();
         let login = crate::logins::event::FIELDS;
         for name in login.iter().chain(&["@timestamp", "k_kafka_offset", "k_processed_at", "original_data"]) {
             assert!(fields.contains_key(*name), "{name}");
         }
-        assert!(!mappings(&reading(MetadataFields::none()))["properties"].as_object().unwrap().contains_key("_kafka_offset"));
+        assert!(!mappings(&mapper(MetadataFields::none()))["properties"].as_object().unwrap().contains_key("_kafka_offset"));
     }
 }

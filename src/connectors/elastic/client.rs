@@ -1,4 +1,4 @@
-//! The nodes of a section, and calls to them: one after another in turn, with a deadline on each.
+//! The nodes of a section, and calls to them: in turn, each with a deadline.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -20,24 +20,25 @@ use tokio::time::Instant;
 
 use crate::connectors::elastic::cluster::ClusterInfo;
 use crate::connectors::elastic::diagnosis::{self, CallError};
+use crate::connectors::elastic::lenient_json;
 use crate::connectors::elastic::names::in_path;
 use crate::pipeline::{ConnectorError, Failure};
 use crate::profile::{ElasticLogin, ElasticSection};
 
-/// How long one short question may take.
-pub(super) const QUESTION: Duration = Duration::from_secs(10);
-/// How long a node that did not answer is left alone while there are others.
-const REST: Duration = Duration::from_secs(10);
-/// How long a node that rested may take to say that it is back.
-const GREETING: Duration = Duration::from_secs(2);
-/// How long to wait between tries of a first contact.
-const AGAIN: Duration = Duration::from_millis(250);
+/// How long a short question may take.
+pub(super) const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a node that did not answer is left out while there are others.
+const NODE_BACKOFF: Duration = Duration::from_secs(10);
+/// How long a node that was left out may take to answer again.
+const NODE_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// The pause between attempts of a first contact.
+const CONNECT_BACKOFF: Duration = Duration::from_millis(250);
 
 /// A cluster that has answered.
 pub struct ElasticClient {
     section: ElasticSection,
     nodes: Vec<ClusterNode>,
-    turn: AtomicUsize,
+    next: AtomicUsize,
     server: ClusterInfo,
     /// How long the first contact may take.
     wait: Duration,
@@ -47,7 +48,7 @@ struct ClusterNode {
     /// Scheme, host and port.
     url: String,
     client: Elasticsearch,
-    rests_until: Mutex<Option<Instant>>,
+    left_out_until: Mutex<Option<Instant>>,
 }
 
 /// A call.
@@ -60,7 +61,7 @@ pub(super) struct Call<'a> {
     pub(super) deadline: Duration,
 }
 
-/// What is sent with a call.
+/// The body of a request.
 #[derive(Debug)]
 pub(super) enum RequestBody {
     Json(Bytes),
@@ -69,29 +70,29 @@ pub(super) enum RequestBody {
     Gzip(Bytes),
 }
 
-/// An answer, whatever it says.
+/// An answer of any status.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) body: Bytes,
-    /// Whether it says of itself that it comes from Elasticsearch.
+    /// Whether it has the header of Elasticsearch.
     pub(super) is_elastic: bool,
 }
 
 impl Reply {
-    /// Returns the document that it is; null if it is none.
+    /// Returns the JSON body; null if it is not JSON.
     pub(super) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_default()
+        lenient_json::value(&self.body)
     }
 
-    pub(super) fn is_good(&self) -> bool {
+    pub(super) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 }
 
 impl<'a> Call<'a> {
     pub(super) fn get(path: &'a str) -> Self {
-        Self { method: Method::Get, path, query: &[], body: None, deadline: QUESTION }
+        Self { method: Method::Get, path, query: &[], body: None, deadline: QUESTION_TIMEOUT }
     }
 
     pub(super) fn put(path: &'a str, body: &Value) -> Self {
@@ -107,40 +108,60 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Returns whether the files of a section serve.
+/// Checks the files of a section.
 ///
 /// # Errors
-/// When a file cannot be read or is no certificate or key.
+/// When a file cannot be read, or is not a certificate or key.
 pub fn check(section: &ElasticSection) -> Result<(), Failure> {
     section.urls.iter().try_for_each(|url| ClusterNode::new(section, url).map(drop))
 }
 
 impl ElasticClient {
-    /// Returns a client of the cluster in `section`, which has answered by then; a cluster that does not is waited for up to
-    /// `wait`.
+    /// Connects to the cluster of `section`; waits for an answer for up to `wait`.
     ///
     /// # Errors
-    /// When no node answers in time, or none takes the login, or it is a version that is not known.
+    /// When no node answers in time, or the login is rejected, or the version is not supported.
     pub async fn connect(section: &ElasticSection, wait: Duration) -> Result<Self, ConnectorError> {
         let nodes = section.urls.iter().map(|url| ClusterNode::new(section, url)).collect::<Result<_, _>>()?;
         let mut client =
-            Self { section: section.clone(), nodes, turn: AtomicUsize::new(0), server: ClusterInfo::default(), wait };
+            Self { section: section.clone(), nodes, next: AtomicUsize::new(0), server: ClusterInfo::default(), wait };
         let until = Instant::now() + wait;
         loop {
-            let left = until.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(100), QUESTION);
-            let failure = match ClusterInfo::meet(&client, left).await {
+            let left = until.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(100), QUESTION_TIMEOUT);
+            let failure = match client.identify(left).await {
                 Ok(server) => {
-                    client.server = server.fit(section)?;
+                    client.server = server.require_supported(section)?;
                     return Ok(client);
                 }
-                Err(lost) if lost.is_lasting() => return Err(diagnosis::diagnose(section, &lost, wait).into()),
-                Err(lost) => diagnosis::diagnose(section, &lost, wait),
+                Err(error) if error.cause.is_lasting() => return Err(diagnosis::diagnose(section, &error, wait).into()),
+                Err(error) => diagnosis::diagnose(section, &error, wait),
             };
-            if Instant::now() + AGAIN >= until {
+            if Instant::now() + CONNECT_BACKOFF >= until {
                 return Err(failure.into());
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(CONNECT_BACKOFF).await;
         }
+    }
+
+    /// Identifies the cluster. An answer without details suffices: some users may not ask.
+    async fn identify(&self, deadline: Duration) -> Result<ClusterInfo, CallError> {
+        let root = self.call(Call { deadline, ..Call::get("/") }).await?;
+        if root.status == 401 {
+            return Err(CallError::login(&self.section));
+        }
+        if matches!(root.status, 429 | 500..) {
+            return Err(CallError::status(root.status, &root.json()));
+        }
+        let query = [("filter_path", "nodes.*.version,nodes.*.http.max_content_length_in_bytes")];
+        let local = self.call(Call { deadline, ..Call::get("/_nodes/_local").with(&query) }).await?;
+        if !root.is_success() && matches!(local.status, 401) {
+            return Err(CallError::login(&self.section));
+        }
+        let (about, nodes) = (root.json(), local.json());
+        if !root.is_elastic && about.get("version").is_none() && (root.is_success() || local.status == 404) {
+            return Err(CallError::wrong_server());
+        }
+        Ok(ClusterInfo::of_answers(root.is_elastic || local.is_elastic, &about, &nodes))
     }
 
     /// Returns the name of the section.
@@ -153,21 +174,21 @@ impl ElasticClient {
         &self.section
     }
 
-    /// Returns what has answered.
+    /// Returns what the cluster tells about itself.
     #[must_use]
     pub fn server(&self) -> &ClusterInfo {
         &self.server
     }
 
-    /// Calls the node whose turn it is, once.
+    /// Calls the next node, once.
     pub(super) async fn call(&self, call: Call<'_>) -> Result<Reply, CallError> {
-        let node = self.next().await;
+        let node = self.next_node().await;
         let answered = node.call(call).await;
-        *node.rests() = answered.is_err().then(|| Instant::now() + REST);
+        *node.left_out_until() = answered.is_err().then(|| Instant::now() + NODE_BACKOFF);
         answered
     }
 
-    /// Calls the nodes one after another until one answers, each at least once, and for as long as the first contact may take.
+    /// Calls the nodes in turn until one answers: each at least once, and for as long as the first contact may take.
     ///
     /// # Errors
     /// When none does.
@@ -176,35 +197,35 @@ impl ElasticClient {
         for tries in 1.. {
             match self.call(call()).await {
                 Ok(reply) => return Ok(reply),
-                Err(lost) if lost.is_lasting() || tries >= self.nodes.len() && Instant::now() + AGAIN >= until => {
-                    return Err(diagnosis::diagnose(&self.section, &lost, self.wait.max(QUESTION)));
+                Err(error) if error.cause.is_lasting() || tries >= self.nodes.len() && Instant::now() + CONNECT_BACKOFF >= until => {
+                    return Err(diagnosis::diagnose(&self.section, &error, self.wait.max(QUESTION_TIMEOUT)));
                 }
                 Err(_) if tries < self.nodes.len() => {}
-                Err(_) => tokio::time::sleep(AGAIN).await,
+                Err(_) => tokio::time::sleep(CONNECT_BACKOFF).await,
             }
         }
-        unreachable!("it is tried until it is answered or too late")
+        unreachable!("the attempts end with an answer or an error")
     }
 
-    /// Counts the documents of an index whose `field` is `value`, also those that were written just now.
+    /// Counts the documents of an index whose `field` is `value`, those that were written just now included.
     ///
     /// # Errors
-    /// When no node says.
+    /// When no node answers.
     pub async fn count(&self, index: &str, field: &str, value: i32) -> Result<i64, ConnectorError> {
         let (refresh, count) = (format!("/{}/_refresh", in_path(index)), format!("/{}/_count", in_path(index)));
         let query = json!({"query": {"term": {field: value}}});
         self.ask(|| Call::post(&refresh, &json!({}))).await?;
         let reply = self.ask(|| Call::post(&count, &query)).await?;
         reply.json()["count"].as_i64().ok_or_else(|| {
-            let what = format!("`{index}` of `{}` could not be counted", self.name());
+            let what = format!("cannot count the documents of `{index}` of `{}`", self.name());
             Failure::new(what).because(format!("status {}", reply.status)).into()
         })
     }
 
-    /// Returns the next node that is not known to be away; of none, the next.
-    async fn next(&self) -> &ClusterNode {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let nodes = (0..self.nodes.len()).map(|at| &self.nodes[turn.wrapping_add(at) % self.nodes.len()]);
+    /// Returns the next node that is not left out; the next one if all are.
+    async fn next_node(&self) -> &ClusterNode {
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let nodes = (0..self.nodes.len()).map(|at| &self.nodes[first.wrapping_add(at) % self.nodes.len()]);
         for node in nodes.clone() {
             if self.nodes.len() == 1 || node.is_up().await {
                 return node;
@@ -222,7 +243,7 @@ impl ClusterNode {
                 .hint(format!("correct `{key}` under [{}]", section.name))
         };
         let read = |key: &str, path: &str| std::fs::read(path).map_err(|error| wrong(key, format!("`{path}`: {error}")));
-        let parsed = url.parse().map_err(|_| wrong("url", format!("`{url}` is no URL")))?;
+        let parsed = url.parse().map_err(|_| wrong("url", format!("`{url}` is not a URL")))?;
         let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(parsed))
             .disable_proxy()
             .enable_meta_header(false)
@@ -231,15 +252,15 @@ impl ClusterNode {
             .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(login) = authorization(&section.login) {
             let mut value = HeaderValue::try_from(login)
-                .map_err(|_| wrong(login_key(&section.login), "it holds a character that no header can carry".to_owned()))?;
+                .map_err(|_| wrong(login_key(&section.login), "it has a character that is not allowed in a header".to_owned()))?;
             value.set_sensitive(true);
             builder = builder.header(AUTHORIZATION, value);
         }
         if section.insecure {
             builder = builder.cert_validation(CertificateValidation::None);
         } else if let Some(path) = &section.ca_file {
-            let unfit = |_| wrong("ca_file", format!("`{path}` holds no certificate in PEM"));
-            let certificates = Certificate::from_pem(&read("ca_file", path)?).map_err(unfit)?;
+            let invalid = |_| wrong("ca_file", format!("`{path}` has no certificate in PEM"));
+            let certificates = Certificate::from_pem(&read("ca_file", path)?).map_err(invalid)?;
             builder = builder.cert_validation(CertificateValidation::Full(certificates));
         }
         match (&section.client_cert, &section.client_key) {
@@ -252,30 +273,30 @@ impl ClusterNode {
             (None, Some(_)) => return Err(wrong("client_cert", "it is missing beside `client_key`".to_owned())),
         }
         let key = if section.client_cert.is_some() { "client_cert" } else { "ca_file" };
-        let transport = builder.build().map_err(|_| wrong(key, "its file holds no certificate or key in PEM".to_owned()))?;
-        Ok(Self { url: url.to_owned(), client: Elasticsearch::new(transport), rests_until: Mutex::new(None) })
+        let transport = builder.build().map_err(|_| wrong(key, "its file has no certificate or key in PEM".to_owned()))?;
+        Ok(Self { url: url.to_owned(), client: Elasticsearch::new(transport), left_out_until: Mutex::new(None) })
     }
 
-    /// Returns whether it is not known to be away. After a rest it is asked, so that nothing long is sent to a node that is silent.
+    /// Returns whether the node is not left out. After the back-off it is asked first: nothing long is sent to a node that is silent.
     async fn is_up(&self) -> bool {
         let now = Instant::now();
         {
-            let mut rests = self.rests();
-            match *rests {
+            let mut left_out = self.left_out_until();
+            match *left_out {
                 None => return true,
                 Some(until) if until > now => return false,
-                Some(_) => *rests = Some(now + REST),
+                Some(_) => *left_out = Some(now + NODE_BACKOFF),
             }
         }
-        let is_up = self.call(Call { deadline: GREETING, ..Call::get("/") }).await.is_ok();
+        let is_up = self.call(Call { deadline: NODE_CHECK_TIMEOUT, ..Call::get("/") }).await.is_ok();
         if is_up {
-            *self.rests() = None;
+            *self.left_out_until() = None;
         }
         is_up
     }
 
-    fn rests(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.rests_until.lock().unwrap_or_else(PoisonError::into_inner)
+    fn left_out_until(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.left_out_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn call(&self, call: Call<'_>) -> Result<Reply, CallError> {
@@ -293,11 +314,11 @@ impl ClusterNode {
                 bytes
             }
         });
-        let lost = |error: elasticsearch::Error| CallError::new(&self.url, &error, deadline);
-        let response = self.client.send(method, path, headers, Some(query), body, Some(deadline)).await.map_err(lost)?;
+        let failed = |error: elasticsearch::Error| CallError::new(&self.url, &error, deadline);
+        let response = self.client.send(method, path, headers, Some(query), body, Some(deadline)).await.map_err(failed)?;
         let status = response.status_code().as_u16();
         let is_elastic = response.headers().get("x-elastic-product").is_some_and(|name| name == "Elasticsearch");
-        let body = response.bytes().await.map_err(lost)?;
+        let body = response.bytes().await.map_err(failed)?;
         Ok(Reply { status, body, is_elastic })
     }
 }

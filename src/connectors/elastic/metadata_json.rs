@@ -1,4 +1,4 @@
-//! What documents have in common: metadata fields as they stand in JSON, made once for many documents. Pure.
+//! Metadata fields as JSON text, made once for many documents. Pure.
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::document::MetaNames;
 use crate::record::{Partition, Record};
 
-/// The names of metadata fields as they stand behind another field, comma, colon and all.
+/// The names of metadata fields with the comma in front and the colon behind.
 #[derive(Debug)]
 pub(super) struct Labels {
     pub(super) key: String,
@@ -41,43 +41,43 @@ impl Labels {
     }
 }
 
-/// Text that the next document is likely to share with the last one.
+/// Text that the next document probably shares with the last one.
 #[derive(Debug, Default)]
 pub(super) struct MetadataJson {
-    /// When the documents are made, in milliseconds since the Unix epoch.
+    /// The time of processing, in milliseconds since the Unix epoch.
     now: i64,
-    /// The field that says so; empty until it is needed.
+    /// The field with that time; empty until it is needed.
     processed_at: Vec<u8>,
-    /// The partition that `place` tells, up to the number of an offset.
+    /// The partition in `coordinates`, whose text ends before the number of an offset.
     partition: Option<Partition>,
-    place: Vec<u8>,
-    /// The minute that `to_the_minute` tells, since the Unix epoch.
+    coordinates: Vec<u8>,
+    /// The minute in `to_the_minute`, since the Unix epoch.
     minute: Option<i64>,
     to_the_minute: String,
 }
 
 impl MetadataJson {
-    /// Returns the phrases of documents that are made at `now`, in milliseconds since the Unix epoch.
+    /// Returns the metadata of documents that are processed at `now`, in milliseconds since the Unix epoch.
     pub(super) fn at(now: i64) -> Self {
         Self { now, ..Self::default() }
     }
 
-    /// Appends where a record stands, as `,"_kafka_topic":"logins","_kafka_partition":3,"_kafka_offset":42`.
-    pub(super) fn place(&mut self, labels: &Labels, record: &Record, out: &mut Vec<u8>) {
+    /// Appends the coordinates of a record, as `,"_kafka_topic":"logins","_kafka_partition":3,"_kafka_offset":42`.
+    pub(super) fn coordinates(&mut self, labels: &Labels, record: &Record, out: &mut Vec<u8>) {
         if self.partition != Some(record.partition) {
             self.partition = Some(record.partition);
-            self.place.clear();
-            self.place.extend_from_slice(labels.topic.as_bytes());
-            json(&mut self.place, record.partition.topic.name());
-            self.place.extend_from_slice(labels.partition.as_bytes());
-            json(&mut self.place, &record.partition.index);
-            self.place.extend_from_slice(labels.offset.as_bytes());
+            self.coordinates.clear();
+            self.coordinates.extend_from_slice(labels.topic.as_bytes());
+            json(&mut self.coordinates, record.partition.topic.name());
+            self.coordinates.extend_from_slice(labels.partition.as_bytes());
+            json(&mut self.coordinates, &record.partition.index);
+            self.coordinates.extend_from_slice(labels.offset.as_bytes());
         }
-        out.extend_from_slice(&self.place);
+        out.extend_from_slice(&self.coordinates);
         json(out, &record.offset);
     }
 
-    /// Appends when the document is made, as `,"_processed_at":"2023-09-12T00:45:51.000Z"`.
+    /// Appends the time of processing, as `,"_processed_at":"2023-09-12T00:45:51.000Z"`.
     pub(super) fn processed_at(&mut self, labels: &Labels, out: &mut Vec<u8>) {
         if self.processed_at.is_empty() {
             let mut text = labels.processed_at.clone().into_bytes();
@@ -89,7 +89,7 @@ impl MetadataJson {
         out.extend_from_slice(&self.processed_at);
     }
 
-    /// Appends a time in milliseconds since the Unix epoch as ISO 8601, without quotes, and returns whether there is such a time.
+    /// Appends a time in milliseconds since the Unix epoch as ISO 8601, without quotes; returns false if it is out of range.
     pub(super) fn time(&mut self, milliseconds: i64, out: &mut Vec<u8>) -> bool {
         const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
         const MINUTE: i64 = 60_000;
@@ -124,28 +124,28 @@ mod tests {
 
     use super::*;
 
-    fn text(phrases: &mut MetadataJson, milliseconds: i64) -> Option<String> {
+    fn text(metadata: &mut MetadataJson, milliseconds: i64) -> Option<String> {
         let mut out = Vec::new();
-        phrases.time(milliseconds, &mut out).then(|| String::from_utf8(out).unwrap())
+        metadata.time(milliseconds, &mut out).then(|| String::from_utf8(out).unwrap())
     }
 
     proptest! {
         #[test]
-        fn a_time_reads_as_itself_whatever_was_told_before(times in prop::collection::vec(-62_135_596_800_000..253_402_207_200_000_i64, 1..5), near in 0..100_000_i64) {
-            let mut phrases = MetadataJson::default();
+        fn a_time_reads_as_itself_whatever_was_written_before(times in prop::collection::vec(-62_135_596_800_000..253_402_207_200_000_i64, 1..5), near in 0..100_000_i64) {
+            let mut metadata = MetadataJson::default();
             for time in times.into_iter().flat_map(|time| [time, time - near, time + near]) {
-                let told = text(&mut phrases, time);
-                prop_assert_eq!(told.map(|told| (told.len() >= 24, told.parse::<Timestamp>().unwrap().as_millisecond())), Some((true, time)));
+                let written = text(&mut metadata, time);
+                prop_assert_eq!(written.map(|text| (text.len() >= 24, text.parse::<Timestamp>().unwrap().as_millisecond())), Some((true, time)));
             }
         }
     }
 
     #[test]
-    fn what_is_no_time_is_not_told() {
-        let mut phrases = MetadataJson::default();
-        assert_eq!(text(&mut phrases, 0).as_deref(), Some("1970-01-01T00:00:00.000Z"));
-        assert_eq!(text(&mut phrases, i64::MAX), None);
-        assert_eq!(text(&mut phrases, i64::MIN), None);
-        assert_eq!(text(&mut phrases, -1).as_deref(), Some("1969-12-31T23:59:59.999Z"));
+    fn a_time_out_of_range_is_not_written() {
+        let mut metadata = MetadataJson::default();
+        assert_eq!(text(&mut metadata, 0).as_deref(), Some("1970-01-01T00:00:00.000Z"));
+        assert_eq!(text(&mut metadata, i64::MAX), None);
+        assert_eq!(text(&mut metadata, i64::MIN), None);
+        assert_eq!(text(&mut metadata, -1).as_deref(), Some("1969-12-31T23:59:59.999Z"));
     }
 }

@@ -1,13 +1,13 @@
 //! Elasticsearch and OpenSearch: records as documents, written in bulks and judged one by one.
 
 mod bootstrap;
+mod bulk_writer;
 mod client;
 mod cluster;
-mod concurrency;
-mod conflict;
-mod conflict_lookup;
 mod diagnosis;
 mod index;
+mod lenient_json;
+mod lookup;
 mod merge;
 mod metadata_json;
 mod names;
@@ -15,12 +15,14 @@ mod reason;
 mod request;
 mod response;
 mod sink;
+mod target;
 
 pub use bootstrap::Bootstrap;
 pub use client::{ElasticClient, check};
 pub use cluster::{ClusterInfo, Flavour};
 pub use index::IndexKind;
 pub use names::index_rule;
-pub use request::{BulkFormat, BulkRequest};
+pub use request::BulkFormat;
 pub use response::BulkAction;
-pub use sink::{ElasticSink, ElasticSinkOptions, Op};
+pub use sink::ElasticSink;
+pub use target::{ElasticSinkOptions, InvalidElasticOptions, Op};

@@ -3,19 +3,19 @@
 use std::fmt::Write as _;
 
 /// The longest name, in bytes.
-const LONGEST: usize = 255;
+const MAX_NAME_BYTES: usize = 255;
 
-/// Returns whether the servers take `name` for an index.
+/// Checks the name of an index.
 ///
 /// # Errors
-/// When they do not: why.
+/// When the servers reject it: the reason.
 pub fn index_rule(name: &str) -> Result<(), String> {
     const FORBIDDEN: [char; 13] = ['\\', '/', '*', '?', '"', '<', '>', '|', ' ', ',', '#', ':', '\u{7f}'];
     if let Some(c) = name.chars().find(|c| FORBIDDEN.contains(c) || c.is_control()) {
         return Err(format!("an index cannot have `{}` in its name", c.escape_debug()));
     }
     if name.is_empty() || name == "." || name == ".." {
-        return Err("that is no name for an index".to_owned());
+        return Err("that is not a valid index name".to_owned());
     }
     if name.starts_with(['-', '_', '+', '.']) {
         return Err("the name of an index cannot begin with `-`, `_`, `+` or `.`".to_owned());
@@ -23,8 +23,8 @@ pub fn index_rule(name: &str) -> Result<(), String> {
     if name.chars().any(char::is_uppercase) {
         return Err("the name of an index cannot have capitals".to_owned());
     }
-    if name.len() > LONGEST {
-        return Err(format!("the name of an index has at most {LONGEST} bytes"));
+    if name.len() > MAX_NAME_BYTES {
+        return Err(format!("the name of an index has at most {MAX_NAME_BYTES} bytes"));
     }
     Ok(())
 }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_the_servers_do_not_take_is_known() {
+    fn a_name_that_the_servers_reject_is_known() {
         for name in ["logins", "logins-2026.11.21", "a_b+c", "ümlaut", "%7b", &"x".repeat(255)] {
             assert_eq!(index_rule(name), Ok(()), "{name}");
         }

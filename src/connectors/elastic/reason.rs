@@ -1,37 +1,37 @@
 //! From an error of the server to a reason. Pure: JSON in, text out.
 //!
-//! The server quotes documents in its errors, so its own words are kept for dead letters, and logs are told in ours.
+//! The server quotes documents in its errors: its text is kept for dead letters, and logs get a sentence of ours.
 
 use serde_json::Value;
 
 use crate::pipeline::Reason;
 
-/// How much of the server's words is shown.
-const LONGEST: usize = 300;
+/// The longest text of the server that is shown, in characters.
+const MAX_TEXT: usize = 300;
 
 /// Returns the type of an error; empty where it has none.
 pub(super) fn kind(error: &Value) -> &str {
     error.get("type").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Returns what the server says, with the causes below, outermost first. It may quote the document.
+/// Returns the text of an error and of its causes, outermost first. It may quote the document.
 pub(super) fn text(error: &Value) -> String {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(cause) = next {
-        let said = cause.as_str().or_else(|| cause.get("reason").and_then(Value::as_str)).unwrap_or_default();
-        if !said.is_empty() && !text.contains(said) {
+        let own = cause.as_str().or_else(|| cause.get("reason").and_then(Value::as_str)).unwrap_or_default();
+        if !own.is_empty() && !text.contains(own) {
             text += if text.is_empty() { "" } else { ": " };
-            text += said;
+            text += own;
         }
         next = cause.get("caused_by");
     }
     text
 }
 
-/// Returns `text` fit for a terminal: short, and without control characters.
+/// Returns `text` for a terminal: short, and without control characters.
 pub(super) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TEXT).collect()
 }
 
 fn code(status: u16, error: &Value) -> String {
@@ -39,45 +39,50 @@ fn code(status: u16, error: &Value) -> String {
     if kind.is_empty() { format!("status_{status}") } else { clean(kind) }
 }
 
-/// Returns why a document was not taken this time.
-pub(super) fn passing(status: u16, error: &Value) -> Reason {
+/// Returns the reason of an error that passes.
+pub(super) fn transient(status: u16, error: &Value) -> Reason {
     let code = code(status, error);
     let what = match code.as_str() {
-        "cluster_block_exception" => "a block keeps the index from being written to".to_owned(),
+        "cluster_block_exception" => "the index is blocked for writes".to_owned(),
         "index_closed_exception" => "the index is closed".to_owned(),
         "unavailable_shards_exception" => "the shard of the document is not available".to_owned(),
         "circuit_breaking_exception" => "the server is short of memory".to_owned(),
-        "validation_exception" => "the cluster has as many shards as it may have".to_owned(),
-        _ if status == 429 => "the server has too much to do".to_owned(),
+        "validation_exception" => "the cluster has reached its shard limit".to_owned(),
+        _ if status == 429 => "the server is overloaded".to_owned(),
         _ => format!("the server answers with status {status}"),
     };
-    Reason::new(code.clone(), format!("{what} ({code})")).detail(text(error))
+    with_load(status, Reason::new(code.clone(), format!("{what} ({code})")).detail(text(error)))
 }
 
-/// Returns what is wrong with a document.
+/// Marks the reason of an overloaded server.
+pub(super) fn with_load(status: u16, reason: Reason) -> Reason {
+    if status == 429 { reason.overload() } else { reason }
+}
+
+/// Returns the reason of an error that the document is to blame for.
 pub(super) fn bad(status: u16, error: &Value) -> Reason {
     let (code, text) = (code(status, error), text(error));
     let field = field(&text);
     let what = match (code.as_str(), &field) {
         ("strict_dynamic_mapping_exception", Some(field)) => format!("the mapping does not allow a field `{}`", clean(field)),
-        ("document_missing_exception", _) => "there is no document with its id that could be updated".to_owned(),
+        ("document_missing_exception", _) => "there is no document with its id to update".to_owned(),
         ("mapper_parsing_exception" | "document_parsing_exception", Some(field)) => {
-            format!("`{}` is not what the mapping says it is", clean(field))
+            format!("field `{}` does not fit the mapping", clean(field))
         }
-        (_, Some(field)) => format!("the server does not take its field `{}`", clean(field)),
-        (_, None) => "the server does not take the document".to_owned(),
+        (_, Some(field)) => format!("the server rejects field `{}`", clean(field)),
+        (_, None) => "the server rejects the document".to_owned(),
     };
     let reason = Reason::new(code.clone(), what).detail(text);
     let reason = if code == "document_missing_exception" { reason.hint("--op upsert makes it then") } else { reason };
     field.into_iter().fold(reason, Reason::at)
 }
 
-/// Returns why no document is taken until a person acts.
-pub(super) fn lasting(status: u16, error: &Value) -> Reason {
+/// Returns the reason of an error that every document meets until a person acts.
+pub(super) fn permanent(status: u16, error: &Value) -> Reason {
     let (kind, text) = (kind(error), clean(&text(error)));
     match kind {
-        _ if status == 401 || status == 403 || kind == "security_exception" => no_right(status, text),
-        "index_not_found_exception" => Reason::new(kind, "the index is not there, and the server may not create it")
+        _ if status == 401 || status == 403 || kind == "security_exception" => unauthorized(status, text),
+        "index_not_found_exception" => Reason::new(kind, "the index does not exist, and the server may not create it")
             .hint("create it, or allow it in `action.auto_create_index` of the cluster"),
         _ if text.contains("pipeline with id") => {
             Reason::new("pipeline_missing", text).hint("create the pipeline, or correct --pipeline")
@@ -89,52 +94,52 @@ pub(super) fn lasting(status: u16, error: &Value) -> Reason {
     }
 }
 
-/// Returns the reason for rights that are missing.
-pub(super) fn no_right(status: u16, text: String) -> Reason {
+/// Returns the reason of a missing right.
+pub(super) fn unauthorized(status: u16, text: String) -> Reason {
     if status == 401 {
-        return Reason::new("login_refused", "the server does not take the login any more (401)")
+        return Reason::new("login_refused", "authentication failed (401)")
             .hint("correct `username` and `password`, `api_key` or `bearer` in the profile");
     }
-    let text = if text.is_empty() { format!("the server does not allow it ({status})") } else { text };
+    let text = if text.is_empty() { format!("the server denies access ({status})") } else { text };
     Reason::new("security_exception", text).hint("grant the user or the key the right to write to the index")
 }
 
-/// Returns whether no document could be taken, whatever it holds.
-pub(super) fn is_set_up_wrong(error: &Value) -> bool {
+/// Returns whether every document meets the error.
+pub(super) fn is_misconfigured(error: &Value) -> bool {
     let text = text(error);
     let of_pipeline = text.starts_with("pipeline with id [") && text.contains("does not exist");
     of_pipeline || text.starts_with("no write index is defined for alias")
 }
 
-/// Returns whether something was waited for in vain, such as a field that is new to the mapping.
-pub(super) fn is_out_of_time(error: &Value) -> bool {
+/// Returns whether the server waited in vain, such as for a new field of the mapping.
+pub(super) fn is_timeout(error: &Value) -> bool {
     text(error).contains("timed out")
 }
 
-/// Returns whether the cluster takes no more shards.
-pub(super) fn is_full_of_shards(error: &Value) -> bool {
+/// Returns whether the cluster has reached its shard limit.
+pub(super) fn is_shard_limit(error: &Value) -> bool {
     let text = text(error);
     text.contains("maximum") && text.contains("shards open")
 }
 
-/// Returns whether it was rejected for its size alone: `[..., primary_operation_bytes=71303212, max_primary_bytes=51897958]`.
-pub(super) fn is_never_small_enough(error: &Value) -> bool {
+/// Returns whether the request was rejected for its size alone: `[..., primary_operation_bytes=71303212, max_primary_bytes=51897958]`.
+pub(super) fn is_too_large(error: &Value) -> bool {
     let text = text(error);
     let number = |text: &str| text.split_once("bytes=")?.1.split([',', ']']).next()?.parse::<u64>().ok();
-    let (own, most) = (
+    let (size, limit) = (
         text.split_once("_operation_").and_then(|(_, rest)| number(rest)),
         text.split_once(" max_").and_then(|(_, rest)| number(rest)),
     );
-    own.zip(most).is_some_and(|(own, most)| own > most)
+    size.zip(limit).is_some_and(|(size, limit)| size > limit)
 }
 
 /// Returns whether a processor of an ingest pipeline failed.
-pub(super) fn is_of_a_pipeline(error: &Value) -> bool {
+pub(super) fn is_pipeline_failure(error: &Value) -> bool {
     let header = error.get("header").is_some_and(|header| header.get("processor_type").is_some());
     header || error.get("processor_type").is_some()
 }
 
-/// Returns the field that the server's words name.
+/// Returns the field that the text of an error names.
 fn field(text: &str) -> Option<String> {
     let between = |after: &str, until: char| {
         let (_, rest) = text.split_once(after)?;

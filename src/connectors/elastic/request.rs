@@ -1,140 +1,136 @@
-//! Bulk bodies: for each document a line that says what to do, and one with its source. Pure.
+//! Bulk bodies: for each document a line with the action, and one with its source. Pure.
 //!
-//! A source is the payload's own text with the metadata in front of its end. It was validated as a whole, so that a line break
-//! in it is space between tokens; as a blank it cannot begin a line of its own.
+//! A source is the payload's own text with the metadata in front of its end. The payload was validated as a whole: a line break in it
+//! is space between tokens, and as a blank it cannot begin a line of its own.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::connectors::elastic::metadata_json::{Labels, MetadataJson, json};
 use crate::connectors::elastic::response::BulkAction;
-use crate::document::{Document, DocumentMapper, Ids, ParsedPayload, Version, WRAPPED};
+use crate::document::{Document, DocumentBatch, DocumentMapper, Ids, ParsedPayload, Version, WRAPPED};
 use crate::pipeline::Reason;
 use crate::record::Record;
 
-/// The longest id that the servers take, in bytes.
-const LONGEST_ID: usize = 512;
+/// The longest id that the servers accept, in bytes.
+const MAX_ID_BYTES: usize = 512;
 /// The field with the time of a document.
-const TIME: &str = "@timestamp";
+const TIME_FIELD: &str = "@timestamp";
 
-/// How documents are put into bodies.
+/// How documents are written into bodies.
 #[derive(Debug)]
 pub struct BulkFormat {
-    pub(super) reading: DocumentMapper,
-    /// What is done with a document that is not taken away.
+    pub(super) mapper: DocumentMapper,
+    /// The action for a document that is not deleted.
     pub(super) action: BulkAction,
     /// Whether each line names the index; else the request does.
     names_index: bool,
-    /// Whether there is a second name, the routing.
+    /// Whether the second name is the routing.
     pub(super) has_routing: bool,
-    /// Whether documents get a time.
+    /// Whether documents get an `@timestamp`.
     has_time: bool,
     labels: Option<Labels>,
 }
 
-/// What guards a document that may be there already.
+/// The condition of a write over a stored document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WriteGuard {
-    /// Nothing.
     None,
-    /// A version, which has to be above the one that is there.
+    /// This version has to be above the stored one.
     Above(i64),
-    /// A version, which has to be the one that is there or above.
+    /// This version has to be the stored one or above.
     From(i64),
-    /// The sequence number and primary term that the document was found with.
-    Place(i64, i64),
-}
-
-/// A body, and what became of each record.
-#[derive(Debug, Default)]
-pub struct BulkRequest {
-    /// The lines.
-    pub bytes: Vec<u8>,
-    /// For each record what is to be done with its document, or why it is not sent.
-    pub entries: Vec<Result<BulkAction, Reason>>,
+    /// The stored document still has this sequence number and primary term.
+    Unchanged(i64, i64),
 }
 
 impl BulkFormat {
-    /// Returns how documents are written that `reading` reads: its first name is the index, and with `has_routing` the second is the
-    /// routing. With `has_time` they get an `@timestamp`.
+    /// Returns how documents are written: their first name is the index, and with `has_routing` the second is the routing. With
+    /// `has_time` they get an `@timestamp`.
     #[must_use]
-    pub fn new(reading: DocumentMapper, action: BulkAction, has_routing: bool, has_time: bool) -> Self {
-        let names_index = reading.namings()[0].template().constant().is_none();
-        let labels = reading.meta().names().map(Labels::new);
-        let reading = if has_time { reading.detect_field(TIME) } else { reading };
-        Self { reading, action, names_index, has_routing, has_time, labels }
+    pub fn new(mapper: DocumentMapper, action: BulkAction, has_routing: bool, has_time: bool) -> Self {
+        let names_index = mapper.templates()[0].pattern().constant().is_none();
+        let labels = mapper.meta().names().map(Labels::new);
+        let mapper = if has_time { mapper.detect_field(TIME_FIELD) } else { mapper };
+        Self { mapper, action, names_index, has_routing, has_time, labels }
     }
 
-    /// Returns the body for a batch that is made at `now`, in milliseconds since the Unix epoch; `bytes` lends its memory.
+    /// Returns the body for a batch that is processed at `now`, in milliseconds since the Unix epoch; `buffer` lends its memory.
     #[must_use]
-    pub fn body(&self, batch: &[Record], now: i64, mut bytes: Vec<u8>) -> BulkRequest {
-        bytes.clear();
-        let (mut phrases, mut document) = (MetadataJson::at(now), Document::default());
-        let entries = batch.iter().map(|record| self.add(record, &mut phrases, &mut document, &mut bytes)).collect();
-        BulkRequest { bytes, entries }
+    pub fn body(&self, batch: &[Record], now: i64, buffer: Vec<u8>) -> Vec<u8> {
+        self.lines(&self.parse(batch), now, buffer)
     }
 
-    /// Appends the lines of one record and returns what they do.
-    fn add(
-        &self,
-        record: &Record,
-        phrases: &mut MetadataJson,
-        document: &mut Document,
-        out: &mut Vec<u8>,
-    ) -> Result<BulkAction, Reason> {
-        let payload = self.read(record, document)?;
-        let action = if payload == ParsedPayload::Tombstone { BulkAction::Delete } else { self.action };
-        self.action_line(action, document, self.guard(document), out);
-        if action != BulkAction::Delete {
-            self.source(record, &payload, document, phrases, out);
-            out.push(b'\n');
+    pub(super) fn lines(&self, batch: &DocumentBatch<'_>, now: i64, mut buffer: Vec<u8>) -> Vec<u8> {
+        buffer.clear();
+        let mut metadata = MetadataJson::at(now);
+        for (_, document) in batch.good() {
+            let action = self.action(&document);
+            self.action_line(action, &document, self.guard(&document), &mut buffer);
+            if action != BulkAction::Delete {
+                self.source(&document, &mut metadata, &mut buffer);
+                buffer.push(b'\n');
+            }
         }
-        Ok(action)
+        buffer
     }
 
-    /// Returns the payload of a record, and puts the rest into `document`.
-    pub(super) fn read<'r>(&self, record: &'r Record, document: &mut Document) -> Result<ParsedPayload<'r>, Reason> {
-        let payload = self.reading.read(record, document)?;
-        if document.id.len() > LONGEST_ID {
-            let what = format!("the id has {} bytes, and the server takes {LONGEST_ID}", document.id.len());
-            return Err(Reason::new("id_too_long", what).hint("--id offset makes short ones"));
-        }
-        if payload == ParsedPayload::Tombstone && !self.reading.ids().repeat() {
-            return Err(Reason::new("tombstone", "the record has no value").hint("--on-tombstone skip leaves it out"));
-        }
-        if self.has_routing && document.names[1].is_empty() {
-            return Err(Reason::new("empty_routing", "the routing is empty").hint("correct --routing"));
-        }
-        Ok(payload)
+    /// Returns the documents of `batch`; those that the server would reject with their neighbours are bad.
+    pub(super) fn parse<'r>(&self, batch: &'r [Record]) -> DocumentBatch<'r> {
+        self.mapper.read_batch(batch, |document| {
+            if document.id.len() > MAX_ID_BYTES {
+                let what = format!("the id has {} bytes, and the server accepts {MAX_ID_BYTES}", document.id.len());
+                return Err(Reason::new("id_too_long", what).hint("--id offset makes short ones"));
+            }
+            if *document.payload == ParsedPayload::Tombstone && !self.mapper.ids().can_repeat() {
+                return Err(Reason::new("tombstone", "the record has no value").hint("--on-tombstone skip leaves it out"));
+            }
+            if self.has_routing && document.names[1].is_empty() {
+                return Err(Reason::new("empty_routing", "the routing is empty").hint("correct --routing"));
+            }
+            Ok(())
+        })
     }
 
-    /// Returns what keeps a document from overwriting a newer one.
-    fn guard(&self, document: &Document) -> WriteGuard {
-        match (document.version, self.reading.version()) {
+    pub(super) fn action(&self, document: &Document<'_>) -> BulkAction {
+        if *document.payload == ParsedPayload::Tombstone { BulkAction::Delete } else { self.action }
+    }
+
+    /// Returns whether the stored `source` is the one that `document` makes.
+    pub(super) fn is_source(&self, document: &Document<'_>, source: &Value) -> bool {
+        let mut ours = Vec::new();
+        self.source(document, &mut MetadataJson::default(), &mut ours);
+        serde_json::from_slice::<Value>(&ours).is_ok_and(|ours| ours == *source)
+    }
+
+    /// Returns the guard that keeps a document from overwriting a newer one.
+    fn guard(&self, document: &Document<'_>) -> WriteGuard {
+        match (document.version, self.mapper.version()) {
             (Some(version), Some(Version::Offset)) => WriteGuard::Above(version),
-            // Several records can have one time or number: of those, the last one counts.
+            // Several records can have one time or number: the last of them counts.
             (Some(version), _) => WriteGuard::From(version),
             (None, _) => WriteGuard::None,
         }
     }
 
-    /// Appends the line that says what to do, as `{"create":{"_id":"user-login:3:42"}}`.
-    pub(super) fn action_line(&self, action: BulkAction, document: &Document, guard: WriteGuard, out: &mut Vec<u8>) {
+    /// Appends the line with the action, as `{"create":{"_id":"user-login:3:42"}}`.
+    pub(super) fn action_line(&self, action: BulkAction, document: &Document<'_>, guard: WriteGuard, out: &mut Vec<u8>) {
         out.extend_from_slice(match action {
             BulkAction::Create => b"{\"create\":{",
             BulkAction::Index => b"{\"index\":{",
             BulkAction::Update => b"{\"update\":{",
             BulkAction::Delete => b"{\"delete\":{",
         });
-        if *self.reading.ids() != Ids::Random {
-            member(out, "\"_id\":", &document.id);
+        if *self.mapper.ids() != Ids::Random {
+            member(out, "\"_id\":", document.id);
         }
         if self.names_index {
-            member(out, "\"_index\":", &document.names[0]);
+            member(out, "\"_index\":", document.names[0]);
         }
         if self.has_routing {
-            member(out, "\"routing\":", &document.names[1]);
+            member(out, "\"routing\":", document.names[1]);
         }
         match guard {
             WriteGuard::None => {}
@@ -146,7 +142,7 @@ impl BulkFormat {
                 member(out, "\"version\":", &version);
                 member(out, "\"version_type\":", "external_gte");
             }
-            WriteGuard::Place(sequence, term) => {
+            WriteGuard::Unchanged(sequence, term) => {
                 member(out, "\"if_seq_no\":", &sequence);
                 member(out, "\"if_primary_term\":", &term);
             }
@@ -155,14 +151,8 @@ impl BulkFormat {
     }
 
     /// Appends the source of a document, without a line break.
-    pub(super) fn source(
-        &self,
-        record: &Record,
-        payload: &ParsedPayload<'_>,
-        document: &Document,
-        phrases: &mut MetadataJson,
-        out: &mut Vec<u8>,
-    ) {
+    pub(super) fn source(&self, document: &Document<'_>, metadata: &mut MetadataJson, out: &mut Vec<u8>) {
+        let Document { record, payload, .. } = document;
         out.push(b'{');
         let begin = out.len();
         match payload {
@@ -189,12 +179,12 @@ impl BulkFormat {
         }
         let end = out.len();
         if self.has_time
-            && !document.noticed
+            && !document.has_field
             && let Some(at) = document.time
         {
             let before = out.len();
             out.extend_from_slice(b",\"@timestamp\":\"");
-            if phrases.time(at, out) {
+            if metadata.time(at, out) {
                 out.push(b'"');
             } else {
                 out.truncate(before);
@@ -215,12 +205,12 @@ impl BulkFormat {
                     json(out, &BASE64.encode(key));
                 }
             }
-            phrases.place(labels, record, out);
+            metadata.coordinates(labels, record, out);
             out.extend_from_slice(labels.timestamp.as_bytes());
             json(out, &record.timestamp);
-            phrases.processed_at(labels, out);
+            metadata.processed_at(labels, out);
             // A merged document has no version of ours outside its source.
-            if self.action == BulkAction::Update && matches!(self.reading.version(), Some(Version::Field(_))) {
+            if self.action == BulkAction::Update && matches!(self.mapper.version(), Some(Version::Field(_))) {
                 out.extend_from_slice(labels.version.as_bytes());
                 json(out, &document.version);
             }
@@ -237,7 +227,7 @@ fn label(out: &mut Vec<u8>, name: &str) {
     out.push(b':');
 }
 
-/// Appends a member of an action line; each but the first stands behind a comma.
+/// Appends a member of an action line.
 fn member<T: Serialize + ?Sized>(out: &mut Vec<u8>, label: &str, value: &T) {
     if out.last() != Some(&b'{') {
         out.push(b',');
@@ -250,7 +240,7 @@ fn member<T: Serialize + ?Sized>(out: &mut Vec<u8>, label: &str, value: &T) {
 fn splice(out: &mut Vec<u8>, text: &str) {
     let begin = out.len();
     out.extend_from_slice(text.as_bytes());
-    // Within strings there is none: JSON has it escaped there.
+    // In a string, JSON has it escaped.
     for byte in &mut out[begin..] {
         *byte = if matches!(*byte, b'\n' | b'\r') { b' ' } else { *byte };
     }

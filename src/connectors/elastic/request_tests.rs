@@ -18,34 +18,34 @@ fn record(key: Option<&[u8]>, value: Option<&[u8]>) -> Record {
     }
 }
 
-fn naming(template: &str) -> NameTemplate {
-    NameTemplate::new(template.parse().unwrap(), |_| Ok(()), 10).unwrap()
+fn template(pattern: &str) -> NameTemplate {
+    NameTemplate::new(pattern.parse().unwrap(), |_| Ok(()), 10).unwrap()
 }
 
 fn offsets() -> Ids {
     Ids::Offset { prefix: String::new() }
 }
 
-fn reading(ids: Ids, meta: MetadataFields, raw: RawValues, namings: Vec<NameTemplate>) -> DocumentMapper {
-    DocumentMapper::new(ids, Version::Offset, meta, raw, None, namings)
+fn mapper(ids: Ids, meta: MetadataFields, raw: RawValues, templates: Vec<NameTemplate>) -> DocumentMapper {
+    DocumentMapper::new(ids, Version::Offset, meta, raw, None, templates)
 }
 
-fn writing(ids: Ids, action: BulkAction) -> BulkFormat {
-    BulkFormat::new(reading(ids, MetadataFields::default(), RawValues::Bad, vec![naming("logins")]), action, false, true)
+fn format(ids: Ids, action: BulkAction) -> BulkFormat {
+    BulkFormat::new(mapper(ids, MetadataFields::default(), RawValues::Bad, vec![template("logins")]), action, false, true)
 }
 
-/// Returns the lines of a body, and the codes of what is not sent.
-fn lines(writing: &BulkFormat, batch: &[Record]) -> (Vec<String>, Vec<String>) {
-    let body = writing.body(batch, 1_700_000_000_000, vec![b'x'; 10]);
-    let text = String::from_utf8(body.bytes).unwrap();
-    let bad = body.entries.into_iter().filter_map(Result::err).map(|reason| reason.code().to_owned()).collect();
+/// Returns the lines of a body, and the codes of bad records.
+fn lines(format: &BulkFormat, batch: &[Record]) -> (Vec<String>, Vec<String>) {
+    let documents = format.parse(batch);
+    let text = String::from_utf8(format.lines(&documents, 1_700_000_000_000, vec![b'x'; 10])).unwrap();
+    let bad = (0..batch.len()).filter_map(|place| documents.get(place).err()).map(|reason| reason.code().to_owned()).collect();
     (text.lines().map(str::to_owned).collect(), bad)
 }
 
 #[test]
 fn a_record_is_an_action_and_its_payload_with_metadata() {
     let (lines, bad) =
-        lines(&writing(offsets(), BulkAction::Create), &[record(Some(b"k\n"), Some(b" {\"a\":1.0,\n \"b\":[ ]\r\n} "))]);
+        lines(&format(offsets(), BulkAction::Create), &[record(Some(b"k\n"), Some(b" {\"a\":1.0,\n \"b\":[ ]\r\n} "))]);
     assert!(bad.is_empty());
     assert_eq!(lines[0], r#"{"create":{"_id":"logins:3:42"}}"#);
     assert_eq!(
@@ -57,14 +57,14 @@ fn a_record_is_an_action_and_its_payload_with_metadata() {
 
 #[test]
 fn an_empty_object_has_metadata_alone() {
-    let (lines, _) = lines(&writing(offsets(), BulkAction::Create), &[record(None, Some(b"{ }"))]);
+    let (lines, _) = lines(&format(offsets(), BulkAction::Create), &[record(None, Some(b"{ }"))]);
     let source: Value = serde_json::from_str(&lines[1]).unwrap();
     assert_eq!(source["_kafka_key"], Value::Null);
     assert!(lines[1].starts_with(r#"{"@timestamp":"#), "{}", lines[1]);
 }
 
 #[test]
-fn records_of_several_partitions_and_times_tell_their_own() {
+fn records_of_several_partitions_and_times_have_their_own_metadata() {
     let at = |index, offset, timestamp| Record {
         partition: Partition::new("logins", index),
         offset,
@@ -73,7 +73,7 @@ fn records_of_several_partitions_and_times_tell_their_own() {
     };
     let batch =
         [at(1, 5, Some(59_999)), at(2, 6, None), at(1, 7, Some(60_000)), at(1, 8, Some(i64::MAX)), at(1, 9, Some(61_000))];
-    let (lines, bad) = lines(&writing(offsets(), BulkAction::Create), &batch);
+    let (lines, bad) = lines(&format(offsets(), BulkAction::Create), &batch);
     assert!(bad.is_empty());
     for (record, pair) in batch.iter().zip(lines.chunks(2)) {
         let source: Value = serde_json::from_str(&pair[1]).unwrap();
@@ -94,17 +94,17 @@ fn records_of_several_partitions_and_times_tell_their_own() {
 #[test]
 fn without_metadata_the_payload_is_the_source() {
     let bare = |has_time| {
-        let reading = reading(offsets(), MetadataFields::none(), RawValues::Bad, vec![naming("logins")]);
-        lines(&BulkFormat::new(reading, BulkAction::Create, false, has_time), &[record(None, Some(br#"{"a": 1}"#))]).0[1].clone()
+        let mapper = mapper(offsets(), MetadataFields::none(), RawValues::Bad, vec![template("logins")]);
+        lines(&BulkFormat::new(mapper, BulkAction::Create, false, has_time), &[record(None, Some(br#"{"a": 1}"#))]).0[1].clone()
     };
     assert_eq!(bare(false), r#"{"a": 1}"#);
     assert_eq!(bare(true), r#"{"a": 1,"@timestamp":"2023-09-12T00:45:51.123Z"}"#);
 }
 
 #[test]
-fn a_payload_that_says_its_time_keeps_it() {
+fn a_payload_with_a_timestamp_keeps_it() {
     let (lines, _) = lines(
-        &writing(offsets(), BulkAction::Create),
+        &format(offsets(), BulkAction::Create),
         &[record(None, Some(br#"{"@timestamp": 5}"#)), record(None, Some(br#"{"a": "@timestamp"}"#))],
     );
     let time = |line: &str| serde_json::from_str::<Value>(line).unwrap()["@timestamp"].clone();
@@ -113,15 +113,15 @@ fn a_payload_that_says_its_time_keeps_it() {
 }
 
 #[test]
-fn what_is_no_object_is_wrapped_and_a_key_that_is_no_text_is_told_in_base64() {
+fn a_value_that_is_not_an_object_is_wrapped_and_a_binary_key_is_kept_in_base64() {
     let wrapped = |raw, value: &[u8]| {
-        let writing = BulkFormat::new(
-            reading(offsets(), MetadataFields::default(), raw, vec![naming("l")]),
+        let format = BulkFormat::new(
+            mapper(offsets(), MetadataFields::default(), raw, vec![template("l")]),
             BulkAction::Create,
             false,
             true,
         );
-        let (lines, bad) = lines(&writing, &[record(Some(b"\xff"), Some(value))]);
+        let (lines, bad) = lines(&format, &[record(Some(b"\xff"), Some(value))]);
         lines.get(1).map_or_else(|| json!(bad), |line| serde_json::from_str::<Value>(line).unwrap())
     };
     assert_eq!(wrapped(RawValues::Bad, b"[1,\n2]")["original_data"], json!([1, 2]));
@@ -134,47 +134,47 @@ fn what_is_no_object_is_wrapped_and_a_key_that_is_no_text_is_told_in_base64() {
 #[test]
 fn key_ids_carry_a_version_and_a_tombstone_deletes() {
     let key = || record(Some(b"k\"1"), Some(b"{}"));
-    let (of_offsets, _) = lines(&writing(Ids::Key, BulkAction::Index), &[key(), record(Some(b"k"), None)]);
+    let (of_offsets, _) = lines(&format(Ids::Key, BulkAction::Index), &[key(), record(Some(b"k"), None)]);
     assert_eq!(of_offsets[0], r#"{"index":{"_id":"k\"1","version":42,"version_type":"external"}}"#);
     assert_eq!(of_offsets[2], r#"{"delete":{"_id":"k","version":42,"version_type":"external"}}"#);
     assert_eq!(of_offsets.len(), 3);
     let times =
-        DocumentMapper::new(Ids::Key, Version::Timestamp, MetadataFields::default(), RawValues::Bad, None, vec![naming("l")]);
+        DocumentMapper::new(Ids::Key, Version::Timestamp, MetadataFields::default(), RawValues::Bad, None, vec![template("l")]);
     let (of_times, _) = lines(&BulkFormat::new(times, BulkAction::Index, false, true), &[key()]);
     assert_eq!(of_times[0], r#"{"index":{"_id":"k\"1","version":1694479551123,"version_type":"external_gte"}}"#);
 }
 
 #[test]
-fn names_that_differ_stand_in_each_line_and_ids_of_the_server_in_none() {
-    let free = NameTemplate::free("{user}".parse::<NamePattern>().unwrap());
-    let reading = DocumentMapper::new(
+fn names_that_differ_are_in_each_line_and_ids_of_the_server_in_none() {
+    let free = NameTemplate::unchecked("{user}".parse::<NamePattern>().unwrap());
+    let mapper = DocumentMapper::new(
         Ids::Field(FieldPath::parse("user").unwrap()),
         Version::Offset,
         MetadataFields::none(),
         RawValues::Bad,
         None,
-        vec![naming("logins-%Y"), free],
+        vec![template("logins-%Y"), free],
     );
     let (with_names, bad) = lines(
-        &BulkFormat::new(reading, BulkAction::Index, true, false),
+        &BulkFormat::new(mapper, BulkAction::Index, true, false),
         &[record(None, Some(br#"{"user":"u"}"#)), record(None, Some(br#"{"user":""}"#))],
     );
     let action = r#"{"index":{"_id":"u","_index":"logins-2023","routing":"u","version":42,"version_type":"external"}}"#;
     assert_eq!(with_names[0], action);
     assert_eq!(bad, ["empty_id"]);
-    let (without, _) = lines(&writing(Ids::Random, BulkAction::Create), &[record(None, Some(b"{}"))]);
+    let (without, _) = lines(&format(Ids::Random, BulkAction::Create), &[record(None, Some(b"{}"))]);
     assert_eq!(without[0], r#"{"create":{}}"#);
 }
 
 #[test]
-fn what_the_server_would_refuse_for_all_is_known_before() {
+fn a_record_that_the_server_would_reject_with_its_neighbours_is_bad() {
     let long = [b'k'; 513];
     let (sent, bad) = lines(
-        &writing(Ids::Key, BulkAction::Index),
+        &format(Ids::Key, BulkAction::Index),
         &[record(Some(&long), Some(b"{}")), record(Some(&long[..512]), Some(b"{}")), record(None, Some(b"{}"))],
     );
     assert_eq!((sent.len(), bad), (2, vec!["id_too_long".to_owned(), "missing_key".to_owned()]));
-    let (sent, bad) = lines(&writing(offsets(), BulkAction::Create), &[record(None, None)]);
+    let (sent, bad) = lines(&format(offsets(), BulkAction::Create), &[record(None, None)]);
     assert_eq!((sent.len(), bad), (0, vec!["tombstone".to_owned()]));
 }
 
@@ -207,7 +207,7 @@ proptest! {
         let text = if pretty { serde_json::to_string_pretty(&object) } else { serde_json::to_string(&object) }.unwrap();
         let text = if pretty { text.replace('\n', "\r\n\n") } else { text };
         let record = record(key.as_deref(), Some(text.as_bytes()));
-        let (lines, bad) = lines(&writing(offsets(), BulkAction::Create), &[record.clone(), record]);
+        let (lines, bad) = lines(&format(offsets(), BulkAction::Create), &[record.clone(), record]);
         prop_assert!(bad.is_empty());
         prop_assert_eq!(lines.len(), 4);
         prop_assert_eq!(&lines[2], r#"{"create":{"_id":"logins:3:42"}}"#);
@@ -223,9 +223,9 @@ proptest! {
         text: bool,
     ) {
         let raw = if text { RawValues::Text } else { RawValues::Bad };
-        let writing = BulkFormat::new(reading(offsets(), MetadataFields::default(), raw, vec![naming("l")]), BulkAction::Create, false, true);
+        let format = BulkFormat::new(mapper(offsets(), MetadataFields::default(), raw, vec![template("l")]), BulkAction::Create, false, true);
         let batch: Vec<_> = values.iter().map(|value| record(None, Some(value))).collect();
-        let (lines, bad) = lines(&writing, &batch);
+        let (lines, bad) = lines(&format, &batch);
         prop_assert_eq!(lines.len(), 2 * (batch.len() - bad.len()));
         for pair in lines.chunks(2) {
             prop_assert_eq!(&pair[0], r#"{"create":{"_id":"logins:3:42"}}"#);

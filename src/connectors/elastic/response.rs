@@ -1,6 +1,6 @@
-//! What the answer to a bulk request means for each of its records. Pure.
+//! From the answer to a bulk request to an outcome of each record. Pure.
 //!
-//! The type of an error counts before the status, and what is not known to be a delivery is none.
+//! The type of an error counts before the status. Only a known success is a delivery.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,34 +9,34 @@ use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
+use crate::connectors::elastic::diagnosis::CallError;
+use crate::connectors::elastic::lenient_json;
 use crate::connectors::elastic::reason::{self, clean};
 use crate::pipeline::{Outcome, Reason};
+use crate::profile::ElasticSection;
 
-/// What is done with a document.
+/// The action of a bulk request on a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BulkAction {
-    /// Written if nothing has its id; without an id, always.
+    /// Writes it if its id is free; always without an id.
     Create,
-    /// Written in the place of what has its id; guarded by a version, if it has one.
+    /// Writes it over the stored document; guarded by its version, if it has one.
     Index,
-    /// Merged into what has its id, unless that has changed since it was looked at.
+    /// Merges it into the stored document, unless that has changed since it was looked up.
     Update,
-    /// Taken away.
+    /// Deletes the stored document.
     Delete,
 }
 
-/// What an item says of its document.
+/// The verdict of an item on its document.
 #[derive(Debug, PartialEq)]
 pub(super) enum ItemVerdict {
-    /// All that is to be known.
     Outcome(Outcome),
-    /// Something in this index has the id, and the version if there is one: it has to be looked at.
-    Taken {
-        /// The index, behind whatever name was written to.
+    /// The id is taken, with the same version if there is one: the stored document has to be looked up.
+    Conflict {
+        /// The index of the stored document, behind the name that was written to.
         index: Option<String>,
     },
-    /// It failed in a way that nobody knows; what fails so for long while others pass is bad.
-    Unknown(Reason),
 }
 
 /// An answer to a bulk request.
@@ -44,7 +44,7 @@ pub(super) enum ItemVerdict {
 pub(super) struct BulkResponse<'a> {
     #[serde(borrow)]
     items: Vec<BulkItem<'a>>,
-    /// How many documents are answered for; where there are fewer items, they come again.
+    /// The number of documents; fewer items repeat.
     #[serde(skip)]
     count: usize,
 }
@@ -55,8 +55,8 @@ impl<'a> BulkResponse<'a> {
         self.items.iter().cycle().take(self.count)
     }
 
-    /// Returns the answer to `count` documents if it says the same of each, as it mostly does; this is found out much sooner than
-    /// what each item says.
+    /// Returns the answer to `count` documents if all items are alike, as they mostly are: comparing them is much faster than parsing
+    /// each.
     fn uniform(body: &'a [u8], count: usize) -> Option<Self> {
         let items = body.strip_prefix(b"{\"items\":[")?.strip_suffix(b"]}")?;
         let length = (items.len() + 1).checked_div(count)?;
@@ -77,7 +77,7 @@ pub(super) struct BulkItem<'a> {
     result: Option<Cow<'a, str>>,
     failure_store: Option<Cow<'a, str>>,
     error: Option<Box<Value>>,
-    /// Where an update left the document: what the next one is guarded by.
+    /// The sequence number and primary term after an update: the guard of the next one.
     pub(super) place: Option<(i64, i64)>,
 }
 
@@ -116,25 +116,25 @@ impl<'de: 'a, 'a> Deserialize<'de> for BulkItem<'a> {
     }
 }
 
-/// Returns the answer, if `body` is one to a bulk request of `count` documents.
+/// Returns the answer in `body` to a bulk request of `count` documents.
 pub(super) fn parse(body: &[u8], count: usize) -> Result<BulkResponse<'_>, Reason> {
     if let Some(answer) = BulkResponse::uniform(body, count) {
         return Ok(answer);
     }
     let mut answer: BulkResponse<'_> = serde_json::from_slice(body).map_err(|error| {
-        let kind = if error.is_eof() { "the answer breaks off" } else { "the answer is none to a bulk request" };
-        Reason::new("unreadable_answer", kind)
+        let what = if error.is_eof() { "the answer is cut off" } else { "the answer is not one to a bulk request" };
+        Reason::new("unreadable_answer", what)
     })?;
     if answer.items.len() == count {
         answer.count = count;
         return Ok(answer);
     }
-    let what = format!("{count} documents were sent, and {} are answered for", answer.items.len());
+    let what = format!("{count} documents were sent, and the answer covers {}", answer.items.len());
     Err(Reason::new("incomplete_answer", what))
 }
 
-/// Failures of the server, not of the document: they pass.
-const PASSING: [&str; 21] = [
+/// Errors of the server, not of the document: they pass.
+const TRANSIENT: [&str; 21] = [
     "already_closed_exception",
     "circuit_breaking_exception",
     "cluster_block_exception",
@@ -158,7 +158,7 @@ const PASSING: [&str; 21] = [
     "unavailable_shards_exception",
 ];
 
-/// Failures of the document.
+/// Errors of the document.
 const BAD: [&str; 8] = [
     "mapper_parsing_exception",
     "document_parsing_exception",
@@ -170,15 +170,15 @@ const BAD: [&str; 8] = [
     "fail_processor_exception",
 ];
 
-/// Returns what `item` says of a document with which `action` was to be done, `piped` through an ingest pipeline or not.
-pub(super) fn judge(action: BulkAction, item: &BulkItem<'_>, piped: bool) -> ItemVerdict {
+/// Returns the verdict of `item` on the document of `action`, which passed an ingest pipeline if `is_piped`.
+pub(super) fn judge(action: BulkAction, item: &BulkItem<'_>, is_piped: bool) -> ItemVerdict {
     let Some(error) = item.error.as_deref() else { return without_error(action, item) };
     let kind = reason::kind(error);
-    let retry = || ItemVerdict::Outcome(Outcome::Retry(reason::passing(item.status, error)));
+    let retry = || ItemVerdict::Outcome(Outcome::Retry(reason::transient(item.status, error)));
     let bad = || ItemVerdict::Outcome(Outcome::Reject(reason::bad(item.status, error)));
-    let stop = || ItemVerdict::Outcome(Outcome::Stop(reason::lasting(item.status, error)));
-    if item.status == 429 || PASSING.contains(&kind) {
-        return if reason::is_never_small_enough(error) {
+    let stop = || ItemVerdict::Outcome(Outcome::Stop(reason::permanent(item.status, error)));
+    if item.status == 429 || TRANSIENT.contains(&kind) {
+        return if reason::is_too_large(error) {
             ItemVerdict::Outcome(Outcome::BatchRejected(too_large(error)))
         } else {
             retry()
@@ -187,17 +187,16 @@ pub(super) fn judge(action: BulkAction, item: &BulkItem<'_>, piped: bool) -> Ite
     match kind {
         "version_conflict_engine_exception" => conflict(action, item, error),
         "security_exception" | "index_not_found_exception" => stop(),
-        "illegal_argument_exception" if reason::is_set_up_wrong(error) => stop(),
-        "mapper_exception" if reason::is_out_of_time(error) => retry(),
-        "validation_exception" if reason::is_full_of_shards(error) => retry(),
-        "illegal_state_exception" if piped || reason::is_of_a_pipeline(error) => bad(),
+        "illegal_argument_exception" if reason::is_misconfigured(error) => stop(),
+        "mapper_exception" if reason::is_timeout(error) => retry(),
+        "validation_exception" if reason::is_shard_limit(error) => retry(),
+        "illegal_state_exception" if is_piped || reason::is_pipeline_failure(error) => bad(),
         kind if BAD.contains(&kind) => bad(),
         _ => match item.status {
             401 | 403 | 404 => stop(),
             408 | 409 | 502..=504 => retry(),
             400..=499 => bad(),
-            500..=599 => ItemVerdict::Unknown(reason::passing(item.status, error)),
-            _ => retry(),
+            _ => ItemVerdict::Outcome(Outcome::Unclear(reason::transient(item.status, error))),
         },
     }
 }
@@ -205,20 +204,20 @@ pub(super) fn judge(action: BulkAction, item: &BulkItem<'_>, piped: bool) -> Ite
 fn without_error(action: BulkAction, item: &BulkItem<'_>) -> ItemVerdict {
     ItemVerdict::Outcome(match (item.status, action) {
         (200 | 201, _) if item.failure_store.as_deref() == Some("used") => Outcome::Reject(
-            Reason::new("failure_store", "the document was put into the failure store of its data stream")
-                .hint("look there for what is wrong with it"),
+            Reason::new("failure_store", "the document is in the failure store of its data stream")
+                .hint("look up the error in the failure store"),
         ),
         (200 | 201, _) => Outcome::Delivered,
         (404, BulkAction::Delete) if item.result.as_deref() == Some("not_found") => Outcome::Delivered,
-        (status, _) => Outcome::Retry(Reason::new("unknown_answer", format!("status {status} without an error"))),
+        (status, _) => Outcome::Unclear(Reason::new("unknown_answer", format!("status {status} without an error"))),
     })
 }
 
 fn conflict(action: BulkAction, item: &BulkItem<'_>, error: &Value) -> ItemVerdict {
-    let taken = || ItemVerdict::Taken { index: error.get("index").and_then(Value::as_str).map(str::to_owned) };
+    let taken = || ItemVerdict::Conflict { index: error.get("index").and_then(Value::as_str).map(str::to_owned) };
     match action {
         BulkAction::Create => taken(),
-        BulkAction::Update => ItemVerdict::Outcome(Outcome::Retry(reason::passing(item.status, error))),
+        BulkAction::Update => ItemVerdict::Outcome(Outcome::Retry(reason::transient(item.status, error))),
         // `[ID]: version conflict, current version [7] is higher or equal to the one provided [7]`, whatever the id says.
         BulkAction::Index | BulkAction::Delete => {
             let text = reason::text(error);
@@ -231,59 +230,61 @@ fn conflict(action: BulkAction, item: &BulkItem<'_>, error: &Value) -> ItemVerdi
     }
 }
 
-/// Returns what an answer other than 200 to the whole request means for each of its documents.
+/// Returns the outcome of each document of a request whose answer as a whole is not 200.
 ///
-/// A request that was refused may have been carried out in part all the same, so nothing of it is delivered.
+/// A request that was rejected may have been carried out in part: no document counts as delivered.
 pub(super) fn whole(status: u16, body: &[u8]) -> Outcome {
-    let error = serde_json::from_slice::<Value>(body).ok().and_then(|mut answer| answer.get_mut("error").map(Value::take));
+    let error = lenient_json::value(body).get_mut("error").map(Value::take);
     let kind = error.as_ref().map_or("", reason::kind);
-    let passing = || match &error {
-        Some(error) => reason::passing(status, error),
-        None => Reason::new(format!("http_{status}"), format!("the server answers with HTTP status {status}")),
+    let transient = || match &error {
+        Some(error) => reason::transient(status, error),
+        None => reason::with_load(status, Reason::new(format!("http_{status}"), format!("the server answers with HTTP status {status}"))),
     };
-    if status == 429 || PASSING.contains(&kind) {
+    if status == 429 || TRANSIENT.contains(&kind) {
         return match &error {
-            Some(error) if reason::is_never_small_enough(error) => Outcome::BatchRejected(too_large(error)),
-            _ => Outcome::Retry(passing()),
+            Some(error) if reason::is_too_large(error) => Outcome::BatchRejected(too_large(error)),
+            _ => Outcome::Retry(transient()),
         };
     }
     match status {
         413 => Outcome::BatchRejected(
-            Reason::new("too_large", "the server does not take so large a request (413)")
+            Reason::new("too_large", "the request is too large for the server (413)")
                 .hint("raise `http.max_content_length` of the server, or set such records aside with --dead-letters"),
         ),
-        // What is no answer of a server like these comes from something in between, and blames no record.
+        // An answer in another format comes from a proxy in between, and blames no record.
         400 => match &error {
-            None => Outcome::Retry(passing()),
-            Some(error) if reason::is_set_up_wrong(error) => Outcome::Stop(reason::lasting(status, error)),
+            None => Outcome::Unclear(transient()),
+            Some(error) if reason::is_misconfigured(error) => Outcome::Stop(reason::permanent(status, error)),
             Some(error) => {
                 let code = if kind.is_empty() { "http_400" } else { kind };
                 Outcome::BatchRejected(
-                    Reason::new(code, format!("the server does not take it ({code})")).detail(reason::text(error)),
+                    Reason::new(code, format!("the server rejects the request ({code})")).detail(reason::text(error)),
                 )
             }
         },
         401 | 403 => Outcome::Stop(match &error {
-            Some(error) => reason::lasting(status, error),
-            None => reason::no_right(status, String::new()),
+            Some(error) => reason::permanent(status, error),
+            None => reason::unauthorized(status, String::new()),
         }),
         404 if kind == "index_not_found_exception" => {
-            Outcome::Stop(reason::lasting(status, error.as_ref().expect("its kind is known")))
+            Outcome::Stop(reason::permanent(status, error.as_ref().expect("its kind is known")))
         }
-        _ => Outcome::Retry(passing()),
+        502..=504 => Outcome::Retry(transient()),
+        _ => Outcome::Unclear(transient()),
     }
 }
 
-/// Returns why a server that has nothing else to do does not take it.
+/// Returns the reason of a server that rejects a request for its size alone.
 fn too_large(error: &Value) -> Reason {
-    Reason::new("too_large", "the server has not enough memory for so large a request")
+    Reason::new("too_large", "the request is too large for the memory of the server")
         .detail(reason::text(error))
         .hint("raise `indexing_pressure.memory.limit` of the server, or set such records aside with --dead-letters")
 }
 
-/// Returns why nothing is known of a request that was not answered.
-pub(super) fn unanswered(why: &str) -> Outcome {
-    Outcome::Retry(Reason::new("no_answer", clean(why)))
+/// Returns the outcome of each document of a request without an answer.
+pub(super) fn unanswered(error: &CallError, section: &ElasticSection) -> Outcome {
+    let reason = Reason::new("no_answer", clean(&error.summary(section)));
+    Outcome::Unclear(if error.is_time_out() { reason.time_out() } else { reason })
 }
 
 #[cfg(test)]

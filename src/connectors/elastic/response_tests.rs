@@ -1,28 +1,34 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
 
+#[derive(Debug, thiserror::Error)]
+#[error("sending failed")]
+struct Late(#[source] std::io::Error);
+
 /// Judges one item, given as `STATUS` or `STATUS {"type":...}`.
-fn said(action: BulkAction, status: u16, error: &str) -> ItemVerdict {
+fn judged(action: BulkAction, status: u16, error: &str) -> ItemVerdict {
     let error = if error.is_empty() { String::new() } else { format!(r#","error":{error}"#) };
     let body = format!(r#"{{"errors":true,"items":[{{"create":{{"_index":"i","status":{status}{error}}}}}]}}"#);
     judge(action, parse(body.as_bytes(), 1).unwrap().items().next().unwrap(), false)
 }
 
 /// Returns the verdict in a word, and its code.
-fn word(said: &ItemVerdict) -> String {
+fn word(verdict: &ItemVerdict) -> String {
     let reason = |word: &str, reason: &Reason| format!("{word} {}", reason.code());
-    match said {
+    match verdict {
         ItemVerdict::Outcome(Outcome::Delivered) => "delivered".to_owned(),
         ItemVerdict::Outcome(Outcome::AlreadyThere) => "already there".to_owned(),
         ItemVerdict::Outcome(Outcome::Superseded) => "superseded".to_owned(),
         ItemVerdict::Outcome(Outcome::Retry(why)) => reason("retry", why),
         ItemVerdict::Outcome(Outcome::Unclear(why)) => reason("unclear", why),
         ItemVerdict::Outcome(Outcome::Reject(why)) => reason("bad", why),
-        ItemVerdict::Outcome(Outcome::BatchRejected(why)) => reason("suspect", why),
+        ItemVerdict::Outcome(Outcome::BatchRejected(why)) => reason("batch rejected", why),
         ItemVerdict::Outcome(Outcome::Stop(why)) => reason("stop", why),
-        ItemVerdict::Taken { index } => format!("taken in {}", index.as_deref().unwrap_or("-")),
-        ItemVerdict::Unknown(why) => reason("unknown", why),
+        ItemVerdict::Outcome(Outcome::Unclear(why)) => reason("unclear", why),
+        ItemVerdict::Conflict { index } => format!("conflict in {}", index.as_deref().unwrap_or("-")),
     }
 }
 
@@ -40,19 +46,19 @@ fn each_answer_for_a_document_has_one_meaning() {
         (Create, 201, String::new(), "delivered"),
         (Index, 200, String::new(), "delivered"),
         (Update, 200, String::new(), "delivered"),
-        (Create, 202, String::new(), "retry unknown_answer"),
-        (Create, 0, String::new(), "retry unknown_answer"),
-        (Create, 404, String::new(), "retry unknown_answer"),
-        (Delete, 404, String::new(), "retry unknown_answer"),
-        (Create, 409, conflict(1, 1), "taken in .ds-i-1"),
+        (Create, 202, String::new(), "unclear unknown_answer"),
+        (Create, 0, String::new(), "unclear unknown_answer"),
+        (Create, 404, String::new(), "unclear unknown_answer"),
+        (Delete, 404, String::new(), "unclear unknown_answer"),
+        (Create, 409, conflict(1, 1), "conflict in .ds-i-1"),
         (Index, 409, conflict(8, 7), "superseded"),
-        (Index, 409, conflict(7, 7), "taken in .ds-i-1"),
-        (Delete, 409, conflict(7, 7), "taken in .ds-i-1"),
+        (Index, 409, conflict(7, 7), "conflict in .ds-i-1"),
+        (Delete, 409, conflict(7, 7), "conflict in .ds-i-1"),
         (Delete, 409, conflict(8, 7), "superseded"),
-        (Index, 409, of("version_conflict_engine_exception"), "taken in -"),
+        (Index, 409, of("version_conflict_engine_exception"), "conflict in -"),
         (Create, 500, of("timeout_exception"), "retry timeout_exception"),
         (Create, 500, of("i_o_exception"), "retry i_o_exception"),
-        (Create, 500, of("mapper_exception"), "unknown mapper_exception"),
+        (Create, 500, of("mapper_exception"), "unclear mapper_exception"),
         (Update, 409, conflict(1, 1), "retry version_conflict_engine_exception"),
         (Create, 429, of("rejected_execution_exception"), "retry rejected_execution_exception"),
         (Create, 429, of("es_rejected_execution_exception"), "retry es_rejected_execution_exception"),
@@ -90,9 +96,9 @@ fn each_answer_for_a_document_has_one_meaning() {
             r#"{"type":"illegal_state_exception","reason":"r","header":{"processor_type":"set_security_user"}}"#.to_owned(),
             "bad illegal_state_exception",
         ),
-        (Create, 500, of("illegal_state_exception"), "unknown illegal_state_exception"),
-        (Create, 500, of("something_new"), "unknown something_new"),
-        (Create, 500, r#""only text""#.to_owned(), "unknown status_500"),
+        (Create, 500, of("illegal_state_exception"), "unclear illegal_state_exception"),
+        (Create, 500, of("something_new"), "unclear something_new"),
+        (Create, 500, r#""only text""#.to_owned(), "unclear status_500"),
         (Create, 502, of("something_new"), "retry something_new"),
         (Create, 504, of("something_new"), "retry something_new"),
         (Create, 409, of("something_new"), "retry something_new"),
@@ -108,7 +114,7 @@ fn each_answer_for_a_document_has_one_meaning() {
         ),
     ];
     for (action, status, error, wanted) in table {
-        assert_eq!(word(&said(action, status, &error)), wanted, "{action:?} {status} {error}");
+        assert_eq!(word(&judged(action, status, &error)), wanted, "{action:?} {status} {error}");
     }
 }
 
@@ -117,24 +123,24 @@ fn a_document_that_was_not_there_is_deleted_and_one_in_a_failure_store_is_not_de
     let item = |rest: &str| format!(r#"{{"items":[{{"delete":{{{rest}}}}}]}}"#);
     let of = |action, rest: &str| word(&judge(action, parse(item(rest).as_bytes(), 1).unwrap().items().next().unwrap(), false));
     assert_eq!(of(BulkAction::Delete, r#""status":404,"result":"not_found""#), "delivered");
-    assert_eq!(of(BulkAction::Update, r#""status":404,"result":"not_found""#), "retry unknown_answer");
+    assert_eq!(of(BulkAction::Update, r#""status":404,"result":"not_found""#), "unclear unknown_answer");
     assert_eq!(of(BulkAction::Update, r#""status":200,"result":"noop""#), "delivered");
     assert_eq!(of(BulkAction::Create, r#""status":201,"failure_store":"used""#), "bad failure_store");
     assert_eq!(of(BulkAction::Create, r#""status":201,"failure_store":"not_enabled""#), "delivered");
 }
 
 #[test]
-fn an_id_that_reads_like_a_version_is_none() {
+fn an_id_that_reads_like_a_version_is_not_one() {
     let reason =
         "[current version [9] provided [1]]: version conflict, current version [7] is higher or equal to the one provided [7]";
     let error = format!(r#"{{"type":"version_conflict_engine_exception","index":"i","reason":"{reason}"}}"#);
-    assert_eq!(word(&said(BulkAction::Index, 409, &error)), "taken in i");
+    assert_eq!(word(&judged(BulkAction::Index, 409, &error)), "conflict in i");
     let late = r#"{"type":"mapper_exception","reason":"timed out while waiting for a dynamic mapping update"}"#;
-    assert_eq!(word(&said(BulkAction::Create, 500, late)), "retry mapper_exception");
+    assert_eq!(word(&judged(BulkAction::Create, 500, late)), "retry mapper_exception");
 }
 
 #[test]
-fn an_answer_that_breaks_off_or_is_short_or_another_one_is_known_as_such() {
+fn an_answer_that_is_cut_off_or_short_or_another_one_is_rejected() {
     let code = |body: &str, count| parse(body.as_bytes(), count).map(drop).map_err(|reason| reason.code().to_owned());
     let short = || Err("incomplete_answer".to_owned());
     let whole = r#"{"took":1,"errors":false,"items":[{"create":{"status":201}},{"index":{"status":200}}]}"#;
@@ -182,12 +188,12 @@ proptest! {
 }
 
 #[test]
-fn an_answer_for_all_has_one_meaning() {
+fn an_answer_to_the_whole_request_has_one_meaning() {
     let of = |kind: &str| format!(r#"{{"error":{{"type":"{kind}","reason":"r"}},"status":0}}"#);
     let table: Vec<(u16, String, &str)> = vec![
-        (413, String::new(), "suspect too_large"),
-        (400, of("illegal_argument_exception"), "suspect illegal_argument_exception"),
-        (400, "<html>".to_owned(), "retry http_400"),
+        (413, String::new(), "batch rejected too_large"),
+        (400, of("illegal_argument_exception"), "batch rejected illegal_argument_exception"),
+        (400, "<html>".to_owned(), "unclear http_400"),
         (
             400,
             r#"{"error":{"type":"illegal_argument_exception","reason":"pipeline with id [p] does not exist"},"status":400}"#
@@ -199,27 +205,33 @@ fn an_answer_for_all_has_one_meaning() {
         (403, of("cluster_block_exception"), "retry cluster_block_exception"),
         (503, of("master_not_discovered_exception"), "retry master_not_discovered_exception"),
         (502, "<html>bad gateway</html>".to_owned(), "retry http_502"),
-        (500, of("something_new"), "retry something_new"),
-        (405, String::new(), "retry http_405"),
-        (301, String::new(), "retry http_301"),
+        (500, of("something_new"), "unclear something_new"),
+        (405, String::new(), "unclear http_405"),
+        (301, String::new(), "unclear http_301"),
         (401, of("security_exception"), "stop login_refused"),
         (401, String::new(), "stop login_refused"),
         (403, of("security_exception"), "stop security_exception"),
         (403, "<html>".to_owned(), "stop security_exception"),
         (404, of("index_not_found_exception"), "stop index_not_found_exception"),
-        (404, String::new(), "retry http_404"),
+        (404, String::new(), "unclear http_404"),
     ];
     for (status, body, wanted) in table {
         assert_eq!(word(&ItemVerdict::Outcome(whole(status, body.as_bytes()))), wanted, "{status} {body}");
     }
-    assert_eq!(word(&ItemVerdict::Outcome(unanswered("connection reset"))), "retry no_answer");
+    let late = CallError::new("http://a:1", &Late(std::io::Error::other("operation timed out")), Duration::from_secs(60));
+    let Outcome::Unclear(reason) = unanswered(&late, &ElasticSection::default()) else { panic!("a time-out proves nothing") };
+    assert!(reason.is_time_out());
+    let Outcome::Unclear(reason) = whole(500, b"") else { panic!("an unknown error proves nothing") };
+    assert!(!reason.is_overload());
+    let Outcome::Retry(reason) = whole(429, b"") else { panic!("an overload passes") };
+    assert!(reason.is_overload());
 }
 
 #[test]
-fn a_reason_names_the_field_and_keeps_the_words_of_the_server_to_itself() {
+fn a_reason_names_the_field_and_keeps_the_text_of_the_server_in_its_detail() {
     let reason = |kind: &str, text: &str| {
         let error = serde_json::json!({ "type": kind, "reason": text });
-        let ItemVerdict::Outcome(Outcome::Reject(reason)) = said(BulkAction::Create, 400, &error.to_string()) else {
+        let ItemVerdict::Outcome(Outcome::Reject(reason)) = judged(BulkAction::Create, 400, &error.to_string()) else {
             panic!("{kind}")
         };
         assert_eq!(reason.detailed(), Some(text));
@@ -230,7 +242,7 @@ fn a_reason_names_the_field_and_keeps_the_words_of_the_server_to_itself() {
         "[1:17] failed to parse field [user.age] of type [long] in document with id 'x'. Preview of field's value: 'SECRET'";
     let (path, message) = reason("document_parsing_exception", preview);
     assert_eq!(path.as_deref(), Some("user.age"));
-    assert_eq!(message, "`user.age` is not what the mapping says it is");
+    assert_eq!(message, "field `user.age` does not fit the mapping");
     let path = |kind: &str, text: &str| reason(kind, text).0;
     let strict = "[1:5] mapping set to strict, dynamic introduction of [b] within [a] is not allowed";
     assert_eq!(path("strict_dynamic_mapping_exception", strict).as_deref(), Some("a.b"));
@@ -263,11 +275,11 @@ fn what_is_rejected_for_its_size_alone_is_not_waited_for() {
         );
         serde_json::json!({"type": "es_rejected_execution_exception", "reason": reason})
     };
-    let item = |own, most| word(&said(BulkAction::Create, 429, &pressed(own, most).to_string()));
-    assert_eq!(item(71, 51), "suspect too_large");
+    let item = |own, most| word(&judged(BulkAction::Create, 429, &pressed(own, most).to_string()));
+    assert_eq!(item(71, 51), "batch rejected too_large");
     assert_eq!(item(51, 51), "retry es_rejected_execution_exception");
     let all = |own, most| whole(429, serde_json::json!({"error": pressed(own, most), "status": 429}).to_string().as_bytes());
-    assert_eq!(word(&ItemVerdict::Outcome(all(71, 51))), "suspect too_large");
+    assert_eq!(word(&ItemVerdict::Outcome(all(71, 51))), "batch rejected too_large");
     assert_eq!(word(&ItemVerdict::Outcome(all(5, 51))), "retry es_rejected_execution_exception");
 }
 
@@ -277,5 +289,5 @@ fn a_state_that_a_pipeline_does_not_like_is_the_fault_of_the_document() {
     let answer = parse(body, 1).unwrap();
     let item = answer.items().next().unwrap();
     assert_eq!(word(&judge(BulkAction::Create, item, true)), "bad illegal_state_exception");
-    assert_eq!(word(&judge(BulkAction::Create, item, false)), "unknown illegal_state_exception");
+    assert_eq!(word(&judge(BulkAction::Create, item, false)), "unclear illegal_state_exception");
 }

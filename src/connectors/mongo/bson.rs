@@ -1,4 +1,4 @@
-//! BSON being written: the values that a command is made of. Pure.
+//! Writes BSON. Pure.
 
 use mongodb::bson::RawDocument;
 
@@ -16,7 +16,7 @@ pub(super) const INT32: u8 = 0x10;
 pub(super) const INT64: u8 = 0x12;
 pub(super) const DECIMAL: u8 = 0x13;
 
-/// The subtype of bytes of no further meaning.
+/// The generic binary subtype.
 pub(super) const GENERIC: u8 = 0;
 /// The subtype of a UUID.
 pub(super) const UUID: u8 = 4;
@@ -25,22 +25,20 @@ pub(super) const UUID: u8 = 4;
 #[must_use]
 pub(super) struct OpenDocument(usize);
 
-/// BSON being written.
+/// BSON as it is written.
 #[derive(Debug, Default)]
 pub(super) struct Bson {
-    /// The bytes so far.
     pub(super) bytes: Vec<u8>,
-    /// Where the names of the objects that are being written begin and end.
+    /// The ranges of the names of the objects that are open.
     pub(super) names: Vec<(usize, usize)>,
 }
 
 impl Bson {
-    /// Returns a writer with room for so many bytes.
     pub(super) fn with_capacity(bytes: usize) -> Self {
         Self { bytes: Vec::with_capacity(bytes), names: Vec::new() }
     }
 
-    /// Begins a document that has no name: the outermost.
+    /// Begins the outermost document.
     pub(super) fn begin(&mut self) -> OpenDocument {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 4]);
@@ -66,15 +64,14 @@ impl Bson {
         self.begin()
     }
 
-    /// Ends what was begun.
-    #[expect(clippy::needless_pass_by_value, reason = "what was begun ends once")]
+    /// Ends a document or an array.
+    #[expect(clippy::needless_pass_by_value, reason = "it ends once")]
     pub(super) fn end(&mut self, begun: OpenDocument) {
         self.bytes.push(0);
         let length = i32::try_from(self.bytes.len() - begun.0).unwrap_or(i32::MAX); // above any limit, and then never sent
         self.bytes[begun.0..begun.0 + 4].copy_from_slice(&length.to_le_bytes());
     }
 
-    /// Adds text.
     pub(super) fn text(&mut self, name: &str, text: &str) {
         self.name(TEXT, name);
         self.text_value(text);
@@ -87,7 +84,6 @@ impl Bson {
         self.text_value(text);
     }
 
-    /// Adds bytes.
     pub(super) fn binary(&mut self, name: &str, subtype: u8, bytes: &[u8]) {
         self.name(BINARY, name);
         self.length(bytes.len());
@@ -95,7 +91,6 @@ impl Bson {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Adds a truth value.
     pub(super) fn boolean(&mut self, name: &str, value: bool) {
         self.name(BOOLEAN, name);
         self.bytes.push(value.into());
@@ -107,13 +102,11 @@ impl Bson {
         self.bytes.extend_from_slice(&time.to_le_bytes());
     }
 
-    /// Adds a number of 32 bits.
     pub(super) fn int32(&mut self, name: &str, number: i32) {
         self.name(INT32, name);
         self.bytes.extend_from_slice(&number.to_le_bytes());
     }
 
-    /// Adds a number of 64 bits.
     pub(super) fn int64(&mut self, name: &str, number: i64) {
         self.name(INT64, name);
         self.bytes.extend_from_slice(&number.to_le_bytes());
@@ -153,21 +146,20 @@ impl Bson {
 }
 
 impl Bson {
-    /// Refuses names, among the fields written from `first` on, that a change of fields would take for something else.
+    /// Rejects names, among the fields from byte `first` on, that `$set` would take for a path or an operator.
     ///
     /// # Errors
     /// When there is one.
-    pub(super) fn literal_names(&mut self, first: usize) -> Result<(), Reason> {
-        // A length in front and a NUL behind make a document of the fields.
+    pub(super) fn require_literal_names(&mut self, first: usize) -> Result<(), Reason> {
         let mut copy = Self::with_capacity(self.bytes.len() - first + 5);
         let begun = copy.begin();
         copy.bytes.extend_from_slice(&self.bytes[first..]);
         copy.end(begun);
-        let document = RawDocument::from_bytes(&copy.bytes).expect("what was begun was ended");
+        let document = RawDocument::from_bytes(&copy.bytes).expect("each document is ended");
         let names = document.iter_elements().flatten().map(|element| element.key().as_str().to_owned());
         for name in names {
             if name.is_empty() || name.starts_with('$') || name.contains('.') {
-                let what = format!("no field can be set that is called `{name}`");
+                let what = format!("an update cannot set a field of the name `{name}`");
                 return Err(Reason::new("no_literal_name", what).at(name).hint("--write replace stores such names"));
             }
         }
@@ -176,11 +168,11 @@ impl Bson {
 }
 
 impl Bson {
-    /// Returns a name that is twice among those from `first` on.
-    pub(super) fn twice(&self, first: usize) -> Option<String> {
+    /// Returns a name that occurs twice among those from `first` on.
+    pub(super) fn repeated_name(&self, first: usize) -> Option<String> {
         let name = |(start, end): &(usize, usize)| &self.bytes[*start..*end];
         let names = &self.names[first..];
-        let twice = if names.len() <= 16 {
+        let repeated = if names.len() <= 16 {
             names
                 .iter()
                 .enumerate()
@@ -191,11 +183,11 @@ impl Bson {
             sorted.sort_unstable_by_key(|one| name(one));
             sorted.windows(2).find(|pair| name(pair[0]) == name(pair[1])).map(|pair| pair[0])
         };
-        twice.map(|one| String::from_utf8_lossy(name(one)).into_owned())
+        repeated.map(|one| String::from_utf8_lossy(name(one)).into_owned())
     }
 
-    /// Takes back what was written since there were so many bytes.
-    pub(super) fn cut(&mut self, bytes: usize) {
+    /// Truncates to this many bytes.
+    pub(super) fn truncate(&mut self, bytes: usize) {
         self.bytes.truncate(bytes);
         self.names.clear();
     }

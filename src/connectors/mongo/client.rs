@@ -9,16 +9,17 @@ use tokio::time::Instant;
 
 use crate::connectors::mongo::bson::Bson;
 use crate::connectors::mongo::diagnosis;
-use crate::connectors::mongo::response::{self, CommandError, CommandVerdict};
+use crate::connectors::mongo::command_error::CommandError;
+use crate::connectors::mongo::response;
 use crate::pipeline::{ConnectorError, Failure, Outcome};
 use crate::profile::MongoSection;
 
-/// How long a command may take. Above what a majority is waited for, so that the server answers first.
-const DEADLINE: Duration = Duration::from_secs(30);
-/// How long a server is looked for, and a connection made.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long is waited between two tries of the first contact.
-const AGAIN: Duration = Duration::from_millis(250);
+/// How long a command may take: longer than the server waits for a majority.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long server selection and a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause between attempts of the first contact.
+const CONNECT_BACKOFF: Duration = Duration::from_millis(250);
 
 /// A server, or a set of them, of the MongoDB protocol.
 #[derive(Clone)]
@@ -29,36 +30,36 @@ pub struct MongoClient {
 }
 
 impl MongoClient {
-    /// Returns a client of `section` that may have so many commands under way, once a server has answered.
+    /// Connects to the server of `section`; the client may have this many commands in flight.
     ///
     /// # Errors
-    /// When the section is wrong, or the server does not let us in, or none answers within `wait`.
+    /// When the section is not valid, or the login is rejected, or no server answers within `wait`.
     pub async fn connect(section: &MongoSection, commands: usize, wait: Duration) -> Result<Self, ConnectorError> {
-        // A connection string can ask for names to be looked up, which takes its own time.
-        let options = match tokio::time::timeout(wait.max(AGAIN), options(section, commands, wait)).await {
-            Ok(options) => options.map_err(|error| said(&error)),
-            Err(_) => Err(CommandError::Late),
+        // A connection string can need DNS lookups.
+        let options = match tokio::time::timeout(wait.max(CONNECT_BACKOFF), options(section, commands, wait)).await {
+            Ok(options) => options.map_err(|error| command_error(&error)),
+            Err(_) => Err(CommandError::TimedOut),
         };
         let options = options.map_err(|failure| diagnosis::diagnose(section, &failure, wait))?;
-        let client = mongodb::Client::with_options(options).map_err(|error| diagnosis::diagnose(section, &said(&error), wait))?;
-        let client = Self { section: section.clone(), client, deadline: DEADLINE };
+        let client = mongodb::Client::with_options(options).map_err(|error| diagnosis::diagnose(section, &command_error(&error), wait))?;
+        let client = Self { section: section.clone(), client, deadline: COMMAND_TIMEOUT };
         let deadline = Instant::now() + wait;
-        let mut told = CommandError::Late;
+        let mut last = CommandError::TimedOut;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let Err(failure) = client.ping(left.max(AGAIN)).await else { return Ok(client) };
-            // The last try has little time, and may not come to know what the one before knew.
-            if failure != CommandError::Late {
-                told = failure;
+            let Err(error) = client.ping(left.max(CONNECT_BACKOFF)).await else { return Ok(client) };
+            // The last attempt has little time: a time-out does not hide the error of the one before.
+            if error != CommandError::TimedOut {
+                last = error;
             }
-            if diagnosis::is_lasting(&told) || Instant::now() + AGAIN >= deadline {
-                return Err(diagnosis::diagnose(section, &told, wait).into());
+            if diagnosis::is_lasting(section, &last) || Instant::now() + CONNECT_BACKOFF >= deadline {
+                return Err(diagnosis::diagnose(section, &last, wait).into());
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(CONNECT_BACKOFF).await;
         }
     }
 
-    /// Returns the same client, with so long a time for each command.
+    /// Sets how long a command may take.
     #[must_use]
     pub fn within(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
@@ -75,10 +76,10 @@ impl MongoClient {
         let begun = out.begin();
         out.int32("ping", 1);
         out.end(begun);
-        self.command("admin", out.bytes, within.min(DEADLINE)).await.map(drop)
+        self.command("admin", out.bytes, within.min(COMMAND_TIMEOUT)).await.map(drop)
     }
 
-    /// Returns whether the collection is there.
+    /// Returns whether the collection exists.
     pub(super) async fn has(&self, database: &str, collection: &str) -> Result<bool, Failure> {
         let mut out = Bson::default();
         let command = out.begin();
@@ -90,9 +91,9 @@ impl MongoClient {
         out.boolean("authorizedCollections", true);
         out.end(command);
         let reply = self.write(database, out.bytes).await;
-        let reply = reply.map_err(|failure| diagnosis::diagnose(&self.section, &failure, DEADLINE))?;
+        let reply = reply.map_err(|failure| diagnosis::diagnose(&self.section, &failure, COMMAND_TIMEOUT))?;
         let found = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
-        // Some servers pay no heed to the filter.
+        // Some servers ignore the filter.
         let is_it =
             |found: &Value| found.as_document().is_some_and(|found| found.get_str("name").is_ok_and(|name| name == collection));
         Ok(found.is_ok_and(|found| found.iter().any(is_it)))
@@ -101,7 +102,7 @@ impl MongoClient {
     /// Counts the documents of a collection whose `field` is `value`.
     ///
     /// # Errors
-    /// When the server does not say.
+    /// When the server does not answer.
     pub async fn count(&self, database: &str, collection: &str, field: &str, value: i32) -> Result<i64, ConnectorError> {
         let mut out = Bson::default();
         let command = out.begin();
@@ -111,11 +112,11 @@ impl MongoClient {
         out.end(query);
         out.end(command);
         let reply = self.write(database, out.bytes).await;
-        let reply = reply.map_err(|failure| diagnosis::diagnose(&self.section, &failure, DEADLINE))?;
+        let reply = reply.map_err(|failure| diagnosis::diagnose(&self.section, &failure, COMMAND_TIMEOUT))?;
         Ok(response::number(&reply, "n").into())
     }
 
-    /// Proves that documents of a collection can be written, and leaves none: changes a document that is not there.
+    /// Proves that a collection can be written to, and leaves nothing: updates a document that does not exist.
     pub(super) async fn probe(&self, database: &str, collection: &str) -> Result<(), CommandError> {
         let mut out = Bson::default();
         let command = out.begin();
@@ -150,35 +151,34 @@ impl MongoClient {
                 code: response::number(&error, "code"),
                 name: error.get_str("codeName").unwrap_or_default().to_owned(),
                 message: error.get_str("errmsg").unwrap_or_default().to_owned(),
-                passes: response::passes(&error),
+                is_transient: response::has_transient_label(&error),
             }),
         }
     }
 
     /// Returns the failure of a probe.
-    pub(super) fn not_writable(&self, database: &str, collection: &str, failure: &CommandError) -> Failure {
-        diagnosis::not_writable(&self.section, database, collection, failure)
+    pub(super) fn not_writable(&self, database: &str, collection: &str, error: &CommandError) -> Failure {
+        diagnosis::not_writable(&self.section, database, collection, error)
     }
 
-    /// Runs a command that writes or looks up, within the usual deadline.
+    /// Runs a command.
     pub(super) async fn write(&self, database: &str, command: Vec<u8>) -> Result<Document, CommandError> {
         self.command(database, command, self.deadline).await
     }
 
-    /// Runs a command on the primary and returns what it answered with `ok: 1`, which can hold errors all the same.
+    /// Runs a command on the primary and returns its answer with `ok: 1`, which can hold errors of single documents.
     async fn command(&self, database: &str, command: Vec<u8>, within: Duration) -> Result<Document, CommandError> {
-        let command = RawDocumentBuf::from_bytes(command).expect("what was begun was ended");
+        let command = RawDocumentBuf::from_bytes(command).expect("each document is ended");
         let database = self.client.database(database);
         let mut task = tokio::spawn(async move { database.run_raw_command(command).await });
         match tokio::time::timeout(within, &mut task).await {
             Err(_) => {
-                // Its connection is closed with it. A host that is gone without a word would else hold on to both, and to the
-                // command, for a quarter of an hour.
+                // This closes the connection too: a host that vanished would hold it, and the command, for a quarter of an hour.
                 task.abort();
-                Err(CommandError::Late)
+                Err(CommandError::TimedOut)
             }
             Ok(Err(error)) => Err(CommandError::Unreachable(format!("the client failed: {error}"))),
-            Ok(Ok(Err(error))) => Err(said(&error)),
+            Ok(Ok(Err(error))) => Err(command_error(&error)),
             Ok(Ok(Ok(reply))) => Ok(reply),
         }
     }
@@ -217,33 +217,35 @@ async fn options(section: &MongoSection, commands: usize, wait: Duration) -> Res
         options.tls = Some(Tls::Enabled(tls));
     }
     options.app_name.get_or_insert_with(|| "sdl".to_owned());
-    // Before the first contact has taken too long, so that it can be told what was in its way.
-    options.server_selection_timeout = Some(CONNECT.min(wait / 4 * 3).max(AGAIN));
-    options.connect_timeout = Some(CONNECT);
-    // One more than are written with: for the look whether others pass.
-    options.max_pool_size = Some(u32::try_from(commands).unwrap_or(u32::MAX).saturating_add(2));
+    // Shorter than the wait for the first contact: its error names the cause.
+    options.server_selection_timeout = Some(CONNECT_TIMEOUT.min(wait / 4 * 3).max(CONNECT_BACKOFF));
+    options.connect_timeout = Some(CONNECT_TIMEOUT);
+    options.max_pool_size = Some(u32::try_from(commands).unwrap_or(u32::MAX).saturating_add(1));
     Ok(options)
 }
 
-/// Returns what an error of the driver says, in our words. The error itself can quote what was sent.
-fn said(error: &Error) -> CommandError {
+/// Translates an error of the driver, which itself can quote what was sent.
+fn command_error(error: &Error) -> CommandError {
     match error.kind.as_ref() {
-        ErrorKind::Command(refusal) => CommandError::Command {
-            code: refusal.code,
-            name: refusal.code_name.clone(),
-            message: refusal.message.clone(),
-            passes: error.contains_label("RetryableWriteError"),
+        ErrorKind::Command(rejected) => CommandError::Command {
+            code: rejected.code,
+            name: rejected.code_name.clone(),
+            message: rejected.message.clone(),
+            is_transient: error.contains_label("RetryableWriteError"),
         },
-        ErrorKind::Io(io) if io.kind() == std::io::ErrorKind::TimedOut => CommandError::Late,
+        ErrorKind::Io(io) if io.kind() == std::io::ErrorKind::TimedOut => CommandError::TimedOut,
         ErrorKind::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => CommandError::Unreachable(io.to_string()),
         ErrorKind::Io(io) => CommandError::Closed(io.to_string()),
-        // A server that is shutting down does not let anybody in either, but says why.
+        ErrorKind::BsonDeserialization(_) | ErrorKind::InvalidResponse { .. } => {
+            CommandError::Unreadable("the answer of the server cannot be read".to_owned())
+        }
+        // A server that is shutting down rejects every login too, but says why.
         ErrorKind::Authentication { message, .. } => {
-            let refused = std::error::Error::source(error)
+            let source = std::error::Error::source(error)
                 .and_then(|source| source.downcast_ref::<Box<Error>>())
-                .map(|source| said(source));
-            let passes = |refused: &CommandError| matches!(response::whole(refused), CommandVerdict::Is(Outcome::Retry(_)));
-            refused.filter(passes).unwrap_or_else(|| CommandError::Login(message.clone()))
+                .map(|source| command_error(source));
+            let is_transient = |error: &CommandError| matches!(response::whole(error), Outcome::Retry(_));
+            source.filter(is_transient).unwrap_or_else(|| CommandError::Login(message.clone()))
         }
         kind => CommandError::Unreachable(kind.to_string()),
     }

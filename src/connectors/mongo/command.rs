@@ -3,25 +3,22 @@
 use crate::connectors::mongo::bson::{Bson, OpenDocument};
 use crate::pipeline::Reason;
 
-/// How many bytes a command of several documents may have; one alone may have more, as much as a document may.
-const FULL: usize = 16 << 20;
-/// How many documents a command may have.
-const MOST: usize = 100_000;
+/// The most bytes of a command with several documents; one alone may have as many as a document may.
+const MAX_COMMAND_BYTES: usize = 16 << 20;
+/// The most documents of a command.
+const MAX_DOCUMENTS: usize = 100_000;
 
 /// How documents are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WriteKind {
-    /// As new ones.
     Insert,
-    /// In the place of older ones, or as new ones.
     Upsert,
-    /// They go.
     Delete,
 }
 
 impl WriteKind {
-    /// Returns the command, and what it calls its list.
-    fn words(self) -> (&'static str, &'static str) {
+    /// Returns the name of the command, and of its list.
+    fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::Insert => ("insert", "documents"),
             Self::Upsert => ("update", "updates"),
@@ -30,7 +27,7 @@ impl WriteKind {
     }
 }
 
-/// A command that is being built: documents of one kind for one collection.
+/// Builds a command: documents of one kind for one collection.
 pub(super) struct CommandBuilder {
     pub(super) kind: WriteKind,
     pub(super) database: String,
@@ -42,7 +39,6 @@ pub(super) struct CommandBuilder {
     list: OpenDocument,
 }
 
-/// A command that is built.
 pub(super) struct BuiltCommand {
     pub(super) kind: WriteKind,
     pub(super) database: String,
@@ -52,13 +48,12 @@ pub(super) struct BuiltCommand {
 }
 
 impl CommandBuilder {
-    /// Returns an empty command with room for so many bytes.
-    pub(super) fn new(kind: WriteKind, database: &str, collection: &str, room: usize) -> Self {
-        let mut out = Bson::with_capacity(room);
+    pub(super) fn new(kind: WriteKind, database: &str, collection: &str, capacity: usize) -> Self {
+        let mut out = Bson::with_capacity(capacity);
         let command = out.begin();
-        let (word, list) = kind.words();
-        out.text(word, collection);
-        // Without order, a document that fails does not keep those behind it from being written.
+        let (name, list) = kind.names();
+        out.text(name, collection);
+        // In an unordered command, a failed document does not stop those behind it.
         out.boolean("ordered", false);
         let concern = out.begin_document("writeConcern");
         out.text("w", "majority");
@@ -69,32 +64,32 @@ impl CommandBuilder {
         Self { kind, database, collection, records: Vec::new(), out, command, list }
     }
 
-    /// Returns whether documents of this kind and for this collection go in here.
-    pub(super) fn takes(&self, kind: WriteKind, database: &str, collection: &str) -> bool {
-        self.records.len() < MOST && self.kind == kind && self.database == database && self.collection == collection
+    /// Returns whether documents of this kind and collection belong here.
+    pub(super) fn accepts(&self, kind: WriteKind, database: &str, collection: &str) -> bool {
+        self.records.len() < MAX_DOCUMENTS && self.kind == kind && self.database == database && self.collection == collection
     }
 
-    /// Adds what `write` writes, for the record at place `record` of the batch; returns whether there was room for it.
+    /// Adds what `write` writes for the record at place `record` of the batch; returns false, and leaves the command as it was, if it
+    /// is full.
     ///
     /// # Errors
-    /// When the record is bad. The command is then as it was, as it is when there was no room.
+    /// When the record is bad: the command stays as it was.
     pub(super) fn push(&mut self, record: usize, write: impl FnOnce(&mut Bson) -> Result<(), Reason>) -> Result<bool, Reason> {
         let before = self.out.bytes.len();
         let begun = self.out.begin_item(self.records.len());
         if let Err(reason) = write(&mut self.out) {
-            self.out.cut(before);
+            self.out.truncate(before);
             return Err(reason);
         }
         self.out.end(begun);
-        if self.out.bytes.len() > FULL && !self.records.is_empty() {
-            self.out.cut(before);
+        if self.out.bytes.len() > MAX_COMMAND_BYTES && !self.records.is_empty() {
+            self.out.truncate(before);
             return Ok(false);
         }
         self.records.push(record);
         Ok(true)
     }
 
-    /// Returns the command.
     pub(super) fn build(self) -> BuiltCommand {
         let Self { kind, database, collection, records, mut out, command, list } = self;
         out.end(list);

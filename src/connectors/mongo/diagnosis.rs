@@ -1,150 +1,130 @@
-//! From what the driver or the server said to one clear failure. Pure: text in, text out.
+//! From an error of the driver or of the server to the failure that a user sees. Pure: text in, text out.
 
 use std::time::Duration;
 
-use crate::connectors::mongo::response::CommandError;
+use crate::connectors::connect_error::{self, ConnectCause, ConnectError, ConnectStep, SectionKeys};
+use crate::connectors::mongo::command_error::CommandError;
 use crate::pipeline::Failure;
 use crate::profile::{MongoSection, Secret};
 
-/// Returns whether waiting cannot help: a wrong password stays wrong, a server may be starting.
-pub(super) fn is_lasting(said: &CommandError) -> bool {
-    match said {
-        CommandError::Login(_) => true,
-        CommandError::Command { code, .. } => matches!(code, 13 | 18),
-        CommandError::Unreachable(text) => {
-            ["peer certificate", "InvalidContentType", "wire version", "Unable to parse", "connection string"]
-                .iter()
-                .any(|part| text.contains(part))
-        }
-        CommandError::Closed(_) | CommandError::Late => false,
-    }
+/// Returns whether waiting cannot help.
+pub(super) fn is_lasting(section: &MongoSection, error: &CommandError) -> bool {
+    matches!(error, CommandError::Command { code: 13, .. }) || cause(section, error, Duration::ZERO).is_lasting()
 }
 
-/// Returns the failure of a first contact that was waited for so long.
-pub(super) fn diagnose(section: &MongoSection, said: &CommandError, wait: Duration) -> Failure {
-    let (cause, hint) = meaning(section, said, wait);
-    Failure::new(format!("cannot connect to `{}`", section.name)).because(cause).hint(hint)
+/// Returns the failure of a contact that was tried for this long.
+pub(super) fn diagnose(section: &MongoSection, error: &CommandError, wait: Duration) -> Failure {
+    ConnectError::new(address(section), cause(section, error, wait)).failure(&keys(section))
 }
 
 /// Returns the failure of a try to write.
-pub(super) fn not_writable(section: &MongoSection, database: &str, collection: &str, said: &CommandError) -> Failure {
-    let (cause, hint) = match said {
-        CommandError::Command { code: 13, .. } if !logs_in(section) => (
-            "nobody is logged in, and the server wants to know who writes".to_owned(),
+pub(super) fn not_writable(section: &MongoSection, database: &str, collection: &str, error: &CommandError) -> Failure {
+    let failure = Failure::new(format!("cannot write to `{database}.{collection}` of `{}`", section.name));
+    let CommandError::Command { code, .. } = error else {
+        let diagnosed = diagnose(section, error, Duration::from_secs(30));
+        return Failure { what: failure.what, ..diagnosed };
+    };
+    let (cause, hint) = match code {
+        13 if !logs_in(section) => (
+            "the server requires a login".to_owned(),
             format!("set `username` and `password` under [{}]", section.name),
         ),
-        CommandError::Command { code: 13, .. } => {
-            let user = section.username.as_deref().unwrap_or("the user");
-            (format!("`{user}` may not"), format!("grant `readWrite` on the database `{database}`"))
+        13 => {
+            let user = section.username.as_ref().map_or_else(|| "the user".to_owned(), |user| format!("`{user}`"));
+            (format!("{user} is not authorized"), format!("grant `readWrite` on the database `{database}`"))
         }
-        CommandError::Command { code: 73, .. } => {
-            ("the server does not take the name".to_owned(), "name another with --database or --collection".to_owned())
-        }
-        CommandError::Command { code: 166, .. } => {
-            (format!("`{collection}` is a view"), "name a collection with --collection".to_owned())
-        }
-        CommandError::Command { code: 10107 | 13435 | 13436, .. } => (
+        73 => ("the server rejects the name".to_owned(), "write to a database and a collection of another name".to_owned()),
+        166 => (format!("`{collection}` is a view"), "write to a collection that is not a view".to_owned()),
+        10107 | 13435 | 13436 => (
             "the server is a secondary".to_owned(),
             format!("set `uri` under [{}] to the whole replica set: mongodb://a,b,c/?replicaSet=NAME", section.name),
         ),
-        CommandError::Command { code: 64 | 79 | 100, .. } => (
+        64 | 79 | 100 => (
             "no majority of the replica set acknowledges a write".to_owned(),
             "see rs.status() and rs.conf() on the server".to_owned(),
         ),
-        said => meaning(section, said, Duration::from_secs(30)),
+        _ => {
+            let diagnosed = diagnose(section, error, Duration::from_secs(30));
+            return Failure { what: failure.what, ..diagnosed };
+        }
     };
-    Failure::new(format!("cannot write to `{database}.{collection}` of `{}`", section.name)).because(cause).hint(hint)
+    failure.because(cause).hint(hint)
 }
 
-fn meaning(section: &MongoSection, said: &CommandError, wait: Duration) -> (String, String) {
-    let name = &section.name;
-    let host = if section.uri.is_some() { "uri" } else { "host" };
-    let correct = format!("correct `{host}` under [{name}]");
-    let at = address(section);
-    match said {
+fn cause(section: &MongoSection, error: &CommandError, wait: Duration) -> ConnectCause {
+    match error {
         CommandError::Login(_) | CommandError::Command { code: 18, .. } => {
-            let user = section.username.as_deref().map_or_else(|| "the user of `uri`".to_owned(), |user| format!("`{user}`"));
-            let keys = if section.username.is_some() { "`username`, `password` or `auth_database`" } else { "`uri`" };
-            (
-                format!("{at}: logging in: the server does not take the password of {user}"),
-                format!("correct {keys} under [{name}]"),
-            )
+            let user = section.username.as_ref().map_or_else(|| "the user of `uri`".to_owned(), |user| format!("`{user}`"));
+            ConnectCause::AuthenticationFailed(user)
         }
-        CommandError::Command { code, name: code_name, message, .. } => {
-            let said = if code_name.is_empty() { message } else { code_name };
-            (format!("{at}: first command: {} ({code})", without_secrets(section, said)), correct)
+        CommandError::Command { code, name, message, .. } => {
+            let text = without_secrets(section, if name.is_empty() { message } else { name });
+            ConnectCause::other(ConnectStep::Request, format!("{text} ({code})"))
         }
-        CommandError::Late => (
-            format!("{at}: no answer within {}", humantime::format_duration(wait)),
-            format!("{correct}, or see whether a firewall is in between"),
-        ),
-        CommandError::Closed(why) => (format!("{at}: first command: the server hung up: {why}"), tls_hint(section)),
-        CommandError::Unreachable(text) => unreachable(section, &at, &correct, innermost(text), text),
+        CommandError::Unreadable(text) => ConnectCause::other(ConnectStep::Request, text.clone()),
+        CommandError::TimedOut => ConnectCause::NoAnswer(Some(wait)),
+        CommandError::Closed(_) => ConnectCause::Closed(ConnectStep::Request),
+        CommandError::Unreachable(text) => unreachable(section, text),
     }
 }
 
-fn unreachable(section: &MongoSection, at: &str, correct: &str, inner: &str, text: &str) -> (String, String) {
-    let name = &section.name;
+fn unreachable(section: &MongoSection, text: &str) -> ConnectCause {
+    let inner = innermost(text);
     let has = |part: &str| inner.contains(part) || text.contains(part);
-    let file = || format!("set `tls_ca_file` under [{name}] to the file of the server's CA");
-    if has("UnknownIssuer") {
-        return (format!("{at}: TLS handshake: the server's certificate is of a CA that is not trusted here"), file());
-    }
-    if has("not valid for name") {
-        let host = if section.uri.is_some() { "uri" } else { "host" };
-        let hint = format!("name the server in `{host}` under [{name}] as its certificate does");
-        return (format!("{at}: TLS handshake: the server's certificate is for another host name"), hint);
-    }
-    if has("certificate: Expired") || has("certificate expired") {
-        let hint = "renew the certificate of the server, or correct this machine's clock".to_owned();
-        return (format!("{at}: TLS handshake: the server's certificate has expired"), hint);
-    }
-    if has("peer certificate") {
-        return (format!("{at}: TLS handshake: the server's certificate is not good"), file());
-    }
-    if has("InvalidContentType") {
-        let hint = format!("set `tls = false` under [{name}], or use the port that the server has for TLS");
-        return (format!("{at}: TLS handshake: the server does not speak TLS on this port"), hint);
+    let lasting = |step, text: String, hint: Option<String>| ConnectCause::Other { step, text, hint, is_lasting: true };
+    if let Some(cause) = ConnectCause::of_text(inner).or_else(|| ConnectCause::of_text(text)) {
+        return cause;
     }
     if has("Unable to parse PEM") || has("No such file") {
-        return (
-            "the file of `tls_ca_file` cannot be read, or is no certificate in PEM".to_owned(),
-            format!("correct `tls_ca_file` under [{name}]"),
-        );
-    }
-    if has("failed to lookup address") || has("DNS resolution") || has("Name or service not known") {
-        return (format!("{at}: looking up the name: it is not known here"), correct.to_owned());
-    }
-    if has("Connection refused") {
-        return (format!("{at}: connecting: connection refused"), format!("start the server, or {correct}"));
+        return ConnectCause::File { key: "tls_ca_file", flaw: "cannot be read, or is not a certificate in PEM".to_owned() };
     }
     if has("wire version") {
-        return (format!("{at}: the server is too old, or too new"), "use MongoDB 4.4 or newer".to_owned());
+        let text = "the version of the server is not supported".to_owned();
+        return lasting(Some(ConnectStep::Request), text, Some("use MongoDB 4.4 or newer".to_owned()));
     }
     if has("ReplicaSetNoPrimary") || has("RSSecondary") {
-        return (format!("{at}: the replica set has no primary now"), "see rs.status() on the server".to_owned());
+        return ConnectCause::Other {
+            step: Some(ConnectStep::Request),
+            text: "the replica set has no primary".to_owned(),
+            hint: Some("see rs.status() on the server".to_owned()),
+            is_lasting: false,
+        };
     }
     if has("timed out") || has("deadline has elapsed") || has("imeout") && inner == text {
-        let or = if wants_tls(section) { format!(", or set `tls = false` under [{name}]") } else { String::new() };
-        return (format!("{at}: connecting: no answer"), format!("{correct}, see whether a firewall is in between{or}"));
+        return ConnectCause::NoAnswer(None);
     }
     if has("end of file") || has("eset by peer") || has("EOF") {
-        return (format!("{at}: connecting: the server hung up"), tls_hint(section));
+        return ConnectCause::Closed(ConnectStep::Connect);
     }
-    (format!("{at}: {}", without_secrets(section, inner)), correct.to_owned())
+    let cleaned = without_secrets(section, inner);
+    if has("connection string") || has("invalid argument") {
+        return lasting(None, cleaned, None);
+    }
+    ConnectCause::Other { step: None, text: cleaned, hint: None, is_lasting: false }
+}
+
+fn keys(section: &MongoSection) -> SectionKeys<'_> {
+    let name = &section.name;
+    SectionKeys {
+        section: name,
+        server: "server",
+        address: if section.uri.is_some() { "uri" } else { "host" },
+        ca: "tls_ca_file",
+        client_certificate: "`tlsCertificateKeyFile` in `uri`",
+        login: if section.username.is_some() { "`username`, `password` or `auth_database`" } else { "`uri`" },
+        new_login: "`username` and `password`",
+        tls_on: if wants_tls(section) {
+            format!("set `tls = false` under [{name}], or use the port that the server has for TLS")
+        } else {
+            format!("set `tls = true` under [{name}], or use the port that the server has without TLS")
+        },
+        tls_off: format!("set `tls = false` under [{name}], or use the port that the server has for TLS"),
+    }
 }
 
 fn wants_tls(section: &MongoSection) -> bool {
     let in_uri = |uri: &Secret| ["tls=true", "ssl=true", "mongodb+srv:"].iter().any(|part| uri.reveal().contains(part));
     section.tls || section.tls_ca_file.is_some() || section.uri.as_ref().is_some_and(in_uri)
-}
-
-fn tls_hint(section: &MongoSection) -> String {
-    if wants_tls(section) {
-        format!("set `tls = false` under [{}], or use the port that the server has for TLS", section.name)
-    } else {
-        format!("set `tls = true` under [{}], or use the port that the server has without TLS", section.name)
-    }
 }
 
 /// Returns whether the section names a user.
@@ -177,19 +157,12 @@ fn address(section: &MongoSection) -> String {
 
 /// Returns `text` without the section's secrets.
 fn without_secrets(section: &MongoSection, text: &str) -> String {
-    let secrets = [&section.password, &section.uri].into_iter().flatten();
-    let mut text = secrets.fold(text.to_owned(), |text, secret| match secret.reveal() {
-        "" => text,
-        secret => text.replace(secret, "***"),
+    let in_uri = section.uri.as_ref().and_then(|uri| {
+        let (user, _) = uri.reveal().rsplit_once('@')?;
+        let (_, password) = user.rsplit_once("://").map_or(user, |(_, user)| user).split_once(':')?;
+        Some(Secret::new(password.to_owned()))
     });
-    if let Some(uri) = &section.uri
-        && let Some((user, _)) = uri.reveal().rsplit_once('@')
-        && let Some((_, password)) = user.rsplit_once("://").map_or(user, |(_, user)| user).split_once(':')
-        && !password.is_empty()
-    {
-        text = text.replace(password, "***");
-    }
-    text
+    connect_error::without_secrets(text, [&section.password, &section.uri, &in_uri].into_iter().flatten())
 }
 
 #[cfg(test)]
@@ -227,12 +200,12 @@ mod tests {
             ),
             (
                 selection("I/O error: failed to lookup address information: Name or service not known"),
-                "db:27017: looking up the name: it is not known here",
+                "db:27017: looking up the name: the name does not resolve",
                 "correct `host` under [mongodb]",
             ),
             (
                 selection("I/O error: invalid peer certificate: UnknownIssuer"),
-                "db:27017: TLS handshake: the server's certificate is of a CA that is not trusted here",
+                "db:27017: TLS handshake: the server's certificate is signed by a CA that is not trusted here",
                 "set `tls_ca_file`",
             ),
             (
@@ -249,13 +222,13 @@ mod tests {
             ),
             (
                 CommandError::Login("SCRAM failure: Authentication failed.".to_owned()),
-                "db:27017: logging in: the server does not take the password of `loader`",
+                "db:27017: logging in: authentication failed for `loader`",
                 "correct `username`, `password` or `auth_database` under [mongodb]",
             ),
-            (CommandError::Late, "db:27017: no answer within 10s", "correct `host`"),
+            (CommandError::TimedOut, "db:27017: no answer within 10s", "correct `host`"),
             (
                 CommandError::Closed("unexpected end of file".to_owned()),
-                "db:27017: first command: the server hung up",
+                "db:27017: first request: the server closed the connection",
                 "set `tls = true`",
             ),
         ] {
@@ -266,13 +239,13 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_write_is_told_whether_he_is_known_at_all() {
+    fn a_missing_login_is_told_from_a_missing_right() {
         let refused =
-            CommandError::Command { code: 13, name: "Unauthorized".to_owned(), message: "no".to_owned(), passes: false };
+            CommandError::Command { code: 13, name: "Unauthorized".to_owned(), message: "no".to_owned(), is_transient: false };
         for (uri, cause, hint) in [
-            (None, "`loader` may not", "grant `readWrite`"),
-            (Some("mongodb://db:27017"), "nobody is logged in", "set `username` and `password` under [mongodb]"),
-            (Some("mongodb://loader:canary@db:27017"), "`the user` may not", "grant `readWrite`"),
+            (None, "`loader` is not authorized", "grant `readWrite`"),
+            (Some("mongodb://db:27017"), "the server requires a login", "set `username` and `password` under [mongodb]"),
+            (Some("mongodb://loader:canary@db:27017"), "the user is not authorized", "grant `readWrite`"),
         ] {
             let failure = not_writable(&section(uri), "d", "c", &refused);
             assert!(failure.causes[0].starts_with(cause), "{failure}");
@@ -282,10 +255,10 @@ mod tests {
 
     #[test]
     fn waiting_does_not_help_against_a_wrong_password_or_certificate() {
-        assert!(is_lasting(&CommandError::Login("no".to_owned())));
-        assert!(is_lasting(&selection("I/O error: invalid peer certificate: UnknownIssuer")));
-        assert!(!is_lasting(&selection("I/O error: Connection refused (os error 111)")));
-        assert!(!is_lasting(&CommandError::Late));
+        assert!(is_lasting(&section(None), &CommandError::Login("no".to_owned())));
+        assert!(is_lasting(&section(None), &selection("I/O error: invalid peer certificate: UnknownIssuer")));
+        assert!(!is_lasting(&section(None), &selection("I/O error: Connection refused (os error 111)")));
+        assert!(!is_lasting(&section(None), &CommandError::TimedOut));
     }
 
     #[test]
@@ -296,7 +269,7 @@ mod tests {
             let section = section(Some(uri));
             for said in [
                 CommandError::Unreachable(format!("odd: {uri} and canary@canary")),
-                CommandError::Command { code: 1, name: String::new(), message: format!("odd {uri}"), passes: false },
+                CommandError::Command { code: 1, name: String::new(), message: format!("odd {uri}"), is_transient: false },
                 CommandError::Login("canary".to_owned()),
             ] {
                 let failure = diagnose(&section, &said, Duration::ZERO);

@@ -1,4 +1,4 @@
-//! From a record to the bytes of its document. Pure.
+//! From a document to its BSON bytes. Pure.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,15 +9,15 @@ use crate::document::{Document, DocumentMapper, ParsedPayload, Version, WRAPPED}
 use crate::pipeline::Reason;
 use crate::record::Record;
 
-/// The most bytes that a document may have: 16 MiB.
-const MOST_BYTES: usize = 16 << 20;
+/// The largest document: 16 MiB.
+const MAX_DOCUMENT_BYTES: usize = 16 << 20;
 
-/// Writes the field `_id`: the document's id, or one that nobody has.
-pub(super) fn id(out: &mut Bson, document: &Document) {
+/// Writes the field `_id`: the document's id, or a new one.
+pub(super) fn id(out: &mut Bson, document: &Document<'_>) {
     if document.id.is_empty() {
         out.binary("_id", UUID, &Uuid::new().bytes());
     } else {
-        out.text("_id", &document.id);
+        out.text("_id", document.id);
     }
 }
 
@@ -25,17 +25,11 @@ pub(super) fn id(out: &mut Bson, document: &Document) {
 ///
 /// # Errors
 /// When BSON cannot hold the payload.
-pub(super) fn fields(
-    out: &mut Bson,
-    reading: &DocumentMapper,
-    record: &Record,
-    document: &Document,
-    payload: &ParsedPayload<'_>,
-    now: i64,
-) -> Result<(), Reason> {
+pub(super) fn fields(out: &mut Bson, mapper: &DocumentMapper, document: &Document<'_>, now: i64) -> Result<(), Reason> {
+    let Document { record, payload, .. } = document;
     match payload {
         ParsedPayload::Object(text) => {
-            let date = reading.time_field().and_then(|path| Some((path.names(), document.time?)));
+            let date = mapper.time_field().and_then(|path| Some((path.names(), document.time?)));
             out.fields(text, date)?;
         }
         ParsedPayload::Json(text) => out.json(WRAPPED, text, 1)?,
@@ -43,7 +37,7 @@ pub(super) fn fields(
         ParsedPayload::Binary(bytes) => out.binary(WRAPPED, GENERIC, bytes),
         ParsedPayload::Tombstone => {}
     }
-    let Some(names) = reading.meta().names() else { return Ok(()) };
+    let Some(names) = mapper.meta().names() else { return Ok(()) };
     match record.key.as_deref().map(|key| std::str::from_utf8(key).map_err(|_| key)) {
         None => {}
         Some(Ok(key)) => out.text(&names.key, key),
@@ -56,37 +50,38 @@ pub(super) fn fields(
         out.int64(&names.timestamp, timestamp);
     }
     out.date(&names.processed_at, now);
-    if let (Some(Version::Field(_)), Some(version)) = (reading.version(), document.version) {
+    if let (Some(Version::Field(_)), Some(version)) = (mapper.version(), document.version) {
         out.int64(&names.version, version);
     }
     Ok(())
 }
 
-/// Returns the BSON bytes of the document that `record` becomes; `now` is in milliseconds since the Unix epoch.
+/// Returns the BSON bytes of the document of `record`; `now` is in milliseconds since the Unix epoch.
 ///
 /// # Errors
-/// When the record is bad: what is wrong with it.
-pub fn document(reading: &DocumentMapper, record: &Record, now: i64) -> Result<Vec<u8>, Reason> {
-    let mut document = Document::default();
-    let payload = reading.read(record, &mut document)?;
-    let mut out = Bson::with_capacity(record.bytes() + 256);
+/// When the record is bad.
+pub fn document(mapper: &DocumentMapper, record: &Record, now: i64) -> Result<Vec<u8>, Reason> {
+    let batch = mapper.read_batch(std::slice::from_ref(record), |_| Ok(()));
+    let document = batch.get(0).map_err(Reason::clone)?;
+    bytes(mapper, &document, now)
+}
+
+pub(super) fn bytes(mapper: &DocumentMapper, document: &Document<'_>, now: i64) -> Result<Vec<u8>, Reason> {
+    let mut out = Bson::with_capacity(document.record.bytes() + 256);
     let begun = out.begin();
-    id(&mut out, &document);
-    fields(&mut out, reading, record, &document, &payload, now)?;
+    id(&mut out, document);
+    fields(&mut out, mapper, document, now)?;
     out.end(begun);
-    size(out.bytes.len())?;
+    check_size(out.bytes.len())?;
     Ok(out.bytes)
 }
 
-/// Refuses what is more than a document may have.
-///
-/// # Errors
-/// When it is.
-pub(super) fn size(bytes: usize) -> Result<(), Reason> {
-    if bytes <= MOST_BYTES {
+/// Rejects a document that is too large.
+pub(super) fn check_size(bytes: usize) -> Result<(), Reason> {
+    if bytes <= MAX_DOCUMENT_BYTES {
         return Ok(());
     }
-    let what = format!("the document has {bytes} bytes with its metadata, MongoDB takes {MOST_BYTES}");
+    let what = format!("the document has {bytes} bytes with its metadata, and MongoDB accepts {MAX_DOCUMENT_BYTES}");
     Err(Reason::new("document_too_large", what).hint("--keep or --drop make it smaller; --dead-letters file:PATH sets it aside"))
 }
 
@@ -111,17 +106,17 @@ mod tests {
         }
     }
 
-    fn reading(ids: Ids, version: Version, meta: MetadataFields, time: Option<&str>) -> DocumentMapper {
+    fn mapper(ids: Ids, version: Version, meta: MetadataFields, time: Option<&str>) -> DocumentMapper {
         let time = time.map(|path| FieldPath::parse(path).unwrap());
         DocumentMapper::new(ids, version, meta, RawValues::Binary, time, Vec::new())
     }
 
     fn offsets() -> DocumentMapper {
-        reading(Ids::Offset { prefix: String::new() }, Version::Offset, MetadataFields::default(), None)
+        mapper(Ids::Offset { prefix: String::new() }, Version::Offset, MetadataFields::default(), None)
     }
 
-    fn made(reading: &DocumentMapper, record: &Record) -> Read {
-        let bytes = document(reading, record, 2000).unwrap();
+    fn made(mapper: &DocumentMapper, record: &Record) -> Read {
+        let bytes = document(mapper, record, 2000).unwrap();
         Read::try_from(&RawDocumentBuf::from_bytes(bytes).unwrap()).unwrap()
     }
 
@@ -130,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_its_id_its_payload_and_where_it_came_from() {
+    fn a_document_is_its_id_its_payload_and_its_metadata() {
         let expected = doc! {
             "_id": "logins:3:42", "a": 1, "_kafka_key": "k", "_kafka_topic": "logins", "_kafka_partition": 3,
             "_kafka_offset": 42_i64, "_kafka_timestamp": 1000_i64, "_processed_at": date(2000),
@@ -140,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_no_text_is_kept_in_base64_and_a_payload_that_is_no_object_is_wrapped() {
+    fn a_binary_key_is_kept_in_base64_and_a_payload_that_is_not_an_object_is_wrapped() {
         let made = made(&offsets(), &record(Some(b"\xff"), b"[1, {\"a\": 2}]"));
         assert_eq!(made.get_str("_kafka_key_base64").unwrap(), "/w==");
         assert_eq!(made.get_array("original_data").unwrap(), &vec![Value::from(1), doc! {"a": 2}.into()]);
@@ -157,7 +152,7 @@ mod tests {
     fn the_time_field_is_a_date_and_a_version_of_a_field_is_kept() {
         let version = Version::Field(FieldPath::parse("v").unwrap());
         let made = made(
-            &reading(Ids::Key, version, MetadataFields::prefixed("m_"), Some("at")),
+            &mapper(Ids::Key, version, MetadataFields::prefixed("m_"), Some("at")),
             &record(Some(b"k"), br#"{"at": 1694479551, "v": "7"}"#),
         );
         assert_eq!(made.get("at"), Some(&date(1_694_479_551_000)));
@@ -165,20 +160,20 @@ mod tests {
     }
 
     #[test]
-    fn without_metadata_there_is_the_payload_alone() {
-        let reading = reading(Ids::Random, Version::Offset, MetadataFields::none(), None);
-        let (one, other) = (made(&reading, &record(None, b"{}")), made(&reading, &record(None, b"{}")));
+    fn without_metadata_a_document_is_the_payload_alone() {
+        let mapper = mapper(Ids::Random, Version::Offset, MetadataFields::none(), None);
+        let (one, other) = (made(&mapper, &record(None, b"{}")), made(&mapper, &record(None, b"{}")));
         let id = |document: &Read| matches!(document.get("_id"), Some(Value::Binary(binary)) if binary.bytes.len() == 16);
         assert!(id(&one) && id(&other) && one.len() == 1);
         assert_ne!(one, other);
     }
 
     #[test]
-    fn a_document_counts_with_its_metadata() {
+    fn the_size_of_a_document_includes_its_metadata() {
         let payload = |bytes: usize| Bytes::from(format!("{{\"a\": \"{}\"}}", "x".repeat(bytes)));
         let of = |bytes| document(&offsets(), &Record { value: Some(payload(bytes)), ..record(None, b"") }, 0);
         let rest = of(0).unwrap().len();
-        assert_eq!(of(MOST_BYTES - rest).unwrap().len(), MOST_BYTES);
-        assert_eq!(of(MOST_BYTES - rest + 1).unwrap_err().code(), "document_too_large");
+        assert_eq!(of(MAX_DOCUMENT_BYTES - rest).unwrap().len(), MAX_DOCUMENT_BYTES);
+        assert_eq!(of(MAX_DOCUMENT_BYTES - rest + 1).unwrap_err().code(), "document_too_large");
     }
 }

@@ -1,20 +1,19 @@
 //! JSON text straight to BSON bytes. Pure.
 //!
-//! What is written is what was said: an integer is an int32 or int64 by its size, one beyond int64 a decimal128 of all its digits;
-//! any other number is the double next to it. Names mean nothing here: `$where`, `$oid` and `a.b` are names like any other. What
-//! BSON cannot hold, or what readers would understand differently, is a flaw of the record: a NUL in a name, a name that is
-//! there twice, a number beyond a double, half of a surrogate pair.
+//! An integer is an int32 or int64 by its size, one beyond int64 a decimal128 of all its digits; any other number is the nearest double.
+//! Names have no meaning: `$where`, `$oid` and `a.b` are names like any other. A value that BSON cannot hold, or that readers would
+//! understand differently, is an error of the record: a NUL in a name, a repeated name, a number beyond a double, a lone surrogate.
 
 use mongodb::bson::Decimal128;
 
 use crate::connectors::mongo::bson::{ARRAY, BOOLEAN, Bson, DATE, DECIMAL, DOCUMENT, DOUBLE, INT32, INT64, NULL, TEXT};
 use crate::pipeline::Reason;
 
-/// The most levels that a document may have, itself included.
-pub(super) const MOST_LEVELS: usize = 100;
+/// The most levels of a document, itself included.
+pub(super) const MAX_LEVELS: usize = 100;
 
 impl Bson {
-    /// Adds the value of the JSON text `value`, which stands in a document of `levels` levels so far.
+    /// Adds the JSON text `value` to a document of `levels` levels so far.
     ///
     /// # Errors
     /// When BSON cannot hold it.
@@ -22,7 +21,7 @@ impl Bson {
         let mut walk = JsonToBson { text: value, at: 0, out: self, levels, date: None };
         walk.out.name(0, name);
         let at = walk.out.bytes.len() - name.len() - 2;
-        let kind = walk.value(None).map_err(|flaw| flaw.under(name).reason())?;
+        let kind = walk.value(None).map_err(|error| error.under(name).reason())?;
         walk.out.bytes[at] = kind;
         Ok(())
     }
@@ -39,12 +38,12 @@ impl Bson {
     }
 }
 
-/// What BSON cannot hold, and where it stands.
+/// A value that BSON cannot hold.
 struct Unrepresentable {
     code: &'static str,
     what: String,
     hint: Option<&'static str>,
-    /// Innermost first.
+    /// The path of the value, innermost name first.
     path: Vec<String>,
 }
 
@@ -68,7 +67,7 @@ impl Unrepresentable {
     }
 }
 
-/// A walk through JSON text that was found to be JSON.
+/// A walk through JSON text that was validated.
 struct JsonToBson<'t, 'o> {
     text: &'t str,
     at: usize,
@@ -101,7 +100,7 @@ impl<'t> JsonToBson<'t, '_> {
         Unrepresentable::new("not_json", format!("the value is not JSON at byte {}", self.at))
     }
 
-    /// Writes a value and returns its type. `path` is what is left of the way to the date.
+    /// Writes a value and returns its type. `path` is the rest of the path to the date.
     fn value(&mut self, path: Option<&'t [String]>) -> Result<u8, Unrepresentable> {
         match self.next() {
             b'"' => {
@@ -147,7 +146,7 @@ impl<'t> JsonToBson<'t, '_> {
         if is_date {
             return Ok(self.write_date());
         }
-        // A minus zero is a double: no integer is one.
+        // Minus zero is a double: integers have none.
         if text != "-0" && !text.bytes().any(|b| matches!(b, b'.' | b'e' | b'E')) {
             if let Ok(number) = text.parse::<i64>() {
                 return Ok(if let Ok(small) = i32::try_from(number) {
@@ -161,7 +160,7 @@ impl<'t> JsonToBson<'t, '_> {
             let large = text.parse::<Decimal128>().map_err(|_| {
                 Unrepresentable::new(
                     "number_too_long",
-                    format!("an integer of {} digits is more than a decimal128 holds", text.len()),
+                    format!("an integer of {} digits is beyond a decimal128", text.len()),
                 )
             })?;
             self.out.bytes.extend_from_slice(&large.bytes());
@@ -169,13 +168,13 @@ impl<'t> JsonToBson<'t, '_> {
         }
         let number: f64 = text.parse().map_err(|_| self.not_json())?;
         if number.is_infinite() {
-            return Err(Unrepresentable::new("number_too_large", "a number is larger than a double holds"));
+            return Err(Unrepresentable::new("number_too_large", "a number is beyond a double"));
         }
         self.out.bytes.extend_from_slice(&number.to_le_bytes());
         Ok(DOUBLE)
     }
 
-    /// Steps over a string and returns it as it is written, with its quotes, and whether it has escapes.
+    /// Returns a string with its quotes, as it is written, and whether it has escapes.
     fn raw_string(&mut self) -> Result<(&'t str, bool), Unrepresentable> {
         let start = self.at;
         self.expect(b'"')?;
@@ -189,7 +188,7 @@ impl<'t> JsonToBson<'t, '_> {
                 return Ok((&self.text[start..self.at], escapes));
             }
             escapes = true;
-            self.at = (self.at + 1).min(bytes.len()); // what follows the backslash
+            self.at = (self.at + 1).min(bytes.len()); // the character behind the backslash
         }
     }
 
@@ -203,7 +202,7 @@ impl<'t> JsonToBson<'t, '_> {
         Ok(())
     }
 
-    /// Writes a name, ended by NUL, and returns where it stands.
+    /// Writes a name, ended by NUL, and returns its range.
     fn name(&mut self) -> Result<(usize, usize), Unrepresentable> {
         self.blanks();
         let (raw, escapes) = self.raw_string()?;
@@ -211,8 +210,8 @@ impl<'t> JsonToBson<'t, '_> {
         if escapes {
             let name = unescaped(raw)?;
             if name.contains('\0') {
-                let flaw = Unrepresentable::new("nul_in_name", "a name has a NUL character, which no name of BSON may have");
-                return Err(flaw.under(&name.replace('\0', "\\u0000")));
+                let error = Unrepresentable::new("nul_in_name", "a name has a NUL character, which BSON does not allow");
+                return Err(error.under(&name.replace('\0', "\\u0000")));
             }
             self.out.bytes.extend_from_slice(name.as_bytes());
         } else {
@@ -225,8 +224,8 @@ impl<'t> JsonToBson<'t, '_> {
 
     fn deeper(&mut self) -> Result<(), Unrepresentable> {
         self.levels += 1;
-        if self.levels > MOST_LEVELS {
-            return Err(Unrepresentable::new("too_deep", format!("the document has more than {MOST_LEVELS} levels")));
+        if self.levels > MAX_LEVELS {
+            return Err(Unrepresentable::new("too_deep", format!("the document has more than {MAX_LEVELS} levels")));
         }
         Ok(())
     }
@@ -258,7 +257,7 @@ impl<'t> JsonToBson<'t, '_> {
                 });
                 match self.value(path) {
                     Ok(kind) => self.out.bytes[kind_at] = kind,
-                    Err(flaw) => return Err(flaw.under(&String::from_utf8_lossy(&self.out.bytes[start..end]))),
+                    Err(error) => return Err(error.under(&String::from_utf8_lossy(&self.out.bytes[start..end]))),
                 }
                 if self.next() != b',' {
                     break;
@@ -267,10 +266,10 @@ impl<'t> JsonToBson<'t, '_> {
             }
             self.expect(b'}')?;
         }
-        if let Some(name) = self.out.twice(first) {
-            let mut flaw = Unrepresentable::new("repeated_name", format!("the field `{name}` is there twice"));
-            flaw.hint = Some("--drop leaves a field out, however often it is there");
-            return Err(flaw.under(&name));
+        if let Some(name) = self.out.repeated_name(first) {
+            let mut error = Unrepresentable::new("repeated_name", format!("the field `{name}` occurs twice"));
+            error.hint = Some("--drop leaves a field out, however often it is there");
+            return Err(error.under(&name));
         }
         self.out.names.truncate(first);
         self.levels -= 1;
@@ -288,7 +287,7 @@ impl<'t> JsonToBson<'t, '_> {
                 let kind_at = self.out.bytes.len();
                 self.out.bytes.push(NULL);
                 self.out.index(index);
-                let kind = self.value(None).map_err(|flaw| flaw.under(&index.to_string()))?;
+                let kind = self.value(None).map_err(|error| error.under(&index.to_string()))?;
                 self.out.bytes[kind_at] = kind;
                 if self.next() != b',' {
                     break;
@@ -305,7 +304,7 @@ impl<'t> JsonToBson<'t, '_> {
 
 fn unescaped(raw: &str) -> Result<String, Unrepresentable> {
     serde_json::from_str(raw)
-        .map_err(|_| Unrepresentable::new("not_text", "a text has half of a surrogate pair, which is no character"))
+        .map_err(|_| Unrepresentable::new("not_text", "a string has a lone surrogate, which is not a character"))
 }
 
 #[cfg(test)]

@@ -1,124 +1,120 @@
-//! A look at the documents under ids that are taken.
+//! A look at the documents that are stored under ids.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use mongodb::bson::{Bson as Value, Document as Reply, RawDocumentBuf};
+use mongodb::bson::{Bson as Value, Document as Stored, RawDocumentBuf};
+use tokio::sync::Mutex;
 
 use crate::connectors::mongo::bson::Bson;
-use crate::connectors::mongo::bulk_writer::{BulkWriter, Outcomes, duplicate};
-use crate::connectors::mongo::command::{BuiltCommand, WriteKind};
-use crate::connectors::mongo::response::{self, CommandError, CommandVerdict};
-use crate::connectors::mongo::{conflict, document};
-use crate::document::{Document, Ids};
-use crate::pipeline::{Outcome, Reason};
-use crate::record::{Partition, Record};
+use crate::connectors::mongo::command::WriteKind;
+use crate::connectors::mongo::command_error::CommandError;
+use crate::connectors::mongo::target::Target;
+use crate::connectors::mongo::{document, response};
+use crate::document::{
+    Document, DocumentBatch, FirstLook, Ids, MetaNames, Owner, StoredMetadata, deciding_fields, overtaken, version_field,
+};
+use crate::pipeline::Outcome;
 
-/// How many records of a partition are looked at before one is written: ids of the first may be free where they were bad records.
-const FIRST: usize = 4;
-
+/// How many records of a partition are looked up before one is written: the ids of the first may be free because they were bad records.
+const FIRST_LOOK_SIZE: usize = 4;
 /// How many ids are looked up at once.
-pub(super) const LOOK_UP: usize = 500;
+const LOOKUP_SIZE: usize = 500;
 
-impl BulkWriter {
-    /// Looks at the documents under ids that are taken.
-    pub(super) async fn look_up(
-        &self,
-        built: &BuiltCommand,
-        taken: &[(usize, Option<String>)],
-        batch: &[Record],
-        now: i64,
-        outcomes: &mut Outcomes,
-    ) {
-        let mut documents = Vec::with_capacity(taken.len());
-        for (at, _) in taken {
-            let mut document = Document::default();
-            self.reading.read(&batch[*at], &mut document).expect("it was read before");
-            documents.push(document);
-        }
-        let ids = documents.iter().map(|document| document.id.as_str()).collect();
-        let found = match self.find(&built.database, &built.collection, ids).await {
-            Ok(found) => found,
-            Err(failure) => {
-                let outcome = unseen(&failure);
-                for (at, _) in taken {
-                    outcomes[*at] = Some(outcome.clone());
-                }
-                return;
-            }
-        };
-        for ((at, index), document) in taken.iter().zip(&documents) {
-            let record = &batch[*at];
-            let outcome = match found.get(document.id.as_str()) {
-                None if built.kind == WriteKind::Delete => Outcome::Delivered,
-                // The server named the id, which was free a moment later.
-                None if index.is_some() => Outcome::Retry(Reason::new("overtaken", "the id was taken, and is free again")),
-                None => Outcome::Reject(duplicate(None)),
-                Some(stored) => self.compare(record, document, now, stored),
-            };
-            outcomes[*at] = Some(outcome);
-        }
+/// A document whose id is taken, or that was not there to delete.
+pub(super) struct Conflict {
+    /// The place of its record in the batch.
+    pub(super) place: usize,
+    /// The unique index, if the server names it.
+    pub(super) index: Option<String>,
+}
+
+pub(super) struct DocumentLookup {
+    target: Arc<Target>,
+    first_look: Mutex<FirstLook>,
+}
+
+impl DocumentLookup {
+    pub(super) fn new(target: Arc<Target>) -> Self {
+        Self { target, first_look: Mutex::default() }
     }
 
-    /// Looks, before anything of a partition is written, whether its first records stand in another's place; returns what becomes
-    /// of the batch if one does, or if nobody knows. Records of a topic that was created again, or of another cluster, are found
-    /// out before one of them is taken for delivered.
-    pub(super) async fn first_look(&self, batch: &[Record], now: i64) -> Option<Outcome> {
-        if !matches!(self.reading.ids(), Ids::Offset { .. }) {
+    /// Returns the outcomes of records whose documents have ids that are taken, each with its place.
+    pub(super) async fn resolve(
+        &self,
+        batch: &DocumentBatch<'_>,
+        [database, collection]: [&str; 2],
+        kind: WriteKind,
+        conflicts: Vec<Conflict>,
+        now: i64,
+    ) -> Vec<(usize, Outcome)> {
+        let mut outcomes = Vec::with_capacity(conflicts.len());
+        for conflicts in conflicts.chunks(LOOKUP_SIZE) {
+            let document = |conflict: &Conflict| batch.get(conflict.place).expect("only good documents are sent");
+            let ids = conflicts.iter().map(|conflict| document(conflict).id).collect();
+            let found = self.find(database, collection, ids).await;
+            outcomes.extend(conflicts.iter().map(|conflict| {
+                let document = document(conflict);
+                let outcome = match found.as_ref().map(|found| found.get(document.id)) {
+                    Err(error) => lookup_failed(error),
+                    Ok(Some(stored)) => self.judge(&document, stored, now),
+                    Ok(None) if kind == WriteKind::Delete => Outcome::Delivered,
+                    // The server named the id, which was free a moment later.
+                    Ok(None) if conflict.index.is_some() => Outcome::Retry(overtaken()),
+                    Ok(None) => Outcome::Reject(response::duplicate(None)),
+                };
+                (conflict.place, outcome)
+            }));
+        }
+        outcomes
+    }
+
+    /// Looks up the first ids of each new partition before anything of it is written. Returns the outcome of the whole batch if one
+    /// of them belongs to another record, or if that could not be found out.
+    pub(super) async fn first_look(&self, batch: &DocumentBatch<'_>, now: i64) -> Option<Outcome> {
+        if !matches!(self.target.mapper.ids(), Ids::Offset { .. }) {
             return None;
         }
-        // Other batches wait here: what they hold may be the same partition's.
-        let mut met = self.met.lock().await;
-        let mut document = Document::default();
-        let (mut looks, mut known) = (HashMap::<Partition, usize>::new(), None);
-        for record in batch {
-            // Records come in runs.
-            if known == Some(record.partition) || met.contains(&record.partition) || looks.get(&record.partition) == Some(&FIRST)
-            {
-                known = Some(record.partition);
-                continue;
-            }
-            if self.reading.read(record, &mut document).is_err() {
-                continue;
-            }
-            let [database, collection] = document.names.as_slice() else { unreachable!("a sink is made with two names") };
+        // Other batches wait here: they may hold records of the same partitions.
+        let mut first_look = self.first_look.lock().await;
+        let unchecked = first_look.unchecked(batch, FIRST_LOOK_SIZE);
+        for document in &unchecked {
+            let [database, collection] = document.names;
             // One by one: some servers read a whole collection for a list of ids.
-            match self.find(database, collection, vec![&document.id]).await {
-                Err(failure) => return Some(unseen(&failure)),
+            match self.find(database, collection, vec![document.id]).await {
+                Err(error) => return Some(lookup_failed(&error)),
                 Ok(found) => {
-                    if let Some(stored) = found.get(&document.id)
-                        && let stop @ Outcome::Stop(_) = self.compare(record, &document, now, stored)
-                    {
+                    let outcome = found.get(document.id).map(|stored| self.judge(document, stored, now));
+                    if let Some(stop @ Outcome::Stop(_)) = outcome {
                         return Some(stop);
                     }
                 }
             }
-            *looks.entry(record.partition).or_default() += 1;
         }
-        met.extend(looks.into_keys());
+        first_look.check(&unchecked);
         None
     }
 
-    /// Returns what became of `record`, whose id has `stored`.
-    fn compare(&self, record: &Record, document: &Document, now: i64, stored: &Reply) -> Outcome {
-        if let Some(names) = self.reading.meta().names() {
-            return conflict::judge(&self.reading, record, document, names, stored);
-        }
-        // Without metadata, a document of ours is one that is the same.
-        let ours = document::document(&self.reading, record, now);
-        let theirs = RawDocumentBuf::try_from(stored);
-        if ours.is_ok_and(|ours| theirs.is_ok_and(|theirs| theirs.as_bytes() == ours)) {
-            Outcome::AlreadyThere
-        } else {
-            Outcome::Stop(conflict::foreign(record, self.reading.version().is_some()))
-        }
+    /// Returns the outcome of `document`, whose id has the `stored` document.
+    fn judge(&self, document: &Document<'_>, stored: &Stored, now: i64) -> Outcome {
+        let mapper = &self.target.mapper;
+        let owner = match mapper.meta().names() {
+            Some(names) => Owner::of(document, &stored_metadata(stored, names, version_field(names, mapper.version()))),
+            None => {
+                let ours = document::bytes(mapper, document, now);
+                let theirs = RawDocumentBuf::try_from(stored);
+                Owner::of_unmarked(ours.is_ok_and(|ours| theirs.is_ok_and(|theirs| theirs.as_bytes() == ours)))
+            }
+        };
+        owner.outcome(document, mapper.meta().names(), mapper.version())
     }
 
-    /// Returns the documents under `ids`: their metadata, or, where they have none, all of them.
-    async fn find(&self, database: &str, collection: &str, ids: Vec<&str>) -> Result<HashMap<String, Reply>, CommandError> {
+    /// Returns the documents under `ids`: their metadata, or all of them without metadata.
+    async fn find(&self, database: &str, collection: &str, ids: Vec<&str>) -> Result<HashMap<String, Stored>, CommandError> {
         let mut found = HashMap::new();
         let mut missing = ids;
         while !missing.is_empty() {
-            let reply = self.client.write(database, self.find_command(collection, &missing)).await?;
+            let reply = self.target.client.write(database, self.find_command(collection, &missing)).await?;
             let before = found.len();
             let documents = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
             for document in documents.into_iter().flatten().filter_map(Value::as_document) {
@@ -129,7 +125,7 @@ impl BulkWriter {
             if found.len() == before {
                 break;
             }
-            // An answer has so many bytes: what did not fit is asked for again.
+            // An answer is limited in bytes: the rest is asked for again.
             missing.retain(|id| !found.contains_key(*id));
         }
         Ok(found)
@@ -153,25 +149,42 @@ impl BulkWriter {
             out.end(id);
         }
         out.end(filter);
-        if let Some(names) = self.reading.meta().names() {
+        if let Some(names) = self.target.mapper.meta().names() {
             let projection = out.begin_document("projection");
-            for name in conflict::fields(names) {
+            for name in deciding_fields(names) {
                 out.int32(name, 1);
             }
             out.end(projection);
         }
-        out.int32("batchSize", i32::try_from(LOOK_UP).unwrap_or(i32::MAX));
+        out.int32("batchSize", i32::try_from(LOOKUP_SIZE).unwrap_or(i32::MAX));
         out.boolean("singleBatch", true);
         out.end(command);
         out.bytes
     }
 }
 
-/// Returns what becomes of records when the look at what is there failed.
-fn unseen(failure: &CommandError) -> Outcome {
-    match response::whole(failure) {
-        CommandVerdict::Is(Outcome::Retry(reason) | Outcome::BatchRejected(reason) | Outcome::Reject(reason))
-        | CommandVerdict::Doubtful(reason) => Outcome::Retry(reason),
-        CommandVerdict::Is(outcome) => outcome,
+/// Returns the outcome of records whose lookup failed: it blames no record.
+fn lookup_failed(error: &CommandError) -> Outcome {
+    match response::whole(error) {
+        Outcome::BatchRejected(reason) | Outcome::Reject(reason) => Outcome::Unclear(reason),
+        outcome => outcome,
+    }
+}
+
+/// Returns the metadata of a stored document; its version is the one that `version` names.
+fn stored_metadata(stored: &Stored, names: &MetaNames, version: &str) -> StoredMetadata {
+    let number = |name: &str| match stored.get(name)? {
+        Value::Int32(number) => Some(i64::from(*number)),
+        Value::Int64(number) => Some(*number),
+        #[allow(clippy::cast_possible_truncation)] // whole, and as large as doubles are exact
+        Value::Double(number) if number.fract() == 0.0 && number.abs() < 9e15 => Some(*number as i64),
+        _ => None,
+    };
+    StoredMetadata {
+        topic: stored.get_str(&names.topic).ok().map(str::to_owned),
+        partition: number(&names.partition),
+        offset: number(&names.offset),
+        timestamp: number(&names.timestamp),
+        version: number(version),
     }
 }

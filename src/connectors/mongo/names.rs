@@ -1,9 +1,9 @@
-//! What databases and collections may be called. Pure.
+//! Names of databases and collections. Pure.
 
-/// Says what is wrong with the name of a database.
+/// Checks the name of a database.
 ///
 /// # Errors
-/// When there is something.
+/// When it is not valid: the reason.
 pub fn database_rule(name: &str) -> Result<(), String> {
     let forbidden = |c: char| c.is_control() || c.is_whitespace() || "/\\.\"$*<>:|?".contains(c);
     if let Some(c) = name.chars().find(|c| forbidden(*c)) {
@@ -12,15 +12,15 @@ pub fn database_rule(name: &str) -> Result<(), String> {
     match name {
         "" => Err("a database's name may not be empty".to_owned()),
         "admin" | "local" | "config" => Err(format!("`{name}` is the server's own")),
-        name if name.len() > 63 => Err("a database's name may have 63 bytes".to_owned()),
+        name if name.len() > 63 => Err("a database's name has at most 63 bytes".to_owned()),
         _ => Ok(()),
     }
 }
 
-/// Says what is wrong with the name of a collection.
+/// Checks the name of a collection.
 ///
 /// # Errors
-/// When there is something.
+/// When it is not valid: the reason.
 pub fn collection_rule(name: &str) -> Result<(), String> {
     if let Some(c) = name.chars().find(|c| c.is_control() || *c == '$') {
         return Err(format!("a collection's name may not have {c:?}"));
@@ -31,9 +31,9 @@ pub fn collection_rule(name: &str) -> Result<(), String> {
     if name == "system" || name.starts_with("system.") {
         return Err("`system.` is the server's own".to_owned());
     }
-    // With the longest name of a database and the dot in between, a namespace has 255 bytes.
+    // A namespace has at most 255 bytes: the longest name of a database, a dot, and this.
     if name.len() > 191 {
-        return Err("a collection's name may have 191 bytes".to_owned());
+        return Err("a collection's name has at most 191 bytes".to_owned());
     }
     Ok(())
 }
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn databases_and_collections_have_names_that_the_server_takes() {
+    fn databases_and_collections_have_valid_names() {
         for name in ["glamira", "a-b_c", "Ümlaut", &"x".repeat(63)] {
             assert_eq!(database_rule(name), Ok(()), "{name}");
         }

@@ -1,144 +1,101 @@
-//! What a server's error codes mean for records. Pure.
+//! From the errors of a server to outcomes. Pure.
 //!
-//! An error of one document is that document's own. A command that fails whole says nothing of any one document: if some
-//! document in it can be to blame, the batch is suspect, and halved down to it.
+//! The error of a document is its own. A command that fails as a whole blames no document: if one of them can be the cause, the batch is
+//! rejected, and bisected down to it.
 
 use mongodb::bson::{Bson, Document};
 
-use crate::connectors::mongo::diagnosis;
+use crate::connectors::mongo::command_error::{CommandError, innermost};
 use crate::pipeline::{Outcome, Reason};
 
-/// What a server, or what is in between, said of a command that failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum CommandError {
-    /// The server refused the command.
-    Command {
-        /// The code; 0 without one.
-        code: i32,
-        /// Its name, where the server gives one.
-        name: String,
-        /// What it says.
-        message: String,
-        /// Whether it says that another try may go well.
-        passes: bool,
-    },
-    /// The connection ended in the middle of the command: it may have been carried out, or not.
-    Closed(String),
-    /// No answer came in time: it may have been carried out, or may still be.
-    Late,
-    /// The command was not sent: no server was there for it.
-    Unreachable(String),
-    /// The server did not let us in.
-    Login(String),
-}
-
-/// What the error of one document means.
+/// The verdict on the error of one document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum WriteErrorVerdict {
-    /// The outcome.
-    Is(Outcome),
-    /// Its id, or a field of another unique index, is taken; which of them, only a look tells.
-    Taken {
-        /// The unique index, if the server named it.
+    Outcome(Outcome),
+    /// Its id, or a field of another unique index, is taken.
+    DuplicateKey {
+        /// The unique index, if the server names it.
         index: Option<String>,
     },
-    /// Nobody knows this code: it is tried again, but not for ever.
-    Unknown(Reason),
 }
 
-/// What the failure of a whole command means.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum CommandVerdict {
-    /// The outcome, of every document.
-    Is(Outcome),
-    /// A document may be to blame, or an outage: it is to be found out.
-    Doubtful(Reason),
-}
-
-/// An outage, an election, a full disk, or too much to do: another try will go well.
-const PASSING: [i32; 26] = [
+/// An outage, an election, or an overload: another attempt will succeed.
+const TRANSIENT: [i32; 26] = [
     6, 7, 24, 46, 50, 63, 64, 89, 91, 112, 133, 134, 150, 189, 202, 262, 365, 462, 9001, 10058, 10107, 11600, 11602, 13388,
     13435, 13436,
 ];
-/// No space is left on the server's disk.
 const DISK_FULL: i32 = 14031;
 
-/// The server does not take a document like that.
+/// The server rejects the document.
 const BAD: [i32; 22] = [2, 9, 14, 15, 16, 22, 28, 40, 52, 53, 54, 55, 56, 57, 66, 121, 171, 10334, 16755, 17280, 17419, 17420];
 
-/// A person has to change something at the server, or in the command line.
-const STOPPING: [i32; 11] = [13, 18, 20, 59, 72, 79, 100, 115, 166, 238, 323];
+/// A person has to change the server or the command line.
+const PERMANENT: [i32; 11] = [13, 18, 20, 59, 72, 79, 100, 115, 166, 238, 323];
 
-/// A name that the server does not take, or takes for another that differs in case alone: whoever made the name is at fault.
+/// A name that is not valid, or differs from an existing one in case alone.
 const BAD_NAME: [i32; 2] = [73, 13297];
-/// The server failed, and does not say at what.
-const INTERNAL: i32 = 1;
-/// A unique index has the value already.
-const TAKEN: [i32; 3] = [11000, 11001, 12582];
+const DUPLICATE_KEY: [i32; 3] = [11000, 11001, 12582];
 
-fn is_passing(code: i32) -> bool {
-    code == DISK_FULL || PASSING.contains(&code)
+fn is_transient(code: i32) -> bool {
+    code == DISK_FULL || TRANSIENT.contains(&code)
 }
 
-/// Returns what an element of `writeErrors` means.
+/// Returns the verdict of an element of `writeErrors`.
 pub(super) fn item(error: &Document) -> WriteErrorVerdict {
     let code = number(error, "code");
     let message = error.get_str("errmsg").unwrap_or_default();
-    if TAKEN.contains(&code) {
-        return WriteErrorVerdict::Taken { index: index(error, message) };
+    if DUPLICATE_KEY.contains(&code) {
+        return WriteErrorVerdict::DuplicateKey { index: index(error, message) };
     }
-    let said = said(code, error.get_str("codeName").unwrap_or_default(), message);
-    WriteErrorVerdict::Is(match code {
+    let reason = reason(code, error.get_str("codeName").unwrap_or_default(), message);
+    WriteErrorVerdict::Outcome(match code {
         121 => Outcome::Reject(validator(error)),
-        code if BAD_NAME.contains(&code) => Outcome::Reject(said),
-        code if BAD.contains(&code) => Outcome::Reject(said),
-        code if STOPPING.contains(&code) => Outcome::Stop(stop(code, said)),
-        code if is_passing(code) || passes(error) => Outcome::Retry(said),
-        _ => return WriteErrorVerdict::Unknown(said),
+        code if BAD_NAME.contains(&code) || BAD.contains(&code) => Outcome::Reject(reason),
+        code if PERMANENT.contains(&code) => Outcome::Stop(with_hint(code, reason)),
+        code if is_transient(code) || has_transient_label(error) => Outcome::Retry(reason),
+        _ => Outcome::Unclear(reason),
     })
 }
 
-/// Returns whether it was the name of the database or collection that the server did not take.
-pub(super) fn is_of_name(reason: &Reason) -> bool {
+/// Returns whether the server rejects the name of the database or collection.
+pub(super) fn is_bad_name(reason: &Reason) -> bool {
     BAD_NAME.iter().any(|code| reason.code() == format!("mongodb_{code}"))
 }
 
-/// Returns what it means that a command failed whole.
-pub(super) fn whole(failure: &CommandError) -> CommandVerdict {
-    CommandVerdict::Is(match failure {
-        CommandError::Command { code, name, message, passes } => {
-            let reason = said(*code, name, message);
+/// Returns the outcome of each document of a command that failed as a whole.
+pub(super) fn whole(error: &CommandError) -> Outcome {
+    match error {
+        CommandError::Command { code, name, message, is_transient: is_labelled } => {
+            let reason = reason(*code, name, message);
             match *code {
-                _ if *passes => Outcome::Retry(reason),
-                INTERNAL => return CommandVerdict::Doubtful(reason),
+                code if *is_labelled || is_transient(code) => Outcome::Retry(reason),
                 code if BAD_NAME.contains(&code) => Outcome::Reject(reason),
-                code if STOPPING.contains(&code) => Outcome::Stop(stop(code, reason)),
+                code if PERMANENT.contains(&code) => Outcome::Stop(with_hint(code, reason)),
                 code if BAD.contains(&code) => Outcome::BatchRejected(reason),
-                _ => Outcome::Retry(reason),
+                _ => Outcome::Unclear(reason),
             }
         }
         CommandError::Closed(why) => {
-            return CommandVerdict::Doubtful(Reason::new(
-                "connection_closed",
-                format!("the server closed the connection: {why}"),
-            ));
+            let what = format!("the server closed the connection: {why}");
+            Outcome::Unclear(Reason::new("connection_closed", what))
         }
-        CommandError::Late => Outcome::Retry(Reason::new("no_answer", "the server does not answer")),
+        CommandError::TimedOut => Outcome::Unclear(Reason::new("no_answer", "the server does not answer").time_out()),
+        CommandError::Unreadable(why) => Outcome::Unclear(Reason::new("unreadable_answer", why.clone())),
         CommandError::Unreachable(why) => {
-            let what = format!("the server cannot be reached: {}", diagnosis::innermost(why));
+            let what = format!("the server cannot be reached: {}", innermost(why));
             Outcome::Retry(Reason::new("unreachable", what))
         }
-        CommandError::Login(why) => Outcome::Stop(stop(18, Reason::new("mongodb_18", why.clone()))),
-    })
+        CommandError::Login(why) => Outcome::Stop(with_hint(18, Reason::new("mongodb_18", why.clone()))),
+    }
 }
 
-/// Returns what a `writeConcernError` means for the documents that were written; none of them is durable.
+/// Returns the outcome of the documents of a reply with a `writeConcernError`: none of them is durable.
 pub(super) fn concern(error: &Document) -> Outcome {
     let code = number(error, "code");
     let message = error.get_str("errmsg").unwrap_or_default();
-    let reason = said(code, error.get_str("codeName").unwrap_or_default(), message);
+    let reason = reason(code, error.get_str("codeName").unwrap_or_default(), message);
     match code {
-        79 | 100 => Outcome::Stop(stop(code, reason)),
+        79 | 100 => Outcome::Stop(with_hint(code, reason)),
         _ => Outcome::Retry(reason),
     }
 }
@@ -154,8 +111,8 @@ pub(super) fn number(document: &Document, name: &str) -> i32 {
     }
 }
 
-/// Returns the errors of a reply by the place of their documents, of which there are `count`; nothing if the server blames a
-/// document that is none of them, or one twice: it does then not say what became of each.
+/// Returns the errors of a reply by the places of their `count` documents; nothing if the server blames a document that was not sent, or
+/// one twice.
 pub(super) fn by_place(reply: &Document, count: usize) -> Option<Vec<Option<&Document>>> {
     let mut errors = vec![None; count];
     for error in reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default() {
@@ -169,31 +126,31 @@ pub(super) fn by_place(reply: &Document, count: usize) -> Option<Vec<Option<&Doc
     Some(errors)
 }
 
-/// Returns whether the server says that another try may go well.
-pub(super) fn passes(error: &Document) -> bool {
+/// Returns whether the server labels the error as transient.
+pub(super) fn has_transient_label(error: &Document) -> bool {
     let labels = error.get_array("errorLabels");
     labels.is_ok_and(|labels| labels.iter().any(|label| label.as_str() == Some("RetryableWriteError")))
 }
 
-fn said(code: i32, name: &str, message: &str) -> Reason {
+fn reason(code: i32, name: &str, message: &str) -> Reason {
     let what = match (name, without_values(message)) {
-        ("", "") => format!("the server's error {code}"),
+        ("", "") => format!("error {code} of the server"),
         ("", message) => message.to_owned(),
         (name, "") => name.to_owned(),
         (name, message) => format!("{name}: {message}"),
     };
-    let quotes = if what.ends_with(message) { "" } else { message };
-    Reason::new(format!("mongodb_{code}"), what).detail(quotes)
+    let detail = if what.ends_with(message) { "" } else { message };
+    Reason::new(format!("mongodb_{code}"), what).detail(detail)
 }
 
-/// Returns a server's message up to where it quotes a document: such quotes belong in no log.
+/// Returns the message of a server up to where it quotes a document, which belongs in no log.
 fn without_values(message: &str) -> &str {
     let end = message.find(['{', '\n']).unwrap_or(message.len());
     let end = message.char_indices().nth(300).map_or(end, |(at, _)| at.min(end));
     message[..end].trim_end_matches([' ', ':', ',', '('])
 }
 
-/// Returns the unique index that a duplicate is about.
+/// Returns the unique index of a duplicate key.
 fn index(error: &Document, message: &str) -> Option<String> {
     if let Ok(pattern) = error.get_document("keyPattern") {
         let fields: Vec<_> = pattern.keys().map(String::as_str).collect();
@@ -206,7 +163,7 @@ fn index(error: &Document, message: &str) -> Option<String> {
     Some(if name == "_id_" { "_id".to_owned() } else { name.to_owned() })
 }
 
-/// Returns that a validator rejected the document, and at which field, where the server tells.
+/// Returns the reason of a document that a validator rejects, with its field if the server tells.
 fn validator(error: &Document) -> Reason {
     let mut reason = Reason::new("mongodb_121", "the validator of the collection rejects the document");
     let details = error.get_document("errInfo").and_then(|info| info.get_document("details"));
@@ -215,7 +172,7 @@ fn validator(error: &Document) -> Reason {
     }
     let mut path = Vec::new();
     if let Ok(details) = details {
-        blamed(details, &mut path);
+        invalid_field(details, &mut path);
     }
     if !path.is_empty() {
         reason = reason.at(path.join("."));
@@ -223,8 +180,8 @@ fn validator(error: &Document) -> Reason {
     reason
 }
 
-/// Follows the first rule that was not satisfied, down to its field.
-fn blamed(details: &Document, path: &mut Vec<String>) {
+/// Follows the first rule that is not satisfied, down to its field.
+fn invalid_field(details: &Document, path: &mut Vec<String>) {
     if let Ok(Some(name)) = details.get_array("missingProperties").map(|names| names.first().and_then(Bson::as_str)) {
         return path.push(name.to_owned());
     }
@@ -234,16 +191,25 @@ fn blamed(details: &Document, path: &mut Vec<String>) {
     let inner = ["schemaRulesNotSatisfied", "propertiesNotSatisfied", "details"];
     let next = inner.iter().find_map(|name| details.get_array(name).ok()?.first()?.as_document());
     if let Some(next) = next {
-        blamed(next, path);
+        invalid_field(next, path);
     }
 }
 
-fn stop(code: i32, reason: Reason) -> Reason {
+/// Returns the reason of a document with a value that a unique index has already.
+pub(super) fn duplicate(index: Option<&str>) -> Reason {
+    let reason = match index {
+        Some(index) => Reason::new("mongodb_11000", format!("the unique index of `{index}` has the value already")).at(index),
+        None => Reason::new("mongodb_11000", "a unique index of the collection has the value already"),
+    };
+    reason.hint("set such records aside with --dead-letters, or drop the index")
+}
+
+fn with_hint(code: i32, reason: Reason) -> Reason {
     reason.hint(match code {
         13 => "grant the user `readWrite` on the database",
         18 => "correct `username`, `password` or `auth_database` in the profile",
         79 | 100 => "writes are acknowledged by a majority of the replica set: see rs.status() and rs.conf()",
-        166 => "name a collection that is no view with --collection",
+        166 => "write to a collection that is not a view",
         _ => "see the server's log; the section of the profile may name another kind of server",
     })
 }
@@ -262,25 +228,21 @@ mod tests {
             Outcome::Retry(_) => "retry",
             Outcome::Unclear(_) => "unclear",
             Outcome::Reject(_) => "bad",
-            Outcome::BatchRejected(_) => "suspect",
+            Outcome::BatchRejected(_) => "batch rejected",
+            Outcome::Unclear(_) => "unclear",
             Outcome::Stop(_) => "stop",
         }
     }
 
     fn of_item(code: i32) -> &'static str {
         match item(&doc! {"index": 0, "code": code, "errmsg": "no"}) {
-            WriteErrorVerdict::Is(outcome) => word(&outcome),
-            WriteErrorVerdict::Taken { .. } => "taken",
-            WriteErrorVerdict::Unknown(_) => "unknown",
+            WriteErrorVerdict::Outcome(outcome) => word(&outcome),
+            WriteErrorVerdict::DuplicateKey { .. } => "taken",
         }
     }
 
-    fn of_whole(code: i32, passes: bool) -> &'static str {
-        let said = CommandError::Command { code, name: "Name".to_owned(), message: "no".to_owned(), passes };
-        match whole(&said) {
-            CommandVerdict::Is(outcome) => word(&outcome),
-            CommandVerdict::Doubtful(_) => "doubtful",
-        }
+    fn of_whole(code: i32, is_transient: bool) -> &'static str {
+        word(&whole(&CommandError::Command { code, name: "Name".to_owned(), message: "no".to_owned(), is_transient }))
     }
 
     #[test]
@@ -290,22 +252,22 @@ mod tests {
             (&[121, 2, 9, 14, 52, 10334, 17280, 73, 13297], "bad"),
             (&[13, 18, 79, 100], "stop"),
             (&[11000, 11001], "taken"),
-            (&[0, 1, 8000, 424_242], "unknown"),
+            (&[0, 1, 8000, 424_242], "unclear"),
         ] {
             for code in codes {
                 assert_eq!(of_item(*code), verdict, "{code}");
             }
         }
         let labelled = doc! {"code": 424_242, "errorLabels": ["RetryableWriteError"]};
-        assert!(matches!(item(&labelled), WriteErrorVerdict::Is(Outcome::Retry(_))));
+        assert!(matches!(item(&labelled), WriteErrorVerdict::Outcome(Outcome::Retry(_))));
     }
 
     #[test]
-    fn a_command_that_fails_whole_is_halved_only_if_a_document_can_be_to_blame() {
+    fn a_command_that_fails_as_a_whole_is_bisected_only_if_a_document_can_be_to_blame() {
         for (codes, verdict) in [
-            (&[6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436, 0, 424_242][..], "retry"),
-            (&[2, 9, 14, 22, 10334, 17280], "suspect"),
-            (&[1], "doubtful"),
+            (&[6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436][..], "retry"),
+            (&[2, 9, 14, 22, 10334, 17280], "batch rejected"),
+            (&[0, 1, 424_242], "unclear"),
             (&[13, 18, 59, 166], "stop"),
             (&[73, 13297], "bad"),
         ] {
@@ -314,15 +276,15 @@ mod tests {
                 assert_eq!(of_whole(*code, true), "retry", "{code} with its label");
             }
         }
-        assert!(matches!(whole(&CommandError::Closed("eof".to_owned())), CommandVerdict::Doubtful(_)));
-        assert!(matches!(whole(&CommandError::Late), CommandVerdict::Is(Outcome::Retry(_))));
-        assert!(matches!(whole(&CommandError::Unreachable("gone".to_owned())), CommandVerdict::Is(Outcome::Retry(_))));
-        assert!(matches!(whole(&CommandError::Login("no".to_owned())), CommandVerdict::Is(Outcome::Stop(_))));
+        assert_eq!(word(&whole(&CommandError::Closed("eof".to_owned()))), "unclear");
+        assert_eq!(word(&whole(&CommandError::TimedOut)), "unclear");
+        assert_eq!(word(&whole(&CommandError::Unreachable("gone".to_owned()))), "retry");
+        assert_eq!(word(&whole(&CommandError::Login("no".to_owned()))), "stop");
     }
 
     #[test]
     fn no_code_is_in_two_lists() {
-        let lists = [&PASSING[..], &BAD, &STOPPING, &TAKEN, &BAD_NAME, &[DISK_FULL, INTERNAL]];
+        let lists = [&TRANSIENT[..], &BAD, &PERMANENT, &DUPLICATE_KEY, &BAD_NAME, &[DISK_FULL]];
         let mut all: Vec<i32> = lists.concat();
         let count = all.len();
         all.sort_unstable();
@@ -331,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_majority_does_not_acknowledge_is_written_again_or_stops_the_run() {
+    fn a_write_without_a_majority_is_sent_again_or_stops_the_run() {
         assert_eq!(word(&concern(&doc! {"code": 64, "errmsg": "waiting for replication timed out"})), "retry");
         assert_eq!(word(&concern(&doc! {"code": 91, "errmsg": "shutting down"})), "retry");
         assert_eq!(word(&concern(&doc! {"code": 79, "errmsg": "unknown"})), "stop");
@@ -339,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_that_blame_nobody_or_one_document_twice_say_nothing() {
+    fn errors_that_blame_no_document_or_one_twice_tell_nothing() {
         let places = |errors: Vec<Document>| {
             by_place(&doc! {"writeErrors": errors}, 3).map(|errors| errors.iter().map(Option::is_some).collect::<Vec<_>>())
         };
@@ -353,7 +315,7 @@ mod tests {
     #[test]
     fn the_index_of_a_duplicate_is_named_by_pattern_or_text() {
         let index = |error| match item(&error) {
-            WriteErrorVerdict::Taken { index } => index,
+            WriteErrorVerdict::DuplicateKey { index } => index,
             other => panic!("{other:?}"),
         };
         assert_eq!(index(doc! {"code": 11000, "keyPattern": {"_id": 1}}), Some("_id".to_owned()));
@@ -375,21 +337,21 @@ mod tests {
                 ]}]},
             ]}},
         };
-        let WriteErrorVerdict::Is(Outcome::Reject(reason)) = item(&error) else { panic!("a rejected document is bad") };
+        let WriteErrorVerdict::Outcome(Outcome::Reject(reason)) = item(&error) else { panic!("a rejected document is bad") };
         assert_eq!(reason.path(), Some("buyer.id"));
-        let WriteErrorVerdict::Is(Outcome::Reject(reason)) = item(&doc! {"code": 121}) else {
+        let WriteErrorVerdict::Outcome(Outcome::Reject(reason)) = item(&doc! {"code": 121}) else {
             panic!("a rejected document is bad")
         };
         assert_eq!((reason.code(), reason.path()), ("mongodb_121", None));
     }
 
     #[test]
-    fn what_a_server_quotes_of_a_document_is_left_out() {
-        let reason = said(2, "BadValue", "cannot use this: { card: \"4111\" }");
+    fn quotes_of_a_document_are_left_out() {
+        let reason = super::reason(2, "BadValue", "cannot use this: { card: \"4111\" }");
         assert_eq!(reason.message(), "BadValue: cannot use this");
         assert_eq!(reason.detailed(), Some("cannot use this: { card: \"4111\" }"), "a dead letter tells it");
-        assert_eq!(said(2, "BadValue", "no").detailed(), None, "nothing is said twice");
-        assert_eq!(said(2, "", &"é".repeat(1000)).message().chars().count(), 300);
-        assert_eq!(said(2, "", "{ card: 1 }").message(), "the server's error 2");
+        assert_eq!(super::reason(2, "BadValue", "no").detailed(), None, "nothing is said twice");
+        assert_eq!(super::reason(2, "", &"é".repeat(1000)).message().chars().count(), 300);
+        assert_eq!(super::reason(2, "", "{ card: 1 }").message(), "error 2 of the server");
     }
 }

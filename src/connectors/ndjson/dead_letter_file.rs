@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{FlockOperation, flock};
 use serde::de::IgnoredAny;
 
-use crate::connectors::ndjson::write;
+use crate::connectors::ndjson::envelope::write;
 use crate::pipeline::{Answers, Batch, ConnectorError, Failure, Ordering, Outcome, Reason, Sink};
 
 /// How every line of a letters file begins: what ends a file and does not begin so is none of ours to remove.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::connectors::ndjson::write;
+use crate::connectors::ndjson::envelope::write;
 use crate::pipeline::{Answers, Batch, ConnectorError, Failure, Ordering, Outcome, Sink};
 use crate::record::{Partition, Record, RecordView};
 

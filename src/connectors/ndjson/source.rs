@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::connectors::ndjson::{ParsedLine, read};
+use crate::connectors::ndjson::envelope::{ParsedLine, read};
 use crate::pipeline::{Assignment, Commit, ConnectorError, Demand, Failure, Signal, Source};
 use crate::record::{NextOffset, Partition, Record};
 

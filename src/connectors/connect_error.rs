@@ -1,0 +1,341 @@
+//! Why a server cannot be connected to: the step, the cause, and whether waiting can help. One vocabulary and one set of
+//! sentences for every kind of server. Pure: text in, text out.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::pipeline::Failure;
+use crate::profile::Secret;
+
+/// What a client does until a server has answered its first request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConnectStep {
+    NameLookup,
+    Connect,
+    TlsHandshake,
+    Login,
+    Request,
+}
+
+impl fmt::Display for ConnectStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NameLookup => "looking up the name",
+            Self::Connect => "connecting",
+            Self::TlsHandshake => "TLS handshake",
+            Self::Login => "logging in",
+            Self::Request => "first request",
+        })
+    }
+}
+
+/// Why the certificate that a server shows is rejected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CertificateError {
+    UnknownCa,
+    Expired,
+    NotYetValid,
+    WrongName,
+    /// Another reason, in the words of the TLS library; empty if it gives none.
+    Other(String),
+}
+
+/// What a step fails at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(dead_code, reason = "some are of Kafka alone")]
+pub(crate) enum ConnectCause {
+    NameNotResolved,
+    ConnectionRefused,
+    /// No answer came, within this time if it is known.
+    NoAnswer(Option<Duration>),
+    /// The server closed the connection in this step.
+    Closed(ConnectStep),
+    TlsNotSpoken,
+    TlsRequired,
+    Certificate(CertificateError),
+    ClientCertificateRequired,
+    ClientCertificateRejected,
+    LoginRequired,
+    /// The server closed the connection where a client logs in.
+    LoginExpected,
+    LoginNotOffered,
+    /// The login is rejected: of the user, or of whatever it names.
+    AuthenticationFailed(String),
+    /// The server offers these mechanisms, and not the one of the section.
+    MechanismNotOffered { wanted: String, offered: String },
+    /// Another kind of server answers.
+    WrongServer(String),
+    /// A file of the section cannot be used.
+    File { key: &'static str, flaw: String },
+    /// Anything else, in the words of the server or of the client library.
+    Other {
+        step: Option<ConnectStep>,
+        text: String,
+        /// What helps; the address is to be corrected without it.
+        hint: Option<String>,
+        is_lasting: bool,
+    },
+}
+
+/// How a section of the profile names what a hint says to correct.
+#[derive(Clone, Debug)]
+pub(crate) struct SectionKeys<'s> {
+    /// The name of the section.
+    pub(crate) section: &'s str,
+    /// What the server is: `server` or `broker`.
+    pub(crate) server: &'static str,
+    /// The key with its address.
+    pub(crate) address: &'static str,
+    /// The key with the file of trusted CAs.
+    pub(crate) ca: &'static str,
+    /// The keys of the client certificate, in backticks.
+    pub(crate) client_certificate: &'static str,
+    /// The keys of a login that may be wrong, in backticks.
+    pub(crate) login: &'static str,
+    /// The keys of a login that is missing, in backticks.
+    pub(crate) new_login: &'static str,
+    /// What turns TLS on: ``set `tls = true` under [mongodb]``.
+    pub(crate) tls_on: String,
+    /// What turns it off.
+    pub(crate) tls_off: String,
+}
+
+/// One failed attempt to connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ConnectError {
+    /// The server, as people write it: `db:27017`; empty if the cause names none.
+    pub(crate) server: String,
+    pub(crate) cause: ConnectCause,
+}
+
+impl ConnectCause {
+    /// Returns a cause without a hint of its own, which may pass.
+    pub(crate) fn other(step: ConnectStep, text: impl Into<String>) -> Self {
+        Self::Other { step: Some(step), text: text.into(), hint: None, is_lasting: false }
+    }
+
+    /// Returns the cause behind the text of rustls or of the operating system, whoever passes it on.
+    pub(crate) fn of_text(text: &str) -> Option<Self> {
+        let has = |part: &str| text.contains(part);
+        Some(if has("UnknownIssuer") || has("CaUsedAsEndEntity") {
+            Self::Certificate(CertificateError::UnknownCa)
+        } else if has("NotValidForName") || has("not valid for name") {
+            Self::Certificate(CertificateError::WrongName)
+        } else if has("certificate: Expired") || has("certificate expired") {
+            Self::Certificate(CertificateError::Expired)
+        } else if has("NotValidYet") || has("certificate not valid yet") {
+            Self::Certificate(CertificateError::NotYetValid)
+        } else if let Some((_, flaw)) = text.split_once("peer certificate: ") {
+            Self::Certificate(CertificateError::Other(flaw.to_owned()))
+        } else if has("peer certificate") {
+            Self::Certificate(CertificateError::Other(String::new()))
+        } else if has("InvalidContentType") {
+            Self::TlsNotSpoken
+        } else if has("received fatal alert") {
+            Self::ClientCertificateRejected
+        } else if ["dns error", "failed to lookup address", "DNS resolution", "Name or service not known"].into_iter().any(has) {
+            Self::NameNotResolved
+        } else if has("Connection refused") {
+            Self::ConnectionRefused
+        } else {
+            return None;
+        })
+    }
+
+    pub(crate) fn step(&self) -> Option<ConnectStep> {
+        Some(match self {
+            Self::NameNotResolved => ConnectStep::NameLookup,
+            Self::ConnectionRefused | Self::NoAnswer(None) => ConnectStep::Connect,
+            Self::Closed(step) => *step,
+            Self::TlsNotSpoken | Self::Certificate(_) | Self::ClientCertificateRequired | Self::ClientCertificateRejected => {
+                ConnectStep::TlsHandshake
+            }
+            Self::LoginRequired | Self::LoginNotOffered | Self::AuthenticationFailed(_) | Self::MechanismNotOffered { .. } => {
+                ConnectStep::Login
+            }
+            Self::TlsRequired | Self::LoginExpected | Self::WrongServer(_) => ConnectStep::Request,
+            Self::NoAnswer(Some(_)) | Self::File { .. } => return None,
+            Self::Other { step, .. } => return *step,
+        })
+    }
+
+    /// Returns whether waiting cannot help: a wrong password stays wrong, a server may be starting.
+    pub(crate) fn is_lasting(&self) -> bool {
+        match self {
+            Self::TlsNotSpoken
+            | Self::Certificate(_)
+            | Self::ClientCertificateRequired
+            | Self::LoginRequired
+            | Self::LoginNotOffered
+            | Self::AuthenticationFailed(_)
+            | Self::MechanismNotOffered { .. }
+            | Self::WrongServer(_)
+            | Self::File { .. } => true,
+            Self::NameNotResolved
+            | Self::ConnectionRefused
+            | Self::NoAnswer(_)
+            | Self::Closed(_)
+            | Self::ClientCertificateRejected
+            | Self::TlsRequired
+            | Self::LoginExpected => false,
+            Self::Other { is_lasting, .. } => *is_lasting,
+        }
+    }
+
+    /// Returns the sentence about the cause; `server` is what the server is.
+    fn sentence(&self, server: &str) -> String {
+        match self {
+            Self::NameNotResolved => "the name does not resolve".to_owned(),
+            Self::ConnectionRefused => "connection refused".to_owned(),
+            Self::NoAnswer(None) => "no answer".to_owned(),
+            Self::NoAnswer(Some(within)) => format!("no answer within {}", humantime::format_duration(*within)),
+            Self::Closed(_) => format!("the {server} closed the connection"),
+            Self::TlsNotSpoken => format!("the {server} does not speak TLS on this port"),
+            Self::TlsRequired => format!("the {server} closed the connection: it requires TLS on this port"),
+            Self::Certificate(flaw) => match flaw {
+                CertificateError::UnknownCa => format!("the {server}'s certificate is signed by a CA that is not trusted here"),
+                CertificateError::Expired => format!("the {server}'s certificate has expired"),
+                CertificateError::NotYetValid => format!("the {server}'s certificate is not valid yet"),
+                CertificateError::WrongName => format!("the {server}'s certificate is for another host name"),
+                CertificateError::Other(flaw) if flaw.is_empty() => format!("the {server}'s certificate is not valid"),
+                CertificateError::Other(flaw) => format!("the {server}'s certificate is not valid ({flaw})"),
+            },
+            Self::ClientCertificateRequired => format!("the {server} requires a client certificate"),
+            Self::ClientCertificateRejected => format!("the {server} rejects the client certificate, or requires one"),
+            Self::LoginRequired => format!("the {server} requires a login"),
+            Self::LoginExpected => format!("the {server} closed the connection: it requires a login"),
+            Self::LoginNotOffered => format!("the {server} accepts no login on this port"),
+            Self::AuthenticationFailed(of) => format!("authentication failed for {of}"),
+            Self::MechanismNotOffered { wanted, offered } => format!("the {server} does not offer {wanted}, but {offered}"),
+            Self::WrongServer(text) | Self::Other { text, .. } => text.clone(),
+            Self::File { key, flaw } => format!("the file of `{key}` {flaw}"),
+        }
+    }
+
+    /// Returns what helps.
+    fn hint(&self, keys: &SectionKeys<'_>) -> String {
+        let SectionKeys { section, server, address, ca, client_certificate, login, new_login, tls_on, tls_off } = keys;
+        let correct = format!("correct `{address}` under [{section}]");
+        match self {
+            Self::Other { hint: Some(hint), .. } => hint.clone(),
+            Self::NameNotResolved | Self::WrongServer(_) | Self::Other { .. } => correct,
+            Self::ConnectionRefused => format!("start the {server}, or {correct}"),
+            Self::NoAnswer(_) => format!("{correct}, or see whether a firewall is in between"),
+            Self::TlsNotSpoken => tls_off.clone(),
+            Self::Closed(_) | Self::TlsRequired => tls_on.clone(),
+            Self::Certificate(flaw) => match flaw {
+                CertificateError::Expired => format!("renew the certificate of the {server}, or correct this machine's clock"),
+                CertificateError::NotYetValid => format!("correct this machine's clock, or the certificate of the {server}"),
+                CertificateError::WrongName => format!("name the {server} in `{address}` under [{section}] as its certificate does"),
+                CertificateError::UnknownCa | CertificateError::Other(_) => {
+                    format!("set `{ca}` under [{section}] to the file of the {server}'s CA")
+                }
+            },
+            Self::ClientCertificateRequired => format!("set {client_certificate} under [{section}]"),
+            Self::ClientCertificateRejected => {
+                format!("set {client_certificate} under [{section}] to one that the {server}'s CA has signed")
+            }
+            Self::LoginRequired | Self::LoginExpected => format!("set {new_login} under [{section}]"),
+            Self::LoginNotOffered => format!("leave {login} out under [{section}], or use the port that the {server} has for logins"),
+            Self::AuthenticationFailed(_) => format!("correct {login} under [{section}]"),
+            Self::MechanismNotOffered { offered, .. } => format!("set `sasl_mechanism` under [{section}] to one of {offered}"),
+            Self::File { key, .. } => format!("correct `{key}` under [{section}]"),
+        }
+    }
+}
+
+impl ConnectError {
+    pub(crate) fn new(server: impl Into<String>, cause: ConnectCause) -> Self {
+        Self { server: server.into(), cause }
+    }
+
+    /// Returns the server, the step and the cause: `db:27017: connecting: connection refused`.
+    pub(crate) fn sentence(&self, keys: &SectionKeys<'_>) -> String {
+        let server = Some(self.server.clone()).filter(|server| !server.is_empty() && !matches!(self.cause, ConnectCause::File { .. }));
+        let parts = [server, self.cause.step().map(|step| step.to_string()), Some(self.cause.sentence(keys.server))];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
+    }
+
+    /// Returns the failure to connect to the section.
+    pub(crate) fn failure(&self, keys: &SectionKeys<'_>) -> Failure {
+        Failure::new(format!("cannot connect to `{}`", keys.section)).because(self.sentence(keys)).hint(self.cause.hint(keys))
+    }
+}
+
+/// Returns `text` with `***` in the place of each secret.
+pub(crate) fn without_secrets<'s>(text: &str, secrets: impl IntoIterator<Item = &'s Secret>) -> String {
+    let hide = |text: String, secret: &Secret| match secret.reveal() {
+        "" => text,
+        secret => text.replace(secret, "***"),
+    };
+    secrets.into_iter().fold(text.to_owned(), hide)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> SectionKeys<'static> {
+        SectionKeys {
+            section: "db",
+            server: "server",
+            address: "host",
+            ca: "tls_ca_file",
+            client_certificate: "`client_cert` and `client_key`",
+            login: "`username` or `password`",
+            new_login: "`username` and `password`",
+            tls_on: "set `tls = true` under [db]".to_owned(),
+            tls_off: "set `tls = false` under [db]".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_failure_names_the_server_the_step_the_cause_and_what_helps() {
+        for (text, sentence, hint) in [
+            ("Connection refused (os error 111)", "connecting: connection refused", "start the server, or correct `host` under [db]"),
+            ("dns error: x", "looking up the name: the name does not resolve", "correct `host` under [db]"),
+            (
+                "invalid peer certificate: UnknownIssuer",
+                "TLS handshake: the server's certificate is signed by a CA that is not trusted here",
+                "set `tls_ca_file` under [db] to the file of the server's CA",
+            ),
+            (
+                "invalid peer certificate: certificate not valid for name \"db\"",
+                "TLS handshake: the server's certificate is for another host name",
+                "name the server in `host` under [db] as its certificate does",
+            ),
+            (
+                "invalid peer certificate: Expired",
+                "TLS handshake: the server's certificate has expired",
+                "renew the certificate of the server, or correct this machine's clock",
+            ),
+            (
+                "invalid peer certificate: BadSignature",
+                "TLS handshake: the server's certificate is not valid (BadSignature)",
+                "set `tls_ca_file` under [db] to the file of the server's CA",
+            ),
+            (
+                "received corrupt message of type InvalidContentType",
+                "TLS handshake: the server does not speak TLS on this port",
+                "set `tls = false` under [db]",
+            ),
+        ] {
+            let failure = ConnectError::new("a:1", ConnectCause::of_text(text).unwrap()).failure(&keys());
+            assert_eq!(failure.what, "cannot connect to `db`");
+            assert_eq!((failure.causes[0].as_str(), failure.hint.as_deref()), (&*format!("a:1: {sentence}"), Some(hint)));
+        }
+        let failed = ConnectError::new("a:1", ConnectCause::AuthenticationFailed("`loader`".to_owned()));
+        assert_eq!(failed.sentence(&keys()), "a:1: logging in: authentication failed for `loader`");
+        let late = ConnectError::new("a:1", ConnectCause::NoAnswer(Some(Duration::from_secs(10))));
+        assert_eq!(late.sentence(&keys()), "a:1: no answer within 10s");
+    }
+
+    #[test]
+    fn waiting_does_not_help_against_a_wrong_password_or_certificate() {
+        let is_lasting = |text| ConnectCause::of_text(text).unwrap().is_lasting();
+        assert!(ConnectCause::AuthenticationFailed(String::new()).is_lasting());
+        assert!(is_lasting("invalid peer certificate: UnknownIssuer"));
+        assert!(!is_lasting("Connection refused (os error 111)"));
+        assert!(!ConnectCause::NoAnswer(None).is_lasting());
+    }
+}

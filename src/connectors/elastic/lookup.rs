@@ -1,0 +1,234 @@
+//! A look at the documents that are stored under ids.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
+
+use crate::connectors::elastic::bulk_writer::BULK_TIMEOUT;
+use crate::connectors::elastic::client::{Call, QUESTION_TIMEOUT};
+use crate::connectors::elastic::lenient_json;
+use crate::connectors::elastic::names::in_path;
+use crate::connectors::elastic::reason::{clean, kind, text};
+use crate::connectors::elastic::response::{self, BulkAction};
+use crate::connectors::elastic::target::Target;
+use crate::document::{
+    Document, DocumentBatch, FirstLook, Ids, MetaNames, Owner, StoredMetadata, deciding_fields, overtaken, version_field,
+};
+use crate::pipeline::{Outcome, Reason};
+
+/// How many ids are looked up at once.
+pub(super) const LOOKUP_SIZE: usize = 500;
+
+/// A document whose id is taken.
+#[derive(Debug)]
+pub(super) struct Conflict {
+    /// The place of its record in the batch.
+    pub(super) place: usize,
+    pub(super) action: BulkAction,
+    /// The index with the stored document, if the server names it.
+    pub(super) index: Option<String>,
+}
+
+pub(super) struct DocumentLookup {
+    target: Arc<Target>,
+    first_look: Mutex<FirstLook>,
+}
+
+impl DocumentLookup {
+    pub(super) fn new(target: Arc<Target>) -> Self {
+        Self { target, first_look: Mutex::default() }
+    }
+
+    /// Finds out whose documents have the ids that are taken, and puts the outcomes of their records into `outcomes`.
+    pub(super) async fn resolve(&self, batch: &DocumentBatch<'_>, conflicts: &[Conflict], outcomes: &mut [Outcome]) {
+        for conflicts in conflicts.chunks(LOOKUP_SIZE) {
+            let document = |conflict: &Conflict| batch.get(conflict.place).expect("only good documents are sent");
+            let questions = conflicts.iter().map(|conflict| self.question(&document(conflict), conflict.index.as_deref()));
+            let answers = self.find(questions.collect()).await;
+            for (at, conflict) in conflicts.iter().enumerate() {
+                outcomes[conflict.place] = match &answers {
+                    Ok(answers) => judge(&self.target, &document(conflict), conflict.action, &answers[at]),
+                    Err(outcome) => outcome.clone(),
+                };
+            }
+        }
+    }
+
+    /// Looks up the first ids of each new partition before anything of it is written. Returns the outcome of the whole batch if one
+    /// of them belongs to another record, or if that could not be found out.
+    pub(super) async fn first_look(&self, batch: &DocumentBatch<'_>) -> Option<Outcome> {
+        if !matches!(self.target.format.mapper.ids(), Ids::Offset { .. }) {
+            return None;
+        }
+        // Other batches wait here: they may hold records of the same partitions.
+        let mut first_look = self.first_look.lock().await;
+        let unchecked = first_look.unchecked(batch, usize::MAX);
+        for documents in unchecked.chunks(LOOKUP_SIZE) {
+            match self.check(documents).await {
+                // A user without the right to read can still write: a taken id shows as a conflict.
+                Err(Outcome::Stop(reason)) if reason.code() == "security_exception" => {
+                    tracing::warn!("Cannot look up whether the first ids belong to another topic or cluster: {reason}");
+                    break;
+                }
+                Err(outcome) => return Some(outcome),
+                Ok(()) => {}
+            }
+        }
+        first_look.check(&unchecked);
+        None
+    }
+
+    /// Looks up the ids of `documents`.
+    ///
+    /// # Errors
+    /// When one of them belongs to another record, or that could not be found out.
+    async fn check(&self, documents: &[Document<'_>]) -> Result<(), Outcome> {
+        let questions = documents.iter().map(|document| self.question(document, None)).collect();
+        let answers = match self.target.index() {
+            Some(stream) if self.target.options.data_stream => self.search(stream, documents).await?,
+            _ => self.find(questions).await?,
+        };
+        for (document, answer) in documents.iter().zip(&answers).filter(|(_, answer)| is_found(answer)) {
+            if let stop @ Outcome::Stop(_) = judge(&self.target, document, BulkAction::Create, answer) {
+                return Err(stop);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the question for the document that is stored under an id, in the index that the server named or in its own.
+    pub(super) fn question(&self, document: &Document<'_>, index: Option<&str>) -> Value {
+        let mut question = Map::from_iter([("_id".to_owned(), json!(document.id))]);
+        question.insert("_index".to_owned(), json!(index.unwrap_or(document.names[0])));
+        if self.target.format.has_routing {
+            question.insert("routing".to_owned(), json!(document.names[1]));
+        }
+        Value::Object(question)
+    }
+
+    /// Returns the fields that tell whose a document is; none if only the whole document tells.
+    fn fields(&self) -> Option<String> {
+        Some(deciding_fields(self.target.format.mapper.meta().names()?).join(","))
+    }
+
+    /// Returns an answer to each question.
+    pub(super) async fn find(&self, questions: Vec<Value>) -> Result<Vec<Value>, Outcome> {
+        #[derive(Deserialize)]
+        struct Answers<'a> {
+            #[serde(borrow)]
+            docs: Vec<&'a RawValue>,
+        }
+        let fields = self.fields();
+        let query: Vec<_> = fields.as_deref().map(|fields| ("_source_includes", fields)).into_iter().collect();
+        let count = questions.len();
+        let body = json!({ "docs": questions });
+        let answer = self.ask(Call { deadline: BULK_TIMEOUT, ..Call::post("/_mget", &body) }.with(&query)).await?;
+        let answer = String::from_utf8_lossy(&answer);
+        let answers: Answers<'_> = serde_json::from_str(&answer)
+            .ok()
+            .filter(|answers: &Answers<'_>| answers.docs.len() == count)
+            .ok_or_else(|| not_looked_up(200))?;
+        // A stored document that cannot be read is known to be there.
+        let read = |document: &&RawValue| match lenient_json::value(document.get().as_bytes()) {
+            Value::Null => json!({"found": true}),
+            answer => answer,
+        };
+        Ok(answers.docs.iter().map(read).collect())
+    }
+
+    /// Returns the same of a data stream, which can only be searched.
+    async fn search(&self, stream: &str, documents: &[Document<'_>]) -> Result<Vec<Value>, Outcome> {
+        let ids: Vec<&str> = documents.iter().map(|document| document.id).collect();
+        let source = self.fields().map_or(json!(true), |fields| fields.split(',').collect());
+        let body = json!({"size": ids.len(), "query": {"ids": {"values": ids}}, "_source": source});
+        let path = format!("/{}/_search", in_path(stream));
+        let query = [("ignore_unavailable", "true")];
+        let answer = self.ask(Call { deadline: QUESTION_TIMEOUT, ..Call::post(&path, &body) }.with(&query)).await?;
+        let answer = lenient_json::value(&answer);
+        let hits = answer.pointer("/hits/hits").and_then(Value::as_array).ok_or_else(|| not_looked_up(200))?;
+        let of = |id: &str| hits.iter().find(|hit| hit.get("_id").is_some_and(|other| other == id));
+        let answer = |id| of(id).map_or(Value::Null, |hit| json!({"found": true, "_source": hit["_source"]}));
+        Ok(ids.into_iter().map(answer).collect())
+    }
+
+    async fn ask(&self, call: Call<'_>) -> Result<bytes::Bytes, Outcome> {
+        let client = &self.target.client;
+        let reply = client.call(call).await.map_err(|error| response::unanswered(&error, client.section()))?;
+        match reply.status {
+            200 => Ok(reply.body),
+            401 | 403 => Err(response::whole(reply.status, &reply.body)),
+            status => Err(not_looked_up(status)),
+        }
+    }
+}
+
+fn not_looked_up(status: u16) -> Outcome {
+    let what = format!("the server does not tell what is stored under an id (status {status})");
+    let reason = Reason::new("not_looked_up", what);
+    if status == 200 { Outcome::Unclear(reason) } else { Outcome::Retry(reason) }
+}
+
+/// Returns whether an answer says that there is a document.
+pub(super) fn is_found(answer: &Value) -> bool {
+    answer.get("found") == Some(&Value::Bool(true))
+}
+
+/// Returns the outcome for a document whose lookup failed with `error`.
+pub(super) fn lookup_failed(error: &Value) -> Outcome {
+    let quoted = clean(&text(error));
+    match kind(error) {
+        kind @ "security_exception" => {
+            Outcome::Stop(Reason::new(kind, quoted).hint("grant the user or the key the right to read the index"))
+        }
+        // An alias of several indices: none of them is the one to look in.
+        kind @ "illegal_argument_exception" => Outcome::Stop(Reason::new(kind, quoted).hint("name one index with --index")),
+        _ => Outcome::Unclear(
+            Reason::new("not_looked_up", "the server does not tell what is stored under an id").detail(quoted),
+        ),
+    }
+}
+
+/// Returns the metadata of a stored document; its version is the one that `version` names.
+pub(super) fn stored_metadata(source: &Value, names: &MetaNames, version: &str) -> StoredMetadata {
+    // An index that keeps no sources makes them up from its mapping, where a date may be text.
+    let number = |name: &str| source.get(name).and_then(|value| value.as_i64().or_else(|| value.as_str()?.parse().ok()));
+    StoredMetadata {
+        topic: source.get(&names.topic).and_then(Value::as_str).map(str::to_owned),
+        partition: number(&names.partition),
+        offset: number(&names.offset),
+        timestamp: number(&names.timestamp),
+        version: number(version),
+    }
+}
+
+/// Returns the outcome of `document`, with which `action` was to be done, by the `answer` to what is stored under its id.
+fn judge(target: &Target, document: &Document<'_>, action: BulkAction, answer: &Value) -> Outcome {
+    if let Some(error) = answer.get("error") {
+        return lookup_failed(error);
+    }
+    if !is_found(answer) {
+        return match action {
+            // It was deleted by this very version.
+            BulkAction::Delete => Outcome::AlreadyThere,
+            _ => Outcome::Retry(overtaken()),
+        };
+    }
+    let mapper = &target.format.mapper;
+    let source = answer.get("_source").unwrap_or(&Value::Null);
+    let version = answer.get("_version").and_then(Value::as_i64).or(document.version);
+    let owner = match mapper.meta().names() {
+        Some(names) => {
+            let stored = stored_metadata(source, names, version_field(names, mapper.version()));
+            Owner::of(document, &StoredMetadata { version, ..stored })
+        }
+        None => match version.zip(document.version).map(|(theirs, ours)| theirs.cmp(&ours)) {
+            Some(std::cmp::Ordering::Greater) => Owner::Newer,
+            Some(std::cmp::Ordering::Less) => Owner::Older,
+            _ => Owner::of_unmarked(action != BulkAction::Delete && target.format.is_source(document, source)),
+        },
+    };
+    owner.outcome(document, mapper.meta().names(), mapper.version())
+}

@@ -1,0 +1,105 @@
+//! What the sink writes, where, and how.
+
+use crate::connectors::elastic::client::ElasticClient;
+use crate::connectors::elastic::request::BulkFormat;
+use crate::connectors::elastic::response::BulkAction;
+use crate::document::{DocumentMapper, Ids};
+
+/// How documents are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Op {
+    /// As new ones; one that is there already stays as it is
+    Create,
+    /// In the place of older versions, or as new ones
+    Index,
+    /// Field by field into older versions; a document that is not there is a bad record
+    Update,
+    /// Field by field into older versions, or as new ones
+    Upsert,
+}
+
+/// How the sink writes.
+#[derive(Clone, Debug, Default)]
+pub struct ElasticSinkOptions {
+    /// How documents are written; by default as the ids require.
+    pub op: Option<Op>,
+    /// Whether the index is a data stream.
+    pub data_stream: bool,
+    /// The ingest pipeline.
+    pub pipeline: Option<String>,
+    /// Whether the second name of a document is its routing.
+    pub routing: bool,
+    /// Whether requests are compressed.
+    pub compress: bool,
+    /// The most requests in flight.
+    pub in_flight: usize,
+    /// Whether tombstones delete.
+    pub deletes: bool,
+}
+
+/// Options that do not go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidElasticOptions {
+    /// A document is created once, and its id comes again.
+    #[error("ids that can repeat cannot be created")]
+    CreateRepeatingIds,
+    /// Nothing is there to merge with.
+    #[error("ids that come once have no older version to merge with")]
+    MergeUniqueIds,
+    /// Only metadata says whether a document may be written over.
+    #[error("a merge needs the metadata of the stored document")]
+    MergeWithoutMetadata,
+    /// A data stream takes new documents alone.
+    #[error("a data stream accepts new documents only")]
+    DataStreamOp,
+}
+
+impl ElasticSinkOptions {
+    /// Returns how documents are written: those whose ids come once are created, others replaced, unless `op` says otherwise.
+    ///
+    /// # Errors
+    /// When that does not go with the ids or the metadata.
+    pub fn choose_op(&self, mapper: &DocumentMapper) -> Result<Op, InvalidElasticOptions> {
+        let repeat = mapper.ids().can_repeat();
+        let op = self.op.unwrap_or(if repeat { Op::Index } else { Op::Create });
+        let merges = matches!(op, Op::Update | Op::Upsert);
+        match () {
+            () if op == Op::Create && repeat => Err(InvalidElasticOptions::CreateRepeatingIds),
+            () if merges && !repeat => Err(InvalidElasticOptions::MergeUniqueIds),
+            () if merges && mapper.meta().names().is_none() => Err(InvalidElasticOptions::MergeWithoutMetadata),
+            () if self.data_stream && op != Op::Create => Err(InvalidElasticOptions::DataStreamOp),
+            () => Ok(op),
+        }
+    }
+}
+
+/// A cluster, and the documents that are written to it.
+pub(super) struct Target {
+    pub(super) client: ElasticClient,
+    pub(super) format: BulkFormat,
+    pub(super) op: Op,
+    pub(super) options: ElasticSinkOptions,
+}
+
+impl Target {
+    pub(super) fn new(
+        client: ElasticClient,
+        mapper: DocumentMapper,
+        options: ElasticSinkOptions,
+    ) -> Result<Self, InvalidElasticOptions> {
+        let op = options.choose_op(&mapper)?;
+        let action = match op {
+            Op::Create if *mapper.ids() == Ids::Random && !options.data_stream => BulkAction::Index,
+            Op::Create => BulkAction::Create,
+            Op::Index => BulkAction::Index,
+            Op::Update | Op::Upsert => BulkAction::Update,
+        };
+        let has_time = mapper.meta().names().is_some() || mapper.time_field().is_some() || options.data_stream;
+        Ok(Self { client, format: BulkFormat::new(mapper, action, options.routing, has_time), op, options })
+    }
+
+    /// Returns the name of the index, if it is the same for every record.
+    pub(super) fn index(&self) -> Option<&str> {
+        self.format.mapper.templates()[0].pattern().constant()
+    }
+}

@@ -1,0 +1,42 @@
+//! Which records of a batch are looked up before anything of their partition is written. Pure.
+//!
+//! Records of a topic that was created again, or of another cluster, are found out before one of them counts as delivered.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::document::{Document, DocumentBatch};
+use crate::record::Partition;
+
+/// The partitions whose first records have been looked up.
+#[derive(Debug, Default)]
+pub(crate) struct FirstLook {
+    checked_partitions: HashSet<Partition>,
+}
+
+impl FirstLook {
+    /// Returns the first documents of each partition that is not checked yet, at most `most` of one.
+    pub(crate) fn unchecked<'b>(&self, batch: &'b DocumentBatch<'_>, most: usize) -> Vec<Document<'b>> {
+        let mut counts: HashMap<Partition, usize> = HashMap::new();
+        // Records come in runs of a partition.
+        let mut done = None;
+        let mut is_wanted = |document: &Document<'_>| {
+            let partition = document.record.partition;
+            if done == Some(partition) {
+                return false;
+            }
+            let count = counts.entry(partition).or_default();
+            if self.checked_partitions.contains(&partition) || *count == most {
+                done = Some(partition);
+                return false;
+            }
+            *count += 1;
+            true
+        };
+        batch.good().map(|(_, document)| document).filter(|document| is_wanted(document)).collect()
+    }
+
+    /// Notes the partitions of documents that were looked up.
+    pub(crate) fn check(&mut self, documents: &[Document<'_>]) {
+        self.checked_partitions.extend(documents.iter().map(|document| document.record.partition));
+    }
+}
