@@ -62,11 +62,17 @@ pub(crate) enum ConnectCause {
     /// The login is rejected: of the user, or of whatever it names.
     AuthenticationFailed(String),
     /// The server offers these mechanisms, and not the one of the section.
-    MechanismNotOffered { wanted: String, offered: String },
+    MechanismNotOffered {
+        wanted: String,
+        offered: String,
+    },
     /// Another kind of server answers.
     WrongServer(String),
     /// A file of the section cannot be used.
-    File { key: &'static str, flaw: String },
+    File {
+        key: &'static str,
+        flaw: String,
+    },
     /// Anything else, in the words of the server or of the client library.
     Other {
         step: Option<ConnectStep>,
@@ -226,7 +232,9 @@ impl ConnectCause {
             Self::Certificate(flaw) => match flaw {
                 CertificateError::Expired => format!("renew the certificate of the {server}, or correct this machine's clock"),
                 CertificateError::NotYetValid => format!("correct this machine's clock, or the certificate of the {server}"),
-                CertificateError::WrongName => format!("name the {server} in `{address}` under [{section}] as its certificate does"),
+                CertificateError::WrongName => {
+                    format!("name the {server} in `{address}` under [{section}] as its certificate does")
+                }
                 CertificateError::UnknownCa | CertificateError::Other(_) => {
                     format!("set `{ca}` under [{section}] to the file of the {server}'s CA")
                 }
@@ -236,7 +244,9 @@ impl ConnectCause {
                 format!("set {client_certificate} under [{section}] to one that the {server}'s CA has signed")
             }
             Self::LoginRequired | Self::LoginExpected => format!("set {new_login} under [{section}]"),
-            Self::LoginNotOffered => format!("leave {login} out under [{section}], or use the port that the {server} has for logins"),
+            Self::LoginNotOffered => {
+                format!("leave {login} out under [{section}], or use the port that the {server} has for logins")
+            }
             Self::AuthenticationFailed(_) => format!("correct {login} under [{section}]"),
             Self::MechanismNotOffered { offered, .. } => format!("set `sasl_mechanism` under [{section}] to one of {offered}"),
             Self::File { key, .. } => format!("correct `{key}` under [{section}]"),
@@ -251,7 +261,8 @@ impl ConnectError {
 
     /// Returns the server, the step and the cause: `db:27017: connecting: connection refused`.
     pub(crate) fn sentence(&self, keys: &SectionKeys<'_>) -> String {
-        let server = Some(self.server.clone()).filter(|server| !server.is_empty() && !matches!(self.cause, ConnectCause::File { .. }));
+        let server =
+            Some(self.server.clone()).filter(|server| !server.is_empty() && !matches!(self.cause, ConnectCause::File { .. }));
         let parts = [server, self.cause.step().map(|step| step.to_string()), Some(self.cause.sentence(keys.server))];
         parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
     }
@@ -292,7 +303,11 @@ mod tests {
     #[test]
     fn a_failure_names_the_server_the_step_the_cause_and_what_helps() {
         for (text, sentence, hint) in [
-            ("Connection refused (os error 111)", "connecting: connection refused", "start the server, or correct `host` under [db]"),
+            (
+                "Connection refused (os error 111)",
+                "connecting: connection refused",
+                "start the server, or correct `host` under [db]",
+            ),
             ("dns error: x", "looking up the name: the name does not resolve", "correct `host` under [db]"),
             (
                 "invalid peer certificate: UnknownIssuer",

@@ -173,7 +173,8 @@ impl DocumentMapper {
                 wanted.push(path.clone());
             }
         }
-        let first_bytes = ByteSet::of(["_id", meta.prefix()].into_iter().chain(wanted.iter().map(|path| path.names()[0].as_str())));
+        let first_bytes =
+            ByteSet::of(["_id", meta.prefix()].into_iter().chain(wanted.iter().map(|path| path.names()[0].as_str())));
         Self { ids, version, meta, raw, time, templates, wanted, detected: None, first_bytes }
     }
 

@@ -12,9 +12,9 @@ mod ownership;
 
 pub(crate) use first_look::FirstLook;
 pub use identity::{Ids, Version};
-pub use mapper::{DocumentMapper, RawValues};
 pub(crate) use mapper::{Document, DocumentBatch, ParsedPayload, WRAPPED};
-pub use metadata::MetadataFields;
+pub use mapper::{DocumentMapper, RawValues};
 pub(crate) use metadata::MetadataFieldNames as MetaNames;
+pub use metadata::MetadataFields;
 pub use name_template::{GRAMMAR as TEMPLATE_GRAMMAR, NamePattern, NameTemplate};
 pub(crate) use ownership::{Owner, StoredMetadata, deciding_fields, overtaken, version_field};

@@ -60,7 +60,8 @@ impl Owner {
     /// Returns the owner of the stored document that has the id of `document`.
     pub(crate) fn of(document: &Document<'_>, stored: &StoredMetadata) -> Self {
         let record = document.record;
-        let is_place = |topic: &str, partition| topic == record.partition.topic.name() && partition == i64::from(record.partition.index);
+        let is_place =
+            |topic: &str, partition| topic == record.partition.topic.name() && partition == i64::from(record.partition.index);
         let place = stored.topic.as_deref().zip(stored.partition).map(|(topic, partition)| is_place(topic, partition));
         // Without a timestamp, the offset has to tell.
         let is_same_offset = stored.offset.map_or(record.timestamp.is_some(), |offset| offset == record.offset);
@@ -113,7 +114,8 @@ fn another_record(record: &Record, names: Option<&MetaNames>, version: Option<&V
             Reason::new("foreign_record", what).hint(format!("{tell_apart}, or write to another index or collection"))
         }
         None => {
-            let what = format!("another document is stored under the id of record {record}, and without metadata its origin is unknown");
+            let what =
+                format!("another document is stored under the id of record {record}, and without metadata its origin is unknown");
             let hint = format!("leave --no-meta out, or {tell_apart}, or write to another index or collection");
             Reason::new("foreign_document", what).hint(hint)
         }
@@ -148,7 +150,13 @@ mod tests {
 
     fn stored(partition: i64, offset: i64, timestamp: i64, version: i64) -> StoredMetadata {
         let topic = Some("t".to_owned());
-        StoredMetadata { topic, partition: Some(partition), offset: Some(offset), timestamp: Some(timestamp), version: Some(version) }
+        StoredMetadata {
+            topic,
+            partition: Some(partition),
+            offset: Some(offset),
+            timestamp: Some(timestamp),
+            version: Some(version),
+        }
     }
 
     #[test]

@@ -67,15 +67,15 @@ const LAYERS: [(&str, &[&str]); 16] = [
 const ABOVE_ONLY: [&str; 7] = ["println!", "eprintln!", "print!", "eprint!", "std::env", "process::exit", "env::var"];
 
 /// Files of which the next part of the restructuring still has to take the flags out.
-const FLAGS_STILL_IN: [&str; 29] = [
+const FLAGS_STILL_IN: [&str; 30] = [
     "src/connectors/elastic/bootstrap.rs",
-    "src/connectors/elastic/conflict.rs",
+    "src/connectors/elastic/lookup.rs",
     "src/connectors/elastic/index.rs",
     "src/connectors/elastic/merge.rs",
     "src/connectors/elastic/reason.rs",
     "src/connectors/elastic/request.rs",
     "src/connectors/elastic/response.rs",
-    "src/connectors/elastic/sink.rs",
+    "src/connectors/elastic/bulk_writer.rs",
     "src/connectors/kafka/plan.rs",
     "src/connectors/kafka/resume.rs",
     "src/connectors/kafka/sink.rs",
@@ -83,7 +83,7 @@ const FLAGS_STILL_IN: [&str; 29] = [
     "src/connectors/kafka/transactions.rs",
     "src/connectors/mongo/bson.rs",
     "src/connectors/mongo/bulk_writer.rs",
-    "src/connectors/mongo/conflict.rs",
+    "src/connectors/mongo/lookup.rs",
     "src/connectors/mongo/diagnosis.rs",
     "src/connectors/mongo/document.rs",
     "src/connectors/mongo/json.rs",
@@ -94,23 +94,20 @@ const FLAGS_STILL_IN: [&str; 29] = [
     "src/document/identity.rs",
     "src/document/mapper.rs",
     "src/document/name_template.rs",
+    "src/document/ownership.rs",
     "src/pipeline/bad_records.rs",
     "src/pipeline/engine/mod.rs",
     "src/pipeline/engine/sending.rs",
 ];
 const UNSAFE_STILL_IN: [&str; 1] = ["src/connectors/kafka/certificate.rs"];
-const KNOWN_CIRCLES: [&str; 11] = [
+const KNOWN_CIRCLES: [&str; 7] = [
     "commands/flow.rs <-> commands/select.rs",
     "commands/replicate/mod.rs <-> commands/replicate/replica.rs",
     "commands/tail/mod.rs <-> commands/tail/tail_run.rs",
-    "connectors/elastic/client.rs <-> connectors/elastic/cluster.rs",
-    "connectors/elastic/conflict_lookup.rs <-> connectors/elastic/sink.rs",
     "connectors/kafka/certificate.rs <-> connectors/kafka/client.rs <-> connectors/kafka/diagnosis.rs",
     "connectors/kafka/committer.rs <-> connectors/kafka/rebalance.rs",
     "connectors/kafka/groups.rs <-> connectors/kafka/lookup.rs <-> connectors/kafka/resume.rs",
     "connectors/kafka/source/mod.rs <-> connectors/kafka/source/poller.rs",
-    "connectors/mongo/bulk_writer.rs <-> connectors/mongo/lookup.rs <-> connectors/mongo/sink.rs",
-    "connectors/mongo/diagnosis.rs <-> connectors/mongo/response.rs",
 ];
 
 /// Names that stand for one thing in each of several files.
@@ -189,7 +186,7 @@ fn connectors_do_not_know_each_other() {
         for (number, line) in code.lines().enumerate().filter(|_| own != "mod") {
             if let Some((_, other)) = line.split_once("crate::connectors::") {
                 let other = other.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
-                if other != own {
+                if other != own && other != "connect_error" {
                     wrong.push(format!("{}:{}: `{own}` uses `{other}`", path.display(), number + 1));
                 }
             }

@@ -1,12 +1,11 @@
 //! What the sink for Elasticsearch and OpenSearch makes of answers that no real server gives on demand.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use sdl::connectors::elastic::{ElasticClient, ElasticSink, ElasticSinkOptions, Op, index_rule};
 use sdl::document::{DocumentMapper, Ids, MetadataFields, NameTemplate, RawValues, Version};
-use sdl::pipeline::{Outcome, Reason, Sink};
+use sdl::pipeline::{Outcome, Reason};
 use sdl::profile::ElasticSection;
 use serde_json::{Value, json};
 
@@ -37,7 +36,11 @@ async fn sink(stub: &HttpStub) -> ElasticSink {
 
 fn reason(outcome: &Outcome) -> &Reason {
     match outcome {
-        Outcome::Retry(reason) | Outcome::Reject(reason) | Outcome::BatchRejected(reason) | Outcome::Stop(reason) => reason,
+        Outcome::Retry(reason)
+        | Outcome::Unclear(reason)
+        | Outcome::Reject(reason)
+        | Outcome::BatchRejected(reason)
+        | Outcome::Stop(reason) => reason,
         settled => panic!("{settled:?} has no reason"),
     }
 }
@@ -61,7 +64,7 @@ async fn every_record_is_answered_for_by_its_own_item() {
     let mut batch = records(7);
     batch.insert(2, record(70, "k", Some("no json")));
     let outcomes = deliver(&sink(&stub).await, batch).await;
-    assert_eq!(outcome_codes(&outcomes), "drbbSrdr");
+    assert_eq!(outcome_codes(&outcomes), "drbbSrdu");
     assert_eq!(reason(&outcomes[2]).code(), "not_json");
     assert_eq!(stub.bulks(), [["t:0:0", "t:0:1", "t:0:2", "t:0:3", "t:0:4", "t:0:5", "t:0:6"]]);
 }
@@ -72,24 +75,24 @@ async fn an_answer_that_is_none_is_no_delivery() {
     let cut =
         b"HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\n{\"errors\":false,\"items\":[{\"create\":{\"status\":201}},".to_vec();
     let answers: Vec<(Script, &str)> = vec![
-        (|| Reply::Json(200, items([(201, "")])), "rr"),
-        (|| Reply::Json(200, items([(201, ""), (201, ""), (201, "")])), "rr"),
-        (|| Reply::Text(200, "{\"errors\":false,\"items\":[{\"create\":{\"status\":201}},"), "rr"),
-        (|| Reply::Text(200, "<html>welcome</html>"), "rr"),
-        (|| Reply::Text(200, ""), "rr"),
+        (|| Reply::Json(200, items([(201, "")])), "uu"),
+        (|| Reply::Json(200, items([(201, ""), (201, ""), (201, "")])), "uu"),
+        (|| Reply::Text(200, "{\"errors\":false,\"items\":[{\"create\":{\"status\":201}},"), "uu"),
+        (|| Reply::Text(200, "<html>welcome</html>"), "uu"),
+        (|| Reply::Text(200, ""), "uu"),
         (|| Reply::Text(502, "<html>bad gateway</html>"), "rr"),
         (|| Reply::Text(413, ""), "??"),
         (|| Reply::Json(400, json!({"error": {"type": "illegal_argument_exception", "reason": "r"}})), "??"),
         (|| Reply::Json(429, json!({"error": {"type": "es_rejected_execution_exception", "reason": "r"}})), "rr"),
         (|| Reply::Json(401, json!({"error": {"type": "security_exception", "reason": "r"}})), "SS"),
-        (|| Reply::Hangup, "rr"),
+        (|| Reply::Hangup, "uu"),
     ];
     for (answer, wanted) in answers {
         let stub = HttpStub::search(move |_| answer());
         assert_eq!(outcome_codes(&deliver(&sink(&stub).await, records(2)).await), wanted);
     }
     let stub = HttpStub::search(move |_| Reply::Bytes(cut.clone()));
-    assert_eq!(outcome_codes(&deliver(&sink(&stub).await, records(2)).await), "rr");
+    assert_eq!(outcome_codes(&deliver(&sink(&stub).await, records(2)).await), "uu");
 }
 
 /// Returns a server where every id is taken, by what `stored` says.
@@ -100,7 +103,7 @@ fn taken(stored: impl Fn(usize) -> Value + Send + 'static) -> HttpStub {
                 json!({"create": {"status": 409, "error": {"type": "version_conflict_engine_exception", "index": "real"}}});
             return Reply::Json(200, json!({"items": vec![conflict; request.ids().len()]}));
         }
-        assert!(request.path.starts_with("/_mget?_source_includes=_kafka_timestamp%2C"), "{}", request.path);
+        assert!(request.path.starts_with("/_mget?_source_includes=_kafka_topic%2C"), "{}", request.path);
         let asked: Value = serde_json::from_slice(&request.body).unwrap();
         let asked = asked["docs"].as_array().unwrap();
         assert!(asked.iter().all(|question| question["_index"] == "real"));
@@ -118,7 +121,7 @@ async fn an_id_that_is_taken_is_looked_up_before_it_counts_as_ours() {
         _ => json!({"error": {"type": "x"}}),
     });
     let outcomes = deliver(&sink(&stub).await, records(6)).await;
-    assert_eq!(outcome_codes(&outcomes), "aa!r!r");
+    assert_eq!(outcome_codes(&outcomes), "aa!r!u");
     assert!(reason(&outcomes[2]).hinted().unwrap().contains("--id-prefix"));
     let stub = HttpStub::search(|request| {
         if request.is_bulk() {
@@ -207,34 +210,13 @@ async fn requests_are_compressed_when_asked() {
 }
 
 #[tokio::test]
-async fn a_busy_server_gets_fewer_requests_at_once() {
-    let (busy, out, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (state, now, peak) = (Arc::clone(&busy), Arc::clone(&out), Arc::clone(&most));
-    let stub = HttpStub::search(move |request| {
-        peak.fetch_max(now.load(SeqCst), SeqCst);
-        if state.load(SeqCst) == 1 { Reply::Text(429, "") } else { created(request) }
-    });
-    let sink = sink(&stub).await;
-    let rounds = |count: usize| {
-        let (sink, out) = (&sink, Arc::clone(&out));
-        async move {
-            let batches = (0..count).map(|_| async {
-                let answers = sink.submit(Arc::new(records(1))).await.unwrap();
-                out.fetch_add(1, SeqCst);
-                let outcomes = answers.await;
-                out.fetch_sub(1, SeqCst);
-                outcome_codes(&outcomes)
-            });
-            futures_util::future::join_all(batches).await.concat()
-        }
-    };
-    assert_eq!(rounds(40).await, "d".repeat(40));
-    assert!(most.load(SeqCst) > 2, "it grew beyond the first two: {}", most.load(SeqCst));
-    busy.store(1, SeqCst);
-    assert_eq!(rounds(20).await, "r".repeat(20));
-    most.store(0, SeqCst);
-    assert_eq!(rounds(3).await, "rrr");
-    assert_eq!(most.load(SeqCst), 1, "one at a time is left");
+async fn an_overload_and_a_time_out_are_told_to_the_engine() {
+    let stub = HttpStub::search(|_| Reply::Text(429, ""));
+    let outcomes = deliver(&sink(&stub).await, records(2)).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Retry(reason) if reason.is_overload())), "{outcomes:?}");
+    let stub = HttpStub::search(|_| Reply::Json(200, items([(201, ""), (429, "es_rejected_execution_exception")])));
+    let outcomes = deliver(&sink(&stub).await, records(2)).await;
+    assert!(matches!(&outcomes[1], Outcome::Retry(reason) if reason.is_overload()), "{outcomes:?}");
 }
 
 #[test]

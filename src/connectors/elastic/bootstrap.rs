@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::connectors::elastic::client::Call;
 use crate::connectors::elastic::reason::{clean, text};
-use crate::connectors::elastic::target::Target;
+use crate::connectors::elastic::target::ElasticTarget;
 use crate::document::{DocumentMapper, WRAPPED};
 use crate::pipeline::{ConnectorError, Failure, Refused};
 
@@ -18,7 +18,7 @@ pub enum Bootstrap {
     UserLogin,
 }
 
-pub(super) fn template(target: &Target, of: Bootstrap) -> Result<(String, String), ConnectorError> {
+pub(super) fn template(target: &ElasticTarget, of: Bootstrap) -> Result<(String, String), ConnectorError> {
     let pattern = target.format.mapper.templates()[0].pattern().wildcard();
     if pattern.starts_with('*') {
         return Err(Refused {
@@ -32,7 +32,7 @@ pub(super) fn template(target: &Target, of: Bootstrap) -> Result<(String, String
     Ok((format!("sdl-{}", pattern.replace('*', "any")), pattern))
 }
 
-pub(super) async fn install(target: &Target, of: Bootstrap) -> Result<(), ConnectorError> {
+pub(super) async fn install(target: &ElasticTarget, of: Bootstrap) -> Result<(), ConnectorError> {
     let (name, pattern) = template(target, of)?;
     let mappings = mappings(&target.format.mapper);
     let (path, body) = if target.client.server().has_composable_templates() {

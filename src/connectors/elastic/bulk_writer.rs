@@ -13,7 +13,7 @@ use crate::connectors::elastic::client::{Call, RequestBody};
 use crate::connectors::elastic::lenient_json;
 use crate::connectors::elastic::names::in_path;
 use crate::connectors::elastic::response::{self, BulkAction, BulkResponse, ItemVerdict};
-use crate::connectors::elastic::target::Target;
+use crate::connectors::elastic::target::ElasticTarget;
 use crate::pipeline::{Outcome, Reason};
 
 /// How long a bulk request may take. The server itself gives up sooner, and then says why.
@@ -25,14 +25,14 @@ const SERVER_TIMEOUT: &str = "30s";
 pub(super) type Item = (ItemVerdict, Option<(i64, i64)>);
 
 pub(super) struct BulkWriter {
-    target: Arc<Target>,
+    target: Arc<ElasticTarget>,
     path: String,
     /// Buffers of requests that were sent, for those to come: fresh memory costs more than what is written into it.
     spare: Mutex<Vec<Vec<u8>>>,
 }
 
 impl BulkWriter {
-    pub(super) fn new(target: Arc<Target>) -> Self {
+    pub(super) fn new(target: Arc<ElasticTarget>) -> Self {
         let index = target.index().map_or_else(String::new, |index| format!("/{}", in_path(index)));
         Self { target, path: format!("{index}/_bulk"), spare: Mutex::default() }
     }
@@ -50,7 +50,7 @@ impl BulkWriter {
         if actions.is_empty() {
             return Ok(Vec::new());
         }
-        let Target { client, format, options, .. } = &*self.target;
+        let ElasticTarget { client, format, options, .. } = &*self.target;
         if client.server().longest.is_some_and(|longest| bytes.len() > longest) {
             return Err(response::whole(413, b""));
         }
@@ -76,9 +76,7 @@ impl BulkWriter {
         };
         response::parse(&reply.body, actions.len())
             .map(judge)
-            .or_else(|reason| {
-                response::parse(&lenient_json::repair(&reply.body), actions.len()).map(judge).map_err(|_| reason)
-            })
+            .or_else(|reason| response::parse(&lenient_json::repair(&reply.body), actions.len()).map(judge).map_err(|_| reason))
             .map_err(Outcome::Unclear)
     }
 

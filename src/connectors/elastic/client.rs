@@ -197,7 +197,9 @@ impl ElasticClient {
         for tries in 1.. {
             match self.call(call()).await {
                 Ok(reply) => return Ok(reply),
-                Err(error) if error.cause.is_lasting() || tries >= self.nodes.len() && Instant::now() + CONNECT_BACKOFF >= until => {
+                Err(error)
+                    if error.cause.is_lasting() || tries >= self.nodes.len() && Instant::now() + CONNECT_BACKOFF >= until =>
+                {
                     return Err(diagnosis::diagnose(&self.section, &error, self.wait.max(QUESTION_TIMEOUT)));
                 }
                 Err(_) if tries < self.nodes.len() => {}

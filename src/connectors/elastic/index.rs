@@ -11,7 +11,7 @@ use crate::connectors::elastic::cluster::Flavour;
 use crate::connectors::elastic::names::in_path;
 use crate::connectors::elastic::reason::{clean, kind, text};
 use crate::connectors::elastic::response::{self, BulkAction, ItemVerdict};
-use crate::connectors::elastic::target::{Op, Target};
+use crate::connectors::elastic::target::{ElasticTarget, Op};
 use crate::pipeline::{ConnectorError, Failure, Outcome, Reason, Refused};
 
 /// How long the creation of an index may take.
@@ -31,7 +31,7 @@ pub enum IndexKind {
 }
 
 /// Returns the lines of a plan: what is written where, and what would be created.
-pub(super) fn plan(target: &Target, index: &IndexKind) -> Vec<String> {
+pub(super) fn plan(target: &ElasticTarget, index: &IndexKind) -> Vec<String> {
     let template = target.format.mapper.templates()[0].pattern();
     let how = match (target.op, target.options.deletes) {
         (Op::Create, _) => "created",
@@ -58,7 +58,7 @@ pub(super) fn plan(target: &Target, index: &IndexKind) -> Vec<String> {
 ///
 /// # Errors
 /// When no node answers, or the options say otherwise.
-pub(super) async fn find(target: &Target) -> Result<IndexKind, ConnectorError> {
+pub(super) async fn find(target: &ElasticTarget) -> Result<IndexKind, ConnectorError> {
     let Some(name) = target.index() else { return Ok(IndexKind::Unknown) };
     let path = format!("/{}", in_path(name));
     let found = kind_of(&target.client.ask(|| Call::get(&path)).await?);
@@ -75,7 +75,7 @@ pub(super) async fn find(target: &Target) -> Result<IndexKind, ConnectorError> {
 }
 
 /// Creates the index if it is missing.
-pub(super) async fn create(target: &Target, found: &IndexKind) -> Result<(), ConnectorError> {
+pub(super) async fn create(target: &ElasticTarget, found: &IndexKind) -> Result<(), ConnectorError> {
     let Some(name) = target.index().filter(|_| *found == IndexKind::Missing) else { return Ok(()) };
     if target.options.data_stream {
         return require_stream_template(target, name).await;
@@ -112,7 +112,7 @@ fn kind_of(reply: &Reply) -> IndexKind {
 }
 
 /// Proves that the index can be written to, and writes nothing.
-pub(super) async fn probe(target: &Target) -> Result<(), ConnectorError> {
+pub(super) async fn probe(target: &ElasticTarget) -> Result<(), ConnectorError> {
     // Names that records make are not known before.
     let Some(name) = target.index() else { return Ok(()) };
     let is_elasticsearch = target.client.server().flavour == Flavour::Elasticsearch;
@@ -149,7 +149,7 @@ pub(super) async fn probe(target: &Target) -> Result<(), ConnectorError> {
 }
 
 /// Returns whether the server says that the rights suffice.
-async fn ask_for_rights(target: &Target, name: &str) -> Result<bool, ConnectorError> {
+async fn ask_for_rights(target: &ElasticTarget, name: &str) -> Result<bool, ConnectorError> {
     let right = match target.op {
         Op::Create => "create_doc",
         Op::Index | Op::Update | Op::Upsert => "index",
@@ -168,14 +168,14 @@ async fn ask_for_rights(target: &Target, name: &str) -> Result<bool, ConnectorEr
     Ok(all == Some(true))
 }
 
-fn not_writable(target: &Target, name: &str, reason: &Reason) -> Failure {
+fn not_writable(target: &ElasticTarget, name: &str, reason: &Reason) -> Failure {
     let mut failure = Failure::new(format!("cannot write to `{name}` of `{}`", target.client.name())).because(reason);
     failure.hint = reason.hinted().map(str::to_owned);
     failure
 }
 
 /// Refuses a data stream for which there is no template: it would become an index.
-async fn require_stream_template(target: &Target, name: &str) -> Result<(), ConnectorError> {
+async fn require_stream_template(target: &ElasticTarget, name: &str) -> Result<(), ConnectorError> {
     let parts = ["index_patterns", "data_stream", "priority"].map(|part| format!("index_templates.index_template.{part}"));
     let parts = parts.join(",");
     let query = [("filter_path", parts.as_str())];

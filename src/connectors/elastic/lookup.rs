@@ -13,7 +13,7 @@ use crate::connectors::elastic::lenient_json;
 use crate::connectors::elastic::names::in_path;
 use crate::connectors::elastic::reason::{clean, kind, text};
 use crate::connectors::elastic::response::{self, BulkAction};
-use crate::connectors::elastic::target::Target;
+use crate::connectors::elastic::target::ElasticTarget;
 use crate::document::{
     Document, DocumentBatch, FirstLook, Ids, MetaNames, Owner, StoredMetadata, deciding_fields, overtaken, version_field,
 };
@@ -24,7 +24,7 @@ pub(super) const LOOKUP_SIZE: usize = 500;
 
 /// A document whose id is taken.
 #[derive(Debug)]
-pub(super) struct Conflict {
+pub(super) struct IdConflict {
     /// The place of its record in the batch.
     pub(super) place: usize,
     pub(super) action: BulkAction,
@@ -32,20 +32,20 @@ pub(super) struct Conflict {
     pub(super) index: Option<String>,
 }
 
-pub(super) struct DocumentLookup {
-    target: Arc<Target>,
+pub(super) struct ElasticLookup {
+    target: Arc<ElasticTarget>,
     first_look: Mutex<FirstLook>,
 }
 
-impl DocumentLookup {
-    pub(super) fn new(target: Arc<Target>) -> Self {
+impl ElasticLookup {
+    pub(super) fn new(target: Arc<ElasticTarget>) -> Self {
         Self { target, first_look: Mutex::default() }
     }
 
     /// Finds out whose documents have the ids that are taken, and puts the outcomes of their records into `outcomes`.
-    pub(super) async fn resolve(&self, batch: &DocumentBatch<'_>, conflicts: &[Conflict], outcomes: &mut [Outcome]) {
+    pub(super) async fn resolve(&self, batch: &DocumentBatch<'_>, conflicts: &[IdConflict], outcomes: &mut [Outcome]) {
         for conflicts in conflicts.chunks(LOOKUP_SIZE) {
-            let document = |conflict: &Conflict| batch.get(conflict.place).expect("only good documents are sent");
+            let document = |conflict: &IdConflict| batch.get(conflict.place).expect("only good documents are sent");
             let questions = conflicts.iter().map(|conflict| self.question(&document(conflict), conflict.index.as_deref()));
             let answers = self.find(questions.collect()).await;
             for (at, conflict) in conflicts.iter().enumerate() {
@@ -185,9 +185,7 @@ pub(super) fn lookup_failed(error: &Value) -> Outcome {
         }
         // An alias of several indices: none of them is the one to look in.
         kind @ "illegal_argument_exception" => Outcome::Stop(Reason::new(kind, quoted).hint("name one index with --index")),
-        _ => Outcome::Unclear(
-            Reason::new("not_looked_up", "the server does not tell what is stored under an id").detail(quoted),
-        ),
+        _ => Outcome::Unclear(Reason::new("not_looked_up", "the server does not tell what is stored under an id").detail(quoted)),
     }
 }
 
@@ -205,7 +203,7 @@ pub(super) fn stored_metadata(source: &Value, names: &MetaNames, version: &str) 
 }
 
 /// Returns the outcome of `document`, with which `action` was to be done, by the `answer` to what is stored under its id.
-fn judge(target: &Target, document: &Document<'_>, action: BulkAction, answer: &Value) -> Outcome {
+fn judge(target: &ElasticTarget, document: &Document<'_>, action: BulkAction, answer: &Value) -> Outcome {
     if let Some(error) = answer.get("error") {
         return lookup_failed(error);
     }

@@ -8,11 +8,11 @@ use std::collections::{HashMap, VecDeque};
 use serde_json::Value;
 
 use crate::connectors::elastic::bulk_writer::BulkWriter;
-use crate::connectors::elastic::lookup::{self, DocumentLookup, LOOKUP_SIZE};
+use crate::connectors::elastic::lookup::{self, ElasticLookup, LOOKUP_SIZE};
 use crate::connectors::elastic::metadata_json::MetadataJson;
 use crate::connectors::elastic::request::{BulkFormat, WriteGuard};
 use crate::connectors::elastic::response::{BulkAction, ItemVerdict};
-use crate::connectors::elastic::target::{Op, Target};
+use crate::connectors::elastic::target::{ElasticTarget, Op};
 use crate::document::{Document, DocumentBatch, MetaNames, Owner, ParsedPayload, StoredMetadata, overtaken, version_field};
 use crate::pipeline::{Outcome, Reason};
 
@@ -43,9 +43,9 @@ enum MergeStep {
 
 /// Merges a batch and returns the outcomes of its good records, each with its place.
 pub(super) async fn merge(
-    target: &Target,
+    target: &ElasticTarget,
     writer: &BulkWriter,
-    lookup: &DocumentLookup,
+    lookup: &ElasticLookup,
     batch: &DocumentBatch<'_>,
     now: i64,
 ) -> Vec<(usize, Outcome)> {
@@ -118,7 +118,7 @@ fn queues<'b>(batch: &'b DocumentBatch<'_>) -> Vec<MergeQueue<'b>> {
 }
 
 /// Looks up the stored documents.
-async fn find(target: &Target, lookup: &DocumentLookup, queues: &mut [MergeQueue<'_>], names: &MetaNames) {
+async fn find(target: &ElasticTarget, lookup: &ElasticLookup, queues: &mut [MergeQueue<'_>], names: &MetaNames) {
     let version = version_field(names, target.format.mapper.version());
     for queues in queues.chunks_mut(LOOKUP_SIZE) {
         let questions = queues.iter().map(|queue| lookup.question(&queue.documents[0].1, None)).collect();

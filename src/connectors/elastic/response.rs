@@ -238,7 +238,10 @@ pub(super) fn whole(status: u16, body: &[u8]) -> Outcome {
     let kind = error.as_ref().map_or("", reason::kind);
     let transient = || match &error {
         Some(error) => reason::transient(status, error),
-        None => reason::with_load(status, Reason::new(format!("http_{status}"), format!("the server answers with HTTP status {status}"))),
+        None => reason::with_load(
+            status,
+            Reason::new(format!("http_{status}"), format!("the server answers with HTTP status {status}")),
+        ),
     };
     if status == 429 || TRANSIENT.contains(&kind) {
         return match &error {

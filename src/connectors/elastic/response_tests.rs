@@ -27,7 +27,6 @@ fn word(verdict: &ItemVerdict) -> String {
         ItemVerdict::Outcome(Outcome::Reject(why)) => reason("bad", why),
         ItemVerdict::Outcome(Outcome::BatchRejected(why)) => reason("batch rejected", why),
         ItemVerdict::Outcome(Outcome::Stop(why)) => reason("stop", why),
-        ItemVerdict::Outcome(Outcome::Unclear(why)) => reason("unclear", why),
         ItemVerdict::Conflict { index } => format!("conflict in {}", index.as_deref().unwrap_or("-")),
     }
 }

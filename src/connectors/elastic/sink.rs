@@ -7,23 +7,23 @@ use crate::connectors::elastic::bootstrap::{self, Bootstrap};
 use crate::connectors::elastic::bulk_writer::BulkWriter;
 use crate::connectors::elastic::client::ElasticClient;
 use crate::connectors::elastic::index::{self, IndexKind};
-use crate::connectors::elastic::lookup::{Conflict, DocumentLookup};
+use crate::connectors::elastic::lookup::{ElasticLookup, IdConflict};
 use crate::connectors::elastic::merge::merge;
 use crate::connectors::elastic::response::{BulkAction, ItemVerdict};
-use crate::connectors::elastic::target::{ElasticSinkOptions, InvalidElasticOptions, Target};
+use crate::connectors::elastic::target::{ElasticSinkOptions, ElasticTarget, InvalidElasticOptions};
 use crate::document::{DocumentBatch, DocumentMapper, Version};
 use crate::pipeline::{Answers, Batch, ConnectorError, Ordering, Outcome, Sink, answers_from_task};
 use crate::record::Record;
 
 /// A cluster as a destination.
 pub struct ElasticSink {
-    shared: Arc<Shared>,
+    parts: Arc<SinkParts>,
 }
 
-struct Shared {
-    target: Arc<Target>,
+struct SinkParts {
+    target: Arc<ElasticTarget>,
     writer: BulkWriter,
-    lookup: DocumentLookup,
+    lookup: ElasticLookup,
 }
 
 impl ElasticSink {
@@ -36,15 +36,15 @@ impl ElasticSink {
         mapper: DocumentMapper,
         options: ElasticSinkOptions,
     ) -> Result<Self, InvalidElasticOptions> {
-        let target = Arc::new(Target::new(client, mapper, options)?);
-        let (writer, lookup) = (BulkWriter::new(Arc::clone(&target)), DocumentLookup::new(Arc::clone(&target)));
-        Ok(Self { shared: Arc::new(Shared { target, writer, lookup }) })
+        let target = Arc::new(ElasticTarget::new(client, mapper, options)?);
+        let (writer, lookup) = (BulkWriter::new(Arc::clone(&target)), ElasticLookup::new(Arc::clone(&target)));
+        Ok(Self { parts: Arc::new(SinkParts { target, writer, lookup }) })
     }
 
     /// Returns the lines of a plan: what is written where, and what would be created.
     #[must_use]
     pub fn plan(&self, index: &IndexKind) -> Vec<String> {
-        index::plan(&self.shared.target, index)
+        index::plan(&self.parts.target, index)
     }
 
     /// Returns what has the name of the index.
@@ -52,7 +52,7 @@ impl ElasticSink {
     /// # Errors
     /// When no node answers, or the options say otherwise.
     pub async fn index(&self) -> Result<IndexKind, ConnectorError> {
-        index::find(&self.shared.target).await
+        index::find(&self.parts.target).await
     }
 
     /// Creates the index if it is missing. A data stream creates itself, if there is a template for it.
@@ -60,7 +60,7 @@ impl ElasticSink {
     /// # Errors
     /// When the server does not create it, or would create something else.
     pub async fn create(&self, found: &IndexKind) -> Result<(), ConnectorError> {
-        index::create(&self.shared.target, found).await
+        index::create(&self.parts.target, found).await
     }
 
     /// Returns the name of the index template for these records, and the pattern of the indices that it is for.
@@ -68,7 +68,7 @@ impl ElasticSink {
     /// # Errors
     /// When it would be for every index of the cluster.
     pub fn template(&self, of: Bootstrap) -> Result<(String, String), ConnectorError> {
-        bootstrap::template(&self.shared.target, of)
+        bootstrap::template(&self.parts.target, of)
     }
 
     /// Installs the index template, over one that was installed earlier.
@@ -76,22 +76,22 @@ impl ElasticSink {
     /// # Errors
     /// When the server rejects it.
     pub async fn bootstrap(&self, of: Bootstrap) -> Result<(), ConnectorError> {
-        bootstrap::install(&self.shared.target, of).await
+        bootstrap::install(&self.parts.target, of).await
     }
 }
 
 impl Sink for ElasticSink {
     async fn submit(&self, batch: Batch) -> Result<Answers, ConnectorError> {
-        let shared = Arc::clone(&self.shared);
-        Ok(answers_from_task(tokio::spawn(async move { shared.deliver(&batch).await })))
+        let parts = Arc::clone(&self.parts);
+        Ok(answers_from_task(tokio::spawn(async move { parts.deliver(&batch).await })))
     }
 
     async fn check(&self) -> Result<(), ConnectorError> {
-        index::probe(&self.shared.target).await
+        index::probe(&self.parts.target).await
     }
 
     fn ordering(&self) -> Ordering {
-        let Target { format, options, .. } = &*self.shared.target;
+        let ElasticTarget { format, options, .. } = &*self.parts.target;
         let is_guarded = match format.mapper.version() {
             None | Some(Version::Offset) => true,
             // Of several records with one version the last one counts.
@@ -103,7 +103,7 @@ impl Sink for ElasticSink {
     }
 }
 
-impl Shared {
+impl SinkParts {
     /// Writes a batch and returns the outcome of each record.
     async fn deliver(&self, batch: &[Record]) -> Vec<Outcome> {
         let now = jiff::Timestamp::now().as_millisecond();
@@ -136,7 +136,7 @@ impl Shared {
         for (((place, _), action), (verdict, _)) in batch.good().zip(actions).zip(items) {
             match verdict {
                 ItemVerdict::Outcome(outcome) => outcomes[place] = outcome,
-                ItemVerdict::Conflict { index } => conflicts.push(Conflict { place, action, index }),
+                ItemVerdict::Conflict { index } => conflicts.push(IdConflict { place, action, index }),
             }
         }
         self.lookup.resolve(batch, &conflicts, outcomes).await;

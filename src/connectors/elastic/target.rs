@@ -74,14 +74,14 @@ impl ElasticSinkOptions {
 }
 
 /// A cluster, and the documents that are written to it.
-pub(super) struct Target {
+pub(super) struct ElasticTarget {
     pub(super) client: ElasticClient,
     pub(super) format: BulkFormat,
     pub(super) op: Op,
     pub(super) options: ElasticSinkOptions,
 }
 
-impl Target {
+impl ElasticTarget {
     pub(super) fn new(
         client: ElasticClient,
         mapper: DocumentMapper,

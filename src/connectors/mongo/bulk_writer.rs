@@ -9,9 +9,9 @@ use mongodb::bson::Document as Reply;
 use crate::connectors::mongo::bson::Bson;
 use crate::connectors::mongo::command::{BuiltCommand, CommandBuilder, WriteKind};
 use crate::connectors::mongo::document::{self, check_size};
-use crate::connectors::mongo::lookup::{Conflict, DocumentLookup};
+use crate::connectors::mongo::lookup::{DuplicateId, MongoLookup};
 use crate::connectors::mongo::response::{self, WriteErrorVerdict};
-use crate::connectors::mongo::target::{Target, Write};
+use crate::connectors::mongo::target::{MongoTarget, Write};
 use crate::document::{Document, DocumentBatch, Ids, ParsedPayload, Version, version_field};
 use crate::pipeline::{Outcome, Reason};
 use crate::record::Record;
@@ -26,12 +26,12 @@ type Outcomes = Vec<Option<Outcome>>;
 
 /// Writes batches.
 pub(super) struct BulkWriter {
-    target: Arc<Target>,
-    lookup: DocumentLookup,
+    target: Arc<MongoTarget>,
+    lookup: MongoLookup,
 }
 
 impl BulkWriter {
-    pub(super) fn new(target: Arc<Target>, lookup: DocumentLookup) -> Self {
+    pub(super) fn new(target: Arc<MongoTarget>, lookup: MongoLookup) -> Self {
         Self { target, lookup }
     }
 
@@ -246,7 +246,7 @@ impl BulkWriter {
         for (error, place) in errors.into_iter().zip(records) {
             let outcome = match error.map(response::item) {
                 None if is_short && kind == WriteKind::Delete && concern.is_none() => {
-                    conflicts.push(Conflict { place: *place, index: None });
+                    conflicts.push(DuplicateId { place: *place, index: None });
                     continue;
                 }
                 None => success.clone(),
@@ -257,7 +257,7 @@ impl BulkWriter {
                     (None, Some(index)) if index != "_id" => Outcome::Reject(response::duplicate(Some(&index))),
                     (None, _) if *self.target.mapper.ids() == Ids::Random => Outcome::Reject(response::duplicate(None)),
                     (None, index) => {
-                        conflicts.push(Conflict { place: *place, index });
+                        conflicts.push(DuplicateId { place: *place, index });
                         continue;
                     }
                 },
@@ -273,10 +273,7 @@ impl BulkWriter {
 /// Holds back the records of `part` with an earlier write of the same id in the batch that is sent again: they must not overtake it.
 fn hold_back(batch: &DocumentBatch<'_>, part: &Range<usize>, outcomes: &mut Outcomes) {
     let is_open = |outcome: &Option<Outcome>| {
-        matches!(
-            outcome,
-            Some(Outcome::Retry(_) | Outcome::Unclear(_) | Outcome::BatchRejected(_) | Outcome::Stop(_))
-        )
+        matches!(outcome, Some(Outcome::Retry(_) | Outcome::Unclear(_) | Outcome::BatchRejected(_) | Outcome::Stop(_)))
     };
     let id = |place: usize| batch.get(place).map(|document| document.id).ok();
     let open: HashSet<&str> = (0..part.start).filter(|place| is_open(&outcomes[*place])).filter_map(id).collect();

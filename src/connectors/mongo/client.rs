@@ -8,8 +8,8 @@ use mongodb::options::{ClientOptions, Credential, ServerAddress, Tls, TlsOptions
 use tokio::time::Instant;
 
 use crate::connectors::mongo::bson::Bson;
-use crate::connectors::mongo::diagnosis;
 use crate::connectors::mongo::command_error::CommandError;
+use crate::connectors::mongo::diagnosis;
 use crate::connectors::mongo::response;
 use crate::pipeline::{ConnectorError, Failure, Outcome};
 use crate::profile::MongoSection;
@@ -41,7 +41,8 @@ impl MongoClient {
             Err(_) => Err(CommandError::TimedOut),
         };
         let options = options.map_err(|failure| diagnosis::diagnose(section, &failure, wait))?;
-        let client = mongodb::Client::with_options(options).map_err(|error| diagnosis::diagnose(section, &command_error(&error), wait))?;
+        let client =
+            mongodb::Client::with_options(options).map_err(|error| diagnosis::diagnose(section, &command_error(&error), wait))?;
         let client = Self { section: section.clone(), client, deadline: COMMAND_TIMEOUT };
         let deadline = Instant::now() + wait;
         let mut last = CommandError::TimedOut;

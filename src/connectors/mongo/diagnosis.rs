@@ -25,10 +25,9 @@ pub(super) fn not_writable(section: &MongoSection, database: &str, collection: &
         return Failure { what: failure.what, ..diagnosed };
     };
     let (cause, hint) = match code {
-        13 if !logs_in(section) => (
-            "the server requires a login".to_owned(),
-            format!("set `username` and `password` under [{}]", section.name),
-        ),
+        13 if !logs_in(section) => {
+            ("the server requires a login".to_owned(), format!("set `username` and `password` under [{}]", section.name))
+        }
         13 => {
             let user = section.username.as_ref().map_or_else(|| "the user".to_owned(), |user| format!("`{user}`"));
             (format!("{user} is not authorized"), format!("grant `readWrite` on the database `{database}`"))

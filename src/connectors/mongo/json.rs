@@ -158,10 +158,7 @@ impl<'t> JsonToBson<'t, '_> {
                 });
             }
             let large = text.parse::<Decimal128>().map_err(|_| {
-                Unrepresentable::new(
-                    "number_too_long",
-                    format!("an integer of {} digits is beyond a decimal128", text.len()),
-                )
+                Unrepresentable::new("number_too_long", format!("an integer of {} digits is beyond a decimal128", text.len()))
             })?;
             self.out.bytes.extend_from_slice(&large.bytes());
             return Ok(DECIMAL);

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use crate::connectors::mongo::bson::Bson;
 use crate::connectors::mongo::command::WriteKind;
 use crate::connectors::mongo::command_error::CommandError;
-use crate::connectors::mongo::target::Target;
+use crate::connectors::mongo::target::MongoTarget;
 use crate::connectors::mongo::{document, response};
 use crate::document::{
     Document, DocumentBatch, FirstLook, Ids, MetaNames, Owner, StoredMetadata, deciding_fields, overtaken, version_field,
@@ -22,20 +22,20 @@ const FIRST_LOOK_SIZE: usize = 4;
 const LOOKUP_SIZE: usize = 500;
 
 /// A document whose id is taken, or that was not there to delete.
-pub(super) struct Conflict {
+pub(super) struct DuplicateId {
     /// The place of its record in the batch.
     pub(super) place: usize,
     /// The unique index, if the server names it.
     pub(super) index: Option<String>,
 }
 
-pub(super) struct DocumentLookup {
-    target: Arc<Target>,
+pub(super) struct MongoLookup {
+    target: Arc<MongoTarget>,
     first_look: Mutex<FirstLook>,
 }
 
-impl DocumentLookup {
-    pub(super) fn new(target: Arc<Target>) -> Self {
+impl MongoLookup {
+    pub(super) fn new(target: Arc<MongoTarget>) -> Self {
         Self { target, first_look: Mutex::default() }
     }
 
@@ -45,12 +45,12 @@ impl DocumentLookup {
         batch: &DocumentBatch<'_>,
         [database, collection]: [&str; 2],
         kind: WriteKind,
-        conflicts: Vec<Conflict>,
+        conflicts: Vec<DuplicateId>,
         now: i64,
     ) -> Vec<(usize, Outcome)> {
         let mut outcomes = Vec::with_capacity(conflicts.len());
         for conflicts in conflicts.chunks(LOOKUP_SIZE) {
-            let document = |conflict: &Conflict| batch.get(conflict.place).expect("only good documents are sent");
+            let document = |conflict: &DuplicateId| batch.get(conflict.place).expect("only good documents are sent");
             let ids = conflicts.iter().map(|conflict| document(conflict).id).collect();
             let found = self.find(database, collection, ids).await;
             outcomes.extend(conflicts.iter().map(|conflict| {

@@ -229,7 +229,6 @@ mod tests {
             Outcome::Unclear(_) => "unclear",
             Outcome::Reject(_) => "bad",
             Outcome::BatchRejected(_) => "batch rejected",
-            Outcome::Unclear(_) => "unclear",
             Outcome::Stop(_) => "stop",
         }
     }

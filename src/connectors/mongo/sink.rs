@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use crate::connectors::mongo::MongoClient;
 use crate::connectors::mongo::bulk_writer::BulkWriter;
-use crate::connectors::mongo::lookup::DocumentLookup;
-use crate::connectors::mongo::target::{InvalidMongoOptions, Target, Write};
+use crate::connectors::mongo::lookup::MongoLookup;
+use crate::connectors::mongo::target::{InvalidMongoOptions, MongoTarget, Write};
 use crate::document::DocumentMapper;
 use crate::pipeline::{Answers, Batch, ConnectorError, Ordering, Sink, answers_from_task};
 
 /// A MongoDB server as a destination.
 pub struct MongoSink {
-    target: Arc<Target>,
+    target: Arc<MongoTarget>,
     writer: Arc<BulkWriter>,
 }
 
@@ -28,8 +28,8 @@ impl MongoSink {
         deletes: bool,
     ) -> Result<Self, InvalidMongoOptions> {
         let write = Write::choose(write, &mapper)?;
-        let target = Arc::new(Target { client, mapper, write, deletes });
-        let writer = BulkWriter::new(Arc::clone(&target), DocumentLookup::new(Arc::clone(&target)));
+        let target = Arc::new(MongoTarget { client, mapper, write, deletes });
+        let writer = BulkWriter::new(Arc::clone(&target), MongoLookup::new(Arc::clone(&target)));
         Ok(Self { target, writer: Arc::new(writer) })
     }
 
@@ -38,7 +38,7 @@ impl MongoSink {
     /// # Errors
     /// When the server does not tell what it has.
     pub async fn plan(&self) -> Result<Vec<String>, ConnectorError> {
-        let Target { client, mapper, write, deletes } = &*self.target;
+        let MongoTarget { client, mapper, write, deletes } = &*self.target;
         let [database, collection] = mapper.templates() else { unreachable!("a sink is made with two names") };
         let (database, collection) = (database.pattern(), collection.pattern());
         let how = match (write, deletes) {

@@ -47,7 +47,7 @@ impl Write {
 }
 
 /// A server, and the documents that are written to it: their two names are the database and the collection.
-pub(super) struct Target {
+pub(super) struct MongoTarget {
     pub(super) client: MongoClient,
     pub(super) mapper: DocumentMapper,
     pub(super) write: Write,
@@ -55,7 +55,7 @@ pub(super) struct Target {
     pub(super) deletes: bool,
 }
 
-impl Target {
+impl MongoTarget {
     /// Returns whether the writes of a document have to be carried out in the order of their records. A version keeps an older write
     /// from overwriting a newer one; but nothing is left of a deleted document, and of fields that are set one by one, those of an older
     /// write are wanted too.

@@ -235,7 +235,7 @@ fn real_sink_es_a_dry_run_says_what_would_be_and_changes_nothing() {
         load.fake(10);
         let finished = load.sdl("--dry-run --bootstrap user-login").run().expect(0);
         for said in [
-            "is not there: it will be created",
+            "does not exist: it will be created",
             "documents are created",
             "(OpenSearch ",
             &format!("index template sdl-{0} will be installed, for {0}", load.topic),

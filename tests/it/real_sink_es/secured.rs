@@ -38,11 +38,11 @@ fn real_sink_es_wrong_logins_and_certificates_are_named_within_seconds() {
         load.fake(10);
         let ca = format!("{}/ca.pem", stack_env("SDL_TEST_TLS"));
         let wrong = [
-            (keys("elastic", "hunter2-wrong"), "does not take the password of `elastic`"),
-            (format!("ca_file = {ca}"), "the server wants a login"),
-            (format!("api_key = bm8tc3VjaC1rZXk6eHh4\nca_file = {ca}"), "does not take the API key"),
+            (keys("elastic", "hunter2-wrong"), "authentication failed for `elastic`"),
+            (format!("ca_file = {ca}"), "the server requires a login"),
+            (format!("api_key = bm8tc3VjaC1rZXk6eHh4\nca_file = {ca}"), "authentication failed for the API key"),
             ("username = elastic\npassword = loader-secret".to_owned(), "CA that is not trusted here"),
-            (format!("bearer = hunter2-wrong\nca_file = {ca}"), "does not take the bearer token"),
+            (format!("bearer = hunter2-wrong\nca_file = {ca}"), "authentication failed for the bearer token"),
         ];
         for (keys, said) in wrong {
             let finished = run(&load, &keys, "").expect(1);
@@ -86,7 +86,7 @@ fn real_sink_es_hosts_and_certificates_that_are_not_good_are_named_within_second
         let elsewhere = TlsStub::start("wrong-name", false);
         wrong(&elsewhere.url(), &ca, "the server's certificate is for another host name", "name the server in `url`");
         let strict = TlsStub::start("server", true);
-        wrong(&strict.url(), &ca, "does not take the client's certificate, or wants one", "set `client_cert` and `client_key`");
+        wrong(&strict.url(), &ca, "rejects the client certificate, or requires one", "set `client_cert` and `client_key`");
         // This one only speaks TLS: who is let in finds no search server.
         wrong(&strict.url(), &client, "neither Elasticsearch nor OpenSearch", "correct `url` under [search]");
         wrong(

@@ -119,7 +119,7 @@ fn real_sink_mongo_a_dry_run_changes_nothing() {
     let load = Load::new(JAVA, "dry", 1);
     load.fake(10);
     let finished = load.sdl("--dry-run").run().expect(0);
-    assert!(finished.stderr.contains("is not there: the first document creates it"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("does not exist: the first document creates it"), "{}", finished.stderr);
     let there = load.python(&json!(load.topic), "answer = arg in client['loads'].list_collection_names()");
     assert_eq!((there, load.committed()), (json!(false), vec![0]));
 }
