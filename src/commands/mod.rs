@@ -13,6 +13,7 @@ pub mod lag;
 pub mod produce_fake;
 pub mod profile;
 pub mod protect;
+mod record_hints;
 pub mod replicate;
 pub mod run;
 pub mod sandbox;

@@ -2,6 +2,7 @@
 
 use crate::commands::documents::{Documents, both};
 use crate::commands::flow::{DOCUMENTS, DeliveryArgs, Flow};
+use crate::commands::record_hints::WithHints;
 use crate::commands::run::{self, ReportArgs};
 use crate::commands::select::{self, ReadArgs};
 use crate::commands::{Context, Shaping, transform};
@@ -11,7 +12,7 @@ use crate::connectors::elastic::{
 use crate::connectors::kafka::Admin;
 use crate::document::{NamePattern, NameTemplate, TEMPLATE_GRAMMAR};
 use crate::error::Error;
-use crate::pipeline::{Refused, Sink as _};
+use crate::pipeline::{ConnectorError, Failure, Refused, Sink as _};
 use crate::profile::ElasticSection;
 
 /// Load topics into Elasticsearch or OpenSearch
@@ -94,6 +95,17 @@ fn invalid(options: InvalidElasticOptions) -> Error {
     Error::Usage { what: options.to_string(), hint: hint.to_owned() }
 }
 
+/// Names the flag that installs a missing template.
+fn with_template_hint(error: ConnectorError) -> Error {
+    match error {
+        ConnectorError::Refused(refused) => {
+            let hint = "create an index template with `data_stream`, or use --bootstrap user-login".to_owned();
+            Error::Refused(Refused { hint, ..refused })
+        }
+        error => error.into(),
+    }
+}
+
 impl Args {
     /// Runs the command.
     ///
@@ -128,6 +140,7 @@ impl Args {
         let rules = self.select.rules(format!("sink-es {}/{index}", to.name));
         let plan = self.select.plan(&source, &from, &topics, &group, &rules, context.global.yes).await?;
         let found = sink.index().await?;
+        self.check_kind(&found, &index, &to.name)?;
         if self.no_create && found == IndexKind::Missing {
             return Err(Error::Refused(Refused {
                 what: format!("`{index}` is not on `{}`, and may not be created (--no-create)", to.name),
@@ -149,7 +162,7 @@ impl Args {
         if let Some(of) = self.bootstrap {
             sink.bootstrap(of).await?;
         }
-        sink.create(&found).await?;
+        sink.create(&found).await.map_err(with_template_hint)?;
         sink.check().await?;
         let run = run::name();
         let letters = self.deliver.care.open_dead_letters(&context.profile, &from, &run, !self.no_create).await?;
@@ -166,7 +179,7 @@ impl Args {
             watching,
             backlog: plan.backlog(),
             source: records,
-            sink,
+            sink: WithHints(sink),
             letters,
             transform: both(shape, tombstones),
             limits,
@@ -179,6 +192,16 @@ impl Args {
         let has = |name: &str| context.profile.section_names().any(|section| section == name);
         let usual = if has("opensearch") && !has("elasticsearch") { "opensearch" } else { "elasticsearch" };
         context.elastic(self.target.as_deref().unwrap_or(usual))
+    }
+
+    /// Checks that an index is written to as an index, and a data stream as a data stream.
+    fn check_kind(&self, found: &IndexKind, index: &str, section: &str) -> Result<(), Error> {
+        let failure = |what: &str| Failure::new(format!("`{index}` of `{section}` {what}"));
+        match found {
+            IndexKind::DataStream if !self.data_stream => Err(failure("is a data stream").hint("add --data-stream").into()),
+            IndexKind::Index if self.data_stream => Err(failure("is not a data stream").hint("leave --data-stream out").into()),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the template of the index.

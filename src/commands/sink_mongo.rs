@@ -2,6 +2,7 @@
 
 use crate::commands::documents::{Documents, both};
 use crate::commands::flow::{DOCUMENTS, DeliveryArgs, Flow};
+use crate::commands::record_hints::WithHints;
 use crate::commands::run::{self, ReportArgs};
 use crate::commands::select::{self, ReadArgs};
 use crate::commands::{Context, Shaping, transform};
@@ -125,7 +126,7 @@ impl Args {
             watching,
             backlog: plan.backlog(),
             source: records,
-            sink,
+            sink: WithHints(sink),
             letters,
             transform: both(shape, tombstones),
             limits,

@@ -45,12 +45,9 @@ impl Ids {
                 id.push_str(itoa::Buffer::new().format(record.offset));
             }
             Self::Key => {
-                let key = record.key.as_deref().ok_or_else(|| {
-                    Reason::new("missing_key", "the record has no key to be its id").hint("--id offset takes records without key")
-                })?;
-                let key = std::str::from_utf8(key).map_err(|_| {
-                    Reason::new("key_not_text", "the key is not UTF-8 text").hint("--id offset takes records whatever their key")
-                })?;
+                let key =
+                    record.key.as_deref().ok_or_else(|| Reason::new("missing_key", "the record has no key to be its id"))?;
+                let key = std::str::from_utf8(key).map_err(|_| Reason::new("key_not_text", "the key is not UTF-8 text"))?;
                 id.push_str(key);
             }
             Self::Field(path) => {
@@ -65,7 +62,7 @@ impl Ids {
             Self::Random => return Ok(()),
         }
         if id.len() == start {
-            return Err(Reason::new("empty_id", "the id is empty").hint("--id offset needs neither key nor field"));
+            return Err(Reason::new("empty_id", "the id is empty"));
         }
         Ok(())
     }

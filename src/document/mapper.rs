@@ -239,11 +239,8 @@ impl DocumentMapper {
         if let Some(path) = &self.time
             && let Some(text) = field(path).filter(|text| *text != "null")
         {
-            let instant = shape::parse_time(text).ok_or_else(|| {
-                Reason::new("not_a_date", format!("`{path}` is not a time"))
-                    .at(path.to_string())
-                    .hint("--time-field takes Unix seconds or milliseconds and ISO 8601")
-            })?;
+            let instant = shape::parse_time(text)
+                .ok_or_else(|| Reason::new("not_a_date", format!("`{path}` is not a time")).at(path.to_string()))?;
             time = Some(instant.as_millisecond());
         }
         let start = text.len();
@@ -259,9 +256,7 @@ impl DocumentMapper {
         if let Some(own) = own_id {
             if !is_text(own, &text[start..ends[1]]) {
                 let what = "the payload has an `_id` that is not the document's id";
-                return Err(Reason::new("foreign_id", what)
-                    .at("_id")
-                    .hint("--id field:_id takes it for the id; --drop _id leaves it out"));
+                return Err(Reason::new("foreign_id", what).at("_id"));
             }
             if let ParsedPayload::Object(text) = &mut payload {
                 *text = Cow::Owned(shape::without_field(text, "_id"));
@@ -281,11 +276,7 @@ impl DocumentMapper {
         let not_json = |why: &str| match (self.raw, std::str::from_utf8(bytes)) {
             (RawValues::Text, Ok(text)) => Ok(ParsedPayload::Text(text)),
             (RawValues::Binary, _) => Ok(ParsedPayload::Binary(bytes)),
-            _ => {
-                let mut fault = shape::not_json_error(bytes, why);
-                fault.hint.get_or_insert_with(|| "--raw-value text or binary wraps what is not JSON".to_owned());
-                Err(Reason::from(fault))
-            }
+            _ => Err(Reason::from(shape::not_json_error(bytes, why))),
         };
         let text = match std::str::from_utf8(bytes) {
             Ok(text) => text,
@@ -304,9 +295,7 @@ impl DocumentMapper {
         }
         if let Some(name) = claimed {
             let what = format!("the payload has a field `{name}`, which is the name of a metadata field");
-            return Err(Reason::new("claimed_field", what)
-                .at(name)
-                .hint("--meta-prefix names ours otherwise; --no-meta leaves them out"));
+            return Err(Reason::new("claimed_field", what).at(name));
         }
         Ok(if is_object { ParsedPayload::Object(Cow::Borrowed(text)) } else { ParsedPayload::Json(text) })
     }

@@ -203,7 +203,7 @@ impl NameTemplate {
         (self.rule)(name).map_err(|why| Reason::new("bad_name", format!("the name `{name}` of `{pattern}`: {why}")))?;
         if checked.len() >= limit {
             let what = format!("`{pattern}` has made {limit} names, and `{name}` would be one more");
-            return Err(Reason::new("too_many_names", what).hint("--max-names, if so many are meant"));
+            return Err(Reason::new("too_many_names", what));
         }
         checked.insert(name.to_owned());
         Ok(())

@@ -104,23 +104,17 @@ pub(crate) fn overtaken() -> Reason {
 }
 
 fn another_record(record: &Record, names: Option<&MetaNames>, version: Option<&Version>) -> Reason {
-    let tell_apart = match version {
-        Some(_) => "let the later one win with --version timestamp",
-        None => "tell them apart with --id-prefix",
+    let what = match names {
+        Some(_) => format!("a record of another topic or cluster is stored under the id of record {record}"),
+        None => format!("another document is stored under the id of record {record}, and without metadata its origin is unknown"),
     };
-    let reason = match names {
-        Some(_) => {
-            let what = format!("a record of another topic or cluster is stored under the id of record {record}");
-            Reason::new("foreign_record", what).hint(format!("{tell_apart}, or write to another index or collection"))
-        }
-        None => {
-            let what =
-                format!("another document is stored under the id of record {record}, and without metadata its origin is unknown");
-            let hint = format!("leave --no-meta out, or {tell_apart}, or write to another index or collection");
-            Reason::new("foreign_document", what).hint(hint)
-        }
+    let code = match (names, version) {
+        (Some(_), None) => "foreign_record",
+        (Some(_), Some(_)) => "foreign_version",
+        (None, None) => "foreign_document",
+        (None, Some(_)) => "foreign_document_version",
     };
-    reason.refusal()
+    Reason::new(code, what).refusal()
 }
 
 fn unversioned(field: &str) -> Reason {

@@ -122,7 +122,7 @@ async fn an_id_that_is_taken_is_looked_up_before_it_counts_as_ours() {
     });
     let outcomes = deliver(&sink(&stub).await, records(6)).await;
     assert_eq!(outcome_codes(&outcomes), "aa!r!u");
-    assert!(reason(&outcomes[2]).hinted().unwrap().contains("--id-prefix"));
+    assert_eq!(reason(&outcomes[2]).code(), "foreign_record");
     let stub = HttpStub::search(|request| {
         if request.is_bulk() {
             Reply::Json(200, items([(409, "version_conflict_engine_exception")]))

@@ -24,7 +24,7 @@ pub(super) fn template(target: &ElasticTarget, of: Bootstrap) -> Result<(String,
         return Err(Refused {
             what: format!("an index template for `{pattern}` would apply to indices of others"),
             numbers: Vec::new(),
-            hint: "begin --index with text: --index 'logins-{topic}'".to_owned(),
+            hint: "begin the name of the index with text: `logins-{topic}`".to_owned(),
         }
         .into());
     }
@@ -51,7 +51,7 @@ pub(super) async fn install(target: &ElasticTarget, of: Bootstrap) -> Result<(),
     let cause = reply.json().get("error").map_or_else(|| format!("status {}", reply.status), |error| clean(&text(error)));
     Err(Failure::new(format!("cannot install index template `{name}` on `{}`", target.client.name()))
         .because(cause)
-        .hint("leave --bootstrap out, and have somebody with the right install it")
+        .hint("have somebody with the right install it")
         .into())
 }
 

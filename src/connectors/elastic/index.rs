@@ -55,23 +55,10 @@ pub(super) fn plan(target: &ElasticTarget, index: &IndexKind) -> Vec<String> {
 }
 
 /// Returns what has the name of the index.
-///
-/// # Errors
-/// When no node answers, or the options say otherwise.
 pub(super) async fn find(target: &ElasticTarget) -> Result<IndexKind, ConnectorError> {
     let Some(name) = target.index() else { return Ok(IndexKind::Unknown) };
     let path = format!("/{}", in_path(name));
-    let found = kind_of(&target.client.ask(|| Call::get(&path)).await?);
-    let section = target.client.name();
-    match found {
-        IndexKind::DataStream if !target.options.data_stream => {
-            Err(Failure::new(format!("`{name}` of `{section}` is a data stream")).hint("add --data-stream").into())
-        }
-        IndexKind::Index if target.options.data_stream => {
-            Err(Failure::new(format!("`{name}` of `{section}` is not a data stream")).hint("leave --data-stream out").into())
-        }
-        found => Ok(found),
-    }
+    Ok(kind_of(&target.client.ask(|| Call::get(&path)).await?))
 }
 
 /// Creates the index if it is missing.
@@ -89,7 +76,7 @@ pub(super) async fn create(target: &ElasticTarget, found: &IndexKind) -> Result<
     }
     let cause = if error.is_null() { format!("status {}", reply.status) } else { clean(&text(error)) };
     let hint = if cause.contains("data stream") {
-        "add --data-stream".to_owned()
+        "write to it as a data stream".to_owned()
     } else {
         format!("create it yourself, or let `{section}` create indices")
     };
@@ -186,7 +173,7 @@ async fn require_stream_template(target: &ElasticTarget, name: &str) -> Result<(
     Err(Refused {
         what: format!("no index template of `{}` makes `{name}` a data stream", target.client.name()),
         numbers: Vec::new(),
-        hint: "create an index template with `data_stream`, or use --bootstrap user-login".to_owned(),
+        hint: "create an index template with `data_stream`".to_owned(),
     }
     .into())
 }

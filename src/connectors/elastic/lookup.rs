@@ -184,7 +184,7 @@ pub(super) fn lookup_failed(error: &Value) -> Outcome {
             Outcome::Stop(Reason::new(kind, quoted).hint("grant the user or the key the right to read the index"))
         }
         // An alias of several indices: none of them is the one to look in.
-        kind @ "illegal_argument_exception" => Outcome::Stop(Reason::new(kind, quoted).hint("name one index with --index")),
+        "illegal_argument_exception" => Outcome::Stop(Reason::new("ambiguous_index", quoted)),
         _ => Outcome::Unclear(Reason::new("not_looked_up", "the server does not tell what is stored under an id").detail(quoted)),
     }
 }

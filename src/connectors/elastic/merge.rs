@@ -175,7 +175,7 @@ fn step(format: &BulkFormat, op: Op, document: &Document<'_>, stored: &StoredDoc
         StoredDocument::Missing if deletes => MergeStep::Settled(Outcome::Delivered),
         StoredDocument::Missing if op == Op::Update => {
             let what = "there is no document with its id to update";
-            MergeStep::Settled(Outcome::Reject(Reason::new("document_missing", what).hint("--op upsert makes it then")))
+            MergeStep::Settled(Outcome::Reject(Reason::new("document_missing", what)))
         }
         StoredDocument::Missing => MergeStep::Send(BulkAction::Create, WriteGuard::None),
         StoredDocument::Present { place: (sequence, term), metadata } => match Owner::of(document, metadata) {

@@ -73,7 +73,6 @@ pub(super) fn bad(status: u16, error: &Value) -> Reason {
         (_, None) => "the server rejects the document".to_owned(),
     };
     let reason = Reason::new(code.clone(), what).detail(text);
-    let reason = if code == "document_missing_exception" { reason.hint("--op upsert makes it then") } else { reason };
     field.into_iter().fold(reason, Reason::at)
 }
 
@@ -84,9 +83,7 @@ pub(super) fn permanent(status: u16, error: &Value) -> Reason {
         _ if status == 401 || status == 403 || kind == "security_exception" => unauthorized(status, text),
         "index_not_found_exception" => Reason::new(kind, "the index does not exist, and the server may not create it")
             .hint("create it, or allow it in `action.auto_create_index` of the cluster"),
-        _ if text.contains("pipeline with id") => {
-            Reason::new("pipeline_missing", text).hint("create the pipeline, or correct --pipeline")
-        }
+        _ if text.contains("pipeline with id") => Reason::new("pipeline_missing", text),
         _ if text.contains("no write index") => {
             Reason::new("no_write_index", text).hint("set `is_write_index` for one of the indices of the alias")
         }

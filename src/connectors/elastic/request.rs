@@ -82,13 +82,13 @@ impl BulkFormat {
         self.mapper.read_batch(batch, |document| {
             if document.id.len() > MAX_ID_BYTES {
                 let what = format!("the id has {} bytes, and the server accepts {MAX_ID_BYTES}", document.id.len());
-                return Err(Reason::new("id_too_long", what).hint("--id offset makes short ones"));
+                return Err(Reason::new("id_too_long", what));
             }
             if *document.payload == ParsedPayload::Tombstone && !self.mapper.ids().can_repeat() {
-                return Err(Reason::new("tombstone", "the record has no value").hint("--on-tombstone skip leaves it out"));
+                return Err(Reason::new("tombstone", "the record has no value"));
             }
             if self.has_routing && document.names[1].is_empty() {
-                return Err(Reason::new("empty_routing", "the routing is empty").hint("correct --routing"));
+                return Err(Reason::new("empty_routing", "the routing is empty"));
             }
             Ok(())
         })

@@ -250,10 +250,7 @@ pub(super) fn whole(status: u16, body: &[u8]) -> Outcome {
         };
     }
     match status {
-        413 => Outcome::BatchRejected(
-            Reason::new("too_large", "the request is too large for the server (413)")
-                .hint("raise `http.max_content_length` of the server, or set such records aside with --dead-letters"),
-        ),
+        413 => Outcome::BatchRejected(Reason::new("too_large", "the request is too large for the server (413)")),
         // An answer in another format comes from a proxy in between, and blames no record.
         400 => match &error {
             None => Outcome::Unclear(transient()),
@@ -279,9 +276,7 @@ pub(super) fn whole(status: u16, body: &[u8]) -> Outcome {
 
 /// Returns the reason of a server that rejects a request for its size alone.
 fn too_large(error: &Value) -> Reason {
-    Reason::new("too_large", "the request is too large for the memory of the server")
-        .detail(reason::text(error))
-        .hint("raise `indexing_pressure.memory.limit` of the server, or set such records aside with --dead-letters")
+    Reason::new("too_large_for_memory", "the request is too large for the memory of the server").detail(reason::text(error))
 }
 
 /// Returns the outcome of each document of a request without an answer.

@@ -50,7 +50,7 @@ impl ElasticSink {
     /// Returns what has the name of the index.
     ///
     /// # Errors
-    /// When no node answers, or the options say otherwise.
+    /// When no node answers.
     pub async fn index(&self) -> Result<IndexKind, ConnectorError> {
         index::find(&self.parts.target).await
     }

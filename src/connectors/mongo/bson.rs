@@ -160,7 +160,7 @@ impl Bson {
         for name in names {
             if name.is_empty() || name.starts_with('$') || name.contains('.') {
                 let what = format!("an update cannot set a field of the name `{name}`");
-                return Err(Reason::new("no_literal_name", what).at(name).hint("--write replace stores such names"));
+                return Err(Reason::new("no_literal_name", what).at(name));
             }
         }
         Ok(())

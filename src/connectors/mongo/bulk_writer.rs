@@ -207,7 +207,7 @@ impl BulkWriter {
     fn with_name(&self, outcome: Outcome) -> Outcome {
         match outcome {
             Outcome::Reject(reason) if self.target.has_constant_names() && response::is_bad_name(&reason) => {
-                Outcome::Stop(reason.hint("name another with --database or --collection"))
+                Outcome::Stop(reason)
             }
             outcome => outcome,
         }

@@ -82,7 +82,7 @@ pub(super) fn check_size(bytes: usize) -> Result<(), Reason> {
         return Ok(());
     }
     let what = format!("the document has {bytes} bytes with its metadata, and MongoDB accepts {MAX_DOCUMENT_BYTES}");
-    Err(Reason::new("document_too_large", what).hint("--keep or --drop make it smaller; --dead-letters file:PATH sets it aside"))
+    Err(Reason::new("document_too_large", what))
 }
 
 #[cfg(test)]

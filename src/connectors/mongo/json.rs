@@ -42,14 +42,13 @@ impl Bson {
 struct Unrepresentable {
     code: &'static str,
     what: String,
-    hint: Option<&'static str>,
     /// The path of the value, innermost name first.
     path: Vec<String>,
 }
 
 impl Unrepresentable {
     fn new(code: &'static str, what: impl Into<String>) -> Self {
-        Self { code, what: what.into(), hint: None, path: Vec::new() }
+        Self { code, what: what.into(), path: Vec::new() }
     }
 
     #[cold]
@@ -62,8 +61,7 @@ impl Unrepresentable {
     fn reason(mut self) -> Reason {
         self.path.reverse();
         let reason = Reason::new(self.code, self.what);
-        let reason = if self.path.is_empty() { reason } else { reason.at(self.path.join(".")) };
-        self.hint.into_iter().fold(reason, Reason::hint)
+        if self.path.is_empty() { reason } else { reason.at(self.path.join(".")) }
     }
 }
 
@@ -264,8 +262,7 @@ impl<'t> JsonToBson<'t, '_> {
             self.expect(b'}')?;
         }
         if let Some(name) = self.out.repeated_name(first) {
-            let mut error = Unrepresentable::new("repeated_name", format!("the field `{name}` occurs twice"));
-            error.hint = Some("--drop leaves a field out, however often it is there");
+            let error = Unrepresentable::new("repeated_name", format!("the field `{name}` occurs twice"));
             return Err(error.under(&name));
         }
         self.out.names.truncate(first);

@@ -197,11 +197,10 @@ fn invalid_field(details: &Document, path: &mut Vec<String>) {
 
 /// Returns the reason of a document with a value that a unique index has already.
 pub(super) fn duplicate(index: Option<&str>) -> Reason {
-    let reason = match index {
+    match index {
         Some(index) => Reason::new("mongodb_11000", format!("the unique index of `{index}` has the value already")).at(index),
         None => Reason::new("mongodb_11000", "a unique index of the collection has the value already"),
-    };
-    reason.hint("set such records aside with --dead-letters, or drop the index")
+    }
 }
 
 fn with_hint(code: i32, reason: Reason) -> Reason {

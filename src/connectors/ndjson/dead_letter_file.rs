@@ -107,7 +107,7 @@ fn last_line(mut file: &File, end: u64) -> io::Result<Vec<u8>> {
 fn unusable(path: &Path, error: &io::Error) -> Failure {
     Failure::new(format!("cannot keep dead letters in `{}`", path.display()))
         .because(error)
-        .hint("name a file that can be written and holds dead letters only: --dead-letters file:PATH")
+        .hint("name a file that can be written and holds dead letters only")
 }
 
 impl Sink for DeadLetterFile {

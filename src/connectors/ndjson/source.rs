@@ -35,7 +35,7 @@ impl NdjsonSource {
         let unreadable = |error| {
             Failure::new(format!("cannot read `{}`", path.display()))
                 .because(error)
-                .hint("name a file of JSON lines, or `-` for standard input: --file PATH")
+                .hint("name a file of JSON lines, or `-` for standard input")
         };
         let file = std::fs::File::open(path).map_err(unreadable)?;
         if file.metadata().map_err(unreadable)?.is_dir() {
