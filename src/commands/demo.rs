@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::commands::Context;
 use crate::commands::embedded::{Embedded, TemporaryFile};
-use crate::connectors::kafka::{Holdings, take_stock};
+use crate::connectors::kafka::{PartitionDigest, topic_digest};
 use crate::error::Error;
 use crate::pipeline::Failure;
 use crate::record::Partition;
@@ -80,7 +80,7 @@ impl Args {
         let aggregated = sdl.aggregated("And this is what the windows say.").await?;
         let (east, west) = (clusters.remote.clone(), clusters.local.clone());
         let (produced, replicated) = tokio::task::spawn_blocking(move || {
-            Ok::<_, Error>((take_stock(&east, TOPIC, PARTITIONS)?, take_stock(&west, TOPIC, PARTITIONS)?))
+            Ok::<_, Error>((topic_digest(&east, TOPIC, PARTITIONS)?, topic_digest(&west, TOPIC, PARTITIONS)?))
         })
         .await
         .map_err(|error| Failure::new("cannot read the topics").because(error))??;
@@ -107,8 +107,8 @@ impl Args {
 
 /// What was counted where, by partition.
 struct Accounts {
-    produced: BTreeMap<Partition, Holdings>,
-    replicated: BTreeMap<Partition, Holdings>,
+    produced: BTreeMap<Partition, PartitionDigest>,
+    replicated: BTreeMap<Partition, PartitionDigest>,
     /// In all windows, whatever the partition.
     aggregated: i64,
     counted: BTreeMap<i32, i64>,
@@ -118,7 +118,7 @@ struct Accounts {
 impl Accounts {
     /// Returns the numbers of a partition, in the order of the columns.
     fn numbers(&self, partition: &Partition) -> Vec<i64> {
-        let held = |held: &BTreeMap<Partition, Holdings>| held.get(partition).map_or(0, |held| held.records.cast_signed());
+        let held = |held: &BTreeMap<Partition, PartitionDigest>| held.get(partition).map_or(0, |held| held.records.cast_signed());
         let counted = std::iter::once(&self.counted).chain(self.loaded.iter().map(|(_, counts)| counts));
         let counted = counted.map(|counts| counts.get(&partition.index).copied().unwrap_or(0));
         [held(&self.produced), held(&self.replicated)].into_iter().chain(counted).collect()

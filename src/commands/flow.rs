@@ -182,7 +182,8 @@ impl FailureArgs {
                 let topic = Topic::named(name);
                 let targets = Targets::default();
                 load_topic_limits(&admin, topic, &targets).await?;
-                let options = ProducerOptions { compression: "lz4".to_owned(), linger: Duration::from_millis(5) };
+                let options =
+                    ProducerOptions { compression: "lz4".to_owned(), linger: Duration::from_millis(5), keep_timestamps: false };
                 DeadLetterSink::Topic(KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?)
             }
         };

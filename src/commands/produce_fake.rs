@@ -311,7 +311,8 @@ impl Args {
         }
         let targets = Targets::default();
         load_topic_limits(&admin, topic, &targets).await?;
-        let options = ProducerOptions { compression: self.sending.compression.clone(), linger: KAFKA.linger };
+        let options =
+            ProducerOptions { compression: self.sending.compression.clone(), linger: KAFKA.linger, keep_timestamps: false };
         Ok(Some(KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?))
     }
 

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use clap::builder::NonEmptyStringValueParser as Text;
 
 use crate::commands::topics::{Partitions, Topics, partitions, position};
-use crate::connectors::kafka::{
-    Admin, KafkaSource, OnGap, PlannedPartition, Pos, Prepare, ReadPlan, ReadPlanRequest, ResumeRules,
-};
+use crate::connectors::kafka::{Admin, KafkaSource, OnGap, PlannedPartition, Pos, ReadPlan, ReadPlanRequest, ResumeRules};
 use crate::connectors::kafka::{SourceOptions, StartReason, Subscription, TopicInfo};
 use crate::error::Error;
 use crate::pipeline::Refused;
@@ -138,7 +136,6 @@ impl ReadArgs {
         plan: &ReadPlan,
         rules: ResumeRules,
         limits: &super::flow::SourceLimits,
-        prepare: Option<Prepare>,
     ) -> Result<KafkaSource, Error> {
         let subscription = if self.partitions.is_some() {
             Subscription::Assigned(plan.partitions.iter().map(|planned| planned.partition).collect())
@@ -159,7 +156,6 @@ impl ReadArgs {
             batch: limits.batch,
             buffer_bytes: limits.buffer_bytes,
             commit_interval: limits.commit_interval,
-            prepare,
         };
         Ok(KafkaSource::open(section, plan, options)?)
     }
@@ -173,13 +169,13 @@ pub fn plan_lines(plan: &ReadPlan, each_partition: bool) -> Vec<String> {
         let line = |planned: &PlannedPartition| {
             let (start, end) = (number(planned.start.0), number(planned.end));
             let stop = planned.stop.map_or_else(|| "follows".to_owned(), |stop| format!("stops at {}", number(stop)));
-            format!("{}: from {start} ({}), the end is at {end}, {stop}", planned.partition, planned.why)
+            format!("{}: from {start} ({}), the end is at {end}, {stop}", planned.partition, planned.reason)
         };
         return plan.partitions.iter().map(line).collect();
     }
     let mut topics: BTreeMap<(Topic, String), (usize, i64, bool)> = BTreeMap::new();
     for planned in &plan.partitions {
-        let (count, records, stops) = topics.entry((planned.partition.topic, planned.why.to_string())).or_default();
+        let (count, records, stops) = topics.entry((planned.partition.topic, planned.reason.to_string())).or_default();
         *count += 1;
         *records += planned.stop.unwrap_or(planned.end) - planned.start.0;
         *stops |= planned.stop.is_some();
@@ -203,7 +199,7 @@ pub fn refuse_second_copy(
     let full: Vec<String> = plan
         .partitions
         .iter()
-        .filter(|planned| planned.why == StartReason::NoCommit && planned.end > planned.low)
+        .filter(|planned| planned.reason == StartReason::NoCommit && planned.end > planned.low)
         .filter_map(|planned| holds(planned.partition))
         .map(|(target, records)| format!("{target} holds {} records", crate::report::grouped(records.cast_unsigned())))
         .collect();

@@ -115,7 +115,7 @@ impl Args {
         let letters = self.deliver.care.open_dead_letters(&context.profile, &from, &run, true).await?;
         plan.begin(&source, &rules.flow).await?;
 
-        let records = self.select.open(&from, &plan, rules, &self.deliver.source_limits(&limits), None)?;
+        let records = self.select.open(&from, &plan, rules, &self.deliver.source_limits(&limits))?;
         let shape = self.shaping.build(&context.profile, from.mask_key.as_ref())?.map(transform);
         let flow = Flow {
             command: "sink-mongo",

@@ -140,7 +140,7 @@ impl SurveyedCluster {
             all.map(|partition| partition.partition).collect::<BTreeSet<_>>().into_iter().collect()
         };
         let led = partitions(groups, |partition| partition.end().is_some());
-        let ends = admin.known_ends(&led, OffsetSpec::Log).await?;
+        let ends = admin.available_offsets(&led, OffsetSpec::Log).await?;
         // A log that became shorter was re-created or truncated: its offsets name other records now.
         let shorter =
             |partition: &Partition| ends.get(partition).zip(self.ends.get(partition)).is_some_and(|(now, then)| now < then);
@@ -156,8 +156,8 @@ impl SurveyedCluster {
         let topics: BTreeSet<Topic> = behind.iter().map(|partition| partition.topic).filter(|_| time).collect();
         let topics: Vec<Topic> = topics.into_iter().collect();
         let (low, stable, settings) = tokio::try_join!(
-            admin.known_ends(&behind, OffsetSpec::Start),
-            admin.known_ends(&behind, OffsetSpec::Stable),
+            admin.available_offsets(&behind, OffsetSpec::Start),
+            admin.available_offsets(&behind, OffsetSpec::Stable),
             admin.settings_of(&topics),
         )?;
         let retention: HashMap<Topic, i64> =
@@ -216,7 +216,7 @@ fn every_partition(leaders: &Leaders) -> Vec<Partition> {
 
 /// Returns what the group has committed and what its members read; log offsets are not known yet.
 fn group_lag(group: Group, committed: CommittedPositions, leaders: &Leaders, filter: &LagFilter) -> GroupLag {
-    let mut unreadable = group.trouble.clone().map(|why| format!("cannot be described: {why}"));
+    let mut unreadable = group.error.clone().map(|why| format!("cannot be described: {why}"));
     let committed: BTreeMap<Partition, i64> = match committed {
         Ok(committed) => committed.into_iter().map(|(partition, next)| (partition, next.0)).collect(),
         Err(why) => {

@@ -40,7 +40,7 @@ fn nobody_listens() {
 #[test]
 fn a_name_that_does_not_exist() {
     let (error, _) = first_contact("broker.invalid");
-    let start = "error: cannot connect to `local_kafka`\n  caused by: broker.invalid:9092: looking up the name: ";
+    let start = "error: cannot connect to `local_kafka`\n  caused by: broker.invalid:9092: resolving the name: ";
     assert!(error.starts_with(start), "{error}");
     assert!(error.ends_with("\nhint: correct `servers` under [local_kafka]\n"), "{error}");
 }
@@ -71,7 +71,7 @@ fn a_server_of_another_kind() {
         }
     });
     let expected = format!(
-        "error: cannot connect to `local_kafka`\n  caused by: {server}: first request: what answers is an HTTP server\n\
+        "error: cannot connect to `local_kafka`\n  caused by: {server}: first request: the server speaks HTTP, not the Kafka protocol\n\
          hint: correct `servers` under [local_kafka]\n"
     );
     fails(&format!("servers = {server}\n"), &expected, 1);
@@ -91,7 +91,7 @@ hint: correct `ssl_ca_location` under [local_kafka]
 fn a_file_that_is_no_certificate() {
     let expected = "\
 error: cannot connect to `local_kafka`
-  caused by: the file of `ssl_ca_location` is no certificate in PEM
+  caused by: the file of `ssl_ca_location` is not a PEM certificate
 hint: correct `ssl_ca_location` under [local_kafka]
 ";
     fails("servers = 127.0.0.1:1\nsecurity_protocol = SSL\nssl_ca_location = database.ini\n", expected, 1);
@@ -101,7 +101,7 @@ hint: correct `ssl_ca_location` under [local_kafka]
 fn a_property_that_librdkafka_does_not_know() {
     let expected = "\
 error: cannot connect to `local_kafka`
-  caused by: librdkafka does not take `kafka.fetch.max.byte` as it is set
+  caused by: librdkafka rejects the value of `kafka.fetch.max.byte`
 hint: correct `kafka.fetch.max.byte` under [local_kafka]; librdkafka's CONFIGURATION.md lists the properties
 ";
     fails("servers = 127.0.0.1:1\nkafka.fetch.max.byte = 1\n", expected, 2);

@@ -205,7 +205,7 @@ impl Args {
         plan.begin(&admin, &rules.flow).await?;
 
         let limits = SourceLimits { batch: BATCH, buffer_bytes: 16_000_000, commit_interval: Duration::from_secs(1) };
-        let source = self.select.open(&section, &plan, rules, &limits, None)?;
+        let source = self.select.open(&section, &plan, rules, &limits)?;
         let transform = self.shaping.build(&context.profile, section.mask_key.as_ref())?.map(transform);
         let bounded = self.select.is_bounded();
         let show = Presentation {
@@ -279,7 +279,7 @@ impl Args {
                 hint: "begin the totals anew with --reset-totals".to_owned(),
             })
         };
-        if plan.partitions.iter().any(|planned| planned.why == crate::connectors::kafka::StartReason::Asked) {
+        if plan.partitions.iter().any(|planned| planned.reason == crate::connectors::kafka::StartReason::Requested) {
             return Err(refused("the totals count events that are to be read again, or were skipped".to_owned()));
         }
         let value = value_at(section, place, offset).await?;

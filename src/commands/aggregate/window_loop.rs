@@ -443,7 +443,7 @@ impl RunState {
             attempt += 1;
             let asked = Instant::now();
             let (transactions, publication) = (Arc::clone(&self.work.transactions), Arc::clone(&publication));
-            let (member, read) = (self.work.source.member(), Arc::clone(&read));
+            let (member, read) = (self.work.source.group_metadata(), Arc::clone(&read));
             let memo = move |partition: Partition, told: Option<(i32, i64)>| {
                 RestartState { read: read.get(&partition).copied().unwrap_or(0), closed, last_output: told.or(before) }.text()
             };

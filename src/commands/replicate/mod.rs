@@ -98,11 +98,11 @@ impl Args {
         plan.begin(&source, &rules.flow).await?;
 
         let limits = self.deliver.limits(&KAFKA, false, self.select.count);
-        let options = ProducerOptions { compression: self.compression.clone(), linger: self.deliver.linger(&KAFKA) };
+        let options =
+            ProducerOptions { compression: self.compression.clone(), linger: self.deliver.linger(&KAFKA), keep_timestamps: true };
         let replica = Arc::new(replica);
-        let sink = KafkaSink::open(&to, &options, replica.targets(), replica.route())?;
-        let records =
-            self.select.open(&from, &plan, rules, &self.deliver.source_limits(&limits), Some(Arc::clone(&replica).watch()))?;
+        let sink = KafkaSink::open(&to, &options, replica.targets(), replica.route())?.with_prepare(replica.prepare_targets());
+        let records = self.select.open(&from, &plan, rules, &self.deliver.source_limits(&limits))?;
         let transform = self.transform(context, &from, source.cluster_id(), target.cluster_id())?;
         let flow = Flow {
             command: "replicate",

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::commands::flow::load_topic_limits;
 use crate::commands::select::ReadArgs;
-use crate::connectors::kafka::{Admin, OffsetSpec, Prepare, ReadPlan, Route, Targets, TopicInfo, TopicPlan};
+use crate::connectors::kafka::{Admin, OffsetSpec, PrepareTargets, ReadPlan, Route, Targets, TopicInfo, TopicPlan};
 use crate::error::Error;
 use crate::pipeline::{ConnectorError, Failure, Refused, Transform, TransformResult};
 use crate::profile::KafkaSection;
@@ -259,11 +259,14 @@ impl Replica {
         })
     }
 
-    /// Returns what looks at partitions before they are read: topics and partitions that appear while the run lasts are made in
-    /// the target too.
-    pub(super) fn watch(self: Arc<Self>) -> Prepare {
-        let runtime = tokio::runtime::Handle::current();
-        Box::new(move |partitions| runtime.block_on(self.follow(partitions)))
+    /// Returns the callback for newly assigned partitions: topics and partitions that appear during the run are created in the
+    /// target too.
+    pub(super) fn prepare_targets(self: &Arc<Self>) -> PrepareTargets {
+        let replica = Arc::clone(self);
+        Box::new(move |partitions| {
+            let replica = Arc::clone(&replica);
+            Box::pin(async move { replica.follow(&partitions).await })
+        })
     }
 
     async fn follow(&self, partitions: &[Partition]) -> Result<(), ConnectorError> {
@@ -289,7 +292,7 @@ impl Replica {
                 None => {}
                 Some(MissingTarget::Partitions { topic, has, needs }) if self.create => {
                     tracing::info!(%topic, has, needs, "The source has more partitions now; the target gets them too.");
-                    self.target.grow_topic(topic, needs).await?;
+                    self.target.create_partitions(topic, needs).await?;
                     self.lock().insert(topic, needs);
                 }
                 Some(lack) => {

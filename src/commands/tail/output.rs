@@ -144,7 +144,7 @@ impl Output {
 
     /// Uses the time in which nothing comes.
     pub(super) fn wait(&mut self, happening: &ScanEvent<'_>) -> ControlFlow<()> {
-        if let ScanEvent::Trouble(trouble) = happening {
+        if let ScanEvent::Degraded(trouble) = happening {
             self.tell(trouble);
         }
         if let Err(error) = self.flush().and_then(|()| self.out.look_for_reader()) {

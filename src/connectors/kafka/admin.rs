@@ -1,4 +1,4 @@
-//! Looking at a cluster, and preparing it: topics, configuration, ends, groups.
+//! Topics, their settings and their offsets.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,16 +9,18 @@ use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::connectors::kafka::client::{self, LogContext};
-use crate::connectors::kafka::librdkafka;
+use crate::connectors::kafka::client_log::LogContext;
+use crate::connectors::kafka::config::{client_config, set_group_id};
+use crate::connectors::kafka::connect::reach;
+use crate::connectors::kafka::librdkafka::{self, NativeError};
 use crate::pipeline::{ConnectorError, Failure};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, Topic};
 
-/// How long one question may take.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+/// Timeout of one request.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection for questions and preparations. Cheap to clone; every call has a deadline of 10 s.
+/// An admin client. Cheap to clone; every call has a deadline of 10 s.
 #[derive(Clone)]
 pub struct Admin {
     section: Arc<KafkaSection>,
@@ -30,67 +32,61 @@ pub struct Admin {
 /// A topic and its number of partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicInfo {
-    /// The topic.
-    pub topic: Topic,
-    /// How many partitions it has.
-    pub partitions: i32,
+    pub(crate) topic: Topic,
+    pub(crate) partitions: i32,
 }
 
 /// One setting of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicSetting {
-    /// Its value.
-    pub value: String,
-    /// Whether it was set on this very topic, rather than inherited.
-    pub own: bool,
+    pub(crate) value: String,
+    /// Whether it is set on this topic rather than inherited.
+    pub(crate) own: bool,
 }
 
-/// The settings of a topic by their names, or why they are not told.
+/// The settings of a topic by name, or why the broker withholds them.
 pub type TopicSettings = Result<HashMap<String, TopicSetting>, RDKafkaErrorCode>;
 
-/// A topic to be created.
+/// A topic to create.
 #[derive(Clone, Debug)]
 pub struct TopicPlan {
-    /// Its name.
-    pub name: String,
-    /// How many partitions.
-    pub partitions: i32,
-    /// How many replicas; the cluster's default without.
-    pub replication: Option<i32>,
-    /// Settings of its own.
-    pub config: Vec<(String, String)>,
+    pub(crate) name: String,
+    pub(crate) partitions: i32,
+    /// The replication factor; the cluster's default without.
+    pub(crate) replication: Option<i32>,
+    pub(crate) config: Vec<(String, String)>,
 }
 
-/// Which offset of a partition is asked for.
+/// An offset of a partition to look up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffsetSpec {
-    /// The first that is still there.
+    /// The log start offset.
     Start,
-    /// The log end.
+    /// The log end offset.
     Log,
-    /// The last stable offset: the end for who reads committed records only.
+    /// The last stable offset: the end for readers of committed records.
     Stable,
-    /// The first at or after this time, in milliseconds since the Unix epoch; absent when there is none.
+    /// The first at or after this time, in milliseconds since the Unix epoch; absent if there is none.
     Time(i64),
 }
 
 impl Admin {
-    /// Connects to the cluster of `section` and waits for its first answer, up to `wait`.
+    /// Connects to the cluster of `section` and waits up to `wait` for its first answer.
     ///
     /// # Errors
     /// When it does not answer, or is not the cluster that the section's `cluster_id` names.
     pub async fn connect(section: &KafkaSection, wait: Duration) -> Result<Self, ConnectorError> {
-        let cluster = client::reach(section, wait).await?;
-        let mut config = client::config(section)?;
-        let unmade = |error| Failure::new(format!("cannot make a client for `{}`", section.name)).because(error);
-        let admin: AdminClient<LogContext> = config.create_with_context(LogContext::default()).map_err(unmade)?;
-        client::name_group(&mut config, section, None);
-        let client: BaseConsumer<LogContext> = config.create_with_context(LogContext::default()).map_err(unmade)?;
+        let cluster = reach(section, wait).await?;
+        let mut config = client_config(section)?;
+        let not_created = |error| Failure::new(format!("cannot create a client for `{}`", section.name)).because(error);
+        let admin: AdminClient<LogContext> = config.create_with_context(LogContext::default()).map_err(not_created)?;
+        set_group_id(&mut config, section, None);
+        let client: BaseConsumer<LogContext> = config.create_with_context(LogContext::default()).map_err(not_created)?;
         let (section, client) = (Arc::new(section.clone()), Arc::new(client));
         Ok(Self { section, client, changes: Arc::new(admin), cluster_id: cluster.id.unwrap_or_default() })
     }
 
-    /// Returns the name of the section.
+    /// Returns the section's name.
     #[must_use]
     pub fn section(&self) -> &str {
         &self.section.name
@@ -102,7 +98,7 @@ impl Admin {
         &self.cluster_id
     }
 
-    /// Returns whether the brokers are librdkafka's mock, which leaves administrative questions without an answer.
+    /// Returns whether the brokers are librdkafka's mock, which answers no admin requests.
     #[must_use]
     pub fn is_embedded(&self) -> bool {
         self.cluster_id.starts_with("mockCluster")
@@ -128,24 +124,24 @@ impl Admin {
         self.metadata(None).await
     }
 
-    /// Returns the topic called `name`, if it is there.
+    /// Returns the topic `name`, if it exists.
     ///
     /// # Errors
-    /// When the cluster does not answer, or does not allow the question.
+    /// When the cluster does not answer, or denies the request.
     pub async fn topic(&self, name: &str) -> Result<Option<TopicInfo>, ConnectorError> {
         Ok(self.metadata(Some(name.to_owned())).await?.into_iter().next())
     }
 
     async fn metadata(&self, only: Option<String>) -> Result<Vec<TopicInfo>, ConnectorError> {
         let client = Arc::clone(&self.client);
-        let fetched = blocking(move || list_topics(client.client(), only.as_deref(), TIMEOUT));
+        let fetched = blocking(move || list_topics(client.client(), only.as_deref(), REQUEST_TIMEOUT));
         fetched.await?.map_err(|error| self.failure("list the topics of").because(error).into())
     }
 
-    /// Returns the settings of a topic; none where the brokers are embedded ones.
+    /// Returns the settings of a topic; none from embedded brokers.
     ///
     /// # Errors
-    /// When the cluster does not answer, or does not allow the question.
+    /// When the cluster does not answer, or denies the request.
     pub async fn settings(&self, topic: Topic) -> Result<HashMap<String, TopicSetting>, ConnectorError> {
         let mut answers = self.settings_of(&[topic]).await?;
         match answers.remove(&topic) {
@@ -155,22 +151,24 @@ impl Admin {
                 tracing::warn!(%topic, "Not allowed to read the topic's settings (DESCRIBE_CONFIGS); the defaults are assumed.");
                 Ok(HashMap::new())
             }
-            Some(Err(code)) => Err(self.failure(&format!("read the settings of topic `{topic}` of")).because(code).into()),
+            Some(Err(code)) => {
+                Err(self.failure(&format!("describe the configuration of topic `{topic}` of")).because(code).into())
+            }
         }
     }
 
-    /// Returns the settings of each of these topics, or why it does not tell them; nothing where the brokers are embedded ones.
+    /// Returns the settings of each topic, or why the broker withholds them; nothing from embedded brokers.
     ///
     /// # Errors
     /// When the cluster does not answer.
     pub async fn settings_of(&self, topics: &[Topic]) -> Result<HashMap<Topic, TopicSettings>, ConnectorError> {
-        let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
         if self.is_embedded() || topics.is_empty() {
             return Ok(HashMap::new());
         }
         let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic.name())).collect();
         let answers = self.changes.describe_configs(&resources, &options).await;
-        let answers = answers.map_err(|error| self.failure("read the settings of topics of").because(error))?;
+        let answers = answers.map_err(|error| self.failure("describe the configuration of topics of").because(error))?;
         let settings = |resource: rdkafka::admin::ConfigResource| {
             let settings = resource.entries.into_iter().filter_map(|entry| {
                 Some((entry.name, TopicSetting { value: entry.value?, own: entry.source == ConfigSource::DynamicTopic }))
@@ -180,67 +178,76 @@ impl Admin {
         Ok(topics.iter().copied().zip(answers.into_iter().map(|answer| answer.map(settings))).collect())
     }
 
-    /// Creates a topic and waits until the cluster knows it.
+    /// Creates a topic, unless it exists, and waits until the cluster lists it.
     ///
     /// # Errors
-    /// When the cluster refuses; a topic that is there already is refused too.
+    /// When the cluster refuses.
     pub async fn create_topic(&self, plan: &TopicPlan) -> Result<(), ConnectorError> {
         let replication = TopicReplication::Fixed(plan.replication.unwrap_or(-1));
         let mut new = NewTopic::new(&plan.name, plan.partitions, replication);
         for (key, value) in &plan.config {
             new = new.set(key, value);
         }
-        let options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
         let what = || self.failure(&format!("create topic `{}` on", plan.name));
         let answers = self.changes.create_topics([&new], &options).await.map_err(|error| what().because(error))?;
         for answer in answers {
-            answer.map_err(|(_, code)| what().because(code))?;
+            match answer {
+                // Another member of the group was faster.
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((_, code)) => return Err(what().because(code).into()),
+            }
         }
-        let deadline = tokio::time::Instant::now() + TIMEOUT;
+        let deadline = tokio::time::Instant::now() + REQUEST_TIMEOUT;
         while self.topic(&plan.name).await?.is_none_or(|known| known.partitions < plan.partitions) {
             if tokio::time::Instant::now() > deadline {
-                return Err(what().because("the cluster created it, but does not list it").into());
+                return Err(what().because("the cluster does not list it").into());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(())
     }
 
-    /// Gives a topic more partitions: `count` in all.
+    /// Raises the number of partitions of a topic to `count`, unless it has as many.
     ///
     /// # Errors
     /// When the cluster refuses.
-    pub async fn grow_topic(&self, topic: Topic, count: i32) -> Result<(), ConnectorError> {
-        let options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
-        let what = || self.failure(&format!("give topic `{topic}` {count} partitions on"));
+    pub async fn create_partitions(&self, topic: Topic, count: i32) -> Result<(), ConnectorError> {
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
+        let what = || self.failure(&format!("raise topic `{topic}` to {count} partitions on"));
         let new = NewPartitions::new(topic.name(), usize::try_from(count).unwrap_or(0));
         let answers = self.changes.create_partitions([&new], &options).await.map_err(|error| what().because(error))?;
         for answer in answers {
-            answer.map_err(|(_, code)| what().because(code))?;
+            if let Err((_, code)) = answer {
+                let known = self.topic(topic.name()).await?;
+                if known.is_none_or(|known| known.partitions < count) {
+                    return Err(what().because(code).into());
+                }
+            }
         }
         Ok(())
     }
 
-    /// Returns one offset for each partition.
+    /// Returns one offset of each partition; with [`OffsetSpec::Time`], of each that has one.
     ///
     /// # Errors
-    /// When the cluster does not answer, or for one partition has no answer.
+    /// When the cluster does not answer for every partition.
     pub async fn ends(&self, partitions: &[Partition], of: OffsetSpec) -> Result<HashMap<Partition, i64>, ConnectorError> {
         let partitions = partitions.to_vec();
-        let listed = self.ask(move |client| list_ends(client, &partitions, of)).await?;
-        listed.map_err(|error| self.failure("read the ends of partitions of").because(error).into())
+        let listed = self.request(move |client| list_offsets(client, &partitions, of)).await?;
+        listed.map_err(|error| self.failure("list the offsets of").because(error).into())
     }
 
-    /// Asks a question until it is answered, or for longer than a coordinator takes to come back after a restart.
-    pub(super) async fn ask<T: Send + 'static>(
+    /// Sends a request again while a leader or coordinator moves, until its timeout.
+    pub(super) async fn request<T: Send + 'static>(
         &self,
-        question: impl Fn(&Client<LogContext>) -> Result<T, librdkafka::NativeError> + Send + 'static,
-    ) -> Result<Result<T, librdkafka::NativeError>, ConnectorError> {
+        send: impl Fn(&Client<LogContext>) -> Result<T, NativeError> + Send + 'static,
+    ) -> Result<Result<T, NativeError>, ConnectorError> {
         let client = Arc::clone(&self.client);
         blocking(move || {
-            let deadline = std::time::Instant::now() + TIMEOUT;
+            let deadline = std::time::Instant::now() + REQUEST_TIMEOUT;
             loop {
-                match question(client.client()) {
+                match send(client.client()) {
                     Err(error) if error.is_passing() && std::time::Instant::now() < deadline => {
                         std::thread::sleep(Duration::from_millis(100));
                     }
@@ -252,7 +259,7 @@ impl Admin {
     }
 }
 
-/// Returns all topics, or the one called `only` if it is there, sorted by name. Blocking.
+/// Returns all topics, or only one if it exists, sorted by name. Blocking.
 pub(crate) fn list_topics<C: rdkafka::ClientContext>(
     client: &Client<C>,
     only: Option<&str>,
@@ -275,32 +282,40 @@ pub(crate) fn list_topics<C: rdkafka::ClientContext>(
     Ok(topics)
 }
 
-/// Asks for one offset of each partition. Blocking.
-pub(crate) fn list_ends<C: rdkafka::ClientContext>(
+/// Returns one offset of each partition; with [`OffsetSpec::Time`], of each that has one. Blocking.
+pub(crate) fn list_offsets<C: rdkafka::ClientContext>(
     client: &rdkafka::client::Client<C>,
     partitions: &[Partition],
     of: OffsetSpec,
-) -> Result<HashMap<Partition, i64>, librdkafka::NativeError> {
+) -> Result<HashMap<Partition, i64>, NativeError> {
     if partitions.is_empty() {
         return Ok(HashMap::new());
     }
     let asked: Vec<_> = partitions.iter().map(|partition| (partition.topic.name(), partition.index)).collect();
-    let (spec, read_committed) = spec(of);
-    let entries = librdkafka::admin::list_offsets(client, &asked, spec, read_committed, TIMEOUT)?;
-    let mut ends = HashMap::with_capacity(entries.len());
+    let (spec, read_committed) = offset_query(of);
+    let entries = librdkafka::admin::list_offsets(client, &asked, spec, read_committed, REQUEST_TIMEOUT)?;
+    let mut offsets = HashMap::with_capacity(entries.len());
     for entry in entries {
         if let Some(error) = entry.error {
-            return Err(librdkafka::NativeError(format!("{}/{}: {error}", entry.topic, entry.partition)));
+            return Err(NativeError { text: format!("{}/{}: {error}", entry.topic, entry.partition), ..error });
         }
         if entry.offset >= 0 {
-            ends.insert(Partition::new(&entry.topic, entry.partition), entry.offset);
+            offsets.insert(Partition::new(&entry.topic, entry.partition), entry.offset);
         }
     }
-    Ok(ends)
+    let may_be_absent = matches!(of, OffsetSpec::Time(_));
+    match partitions.iter().find(|partition| !may_be_absent && !offsets.contains_key(partition)) {
+        // A missing answer is not offset 0.
+        Some(partition) => Err(NativeError {
+            code: RDKafkaErrorCode::LeaderNotAvailable,
+            text: format!("{partition}: no broker answers for the partition"),
+        }),
+        None => Ok(offsets),
+    }
 }
 
-/// Returns how an offset is asked for: which, and whether of committed records only.
-pub(super) fn spec(of: OffsetSpec) -> (librdkafka::admin::OffsetQuery, bool) {
+/// Returns the query of a spec, and whether it is a read_committed one.
+pub(super) fn offset_query(of: OffsetSpec) -> (librdkafka::admin::OffsetQuery, bool) {
     use librdkafka::admin::OffsetQuery;
     match of {
         OffsetSpec::Start => (OffsetQuery::Earliest, false),
@@ -313,5 +328,5 @@ pub(super) fn spec(of: OffsetSpec) -> (librdkafka::admin::OffsetQuery, bool) {
 /// Runs a blocking call of the client off the runtime's threads.
 pub(super) async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T, ConnectorError> {
     let done = tokio::task::spawn_blocking(call).await;
-    done.map_err(|error| Failure::new("a call of the Kafka client did not end").because(error).into())
+    done.map_err(|error| Failure::new("a call of the Kafka client was cancelled").because(error).into())
 }

@@ -1,21 +1,26 @@
-//! What librdkafka said: the last lines of its log and its errors.
+//! The last log lines and errors of a librdkafka client.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::ProducerContext;
 
 /// How many lines are kept.
-const KEPT: usize = 64;
+const CAPACITY: usize = 64;
 
-/// The last lines that a librdkafka client said. Clones share them.
+/// The last log lines and errors of a client. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct ClientLog(Arc<Mutex<VecDeque<String>>>);
 
 impl ClientLog {
     /// Keeps a log line, and logs it at debug.
     pub fn log(&self, facility: &str, message: &str) {
-        tracing::debug!(target: "librdkafka", facility, message, "librdkafka said.");
+        tracing::debug!(target: "librdkafka", facility, message, "librdkafka logged a line.");
         if facility != "CONFWARN" {
             self.keep(message);
         }
@@ -23,13 +28,13 @@ impl ClientLog {
 
     /// Keeps an error, and logs it at debug.
     pub fn error(&self, error: &KafkaError, reason: &str) {
-        tracing::debug!(target: "librdkafka", %error, reason, "librdkafka met an error.");
+        tracing::debug!(target: "librdkafka", %error, reason, "librdkafka reported an error.");
         self.keep(reason);
     }
 
-    /// Keeps what an error event said, and logs it at debug.
+    /// Keeps the text of an error event, and logs it at debug.
     pub fn error_text(&self, reason: &str) {
-        tracing::debug!(target: "librdkafka", reason, "librdkafka met an error.");
+        tracing::debug!(target: "librdkafka", reason, "librdkafka reported an error.");
         self.keep(reason);
     }
 
@@ -39,26 +44,26 @@ impl ClientLog {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).back().cloned()
     }
 
-    /// Forgets the lines: what they complained about is over.
+    /// Forgets the lines after the client has recovered.
     pub fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn keep(&self, line: &str) {
-        let line = essence(line);
-        // It follows the line that says why.
+        let line = normalize(line);
+        // The line before it carries the reason.
         if line.ends_with("brokers are down") {
             return;
         }
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.retain(|said| *said != line);
-        if lines.len() == KEPT {
+        lines.retain(|kept| *kept != line);
+        if lines.len() == CAPACITY {
             lines.pop_front();
         }
         lines.push_back(line);
     }
 
-    /// Returns the lines, oldest first and each once: without the thread in front and the duration behind.
+    /// Returns the distinct lines, oldest first, without thread and duration.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
@@ -66,11 +71,35 @@ impl ClientLog {
 }
 
 /// Returns `[thrd:NAME]: TEXT (after 3ms in state STATE, 1 identical error(s) suppressed)` as `TEXT (in state STATE)`.
-fn essence(line: &str) -> String {
+fn normalize(line: &str) -> String {
     let line = line.strip_prefix('[').and_then(|rest| rest.split_once("]: ")).map_or(line, |(_, rest)| rest);
     let Some((text, after)) = line.rsplit_once(" (after ") else { return line.to_owned() };
     let state = after.split_once("in state ").map_or("", |(_, state)| state).split([',', ')']).next().unwrap_or_default();
     format!("{text} (in state {state})")
+}
+
+/// A client context that keeps log lines and errors, and nothing else.
+#[derive(Clone, Debug, Default)]
+pub struct LogContext {
+    pub(crate) client_log: ClientLog,
+}
+
+impl ClientContext for LogContext {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.client_log.log(facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.client_log.error(&error, reason);
+    }
+}
+
+impl ConsumerContext for LogContext {}
+
+impl ProducerContext for LogContext {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
 #[cfg(test)]
@@ -79,14 +108,14 @@ mod tests {
 
     #[test]
     fn a_line_is_kept_once_without_thread_and_duration() {
-        let said = ClientLog::default();
-        said.log("FAIL", "[thrd:a:1/bootstrap]: a:1/bootstrap: Connect failed: refused (after 3ms in state CONNECT)");
-        said.log("FAIL", "[thrd:b:1/bootstrap]: b:1/bootstrap: Connect failed: refused (after 3ms in state CONNECT)");
-        said.log("FAIL", "[thrd:a:1/bootstrap]: a:1/bootstrap: Connect failed: refused (after 7ms in state CONNECT, 1 identical error(s) suppressed)");
-        said.log("CONFWARN", "[thrd:app]: Configuration property fetch.max.bytes is a consumer property");
-        said.log("ERROR", "[thrd:app]: rdkafka#producer-1: 1/1 brokers are down");
+        let log = ClientLog::default();
+        log.log("FAIL", "[thrd:a:1/bootstrap]: a:1/bootstrap: Connect failed: refused (after 3ms in state CONNECT)");
+        log.log("FAIL", "[thrd:b:1/bootstrap]: b:1/bootstrap: Connect failed: refused (after 3ms in state CONNECT)");
+        log.log("FAIL", "[thrd:a:1/bootstrap]: a:1/bootstrap: Connect failed: refused (after 7ms in state CONNECT, 1 identical error(s) suppressed)");
+        log.log("CONFWARN", "[thrd:app]: Configuration property fetch.max.bytes is a consumer property");
+        log.log("ERROR", "[thrd:app]: rdkafka#producer-1: 1/1 brokers are down");
         assert_eq!(
-            said.lines(),
+            log.lines(),
             [
                 "b:1/bootstrap: Connect failed: refused (in state CONNECT)",
                 "a:1/bootstrap: Connect failed: refused (in state CONNECT)"
@@ -96,9 +125,9 @@ mod tests {
 
     #[test]
     fn only_the_last_lines_are_kept() {
-        let said = ClientLog::default();
-        (0..200).for_each(|number| said.log("FAIL", &format!("line {number}")));
-        assert_eq!(said.lines().len(), KEPT);
-        assert_eq!(said.lines().last().map(String::as_str), Some("line 199"));
+        let log = ClientLog::default();
+        (0..200).for_each(|number| log.log("FAIL", &format!("line {number}")));
+        assert_eq!(log.lines().len(), CAPACITY);
+        assert_eq!(log.lines().last().map(String::as_str), Some("line 199"));
     }
 }

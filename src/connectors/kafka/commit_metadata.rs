@@ -1,15 +1,24 @@
-//! What a commit says beside its offset: which flow made it, and what the last record was.
+//! The metadata of a committed offset: the flow that committed it, and the last record before it.
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::Fingerprint;
+use crate::record::{Fingerprint, NextOffset};
 
-/// The metadata of a commit, as JSON of at most a few hundred bytes (brokers take 4096).
+/// A committed offset and its metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// Where the group resumes.
+    pub next: NextOffset,
+    /// As the broker keeps it.
+    pub metadata: String,
+}
+
+/// The metadata of a commit, as JSON of a few hundred bytes: a broker accepts 4096.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CommitMetadata {
     /// The version of this format.
     sdl: u32,
-    /// What the records were read for: `replicate local_kafka/orders`.
+    /// For example `replicate local_kafka/orders`.
     pub(crate) flow: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     offset: Option<i64>,
@@ -17,44 +26,44 @@ pub(crate) struct CommitMetadata {
     timestamp: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     crc: Option<u32>,
-    /// What the flow itself notes.
+    /// State of the flow itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    memo: Option<String>,
+    extension: Option<String>,
 }
 
 impl CommitMetadata {
     pub(crate) fn new(flow: &str, last: Option<Fingerprint>) -> Self {
         let (offset, crc) = (last.map(|last| last.offset), last.map(|last| last.crc));
-        Self { sdl: 1, flow: flow.to_owned(), offset, timestamp: last.and_then(|last| last.timestamp), crc, memo: None }
+        Self { sdl: 1, flow: flow.to_owned(), offset, timestamp: last.and_then(|last| last.timestamp), crc, extension: None }
     }
 
-    pub(crate) fn with_extension(mut self, memo: String) -> Self {
-        self.memo = Some(memo);
+    pub(crate) fn with_extension(mut self, extension: String) -> Self {
+        self.extension = Some(extension);
         self
     }
 
     pub(crate) fn extension(&self) -> Option<&str> {
-        self.memo.as_deref()
+        self.extension.as_deref()
     }
 
-    /// Returns the note in a commit's metadata; `None` when another program wrote it.
+    /// Returns `None` for the metadata of another program.
     pub(crate) fn parse(metadata: &str) -> Option<Self> {
-        serde_json::from_str(metadata).ok().filter(|note: &Self| note.sdl == 1)
+        serde_json::from_str(metadata).ok().filter(|parsed: &Self| parsed.sdl == 1)
     }
 
-    pub(crate) fn last(&self) -> Option<Fingerprint> {
+    pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
         Some(Fingerprint { offset: self.offset?, timestamp: self.timestamp, crc: self.crc? })
     }
 
-    pub(crate) fn text(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         serde_json::to_string(self).expect("strings and numbers are JSON")
     }
 }
 
-/// Returns what a flow itself noted in the metadata of a commit.
+/// Returns the state that a flow keeps in the metadata of its commits.
 #[must_use]
 pub fn commit_extension(metadata: &str) -> Option<String> {
-    CommitMetadata::parse(metadata)?.memo
+    CommitMetadata::parse(metadata)?.extension
 }
 
 #[cfg(test)]
@@ -62,18 +71,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_comes_back_as_it_was() {
+    fn metadata_round_trips() {
         let last = Fingerprint { offset: 41, timestamp: Some(-1), crc: u32::MAX };
-        for note in [CommitMetadata::new("replicate a/\"b\"", Some(last)), CommitMetadata::new("x", None)] {
-            let again = CommitMetadata::parse(&note.text()).unwrap();
-            assert_eq!((&again, again.last(), again.extension()), (&note, note.last(), None));
+        for metadata in [CommitMetadata::new("replicate a/\"b\"", Some(last)), CommitMetadata::new("x", None)] {
+            let again = CommitMetadata::parse(&metadata.to_json()).unwrap();
+            assert_eq!((&again, again.fingerprint(), again.extension()), (&metadata, metadata.fingerprint(), None));
         }
-        let note = CommitMetadata::new("x", None).with_extension("{\"read\":7}".to_owned());
-        assert_eq!(CommitMetadata::parse(&note.text()).unwrap().extension(), Some("{\"read\":7}"));
+        let metadata = CommitMetadata::new("x", None).with_extension("{\"read\":7}".to_owned());
+        assert_eq!(CommitMetadata::parse(&metadata.to_json()).unwrap().extension(), Some("{\"read\":7}"));
     }
 
     #[test]
-    fn what_other_programs_wrote_is_no_note() {
+    fn metadata_of_other_programs_is_ignored() {
         for metadata in ["", "{}", "mm2", "{\"flow\":\"x\"}", "{\"sdl\":2,\"flow\":\"x\"}"] {
             assert_eq!(CommitMetadata::parse(metadata), None, "{metadata}");
         }

@@ -1,4 +1,4 @@
-//! Consumer groups as an onlooker sees them, many at a time: who is in them, what they have committed, and how far that is.
+//! Consumer groups from outside, many at a time: state, members, committed offsets.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -6,82 +6,71 @@ use std::time::{Duration, Instant};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
-use crate::connectors::kafka::admin::{TIMEOUT, blocking, spec};
-use crate::connectors::kafka::client::{self, LogContext};
-use crate::connectors::kafka::librdkafka::commits::CommitQueue;
+use crate::connectors::kafka::admin::{Admin, OffsetSpec, REQUEST_TIMEOUT, blocking, offset_query};
+use crate::connectors::kafka::client_log::LogContext;
+use crate::connectors::kafka::commit_metadata::CommittedOffset;
+use crate::connectors::kafka::config::client_config;
+use crate::connectors::kafka::librdkafka::commits::{CommitQueue, MAX_COMMIT_PARTITIONS, fully_committed};
 use crate::connectors::kafka::librdkafka::{self, NativeError};
 use crate::connectors::kafka::lookup::{self, LookupResult};
-use crate::connectors::kafka::{Admin, OffsetSpec};
 use crate::pipeline::ConnectorError;
 use crate::record::{NextOffset, Partition, Topic};
 
-/// How long to wait for the record of a position when nothing comes any more, and for coordinators that move.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Timeout of a single record that does not arrive, and of coordinators that move.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A consumer group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
-    /// Its name.
-    pub name: String,
-    /// Kafka's word for its state: `Stable`, `Empty`; absent when it could not be asked for.
-    pub state: Option<String>,
-    /// Kafka's word for its protocol: `classic` or `consumer`.
-    pub protocol: Option<String>,
-    /// Its members; absent when they could not be asked for.
-    pub members: Option<Vec<GroupMember>>,
-    /// Why it could not be asked for.
-    pub trouble: Option<String>,
+    pub(crate) name: String,
+    /// `Stable`, `Empty`; absent if unknown.
+    pub(crate) state: Option<String>,
+    /// `classic` or `consumer`.
+    pub(crate) protocol: Option<String>,
+    /// Absent if unknown.
+    pub(crate) members: Option<Vec<GroupMember>>,
+    /// Why the group could not be described.
+    pub(crate) error: Option<String>,
 }
 
 /// A member of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupMember {
-    /// What it calls itself.
-    pub client_id: String,
-    /// Where it is connected from.
-    pub host: String,
-    /// What it reads.
-    pub partitions: Vec<Partition>,
+    pub(crate) client_id: String,
+    pub(crate) host: String,
+    /// Its assignment.
+    pub(crate) partitions: Vec<Partition>,
 }
 
-/// A committed offset and what was written beside it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommittedOffset {
-    /// Where the group resumes.
-    pub next: NextOffset,
-    /// The commit's metadata.
-    pub metadata: String,
-}
-
-/// The partitions of a topic, by number: whether each has a leader.
+/// Whether each partition of a topic has a leader, by the partition's number.
 pub type Leaders = BTreeMap<Topic, Vec<bool>>;
 
-/// What a group has committed, or why that cannot be told.
+/// The committed offsets of a group, or why they are unknown.
 pub type CommittedPositions = Result<Vec<(Partition, NextOffset)>, String>;
 
-/// The next record to read from a position.
+/// The time of the first record at or after an offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextRecord {
-    /// Its time, in milliseconds since the Unix epoch.
+    /// In milliseconds since the Unix epoch.
     At(i64),
-    /// There is none.
+    /// There is no such record.
     None,
-    /// It cannot be told, and why.
+    /// With the reason.
     Unknown(String),
 }
 
 impl Admin {
-    /// Returns the names of the consumer groups, sorted; `None` where the brokers are embedded ones, which do not tell.
+    /// Returns the names of the consumer groups, sorted; `None` from embedded brokers.
     ///
     /// # Errors
-    /// When no broker answers, or none allows the question.
+    /// When no broker answers, or all deny the request.
     pub async fn group_names(&self) -> Result<Option<Vec<String>>, ConnectorError> {
         if self.is_embedded() {
             return Ok(None);
         }
-        let listed = self.ask(|client| {
-            let listed = librdkafka::groups::names(client, TIMEOUT)?;
-            // Some brokers' groups are better than none.
+        let listed = self.request(|client| {
+            let listed = librdkafka::groups::names(client, REQUEST_TIMEOUT)?;
+            // The groups of some brokers are better than none.
             match listed.errors.first() {
                 Some(error) if listed.names.is_empty() || error.is_passing() => Err(error.clone()),
                 _ => Ok(listed),
@@ -89,7 +78,7 @@ impl Admin {
         });
         let listed = listed.await?.map_err(|error| self.failure("list the groups of").because(error))?;
         for error in listed.errors {
-            tracing::warn!(section = self.section(), %error, "Not every broker told its groups.");
+            tracing::warn!(section = self.section(), %error, "A broker did not list its groups.");
         }
         let mut names = listed.names;
         names.sort_unstable();
@@ -97,7 +86,7 @@ impl Admin {
         Ok(Some(names))
     }
 
-    /// Returns these groups with state and members, in this order; without either where the brokers are embedded ones.
+    /// Returns these groups with state and members, in this order; without either from embedded brokers.
     ///
     /// # Errors
     /// When the cluster does not answer.
@@ -106,19 +95,19 @@ impl Admin {
         if self.is_embedded() {
             return Ok(names.iter().map(unknown).collect());
         }
-        let (asked, patient_until) = (names.to_vec(), Instant::now() + PATIENCE);
-        let described = self.ask(move |client| {
-            let described = librdkafka::groups::describe(client, &asked, TIMEOUT)?;
+        let (requested, deadline) = (names.to_vec(), Instant::now() + RECORD_TIMEOUT);
+        let described = self.request(move |client| {
+            let described = librdkafka::groups::describe(client, &requested, REQUEST_TIMEOUT)?;
             let passing = described.iter().find_map(|group| group.error.clone().filter(NativeError::is_passing));
-            // A coordinator that stays away takes nothing from the groups of the others.
-            passing.filter(|_| Instant::now() < patient_until).map_or(Ok(described), Err)
+            // A coordinator that stays away must not hide the groups of the others.
+            passing.filter(|_| Instant::now() < deadline).map_or(Ok(described), Err)
         });
         let described = described.await?.map_err(|error| self.failure("describe the groups of").because(error))?;
         let mut described: HashMap<_, _> = described.into_iter().map(|group| (group.name.clone(), group)).collect();
         Ok(names.iter().map(|name| described.remove(name).map_or_else(|| unknown(name), Group::from)).collect())
     }
 
-    /// Returns what each of these groups has committed, of `partitions` or of all.
+    /// Returns the committed offsets of each group, of `partitions` or of all.
     ///
     /// # Errors
     /// When the cluster does not answer.
@@ -128,8 +117,8 @@ impl Admin {
         partitions: Option<&[Partition]>,
     ) -> Result<HashMap<String, CommittedPositions>, ConnectorError> {
         let (names, partitions) = (groups.to_vec(), partitions.map(<[Partition]>::to_vec));
-        let patient_until = Instant::now() + PATIENCE;
-        let listed = self.ask(move |client| {
+        let deadline = Instant::now() + RECORD_TIMEOUT;
+        let listed = self.request(move |client| {
             let list = partitions.as_deref().map(|partitions| {
                 let mut list = TopicPartitionList::with_capacity(partitions.len());
                 for partition in partitions {
@@ -137,21 +126,21 @@ impl Admin {
                 }
                 list
             });
-            let answers = librdkafka::groups::offsets(client, &names, list.as_ref(), TIMEOUT)?;
+            let answers = librdkafka::groups::offsets(client, &names, list.as_ref(), REQUEST_TIMEOUT)?;
             let passing = answers.iter().find_map(|answer| answer.as_ref().err().filter(|error| error.is_passing()));
             // As above.
-            passing.filter(|_| Instant::now() < patient_until).cloned().map_or(Ok(answers), Err)
+            passing.filter(|_| Instant::now() < deadline).cloned().map_or(Ok(answers), Err)
         });
-        let listed = listed.await?.map_err(|error| self.failure("read the offsets of groups of").because(error))?;
-        let positions = |entries: Vec<librdkafka::ErrorEntry>| {
+        let listed = listed.await?.map_err(|error| self.failure("list the committed offsets of groups of").because(error))?;
+        let positions = |entries: Vec<librdkafka::PartitionEntry>| {
             let committed = entries.into_iter().filter(|entry| entry.offset >= 0 && entry.error.is_none());
             committed.map(|entry| (Partition::new(&entry.topic, entry.partition), NextOffset(entry.offset))).collect()
         };
-        let answers = listed.into_iter().map(|answer| answer.map(positions).map_err(|error| plain(&error.0)));
+        let answers = listed.into_iter().map(|answer| answer.map(positions).map_err(|error| error.summary()));
         Ok(groups.iter().cloned().zip(answers).collect())
     }
 
-    /// Returns the state of a group and a description of its members; `None` where the brokers are embedded ones.
+    /// Returns a description of each member of a group; `None` from embedded brokers.
     ///
     /// # Errors
     /// When the cluster does not answer.
@@ -160,8 +149,8 @@ impl Admin {
             return Ok(None);
         }
         let described = self.groups(&[group.to_owned()]).await?.pop().unwrap_or_default();
-        if let Some(trouble) = described.trouble {
-            return Err(self.failure("describe the group on").because(trouble).into());
+        if let Some(error) = described.error {
+            return Err(self.failure("describe the group on").because(error).into());
         }
         let state = described.state.unwrap_or_default();
         let member = |member: GroupMember| format!("{} at {} (group is {state})", member.client_id, member.host);
@@ -171,15 +160,16 @@ impl Admin {
     /// Returns every committed offset of a group.
     ///
     /// # Errors
-    /// When the cluster does not answer, or does not allow the question.
+    /// When the cluster does not answer, or denies the request.
     pub async fn group_offsets(&self, group: &str) -> Result<HashMap<Partition, CommittedOffset>, ConnectorError> {
         let name = group.to_owned();
-        let listed = self.ask(move |client| {
-            let mut listed = librdkafka::groups::offsets(client, std::slice::from_ref(&name), None, TIMEOUT)?;
+        let listed = self.request(move |client| {
+            let mut listed = librdkafka::groups::offsets(client, std::slice::from_ref(&name), None, REQUEST_TIMEOUT)?;
             listed.pop().unwrap_or_else(|| Ok(Vec::new()))
         });
         let listed = listed.await?;
-        let listed = listed.map_err(|error| self.failure(&format!("read the offsets of group `{group}` on")).because(error))?;
+        let listed =
+            listed.map_err(|error| self.failure(&format!("list the committed offsets of group `{group}` on")).because(error))?;
         let committed = listed.into_iter().filter(|entry| entry.offset >= 0).map(|entry| {
             let metadata = String::from_utf8_lossy(&entry.metadata).into_owned();
             (Partition::new(&entry.topic, entry.partition), CommittedOffset { next: NextOffset(entry.offset), metadata })
@@ -187,45 +177,44 @@ impl Admin {
         Ok(committed.collect())
     }
 
-    /// Commits these offsets for a group without members: the one commit that may go backwards.
+    /// Commits these offsets for a group without members: the only commit that may go backwards.
     ///
     /// # Errors
-    /// When the cluster refuses, as it does while the group has members.
+    /// When the cluster refuses, as it does for a group with members.
     pub async fn set_group_offsets(
         &self,
         group: &str,
         offsets: Vec<(Partition, NextOffset, String)>,
     ) -> Result<(), ConnectorError> {
-        let mut config = client::config(&self.profile_section())?;
+        let mut config = client_config(&self.profile_section())?;
         config.set("group.id", group).set("enable.auto.commit", "false");
-        let what = self.failure(&format!("set the offsets of group `{group}` on"));
-        let refused = what.clone();
+        let what = self.failure(&format!("commit the offsets of group `{group}` on"));
         let done = blocking(move || {
-            let consumer: BaseConsumer<LogContext> =
-                config.create_with_context(LogContext::default()).map_err(|error| error.to_string())?;
-            let mut list = TopicPartitionList::with_capacity(offsets.len());
-            for (partition, next, metadata) in offsets {
-                let mut element = list.add_partition(partition.topic.name(), partition.index);
-                element.set_offset(rdkafka::Offset::Offset(next.0)).map_err(|error| error.to_string())?;
-                element.set_metadata(metadata);
+            let consumer: BaseConsumer<LogContext> = config.create_with_context(LogContext::default())?;
+            for offsets in offsets.chunks(MAX_COMMIT_PARTITIONS) {
+                let mut list = TopicPartitionList::with_capacity(offsets.len());
+                for (partition, next, metadata) in offsets {
+                    let mut element = list.add_partition(partition.topic.name(), partition.index);
+                    element.set_offset(rdkafka::Offset::Offset(next.0))?;
+                    element.set_metadata(metadata);
+                }
+                let responses = CommitQueue::new(consumer.client());
+                responses.commit(consumer.client(), Some(&list))?;
+                fully_committed(responses.wait(REQUEST_TIMEOUT).ok_or_else(NativeError::timed_out)?)?;
             }
-            let answers = CommitQueue::new(consumer.client());
-            answers.commit(consumer.client(), Some(&list)).map_err(|error| error.to_string())?;
-            let answer = answers.answer(TIMEOUT).ok_or("no answer in time")?.map_err(|error| error.to_string())?;
-            drop(answers);
-            answer.into_iter().find_map(|entry| entry.error).map_or(Ok(()), Err)
+            Ok(())
         });
-        done.await?.map_err(|error: String| refused.because(error).into())
+        done.await?.map_err(|error: NativeError| what.because(error).into())
     }
 
-    /// Returns all topics with their partitions.
+    /// Returns for each topic which of its partitions have a leader.
     ///
     /// # Errors
     /// When the cluster does not answer.
     pub async fn leaders(&self) -> Result<Leaders, ConnectorError> {
         let client = self.client();
         let fetched = blocking(move || {
-            let metadata = client.client().fetch_metadata(None, TIMEOUT)?;
+            let metadata = client.client().fetch_metadata(None, REQUEST_TIMEOUT)?;
             let leaders = metadata.topics().iter().filter(|topic| topic.error().is_none()).map(|topic| {
                 let mut partitions = vec![false; topic.partitions().len()];
                 for partition in topic.partitions() {
@@ -240,24 +229,28 @@ impl Admin {
         fetched.await?.map_err(|error: rdkafka::error::KafkaError| self.failure("list the topics of").because(error).into())
     }
 
-    /// Returns one offset for each partition that has one to tell.
+    /// Returns one offset of each partition whose leader answers.
     ///
     /// # Errors
     /// When the cluster does not answer.
-    pub async fn known_ends(&self, partitions: &[Partition], of: OffsetSpec) -> Result<HashMap<Partition, i64>, ConnectorError> {
+    pub async fn available_offsets(
+        &self,
+        partitions: &[Partition],
+        of: OffsetSpec,
+    ) -> Result<HashMap<Partition, i64>, ConnectorError> {
         if partitions.is_empty() {
             return Ok(HashMap::new());
         }
         let partitions = partitions.to_vec();
-        let listed = self.ask(move |client| {
-            let asked: Vec<_> = partitions.iter().map(|partition| (partition.topic.name(), partition.index)).collect();
-            let (spec, read_committed) = spec(of);
-            librdkafka::admin::list_offsets(client, &asked, spec, read_committed, TIMEOUT)
+        let listed = self.request(move |client| {
+            let requested: Vec<_> = partitions.iter().map(|partition| (partition.topic.name(), partition.index)).collect();
+            let (spec, read_committed) = offset_query(of);
+            librdkafka::admin::list_offsets(client, &requested, spec, read_committed, REQUEST_TIMEOUT)
         });
-        let entries = listed.await?.map_err(|error| self.failure("read the ends of partitions of").because(error))?;
+        let entries = listed.await?.map_err(|error| self.failure("list the offsets of").because(error))?;
         let known = entries.into_iter().filter_map(|entry| {
             if let Some(error) = entry.error {
-                tracing::debug!(topic = entry.topic, partition = entry.partition, error, "A partition did not tell its end.");
+                tracing::debug!(topic = entry.topic, partition = entry.partition, %error, "The offset of a partition is unknown.");
                 return None;
             }
             (entry.offset >= 0).then(|| (Partition::new(&entry.topic, entry.partition), entry.offset))
@@ -265,7 +258,7 @@ impl Admin {
         Ok(known.collect())
     }
 
-    /// Returns the time of the first record at or after each offset. A position is read once, however often it is named.
+    /// Returns the time of the first record at or after each offset. Repeated positions are read once.
     ///
     /// # Errors
     /// When the client cannot be made.
@@ -278,41 +271,36 @@ impl Admin {
             return Ok(HashMap::new());
         }
         let section = self.profile_section();
-        let read = blocking(move || lookup::read(&section, &positions, read_uncommitted, PATIENCE, |record| record.timestamp));
-        let next = |spot| match spot {
+        let read =
+            blocking(move || lookup::read(&section, &positions, read_uncommitted, RECORD_TIMEOUT, |record| record.timestamp));
+        let next = |found| match found {
             LookupResult::Found(Some(time)) => NextRecord::At(time),
             LookupResult::Found(None) => NextRecord::Unknown("the next record has no timestamp".to_owned()),
             LookupResult::Nothing => NextRecord::None,
-            LookupResult::Gone => NextRecord::Unknown("the next record was deleted meanwhile".to_owned()),
-            LookupResult::Unknown(why) => NextRecord::Unknown(format!("the next record cannot be read: {}", plain(&why))),
+            LookupResult::OutOfRange => NextRecord::Unknown("the next record has been deleted".to_owned()),
+            LookupResult::Unknown(why) => NextRecord::Unknown(format!("the next record cannot be read: {}", why.to_lowercase())),
         };
-        Ok(read.await??.into_iter().map(|(position, spot)| (position, next(spot))).collect())
+        Ok(read.await??.into_iter().map(|(position, found)| (position, next(found))).collect())
     }
-}
-
-/// Returns what a broker said, without who passed it on, as part of a sentence.
-fn plain(said: &str) -> String {
-    let said = said.rsplit("Broker: ").next().unwrap_or(said);
-    said.trim_start_matches("Local: ").to_lowercase()
 }
 
 impl From<librdkafka::groups::GroupDescription> for Group {
     fn from(group: librdkafka::groups::GroupDescription) -> Self {
         let librdkafka::groups::GroupDescription { name, state, protocol, members, error } = group;
         if let Some(error) = error {
-            return Self { name, trouble: Some(plain(&error.0)), ..Self::default() };
+            return Self { name, error: Some(error.summary()), ..Self::default() };
         }
         let member = |member: librdkafka::groups::MemberDescription| GroupMember {
             client_id: member.client_id,
             host: member.host.trim_start_matches('/').to_owned(),
-            partitions: member.reads.iter().map(|(topic, index)| Partition::new(topic, *index)).collect(),
+            partitions: member.assignment.iter().map(|(topic, index)| Partition::new(topic, *index)).collect(),
         };
         Self {
             name,
             state: Some(state),
             protocol: Some(protocol.to_lowercase()).filter(|protocol| protocol != "unknown"),
             members: Some(members.into_iter().map(member).collect()),
-            trouble: None,
+            error: None,
         }
     }
 }

@@ -1,77 +1,68 @@
-//! What a run will read: decided, checked and shown before anything is joined or changed.
+//! The read plan of a run: decided, checked and shown before anything is joined or changed.
 
 use std::collections::HashMap;
 
-use crate::connectors::kafka::commit_metadata::{CommitMetadata, commit_extension};
+use crate::connectors::kafka::admin::{Admin, OffsetSpec, TopicInfo};
+use crate::connectors::kafka::commit_metadata::{CommitMetadata, CommittedOffset, commit_extension};
 use crate::connectors::kafka::lookup;
 use crate::connectors::kafka::position::{Bounds, Pos};
 use crate::connectors::kafka::resume::{self, ResumeRules, StartReason};
-use crate::connectors::kafka::{Admin, CommittedOffset, OffsetSpec, TopicInfo};
 use crate::pipeline::{ConnectorError, Refused};
 use crate::profile::KafkaSection;
 use crate::record::{NextOffset, Partition};
 
-/// What is to be read, as it was asked for.
+/// What the user asks to read.
 #[derive(Clone, Debug)]
 pub struct ReadPlanRequest<'a> {
-    /// The group.
-    pub group: &'a str,
-    /// The topics.
-    pub topics: &'a [TopicInfo],
+    pub(crate) group: &'a str,
+    pub(crate) topics: &'a [TopicInfo],
     /// Only these partitions of each topic, without joining the group.
-    pub partitions: Option<&'a [i32]>,
-    /// Where to start; anything but [`Pos::Committed`] is committed before the run.
-    pub start: Pos,
-    /// Where to stop; a run without one follows.
-    pub stop: Option<Pos>,
-    /// Whether records of open and aborted transactions are read.
-    pub read_uncommitted: bool,
-    /// Whether a start beyond the committed position may skip records.
-    pub may_skip: bool,
-    /// What holds when the group resumes.
-    pub rules: &'a ResumeRules,
-    /// The time, in milliseconds since the Unix epoch.
-    pub now: i64,
+    pub(crate) partitions: Option<&'a [i32]>,
+    /// Any start but [`Pos::Committed`] is committed before the run.
+    pub(crate) start: Pos,
+    /// A run without a stop follows.
+    pub(crate) stop: Option<Pos>,
+    /// Whether to read records of open and aborted transactions.
+    pub(crate) read_uncommitted: bool,
+    /// Whether a start beyond the committed offset may skip records.
+    pub(crate) may_skip: bool,
+    pub(crate) rules: &'a ResumeRules,
+    /// In milliseconds since the Unix epoch.
+    pub(crate) now: i64,
 }
 
 /// What a run will read.
 #[derive(Clone, Debug)]
 pub struct ReadPlan {
-    /// The group.
-    pub group: String,
-    /// Each partition, in order.
-    pub partitions: Vec<PlannedPartition>,
+    pub(crate) group: String,
+    pub(crate) partitions: Vec<PlannedPartition>,
 }
 
 /// What a run will read of one partition.
 #[derive(Clone, Debug)]
 pub struct PlannedPartition {
-    /// The partition.
-    pub partition: Partition,
-    /// The first offset that is still there.
-    pub low: i64,
-    /// The end that a reader can reach now.
-    pub end: i64,
-    /// Where the group left off, with the commit's metadata.
-    pub committed: Option<CommittedOffset>,
-    /// Where reading starts.
-    pub start: NextOffset,
-    /// Why there.
-    pub why: StartReason,
-    /// Where reading stops, exclusive.
-    pub stop: Option<i64>,
+    pub(crate) partition: Partition,
+    /// The log start offset.
+    pub(crate) low: i64,
+    /// The offset behind the last readable record.
+    pub(crate) end: i64,
+    pub(crate) committed: Option<CommittedOffset>,
+    pub(crate) start: NextOffset,
+    pub(crate) reason: StartReason,
+    /// Exclusive.
+    pub(crate) stop: Option<i64>,
 }
 
 impl ReadPlan {
-    /// Looks at the cluster and decides; changes nothing.
+    /// Decides what to read; changes nothing.
     ///
     /// # Errors
-    /// When the cluster does not answer, or when reading on would not be safe.
+    /// When the cluster does not answer, or when it is not safe to resume.
     pub async fn make(admin: &Admin, section: &KafkaSection, request: &ReadPlanRequest<'_>) -> Result<Self, ConnectorError> {
         let partitions: Vec<Partition> = request.topics.iter().flat_map(|topic| of_topic(topic, request.partitions)).collect();
-        let reachable = if request.read_uncommitted { OffsetSpec::Log } else { OffsetSpec::Stable };
+        let readable = if request.read_uncommitted { OffsetSpec::Log } else { OffsetSpec::Stable };
         let low = admin.ends(&partitions, OffsetSpec::Start).await?;
-        let end = admin.ends(&partitions, reachable).await?;
+        let end = admin.ends(&partitions, readable).await?;
         let log_end = if request.read_uncommitted { end.clone() } else { admin.ends(&partitions, OffsetSpec::Log).await? };
         let mut at_time = HashMap::new();
         for pos in [Some(request.start), request.stop].into_iter().flatten() {
@@ -83,11 +74,11 @@ impl ReadPlan {
         let mut planned = Vec::with_capacity(partitions.len());
         let mut skipping = Vec::new();
         for partition in partitions {
-            let at = |ends: &HashMap<Partition, i64>| ends.get(&partition).copied().unwrap_or(0);
+            let (low, end, log_end) = (low[&partition], end[&partition], log_end[&partition]);
             let committed = committed.get(&partition);
             let bounds = |pos: Pos| Bounds {
-                low: at(&low),
-                end: at(&end),
+                low,
+                end,
                 committed: committed.map(|committed| committed.next.0),
                 at_time: pos.time(request.now).and_then(|time| at_time.get(&time)?.get(&partition).copied()),
             };
@@ -98,11 +89,11 @@ impl ReadPlan {
                     hint: "name an offset that each partition has, or choose partitions with --partitions".to_owned(),
                 })
             };
-            let (start, why) = if request.start == Pos::Committed {
-                let start = resume::resume(partition, committed, at(&low), at(&log_end), request.rules)?;
-                (start.next, start.why)
+            let (start, reason) = if request.start == Pos::Committed {
+                let start = resume::resume(partition, committed, low, log_end, request.rules)?;
+                (start.next, start.reason)
             } else {
-                // The group's offsets are about to be set, so at least they must be this flow's.
+                // The run overwrites the group's offsets: they must be this flow's.
                 resume::resume(
                     partition,
                     committed,
@@ -110,9 +101,9 @@ impl ReadPlan {
                     i64::MAX,
                     &ResumeRules { on_gap: resume::OnGap::Earliest, ..request.rules.clone() },
                 )?;
-                (NextOffset(offset(request.start, "--start")?), StartReason::Asked)
+                (NextOffset(offset(request.start, "--start")?), StartReason::Requested)
             };
-            if let Some(committed) = committed.filter(|committed| why == StartReason::Asked && start > committed.next) {
+            if let Some(committed) = committed.filter(|committed| reason == StartReason::Requested && start > committed.next) {
                 skipping.push(format!(
                     "{partition}: committed {}, start {}: {} skipped",
                     committed.next.0,
@@ -122,11 +113,11 @@ impl ReadPlan {
             }
             planned.push(PlannedPartition {
                 partition,
-                low: at(&low),
-                end: at(&end),
+                low,
+                end,
                 committed: committed.cloned(),
                 start,
-                why,
+                reason,
                 stop: request.stop.map(|stop| offset(stop, "--stop")).transpose()?,
             });
         }
@@ -143,69 +134,70 @@ impl ReadPlan {
         Ok(plan)
     }
 
-    /// Checks that the topics are the ones that the group has read.
+    /// Checks that the topics have not been re-created since the group committed.
     async fn verify_fingerprints(&self, section: &KafkaSection, read_uncommitted: bool) -> Result<(), ConnectorError> {
-        let resumed = self.partitions.iter().filter(|planned| planned.why == StartReason::Committed);
-        let noted: Vec<_> = resumed
+        let resumed = self.partitions.iter().filter(|planned| planned.reason == StartReason::Committed);
+        let fingerprints: Vec<_> = resumed
             .filter_map(|planned| {
-                Some((planned.partition, CommitMetadata::parse(&planned.committed.as_ref()?.metadata)?.last()?))
+                Some((planned.partition, CommitMetadata::parse(&planned.committed.as_ref()?.metadata)?.fingerprint()?))
             })
             .filter(|(partition, last)| self.of(*partition).is_some_and(|planned| last.offset >= planned.low))
             .collect();
-        lookup::verify_fingerprint(section, noted, read_uncommitted).await
+        lookup::verify_fingerprint(section, fingerprints, read_uncommitted).await
     }
 
-    /// Returns what is planned for a partition.
+    /// Returns the plan of a partition.
     #[must_use]
     pub fn of(&self, partition: Partition) -> Option<&PlannedPartition> {
         self.partitions.iter().find(|planned| planned.partition == partition)
     }
 
-    /// Returns how many offsets lie between start and stop, or start and the present end. Holes count.
+    /// Returns the number of offsets from the starts to the stops, or to the log ends. Holes count.
     #[must_use]
     pub fn backlog(&self) -> u64 {
         let of = |planned: &PlannedPartition| u64::try_from(planned.stop.unwrap_or(planned.end) - planned.start.0).unwrap_or(0);
         self.partitions.iter().map(of).sum()
     }
 
-    /// Writes down where the run begins, before it does: positions that were asked for, and those of partitions without a commit.
+    /// Commits the starts of a run before it reads: requested ones, and those of partitions without a commit.
     ///
-    /// A run that is killed before its first commit is then known as this flow's when it is started again.
+    /// A run that is killed before its first commit is then recognized as this flow's.
     ///
     /// # Errors
-    /// When positions are to be set while the group has members, which would go on committing their own.
+    /// When requested starts would have to be committed while the group has members, which go on committing their own.
     pub async fn begin(&self, admin: &Admin, flow: &str) -> Result<(), ConnectorError> {
-        let set = |why: &[StartReason]| {
-            let chosen = self.partitions.iter().filter(|planned| why.contains(&planned.why));
-            let note = |planned: &PlannedPartition| {
-                // Behind a gap the flow goes on with what it noted; what it reads again, it notes anew.
+        let offsets = |reasons: &[StartReason]| {
+            let chosen = self.partitions.iter().filter(|planned| reasons.contains(&planned.reason));
+            let metadata = |planned: &PlannedPartition| {
+                // Behind a gap the flow keeps its extension; what it reads again, it writes anew.
                 let committed = planned.committed.as_ref().filter(|committed| planned.start > committed.next);
-                let memo = committed
-                    .filter(|_| planned.why == StartReason::Gap)
+                let extension = committed
+                    .filter(|_| planned.reason == StartReason::Gap)
                     .and_then(|committed| commit_extension(&committed.metadata));
-                memo.into_iter().fold(CommitMetadata::new(flow, None), CommitMetadata::with_extension).text()
+                extension.into_iter().fold(CommitMetadata::new(flow, None), CommitMetadata::with_extension).to_json()
             };
-            chosen.map(|planned| (planned.partition, planned.start, note(planned))).collect::<Vec<_>>()
+            chosen.map(|planned| (planned.partition, planned.start, metadata(planned))).collect::<Vec<_>>()
         };
-        let asked = set(&[StartReason::Asked, StartReason::Gap]);
-        if !asked.is_empty() {
-            require_empty(admin, &self.group, "its positions cannot be set").await?;
+        let requested = offsets(&[StartReason::Requested, StartReason::Gap]);
+        if !requested.is_empty() {
+            require_empty(admin, &self.group, "its offsets cannot be committed").await?;
         }
-        let offsets = set(&[StartReason::Asked, StartReason::Gap, StartReason::NoCommit]);
+        let offsets = offsets(&[StartReason::Requested, StartReason::Gap, StartReason::NoCommit]);
         if offsets.is_empty() {
             return Ok(());
         }
         let written = admin.set_group_offsets(&self.group, offsets).await;
-        // A group with members has begun already, and goes on to commit for itself.
-        let has_begun = asked.is_empty() && admin.group_members(&self.group).await?.is_some_and(|members| !members.is_empty());
+        // A group with members has started already, and commits for itself.
+        let has_begun =
+            requested.is_empty() && admin.group_members(&self.group).await?.is_some_and(|members| !members.is_empty());
         if has_begun { Ok(()) } else { written }
     }
 }
 
-/// Refuses to go on while the group has members.
+/// Refuses to continue while the group has members.
 ///
 /// # Errors
-/// When it has, with who they are.
+/// When it has, with their names.
 pub async fn require_empty(admin: &Admin, group: &str, why: &str) -> Result<(), ConnectorError> {
     match admin.group_members(group).await? {
         Some(members) if !members.is_empty() => Err(Refused {

@@ -1,27 +1,27 @@
-//! Where to start and where to stop, as it is typed.
+//! Start and stop positions as typed by the user.
 
 use std::str::FromStr;
 
 /// A position in every partition of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pos {
-    /// The first record that is still there.
+    /// The log start offset.
     Beginning,
     /// Behind the last record.
     End,
-    /// Where the group left off.
+    /// The group's committed offset.
     Committed,
     /// This offset.
     Offset(i64),
-    /// So many records before the end.
+    /// This many offsets before the end.
     BeforeEnd(i64),
     /// The first record at or after this time, in milliseconds since the Unix epoch.
     Time(i64),
-    /// The first record of the last so many milliseconds.
+    /// As [`Self::Time`], this many milliseconds before now.
     Ago(i64),
 }
 
-/// The words for a position, for help and errors.
+/// The grammar of a position, for help and errors.
 pub const GRAMMAR: &str =
     "beginning, end, committed, an offset, -N (N before the end), @UNIX seconds or milliseconds, @DATE or @RFC3339, @-1h";
 
@@ -66,21 +66,19 @@ fn time_of(text: &str) -> Option<Pos> {
     Some(Pos::Time(local.to_zoned(jiff::tz::TimeZone::system()).ok()?.timestamp().as_millisecond()))
 }
 
-/// What is known of a partition when a position is looked up.
+/// The facts that turn a position into an offset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
-    /// The first offset that is still there.
-    pub low: i64,
-    /// The end that a reader can reach.
-    pub end: i64,
-    /// Where the group left off.
-    pub committed: Option<i64>,
-    /// What the position's time leads to, if it names one and a record is that new.
-    pub at_time: Option<i64>,
+    pub(crate) low: i64,
+    /// The offset behind the last readable record.
+    pub(crate) end: i64,
+    pub(crate) committed: Option<i64>,
+    /// The first offset at or after the position's time, if there is one.
+    pub(crate) at_time: Option<i64>,
 }
 
 impl Pos {
-    /// Returns the time that has to be looked up, in milliseconds since the Unix epoch.
+    /// Returns the time to look up, in milliseconds since the Unix epoch.
     #[must_use]
     pub fn time(self, now: i64) -> Option<i64> {
         match self {
@@ -90,10 +88,10 @@ impl Pos {
         }
     }
 
-    /// Returns the offset in a partition with these bounds; without a commit, `committed` is the beginning.
+    /// Returns the offset in a partition; [`Self::Committed`] without a commit is the beginning.
     ///
     /// # Errors
-    /// When an offset was named that the partition does not have.
+    /// When the partition does not have the offset.
     pub fn offset(self, bounds: &Bounds) -> Result<i64, String> {
         let Bounds { low, end, committed, at_time } = *bounds;
         match self {

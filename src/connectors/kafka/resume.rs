@@ -1,56 +1,55 @@
-//! Whether a partition may be read on from where the group left off, and from where it is read: pure.
+//! Where a group resumes, and when it must not: pure.
 
 use std::fmt;
 
-use crate::connectors::kafka::CommittedOffset;
-use crate::connectors::kafka::commit_metadata::CommitMetadata;
+use crate::connectors::kafka::commit_metadata::{CommitMetadata, CommittedOffset};
 use crate::pipeline::Refused;
 use crate::record::{Fingerprint, NextOffset, Partition, Record};
 
-/// What holds when a group resumes.
+/// How a group resumes.
 #[derive(Clone, Debug)]
 pub struct ResumeRules {
-    /// What the records are read for: `replicate local_kafka/orders`.
+    /// For example `replicate local_kafka/orders`.
     pub flow: String,
-    /// Whether the offsets that another flow committed are taken over.
+    /// Whether to adopt offsets that another flow committed.
     pub adopt: bool,
-    /// What happens where records are missing between the commit and the log.
+    /// What to do if the committed offset is not in the log.
     pub on_gap: OnGap,
 }
 
-/// What happens where the committed offset is not in the log any more.
+/// What to do if the next offset is not in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum OnGap {
-    /// The run is refused, with the numbers.
+    /// Refuse, with the numbers.
     #[default]
     Refuse,
-    /// Read on at the first record that is there.
+    /// Continue with the first record of the log.
     Earliest,
-    /// Read on behind the last record.
+    /// Continue behind the last record.
     Latest,
 }
 
-/// Where a partition is read from.
+/// Where a partition resumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ResumePoint {
     pub(crate) next: NextOffset,
-    pub(crate) why: StartReason,
-    /// The record before `next` as an earlier commit described it.
-    pub(crate) last: Option<Fingerprint>,
+    pub(crate) reason: StartReason,
+    /// Of the last record before `next`, from the commit.
+    pub(crate) fingerprint: Option<Fingerprint>,
 }
 
-/// Why a partition is read from there.
+/// Why a partition starts at an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartReason {
-    /// The group left off there.
+    /// This flow committed it.
     Committed,
-    /// The group left off there, but did not say for which flow.
+    /// Another program committed it, without naming a flow.
     CommittedElsewhere,
     /// The group has no commit.
     NoCommit,
-    /// It was asked for.
-    Asked,
-    /// Records are missing, and it was asked to go on.
+    /// The user chose it.
+    Requested,
+    /// Records are missing, and the rules allow to continue.
     Gap,
 }
 
@@ -60,16 +59,16 @@ impl fmt::Display for StartReason {
             Self::Committed => "committed",
             Self::CommittedElsewhere => "committed by another program",
             Self::NoCommit => "no commit: the beginning",
-            Self::Asked => "as asked",
+            Self::Requested => "as requested",
             Self::Gap => "after a gap",
         })
     }
 }
 
-/// Decides where a partition with the log `low..end` is read from.
+/// Decides where a partition with the log `low..end` resumes.
 ///
 /// # Errors
-/// When another flow committed, or when records are missing between the commit and the log.
+/// When another flow committed, or when the committed offset is not in the log.
 pub(crate) fn resume(
     partition: Partition,
     committed: Option<&CommittedOffset>,
@@ -78,24 +77,30 @@ pub(crate) fn resume(
     rules: &ResumeRules,
 ) -> Result<ResumePoint, Refused> {
     let Some(CommittedOffset { next, metadata }) = committed else {
-        return Ok(ResumePoint { next: NextOffset(low), why: StartReason::NoCommit, last: None });
+        return Ok(ResumePoint { next: NextOffset(low), reason: StartReason::NoCommit, fingerprint: None });
     };
-    let note = CommitMetadata::parse(metadata);
-    if let Some(note) = note.as_ref().filter(|note| note.flow != rules.flow && !rules.adopt) {
+    let metadata = CommitMetadata::parse(metadata);
+    if let Some(other) = metadata.as_ref().filter(|metadata| metadata.flow != rules.flow && !rules.adopt) {
         return Err(Refused {
             what: format!("the group's offsets of {partition} belong to another flow"),
-            numbers: vec![format!("committed by: {}", note.flow), format!("this flow:    {}", rules.flow)],
+            numbers: vec![format!("committed by: {}", other.flow), format!("this flow:    {}", rules.flow)],
             hint: "use a group of its own (--group NAME), or take these offsets over with --adopt-group".to_owned(),
         });
     }
     if (low..=end).contains(&next.0) {
-        let why = if note.is_some() { StartReason::Committed } else { StartReason::CommittedElsewhere };
-        return Ok(ResumePoint { next: *next, why, last: note.and_then(|note| note.last()) });
+        let reason = if metadata.is_some() { StartReason::Committed } else { StartReason::CommittedElsewhere };
+        return Ok(ResumePoint { next: *next, reason, fingerprint: metadata.and_then(|metadata| metadata.fingerprint()) });
     }
-    gap(partition, next.0, low, end, rules.on_gap).map(|next| ResumePoint { next, why: StartReason::Gap, last: None })
+    gap(partition, next.0, low, end, rules.on_gap).map(|next| ResumePoint { next, reason: StartReason::Gap, fingerprint: None })
 }
 
-/// Decides where to go on when `wanted` is not in the log `low..end`.
+/// Logs that a partition continues behind a gap.
+pub(crate) fn log_gap(partition: Partition, wanted: i64, next: NextOffset) {
+    let skipped = next.0 - wanted;
+    tracing::warn!(%partition, wanted, next = next.0, skipped, "Records are missing; the run continues behind the gap.");
+}
+
+/// Decides where to continue when `wanted` is not in the log `low..end`.
 pub(crate) fn gap(partition: Partition, wanted: i64, low: i64, end: i64, on_gap: OnGap) -> Result<NextOffset, Refused> {
     match on_gap {
         OnGap::Earliest => Ok(NextOffset(low)),
@@ -117,12 +122,14 @@ pub(crate) fn gap(partition: Partition, wanted: i64, low: i64, end: i64, on_gap:
     }
 }
 
-/// Compares what an earlier commit said of a record with what is there now; a record that is gone (compacted) says nothing.
+/// Compares the fingerprint of a record in a commit with the record that is now in the log; a record that was compacted proves
+/// nothing.
 ///
 /// # Errors
 /// When another record has its offset: the topic was re-created.
-pub(crate) fn verify_fingerprint(partition: Partition, noted: Fingerprint, there: Option<&Record>) -> Result<(), Refused> {
-    let Some(found) = there.map(Record::fingerprint).filter(|found| found.offset == noted.offset && *found != noted) else {
+pub(crate) fn verify_fingerprint(partition: Partition, committed: Fingerprint, record: Option<&Record>) -> Result<(), Refused> {
+    let Some(found) = record.map(Record::fingerprint).filter(|found| found.offset == committed.offset && *found != committed)
+    else {
         return Ok(());
     };
     let line = |what: &str, print: Fingerprint| {
@@ -131,7 +138,7 @@ pub(crate) fn verify_fingerprint(partition: Partition, noted: Fingerprint, there
     };
     Err(Refused {
         what: format!("{partition} is not the topic that the group has read: it was re-created"),
-        numbers: vec![line("when committed:", noted), line("now there:     ", found)],
+        numbers: vec![line("when committed:", committed), line("in the log:    ", found)],
         hint: "read the topic anew with --from-beginning, or use another group with --group NAME".to_owned(),
     })
 }
@@ -150,7 +157,7 @@ mod tests {
 
     fn committed(next: i64, flow: Option<&str>) -> CommittedOffset {
         let last = Fingerprint { offset: next - 1, timestamp: Some(5), crc: 9 };
-        let metadata = flow.map_or(String::new(), |flow| CommitMetadata::new(flow, Some(last)).text());
+        let metadata = flow.map_or(String::new(), |flow| CommitMetadata::new(flow, Some(last)).to_json());
         CommittedOffset { next: NextOffset(next), metadata }
     }
 
@@ -158,12 +165,12 @@ mod tests {
     fn a_group_resumes_where_it_left_off() {
         let strict = rules(OnGap::Refuse, false);
         let start = resume(partition(), Some(&committed(50, Some("replicate a/t"))), 10, 100, &strict).unwrap();
-        assert_eq!((start.next, start.why), (NextOffset(50), StartReason::Committed));
-        assert_eq!(start.last.unwrap().offset, 49);
+        assert_eq!((start.next, start.reason), (NextOffset(50), StartReason::Committed));
+        assert_eq!(start.fingerprint.unwrap().offset, 49);
         let start = resume(partition(), Some(&committed(100, None)), 10, 100, &strict).unwrap();
-        assert_eq!((start.next, start.why), (NextOffset(100), StartReason::CommittedElsewhere));
+        assert_eq!((start.next, start.reason), (NextOffset(100), StartReason::CommittedElsewhere));
         let start = resume(partition(), None, 10, 100, &strict).unwrap();
-        assert_eq!((start.next, start.why), (NextOffset(10), StartReason::NoCommit));
+        assert_eq!((start.next, start.reason), (NextOffset(10), StartReason::NoCommit));
     }
 
     #[test]
@@ -176,20 +183,20 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_refused_with_its_numbers_unless_told_how_to_go_on() {
+    fn a_gap_is_refused_with_its_numbers_unless_the_rules_say_where_to_continue() {
         for (next, number) in [(9, "missing:      1"), (101, "log end:      100")] {
             let commit = committed(next, Some("replicate a/t"));
             let refused = resume(partition(), Some(&commit), 10, 100, &rules(OnGap::Refuse, false)).unwrap_err();
             assert!(refused.numbers.iter().any(|line| line == number), "{refused:?}");
             for (on_gap, at) in [(OnGap::Earliest, 10), (OnGap::Latest, 100)] {
                 let start = resume(partition(), Some(&commit), 10, 100, &rules(on_gap, false)).unwrap();
-                assert_eq!((start.next, start.why), (NextOffset(at), StartReason::Gap));
+                assert_eq!((start.next, start.reason), (NextOffset(at), StartReason::Gap));
             }
         }
     }
 
     #[test]
-    fn a_recreated_topic_is_recognised_and_a_compacted_record_is_not_mistaken_for_one() {
+    fn a_recreated_topic_is_refused_and_a_compacted_record_proves_nothing() {
         let record = |offset, timestamp| Record {
             partition: partition(),
             offset,
@@ -198,11 +205,11 @@ mod tests {
             value: None,
             headers: Vec::new(),
         };
-        let noted = record(7, 1).fingerprint();
-        assert!(verify_fingerprint(partition(), noted, Some(&record(7, 1))).is_ok());
-        assert!(verify_fingerprint(partition(), noted, Some(&record(8, 2))).is_ok(), "offset 7 was compacted away");
-        assert!(verify_fingerprint(partition(), noted, None).is_ok());
-        let refused = verify_fingerprint(partition(), noted, Some(&record(7, 2))).unwrap_err();
+        let committed = record(7, 1).fingerprint();
+        assert!(verify_fingerprint(partition(), committed, Some(&record(7, 1))).is_ok());
+        assert!(verify_fingerprint(partition(), committed, Some(&record(8, 2))).is_ok(), "offset 7 was compacted away");
+        assert!(verify_fingerprint(partition(), committed, None).is_ok());
+        let refused = verify_fingerprint(partition(), committed, Some(&record(7, 2))).unwrap_err();
         assert!(refused.what.contains("re-created"));
     }
 }

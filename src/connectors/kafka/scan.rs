@@ -1,4 +1,4 @@
-//! Reading for someone who only looks: no group, no commit, each record shown where it lies. Blocking throughout.
+//! Reading without a group or commits, and without copying the records. Blocking.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -7,70 +7,67 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::connectors::kafka::admin::{OffsetSpec, TopicInfo, list_ends, list_topics};
-use crate::connectors::kafka::client::{self, LogContext};
+use crate::connectors::kafka::admin::{OffsetSpec, TopicInfo, list_offsets, list_topics};
+use crate::connectors::kafka::client_log::LogContext;
+use crate::connectors::kafka::config::{client_config, set_group_id};
+use crate::connectors::kafka::connect::reach;
 use crate::connectors::kafka::librdkafka::consume_queue::{ConsumeQueue, FetchedMessage};
 use crate::connectors::kafka::librdkafka::{NativeError, groups};
 use crate::pipeline::{ConnectorError, Failure};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, RecordView};
 
-/// How long one question may take, and reading up to an end without a sign of life.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the first answer is waited for before it is found out what is wrong.
-const FIRST_ANSWER: Duration = Duration::from_secs(1);
-/// How long one look for records waits.
-const IDLE: Duration = Duration::from_millis(100);
-/// How often it is asked for more partitions.
-const LOOK_FOR_MORE: Duration = Duration::from_secs(5);
+/// Timeout of one request, and of a bounded read without a response.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait for the first answer before [`reach`] finds out the reason.
+const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long one poll waits.
+const POLL_TIMEOUT: Duration = Duration::from_millis(100);
+/// How often new partitions are looked up.
+const NEW_PARTITIONS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What is read of a partition.
+/// The offsets `from..to` of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScanRange {
-    /// The partition.
-    pub partition: Partition,
-    /// The first offset.
-    pub from: i64,
-    /// The offset behind the last.
-    pub to: i64,
+    pub(crate) partition: Partition,
+    pub(crate) from: i64,
+    pub(crate) to: i64,
 }
 
-/// What happens while partitions are read.
+/// An event of a scan.
 pub enum ScanEvent<'a> {
-    /// A record came; within a partition they come in order.
+    /// A record; those of a partition arrive in order.
     Record(&'a RecordView<'a>),
-    /// Nothing more waits to be looked at: said before each wait, several times a second.
+    /// No record waits: sent before each wait, several times a second.
     Idle,
-    /// The cluster cannot be read at the moment; it is tried again.
-    Trouble(String),
+    /// An error after which the scan continues.
+    Degraded(String),
 }
 
-/// What is told of what happens, and says whether to go on.
+/// A callback for scan events that decides whether the scan continues.
 pub trait OnScanEvent: FnMut(ScanEvent<'_>) -> ControlFlow<()> {}
 
 impl<T: FnMut(ScanEvent<'_>) -> ControlFlow<()>> OnScanEvent for T {}
 
-/// What is asked now and then for partitions that are to be read too.
-type LookForMore<'a> = dyn FnMut(&Scanner) -> Vec<Partition> + 'a;
+/// Returns partitions to read in addition.
+type NewPartitions<'a> = dyn FnMut(&Scanner) -> Vec<Partition> + 'a;
 
-/// A connection that looks at topics and reads partitions. It joins no group and commits nothing.
+/// A consumer without a group, which commits nothing.
 pub struct Scanner {
-    // Dropped before the client that it belongs to.
-    intake: ConsumeQueue,
+    // Dropped before its client.
+    queue: ConsumeQueue,
     consumer: BaseConsumer<LogContext>,
     section: KafkaSection,
     read_uncommitted: bool,
 }
 
-/// A partition that is being read.
 struct ScanProgress {
     to: i64,
     done: bool,
 }
 
 impl Scanner {
-    /// Connects to the cluster of `section`; what its first answer needs is waited for up to `wait`. `group` is one whose offsets
-    /// will be asked for.
+    /// Connects to the cluster of `section` and waits up to `wait` for its first answer. `group` is the one for [`Self::committed`].
     ///
     /// # Errors
     /// When it does not answer, or is not the cluster that the section's `cluster_id` names.
@@ -80,27 +77,27 @@ impl Scanner {
         read_uncommitted: bool,
         wait: Duration,
     ) -> Result<Self, ConnectorError> {
-        let mut config = client::config(section)?;
+        let mut config = client_config(section)?;
         match group {
-            Some(group) => client::name_group(&mut config, section, Some(group)),
-            // A group would be looked for, if never joined.
+            Some(group) => set_group_id(&mut config, section, Some(group)),
+            // librdkafka looks up the coordinator of a group even if it never joins.
             None => drop(config.remove("group.id")),
         }
         for (name, value) in [
             ("enable.auto.commit", "false"),
             ("enable.partition.eof", "true"),
             ("isolation.level", if read_uncommitted { "read_uncommitted" } else { "read_committed" }),
-            // What retention took away in the meantime is passed over.
+            // Skips records that retention deletes in the meantime.
             ("auto.offset.reset", "earliest"),
         ] {
             config.set(name, value);
         }
         for (name, value) in [
             ("fetch.queue.backoff.ms", "10"),
-            // A fetch that waits for records holds up the first one of the next span.
+            // A fetch that waits for records delays the first record of the next range.
             ("fetch.wait.max.ms", "100"),
             ("fetch.max.bytes", "2097152"),
-            // A small record costs more memory than its bytes while it waits.
+            // A queued record needs more memory than its bytes.
             ("queued.min.messages", "20000"),
             ("queued.max.messages.kbytes", "8192"),
         ] {
@@ -108,48 +105,48 @@ impl Scanner {
                 config.set(name, value);
             }
         }
-        let unmade = |error| Failure::new(format!("cannot make a consumer for `{}`", section.name)).because(error);
-        let consumer: BaseConsumer<LogContext> = config.create_with_context(LogContext::default()).map_err(unmade)?;
-        let reader = Self { intake: ConsumeQueue::new(consumer.client()), consumer, section: section.clone(), read_uncommitted };
-        let first_look = move || {
-            let answers = reader.consumer.client().fetch_cluster_id(FIRST_ANSWER).is_some();
-            (reader, answers)
+        let not_created = |error| Failure::new(format!("cannot create a consumer for `{}`", section.name)).because(error);
+        let consumer: BaseConsumer<LogContext> = config.create_with_context(LogContext::default()).map_err(not_created)?;
+        let scanner = Self { queue: ConsumeQueue::new(consumer.client()), consumer, section: section.clone(), read_uncommitted };
+        let first_request = move || {
+            let answers = scanner.consumer.client().fetch_cluster_id(FIRST_ANSWER_TIMEOUT).is_some();
+            (scanner, answers)
         };
-        let failed = |error| Failure::new("a call of the Kafka client did not end").because(error);
-        let (reader, answers) = tokio::task::spawn_blocking(first_look).await.map_err(failed)?;
+        let failed = |error| Failure::new("a call of the Kafka client was cancelled").because(error);
+        let (scanner, answers) = tokio::task::spawn_blocking(first_request).await.map_err(failed)?;
         if !answers || section.cluster_id.is_some() {
-            client::reach(section, wait.saturating_sub(FIRST_ANSWER)).await?;
+            reach(section, wait.saturating_sub(FIRST_ANSWER_TIMEOUT)).await?;
         }
-        Ok(reader)
+        Ok(scanner)
     }
 
     fn failure(&self, what: &str) -> Failure {
         Failure::new(format!("cannot {what} `{}`", self.section.name))
     }
 
-    /// Returns all topics, sorted by name, or the one called `only`, if it is there.
+    /// Returns all topics, or only one if it exists, sorted by name.
     ///
     /// # Errors
-    /// When the cluster does not answer, or does not allow the question.
+    /// When the cluster does not answer, or denies the request.
     pub fn topics(&self, only: Option<&str>) -> Result<Vec<TopicInfo>, ConnectorError> {
-        list_topics(self.consumer.client(), only, PATIENCE).map_err(|error| match (error, only) {
+        list_topics(self.consumer.client(), only, REQUEST_TIMEOUT).map_err(|error| match (error, only) {
             (KafkaError::MetadataFetch(RDKafkaErrorCode::TopicAuthorizationFailed), Some(topic)) => {
-                let failure = Failure::new(format!("not allowed to look at topic `{topic}` of `{}`", self.section.name));
+                let failure = Failure::new(format!("not allowed to describe topic `{topic}` of `{}`", self.section.name));
                 failure.hint("give the user DESCRIBE and READ on the topic").into()
             }
             (error, _) => self.failure("list the topics of").because(error).into(),
         })
     }
 
-    /// Returns one offset for each partition.
+    /// Returns one offset of each partition; with [`OffsetSpec::Time`], of each that has one.
     ///
     /// # Errors
-    /// When the cluster does not answer, or for one partition has no answer.
+    /// When the cluster does not answer for every partition.
     pub fn ends(&self, partitions: &[Partition], of: OffsetSpec) -> Result<HashMap<Partition, i64>, ConnectorError> {
-        self.ask("read the ends of partitions of", || list_ends(self.consumer.client(), partitions, of))
+        self.request("list the offsets of", || list_offsets(self.consumer.client(), partitions, of))
     }
 
-    /// Returns the end of each partition that a reader of this kind can reach.
+    /// Returns the offset behind the last readable record of each partition.
     ///
     /// # Errors
     /// As [`Self::ends`].
@@ -157,62 +154,61 @@ impl Scanner {
         self.ends(partitions, if self.read_uncommitted { OffsetSpec::Log } else { OffsetSpec::Stable })
     }
 
-    /// Returns where a group has left off; nothing of it is changed.
+    /// Returns the committed offsets of a group.
     ///
     /// # Errors
-    /// When the cluster does not answer, or does not allow the question.
+    /// When the cluster does not answer, or denies the request.
     pub fn committed(&self, group: &str) -> Result<HashMap<Partition, i64>, ConnectorError> {
-        let what = format!("read the offsets of group `{group}` on");
+        let what = format!("list the committed offsets of group `{group}` on");
         let group = [group.to_owned()];
-        let listed = self.ask(&what, || groups::offsets(self.consumer.client(), &group, None, PATIENCE)?.remove(0))?;
+        let listed = self.request(&what, || groups::offsets(self.consumer.client(), &group, None, REQUEST_TIMEOUT)?.remove(0))?;
         let committed = listed.into_iter().filter(|entry| entry.offset >= 0);
         Ok(committed.map(|entry| (Partition::new(&entry.topic, entry.partition), entry.offset)).collect())
     }
 
-    /// Asks until there is an answer, or the cluster had the time that a leader needs to move.
-    fn ask<T>(&self, what: &str, question: impl Fn() -> Result<T, NativeError>) -> Result<T, ConnectorError> {
-        let deadline = Instant::now() + PATIENCE;
+    /// Sends a request again while a leader or coordinator moves, until its timeout.
+    fn request<T>(&self, what: &str, send: impl Fn() -> Result<T, NativeError>) -> Result<T, ConnectorError> {
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
         loop {
-            match question() {
-                Err(error) if error.is_passing() && Instant::now() < deadline => std::thread::sleep(IDLE),
+            match send() {
+                Err(error) if error.is_passing() && Instant::now() < deadline => std::thread::sleep(POLL_TIMEOUT),
                 answer => return answer.map_err(|error| self.failure(what).because(error).into()),
             }
         }
     }
 
-    /// Reads each span to its end and tells what happens, until `each` breaks off. A partition is in one span at most.
+    /// Reads each range to its end, until `each` breaks off. A partition is in one range at most.
     ///
     /// # Errors
-    /// When a partition cannot be read, or an end is not reached because the cluster no longer answers.
-    pub fn read(&mut self, spans: &[ScanRange], mut each: impl OnScanEvent) -> Result<ControlFlow<()>, ConnectorError> {
-        let ended = self.begin(spans).and_then(|mut open| self.read_open(&mut open, None, &mut each));
-        self.intake.stop_all();
+    /// When a partition cannot be read, or the cluster stops answering before the end.
+    pub fn read(&mut self, ranges: &[ScanRange], mut each: impl OnScanEvent) -> Result<ControlFlow<()>, ConnectorError> {
+        let ended = self.begin(ranges).and_then(|mut open| self.read_open(&mut open, None, &mut each));
+        self.queue.stop_all();
         ended
     }
 
-    /// Reads partitions from these offsets on and tells what happens, until `each` breaks off. Now and then `look_for_more` is asked
-    /// for partitions that are to be read too.
+    /// Reads partitions from these offsets on, until `each` breaks off. Calls `new_partitions` now and then.
     ///
     /// # Errors
     /// When a partition cannot be read.
     pub fn follow(
         &mut self,
         from: &[(Partition, i64)],
-        mut look_for_more: impl FnMut(&Self) -> Vec<Partition>,
+        mut new_partitions: impl FnMut(&Self) -> Vec<Partition>,
         mut each: impl OnScanEvent,
     ) -> Result<(), ConnectorError> {
-        let spans: Vec<ScanRange> =
+        let ranges: Vec<ScanRange> =
             from.iter().map(|(partition, from)| ScanRange { partition: *partition, from: *from, to: i64::MAX }).collect();
-        let ended = self.begin(&spans).and_then(|mut open| self.read_open(&mut open, Some(&mut look_for_more), &mut each));
-        self.intake.stop_all();
+        let ended = self.begin(&ranges).and_then(|mut open| self.read_open(&mut open, Some(&mut new_partitions), &mut each));
+        self.queue.stop_all();
         ended.map(|_| ())
     }
 
-    fn begin(&mut self, spans: &[ScanRange]) -> Result<HashMap<Partition, ScanProgress>, ConnectorError> {
-        let mut open = HashMap::with_capacity(spans.len());
-        for span in spans.iter().filter(|span| span.from < span.to) {
-            self.intake.start(span.partition, span.from).map_err(|error| self.failure("read from").because(error))?;
-            open.insert(span.partition, ScanProgress { to: span.to, done: false });
+    fn begin(&mut self, ranges: &[ScanRange]) -> Result<HashMap<Partition, ScanProgress>, ConnectorError> {
+        let mut open = HashMap::with_capacity(ranges.len());
+        for range in ranges.iter().filter(|range| range.from < range.to) {
+            self.queue.start(range.partition, range.from).map_err(|error| self.failure("read from").because(error))?;
+            open.insert(range.partition, ScanProgress { to: range.to, done: false });
         }
         Ok(open)
     }
@@ -220,38 +216,38 @@ impl Scanner {
     fn read_open(
         &mut self,
         open: &mut HashMap<Partition, ScanProgress>,
-        mut look_for_more: Option<&mut LookForMore<'_>>,
+        mut new_partitions: Option<&mut NewPartitions<'_>>,
         each: &mut impl OnScanEvent,
     ) -> Result<ControlFlow<()>, ConnectorError> {
-        let bounded = look_for_more.is_none();
+        let bounded = new_partitions.is_none();
         let mut left = open.len();
-        let (mut alive, mut looked) = (Instant::now(), Instant::now());
-        // What is known of the last record's partition: records come in runs.
+        let (mut last_response, mut last_lookup) = (Instant::now(), Instant::now());
+        // The last partition: records come in runs.
         let mut current: Option<((usize, i32), Partition, i64)> = None;
         while !bounded || left > 0 {
-            if self.intake.take(Duration::ZERO) == 0 {
+            if self.queue.poll(Duration::ZERO) == 0 {
                 if each(ScanEvent::Idle).is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
-                self.intake.take(IDLE);
+                self.queue.poll(POLL_TIMEOUT);
             }
-            self.listen(bounded, each)?;
-            if let Some(look_for_more) = look_for_more.as_mut().filter(|_| looked.elapsed() > LOOK_FOR_MORE) {
-                looked = Instant::now();
-                let found: Vec<Partition> = look_for_more(self).into_iter().filter(|found| !open.contains_key(found)).collect();
+            self.on_consumer_errors(bounded, each)?;
+            if let Some(new_partitions) = new_partitions.as_mut().filter(|_| last_lookup.elapsed() > NEW_PARTITIONS_INTERVAL) {
+                last_lookup = Instant::now();
+                let found: Vec<Partition> = new_partitions(self).into_iter().filter(|found| !open.contains_key(found)).collect();
                 if !found.is_empty() {
-                    let spans: Vec<ScanRange> =
+                    let ranges: Vec<ScanRange> =
                         found.into_iter().map(|partition| ScanRange { partition, from: 0, to: i64::MAX }).collect();
-                    open.extend(self.begin(&spans)?);
+                    open.extend(self.begin(&ranges)?);
                 }
             }
-            let (mut finished, mut sign) = (Vec::new(), false);
-            for arrived in self.intake.taken() {
-                if let Some(code) = arrived.error() {
-                    let partition = arrived.partition();
+            let (mut finished, mut responded) = (Vec::new(), false);
+            for message in self.queue.batch() {
+                if let Some(code) = message.error() {
+                    let partition = message.partition();
                     match code {
                         RDKafkaErrorCode::PartitionEOF => {
-                            sign = true;
+                            responded = true;
                             finished.push(partition);
                         }
                         RDKafkaErrorCode::TopicAuthorizationFailed => {
@@ -259,27 +255,27 @@ impl Scanner {
                             return Err(Failure::new(what).hint("give the user READ on the topic").into());
                         }
                         _ => {
-                            let told = each(ScanEvent::Trouble(format!("{partition}: {}", arrived.error_text())));
-                            if told.is_break() {
+                            let degraded = ScanEvent::Degraded(format!("{partition}: {}", message.error_text()));
+                            if each(degraded).is_break() {
                                 return Ok(ControlFlow::Break(()));
                             }
                         }
                     }
                     continue;
                 }
-                sign = true;
-                let place = arrived.place();
+                responded = true;
+                let key = message.partition_key();
                 let (partition, to) = match current {
-                    Some((known, partition, to)) if known == place => (partition, to),
+                    Some((known, partition, to)) if known == key => (partition, to),
                     _ => {
-                        let partition = arrived.partition();
+                        let partition = message.partition();
                         let to = open.get(&partition).filter(|progress| !progress.done).map_or(i64::MIN, |progress| progress.to);
-                        current = Some((place, partition, to));
+                        current = Some((key, partition, to));
                         (partition, to)
                     }
                 };
-                let offset = arrived.offset();
-                if offset < to && each(ScanEvent::Record(&view(&arrived, partition))).is_break() {
+                let offset = message.offset();
+                if offset < to && each(ScanEvent::Record(&view(&message, partition))).is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
                 if offset >= to - 1 {
@@ -291,28 +287,27 @@ impl Scanner {
                     progress.done = true;
                     left -= 1;
                     current = None;
-                    self.intake.stop(partition);
+                    self.queue.stop(partition);
                 }
             }
-            if sign {
-                alive = Instant::now();
+            if responded {
+                last_response = Instant::now();
             }
-            if bounded && left > 0 && alive.elapsed() > PATIENCE {
-                let said = self.consumer.context().client_log.last();
-                let why = said.unwrap_or_else(|| format!("no answer from {} within 10s", self.section.servers));
+            if bounded && left > 0 && last_response.elapsed() > REQUEST_TIMEOUT {
+                let reason = self.consumer.context().client_log.last();
+                let why = reason.unwrap_or_else(|| format!("no answer from {} within 10s", self.section.servers));
                 return Err(self.failure("read on in").because(why).into());
             }
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Hears what the client has to say besides records.
-    fn listen(&self, bounded: bool, each: &mut impl OnScanEvent) -> Result<(), ConnectorError> {
+    fn on_consumer_errors(&self, bounded: bool, each: &mut impl OnScanEvent) -> Result<(), ConnectorError> {
         if let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
-            let said = self.consumer.context().client_log.last();
-            // Reading up to an end fails by itself when nothing comes for too long.
+            let reason = self.consumer.context().client_log.last();
+            // A bounded read has a timeout of its own.
             if !bounded {
-                let _ = each(ScanEvent::Trouble(said.unwrap_or_else(|| error.to_string())));
+                let _ = each(ScanEvent::Degraded(reason.unwrap_or_else(|| error.to_string())));
             } else if let KafkaError::MessageConsumptionFatal(_) = error {
                 return Err(self.failure("read from").because(error).into());
             }
@@ -321,8 +316,8 @@ impl Scanner {
     }
 }
 
-pub(super) fn view<'a>(arrived: &'a FetchedMessage<'a>, partition: Partition) -> RecordView<'a> {
-    let (timestamp, appended) = arrived.timestamp();
-    let (key, value) = (arrived.key(), arrived.value());
-    RecordView { partition, offset: arrived.offset(), timestamp, appended, key, value, headers: arrived }
+pub(super) fn view<'a>(message: &'a FetchedMessage<'a>, partition: Partition) -> RecordView<'a> {
+    let (timestamp, appended) = message.timestamp();
+    let (key, value) = (message.key(), message.value());
+    RecordView { partition, offset: message.offset(), timestamp, appended, key, value, headers: message }
 }

@@ -1,145 +1,182 @@
 //! Records into Kafka: idempotent, in order, and answered when the brokers have them.
+//!
+//! A broker refuses a batch of the producer as one, for a record in it: with a timestamp out of range, or too large. The producer is
+//! gapless: it stops at the refusal, so nothing behind the refused batch is written. The worker then finds the record by bisecting
+//! the batch in order, rejects it alone, and sends the rest, again in order.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, Producer as _};
 use tokio::sync::oneshot;
 
-use crate::connectors::kafka::client::{self, LogContext};
-use crate::connectors::kafka::client_log::ClientLog;
-use crate::connectors::kafka::librdkafka::EventQueue;
-use crate::connectors::kafka::librdkafka::messages::{self, NotQueued, Outgoing, ProducerTopic};
-use crate::pipeline::{Answers, Batch, ConnectorError, Failure, Ordering, Outcome, Reason, Sink};
+use crate::connectors::kafka::client_log::{ClientLog, LogContext};
+use crate::connectors::kafka::config::client_config;
+use crate::connectors::kafka::librdkafka::messages::{self, Outgoing, ProducerTopic};
+use crate::connectors::kafka::librdkafka::{EventQueue, NativeError};
+use crate::pipeline::{Answers, Assignment, Batch, ConnectorError, Failure, Ordering, Outcome, Reason, Sink};
 use crate::profile::KafkaSection;
-use crate::record::{Record, Topic};
+use crate::record::{Partition, Record, Topic};
 
-/// How long the thread waits for reports when nothing else is to be done; a new batch wakes it.
-const IDLE: Duration = Duration::from_millis(500);
-/// How many records are queued before reports are served in between.
+/// How long the worker waits for delivery reports; a new batch wakes it.
+const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long the worker waits for reports when the producer's queue is full or is being emptied.
+const QUEUE_TIMEOUT: Duration = Duration::from_millis(10);
+/// Records to queue before delivery reports are served.
 const SERVE_EVERY: usize = 500;
+/// The most bytes in the producer's queue.
+const QUEUE_KBYTES: usize = 65536;
 
 /// How records are sent.
 #[derive(Clone, Debug)]
 pub struct ProducerOptions {
     /// `none`, `gzip`, `snappy`, `lz4` or `zstd`.
     pub compression: String,
-    /// How long the client waits for a batch to fill.
+    /// How long the producer waits for a batch to fill.
     pub linger: Duration,
+    /// Whether a record without a timestamp is bad, rather than stamped with the current time.
+    pub keep_timestamps: bool,
 }
 
-/// Where a record goes: the topic, and the partition unless the key decides.
+/// The target topic of a record, and the partition unless the key decides.
 pub type Route = Box<dyn Fn(&Record) -> (Topic, Option<i32>) + Send>;
 
-/// What the brokers take in one topic.
+/// Creates what newly assigned partitions need in the target.
+pub type PrepareTargets = Box<dyn Fn(Vec<Partition>) -> BoxFuture<'static, Result<(), ConnectorError>> + Send + Sync>;
+
+/// What the brokers accept in a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopicLimits {
     /// `max.message.bytes`.
     pub max_message_bytes: usize,
-    /// Whether records without a key are refused, as in every compacted topic.
+    /// Whether the topic is compacted, and refuses records without a key.
     pub needs_key: bool,
 }
 
-/// What is known of the topics that are written to; grows while a run meets new ones.
+/// The limits of the target topics; topics are added while a run lasts.
 pub type Targets = Arc<RwLock<HashMap<Topic, TopicLimits>>>;
 
 /// A Kafka cluster as a destination.
 pub struct KafkaSink {
     section: String,
-    producer: Arc<BaseProducer<LogContext>>,
-    reports: Arc<EventQueue>,
+    client: Arc<Mutex<Client>>,
     jobs: mpsc::Sender<Job>,
     client_log: ClientLog,
+    prepare: Option<PrepareTargets>,
 }
 
-/// A batch on its way, and where its outcomes are awaited.
+/// The present producer and the queue of its delivery reports.
+#[derive(Clone)]
+struct Client {
+    // Dropped before its client.
+    reports: Arc<EventQueue>,
+    producer: Arc<BaseProducer<LogContext>>,
+}
+
+/// A batch, and the receiver of its outcomes.
 struct Job {
     batch: Batch,
     answer: oneshot::Sender<Vec<Outcome>>,
 }
 
 impl KafkaSink {
-    /// Opens a sink on `section`; `route` says where each record goes and `targets` what is taken there.
+    /// Opens a sink on `section`; `route` decides where each record goes.
     ///
     /// # Errors
-    /// When the client cannot be made: a property that librdkafka does not know, an unreadable file.
+    /// When the client cannot be created: a property that librdkafka does not know, an unreadable file.
     pub fn open(
         section: &KafkaSection,
         options: &ProducerOptions,
         targets: Targets,
         route: Route,
     ) -> Result<Self, ConnectorError> {
-        let facts = targets.read().unwrap_or_else(PoisonError::into_inner);
-        let smallest = facts.values().map(|facts| facts.max_message_bytes).min().unwrap_or(1_000_000);
-        let largest = facts.values().map(|facts| facts.max_message_bytes).max().unwrap_or(1_000_000);
-        drop(facts);
-        let mut config = client::config(section)?;
+        let mut config = client_config(section)?;
         config
             .set("enable.idempotence", "true")
+            .set("enable.gapless.guarantee", "true")
             .set("acks", "all")
-            // A record waits for as long as its destination is away; the engine decides when that is too long.
+            // The engine decides how long an outage may last.
             .set("message.timeout.ms", "0")
             .set("compression.codec", &options.compression)
             .set("linger.ms", options.linger.as_millis().to_string())
             .set("batch.num.messages", "100000")
-            // A batch above the topic's limit is refused as a whole, small records and all.
-            .set("batch.size", (smallest / 10 * 9).clamp(1, 1_000_000).to_string())
-            .set("message.max.bytes", largest.clamp(1_000_000, 1_000_000_000).to_string())
+            // The topics' limits count, not the client's.
+            .set("message.max.bytes", "1000000000")
             .set("queue.buffering.max.messages", "100000")
-            .set("queue.buffering.max.kbytes", "65536");
-        let listening = LogContext::default();
-        let producer: BaseProducer<LogContext> = config
-            .create_with_context(listening.clone())
-            .map_err(|error| Failure::new(format!("cannot make a producer for `{}`", section.name)).because(error))?;
-        let producer = Arc::new(producer);
-        let reports = Arc::new(EventQueue::of_producer(producer.client()));
-        let (jobs, work) = mpsc::channel();
-        let said = listening.client_log;
-        let mut desk = ProducerWorker {
-            reports: Arc::clone(&reports),
+            .set("queue.buffering.max.kbytes", QUEUE_KBYTES.to_string());
+        let factory = ProducerFactory { config, section: section.name.clone(), targets, log: LogContext::default() };
+        let client = factory.create()?;
+        let client_log = factory.log.client_log.clone();
+        let shared = Arc::new(Mutex::new(client.clone()));
+        let (jobs, received) = mpsc::channel();
+        let worker = ProducerWorker {
+            factory,
+            client: Arc::clone(&shared),
             route,
-            targets,
-            in_flight_batches: Vec::new(),
+            keep_timestamps: options.keep_timestamps,
+            batches: Vec::new(),
             free: Vec::new(),
-            in_flight: 0,
-            client_log: said.clone(),
+            order: VecDeque::new(),
+            unreported: 0,
+            answered: 0,
+            failure: None,
         };
-        let client = Arc::clone(&producer);
         std::thread::Builder::new()
             .name("kafka-sink".to_owned())
-            .spawn(move || desk.work(&client, &work))
+            .spawn(move || worker.run(client, &received))
             .map_err(|error| Failure::new("cannot start a thread").because(error))?;
-        Ok(Self { section: section.name.clone(), producer, reports, jobs, client_log: said })
+        Ok(Self { section: section.name.clone(), client: shared, jobs, client_log, prepare: None })
+    }
+
+    /// Sets what prepares the target for newly assigned partitions.
+    #[must_use]
+    pub fn with_prepare(mut self, prepare: PrepareTargets) -> Self {
+        self.prepare = Some(prepare);
+        self
+    }
+
+    fn client(&self) -> Client {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Drop for KafkaSink {
     fn drop(&mut self) {
-        let (gone, _) = mpsc::channel();
-        self.jobs = gone;
-        self.reports.wake();
+        (self.jobs, _) = mpsc::channel();
+        self.client().reports.wake();
     }
 }
 
 impl Sink for KafkaSink {
+    async fn prepare(&self, assigned: &[Assignment]) -> Result<(), ConnectorError> {
+        match &self.prepare {
+            Some(prepare) => prepare(assigned.iter().map(|of| of.partition).collect()).await,
+            None => Ok(()),
+        }
+    }
+
     async fn submit(&self, batch: Batch) -> Result<Answers, ConnectorError> {
         let (answer, answers) = oneshot::channel();
         let count = batch.len();
-        let gone = || Failure::new(format!("the producer of `{}` is gone", self.section));
+        let gone = || Failure::new(format!("the producer of `{}` has ended", self.section));
         self.jobs.send(Job { batch, answer }).map_err(|_| gone())?;
-        self.reports.wake();
+        self.client().reports.wake();
         let section = self.section.clone();
         Ok(Box::pin(async move {
             answers.await.unwrap_or_else(|_| {
-                vec![Outcome::Stop(Reason::new("producer_gone", format!("the producer of `{section}` is gone"))); count]
+                vec![Outcome::Stop(Reason::new("producer_gone", format!("the producer of `{section}` has ended"))); count]
             })
         }))
     }
 
     async fn check(&self) -> Result<(), ConnectorError> {
-        let producer = Arc::clone(&self.producer);
+        let producer = self.client().producer;
         let fetched = tokio::task::spawn_blocking(move || producer.client().fetch_metadata(None, Duration::from_secs(10)));
         match fetched.await {
             Ok(Ok(_)) => Ok(()),
@@ -157,174 +194,480 @@ impl Sink for KafkaSink {
     }
 }
 
-/// The thread that alone talks to the producer: it queues batches in order and collects what the brokers say.
-struct ProducerWorker {
-    reports: Arc<EventQueue>,
-    route: Route,
+/// Creates a producer, and another one after a refusal: a gapless producer writes nothing any more.
+struct ProducerFactory {
+    config: ClientConfig,
+    section: String,
     targets: Targets,
-    /// Batches in flight; a record's token is the place here and its place in the batch.
-    in_flight_batches: Vec<Option<InFlightBatch>>,
+    log: LogContext,
+}
+
+impl ProducerFactory {
+    fn create(&self) -> Result<Client, ConnectorError> {
+        let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+        let smallest = targets.values().map(|limits| limits.max_message_bytes).min().unwrap_or(1_000_000);
+        drop(targets);
+        let mut config = self.config.clone();
+        // A batch above the topic's limit is refused with all its records, and split then.
+        config.set("batch.size", (smallest / 10 * 9).clamp(1, 1_000_000).to_string());
+        let producer: BaseProducer<LogContext> = config
+            .create_with_context(self.log.clone())
+            .map_err(|error| Failure::new(format!("cannot create a producer for `{}`", self.section)).because(error))?;
+        Ok(Client { reports: Arc::new(EventQueue::of_producer(producer.client())), producer: Arc::new(producer) })
+    }
+
+    fn limits(&self, topic: Topic) -> TopicLimits {
+        let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+        targets.get(&topic).copied().unwrap_or(TopicLimits { max_message_bytes: 1_000_000, needs_key: false })
+    }
+}
+
+/// The thread that owns the producer: it queues batches in order and collects delivery reports.
+struct ProducerWorker {
+    factory: ProducerFactory,
+    client: Arc<Mutex<Client>>,
+    route: Route,
+    keep_timestamps: bool,
+    /// Batches in flight, by slot.
+    batches: Vec<Option<InFlightBatch>>,
     free: Vec<usize>,
-    in_flight: usize,
-    client_log: ClientLog,
+    /// The slots of the batches, oldest first.
+    order: VecDeque<usize>,
+    /// Records in the producer.
+    unreported: usize,
+    /// Records with an outcome.
+    answered: u64,
+    /// Why the present producer writes nothing any more.
+    failure: Option<NativeError>,
 }
 
 struct InFlightBatch {
-    outcomes: Vec<Outcome>,
-    missing: usize,
+    batch: Batch,
+    states: Vec<RecordState>,
+    unanswered: usize,
     answer: oneshot::Sender<Vec<Outcome>>,
 }
 
-/// A topic's handle, and what the brokers take there.
-struct Target<'c> {
-    handle: ProducerTopic<'c>,
-    facts: TopicLimits,
+#[derive(Debug)]
+enum RecordState {
+    /// In the producer.
+    Queued,
+    /// Not written, and not to blame: sent again.
+    Unsent,
+    /// Of a batch that the broker refused.
+    Refused(Reason),
+    Answered(Outcome),
 }
 
-/// Bits of a token that say the place in the batch.
+/// A record in flight. It is the token of the delivery report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RecordId {
+    slot: usize,
+    at: usize,
+}
+
+/// Bits of a token for the place in the batch.
 const PLACE_BITS: u32 = 32;
 
+impl RecordId {
+    fn token(self) -> usize {
+        self.slot << PLACE_BITS | self.at
+    }
+
+    fn of(token: usize) -> Self {
+        Self { slot: token >> PLACE_BITS, at: token & ((1 << PLACE_BITS) - 1) }
+    }
+}
+
+/// Records to send in order.
+struct Group {
+    records: Vec<RecordId>,
+    /// Whether the broker has refused them as one.
+    is_refused: bool,
+}
+
+/// Why a session with a producer ended.
+enum SessionEnd {
+    /// The sink was dropped.
+    Closed,
+    /// A record was refused; nothing is in the producer any more.
+    Refused,
+}
+
+/// The handles of the target topics of one producer.
+type TopicHandles<'c> = HashMap<Topic, (ProducerTopic<'c>, TopicLimits)>;
+
 impl ProducerWorker {
-    fn work(&mut self, producer: &BaseProducer<LogContext>, work: &mpsc::Receiver<Job>) {
-        let mut topics: HashMap<Topic, Target<'_>> = HashMap::new();
-        loop {
-            // With nothing in flight there is nothing to report: wait for work alone.
-            let next = if self.in_flight == 0 {
-                work.recv_timeout(IDLE).map_err(|error| error == RecvTimeoutError::Disconnected)
+    fn run(mut self, mut client: Client, jobs: &mpsc::Receiver<Job>) {
+        while let SessionEnd::Refused = self.session(&client, jobs) {
+            match self.judge() {
+                Ok(new) => client = new,
+                Err(error) => return self.stop_all(&Reason::new("not_delivered", error.to_string())),
+            }
+        }
+    }
+
+    /// Sends batches until a record is refused.
+    fn session(&mut self, client: &Client, jobs: &mpsc::Receiver<Job>) -> SessionEnd {
+        let mut topics = TopicHandles::new();
+        while self.failure.is_none() {
+            // With an empty producer there is no report to wait for.
+            let next = if self.unreported == 0 {
+                jobs.recv_timeout(REPORT_TIMEOUT).map_err(|error| error == RecvTimeoutError::Disconnected)
             } else {
-                work.try_recv().map_err(|error| error == TryRecvError::Disconnected)
+                jobs.try_recv().map_err(|error| error == TryRecvError::Disconnected)
             };
             match next {
-                Ok(job) => self.send(producer, &mut topics, job),
-                Err(true) => return,
-                Err(false) => self.serve(IDLE),
+                Ok(job) => {
+                    let records = self.accept(job);
+                    self.send(client, &mut topics, &records);
+                }
+                Err(true) => return SessionEnd::Closed,
+                Err(false) => self.serve(client, REPORT_TIMEOUT),
             }
         }
+        self.empty(client);
+        SessionEnd::Refused
     }
 
-    /// Queues a batch, record by record, in order.
-    fn send<'c>(&mut self, producer: &'c BaseProducer<LogContext>, topics: &mut HashMap<Topic, Target<'c>>, job: Job) {
-        let count = job.batch.len();
-        let flying = InFlightBatch { outcomes: vec![Outcome::Delivered; count], missing: count, answer: job.answer };
-        let slot = self.free.pop().unwrap_or(self.in_flight_batches.len());
-        if slot == self.in_flight_batches.len() {
-            self.in_flight_batches.push(Some(flying));
-        } else {
-            self.in_flight_batches[slot] = Some(flying);
-        }
-        self.in_flight += 1;
-        if count == 0 {
-            self.settle_empty(slot);
-        }
-        for (at, record) in job.batch.iter().enumerate() {
-            let (name, partition) = (self.route)(record);
-            let target = match topics.entry(name) {
-                std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-                std::collections::hash_map::Entry::Vacant(unknown) => match ProducerTopic::new(producer.client(), name.name()) {
-                    Ok(handle) => unknown.insert(Target { handle, facts: facts(&self.targets, name) }),
-                    Err(error) => {
-                        self.settle(slot, at, Some(Outcome::Stop(Reason::new("no_topic_handle", error.to_string()))));
-                        continue;
-                    }
-                },
-            };
-            if let Some(reason) = exceeds_limits(record, name, target.facts) {
-                self.settle(slot, at, Some(Outcome::Reject(reason)));
+    /// Finds the refused records among those in flight and sends the others, in order. Returns the producer to go on with.
+    fn judge(&mut self) -> Result<Client, ConnectorError> {
+        // Of a partition, everything before a refused batch has been written, and nothing behind it.
+        let mut groups = self.unanswered();
+        let mut client = self.new_client()?;
+        while let Some(group) = groups.pop() {
+            if group.is_refused {
+                groups.extend(self.split(group));
                 continue;
             }
-            let outgoing = Outgoing {
-                partition,
-                timestamp: record.timestamp,
-                key: record.key.as_deref(),
-                value: record.value.as_deref(),
-                headers: &record.headers,
-                token: slot << PLACE_BITS | at,
-            };
-            loop {
-                match messages::produce(producer.client(), &target.handle, &outgoing) {
-                    Ok(()) => break,
-                    Err(NotQueued::Full) => self.serve(Duration::from_millis(10)),
-                    Err(NotQueued::Refused(error)) => {
-                        self.settle(slot, at, Some(Outcome::Stop(failed(name, &error.to_string()))));
-                        break;
-                    }
+            let before = self.answered;
+            self.send(&client, &mut TopicHandles::new(), &group.records);
+            while self.unreported > 0 && self.failure.is_none() {
+                self.serve(&client, REPORT_TIMEOUT);
+            }
+            if let Some(failure) = self.failure.clone() {
+                self.empty(&client);
+                let rest = self.groups(group.records);
+                if self.answered == before && !rest.iter().any(|group| group.is_refused) {
+                    return Err(Failure::new(format!("cannot write to `{}`", self.factory.section)).because(failure).into());
                 }
-            }
-            if at % SERVE_EVERY == SERVE_EVERY - 1 {
-                self.serve(Duration::ZERO);
+                groups.extend(rest);
+                client = self.new_client()?;
             }
         }
+        Ok(client)
     }
 
-    /// Collects delivery reports; waits for the first up to `timeout`.
-    fn serve(&mut self, timeout: Duration) {
-        let reports = Arc::clone(&self.reports);
-        let mut progress = false;
-        let said = messages::reports(&reports, timeout, |token, error| {
-            let outcome = error.map(|error| Outcome::Stop(Reason::new("not_delivered", error)));
-            progress |= outcome.is_none();
-            self.settle(token >> PLACE_BITS, token & ((1 << PLACE_BITS) - 1), outcome);
+    fn new_client(&mut self) -> Result<Client, ConnectorError> {
+        let client = self.factory.create()?;
+        self.failure = None;
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client.clone();
+        Ok(client)
+    }
+
+    /// Halves a group that was refused as one; a single record is bad.
+    fn split(&mut self, group: Group) -> Vec<Group> {
+        let mut first = group.records;
+        for id in &first {
+            let state = self.state(*id);
+            if let RecordState::Refused(reason) = std::mem::replace(state, RecordState::Unsent)
+                && first.len() == 1
+            {
+                self.settle(*id, Outcome::Reject(reason));
+                return Vec::new();
+            }
+        }
+        let second = first.split_off(first.len() / 2);
+        [second, first].map(|records| Group { records, is_refused: false }).into()
+    }
+
+    /// Returns the records in flight as groups, the first to send last.
+    fn unanswered(&self) -> Vec<Group> {
+        let batch = |slot: &usize| {
+            let count = self.batches[*slot].as_ref().map_or(0, |batch| batch.batch.len());
+            (0..count).map(|at| RecordId { slot: *slot, at }).collect::<Vec<_>>()
+        };
+        self.groups(self.order.iter().flat_map(batch).collect())
+    }
+
+    fn groups(&self, records: Vec<RecordId>) -> Vec<Group> {
+        let of = |is_wanted: fn(&RecordState) -> bool| {
+            let is_wanted = |id: &&RecordId| self.batches[id.slot].as_ref().is_some_and(|batch| is_wanted(&batch.states[id.at]));
+            records.iter().filter(is_wanted).copied().collect::<Vec<_>>()
+        };
+        let unsent = Group { records: of(|state| matches!(state, RecordState::Unsent)), is_refused: false };
+        let refused = Group { records: of(|state| matches!(state, RecordState::Refused(_))), is_refused: true };
+        [unsent, refused].into_iter().filter(|group| !group.records.is_empty()).collect()
+    }
+
+    /// Registers a batch.
+    fn accept(&mut self, job: Job) -> Vec<RecordId> {
+        let count = job.batch.len();
+        let states = (0..count).map(|_| RecordState::Unsent).collect();
+        let batch = InFlightBatch { batch: job.batch, states, unanswered: count, answer: job.answer };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.batches.push(None);
+            self.batches.len() - 1
         });
-        for line in said {
-            self.client_log.error_text(&line);
+        self.batches[slot] = Some(batch);
+        self.order.push_back(slot);
+        if count == 0 {
+            self.answer(slot);
         }
-        if progress {
-            self.client_log.clear();
+        (0..count).map(|at| RecordId { slot, at }).collect()
+    }
+
+    /// Queues records in order, until the producer fails.
+    fn send<'c>(&mut self, client: &'c Client, topics: &mut TopicHandles<'c>, records: &[RecordId]) {
+        for (number, id) in records.iter().enumerate() {
+            if self.failure.is_some() {
+                return;
+            }
+            if let Err(outcome) = self.queue(client, topics, *id) {
+                self.settle(*id, outcome);
+            }
+            if number % SERVE_EVERY == SERVE_EVERY - 1 {
+                self.serve(client, Duration::ZERO);
+            }
         }
     }
 
-    /// Notes the outcome of one record (`None`: delivered) and answers for the batch when it was the last.
-    fn settle(&mut self, slot: usize, at: usize, outcome: Option<Outcome>) {
-        let flying = self.in_flight_batches[slot].as_mut().expect("a report belongs to a batch in flight");
-        if let Some(outcome) = outcome {
-            flying.outcomes[at] = outcome;
+    /// Queues one record, unless that is impossible for the record itself.
+    fn queue<'c>(&mut self, client: &'c Client, topics: &mut TopicHandles<'c>, id: RecordId) -> Result<(), Outcome> {
+        let Some(batch) = &self.batches[id.slot] else { return Ok(()) };
+        let batch = Arc::clone(&batch.batch);
+        let record = &batch[id.at];
+        let (topic, partition) = (self.route)(record);
+        let (handle, limits) = match topics.entry(topic) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let handle = ProducerTopic::new(client.producer.client(), topic.name());
+                let handle =
+                    handle.map_err(|error| Outcome::Stop(Reason::new("not_queued", format!("topic `{topic}`: {error}"))))?;
+                new.insert((handle, self.factory.limits(topic)))
+            }
+        };
+        if let Some(reason) = unwritable(record, topic, *limits, self.keep_timestamps) {
+            return Err(Outcome::Reject(reason));
         }
-        flying.missing -= 1;
-        if flying.missing == 0 {
-            self.settle_empty(slot);
+        let outgoing = Outgoing {
+            partition,
+            timestamp: record.timestamp,
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            headers: &record.headers,
+            token: id.token(),
+        };
+        loop {
+            let Err(error) = messages::produce(client.producer.client(), handle, &outgoing) else {
+                *self.state(id) = RecordState::Queued;
+                self.unreported += 1;
+                return Ok(());
+            };
+            match error.code {
+                RDKafkaErrorCode::QueueFull if self.unreported > 0 => self.serve(client, QUEUE_TIMEOUT),
+                RDKafkaErrorCode::QueueFull => {
+                    let message = format!("the record is larger than the queue of the producer ({QUEUE_KBYTES} KiB)");
+                    return Err(Outcome::Reject(Reason::new("record_too_large", message)));
+                }
+                RDKafkaErrorCode::Fatal => {
+                    self.failure.get_or_insert(error);
+                    return Ok(());
+                }
+                _ => match refusal(&error, topic) {
+                    Some(reason) => return Err(Outcome::Reject(reason)),
+                    None => return Err(Outcome::Stop(Reason::new("not_queued", format!("topic `{topic}`: {error}")))),
+                },
+            }
+            if self.failure.is_some() {
+                return Ok(());
+            }
         }
     }
 
-    fn settle_empty(&mut self, slot: usize) {
-        if let Some(done) = self.in_flight_batches[slot].take() {
-            self.free.push(slot);
-            self.in_flight -= 1;
-            // The engine may have given up waiting; what was written is then written again.
-            let _ = done.answer.send(done.outcomes);
+    /// Collects delivery reports; waits up to `timeout` for the first.
+    fn serve(&mut self, client: &Client, timeout: Duration) {
+        let mut delivered = false;
+        let errors = messages::reports(&client.reports, timeout, |token, error| {
+            self.unreported -= 1;
+            let id = RecordId::of(token);
+            match error {
+                None => {
+                    delivered = true;
+                    self.settle(id, Outcome::Delivered);
+                }
+                Some(error) => self.on_undelivered(id, error),
+            }
+        });
+        for error in errors {
+            self.factory.log.client_log.error_text(&error.text);
+            if error.code == RDKafkaErrorCode::Fatal {
+                self.failure.get_or_insert(error);
+            }
+        }
+        if delivered {
+            self.factory.log.client_log.clear();
+        }
+    }
+
+    fn on_undelivered(&mut self, id: RecordId, error: NativeError) {
+        use RDKafkaErrorCode as Code;
+        let is_unsent = matches!(
+            error.code,
+            Code::PurgeQueue | Code::PurgeInflight | Code::Fatal | Code::GaplessGuarantee | Code::OutOfOrderSequenceNumber
+        );
+        let Some(batch) = &self.batches[id.slot] else { return };
+        let topic = (self.route)(&batch.batch[id.at]).0;
+        match refusal(&error, topic) {
+            Some(reason) => *self.state(id) = RecordState::Refused(reason),
+            None if is_unsent => *self.state(id) = RecordState::Unsent,
+            None => self.settle(id, Outcome::Stop(Reason::new("not_delivered", error.text.clone()))),
+        }
+        self.failure.get_or_insert(error);
+    }
+
+    /// Takes everything out of a failed producer, and waits for the reports of what was on its way.
+    fn empty(&mut self, client: &Client) {
+        while self.unreported > 0 {
+            messages::purge_queue(client.producer.client());
+            self.serve(client, QUEUE_TIMEOUT);
+        }
+    }
+
+    fn state(&mut self, id: RecordId) -> &mut RecordState {
+        &mut self.batches[id.slot].as_mut().expect("the batch of a record in flight").states[id.at]
+    }
+
+    /// Notes the outcome of one record, and answers for the batch when it was the last.
+    fn settle(&mut self, id: RecordId, outcome: Outcome) {
+        *self.state(id) = RecordState::Answered(outcome);
+        self.answered += 1;
+        let batch = self.batches[id.slot].as_mut().expect("the batch of a record in flight");
+        batch.unanswered -= 1;
+        if batch.unanswered == 0 {
+            self.answer(id.slot);
+        }
+    }
+
+    fn answer(&mut self, slot: usize) {
+        let Some(batch) = self.batches[slot].take() else { return };
+        self.free.push(slot);
+        self.order.retain(|other| *other != slot);
+        let outcomes = batch.states.into_iter().map(|state| match state {
+            RecordState::Answered(outcome) => outcome,
+            other => unreachable!("{other:?} in an answered batch"),
+        });
+        // The engine may have stopped waiting.
+        let _ = batch.answer.send(outcomes.collect());
+    }
+
+    fn stop_all(mut self, reason: &Reason) {
+        for group in self.unanswered() {
+            group.records.into_iter().for_each(|id| self.settle(id, Outcome::Stop(reason.clone())));
         }
     }
 }
 
-fn facts(targets: &Targets, topic: Topic) -> TopicLimits {
-    let targets = targets.read().unwrap_or_else(PoisonError::into_inner);
-    targets.get(&topic).copied().unwrap_or(TopicLimits { max_message_bytes: 1_000_000, needs_key: false })
+/// Returns why a record can not be written as it is. It must be known before it is sent: a refusal holds up everything behind it, and
+/// librdkafka changes some records without an error.
+fn unwritable(record: &Record, topic: Topic, limits: TopicLimits, keep_timestamps: bool) -> Option<Reason> {
+    let size = batch_size(record);
+    let limit = limits.max_message_bytes;
+    if size > limit {
+        let message = format!("the record has {size} bytes as a batch, above the {limit} of topic `{topic}`");
+        return Some(Reason::new("record_too_large", message).hint(format!("raise `max.message.bytes` of `{topic}`")));
+    }
+    let replaced = "which librdkafka replaces by the current time";
+    match record.timestamp {
+        Some(0) => {
+            Some(Reason::new("timestamp_zero", format!("the timestamp of the record is 0 (1970-01-01T00:00:00Z), {replaced}")))
+        }
+        None if keep_timestamps => {
+            Some(Reason::new("timestamp_missing", format!("the record has no timestamp (-1), {replaced}")))
+        }
+        _ if limits.needs_key && record.key.is_none() => {
+            Some(Reason::new("key_missing", format!("the record has no key, and topic `{topic}` is compacted")))
+        }
+        _ => None,
+    }
 }
 
-/// Returns why the brokers would refuse `record`: it must be known before it is sent, because a refusal comes for the whole batch
-/// of the client, and sending the rest again would break the order.
-fn exceeds_limits(record: &Record, topic: Topic, facts: TopicLimits) -> Option<Reason> {
-    // 61 bytes of batch header; at most 21 of lengths and offsets a record, and 10 a header.
-    let size = record.bytes() + 82 + 10 * record.headers.len();
-    if size > facts.max_message_bytes {
-        let limit = facts.max_message_bytes;
-        let message = format!("the record has {size} bytes with its framing, topic `{topic}` takes {limit}");
-        let hint =
-            format!("raise max.message.bytes of `{topic}`, or set such records aside elsewhere (--dead-letters file:PATH)");
-        return Some(Reason::new("record_too_large", message).hint(hint));
-    }
-    if record.timestamp == Some(0) {
-        let message =
-            "the record's timestamp is 0 (1970-01-01T00:00:00Z), which the Kafka client would replace by the present time";
-        return Some(Reason::new("timestamp_zero", message).hint("set such records aside with --dead-letters file:PATH"));
-    }
-    if facts.needs_key && record.key.is_none() {
-        let message = format!("the record has no key, and topic `{topic}` is compacted");
-        return Some(Reason::new("key_missing", message).hint("set such records aside with --dead-letters"));
-    }
-    None
+/// Returns the bytes of a batch of this record alone, uncompressed, as the broker compares them with `max.message.bytes`.
+fn batch_size(record: &Record) -> usize {
+    const BATCH_HEADER: usize = 61;
+    let field = |bytes: Option<&[u8]>| bytes.map_or(1, |bytes| varint(bytes.len()) + bytes.len());
+    let headers = record.headers.iter().map(|(name, value)| field(Some(name)) + field(value.as_deref()));
+    // Attributes, timestamp delta and offset delta take a byte each.
+    let body =
+        3 + field(record.key.as_deref()) + field(record.value.as_deref()) + varint(record.headers.len()) + headers.sum::<usize>();
+    BATCH_HEADER + varint(body) + body
 }
 
-/// Returns why a record could not be queued at all.
-fn failed(topic: Topic, error: &str) -> Reason {
-    Reason::new("not_queued", format!("topic `{topic}`: {error}"))
+/// Returns the bytes of a zigzag varint.
+fn varint(value: usize) -> usize {
+    let bits = usize::BITS - (value << 1).leading_zeros();
+    (bits as usize).div_ceil(7).max(1)
+}
+
+/// Returns why a broker refuses a record of the batch, if it does because of a record.
+fn refusal(error: &NativeError, topic: Topic) -> Option<Reason> {
+    use RDKafkaErrorCode as Code;
+    let (code, hint) = match error.code {
+        Code::InvalidTimestamp => (
+            "timestamp_refused",
+            format!("see `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms` of `{topic}`"),
+        ),
+        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
+            ("record_too_large", format!("raise `max.message.bytes` of `{topic}`"))
+        }
+        Code::InvalidRecord | Code::InvalidMessage | Code::PolicyViolation | Code::UnsupportedForMessageFormat => {
+            ("record_refused", format!("see the configuration of topic `{topic}` and the log of the broker"))
+        }
+        _ => return None,
+    };
+    Some(Reason::new(code, format!("topic `{topic}` does not accept the record: {}", error.summary())).hint(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn the_size_of_a_record_is_exact() {
+        let record = |value: usize, headers: usize| Record {
+            partition: Partition::new("sizes", 0),
+            offset: 0,
+            timestamp: Some(1),
+            key: None,
+            value: Some(Bytes::from(vec![b'x'; value])),
+            headers: vec![(Bytes::from_static(b"h00"), Some(Bytes::from_static(b"v"))); headers],
+        };
+        // The largest values that a broker accepts with the default of 1,048,588 bytes.
+        assert_eq!(batch_size(&record(1_048_516, 0)), 1_048_588);
+        assert_eq!(batch_size(&record(1_048_516 - 30 * 6, 30)), 1_048_588);
+        for (value, bytes) in [(0, 1), (63, 1), (64, 2), (8191, 2), (8192, 3)] {
+            assert_eq!(varint(value), bytes, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_librdkafka_would_change_is_unwritable() {
+        let limits = TopicLimits { max_message_bytes: 1_000_000, needs_key: true };
+        let topic = Topic::named("sizes");
+        let record = |timestamp, key: Option<&'static [u8]>| Record {
+            partition: Partition::new("sizes", 0),
+            offset: 0,
+            timestamp,
+            key: key.map(Bytes::from_static),
+            value: None,
+            headers: Vec::new(),
+        };
+        let code = |record: &Record| unwritable(record, topic, limits, true).map(|reason| reason.code().to_owned());
+        assert_eq!(code(&record(Some(0), Some(b"k"))).as_deref(), Some("timestamp_zero"));
+        assert_eq!(code(&record(None, Some(b"k"))).as_deref(), Some("timestamp_missing"));
+        assert_eq!(code(&record(Some(1), None)).as_deref(), Some("key_missing"));
+        assert_eq!(code(&record(Some(1), Some(b"k"))), None);
+    }
 }

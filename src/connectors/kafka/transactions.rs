@@ -10,8 +10,9 @@ use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::connectors::kafka::client::{self, LogContext};
+use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::commit_metadata::CommitMetadata;
+use crate::connectors::kafka::config::client_config;
 use crate::connectors::kafka::lookup::{self, LookupResult};
 use crate::pipeline::{ConnectorError, Failure, Refused};
 use crate::profile::KafkaSection;
@@ -141,7 +142,7 @@ impl TransactionalProducer {
         topic: Topic,
         wait: Duration,
     ) -> Result<Self, ConnectorError> {
-        let mut config = client::config(section)?;
+        let mut config = client_config(section)?;
         config
             .set("transactional.id", transactional_id(group))
             .set("enable.idempotence", "true")
@@ -346,7 +347,7 @@ impl TransactionAttempt {
             let mut element = offsets.add_partition(progress.partition.topic.name(), progress.partition.index);
             element.set_offset(Offset::Offset(progress.next.0)).expect("an offset is not negative");
             let note = CommitMetadata::new(&self.flow, progress.last).with_extension(memo(progress.partition, last));
-            element.set_metadata(note.text());
+            element.set_metadata(note.to_json());
         }
         self.producer.send_offsets_to_transaction(&offsets, &member.0, CALL)?;
         Ok(last)
@@ -384,7 +385,7 @@ pub async fn value_at(section: &KafkaSection, partition: Partition, offset: i64)
     let mut read = read.await.map_err(|error| failure(error.to_string()))??;
     match read.remove(&(partition, offset)) {
         Some(LookupResult::Found(value)) => Ok(value),
-        Some(LookupResult::Nothing | LookupResult::Gone) => Ok(None),
+        Some(LookupResult::Nothing | LookupResult::OutOfRange) => Ok(None),
         Some(LookupResult::Unknown(why)) => Err(failure(why).into()),
         None => Err(failure("no answer".to_owned()).into()),
     }

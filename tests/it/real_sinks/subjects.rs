@@ -57,7 +57,7 @@ impl Kafka {
     }
 
     fn sink(section: &KafkaSection, place: &str) -> Result<KafkaSink, ConnectorError> {
-        let options = ProducerOptions { compression: "none".to_owned(), linger: Duration::from_millis(5) };
+        let options = ProducerOptions { compression: "none".to_owned(), linger: Duration::from_millis(5), keep_timestamps: true };
         let topic = Topic::named(place);
         let facts = TopicLimits { max_message_bytes: 1_000_000, needs_key: false };
         let targets = Arc::new(RwLock::new(HashMap::from([(topic, facts)])));

@@ -1,4 +1,4 @@
-//! Admin requests, and the ends of partitions. Blocking: call off the async runtime.
+//! Admin requests. Blocking: call off the async runtime.
 
 use std::ffi::{c_char, c_void};
 use std::time::Duration;
@@ -7,17 +7,17 @@ use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
 
-use super::{ErrorEntry, EventQueue, NativeError, QueueEvent, entry};
+use super::{EventQueue, NativeError, PartitionEntry, QueueEvent, entry};
 
 pub(super) type Result<T> = std::result::Result<T, NativeError>;
 
-/// Which offset is asked for.
+/// The offset to list.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum OffsetQuery {
     Earliest,
     /// The last stable offset when read committed, else the log end.
     Latest,
-    /// The first record at or after this time, in milliseconds since the Unix epoch; -1 when there is none.
+    /// The first record at or after this time, in milliseconds since the Unix epoch; -1 if there is none.
     At(i64),
 }
 
@@ -79,11 +79,8 @@ pub(super) unsafe fn call<T>(
         let queue = EventQueue::new(client);
         request(client, op, timeout, read_committed, 0, |options| send(options, queue.0));
         let event = QueueEvent::wait(&queue, timeout + Duration::from_secs(1));
-        let event = event.ok_or_else(|| NativeError("no answer in time".to_owned()))?;
-        match event.error() {
-            Some((_, text)) => Err(NativeError(text)),
-            None => read(event.0),
-        }
+        let event = event.ok_or_else(NativeError::timed_out)?;
+        event.error().map_or_else(|| read(event.0), Err)
     }
 }
 
@@ -94,7 +91,7 @@ pub(crate) fn list_offsets<C: ClientContext>(
     spec: OffsetQuery,
     read_committed: bool,
     timeout: Duration,
-) -> Result<Vec<ErrorEntry>> {
+) -> Result<Vec<PartitionEntry>> {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for (topic, partition) in partitions {
         list.add_partition(topic, *partition);

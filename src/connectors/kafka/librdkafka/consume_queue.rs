@@ -1,4 +1,4 @@
-//! Partitions read without a group: many into one queue, a batch at a time, each record looked at where librdkafka keeps it.
+//! Partitions read without a group: many into one queue, a batch at a time, without copying the records.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -9,48 +9,48 @@ use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::{EventQueue, NativeError, code_text, messages, text};
+use super::{EventQueue, NativeError, messages, text};
 use crate::record::{HeaderList, Partition, Topic, WithHeader};
 
-/// How many records are taken at once.
+/// Records in a batch.
 const BATCH: usize = 1000;
 
-/// Where the records of any number of partitions arrive. Must not outlive its client.
+/// The queue of the records of any number of partitions. Must not outlive its client.
 pub(crate) struct ConsumeQueue {
     client: *mut rd::rd_kafka_t,
     queue: EventQueue,
     topics: HashMap<Topic, *mut rd::rd_kafka_topic_t>,
     started: Vec<Partition>,
-    /// What was taken last: these are ours until they are destroyed.
-    taken: Vec<*mut rd::rd_kafka_message_t>,
+    /// The current batch: owned until destroyed.
+    batch: Vec<*mut rd::rd_kafka_message_t>,
 }
 
 // SAFETY: librdkafka's handles may be used from any thread; the messages are owned.
 unsafe impl Send for ConsumeQueue {}
 
 impl ConsumeQueue {
-    /// Returns an intake of `client`, a consumer without a group that must outlive it.
+    /// Returns a queue of `client`, a consumer without a group that must outlive the queue.
     pub(crate) fn new<C: ClientContext>(client: &Client<C>) -> Self {
         let client = client.native_ptr();
         // SAFETY: a live handle; whoever owns the client drops this first.
         let queue = unsafe { EventQueue::new(client) };
-        Self { client, queue, topics: HashMap::new(), started: Vec::new(), taken: Vec::with_capacity(BATCH) }
+        Self { client, queue, topics: HashMap::new(), started: Vec::new(), batch: Vec::with_capacity(BATCH) }
     }
 
-    /// Begins to read a partition from an offset on.
+    /// Starts to read a partition at an offset.
     pub(crate) fn start(&mut self, partition: Partition, offset: i64) -> Result<(), NativeError> {
         let topic = self.topic(partition.topic)?;
         // SAFETY: live handles; a partition is started only when it is not.
         let code = unsafe { rd::rd_kafka_consume_start_queue(topic, partition.index, offset, self.queue.0) };
         if code != 0 {
             // SAFETY: reads the error that the call left for this thread.
-            return Err(NativeError(code_text(unsafe { rd::rd_kafka_last_error() })));
+            return Err(NativeError::of(unsafe { rd::rd_kafka_last_error() }));
         }
         self.started.push(partition);
         Ok(())
     }
 
-    /// Stops reading whatever is being read; what has arrived of it is forgotten.
+    /// Stops reading all partitions and drops the current batch.
     pub(crate) fn stop_all(&mut self) {
         self.forget();
         for partition in std::mem::take(&mut self.started) {
@@ -77,51 +77,52 @@ impl ConsumeQueue {
         if let Some(known) = self.topics.get(&topic) {
             return Ok(*known);
         }
-        let name = CString::new(topic.name()).map_err(|error| NativeError(error.to_string()))?;
+        let name = CString::new(topic.name()).map_err(|error| NativeError::invalid_name(&error))?;
         // SAFETY: a live handle and a NUL-terminated name; a null configuration means the client's.
         let handle = unsafe { rd::rd_kafka_topic_new(self.client, name.as_ptr(), std::ptr::null_mut()) };
         if handle.is_null() {
-            return Err(NativeError("the topic handle could not be made".to_owned()));
+            // SAFETY: reads the error that the call left for this thread.
+            return Err(NativeError::of(unsafe { rd::rd_kafka_last_error() }));
         }
         self.topics.insert(topic, handle);
         Ok(handle)
     }
 
-    /// Forgets what was taken before, takes what has arrived, and returns how much that is; waits up to `timeout` for the first.
-    pub(crate) fn take(&mut self, timeout: Duration) -> usize {
+    /// Replaces the current batch by the records that have arrived, and returns their number; waits up to `timeout` for the first.
+    pub(crate) fn poll(&mut self, timeout: Duration) -> usize {
         self.forget();
         self.fill(Duration::ZERO, BATCH);
-        if self.taken.is_empty() && !timeout.is_zero() {
-            // More than one would be waited for until the time is over.
+        if self.batch.is_empty() && !timeout.is_zero() {
+            // librdkafka waits the whole timeout for the second one.
             self.fill(timeout, 1);
             self.fill(Duration::ZERO, BATCH - 1);
         }
-        self.taken.len()
+        self.batch.len()
     }
 
     fn fill(&mut self, timeout: Duration, most: usize) {
-        let before = self.taken.len();
+        let before = self.batch.len();
         let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: there is room for `most` pointers behind those that are there; librdkafka writes at most so many, and says
         // how many it wrote; -1 says that it wrote none.
         unsafe {
-            self.taken.reserve(most);
-            let room = self.taken.as_mut_ptr().add(before);
+            self.batch.reserve(most);
+            let room = self.batch.as_mut_ptr().add(before);
             let count = rd::rd_kafka_consume_batch_queue(self.queue.0, timeout, room, most);
-            self.taken.set_len(before + usize::try_from(count).unwrap_or(0));
+            self.batch.set_len(before + usize::try_from(count).unwrap_or(0));
         }
     }
 
     fn forget(&mut self) {
-        for message in self.taken.drain(..) {
+        for message in self.batch.drain(..) {
             // SAFETY: taken from the queue, so owned; destroyed once.
             unsafe { rd::rd_kafka_message_destroy(message) }
         }
     }
 
-    /// Returns what was taken last.
-    pub(crate) fn taken(&self) -> impl Iterator<Item = FetchedMessage<'_>> {
-        self.taken.iter().map(|message| FetchedMessage { message: *message, life: PhantomData })
+    /// Returns the current batch.
+    pub(crate) fn batch(&self) -> impl Iterator<Item = FetchedMessage<'_>> {
+        self.batch.iter().map(|message| FetchedMessage { message: *message, life: PhantomData })
     }
 }
 
@@ -135,7 +136,7 @@ impl Drop for ConsumeQueue {
     }
 }
 
-/// A record, or an error of a partition, as librdkafka keeps it.
+/// A record, or an error of a partition, in librdkafka's memory.
 pub(crate) struct FetchedMessage<'a> {
     message: *const rd::rd_kafka_message_t,
     life: PhantomData<&'a ()>,
@@ -143,28 +144,26 @@ pub(crate) struct FetchedMessage<'a> {
 
 impl<'a> FetchedMessage<'a> {
     fn raw(&self) -> &'a rd::rd_kafka_message_t {
-        // SAFETY: the message lives until the intake forgets it, which it cannot while it is borrowed.
+        // SAFETY: the message lives as long as the batch, which is borrowed.
         unsafe { &*self.message }
     }
 
-    /// Returns why this is no record, if it is none.
+    /// Returns the error that arrived instead of a record.
     pub(crate) fn error(&self) -> Option<RDKafkaErrorCode> {
         let code = self.raw().err;
         (code as i32 != 0).then(|| code.into())
     }
 
-    /// Returns what librdkafka says about the error.
     pub(crate) fn error_text(&self) -> String {
         // SAFETY: a live message; the string belongs to it.
         unsafe { text(rd::rd_kafka_message_errstr(self.message)) }
     }
 
-    /// Returns what identifies topic and partition within one client, cheaper than the topic's name.
-    pub(crate) fn place(&self) -> (usize, i32) {
+    /// Returns a key of topic and partition within one client, cheaper than the topic's name.
+    pub(crate) fn partition_key(&self) -> (usize, i32) {
         (self.raw().rkt as usize, self.raw().partition)
     }
 
-    /// Returns the partition.
     pub(crate) fn partition(&self) -> Partition {
         // SAFETY: a live topic handle, if it is not null; its name lives as long.
         let name =

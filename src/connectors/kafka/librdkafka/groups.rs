@@ -1,4 +1,4 @@
-//! Consumer groups: which there are, who is in them, and what they have committed. Blocking: call off the async runtime.
+//! Consumer groups: names, members, committed offsets. Blocking: call off the async runtime.
 
 use std::ffi::CString;
 use std::time::{Duration, Instant};
@@ -6,33 +6,33 @@ use std::time::{Duration, Instant};
 use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
+use rdkafka::error::RDKafkaErrorCode;
 
 use super::admin::{Result, call, request, slice};
-use super::{ErrorEntry, EventQueue, NativeError, QueueEvent, entries, text};
+use super::{EventQueue, NativeError, PartitionEntry, QueueEvent, entries, text};
 
-/// A group and who is in it.
+/// A group and its members.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct GroupDescription {
     pub(crate) name: String,
-    /// Kafka's word for it: `Stable`, `Empty`.
+    /// `Stable`, `Empty`.
     pub(crate) state: String,
     /// `Classic` or `Consumer`.
     pub(crate) protocol: String,
     pub(crate) members: Vec<MemberDescription>,
-    /// Why it could not be described.
+    /// Why the group could not be described.
     pub(crate) error: Option<NativeError>,
 }
 
-/// A member of a group.
 #[derive(Debug, Clone)]
 pub(crate) struct MemberDescription {
     pub(crate) client_id: String,
     pub(crate) host: String,
-    /// Topic and partition of what it reads.
-    pub(crate) reads: Vec<(String, i32)>,
+    /// Topics and partitions.
+    pub(crate) assignment: Vec<(String, i32)>,
 }
 
-/// The names of the groups of a cluster, and the brokers' errors where some of them did not tell theirs.
+/// The names of the groups of a cluster, and the errors of brokers that did not list theirs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct GroupNames {
     pub(crate) names: Vec<String>,
@@ -55,8 +55,7 @@ pub(crate) fn names<C: ClientContext>(client: &Client<C>, timeout: Duration) -> 
                 let mut count = 0;
                 let result = rd::rd_kafka_event_ListConsumerGroups_result(event);
                 let errors = rd::rd_kafka_ListConsumerGroups_result_errors(result, &raw mut count);
-                let errors = slice(errors, count).iter().map(|error| NativeError(text(rd::rd_kafka_error_string(*error))));
-                let errors = errors.collect();
+                let errors = slice(errors, count).iter().filter_map(|error| NativeError::copy(*error)).collect();
                 let groups = rd::rd_kafka_ListConsumerGroups_result_valid(result, &raw mut count);
                 let name = |group: &*const _| text(rd::rd_kafka_ConsumerGroupListing_group_id(*group));
                 Ok(GroupNames { names: slice(groups, count).iter().map(name).collect(), errors })
@@ -65,7 +64,7 @@ pub(crate) fn names<C: ClientContext>(client: &Client<C>, timeout: Duration) -> 
     }
 }
 
-/// Returns state and members of groups, in whatever order.
+/// Returns state and members of groups, in any order.
 pub(crate) fn describe<C: ClientContext>(
     client: &Client<C>,
     groups: &[String],
@@ -107,12 +106,12 @@ unsafe fn described(group: *const rd::rd_kafka_ConsumerGroupDescription_t) -> Gr
         let members = (0..rd::rd_kafka_ConsumerGroupDescription_member_count(group)).map(|index| {
             let member = rd::rd_kafka_ConsumerGroupDescription_member(group, index);
             let assignment = rd::rd_kafka_MemberDescription_assignment(member);
-            let reads =
+            let partitions =
                 if assignment.is_null() { Vec::new() } else { entries(rd::rd_kafka_MemberAssignment_partitions(assignment)) };
             MemberDescription {
                 client_id: text(rd::rd_kafka_MemberDescription_client_id(member)),
                 host: text(rd::rd_kafka_MemberDescription_host(member)),
-                reads: reads.into_iter().map(|entry| (entry.topic, entry.partition)).collect(),
+                assignment: partitions.into_iter().map(|entry| (entry.topic, entry.partition)).collect(),
             }
         });
         let state = rd::rd_kafka_ConsumerGroupDescription_state(group);
@@ -122,26 +121,26 @@ unsafe fn described(group: *const rd::rd_kafka_ConsumerGroupDescription_t) -> Gr
             state: text(rd::rd_kafka_consumer_group_state_name(state)),
             protocol: text(rd::rd_kafka_consumer_group_type_name(protocol)),
             members: members.collect(),
-            error: (!error.is_null()).then(|| NativeError(text(rd::rd_kafka_error_string(error)))),
+            error: NativeError::copy(error),
         }
     }
 }
 
-/// Returns what each group has committed, in the order of `groups`: for these partitions, or for every one. One request a group,
-/// all of them in flight together.
+/// Returns the committed offsets of each group, in the order of `groups`: of these partitions, or of all. Sends one request per
+/// group, all in flight together.
 pub(crate) fn offsets<C: ClientContext>(
     client: &Client<C>,
     groups: &[String],
     partitions: Option<&TopicPartitionList>,
     timeout: Duration,
-) -> Result<Vec<Result<Vec<ErrorEntry>>>> {
+) -> Result<Vec<Result<Vec<PartitionEntry>>>> {
     let names = groups.iter().map(|group| c_string(group)).collect::<Result<Vec<_>>>()?;
     let handle = client.native_ptr();
     let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;
     let list = partitions.map_or(std::ptr::null(), |partitions| partitions.ptr().cast_const());
-    let mut answers: Vec<Result<Vec<ErrorEntry>>> = vec![Err(NativeError("no answer in time".to_owned())); groups.len()];
-    // SAFETY: the handle lives; each request is made and destroyed here, and copied by the call; what comes back is an event of
-    // this operation, which carries the number of its group.
+    let mut answers: Vec<Result<Vec<PartitionEntry>>> = vec![Err(NativeError::timed_out()); groups.len()];
+    // SAFETY: the handle lives; each request is made and destroyed here, and copied by the call; the events are those of this
+    // operation, and carry the number of their group.
     unsafe {
         let queue = EventQueue::new(handle);
         for (number, name) in names.iter().enumerate() {
@@ -155,10 +154,7 @@ pub(crate) fn offsets<C: ClientContext>(
         for _ in groups {
             let Some(event) = QueueEvent::wait(&queue, deadline.saturating_duration_since(Instant::now())) else { break };
             let number = rd::rd_kafka_event_opaque(event.0) as usize;
-            answers[number] = match event.error() {
-                Some((_, text)) => Err(NativeError(text)),
-                None => committed(&event),
-            };
+            answers[number] = event.error().map_or_else(|| committed(&event), Err);
         }
     }
     Ok(answers)
@@ -168,23 +164,22 @@ pub(crate) fn offsets<C: ClientContext>(
 ///
 /// # Safety
 /// The event is one of ListConsumerGroupOffsets.
-unsafe fn committed(event: &QueueEvent) -> Result<Vec<ErrorEntry>> {
+unsafe fn committed(event: &QueueEvent) -> Result<Vec<PartitionEntry>> {
     let mut count = 0;
     // SAFETY: by the caller's word; the result lives as long as the event.
     unsafe {
         let result = rd::rd_kafka_event_ListConsumerGroupOffsets_result(event.0);
         let groups = rd::rd_kafka_ListConsumerGroupOffsets_result_groups(result, &raw mut count);
         let Some(&group) = slice(groups, count).first() else {
-            return Err(NativeError("the broker listed no group".to_owned()));
+            return Err(NativeError { code: RDKafkaErrorCode::UnknownGroup, text: "the broker listed no group".to_owned() });
         };
-        let error = rd::rd_kafka_group_result_error(group);
-        if !error.is_null() {
-            return Err(NativeError(text(rd::rd_kafka_error_string(error))));
+        if let Some(error) = NativeError::copy(rd::rd_kafka_group_result_error(group)) {
+            return Err(error);
         }
         Ok(entries(rd::rd_kafka_group_result_partitions(group)))
     }
 }
 
 fn c_string(name: &str) -> Result<CString> {
-    CString::new(name).map_err(|error| NativeError(error.to_string()))
+    CString::new(name).map_err(|error| NativeError::invalid_name(&error))
 }

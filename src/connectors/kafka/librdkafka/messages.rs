@@ -1,4 +1,4 @@
-//! Records in and out without a copy or an allocation more than needed, and headers whatever their bytes.
+//! Records in and out of librdkafka with one copy each, and headers of any bytes.
 
 use std::ffi::{CString, c_char, c_void};
 use std::marker::PhantomData;
@@ -10,7 +10,7 @@ use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::message::BorrowedMessage;
 
-use super::{EventQueue, NativeError, QueueEvent};
+use super::{EventQueue, NativeError, QueueEvent, text};
 
 /// Calls `each` with name and value of every header of `message`, in order.
 ///
@@ -47,8 +47,8 @@ pub(super) unsafe fn headers_of(message: *const rd::rd_kafka_message_t, mut each
     }
 }
 
-/// Returns what identifies the message's topic and partition within one consumer, cheaper than its name.
-pub(crate) fn place(message: &BorrowedMessage<'_>) -> (usize, i32) {
+/// Returns a key of topic and partition within one consumer, cheaper than the topic's name.
+pub(crate) fn partition_key(message: &BorrowedMessage<'_>) -> (usize, i32) {
     (message.topic_ptr() as usize, message.partition())
 }
 
@@ -61,11 +61,12 @@ pub(crate) struct ProducerTopic<'c> {
 impl<'c> ProducerTopic<'c> {
     /// Returns the topic called `name` of `client`.
     pub(crate) fn new<C: ClientContext>(client: &'c Client<C>, name: &str) -> Result<Self, NativeError> {
-        let name = CString::new(name).map_err(|error| NativeError(error.to_string()))?;
+        let name = CString::new(name).map_err(|error| NativeError::invalid_name(&error))?;
         // SAFETY: a live handle and a NUL-terminated name; a null configuration means the default one.
         let handle = unsafe { rd::rd_kafka_topic_new(client.native_ptr(), name.as_ptr(), std::ptr::null_mut()) };
         if handle.is_null() {
-            return Err(NativeError("the topic handle could not be made".to_owned()));
+            // SAFETY: reads the error that the call left for this thread.
+            return Err(NativeError::of(unsafe { rd::rd_kafka_last_error() }));
         }
         Ok(Self { handle, client: PhantomData })
     }
@@ -78,9 +79,9 @@ impl Drop for ProducerTopic<'_> {
     }
 }
 
-/// What is to be written.
+/// A record to produce.
 pub(crate) struct Outgoing<'a> {
-    /// None: librdkafka chooses by the key.
+    /// Without one, librdkafka chooses by the key.
     pub(crate) partition: Option<i32>,
     pub(crate) timestamp: Option<i64>,
     pub(crate) key: Option<&'a [u8]>,
@@ -90,21 +91,12 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) token: usize,
 }
 
-/// Why a record was not queued.
-#[derive(Debug)]
-pub(crate) enum NotQueued {
-    /// The queue is full: serve delivery reports and try again.
-    Full,
-    /// It never will be.
-    Refused(NativeError),
-}
-
 /// Queues one record for delivery; the bytes are copied.
 pub(crate) fn produce<C: ClientContext>(
     client: &Client<C>,
     topic: &ProducerTopic<'_>,
     record: &Outgoing<'_>,
-) -> Result<(), NotQueued> {
+) -> Result<(), NativeError> {
     use rd::rd_kafka_vtype_t as vtype;
     let bytes = |part: Option<&[u8]>| rd::rd_kafka_vu_s__bindgen_ty_1 {
         mem: rd::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
@@ -142,26 +134,35 @@ pub(crate) fn produce<C: ClientContext>(
         if error.is_null() {
             return Ok(());
         }
-        let full = rd::rd_kafka_error_code(error) == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__QUEUE_FULL;
-        let text = super::text(rd::rd_kafka_error_string(error));
+        let refused = NativeError::copy(error);
         rd::rd_kafka_error_destroy(error);
         if !headers.is_null() {
             rd::rd_kafka_headers_destroy(headers);
         }
-        Err(if full { NotQueued::Full } else { NotQueued::Refused(NativeError(text)) })
+        refused.map_or(Ok(()), Err)
     }
 }
 
-/// Serves delivery reports: waits up to `timeout` for the first, takes what is there, and calls `each` with a record's token and
-/// the reason why it failed, if it did. Returns what the client says beyond reports.
-pub(crate) fn reports(queue: &EventQueue, timeout: Duration, mut each: impl FnMut(usize, Option<&str>)) -> Vec<String> {
-    let mut said = Vec::new();
+/// Fails every record in the queue of a producer that has not been sent; the delivery reports say so.
+pub(crate) fn purge_queue<C: ClientContext>(client: &Client<C>) {
+    // SAFETY: a live handle. It refuses clients that are not producers, and nothing else.
+    let _ = unsafe { rd::rd_kafka_purge(client.native_ptr(), rd::RD_KAFKA_PURGE_F_QUEUE) };
+}
+
+/// Serves delivery reports: waits up to `timeout` for the first, and calls `each` with the token and the error of every record
+/// that is answered by then. Returns the client's other errors.
+pub(crate) fn reports(
+    queue: &EventQueue,
+    timeout: Duration,
+    mut each: impl FnMut(usize, Option<NativeError>),
+) -> Vec<NativeError> {
+    let mut errors = Vec::new();
     let mut timeout = timeout;
     let mut messages: Vec<*const rd::rd_kafka_message_t> = Vec::new();
     while let Some(event) = QueueEvent::wait(queue, timeout) {
         timeout = Duration::ZERO;
         if event.kind() != rd::RD_KAFKA_EVENT_DR {
-            said.extend(event.error().map(|(_, text)| text));
+            errors.extend(event.error());
             continue;
         }
         // SAFETY: the event is live; librdkafka writes at most as many pointers as there is room for, and keeps the messages
@@ -173,13 +174,24 @@ pub(crate) fn reports(queue: &EventQueue, timeout: Duration, mut each: impl FnMu
             let count = rd::rd_kafka_event_message_array(event.0, messages.as_mut_ptr(), count);
             for message in &messages[..count] {
                 let token = (**message)._private as usize;
-                if (**message).err as i32 == 0 {
-                    each(token, None);
-                } else {
-                    each(token, Some(&super::code_text((**message).err)));
-                }
+                each(token, ((**message).err as i32 != 0).then(|| produce_error(*message)));
             }
         }
     }
-    said
+    errors
+}
+
+/// Returns why a record was not delivered: in the broker's own words, if it sent any.
+///
+/// # Safety
+/// The message lives during the call.
+unsafe fn produce_error(message: *const rd::rd_kafka_message_t) -> NativeError {
+    // SAFETY: by the caller's word; the string belongs to the message.
+    unsafe {
+        let error = NativeError::of((*message).err);
+        match text(rd::rd_kafka_message_produce_errstr(message)) {
+            words if words.is_empty() || words == error.text => error,
+            words => NativeError { text: format!("{}: {words}", error.text), ..error },
+        }
+    }
 }

@@ -1,11 +1,11 @@
-//! The calls of librdkafka that rdkafka 0.39 does not wrap, over `rdkafka::bindings`. Unsafe code is allowed
-//! here and in `certificate`, and nowhere else.
+//! The calls of librdkafka that rdkafka 0.39 does not wrap, over `rdkafka::bindings`: the only room with unsafe code.
 //!
-//! Every function here takes and returns safe types, owns whatever it creates, and blocks at most for the time that it is given.
+//! Every function takes and returns safe types, owns what it creates, and blocks at most for its timeout.
 
 #![allow(unsafe_code)]
 
 pub(crate) mod admin;
+pub(crate) mod certificate;
 pub(crate) mod commits;
 pub(crate) mod consume_queue;
 pub(crate) mod groups;
@@ -15,6 +15,7 @@ pub(crate) mod mock;
 use std::ffi::{CStr, c_char};
 
 use rdkafka::bindings as rd;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// Ends the process at once, without the clean-up that runs at an ordinary exit: threads of librdkafka may still be at work, and
 /// OpenSSL's exit handler would take away what they use. Flush what was written before.
@@ -26,29 +27,86 @@ pub fn end_process(code: u8) -> ! {
     unsafe { _exit(code.into()) }
 }
 
-/// An error that librdkafka gave as text.
+/// An error of librdkafka or of a broker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct NativeError(pub(crate) String);
+#[error("{text}")]
+pub(crate) struct NativeError {
+    pub(crate) code: RDKafkaErrorCode,
+    pub(crate) text: String,
+}
 
 impl NativeError {
-    /// Returns whether the broker only needs a moment: a coordinator or leader that moves, or loads its log.
-    pub(crate) fn is_passing(&self) -> bool {
-        let passing = [
-            "Leader epoch",
-            "load in progress",
-            "Coordinator not available",
-            "Not coordinator",
-            "Not leader",
-            "Leader not available",
-        ];
-        passing.iter().any(|what| self.0.contains(what))
+    fn new(code: rd::rd_kafka_resp_err_t, text: String) -> Self {
+        Self { code: code.into(), text }
     }
 
-    /// Returns whether a commit that was refused so will be refused for ever: by rights, or because the member is none any more.
+    /// Returns the error of a code, with librdkafka's text for it.
+    fn of(code: rd::rd_kafka_resp_err_t) -> Self {
+        // SAFETY: librdkafka returns a static string for every code.
+        Self::new(code, unsafe { text(rd::rd_kafka_err2str(code)) })
+    }
+
+    /// Returns the error of a call without an answer within its timeout.
+    pub(crate) fn timed_out() -> Self {
+        Self { code: RDKafkaErrorCode::OperationTimedOut, text: "no answer in time".to_owned() }
+    }
+
+    fn invalid_name(error: &std::ffi::NulError) -> Self {
+        Self { code: RDKafkaErrorCode::InvalidArgument, text: error.to_string() }
+    }
+
+    /// Copies an error object.
+    ///
+    /// # Safety
+    /// `error` is null or lives during the call.
+    unsafe fn copy(error: *const rd::rd_kafka_error_t) -> Option<Self> {
+        // SAFETY: by the caller's word; the string belongs to the error.
+        (!error.is_null()).then(|| unsafe { Self::new(rd::rd_kafka_error_code(error), text(rd::rd_kafka_error_string(error))) })
+    }
+
+    /// Returns the error as part of a sentence: a broker's without librdkafka's account of the request.
+    pub(crate) fn summary(&self) -> String {
+        let broker = self.code as i32 > 0;
+        // librdkafka prefixes a broker's error with what it was doing.
+        let text = self.text.rsplit("Broker: ").next().filter(|_| broker).unwrap_or(&self.text);
+        text.trim_start_matches("Local: ").to_lowercase()
+    }
+
+    /// Returns whether the same request may succeed in a moment: a coordinator or leader moves, or loads its log.
+    pub(crate) fn is_passing(&self) -> bool {
+        use RDKafkaErrorCode as Code;
+        matches!(
+            self.code,
+            Code::CoordinatorLoadInProgress
+                | Code::CoordinatorNotAvailable
+                | Code::NotCoordinator
+                | Code::WaitingForCoordinator
+                | Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::FencedLeaderEpoch
+                | Code::UnknownLeaderEpoch
+        )
+    }
+
+    /// Returns whether every further commit of this member is refused too: missing rights, or a member that the group expelled.
     pub(crate) fn is_final(&self) -> bool {
-        let last = ["authorization failed", "Unknown member", "generation id is not valid", "fenced"];
-        last.iter().any(|what| self.0.contains(what))
+        use RDKafkaErrorCode as Code;
+        matches!(
+            self.code,
+            Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::UnknownMemberId
+                | Code::IllegalGeneration
+                | Code::FencedInstanceId
+                | Code::Fenced
+        )
+    }
+}
+
+impl From<KafkaError> for NativeError {
+    fn from(error: KafkaError) -> Self {
+        Self { code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail), text: error.to_string() }
     }
 }
 
@@ -64,27 +122,21 @@ unsafe fn text(text: *const c_char) -> String {
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 
-/// Returns the text of an error code.
-fn code_text(code: rd::rd_kafka_resp_err_t) -> String {
-    // SAFETY: librdkafka returns a static string for every code.
-    unsafe { text(rd::rd_kafka_err2str(code)) }
-}
-
-/// A topic partition with an offset and metadata, as librdkafka's lists carry it.
+/// An element of a topic partition list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ErrorEntry {
+pub(crate) struct PartitionEntry {
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
     pub(crate) metadata: Vec<u8>,
-    pub(crate) error: Option<String>,
+    pub(crate) error: Option<NativeError>,
 }
 
 /// Copies a list of topic partitions.
 ///
 /// # Safety
 /// `list` is null or points to a list that lives during the call.
-unsafe fn entries(list: *const rd::rd_kafka_topic_partition_list_t) -> Vec<ErrorEntry> {
+unsafe fn entries(list: *const rd::rd_kafka_topic_partition_list_t) -> Vec<PartitionEntry> {
     if list.is_null() {
         return Vec::new();
     }
@@ -102,20 +154,20 @@ unsafe fn entries(list: *const rd::rd_kafka_topic_partition_list_t) -> Vec<Error
 ///
 /// # Safety
 /// The element's pointers are valid, as in every list that librdkafka hands out.
-unsafe fn entry(element: &rd::rd_kafka_topic_partition_t) -> ErrorEntry {
+unsafe fn entry(element: &rd::rd_kafka_topic_partition_t) -> PartitionEntry {
     let metadata = if element.metadata.is_null() {
         Vec::new()
     } else {
         // SAFETY: librdkafka keeps `metadata_size` bytes there.
         unsafe { std::slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size) }.to_vec()
     };
-    ErrorEntry {
+    PartitionEntry {
         // SAFETY: a NUL-terminated string of the list.
         topic: unsafe { text(element.topic) },
         partition: element.partition,
         offset: element.offset,
         metadata,
-        error: (element.err as i32 != 0).then(|| code_text(element.err)),
+        error: (element.err as i32 != 0).then(|| NativeError::of(element.err)),
     }
 }
 
@@ -178,11 +230,11 @@ impl QueueEvent {
         unsafe { rd::rd_kafka_event_type(self.0) }
     }
 
-    fn error(&self) -> Option<(rd::rd_kafka_resp_err_t, String)> {
+    fn error(&self) -> Option<NativeError> {
         // SAFETY: a live event.
         let code = unsafe { rd::rd_kafka_event_error(self.0) };
         // SAFETY: a live event; the string belongs to it.
-        (code as i32 != 0).then(|| (code, unsafe { text(rd::rd_kafka_event_error_string(self.0)) }))
+        (code as i32 != 0).then(|| NativeError::new(code, unsafe { text(rd::rd_kafka_event_error_string(self.0)) }))
     }
 }
 

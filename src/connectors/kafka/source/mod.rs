@@ -1,87 +1,87 @@
-//! Records out of Kafka: a thread of its own polls, because rebalances happen on the thread that polls and must be able to wait.
+//! Records out of Kafka. A thread of its own polls: rebalances happen on the thread that polls.
 
+pub(crate) mod batch_builder;
+mod committer;
 mod monitor;
+mod partitions;
 mod poller;
+mod rebalance;
+mod record_queue;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use rdkafka::consumer::BaseConsumer;
 use tokio::sync::oneshot;
 
-use crate::connectors::kafka::batch_builder::BatchBuilder;
-use crate::connectors::kafka::client::{self, LogContext};
-use crate::connectors::kafka::committer::Committer;
+use crate::connectors::kafka::client_log::LogContext;
+use crate::connectors::kafka::config::client_config;
 use crate::connectors::kafka::plan::ReadPlan;
-use crate::connectors::kafka::rebalance::{Prepare, RebalanceContext, SourceState, lock};
-use crate::connectors::kafka::record_queue::RecordQueue;
 use crate::connectors::kafka::resume::ResumeRules;
-use crate::connectors::kafka::source::poller::Poller;
+use crate::connectors::kafka::source::batch_builder::BatchBuilder;
+use crate::connectors::kafka::source::committer::Committer;
+use crate::connectors::kafka::source::monitor::Monitor;
+use crate::connectors::kafka::source::partitions::OwnedPartitions;
+use crate::connectors::kafka::source::poller::{Command, LAST_COMMIT_TIMEOUT, Poller, Reader};
+use crate::connectors::kafka::source::rebalance::RebalanceContext;
+use crate::connectors::kafka::source::record_queue::RecordQueue;
 use crate::connectors::kafka::transactions::GroupMetadata;
 use crate::pipeline::{Commit, ConnectorError, Demand, Failure, Signal, Source};
 use crate::profile::KafkaSection;
 use crate::record::Partition;
 
-/// How long the last commit may take.
-const LAST_COMMIT: Duration = Duration::from_secs(10);
-/// How long leaving the group may take.
-const LEAVE: Duration = Duration::from_secs(2);
+pub use crate::connectors::kafka::source::poller::Subscription;
 
-/// Which topics are read.
-pub enum Subscription {
-    /// These topics, as a member of the group.
-    Topics(Vec<String>),
-    /// The topics that fit, as a member of the group; new ones are found while the run lasts.
-    Matching(Box<dyn Fn(&str) -> bool + Send>),
-    /// These partitions, without joining the group.
-    Assigned(Vec<Partition>),
-}
+/// Timeout of leaving the group.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most that a revocation waits for records in flight.
+const MAX_REVOCATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a source reads.
 pub struct SourceOptions {
-    /// The group that is joined, or at least committed to.
+    /// The group to join, or at least to commit to.
     pub group: String,
-    /// The member's fixed name, for static membership.
+    /// The `group.instance.id` of a static member.
     pub instance_id: Option<String>,
-    /// Which topics.
+    /// The topics or partitions.
     pub subscription: Subscription,
-    /// What holds when the group resumes.
+    /// How the group resumes.
     pub rules: ResumeRules,
-    /// Whether records of open and aborted transactions are read.
+    /// Whether to read records of open and aborted transactions.
     pub read_uncommitted: bool,
     /// Records in a batch.
     pub batch: usize,
-    /// Bytes that may wait to be taken.
+    /// Bytes in the queue to the engine.
     pub buffer_bytes: usize,
     /// How often commits are sent.
     pub commit_interval: Duration,
-    /// Called with partitions before they are read.
-    pub prepare: Option<Prepare>,
 }
 
 /// A Kafka cluster as a source.
 pub struct KafkaSource {
-    shared: Arc<SourceState>,
-    /// The outcome of the last commit.
-    closed: oneshot::Receiver<Result<(), ConnectorError>>,
-    /// Gone when the group was left.
+    section: String,
+    queue: Arc<RecordQueue>,
+    commands: mpsc::Sender<Command>,
+    /// Assignments of each partition that the engine has seen: the epoch of its commits.
+    epochs: HashMap<Partition, u64>,
+    /// Closed when the consumer has left the group.
     left: oneshot::Receiver<()>,
 }
 
 impl KafkaSource {
-    /// Joins the group, or takes the partitions, and begins to read as planned.
+    /// Joins the group, or assigns the partitions, and starts to read as planned.
     ///
     /// # Errors
-    /// When the client cannot be made: a property that librdkafka does not know, an unreadable file.
+    /// When the client cannot be created: a property that librdkafka does not know, an unreadable file.
     pub fn open(section: &KafkaSection, plan: &ReadPlan, options: SourceOptions) -> Result<Self, ConnectorError> {
-        let mut config = client::config(section)?;
+        let mut config = client_config(section)?;
         config
             .set("group.id", &options.group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            // A silent jump would lose records: an offset that is not there is an error.
+            // A silent reset would skip records.
             .set("auto.offset.reset", "error")
             .set("isolation.level", if options.read_uncommitted { "read_uncommitted" } else { "read_committed" });
         for (name, value) in [
@@ -89,7 +89,7 @@ impl KafkaSource {
             ("fetch.queue.backoff.ms", "10"),
             ("queued.min.messages", "20000"),
             ("queued.max.messages.kbytes", "16384"),
-            // What one answer may hold counts on top of the queue: with hundreds of partitions the default of 50 MB would show.
+            // A fetch response counts on top of the queue: with hundreds of partitions the default of 50 MB is too much.
             ("fetch.max.bytes", "8388608"),
             ("topic.metadata.refresh.interval.ms", "10000"),
         ] {
@@ -105,110 +105,110 @@ impl KafkaSource {
             .and_then(|text| text.parse().ok())
             .map_or(Duration::from_secs(45), Duration::from_millis);
         if config.get("heartbeat.interval.ms").is_none() {
-            // With the default of 3 s, a shorter session would be over between two of them.
+            // A session shorter than the default of 3 s would expire between two heartbeats.
             config.set("heartbeat.interval.ms", (session.as_millis() / 4).clamp(1, 3000).to_string());
         }
-        let stops: HashMap<Partition, i64> =
-            plan.partitions.iter().filter_map(|planned| Some((planned.partition, planned.stop?))).collect();
-        let checked = plan.partitions.iter().filter_map(|planned| Some((planned.partition, planned.committed.clone()?)));
-        let handover = RecordQueue::new(2 * options.batch, options.buffer_bytes);
-        let bounded = !stops.is_empty();
-        let shared = Arc::new(SourceState::new(
-            section.clone(),
-            handover,
-            options.rules,
-            stops,
-            bounded,
-            options.read_uncommitted,
-            options.prepare,
-            (session / 2).min(Duration::from_secs(10)),
-            checked.collect(),
-        ));
-        let membership = RebalanceContext { shared: Arc::clone(&shared), listening: LogContext::default() };
-        let unmade = |error| Failure::new(format!("cannot make a consumer for `{}`", section.name)).because(error);
-        let consumer: BaseConsumer<RebalanceContext> = config.create_with_context(membership).map_err(unmade)?;
-        let (done, closed) = oneshot::channel();
-        let (here, left) = oneshot::channel();
+        let stops = plan.partitions.iter().filter_map(|planned| Some((planned.partition, planned.stop?))).collect();
+        let verified = plan.partitions.iter().filter_map(|planned| Some((planned.partition, planned.committed.clone()?)));
+        let (commands, received) = mpsc::channel();
+        let (event_sender, events) = mpsc::channel();
+        let context = RebalanceContext { log: LogContext::default(), events: event_sender, closing: Arc::default() };
+        let not_created = |error| Failure::new(format!("cannot create a consumer for `{}`", section.name)).because(error);
+        let consumer: BaseConsumer<RebalanceContext> = config.create_with_context(context).map_err(not_created)?;
+        let queue = Arc::new(RecordQueue::new(2 * options.batch, options.buffer_bytes));
         let poller = Poller {
-            committer: Committer::new(&consumer, options.commit_interval),
-            consumer,
-            shared: Arc::clone(&shared),
+            committer: Committer::new(&consumer, options.rules.flow.clone(), options.commit_interval),
+            consumer: Arc::new(consumer),
+            commands: received,
+            events,
+            queue: Arc::clone(&queue),
+            partitions: OwnedPartitions::new(stops),
+            monitor: Monitor::new(),
+            reader: Reader {
+                builder: BatchBuilder::default(),
+                max_records: options.batch,
+                max_bytes: (options.buffer_bytes / 8).max(1),
+                current: None,
+            },
+            section: section.clone(),
             subscription: options.subscription,
-            batch: options.batch,
-            batch_bytes: (options.buffer_bytes / 8).max(1),
-            cutter: BatchBuilder::default(),
-            current: None,
-            told_ends: Instant::now(),
-            looked_for_topics: Instant::now(),
-            looked_for_end: Instant::now(),
             known_topics: plan.partitions.iter().map(|planned| planned.partition.topic).collect(),
-            flushed: None,
-            missing_since: None,
+            rules: options.rules,
+            read_uncommitted: options.read_uncommitted,
+            verified: Arc::new(verified.collect()),
+            revocation_timeout: (session / 2).min(MAX_REVOCATION_TIMEOUT),
+            rebalance: None,
+            restarts: Vec::new(),
+            waiting: None,
+            paused: false,
+            last_flush: None,
+            out_of_range: false,
             ended: false,
-            troubled: false,
+            degraded: false,
         };
+        let (leaving, left) = oneshot::channel();
         std::thread::Builder::new()
             .name("kafka-source".to_owned())
             .spawn(move || {
-                poller.run(done);
-                drop(here);
+                poller.run();
+                drop::<oneshot::Sender<()>>(leaving);
             })
             .map_err(|error| Failure::new("cannot start a thread").because(error))?;
-        Ok(Self { shared, closed, left })
+        Ok(Self { section: section.name.clone(), queue, commands, epochs: HashMap::new(), left })
     }
-}
 
-impl KafkaSource {
-    /// Returns who it is in its group, for a transaction that commits the group's offsets.
+    /// Returns the consumer's group membership, for a transaction that commits the group's offsets.
     ///
     /// # Errors
-    /// When it reads no more.
-    pub fn member(&self) -> impl Future<Output = Result<GroupMetadata, ConnectorError>> + Send + 'static {
-        let (request, told) = oneshot::channel();
-        lock(&self.shared.callers).push(request);
-        let gone = Failure::new(format!("the consumer of `{}` is gone", self.shared.section.name));
-        async move { told.await.ok().flatten().ok_or_else(|| gone.into()) }
+    /// When the source has ended.
+    pub fn group_metadata(&self) -> impl Future<Output = Result<GroupMetadata, ConnectorError>> + Send + 'static {
+        let metadata = self.send(Command::GroupMetadata);
+        let gone = self.gone();
+        async move { metadata.await.ok().flatten().ok_or(gone) }
+    }
+
+    /// Sends a command with an answer, which is cancelled when the poller is gone.
+    fn send<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> oneshot::Receiver<T> {
+        let (sender, answer) = oneshot::channel();
+        let _ = self.commands.send(command(sender));
+        answer
+    }
+
+    fn gone(&self) -> ConnectorError {
+        Failure::new(format!("the consumer of `{}` has ended", self.section)).into()
     }
 }
 
 impl Source for KafkaSource {
-    async fn next(&mut self, appetite: Demand) -> Result<Signal, ConnectorError> {
-        self.shared.handover.next(appetite).await
+    async fn next(&mut self, demand: Demand) -> Result<Signal, ConnectorError> {
+        let signal = self.queue.next(demand).await?;
+        if let Signal::Assigned(assigned) = &signal {
+            assigned.iter().for_each(|of| *self.epochs.entry(of.partition).or_default() += 1);
+        }
+        Ok(signal)
     }
 
     fn commit(&mut self, commits: Vec<Commit>) {
-        let progress = lock(&self.shared.progress);
-        let owned = commits.into_iter().filter(|commit| progress.contains_key(&commit.partition));
-        lock(&self.shared.noted).extend(owned.map(|commit| (commit.partition, commit)));
+        let epoch = |commit: Commit| Some((commit, *self.epochs.get(&commit.partition)?));
+        let _ = self.commands.send(Command::Commit(commits.into_iter().filter_map(epoch).collect()));
     }
 
     async fn flush(&mut self) -> Result<(), ConnectorError> {
-        let (request, flushed) = oneshot::channel();
-        lock(&self.shared.flushes).push(request);
-        let gone = || Failure::new(format!("the consumer of `{}` is gone", self.shared.section.name)).into();
-        flushed.await.unwrap_or_else(|_| Err(gone()))
+        self.send(Command::Flush).await.unwrap_or_else(|_| Err(self.gone()))
     }
 
     async fn close(mut self) -> Result<(), ConnectorError> {
-        self.shared.closing.store(true, Ordering::Relaxed);
-        let section = self.shared.section.name.clone();
-        let failure = |why: &str| Failure::new(format!("cannot leave `{section}` in time")).because(why).into();
-        // Committing and leaving wait for the broker; a silent one must not keep the program.
-        let outcome = match tokio::time::timeout(LAST_COMMIT + Duration::from_secs(5), &mut self.closed).await {
+        let failure = |why: &str| Failure::new(format!("cannot leave `{}` in time", self.section)).because(why).into();
+        // Committing and leaving wait for the broker, the program does not.
+        let closed = tokio::time::timeout(LAST_COMMIT_TIMEOUT + Duration::from_secs(5), self.send(Command::Close)).await;
+        let outcome = match closed {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(failure("its thread is gone")),
+            Ok(Err(_)) => Err(failure("its thread has ended")),
             Err(_) => Err(failure("the broker does not answer")),
         };
-        // A member that does not leave keeps its partitions from others until its session times out.
-        if tokio::time::timeout(LEAVE, &mut self.left).await.is_err() {
-            tracing::debug!("The group was not left in time; its partitions are free when the session times out.");
+        if tokio::time::timeout(LEAVE_TIMEOUT, &mut self.left).await.is_err() {
+            tracing::debug!("The consumer did not leave the group in time; its partitions are free when the session times out.");
         }
         outcome
-    }
-}
-
-impl Drop for KafkaSource {
-    fn drop(&mut self) {
-        self.shared.closing.store(true, Ordering::Relaxed);
     }
 }

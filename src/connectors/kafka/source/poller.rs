@@ -1,291 +1,580 @@
-//! The thread that polls: records into batches, batches to the engine.
+//! The thread that polls. It alone owns the state of the source: the engine sends it commands, the consumer's callback events.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, TryRecvError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
-use crate::connectors::kafka::batch_builder::BatchBuilder;
-use crate::connectors::kafka::committer::Committer;
+use crate::connectors::kafka::admin::{OffsetSpec, list_offsets};
+use crate::connectors::kafka::commit_metadata::CommittedOffset;
 use crate::connectors::kafka::librdkafka::messages;
-use crate::connectors::kafka::rebalance::{PartitionProgress, RebalanceContext, SourceState, lock, log_refusal};
-use crate::connectors::kafka::source::{LAST_COMMIT, Subscription};
+use crate::connectors::kafka::resume::{self, ResumeRules};
+use crate::connectors::kafka::source::batch_builder::BatchBuilder;
+use crate::connectors::kafka::source::committer::Committer;
+use crate::connectors::kafka::source::monitor::Monitor;
+use crate::connectors::kafka::source::partitions::OwnedPartitions;
+use crate::connectors::kafka::source::rebalance::{
+    PendingRevocation, RebalanceContext, RebalanceEvent, ResolvedStarts, StartResolver, assign, list, log_refusal, unassign,
+};
+use crate::connectors::kafka::source::record_queue::RecordQueue;
 use crate::connectors::kafka::transactions::GroupMetadata;
-use crate::pipeline::{ConnectorError, Failure, Signal};
-use crate::record::{NextOffset, Partition, Topic};
+use crate::pipeline::{Assignment, Commit, ConnectorError, Failure, Signal};
+use crate::profile::KafkaSection;
+use crate::record::{NextOffset, Partition, Record, Topic};
 
-/// How long one poll waits when nothing arrives.
-const IDLE: Duration = Duration::from_millis(50);
-/// How long an open batch waits for more.
+/// How long one poll waits for a record.
+const POLL_TIMEOUT: Duration = Duration::from_millis(50);
+/// As [`POLL_TIMEOUT`], while a command or an answer is expected.
+const SHORT_POLL_TIMEOUT: Duration = Duration::from_millis(1);
+/// How long an open batch waits for more records.
 const LINGER: Duration = Duration::from_millis(1);
-/// How long a full queue is waited for before the partitions are paused, so that the group is polled on.
-const BEFORE_PAUSE: Duration = Duration::from_millis(500);
-/// For how long after a flush the next one is expected.
-const ONE_BY_ONE: Duration = Duration::from_secs(1);
+/// How long one attempt to queue a batch waits for room.
+const OFFER_TIMEOUT: Duration = Duration::from_millis(20);
+/// After this long without room the partitions are paused, and the consumer is polled on: its membership depends on it.
+const PAUSE_AFTER: Duration = Duration::from_millis(500);
+/// How long one poll with paused partitions waits.
+const PAUSED_POLL_TIMEOUT: Duration = Duration::from_millis(80);
+/// For this long after a flush the next one is expected.
+const FLUSH_EXPECTED: Duration = Duration::from_secs(1);
+/// Timeout of the last commit.
+pub(super) const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The thread that polls.
+/// The topics or partitions to read.
+pub enum Subscription {
+    /// Topics, as a member of the group.
+    Topics(Vec<String>),
+    /// The topics that match, as a member of the group, including those that appear later.
+    Matching(Box<dyn Fn(&str) -> bool + Send>),
+    /// Partitions, without joining the group.
+    Assigned(Vec<Partition>),
+}
+
+/// What the engine's side asks of the poller.
+pub(super) enum Command {
+    /// Watermarks, each with the epoch of the assignment that it belongs to.
+    Commit(Vec<(Commit, u64)>),
+    Flush(oneshot::Sender<Result<(), ConnectorError>>),
+    GroupMetadata(oneshot::Sender<Option<GroupMetadata>>),
+    Close(oneshot::Sender<Result<(), ConnectorError>>),
+}
+
+/// See the module.
 pub(super) struct Poller {
-    pub(super) consumer: BaseConsumer<RebalanceContext>,
+    pub(super) consumer: Arc<BaseConsumer<RebalanceContext>>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) events: mpsc::Receiver<RebalanceEvent>,
+    pub(super) queue: Arc<RecordQueue>,
     pub(super) committer: Committer,
-    pub(super) shared: Arc<SourceState>,
+    pub(super) partitions: OwnedPartitions,
+    pub(super) monitor: Monitor,
+    pub(super) reader: Reader,
+    pub(super) section: KafkaSection,
     pub(super) subscription: Subscription,
-    pub(super) batch: usize,
-    pub(super) batch_bytes: usize,
-    pub(super) cutter: BatchBuilder,
-    /// The place of the last message and what is known of it: records come in runs.
-    pub(super) current: Option<((usize, i32), Partition, i64)>,
-    pub(super) told_ends: Instant,
-    pub(super) looked_for_topics: Instant,
-    pub(super) looked_for_end: Instant,
-    pub(super) known_topics: std::collections::BTreeSet<Topic>,
-    /// When a flush was last asked for.
-    pub(super) flushed: Option<Instant>,
-    /// Since when a topic that is read may be gone.
-    pub(super) missing_since: Option<Instant>,
+    pub(super) known_topics: BTreeSet<Topic>,
+    pub(super) rules: ResumeRules,
+    pub(super) read_uncommitted: bool,
+    pub(super) verified: Arc<HashMap<Partition, CommittedOffset>>,
+    /// How long a revocation waits for records in flight.
+    pub(super) revocation_timeout: Duration,
+    /// The group's event that is not answered yet.
+    pub(super) rebalance: Option<PendingRebalance>,
+    /// Partitions whose log was truncated: they start again when the records before the truncation have settled.
+    pub(super) restarts: Vec<(PendingRevocation, NextOffset)>,
+    /// A batch that the queue had no room for, since when.
+    pub(super) waiting: Option<(Instant, Vec<Record>)>,
+    pub(super) paused: bool,
+    pub(super) last_flush: Option<Instant>,
+    pub(super) out_of_range: bool,
     pub(super) ended: bool,
-    pub(super) troubled: bool,
+    pub(super) degraded: bool,
+}
+
+/// An event of the group that the poller is answering.
+pub(super) enum PendingRebalance {
+    Assignment(ResolvedStarts),
+    Revocation(PendingRevocation),
+}
+
+/// The batch under construction.
+pub(super) struct Reader {
+    pub(super) builder: BatchBuilder,
+    pub(super) max_records: usize,
+    pub(super) max_bytes: usize,
+    /// The partition of the last message and its stop: messages come in runs.
+    pub(super) current: Option<CurrentPartition>,
+}
+
+pub(super) struct CurrentPartition {
+    key: (usize, i32),
+    partition: Partition,
+    /// None: not owned.
+    stop: Option<i64>,
+}
+
+impl Reader {
+    fn is_full(&self) -> bool {
+        self.builder.len() >= self.max_records || self.builder.bytes() >= self.max_bytes
+    }
+
+    /// Adds a message, unless it lies beyond the stop of its partition, or belongs to a partition that is not owned.
+    fn push(&mut self, consumer: &BaseConsumer<RebalanceContext>, partitions: &OwnedPartitions, message: &BorrowedMessage<'_>) {
+        let key = messages::partition_key(message);
+        let current = match self.current.take() {
+            Some(current) if current.key == key => current,
+            _ => {
+                let partition = Partition::new(message.topic(), message.partition());
+                let stop = partitions.get(partition).map(|progress| progress.stop.unwrap_or(i64::MAX));
+                CurrentPartition { key, partition, stop }
+            }
+        };
+        match current.stop {
+            Some(stop) if message.offset() < stop => self.builder.push(current.partition, message),
+            // Nothing beyond the stop is fetched any more.
+            Some(_) => log_refusal("pause", consumer.pause(&list([&current.partition]))),
+            None => {}
+        }
+        self.current = Some(current);
+    }
 }
 
 impl Poller {
-    pub(super) fn run(mut self, done: oneshot::Sender<Result<(), ConnectorError>>) {
-        if let Err(error) = self.join() {
-            self.shared.handover.fail(error);
+    pub(super) fn run(mut self) {
+        if let Err(error) = self.subscribe() {
+            self.queue.fail(error);
         }
-        while !self.shared.is_closing() {
-            self.committer.serve(&self.consumer, &self.shared);
-            self.serve_callers();
-            self.collect();
-            self.forget_gone();
-            if self.cutter.len() > 0 {
-                self.hand_over();
-            } else {
-                self.tell_positions();
+        let closed = loop {
+            if let Some(closed) = self.serve_commands() {
+                break closed;
             }
-            self.tell_ends();
-            self.look_for_topics();
-            self.look_for_missing();
-            self.look_for_end();
+            self.serve_committer();
+            self.serve_rebalance();
+            if self.waiting.is_none() {
+                self.poll();
+            }
+            self.hand_over();
+            self.handle_out_of_range();
+            self.run_checks();
+        };
+        self.consumer.context().closing.store(true, Ordering::Relaxed);
+        let outcome = self.flush();
+        // The engine may have stopped waiting.
+        let _ = closed.map(|closed| closed.send(outcome));
+        if self.rebalance.is_some() {
+            log_refusal("unassign", self.consumer.unassign()); // closing waits for the answer to the event
         }
-        let outcome = self.committer.flush(&self.consumer, &self.shared, Instant::now() + LAST_COMMIT);
-        // Nobody may be waiting for it any more.
-        let _ = done.send(outcome);
-        drop(self.committer);
+        drop(self.committer); // its queue belongs to the consumer
         drop(self.consumer);
     }
 
-    pub(super) fn join(&self) -> Result<(), ConnectorError> {
-        let joined = match &self.subscription {
+    fn subscribe(&mut self) -> Result<(), ConnectorError> {
+        let subscribed = match &self.subscription {
             Subscription::Topics(topics) => self.consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>()),
             Subscription::Matching(_) => {
                 self.consumer.subscribe(&self.known_topics.iter().map(|topic| topic.name()).collect::<Vec<_>>())
             }
             Subscription::Assigned(partitions) => {
-                self.consumer.context().assigned(&self.consumer, partitions);
+                self.rebalance = Some(PendingRebalance::Assignment(self.resolver().spawn(partitions.clone())));
                 Ok(())
             }
         };
-        let what = || Failure::new(format!("cannot subscribe on `{}`", self.shared.section.name));
-        joined.map_err(|error| what().because(error).into())
+        subscribed.map_err(|error| self.failure("subscribe on").because(error).into())
     }
 
-    /// Polls until a batch is full, or nothing more is there.
-    pub(super) fn collect(&mut self) {
+    fn failure(&self, what: &str) -> Failure {
+        Failure::new(format!("cannot {what} `{}`", self.section.name))
+    }
+
+    /// Carries out the engine's commands; returns the receiver of the outcome when the source closes.
+    fn serve_commands(&mut self) -> Option<Option<oneshot::Sender<Result<(), ConnectorError>>>> {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Commit(commits)) => {
+                    for (commit, epoch) in commits {
+                        if self.partitions.get(commit.partition).is_some_and(|progress| progress.epoch == epoch) {
+                            self.committer.note(commit);
+                        }
+                    }
+                }
+                Ok(Command::Flush(answer)) => {
+                    let outcome = self.flush();
+                    self.last_flush = Some(Instant::now());
+                    // The engine may have stopped waiting.
+                    let _ = answer.send(outcome);
+                }
+                Ok(Command::GroupMetadata(answer)) => {
+                    let _ = answer.send(self.consumer.group_metadata().map(GroupMetadata));
+                }
+                Ok(Command::Close(answer)) => return Some(Some(answer)),
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => return Some(None),
+            }
+        }
+    }
+
+    fn serve_committer(&mut self) {
+        for signal in self.committer.serve(&self.consumer) {
+            self.queue.signal(signal);
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), ConnectorError> {
+        let mut signals = Vec::new();
+        let flushed = self.committer.flush(&self.consumer, Instant::now() + LAST_COMMIT_TIMEOUT, &mut signals);
+        signals.into_iter().for_each(|signal| self.queue.signal(signal));
+        let failure = || Failure::new(format!("the offsets were not committed on `{}`", self.section.name));
+        flushed.map_err(|error| failure().because(error).into())
+    }
+
+    fn resolver(&self) -> StartResolver {
+        StartResolver {
+            consumer: Arc::clone(&self.consumer),
+            section: self.section.clone(),
+            rules: self.rules.clone(),
+            read_uncommitted: self.read_uncommitted,
+            verified: Arc::clone(&self.verified),
+            queue: Arc::clone(&self.queue),
+        }
+    }
+
+    fn serve_rebalance(&mut self) {
+        match self.rebalance.take() {
+            None => {}
+            Some(PendingRebalance::Assignment(starts)) => match starts.try_recv() {
+                Ok(starts) => self.finish_assignment(starts),
+                Err(TryRecvError::Empty) => self.rebalance = Some(PendingRebalance::Assignment(starts)),
+                Err(TryRecvError::Disconnected) => unreachable!("the resolver sends an answer before it ends"),
+            },
+            Some(PendingRebalance::Revocation(pending)) => match pending.poll() {
+                Some(commits) => self.finish_revocation(pending.partitions, commits),
+                None => self.rebalance = Some(PendingRebalance::Revocation(pending)),
+            },
+        }
+        if self.rebalance.is_none()
+            && let Ok(event) = self.events.try_recv()
+        {
+            self.on_rebalance(event);
+        }
+        for (pending, next) in std::mem::take(&mut self.restarts) {
+            match pending.poll() {
+                // The last watermark counts offsets of a log that is gone.
+                Some(_) => pending.partitions.iter().for_each(|partition| self.start_again(*partition, next)),
+                None => self.restarts.push((pending, next)),
+            }
+        }
+    }
+
+    fn on_rebalance(&mut self, event: RebalanceEvent) {
+        match event {
+            RebalanceEvent::Assigned(partitions) => {
+                self.rebalance = Some(PendingRebalance::Assignment(self.resolver().spawn(partitions)));
+            }
+            RebalanceEvent::Revoked { partitions, lost } => {
+                self.forget(&partitions);
+                if lost {
+                    self.queue.signal(Signal::Lost(partitions.clone()));
+                    unassign(&self.consumer, &partitions);
+                } else {
+                    let deadline = Instant::now() + self.revocation_timeout;
+                    let (pending, signal) = PendingRevocation::new(partitions, Some(deadline));
+                    self.queue.signal(signal);
+                    self.rebalance = Some(PendingRebalance::Revocation(pending));
+                }
+            }
+        }
+    }
+
+    fn finish_assignment(&mut self, starts: Result<Vec<Assignment>, ConnectorError>) {
+        let starts = starts.unwrap_or_else(|error| {
+            self.queue.fail(error);
+            Vec::new()
+        });
+        let list: Vec<(Partition, NextOffset)> = starts.iter().map(|of| (of.partition, of.start)).collect();
+        list.iter().for_each(|(partition, start)| self.partitions.add(*partition, *start));
+        self.reader.current = None;
+        self.queue.signal(Signal::Assigned(starts));
+        if let Err(error) = assign(&self.consumer, &list) {
+            self.queue.fail(self.failure("start to read from").because(error).into());
+        }
+    }
+
+    /// Answers a revocation; `commits` are the last ones of its partitions, if they settled in time.
+    fn finish_revocation(&mut self, partitions: Vec<Partition>, commits: Option<Vec<Commit>>) {
+        if let Some(commits) = commits {
+            match self.committer.commit_revoked(&self.consumer, &commits) {
+                Ok(()) => {
+                    let confirmed = commits.iter().map(|commit| (commit.partition, commit.next)).collect();
+                    self.queue.signal(Signal::Committed(confirmed));
+                }
+                Err(error) => tracing::warn!(%error, "The last commit of revoked partitions was refused; some records repeat."),
+            }
+        } else {
+            tracing::warn!(?partitions, "Records in flight did not settle in time; the next owner reads them again.");
+            self.queue.signal(Signal::Lost(partitions.clone()));
+        }
+        unassign(&self.consumer, &partitions);
+    }
+
+    /// Drops everything of these partitions that the engine has not got.
+    fn forget(&mut self, partitions: &[Partition]) {
+        self.queue.forget(partitions);
+        self.reader.builder.forget(partitions);
+        self.reader.current = None;
+        if let Some((_, records)) = &mut self.waiting {
+            records.retain(|record| !partitions.contains(&record.partition));
+        }
+        self.committer.forget(partitions);
+        self.partitions.remove(partitions);
+        self.restarts.retain(|(pending, _)| !pending.partitions.iter().any(|of| partitions.contains(of)));
+    }
+
+    /// Returns how long to wait for records or room: briefly, while an answer or a command is expected.
+    fn timeout(&self, usual: Duration) -> Duration {
+        let is_expected = self.rebalance.is_some()
+            || !self.restarts.is_empty()
+            || self.last_flush.is_some_and(|last| last.elapsed() < FLUSH_EXPECTED);
+        if is_expected { SHORT_POLL_TIMEOUT } else { usual }
+    }
+
+    /// Polls until the batch is full, or no record is left.
+    fn poll(&mut self) {
+        if self.queue.has_failed() {
+            return self.poll_paused();
+        }
         let mut opened: Option<Instant> = None;
-        let mut patience = self.patience(IDLE);
-        while self.cutter.len() < self.batch && self.cutter.bytes() < self.batch_bytes {
-            match self.consumer.poll(patience) {
+        let mut timeout = self.timeout(POLL_TIMEOUT);
+        while !self.reader.is_full() {
+            match self.consumer.poll(timeout) {
                 Some(Ok(message)) => {
-                    take(&self.shared, &self.consumer, &mut self.current, &mut self.cutter, &message);
-                    patience = Duration::ZERO;
+                    self.reader.push(&self.consumer, &self.partitions, &message);
+                    timeout = Duration::ZERO;
                 }
                 Some(Err(error)) => return self.on_consumer_error(&error),
-                None if self.cutter.len() == 0 => return,
+                None if self.reader.builder.len() == 0 => return,
                 None => {
                     let opened = *opened.get_or_insert_with(Instant::now);
-                    patience = LINGER.saturating_sub(opened.elapsed());
-                    if patience.is_zero() {
+                    timeout = LINGER.saturating_sub(opened.elapsed());
+                    if timeout.is_zero() {
                         break;
                     }
                 }
             }
-            if self.shared.has_gone() {
-                return;
-            }
         }
-        if self.troubled {
-            self.troubled = false;
-            self.shared.handover.signal(Signal::Degraded(None));
+        if std::mem::take(&mut self.degraded) {
+            self.queue.signal(Signal::Degraded(None));
         }
     }
 
-    /// Returns how long to wait for records or room: as usual, unless commits are being waited for one by one.
-    pub(super) fn patience(&self, usual: Duration) -> Duration {
-        if self.flushed.is_some_and(|at| at.elapsed() < ONE_BY_ONE) { Duration::from_millis(1) } else { usual }
-    }
-
-    pub(super) fn forget_gone(&mut self) {
-        if let Some(gone) = self.shared.gone() {
-            self.cutter.forget(&gone);
-            self.committer.forget(&gone);
-            self.current = None;
+    /// Polls on without reading, to stay a member.
+    fn poll_paused(&mut self) {
+        if !std::mem::replace(&mut self.paused, true) {
+            self.with_unfinished("pause", rdkafka::consumer::Consumer::pause);
+        }
+        match self.consumer.poll(self.timeout(PAUSED_POLL_TIMEOUT)) {
+            // Fetched before the pause: it follows the batch that waits.
+            Some(Ok(message)) => self.reader.push(&self.consumer, &self.partitions, &message),
+            Some(Err(error)) => self.on_consumer_error(&error),
+            None => {}
         }
     }
 
-    /// Hands the open batch to the engine; while there is no room, the group is polled on with everything paused.
-    pub(super) fn hand_over(&mut self) {
-        let mut records = self.cutter.take();
-        let begun = Instant::now();
-        let mut paused = false;
-        loop {
-            let runs: Vec<(Partition, i64)> = records
-                .iter()
-                .enumerate()
-                .filter(|(at, record)| records.get(at + 1).is_none_or(|next| next.partition != record.partition))
-                .map(|(_, record)| (record.partition, record.offset + 1))
-                .collect();
-            match self.shared.handover.offer(records, self.patience(Duration::from_millis(20))) {
-                Ok(()) => {
-                    let mut progress = lock(&self.shared.progress);
-                    for (partition, next) in runs {
-                        if let Some(progress) = progress.get_mut(&partition) {
-                            progress.next = next;
-                        }
-                    }
-                    break;
+    /// Queues the batch for the engine; without room it waits, and the consumer is polled on with all partitions paused.
+    fn hand_over(&mut self) {
+        let (since, records) = match self.waiting.take() {
+            Some(waiting) => waiting,
+            None if self.reader.builder.len() > 0 => (Instant::now(), self.reader.builder.take()),
+            None => return self.report_positions(),
+        };
+        let runs: Vec<(Partition, i64)> = records
+            .iter()
+            .enumerate()
+            .filter(|(at, record)| records.get(at + 1).is_none_or(|next| next.partition != record.partition))
+            .map(|(_, record)| (record.partition, record.offset + 1))
+            .collect();
+        match self.queue.offer(records, self.timeout(OFFER_TIMEOUT)) {
+            Ok(()) => {
+                runs.into_iter().for_each(|(partition, next)| self.partitions.advance(partition, next));
+                if std::mem::take(&mut self.paused) {
+                    self.with_unfinished("resume", rdkafka::consumer::Consumer::resume);
+                    self.wake_fetchers();
                 }
-                Err(back) => records = back,
+                self.check_end();
             }
-            self.committer.serve(&self.consumer, &self.shared);
-            self.serve_callers();
-            if self.shared.is_closing() {
-                return;
-            }
-            if begun.elapsed() > BEFORE_PAUSE {
-                self.for_all("pause", rdkafka::consumer::Consumer::pause);
-                paused = true;
-                match self.consumer.poll(self.patience(Duration::from_millis(80))) {
-                    // What was under way before the pause follows the batch that waits.
-                    Some(Ok(message)) => take(&self.shared, &self.consumer, &mut self.current, &mut self.cutter, &message),
-                    Some(Err(error)) => self.on_consumer_error(&error),
-                    None => {}
-                }
-                if let Some(gone) = self.shared.gone() {
-                    records.retain(|record| !gone.contains(&record.partition));
-                    self.cutter.forget(&gone);
-                    self.committer.forget(&gone);
-                    self.current = None;
+            Err(records) => {
+                self.waiting = Some((since, records));
+                if since.elapsed() > PAUSE_AFTER {
+                    self.poll_paused();
                 }
             }
         }
-        if paused {
-            self.for_all("resume", rdkafka::consumer::Consumer::resume);
-            self.wake_fetchers();
-        }
-        self.check_end();
     }
 
-    /// Calls `what` with every assigned partition that is still to be read.
-    pub(super) fn for_all(
+    fn with_unfinished(
         &self,
         name: &str,
-        what: impl Fn(&BaseConsumer<RebalanceContext>, &TopicPartitionList) -> rdkafka::error::KafkaResult<()>,
+        call: impl Fn(&BaseConsumer<RebalanceContext>, &TopicPartitionList) -> KafkaResult<()>,
     ) {
-        let mut list = TopicPartitionList::new();
-        for (partition, progress) in lock(&self.shared.progress).iter() {
-            if !progress.is_done() {
-                list.add_partition(partition.topic.name(), partition.index);
-            }
-        }
-        log_refusal(name, what(&self.consumer, &list));
+        let unfinished: Vec<Partition> = self.partitions.unfinished().collect();
+        log_refusal(name, call(&self.consumer, &list(&unfinished)));
     }
 
-    /// Wakes the threads of librdkafka: after a resume they would sleep on for up to a second, but a request rouses them.
-    pub(super) fn wake_fetchers(&self) {
-        let one_of_each: HashMap<Topic, Partition> =
-            lock(&self.shared.progress).keys().map(|partition| (partition.topic, *partition)).collect();
+    /// Wakes the threads of librdkafka: after a resume they sleep for up to a second, unless a request is sent.
+    fn wake_fetchers(&self) {
+        let one_of_each: HashMap<Topic, Partition> = self.partitions.iter().map(|(of, _)| (of.topic, of)).collect();
         for partition in one_of_each.values() {
-            let asked = self.consumer.fetch_watermarks(partition.topic.name(), partition.index, Duration::from_secs(1));
-            if let Err(error) = asked {
-                tracing::debug!(%error, %partition, "the broker did not answer a nudge");
+            let watermarks = self.consumer.fetch_watermarks(partition.topic.name(), partition.index, Duration::from_secs(1));
+            if let Err(error) = watermarks {
+                tracing::debug!(%error, %partition, "The broker did not answer a request for watermarks.");
             }
         }
     }
 
-    /// Tells where each partition stands when nothing is to be read: past control records, at the end.
-    pub(super) fn tell_positions(&mut self) {
+    /// Reports how far the consumer has passed offsets without records.
+    fn report_positions(&mut self) {
         let Ok(list) = self.consumer.position() else { return };
         let mut passed = Vec::new();
-        let mut progress = lock(&self.shared.progress);
         for element in list.elements() {
             let Offset::Offset(position) = element.offset() else { continue };
             let partition = Partition::new(element.topic(), element.partition());
-            if let Some(progress) = progress.get_mut(&partition) {
-                let position = progress.stop.map_or(position, |stop| position.min(stop.max(progress.next)));
-                if position > progress.next {
-                    progress.next = position;
-                    passed.push((partition, NextOffset(position)));
-                }
-            }
+            passed.extend(self.partitions.pass(partition, position).map(|next| (partition, next)));
         }
-        drop(progress);
         if !passed.is_empty() {
-            self.shared.handover.positions(passed);
+            self.queue.positions(passed);
         }
         self.check_end();
     }
 
-    /// Says that the run is over once every partition has been read to its stop.
-    pub(super) fn check_end(&mut self) {
-        if self.shared.bounded && !self.ended {
-            let progress = lock(&self.shared.progress);
-            if !progress.is_empty() && progress.values().all(PartitionProgress::is_done) {
-                drop(progress);
-                self.ended = true;
-                self.shared.handover.end();
+    /// Ends a bounded run once every partition has been read to its stop.
+    fn check_end(&mut self) {
+        if self.partitions.is_bounded() && !self.ended && self.partitions.all_done() && self.restarts.is_empty() {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.queue.signal_in_order(Signal::End);
+    }
+
+    fn run_checks(&mut self) {
+        if let Some(ends) = self.monitor.log_ends(&self.consumer, &self.partitions) {
+            self.queue.signal(Signal::LogEndOffsets(ends));
+        }
+        if let Subscription::Matching(matches) = &self.subscription {
+            if let Some(topics) = self.monitor.matching_topics(&self.consumer, matches)
+                && topics != self.known_topics
+            {
+                tracing::info!(?topics, "The topics that match the pattern have changed.");
+                self.known_topics = topics;
+                if let Err(error) = self.subscribe() {
+                    self.queue.fail(error);
+                }
+            }
+        } else if let Some(topic) = self.monitor.missing_topic(&self.consumer, &self.known_topics) {
+            let failure = Failure::new(format!("topic `{topic}` does not exist on `{}` any more", self.section.name));
+            let hint = "create it again or leave it out; a topic that is created anew is read with --from-beginning";
+            self.queue.fail(failure.hint(hint).into());
+        }
+        if !self.ended && self.rebalance.is_none() && self.monitor.others_are_done(&self.consumer, &self.partitions) {
+            self.end();
+        }
+    }
+
+    /// Reports an error that passes, and fails with any other.
+    fn on_consumer_error(&mut self, error: &KafkaError) {
+        let section = &self.section.name;
+        let failure = |what: &str| Failure::new(format!("{what} `{section}`")).because(error);
+        let KafkaError::MessageConsumption(code) = error else {
+            if let KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId) = error {
+                let fenced = failure("another member took over the instance id on");
+                return self.queue.fail(fenced.hint("give each running member an --instance-id of its own").into());
+            }
+            return self.queue.fail(failure("cannot read from").into());
+        };
+        match code {
+            RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset => self.out_of_range = true,
+            RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed => {
+                let denied = failure("not allowed to read from");
+                self.queue.fail(denied.hint("give the user READ on the topic and on the group").into());
+            }
+            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
+                self.monitor.on_unknown_topic();
+                self.report_degraded(error);
+            }
+            _ => self.report_degraded(error),
+        }
+    }
+
+    fn report_degraded(&mut self, error: &KafkaError) {
+        self.degraded = true;
+        let reason = self.consumer.context().log.client_log.last();
+        self.queue.signal(Signal::Degraded(Some(reason.unwrap_or_else(|| error.to_string()))));
+    }
+
+    /// Refuses to go on at an offset that is not in the log, or goes on behind the gap if the rules say where. The records before
+    /// the gap have been handed over.
+    fn handle_out_of_range(&mut self) {
+        if !self.out_of_range || self.waiting.is_some() || self.reader.builder.len() > 0 {
+            return;
+        }
+        self.out_of_range = false;
+        let wanted: Vec<(Partition, i64)> = self.partitions.iter().map(|(of, progress)| (of, progress.next)).collect();
+        let partitions: Vec<Partition> = wanted.iter().map(|(partition, _)| *partition).collect();
+        let offsets = |of| list_offsets(self.consumer.client(), &partitions, of);
+        let (low, end) = match (offsets(OffsetSpec::Start), offsets(OffsetSpec::Log)) {
+            (Ok(low), Ok(end)) => (low, end),
+            (Err(error), _) | (_, Err(error)) if error.is_passing() => {
+                self.out_of_range = true;
+                return self.queue.signal(Signal::Degraded(Some(error.to_string())));
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                return self.queue.fail(self.failure("list the offsets of").because(error).into());
+            }
+        };
+        for (partition, wanted) in wanted {
+            let (low, end) = (low[&partition], end[&partition]);
+            if !(low..=end).contains(&wanted) {
+                match resume::gap(partition, wanted, low, end, self.rules.on_gap) {
+                    Ok(next) => self.go_on_behind_gap(partition, wanted, next),
+                    Err(refused) => return self.queue.fail(refused.into()),
+                }
             }
         }
     }
 
-    pub(super) fn serve_callers(&mut self) {
-        for request in std::mem::take(&mut *lock(&self.shared.flushes)) {
-            let flushed = self.committer.flush(&self.consumer, &self.shared, Instant::now() + LAST_COMMIT);
-            self.flushed = Some(Instant::now());
-            // The engine may have stopped waiting.
-            let _ = request.send(flushed);
+    fn go_on_behind_gap(&mut self, partition: Partition, wanted: i64, next: NextOffset) {
+        resume::log_gap(partition, wanted, next);
+        log_refusal("unassign", self.consumer.incremental_unassign(&list([&partition])));
+        self.reader.current = None;
+        if next.0 >= wanted {
+            // The records before the gap settle and are committed as ever.
+            self.partitions.advance(partition, next.0);
+            self.queue.positions(vec![(partition, next)]);
+            self.read_from(partition, next);
+            return self.check_end();
         }
-        for caller in std::mem::take(&mut *lock(&self.shared.callers)) {
-            let _ = caller.send(self.consumer.group_metadata().map(GroupMetadata));
-        }
+        self.committer.forget(&[partition]);
+        self.partitions.remove(&[partition]);
+        let (pending, signal) = PendingRevocation::new(vec![partition], None);
+        self.queue.signal_in_order(signal);
+        self.restarts.push((pending, next));
     }
-}
 
-/// Puts a message into the open batch, unless it lies beyond the stop of its partition.
-fn take(
-    shared: &SourceState,
-    consumer: &BaseConsumer<RebalanceContext>,
-    current: &mut Option<((usize, i32), Partition, i64)>,
-    cutter: &mut BatchBuilder,
-    message: &BorrowedMessage<'_>,
-) {
-    let place = messages::place(message);
-    let (partition, stop) = match current {
-        Some((known, partition, stop)) if *known == place => (*partition, *stop),
-        _ => {
-            let partition = Partition::new(message.topic(), message.partition());
-            let stop = lock(&shared.progress).get(&partition).and_then(|progress| progress.stop).unwrap_or(i64::MAX);
-            *current = Some((place, partition, stop));
-            (partition, stop)
-        }
-    };
-    if message.offset() < stop {
-        return cutter.push(partition, message);
+    fn start_again(&mut self, partition: Partition, start: NextOffset) {
+        self.partitions.add(partition, start);
+        self.queue.signal(Signal::Assigned(vec![Assignment { partition, start, fingerprint: None, extension: None }]));
+        self.read_from(partition, start);
     }
-    // What lies behind the stop is not fetched any further.
-    let mut list = TopicPartitionList::with_capacity(1);
-    list.add_partition(partition.topic.name(), partition.index);
-    log_refusal("pause", consumer.pause(&list));
+
+    fn read_from(&self, partition: Partition, start: NextOffset) {
+        let mut list = list([&partition]);
+        list.set_all_offsets(Offset::Offset(start.0)).expect("an offset is not negative");
+        log_refusal("assign", self.consumer.incremental_assign(&list));
+    }
 }

@@ -1,6 +1,6 @@
-//! The hash by which Kafka's Java clients choose a partition for a key.
+//! The default partitioner of Kafka's Java clients.
 
-/// Returns the partition of `key` among `partitions`, as Java's default partitioner does.
+/// Returns the partition of `key`.
 #[must_use]
 pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
     (murmur2(key) & 0x7fff_ffff).cast_signed() % partitions.max(1)

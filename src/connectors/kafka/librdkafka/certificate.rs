@@ -1,30 +1,22 @@
-//! Why a broker's certificate is not good: librdkafka's log does not tell, its verification callback does.
-#![allow(unsafe_code)]
+//! Why the verification of a broker's certificate fails: librdkafka's log does not say, its verification callback does.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
-use rdkafka::bindings;
+use rdkafka::bindings as rd;
 use rdkafka::client::Client;
 use rdkafka::types::RDKafkaType;
+use rdkafka::{ClientConfig, ClientContext};
 
-use crate::connectors::kafka::client::base_config;
-use crate::profile::KafkaSection;
-
-/// What is wrong with a certificate, after OpenSSL's `X509_V_ERR` codes.
+/// Why the verification failed, after OpenSSL's `X509_V_ERR` codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CertificateFlaw {
-    /// No CA that is trusted here has signed it.
     UnknownCa,
-    /// Its time is over.
     Expired,
-    /// Its time has not come.
     NotYetValid,
-    /// It was issued to another host.
+    /// Issued to another host name.
     OtherName,
-    /// Something else, by its code.
     Other(c_int),
 }
 
@@ -41,15 +33,13 @@ impl CertificateFlaw {
     }
 }
 
-/// Returns what is wrong with the certificate that the section's servers show; `None` when nothing is, or none came within `wait`.
-///
-/// Connects without logging in.
-pub(crate) fn flaw(section: &KafkaSection, wait: Duration) -> Option<CertificateFlaw> {
-    let mut config = base_config(section);
+/// Connects without logging in and returns the flaw of the certificate that the servers present; `None` if it is valid, or if no
+/// server answers within `wait`.
+pub(crate) fn flaw(mut config: ClientConfig, wait: Duration) -> Option<CertificateFlaw> {
     config.set("security.protocol", "ssl");
     let native = config.create_native_config().ok()?;
-    // SAFETY: the configuration is alive, and `judge` has the type that librdkafka expects.
-    unsafe { bindings::rd_kafka_conf_set_ssl_cert_verify_cb(native.ptr(), Some(judge)) };
+    // SAFETY: the configuration is alive, and `note_verification` has the type that librdkafka expects.
+    unsafe { rd::rd_kafka_conf_set_ssl_cert_verify_cb(native.ptr(), Some(note_verification)) };
     let client = Client::new(&config, native, RDKafkaType::RD_KAFKA_PRODUCER, VerificationLog::default()).ok()?;
     let deadline = Instant::now() + wait;
     while Instant::now() < deadline {
@@ -67,13 +57,13 @@ pub(crate) fn flaw(section: &KafkaSection, wait: Duration) -> Option<Certificate
 struct VerificationLog(AtomicI32);
 
 impl ClientContext for VerificationLog {
-    // What it has to say was heard when the first connection failed.
+    // The first connection has logged the same lines.
     fn log(&self, _: rdkafka::config::RDKafkaLogLevel, _: &str, _: &str) {}
 }
 
-/// Notes OpenSSL's verdict and leaves it as it is.
-unsafe extern "C" fn judge(
-    _client: *mut bindings::rd_kafka_t,
+/// Notes OpenSSL's result without changing it.
+unsafe extern "C" fn note_verification(
+    _client: *mut rd::rd_kafka_t,
     _broker: *const c_char,
     _broker_id: i32,
     x509_error: *mut c_int,
@@ -87,8 +77,8 @@ unsafe extern "C" fn judge(
     // SAFETY: librdkafka passes a pointer to an integer on its stack.
     let code = unsafe { *x509_error };
     // SAFETY: rdkafka sets the opaque pointer of every client to its context, which lives as long as the client's threads.
-    if let Some(verdict) = unsafe { opaque.cast::<VerificationLog>().as_ref() } {
-        let _ = verdict.0.compare_exchange(0, code, Ordering::Relaxed, Ordering::Relaxed);
+    if let Some(log) = unsafe { opaque.cast::<VerificationLog>().as_ref() } {
+        let _ = log.0.compare_exchange(0, code, Ordering::Relaxed, Ordering::Relaxed);
     }
     c_int::from(code == 0)
 }

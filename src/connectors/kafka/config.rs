@@ -1,0 +1,105 @@
+//! The librdkafka configuration of a profile section.
+
+use std::path::Path;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+
+use crate::connectors::kafka::diagnosis;
+use crate::pipeline::Failure;
+use crate::profile::{KafkaSection, Secret};
+
+/// Returns the configuration that every client of `section` shares.
+#[must_use]
+pub fn base_config(section: &KafkaSection) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &section.servers);
+    // librdkafka logs a closed connection at this level.
+    config.set_log_level(RDKafkaLogLevel::Info);
+    config.set("client.id", "sdl");
+    config.set("security.protocol", section.protocol().to_ascii_lowercase());
+    // The default of 10 s delays recovery after the restart of a broker.
+    config.set("reconnect.backoff.max.ms", "500");
+    if let Some(mechanism) = section.mechanism() {
+        // librdkafka accepts two names for this property.
+        if !section.properties.iter().any(|(name, _)| name.starts_with("sasl.mechanism")) {
+            config.set("sasl.mechanism", mechanism);
+        }
+        if let (Some(username), Some(password)) = (&section.username, &section.password) {
+            config.set("sasl.username", username).set("sasl.password", password.reveal());
+        }
+    }
+    if section.protocol().ends_with("SSL") {
+        // The vendored OpenSSL does not know the CA directory of this machine.
+        config.set("ssl.ca.location", section.ssl_ca_location.as_deref().unwrap_or("probe"));
+        let files = [
+            ("ssl.certificate.location", section.ssl_certificate_location.as_deref()),
+            ("ssl.key.location", section.ssl_key_location.as_deref()),
+            ("ssl.key.password", section.ssl_key_password.as_ref().map(Secret::reveal)),
+        ];
+        for (property, value) in files {
+            if let Some(value) = value {
+                config.set(property, value);
+            }
+        }
+    }
+    for (name, value) in &section.properties {
+        config.set(name, value.reveal());
+    }
+    config
+}
+
+/// Returns [`base_config`] after [`check`].
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn client_config(section: &KafkaSection) -> Result<ClientConfig, Failure> {
+    check(section)?;
+    Ok(base_config(section))
+}
+
+/// Sets the `group.id` of a consumer that lists group offsets. The consumer neither joins nor commits; but when a coordinator
+/// moves, librdkafka 2.12 dereferences the client's own group, and crashes if there is none.
+pub(crate) fn set_group_id(config: &mut ClientConfig, section: &KafkaSection, group: Option<&str>) {
+    let group = group.or(section.default_consumer_group_id.as_deref()).filter(|group| !group.is_empty());
+    config.set("group.id", group.unwrap_or("sdl")).set("enable.auto.commit", "false");
+}
+
+/// Checks the files and properties of a section, before any connection.
+///
+/// # Errors
+/// When a file cannot be read, or librdkafka rejects a property.
+pub fn check(section: &KafkaSection) -> Result<(), Failure> {
+    let files = [
+        ("ssl_ca_location", &section.ssl_ca_location),
+        ("ssl_certificate_location", &section.ssl_certificate_location),
+        ("ssl_key_location", &section.ssl_key_location),
+    ];
+    for (key, file) in files {
+        let Some(file) = file else { continue };
+        let readable = std::fs::metadata(file)
+            .and_then(|meta| if meta.is_dir() { Ok(()) } else { std::fs::File::open(Path::new(file)).map(drop) });
+        readable.map_err(|error| {
+            Failure::new(format!("cannot connect to `{}`", section.name))
+                .because(format!("cannot read the file `{file}` of `{key}`: {}", crate::profile::reason(&error)))
+                .hint(format!("correct `{key}` under [{}]", section.name))
+        })?;
+    }
+    base_config(section).create_native_config().map(drop).map_err(|error| creation_failure(section, &error))
+}
+
+/// Returns the failure of a client that cannot be created. librdkafka's message can quote a secret value; the property's name cannot.
+pub(crate) fn creation_failure(section: &KafkaSection, error: &KafkaError) -> Failure {
+    let failure = Failure::new(format!("cannot connect to `{}`", section.name));
+    match error {
+        KafkaError::ClientConfig(_, _, property, _) if !property.is_empty() => {
+            failure.because(format!("librdkafka rejects the value of `kafka.{property}`")).hint(format!(
+                "correct `kafka.{property}` under [{}]; librdkafka's CONFIGURATION.md lists the properties",
+                section.name
+            ))
+        }
+        KafkaError::ClientCreation(reason) => diagnosis::diagnose_creation(section, reason),
+        _ => failure.because("librdkafka rejects the configuration"),
+    }
+}

@@ -1,0 +1,76 @@
+//! The first connection to a cluster.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::producer::{BaseProducer, Producer as _};
+
+use crate::connectors::kafka::client_log::{ClientLog, LogContext};
+use crate::connectors::kafka::config::{base_config, check, creation_failure};
+use crate::connectors::kafka::diagnosis;
+use crate::connectors::kafka::librdkafka::certificate;
+use crate::pipeline::{ConnectorError, Failure, Refused};
+use crate::profile::KafkaSection;
+
+/// Timeout of one request to a cluster that has not answered yet.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// Timeout of the second connection, which finds out why a certificate failed.
+const CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What a cluster says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterMetadata {
+    /// Absent where the cluster has none.
+    pub id: Option<String>,
+}
+
+/// Waits up to `wait` for the first answer of the section's cluster.
+///
+/// # Errors
+/// When a file cannot be read, a property is wrong, or no broker answers in time: with host, step and hint. A wrong password or
+/// certificate fails at once. Refuses a cluster whose id is not the section's `cluster_id`.
+pub async fn reach(section: &KafkaSection, wait: Duration) -> Result<ClusterMetadata, ConnectorError> {
+    check(section)?;
+    let section = section.clone();
+    let reached = tokio::task::spawn_blocking(move || reach_blocking(&section, wait)).await;
+    reached.unwrap_or_else(|error| Err(Failure::new("the connection test was interrupted").because(error).into()))
+}
+
+fn reach_blocking(section: &KafkaSection, wait: Duration) -> Result<ClusterMetadata, ConnectorError> {
+    let client_log = ClientLog::default();
+    let client = BaseProducer::from_config_and_context(&base_config(section), LogContext { client_log: client_log.clone() })
+        .map_err(|error| creation_failure(section, &error))?;
+    let deadline = Instant::now() + wait;
+    loop {
+        if let Some(id) = client.client().fetch_cluster_id(PROBE_TIMEOUT) {
+            return check_cluster_id(section, Some(id));
+        }
+        // Log lines and errors arrive by polling only.
+        client.poll(Duration::ZERO);
+        // A cluster without an id still answers a metadata request.
+        if client_log.lines().is_empty() && client.client().fetch_metadata(None, PROBE_TIMEOUT).is_ok() {
+            return check_cluster_id(section, None);
+        }
+        let lines = client_log.lines();
+        if diagnosis::is_lasting(section, &lines) || Instant::now() >= deadline {
+            let flaw = diagnosis::names_certificate(&lines)
+                .then(|| certificate::flaw(base_config(section), CERTIFICATE_TIMEOUT))
+                .flatten();
+            return Err(diagnosis::diagnose(section, &lines, flaw, wait).into());
+        }
+    }
+}
+
+fn check_cluster_id(section: &KafkaSection, id: Option<String>) -> Result<ClusterMetadata, ConnectorError> {
+    let (Some(wanted), name) = (&section.cluster_id, &section.name) else { return Ok(ClusterMetadata { id }) };
+    if id.as_ref() == Some(wanted) {
+        return Ok(ClusterMetadata { id });
+    }
+    let found = id.unwrap_or_else(|| "none".to_owned());
+    Err(ConnectorError::Refused(Refused {
+        what: format!("`{name}` is not the cluster of the profile's `cluster_id`"),
+        numbers: vec![format!("cluster_id in the profile: {wanted}"), format!("cluster id of {}: {found}", section.servers)],
+        hint: format!("correct `servers` or `cluster_id` under [{name}]"),
+    }))
+}

@@ -1,0 +1,208 @@
+//! Commits the watermarks: one request at a time, each answered before the next, always with the newest watermark.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::connectors::kafka::commit_metadata::CommitMetadata;
+use crate::connectors::kafka::librdkafka::NativeError;
+use crate::connectors::kafka::librdkafka::commits::{CommitQueue, MAX_COMMIT_PARTITIONS, fully_committed};
+use crate::pipeline::{Commit, Signal};
+use crate::record::{NextOffset, Partition};
+
+/// After this long without a response, a commit is reported as refused.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause before a refused commit is sent again while a caller waits.
+const RETRY_BACKOFF: Duration = Duration::from_millis(100);
+/// Timeout of the last commit of revoked partitions.
+const REVOKED_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub(crate) struct Committer {
+    responses: CommitQueue,
+    flow: String,
+    interval: Duration,
+    last_sent: Instant,
+    /// The newest watermark of each partition.
+    pending: HashMap<Partition, Commit>,
+    confirmed: HashMap<Partition, NextOffset>,
+    in_flight: Option<InFlightCommit>,
+    /// When the missing response was last reported.
+    reported: Option<Instant>,
+    refusals: u32,
+}
+
+struct InFlightCommit {
+    since: Instant,
+    commits: Vec<Commit>,
+    /// Whether there were too many partitions for one request.
+    more: bool,
+}
+
+impl Committer {
+    pub(crate) fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>, flow: String, interval: Duration) -> Self {
+        Self {
+            responses: CommitQueue::new(consumer.client()),
+            flow,
+            interval,
+            last_sent: Instant::now(),
+            pending: HashMap::new(),
+            confirmed: HashMap::new(),
+            in_flight: None,
+            reported: None,
+            refusals: 0,
+        }
+    }
+
+    /// Notes a watermark for the next request.
+    pub(crate) fn note(&mut self, commit: Commit) {
+        self.pending.insert(commit.partition, commit);
+    }
+
+    /// Forgets partitions that this member no longer owns.
+    pub(crate) fn forget(&mut self, partitions: &[Partition]) {
+        self.pending.retain(|partition, _| !partitions.contains(partition));
+        self.confirmed.retain(|partition, _| !partitions.contains(partition));
+    }
+
+    /// Takes a response that has arrived and sends what is due, without waiting. Returns what the engine should know.
+    pub(crate) fn serve<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>) -> Vec<Signal> {
+        let mut signals = Vec::new();
+        let more = self.in_flight.as_ref().is_some_and(|sent| sent.more);
+        let answered = self.take_response(Duration::ZERO, &mut signals);
+        if self.in_flight.is_none() && (self.last_sent.elapsed() >= self.interval || (more && matches!(answered, Some(Ok(()))))) {
+            self.send(consumer, &mut signals);
+        }
+        signals
+    }
+
+    /// Waits until the broker has confirmed every watermark, at most until `deadline`.
+    pub(crate) fn flush<C: ConsumerContext>(
+        &mut self,
+        consumer: &BaseConsumer<C>,
+        deadline: Instant,
+        signals: &mut Vec<Signal>,
+    ) -> Result<(), NativeError> {
+        loop {
+            if self.in_flight.is_none() {
+                self.send(consumer, signals);
+            }
+            if self.in_flight.is_none() {
+                return Ok(()); // everything is committed
+            }
+            match self.take_response(Duration::from_millis(100), signals) {
+                Some(Err(error)) if error.is_final() || Instant::now() > deadline => return Err(error),
+                // A coordinator that moves or loads accepts the watermark, by then perhaps a newer one, a moment later.
+                Some(Err(_)) => std::thread::sleep(RETRY_BACKOFF),
+                None if Instant::now() > deadline => return Err(NativeError::timed_out()),
+                Some(Ok(())) | None => {}
+            }
+        }
+    }
+
+    fn send<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>, signals: &mut Vec<Signal>) {
+        self.last_sent = Instant::now();
+        let unconfirmed = |commit: &&Commit| self.confirmed.get(&commit.partition) != Some(&commit.next);
+        let mut commits: Vec<Commit> =
+            self.pending.values().filter(unconfirmed).take(MAX_COMMIT_PARTITIONS + 1).copied().collect();
+        let more = commits.len() > MAX_COMMIT_PARTITIONS;
+        commits.truncate(MAX_COMMIT_PARTITIONS);
+        if commits.is_empty() {
+            return;
+        }
+        let list = self.list(&commits);
+        // librdkafka refuses a partition that the consumer has lost, without a request.
+        let stored = consumer.store_offsets(&list);
+        let refused: Vec<Partition> = list
+            .elements()
+            .iter()
+            .filter(|element| element.error().is_err())
+            .map(|element| Partition::new(element.topic(), element.partition()))
+            .collect();
+        self.pending.retain(|partition, _| !refused.contains(partition));
+        commits.retain(|commit| !refused.contains(&commit.partition));
+        if stored.is_err() || commits.is_empty() {
+            return;
+        }
+        match self.responses.commit(consumer.client(), None) {
+            Ok(()) => self.in_flight = Some(InFlightCommit { since: Instant::now(), commits, more }),
+            Err(error) => self.report_refusal(&error, signals),
+        }
+    }
+
+    /// Takes the response to the commit in flight, if it arrives within `timeout`.
+    fn take_response(&mut self, timeout: Duration, signals: &mut Vec<Signal>) -> Option<Result<(), NativeError>> {
+        let since = self.in_flight.as_ref()?.since;
+        let Some(response) = self.responses.wait(timeout) else {
+            // Not sent again meanwhile: a late response could not be told from the response to the second request.
+            if self.reported.unwrap_or(since).elapsed() > RESPONSE_TIMEOUT {
+                self.reported = Some(Instant::now());
+                self.report_refusal(&NativeError::timed_out(), signals);
+            }
+            return None;
+        };
+        self.reported = None;
+        let sent = self.in_flight.take().expect("checked above");
+        let is_owned = |commit: &Commit| self.pending.contains_key(&commit.partition);
+        if let Err(error) = fully_committed(response) {
+            if error.code == RDKafkaErrorCode::NoOffset && !sent.commits.iter().any(is_owned) {
+                return Some(Ok(())); // nothing was sent: the partitions were revoked meanwhile
+            }
+            self.report_refusal(&error, signals);
+            return Some(Err(error));
+        }
+        let confirmed: Vec<_> = sent.commits.iter().map(|commit| (commit.partition, commit.next)).collect();
+        // Only of partitions that are still owned: a later assignment starts from the broker's position.
+        self.confirmed.extend(confirmed.iter().filter(|(partition, _)| self.pending.contains_key(partition)).copied());
+        if std::mem::take(&mut self.refusals) > 0 {
+            signals.push(Signal::Degraded(None));
+        }
+        signals.push(Signal::Committed(confirmed));
+        Some(Ok(()))
+    }
+
+    fn report_refusal(&mut self, error: &NativeError, signals: &mut Vec<Signal>) {
+        self.refusals += 1;
+        let times = self.refusals;
+        signals.push(Signal::Degraded(Some(format!("commit refused ({times}x): {error}"))));
+    }
+
+    /// Commits the final watermarks of partitions that are being revoked, and only these. Waits for the group's coordinator.
+    pub(crate) fn commit_revoked<C: ConsumerContext>(
+        &self,
+        consumer: &BaseConsumer<C>,
+        commits: &[Commit],
+    ) -> Result<(), NativeError> {
+        let responses = CommitQueue::new(consumer.client());
+        let deadline = Instant::now() + REVOKED_TIMEOUT;
+        for commits in commits.chunks(MAX_COMMIT_PARTITIONS) {
+            let list = self.list(commits);
+            let attempt = || {
+                consumer.store_offsets(&list)?;
+                responses.commit(consumer.client(), Some(&list))?;
+                let left = deadline.saturating_duration_since(Instant::now());
+                fully_committed(responses.wait(left).ok_or_else(NativeError::timed_out)?)
+            };
+            let mut outcome = attempt();
+            while outcome.as_ref().is_err_and(|error| !error.is_final()) && Instant::now() + RETRY_BACKOFF < deadline {
+                std::thread::sleep(RETRY_BACKOFF);
+                outcome = attempt();
+            }
+            outcome?;
+        }
+        Ok(())
+    }
+
+    fn list(&self, commits: &[Commit]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(commits.len());
+        for commit in commits {
+            let mut element = list.add_partition(commit.partition.topic.name(), commit.partition.index);
+            element.set_offset(Offset::Offset(commit.next.0)).expect("an offset is not negative");
+            element.set_metadata(CommitMetadata::new(&self.flow, commit.fingerprint).to_json());
+        }
+        list
+    }
+}
