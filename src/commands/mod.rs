@@ -9,6 +9,7 @@ mod environment;
 pub mod flow;
 mod global;
 pub mod help;
+pub(crate) mod hints;
 pub mod lag;
 pub mod produce_fake;
 pub mod profile;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::commands::flow::{DeadLetterSink, KAFKA, load_topic_limits, rate};
+use crate::commands::hints::with_hint;
 use crate::commands::run::{self, Presentation, ReportArgs, RunReporting, SummaryFormat};
 use crate::commands::{Context, protect};
 use crate::connectors::kafka::{Admin, KafkaSink, Pos, ProducerOptions, Targets, TopicPlan};
@@ -255,7 +256,7 @@ impl Args {
         match finished.outcome {
             RunOutcome::Complete | RunOutcome::Interrupted => Ok(()),
             RunOutcome::Failed(error) => Err(error.into()),
-            RunOutcome::Record(failure) => Err(Error::Record(failure)),
+            RunOutcome::Record(failure) => Err(Error::Record(with_hint(failure))),
         }
     }
 

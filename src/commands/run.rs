@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::commands::hints::with_hint;
 use crate::commands::{Context, LogFormat};
 use crate::error::Error;
 use crate::pipeline::{ConnectorError, Failure, Observer, Pipeline, RunOutcome, RunReport, Sink, Source, Tally};
@@ -223,8 +224,9 @@ impl<T: Observer> Observer for SharedObserver<T> {
 fn conclude(finished: RunReport, bounded: bool) -> Result<(), Error> {
     let RunReport { tally, outcome: ending, closed, .. } = finished;
     match ending {
+        RunOutcome::Failed(ConnectorError::Failed(failure)) => return Err(with_hint(failure).into()),
         RunOutcome::Failed(error) => return Err(error.into()),
-        RunOutcome::Record(failure) => return Err(Error::Record(failure)),
+        RunOutcome::Record(failure) => return Err(Error::Record(with_hint(failure))),
         RunOutcome::Complete | RunOutcome::Interrupted => {}
     }
     let Tally { dead_lettered, skipped, undelivered, .. } = tally;

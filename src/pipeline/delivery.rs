@@ -6,6 +6,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::pipeline::lanes::{Slot, TaggedBatch};
+use crate::pipeline::policy::concurrency::Round;
+use crate::pipeline::policy::poison::{PoisonDetector, UnclearAnswers, UnclearVerdict};
+use crate::pipeline::sink::Load;
 use crate::pipeline::{Batch, Outcome, Reason};
 
 /// Which of the two destinations of a run a batch goes to.
@@ -15,142 +18,213 @@ pub(crate) enum Destination {
     DeadLetters,
 }
 
-/// A part of a batch that is sent as one.
+/// Records of a batch that are sent in one call.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(crate) batch: Batch,
     pub(crate) slots: Vec<Slot>,
-    /// How often it was sent before.
+    /// How often the records were sent before.
     retries: u32,
+    unclear: Option<UnclearAnswers>,
 }
 
 /// One batch from its first attempt until each of its records is settled or given up.
 ///
-/// Its portions go one after another, so that the order of records holds through retries and halving.
+/// Its attempts go one after another, so that the order of records holds through retries and bisecting.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pub(crate) destination: Destination,
-    /// When it was first sent: what `--retry-for` is measured from.
     pub(crate) first_sent: Instant,
-    /// When a portion of it was last sent.
     pub(crate) last_sent: Instant,
-    /// The tags of the whole batch, for the lanes.
+    /// Of the concurrency limit, when the last attempt was sent.
+    pub(crate) round: Round,
+    /// The slots of the whole batch, for the lanes.
     pub(crate) slots: Vec<Slot>,
     pub(crate) bytes: usize,
     attempts: VecDeque<Attempt>,
 }
 
-/// What the answers to a portion ask for.
+/// What the answers to an attempt ask for.
 #[derive(Debug, Default)]
 pub(crate) struct AttemptResult {
-    /// Per outcome that settles: which record of the portion, and how.
+    /// Per outcome that settles: which record of the attempt, and how.
     pub(crate) settled: Vec<(usize, Outcome)>,
-    /// Records whose own fault it is.
+    /// Records that are to blame themselves.
     pub(crate) rejected: Vec<(usize, Reason)>,
     /// How many are sent again, after which attempt, and why.
     pub(crate) retry: Option<(usize, u32, Reason)>,
-    /// The batch was halved, and why.
+    /// The batch was bisected, and why.
     pub(crate) bisected: Option<Reason>,
     /// Nothing can be delivered any more.
     pub(crate) stop: Option<Reason>,
+    pub(crate) load: Load,
+    /// Only a check of the sink tells whether it answers at all.
+    pub(crate) needs_check: bool,
 }
 
 impl Delivery {
-    pub(crate) fn new(destination: Destination, chunk: TaggedBatch, now: Instant) -> Self {
-        let bytes = chunk.bytes;
-        let portion = Attempt { batch: Arc::new(chunk.records), slots: chunk.slots, retries: 0 };
+    pub(crate) fn new(destination: Destination, batch: TaggedBatch, now: Instant) -> Self {
+        let bytes = batch.bytes;
+        let attempt = Attempt { batch: Arc::new(batch.records), slots: batch.slots, retries: 0, unclear: None };
         Self {
             destination,
             first_sent: now,
             last_sent: now,
-            slots: portion.slots.clone(),
+            round: Round::default(),
+            slots: attempt.slots.clone(),
             bytes,
-            attempts: VecDeque::from([portion]),
+            attempts: VecDeque::from([attempt]),
         }
     }
 
-    /// Returns the portion to send next; none when the chain is done.
+    /// Returns the attempt to send next; none when the delivery is done.
     pub(crate) fn next(&self) -> Option<&Attempt> {
         self.attempts.front()
     }
 
-    /// Takes the answers to the portion that was sent and arranges what follows.
+    /// Cuts the next attempt to at most `records` records.
+    pub(crate) fn limit_to(&mut self, records: usize) {
+        if self.attempts.front().is_some_and(|attempt| attempt.batch.len() > records) {
+            let attempt = self.attempts.pop_front().expect("looked at");
+            let all: Vec<usize> = (0..attempt.batch.len()).collect();
+            let (first, rest) = all.split_at(records);
+            for part in [rest, first] {
+                self.attempts.push_front(attempt.subset(part, attempt.retries, attempt.unclear));
+            }
+        }
+    }
+
+    /// Takes the answers to the attempt that was sent and arranges what follows.
     ///
     /// # Panics
     /// When the sink did not answer for each record: nothing that it says can be relied on then.
-    pub(crate) fn on_outcomes(&mut self, outcomes: Vec<Outcome>) -> (Attempt, AttemptResult) {
-        let portion = self.attempts.pop_front().expect("answers follow a portion that was sent");
-        assert_eq!(outcomes.len(), portion.batch.len(), "a sink answers once for each record of a batch");
-        let mut verdict = AttemptResult::default();
-        let (mut again, mut suspects) = (Vec::new(), Vec::new());
-        let mut why = None;
-        verdict.settled.reserve(outcomes.len());
+    pub(crate) fn on_outcomes(
+        &mut self,
+        outcomes: Vec<Outcome>,
+        detector: &mut PoisonDetector,
+        now: Instant,
+    ) -> (Attempt, AttemptResult) {
+        let attempt = self.attempts.pop_front().expect("answers follow an attempt that was sent");
+        assert_eq!(outcomes.len(), attempt.batch.len(), "a sink answers once for each record of a batch");
+        let mut result = AttemptResult::default();
+        let (mut refused, mut unclear, mut suspects) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut why_refused, mut why_unclear, mut why_suspect) = (None, None, None);
+        result.settled.reserve(outcomes.len());
         for (at, outcome) in outcomes.into_iter().enumerate() {
-            match outcome {
-                Outcome::Delivered | Outcome::AlreadyThere | Outcome::Superseded => verdict.settled.push((at, outcome)),
-                Outcome::Reject(reason) => verdict.rejected.push((at, reason)),
-                Outcome::Retry(reason) | Outcome::Unclear(reason) => {
-                    again.push(at);
-                    why.get_or_insert(reason);
+            let (list, why, reason) = match outcome {
+                Outcome::Delivered | Outcome::AlreadyThere | Outcome::Superseded => {
+                    result.settled.push((at, outcome));
+                    continue;
                 }
-                Outcome::BatchRejected(reason) => {
-                    suspects.push(at);
-                    verdict.bisected.get_or_insert(reason);
+                Outcome::Reject(reason) => {
+                    result.rejected.push((at, reason));
+                    continue;
                 }
-                Outcome::Stop(reason) => drop(verdict.stop.get_or_insert(reason)),
-            }
+                Outcome::Stop(reason) => {
+                    result.stop.get_or_insert(reason);
+                    continue;
+                }
+                // Only the sink's own batches are judged: a dead letter is sent until it is there.
+                Outcome::Unclear(reason) if self.destination == Destination::Sink => (&mut unclear, &mut why_unclear, reason),
+                Outcome::Retry(reason) | Outcome::Unclear(reason) => (&mut refused, &mut why_refused, reason),
+                Outcome::BatchRejected(reason) => (&mut suspects, &mut why_suspect, reason),
+            };
+            list.push(at);
+            result.load = result.load.max(reason.load());
+            why.get_or_insert(reason);
         }
-        // Suspects go in front of retries: they are what is left of the same attempt, and a retry waits.
-        if let Some(reason) = why {
-            verdict.retry = Some((again.len(), portion.retries + 1, reason));
-            self.attempts.push_front(portion.subset(&again, portion.retries + 1));
+        if !result.settled.is_empty() && self.destination == Destination::Sink {
+            detector.on_delivered();
         }
-        match suspects.len() {
-            0 => {}
+        // Suspects go in front, then what is unclear: the sink holds later writes of the same id back behind those.
+        if let Some(reason) = why_refused {
+            result.retry = Some((refused.len(), attempt.retries + 1, reason));
+            self.attempts.push_front(attempt.subset(&refused, attempt.retries + 1, None));
+        }
+        if let Some(reason) = why_unclear {
+            self.on_unclear(&attempt, &unclear, reason, &mut result, detector, now);
+        }
+        if let Some(reason) = why_suspect {
             // Alone it is the culprit, but only when it was sent alone: others of its batch may have been to blame.
-            1 if portion.batch.len() == 1 => {
-                let reason = verdict.bisected.take().expect("a suspect has a reason");
-                verdict.rejected.push((suspects[0], reason));
-            }
-            n => {
-                let (first, second) = suspects.split_at(n.div_ceil(2));
-                for half in [second, first] {
-                    if !half.is_empty() {
-                        self.attempts.push_front(portion.subset(half, 0));
-                    }
-                }
+            if attempt.batch.len() == 1 {
+                result.rejected.push((suspects[0], reason));
+            } else {
+                self.push_halves(&attempt, &suspects, 0, None);
+                result.bisected = Some(reason);
             }
         }
-        (portion, verdict)
+        (attempt, result)
+    }
+
+    /// Arranges what follows an unclear answer to `records` of an attempt.
+    fn on_unclear(
+        &mut self,
+        attempt: &Attempt,
+        records: &[usize],
+        reason: Reason,
+        result: &mut AttemptResult,
+        detector: &mut PoisonDetector,
+        now: Instant,
+    ) {
+        let is_time_out = reason.load() == Load::TimedOut;
+        let mut answers = attempt.unclear;
+        let verdict = detector.on_unclear(&mut answers, records.len(), !result.settled.is_empty(), is_time_out, now);
+        match verdict {
+            UnclearVerdict::Reject => return result.rejected.push((records[0], reason)),
+            UnclearVerdict::Bisect => {
+                self.push_halves(attempt, records, 0, answers);
+                result.bisected = Some(reason);
+            }
+            UnclearVerdict::Resend => {
+                let retries = attempt.retries + 1;
+                if is_time_out {
+                    self.push_halves(attempt, records, retries, answers);
+                } else {
+                    self.attempts.push_front(attempt.subset(records, retries, answers));
+                }
+                let others = result.retry.as_ref().map_or(0, |(others, ..)| *others);
+                result.retry = Some((records.len() + others, retries, reason));
+            }
+        }
+        result.needs_check = answers.is_some_and(|answers| detector.needs_check(&answers));
+    }
+
+    /// Puts two halves of `records` in front; one alone stays whole.
+    fn push_halves(&mut self, attempt: &Attempt, records: &[usize], retries: u32, unclear: Option<UnclearAnswers>) {
+        let (first, second) = records.split_at(records.len().div_ceil(2));
+        for half in [second, first].into_iter().filter(|half| !half.is_empty()) {
+            self.attempts.push_front(attempt.subset(half, retries, unclear));
+        }
     }
 
     /// Drops the records for which `gone` holds from what is still to be sent.
     pub(crate) fn forget(&mut self, gone: impl Fn(&Slot) -> bool) {
-        for portion in &mut self.attempts {
-            if portion.slots.iter().any(&gone) {
-                let kept: Vec<usize> = (0..portion.slots.len()).filter(|at| !gone(&portion.slots[*at])).collect();
-                *portion = portion.subset(&kept, portion.retries);
+        for attempt in &mut self.attempts {
+            if attempt.slots.iter().any(&gone) {
+                let kept: Vec<usize> = (0..attempt.slots.len()).filter(|at| !gone(&attempt.slots[*at])).collect();
+                *attempt = attempt.subset(&kept, attempt.retries, attempt.unclear);
             }
         }
-        self.attempts.retain(|portion| !portion.slots.is_empty());
+        self.attempts.retain(|attempt| !attempt.slots.is_empty());
     }
 
-    /// Returns the tags of everything that is still to be sent.
+    /// Returns the slots of everything that is still to be sent.
     pub(crate) fn pending_slots(&self) -> impl Iterator<Item = &Slot> {
-        self.attempts.iter().flat_map(|portion| &portion.slots)
+        self.attempts.iter().flat_map(|attempt| &attempt.slots)
     }
 }
 
 impl Attempt {
-    fn subset(&self, which: &[usize], attempt: u32) -> Self {
+    fn subset(&self, which: &[usize], retries: u32, unclear: Option<UnclearAnswers>) -> Self {
         Self {
             batch: Arc::new(which.iter().map(|at| self.batch[*at].clone()).collect()),
             slots: which.iter().map(|at| self.slots[*at]).collect(),
-            retries: attempt,
+            retries,
+            unclear,
         }
     }
 
-    /// Returns how often the records of this portion have been sent, this time included.
+    /// Returns how often the records of this attempt have been sent, this time included.
     pub(crate) fn number(&self) -> u32 {
         self.retries + 1
     }

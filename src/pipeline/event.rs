@@ -173,6 +173,21 @@ impl Tally {
         self.read - self.accounted()
     }
 
+    /// Counts `records` that are settled by `outcome`, at the sink or as dead letters.
+    pub(crate) fn on_settled(&mut self, as_dead_letters: bool, outcome: &Outcome, records: u64, bytes: u64) {
+        if as_dead_letters {
+            self.dead_lettered += records;
+            return;
+        }
+        self.delivered += records;
+        self.bytes += bytes;
+        match outcome {
+            Outcome::AlreadyThere => self.already_there += records,
+            Outcome::Superseded => self.superseded += records,
+            _ => {}
+        }
+    }
+
     fn accounted(&self) -> u64 {
         let set_aside = self.dead_lettered + self.skipped + self.filtered + self.late + self.known;
         self.delivered + set_aside + self.released + self.undelivered

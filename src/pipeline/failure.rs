@@ -32,18 +32,43 @@ pub struct Failure {
     pub hint: Option<String>,
     /// Whether the cause may go away by itself, such as an unreachable server.
     pub passing: bool,
+    /// Which failure of the engine it is, for those who know more about what helps.
+    pub kind: FailureKind,
+}
+
+/// The failures that the engine itself finds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FailureKind {
+    /// A failure of a connector or a command.
+    #[default]
+    Other,
+    /// A bad record, where bad records stop the run.
+    BadRecord,
+    /// More bad records than the breaker allows.
+    TooManyBadRecords,
+    /// The destination of dead letters rejected one.
+    DeadLetterRejected,
+    /// No delivery for as long as deliveries may fail.
+    GaveUp,
 }
 
 impl Failure {
     /// Returns a failure without causes or hint.
     pub fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), causes: Vec::new(), hint: None, passing: false }
+        Self { what: what.into(), causes: Vec::new(), hint: None, passing: false, kind: FailureKind::Other }
     }
 
     /// Adds a cause below those already there.
     #[must_use]
     pub fn because(mut self, cause: impl fmt::Display) -> Self {
         self.causes.push(cause.to_string());
+        self
+    }
+
+    /// Names the failure.
+    #[must_use]
+    pub(crate) fn kind(mut self, kind: FailureKind) -> Self {
+        self.kind = kind;
         self
     }
 

@@ -46,6 +46,19 @@ impl TaggedBatch {
         self.bytes += other.bytes;
     }
 
+    fn split_off(&mut self, at: usize) -> Self {
+        let (records, slots) = (self.records.split_off(at), self.slots.split_off(at));
+        let bytes = records.iter().map(Record::bytes).sum();
+        self.bytes -= bytes;
+        Self { records, slots, bytes }
+    }
+
+    pub(crate) fn truncate(&mut self, records: usize) {
+        self.records.truncate(records);
+        self.slots.truncate(records);
+        self.bytes = self.records.iter().map(Record::bytes).sum();
+    }
+
     pub(crate) fn retain(&mut self, keep: impl Fn(&Slot) -> bool) {
         let mut flags = self.slots.iter().map(&keep);
         self.records.retain(|_| flags.next().expect("a tag for each record"));
@@ -96,6 +109,11 @@ struct Ready {
 impl Lanes {
     pub(crate) fn new(ordering: Ordering, limits: BatchLimits) -> Self {
         Self { ordering, limits, lanes: Vec::new(), queued: 0, bytes: 0, ready: Ready::default() }
+    }
+
+    /// Sets the most records of the next batches; what waits is cut where it is too long.
+    pub(crate) fn limit_records(&mut self, records: usize) {
+        self.limits.records = records;
     }
 
     /// Returns the number of records that wait.
@@ -154,7 +172,7 @@ impl Lanes {
         let mut batch = TaggedBatch::default();
         for lane in self.lanes.iter_mut().filter(|lane| !lane.in_flight) {
             let before = batch.len();
-            lane.fill(&mut batch);
+            lane.fill(&mut batch, &self.limits);
             lane.in_flight = self.ordering == Ordering::OneByOne && batch.len() > before;
         }
         self.queued -= batch.len();
@@ -228,9 +246,12 @@ impl Lane {
     }
 
     /// Moves chunks from the front to `batch` while they fit; a record above the limit goes alone.
-    fn fill(&mut self, batch: &mut TaggedBatch) {
-        while let Some((since, chunk)) = self.waiting.pop_front() {
-            if batch.len() > 0 && !batch.fits(chunk.len(), chunk.bytes, &self.limits) {
+    fn fill(&mut self, batch: &mut TaggedBatch, limits: &BatchLimits) {
+        while let Some((since, mut chunk)) = self.waiting.pop_front() {
+            if batch.len() == 0 && chunk.len() > limits.records {
+                self.waiting.push_front((since, chunk.split_off(limits.records)));
+            }
+            if batch.len() > 0 && !batch.fits(chunk.len(), chunk.bytes, limits) {
                 return self.waiting.push_front((since, chunk));
             }
             self.records -= chunk.len();
@@ -293,6 +314,23 @@ mod tests {
         let mut lanes = Lanes::new(Ordering::Overlapping, BatchLimits { bytes: 10, ..LIMITS });
         lanes.push(chunk(&[(0, 0), (0, 1)]), now);
         assert_eq!(numbers(lanes.next(now, false).as_ref()), [(0, 0)], "a record above the limit goes alone");
+    }
+
+    #[test]
+    fn what_waits_is_cut_when_batches_become_smaller() {
+        let now = Instant::now();
+        for ordering in [Ordering::Overlapping, Ordering::OneByOne] {
+            let mut lanes = Lanes::new(ordering, BatchLimits { linger: Duration::ZERO, ..LIMITS });
+            lanes.push(chunk(&[(0, 0), (0, 1), (0, 2), (0, 3)]), now);
+            lanes.limit_records(2);
+            let mut sent = Vec::new();
+            while let Some(batch) = lanes.next(now, true) {
+                sent.push(numbers(Some(&batch)));
+                lanes.release(&batch.slots);
+            }
+            assert_eq!(sent, [vec![(0, 0), (0, 1)], vec![(0, 2), (0, 3)]]);
+            assert_eq!((lanes.queued(), lanes.bytes()), (0, 0));
+        }
     }
 
     #[test]

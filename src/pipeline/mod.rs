@@ -11,12 +11,13 @@
 //! be committed. An offset is committed only after that record and every earlier one of its partition is durably delivered,
 //! durably dead-lettered, or filtered or skipped by request.
 
-pub(crate) mod bad_records;
+mod bad_records;
 mod dead_letter;
 mod delivery;
 mod engine;
 mod event;
 mod failure;
+pub(crate) mod failures;
 mod lanes;
 mod policy;
 mod sink;
@@ -33,7 +34,7 @@ use tokio::sync::watch;
 
 pub use dead_letter::{DeadLetterCause, FailureStage, MAX_CAUSE_BYTES, REPLAYS_HEADER, dead_letter};
 pub use event::{BadRecordAction, Event, Observer, Tally};
-pub use failure::{ConnectorError, Failure, Refused};
+pub use failure::{ConnectorError, Failure, FailureKind, Refused};
 pub(crate) use policy::backoff::backoff;
 pub use policy::breaker::BreakerLimit;
 pub(crate) use policy::breaker::CircuitBreaker;

@@ -111,8 +111,8 @@ struct ReasonParts {
 }
 
 /// What a reason says about the load of the destination.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Load {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Load {
     #[default]
     Normal,
     Overloaded,
@@ -169,16 +169,8 @@ impl Reason {
         self
     }
 
-    /// Returns whether the destination has too much to do: marked by [`Self::overload`] or [`Self::time_out`].
-    #[must_use]
-    pub fn is_overload(&self) -> bool {
-        self.0.load != Load::Normal
-    }
-
-    /// Returns whether no answer came in time.
-    #[must_use]
-    pub fn is_time_out(&self) -> bool {
-        self.0.load == Load::TimedOut
+    pub(crate) fn load(&self) -> Load {
+        self.0.load
     }
 
     /// Returns whether going on would not be safe.

@@ -14,7 +14,7 @@ use crate::connectors::kafka::{
 use crate::pipeline::{
     BadRecordAction, BadRecordPolicy, CircuitBreaker, ConnectorError, DeadLetters, Demand, Event, Failure, Limits, Observer,
     Outcome, Reason, Refused, RunOutcome, RunReport, Signal, Sink as _, Source as _, Tally, TokenBucket, Transform,
-    TransformResult, backoff, bad_records,
+    TransformResult, backoff, failures,
 };
 use crate::record::{NextOffset, Partition, Record};
 use crate::windows::counts::Counts;
@@ -316,10 +316,10 @@ impl RunState {
     async fn set_aside(&mut self, odd: Vec<(Record, Reason)>) -> Result<(), RunOutcome> {
         let mut letters = Vec::new();
         for (record, reason) in &odd {
-            let (fate, tripped) = bad_records::fate(self.work.bad_records, &mut self.breaker, Instant::now());
+            let (fate, tripped) = self.work.bad_records.apply(&mut self.breaker, Instant::now());
             self.work.observer.on(&Event::Bad { record, reason, fate });
             match fate {
-                BadRecordAction::Stops => return Err(RunOutcome::Record(bad_records::stop(record, reason, tripped))),
+                BadRecordAction::Stops => return Err(RunOutcome::Record(failures::bad_record(record, reason, tripped))),
                 BadRecordAction::Skipped => self.tally.skipped += 1,
                 BadRecordAction::DeadLetter => {
                     let make = &self.work.letters.as_ref().expect("dead letters have a destination").build;

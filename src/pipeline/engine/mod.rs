@@ -1,106 +1,58 @@
 //! The loop that reads, sends, settles and commits.
 
+mod bad_records;
+mod commit;
+mod health;
+mod in_flight;
+mod intake;
 mod partitions;
+mod poison_watch;
 mod preparation;
-mod sending;
-mod settling;
+mod retry;
+mod shutdown;
 
-use std::collections::HashMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::pipeline::delivery::{Delivery, Destination};
+use crate::pipeline::delivery::{Attempt, Delivery, Destination};
+use crate::pipeline::engine::bad_records::BadRecords;
+use crate::pipeline::engine::commit::Confirmation;
+use crate::pipeline::engine::health::Health;
+use crate::pipeline::engine::in_flight::{Accepted, InFlight, InFlightEvent};
+use crate::pipeline::engine::intake::Intake;
+use crate::pipeline::engine::partitions::Partitions;
+use crate::pipeline::engine::poison_watch::PoisonWatch;
 use crate::pipeline::engine::preparation::Preparation;
+use crate::pipeline::engine::retry::RetryQueue;
+use crate::pipeline::engine::shutdown::Shutdown;
 use crate::pipeline::event::{Event, Observer, Tally};
-use crate::pipeline::lanes::{BatchLimits, Lanes, TaggedBatch};
-use crate::pipeline::watermark::Watermark;
+use crate::pipeline::lanes::{BatchLimits, Lanes, Slot, TaggedBatch};
 use crate::pipeline::{
-    Answers, BadRecordPolicy, CircuitBreaker, ConnectorError, DeadLetterBuilder, Demand, Failure, Limits, Outcome, Pipeline,
-    Reason, Revocation, RunOutcome, RunReport, Sink, Source, TokenBucket, Transform, backoff,
+    Assignment, BadRecordAction, CircuitBreaker, Commit, ConnectorError, Demand, Limits, Outcome, Pipeline, Reason, Revocation,
+    RunOutcome, RunReport, Signal, Sink, Source, backoff, failures,
 };
-use crate::record::{NextOffset, Partition, Record};
-
-/// How often a stall is looked for when nothing else happens.
-const STALL_CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// Without an answer for so long, a run is said to be stalled.
-const STALLED_AFTER: Duration = Duration::from_secs(3);
-
-/// One partition: its present life, or what is left of the last one.
-struct PartitionState {
-    partition: Partition,
-    epoch: u64,
-    owned: bool,
-    /// A rebalance is taking the partition away: nothing of it is sent any more.
-    revoking: bool,
-    watermark: Watermark,
-    /// What the source was told last.
-    noted: NextOffset,
-    /// Records of this life that are with a sink, or wait to be sent again.
-    in_flight: usize,
-}
-
-/// A batch that a destination has not taken yet.
-type Submission = Pin<Box<dyn Future<Output = (Delivery, Result<Answers, ConnectorError>)> + Send>>;
-/// A batch that was taken and is not answered yet.
-type Flight = Pin<Box<dyn Future<Output = (Delivery, Vec<Outcome>)> + Send>>;
+use crate::record::{Partition, Record};
 
 pub(crate) struct Engine<S, K, D> {
     source: S,
     sink: Arc<K>,
-    letters: Option<Arc<D>>,
-    letter: DeadLetterBuilder,
-    transform: Option<Transform>,
-    bad_records: BadRecordPolicy,
-    limits: Limits,
     observer: Arc<dyn Observer>,
     stop: watch::Receiver<bool>,
-
-    preparation: Preparation<K>,
-    partitions: Vec<PartitionState>,
-    index: HashMap<Partition, usize>,
-    lanes: Lanes,
-    /// At most one for each destination, so that batches are taken in order.
-    submissions: FuturesUnordered<Submission>,
-    /// The sink has not taken the last batch yet, so it gets no other.
-    pushed_back: bool,
-    in_flight: FuturesUnordered<Flight>,
-    in_flight_since: Vec<Instant>,
-    in_flight_bytes: usize,
-    waiting: Vec<(Instant, Delivery)>,
-    letters_queue: TaggedBatch,
-    dead_letters_in_flight: bool,
-    revocations: Vec<Revocation>,
-    breaker: CircuitBreaker,
-    bucket: Option<TokenBucket>,
+    limits: Limits,
     tally: Tally,
-    /// Nothing more is to be read.
-    ended: bool,
-    /// The source failed and is not asked any more.
-    source_failed: bool,
-    ending: Option<RunOutcome>,
-    deadline: Option<Instant>,
-    /// Whether a destination is in trouble.
-    troubled: bool,
-    /// Whether a destination takes nothing.
-    stalled: bool,
-    /// What the source said is wrong with it.
-    source_trouble: Option<String>,
-    last_answer: Instant,
-    /// Since when records are waited for, while there is room for them.
-    wanting: Option<Instant>,
-    /// With `--commit-each`: when to ask for the confirmation that the next record waits for, and which attempt that is.
-    unconfirmed: Option<(Instant, u32)>,
-    /// Whether everything is done but for the last confirmation.
-    asked_last: bool,
-    /// When to look for stalls again, whatever else happens.
-    look_at: Instant,
+    intake: Intake,
+    preparation: Preparation<K>,
+    partitions: Partitions,
+    lanes: Lanes,
+    in_flight: InFlight<K, D>,
+    retries: RetryQueue,
+    poison: PoisonWatch<K>,
+    bad_records: BadRecords,
+    confirmation: Confirmation,
+    health: Health,
+    shutdown: Shutdown,
 }
 
 impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
@@ -110,49 +62,26 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             (limits.batch, limits.in_flight) = (1, 1);
         }
         let now = Instant::now();
-        let batch = BatchLimits { records: limits.batch, bytes: limits.batch_bytes, linger: limits.linger };
-        let (letters, letter) = match dead_letters {
-            Some(dead_letters) => (Some(Arc::new(dead_letters.sink)), dead_letters.build),
-            None => (None, Box::new(|record: &Record, _: &Reason, _| record.clone()) as Box<_>),
-        };
         let sink = Arc::new(sink);
+        let (dead_letters, build) = dead_letters.map(|letters| (Arc::new(letters.sink), letters.build)).unzip();
+        let batch = BatchLimits { records: limits.batch, bytes: limits.batch_bytes, linger: limits.linger };
         Self {
             source,
-            lanes: Lanes::new(sink.ordering(), batch),
+            intake: Intake::new(transform, &limits, now),
             preparation: Preparation::new(Arc::clone(&sink)),
+            partitions: Partitions::default(),
+            lanes: Lanes::new(sink.ordering(), batch),
+            in_flight: InFlight::new(Arc::clone(&sink), dead_letters, &limits),
+            retries: RetryQueue::default(),
+            poison: PoisonWatch::new(Arc::clone(&sink)),
+            bad_records: BadRecords::new(bad_records, CircuitBreaker::new(limits.breaker), build),
+            confirmation: Confirmation::default(),
+            health: Health::new(Arc::clone(&observer), now),
+            shutdown: Shutdown::new(limits.shutdown_timeout),
+            tally: Tally::default(),
             sink,
-            letters,
-            letter,
-            transform,
-            bad_records,
             observer,
             stop,
-            partitions: Vec::new(),
-            index: HashMap::new(),
-            submissions: FuturesUnordered::new(),
-            pushed_back: false,
-            in_flight: FuturesUnordered::new(),
-            in_flight_since: Vec::new(),
-            in_flight_bytes: 0,
-            waiting: Vec::new(),
-            letters_queue: TaggedBatch::default(),
-            dead_letters_in_flight: false,
-            revocations: Vec::new(),
-            breaker: CircuitBreaker::new(limits.breaker),
-            bucket: limits.rate.map(|rate| TokenBucket::new(rate, now)),
-            tally: Tally::default(),
-            ended: limits.count == Some(0),
-            source_failed: false,
-            ending: None,
-            deadline: None,
-            troubled: false,
-            stalled: false,
-            source_trouble: None,
-            last_answer: now,
-            wanting: None,
-            unconfirmed: None,
-            asked_last: false,
-            look_at: now + STALL_CHECK_INTERVAL,
             limits,
         }
     }
@@ -160,36 +89,33 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     pub(crate) async fn run(mut self) -> RunReport {
         let begun = Instant::now();
         loop {
-            self.look(Instant::now());
-            self.confirm().await;
-            self.prepare();
+            self.check_health(Instant::now());
+            self.confirm_commits().await;
+            self.prepare_sink();
             self.dispatch();
             self.release_revocations();
             if self.is_done() {
-                // An outage of the source is waited out even now, until the run is told to stop.
-                if self.ending.is_some() || (self.asked_last && self.unconfirmed.is_none()) {
+                // An outage of the source is waited out even now, until the run is stopped.
+                if self.shutdown.is_draining() || self.confirmation.is_over() {
                     break;
                 }
-                if !std::mem::replace(&mut self.asked_last, true) {
-                    self.unconfirmed = Some((Instant::now(), 1));
+                if self.confirmation.request_last(Instant::now()) {
                     continue;
                 }
             }
-            let now = Instant::now();
-            let (appetite, wake) = self.plan(now);
-            self.wanting = (appetite != Demand::Signals).then(|| self.wanting.unwrap_or(now));
+            let (demand, wake) = self.plan(Instant::now());
             tokio::select! {
                 biased;
-                Some((chain, outcomes)) = self.in_flight.next() => self.on_response(chain, outcomes),
-                Some((chain, submitted)) = self.submissions.next() => self.on_accepted(chain, submitted),
+                event = self.in_flight.next() => match event {
+                    InFlightEvent::Accepted(accepted) => self.on_accepted(accepted),
+                    InFlightEvent::Answered(delivery, outcomes) => self.on_response(delivery, outcomes),
+                },
                 answer = self.preparation.answer(), if self.preparation.is_running() => self.on_prepared(answer),
-                () = stop_requested(&mut self.stop), if self.ending.is_none() => self.end(RunOutcome::Interrupted),
-                signal = self.source.next(appetite), if !self.source_failed => match signal {
+                passed = self.poison.result(), if self.poison.is_checking() => self.poison.on_checked(passed),
+                () = stop_requested(&mut self.stop), if !self.shutdown.is_draining() => self.end(RunOutcome::Interrupted),
+                signal = self.source.next(demand), if !self.intake.source_failed => match signal {
                     Ok(signal) => self.on_signal(signal),
-                    Err(error) => {
-                        self.source_failed = true;
-                        self.end(RunOutcome::Failed(error));
-                    }
+                    Err(error) => self.on_source_failure(error),
                 },
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -197,57 +123,182 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         self.finish(begun).await
     }
 
-    /// Returns whether anything that was read waits or is on its way.
-    fn has_business(&self) -> bool {
-        self.under_way() > 0 || self.lanes.queued() > 0 || self.letters_queue.len() > 0
-    }
-
-    /// Returns the number of batches that are with a destination or wait to be sent again.
-    fn under_way(&self) -> usize {
-        self.submissions.len() + self.in_flight.len() + self.waiting.len()
-    }
-
-    /// Returns whether a destination can be given a batch.
-    fn is_open(&self, destination: Destination) -> bool {
-        destination == Destination::DeadLetters || !self.pushed_back
-    }
-
+    /// Returns whether nothing is left to do, or no time to do it in.
     fn is_done(&self) -> bool {
-        let out_of_time = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        out_of_time || ((self.ended || self.ending.is_some()) && !self.has_business())
+        let is_ending = self.intake.is_complete() || self.shutdown.is_draining();
+        let is_idle = self.in_flight.open() == 0 && self.lanes.queued() == 0 && self.bad_records.queued() == 0;
+        self.shutdown.is_out_of_time(Instant::now()) || (is_ending && is_idle)
     }
 
     /// Returns what may be read now, and when to look again if nothing happens.
     fn plan(&mut self, now: Instant) -> (Demand, Instant) {
-        if let Some((due, _)) = self.unconfirmed {
-            return (Demand::Signals, self.look_at.min(due));
+        let mut wake = self.health.check_at();
+        if let Some(due) = self.confirmation.due() {
+            self.intake.restart_wait();
+            return (Demand::Signals, wake.min(due));
         }
-        let mut wake = self.preparation.due().map_or(self.look_at, |due| due.min(self.look_at));
-        if self.preparation.since().is_none() && self.is_open(Destination::Sink) && self.under_way() < self.limits.in_flight {
-            wake = self.lanes.due().map_or(wake, |due| wake.min(due));
+        let next_batch = self.lanes.due().filter(|_| self.can_begin());
+        let next_retry = self.retries.next_due(|destination| self.in_flight.can_send(destination));
+        let others = [self.preparation.due(), self.shutdown.deadline(), next_batch, next_retry];
+        wake = others.into_iter().flatten().fold(wake, Instant::min);
+        let room = if self.shutdown.is_draining() { 0 } else { self.room() };
+        let (demand, again) = self.intake.demand(room, now);
+        (demand, again.map_or(wake, |again| wake.min(again)))
+    }
+
+    /// Returns how many more records may be read.
+    fn room(&self) -> usize {
+        let bytes = self.lanes.bytes() + self.in_flight.bytes();
+        if bytes >= self.limits.batch_bytes.saturating_mul(self.limits.in_flight) {
+            return 0;
         }
-        let again = self.waiting.iter().filter(|(_, chain)| self.is_open(chain.destination)).map(|(due, _)| *due);
-        wake = again.chain(self.deadline).fold(wake, Instant::min);
-        if self.ended || self.ending.is_some() {
-            return (Demand::Signals, wake);
+        let unsettled = usize::try_from(self.tally.unsettled()).unwrap_or(usize::MAX);
+        self.limits.batch.saturating_mul(self.limits.in_flight).saturating_sub(unsettled)
+    }
+
+    /// Returns whether a new batch may be sent to the sink.
+    fn can_begin(&self) -> bool {
+        self.preparation.since().is_none() && self.in_flight.can_begin(Destination::Sink)
+    }
+
+    fn on_signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::Records(records) => self.on_records(records),
+            Signal::Position(positions) => {
+                for (partition, position) in positions {
+                    self.partitions.advance_to(partition, position);
+                }
+                self.note_commits();
+            }
+            Signal::LogEndOffsets(ends) => self.observer.on(&Event::LogEndOffsets(&ends)),
+            Signal::Committed(positions) => self.observer.on(&Event::Committed(&positions)),
+            Signal::Degraded(reason) => self.health.on_source(reason),
+            Signal::Assigned(assigned) => self.on_assigned(&assigned),
+            Signal::Revoked(revocation) => self.on_revoked(revocation),
+            Signal::Lost(partitions) => {
+                self.close_partitions(&partitions, true);
+                self.partitions.forget_revocations(&partitions);
+            }
+            Signal::End => self.intake.end(),
         }
-        let unsettled = usize::try_from(self.tally.unsettled()).expect("records that wait fit in memory");
-        let room = (self.limits.batch * self.limits.in_flight).saturating_sub(unsettled);
-        let bytes = self.lanes.bytes() + self.in_flight_bytes;
-        if room == 0 || bytes >= self.limits.batch_bytes * self.limits.in_flight {
-            return (Demand::Signals, wake);
+    }
+
+    fn on_source_failure(&mut self, error: ConnectorError) {
+        self.intake.source_failed = true;
+        self.end(RunOutcome::Failed(error));
+    }
+
+    fn on_assigned(&mut self, assigned: &[Assignment]) {
+        let now = Instant::now();
+        let partitions: Vec<Partition> = assigned.iter().map(|assignment| assignment.partition).collect();
+        self.partitions.forget_revocations(&partitions);
+        for assignment in assigned {
+            if self.partitions.is_owned(assignment.partition) {
+                self.close_partitions(&[assignment.partition], true);
+            }
+            self.partitions.assign(assignment);
         }
-        let left = self.limits.count.map_or(u64::MAX, |count| count - self.tally.read);
-        let most = room.min(usize::try_from(left).unwrap_or(usize::MAX));
-        match self.bucket.as_mut().map(|bucket| bucket.allowance(now)) {
-            None => (Demand::Records(most), wake),
-            Some(Ok(allowed)) => (Demand::Records(most.min(allowed)), wake),
-            Some(Err(again)) => (Demand::Signals, wake.min(again)),
+        if self.in_flight.open() == 0 && self.preparation.since().is_none() {
+            self.health.start_clock(now);
+        }
+        self.preparation.assign(assigned, now);
+        self.intake.restart_wait();
+        self.observer.on(&Event::Assigned(assigned));
+    }
+
+    /// Stops sending records of partitions that a rebalance takes away; they are released when nothing is in flight.
+    fn on_revoked(&mut self, revocation: Revocation) {
+        self.stop_sending(&revocation.partitions);
+        self.partitions.revoke(revocation);
+    }
+
+    /// Drops what is queued or waits to be sent again of these partitions.
+    fn stop_sending(&mut self, partitions: &[Partition]) {
+        let lanes = self.partitions.lanes(partitions);
+        self.lanes.discard(|lane| lanes.contains(&lane));
+        self.preparation.forget(partitions.iter().copied());
+        for (due, mut delivery) in self.retries.take_all() {
+            self.partitions.remove_in_flight(delivery.pending_slots());
+            delivery.forget(|slot| lanes.contains(&slot.lane));
+            self.partitions.add_in_flight(delivery.pending_slots());
+            if delivery.next().is_some() {
+                self.retries.push(due, delivery);
+            } else {
+                self.complete(&delivery);
+            }
+        }
+    }
+
+    /// Lets rebalances go on whose partitions have nothing in flight.
+    fn release_revocations(&mut self) {
+        loop {
+            // Dead letters that wait for their next attempt may wait for long: the new owner sends them again.
+            let is_waiting = self.retries.has_dead_letters();
+            let letters = &self.bad_records;
+            let Some(revocation) = self.partitions.take_revocation(|lane| !is_waiting && letters.holds(lane)) else { break };
+            let commits = self.close_partitions(&revocation.partitions, false);
+            revocation.release(commits);
+        }
+    }
+
+    /// Ends the epoch of these partitions and returns their last commits; what is unsettled is released.
+    fn close_partitions(&mut self, partitions: &[Partition], lost: bool) -> Vec<Commit> {
+        self.stop_sending(partitions);
+        self.bad_records.forget(&self.partitions.lanes(partitions));
+        let (commits, released) = self.partitions.close(partitions);
+        self.tally.released += released;
+        self.observer.on(&Event::Released { partitions, lost, records: released });
+        self.observer.on(&Event::Progress(&self.tally));
+        commits
+    }
+
+    /// Takes records into account, shapes them, and queues them.
+    fn on_records(&mut self, records: Vec<Record>) {
+        let now = Instant::now();
+        self.tally.read += records.len() as u64;
+        let mut admitted = self.intake.admit(records, &mut self.partitions, now);
+        self.tally.released += admitted.released;
+        self.tally.filtered += admitted.filtered;
+        let (bytes, waited, shaping) = (admitted.bytes as u64, admitted.waited, admitted.shaping);
+        self.observer.on(&Event::Read { bytes, waited, shaping });
+        let was_draining = self.shutdown.is_draining();
+        let skipped = self.tally.skipped;
+        for (at, record, slot, reason) in &admitted.bad {
+            self.on_bad_record(record, *slot, reason, 0);
+            if self.shutdown.is_draining() {
+                // Behind a bad record that stops the run nothing is sent: the next run reads it again.
+                admitted.batch.truncate(*at);
+                break;
+            }
+        }
+        if !was_draining {
+            self.lanes.push(admitted.batch, now);
+        }
+        if admitted.filtered > 0 || self.tally.skipped > skipped {
+            self.note_commits();
+        }
+        self.observer.on(&Event::Progress(&self.tally));
+    }
+
+    /// Decides about a record that can never be delivered.
+    fn on_bad_record(&mut self, record: &Record, slot: Slot, reason: &Reason, attempts: u32) {
+        if !self.partitions.is_current(&slot) {
+            return;
+        }
+        let (action, tripped) = self.bad_records.decide(Instant::now());
+        if action == BadRecordAction::Stops && self.shutdown.has_failed() {
+            return; // the run stops at the first
+        }
+        self.observer.on(&Event::Bad { record, reason, fate: action });
+        match action {
+            BadRecordAction::Skipped => self.tally.skipped += self.partitions.settle(slot, 1),
+            BadRecordAction::DeadLetter => self.bad_records.set_aside(record, slot, reason, attempts),
+            BadRecordAction::Stops => self.end(RunOutcome::Record(failures::bad_record(record, reason, tripped))),
         }
     }
 
     /// Asks the sink to prepare for partitions that were assigned.
-    fn prepare(&mut self) {
+    fn prepare_sink(&mut self) {
         if let Some(answer) = self.preparation.start(Instant::now()) {
             self.on_prepared(answer);
         }
@@ -256,124 +307,272 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     fn on_prepared(&mut self, answer: Result<(), ConnectorError>) {
         let now = Instant::now();
         match self.preparation.on_answer(answer, |failures| now + backoff(failures, jitter(now))) {
-            Ok(None) if self.preparation.since().is_none() && self.under_way() == 0 => self.clear_trouble(),
+            Ok(None) if self.preparation.since().is_none() && self.in_flight.open() == 0 => self.health.recover(),
             Ok(None) => {}
-            Ok(Some(why)) => self.trouble(&why),
+            Ok(Some(reason)) => self.health.degrade(&reason),
             Err(error) => {
-                self.lanes.discard(|_| true); // nothing more can be sent
+                self.discard_queued();
                 self.end(RunOutcome::Failed(error));
             }
         }
     }
 
-    /// Looks for what time alone changes: stalls, and retries that took too long.
-    fn look(&mut self, now: Instant) {
-        if now < self.look_at {
+    /// Sends what is due.
+    fn dispatch(&mut self) {
+        if self.confirmation.is_pending() {
             return;
         }
-        self.look_at = now + STALL_CHECK_INTERVAL;
-        let Some(oldest) = self.in_flight_since.iter().copied().chain(self.preparation.since()).min() else {
-            if self.unconfirmed.is_none() {
-                self.clear_trouble(); // what failed was taken away
+        let now = Instant::now();
+        while let Some(delivery) = self.retries.take_due(now, |destination| self.in_flight.can_send(destination)) {
+            self.send(delivery, now);
+        }
+        self.lanes.limit_records(self.in_flight.max_records());
+        let flush = self.intake.is_complete() || self.shutdown.is_draining();
+        while self.can_begin()
+            && let Some(batch) = self.lanes.next(now, flush)
+        {
+            self.dispatch_batch(Destination::Sink, batch, now);
+        }
+        if self.bad_records.queued() > 0 && self.in_flight.can_begin(Destination::DeadLetters) {
+            let letters = self.bad_records.take_batch();
+            self.dispatch_batch(Destination::DeadLetters, letters, now);
+        }
+    }
+
+    fn dispatch_batch(&mut self, destination: Destination, batch: TaggedBatch, now: Instant) {
+        if self.in_flight.open() == 0 {
+            self.health.start_clock(now);
+        }
+        let delivery = self.in_flight.begin(destination, batch, now);
+        self.partitions.add_in_flight(delivery.pending_slots());
+        self.send(delivery, now);
+    }
+
+    fn send(&mut self, delivery: Delivery, now: Instant) {
+        self.tally.batches += 1;
+        if let Some(accepted) = self.in_flight.send(delivery, now) {
+            self.on_accepted(accepted);
+        }
+    }
+
+    /// Awaits the answers to a batch that was accepted; ends the run if it was refused.
+    fn on_accepted(&mut self, accepted: Accepted) {
+        if let Err((delivery, error)) = self.in_flight.on_accepted(accepted) {
+            self.discard_queued();
+            self.end(RunOutcome::Failed(error));
+            self.partitions.remove_in_flight(delivery.pending_slots());
+            self.complete(&delivery); // its records stay unsettled: the next run reads them again
+        }
+    }
+
+    /// Takes the answers to an attempt.
+    fn on_response(&mut self, mut delivery: Delivery, outcomes: Vec<Outcome>) {
+        let now = Instant::now();
+        self.partitions.remove_in_flight(delivery.pending_slots());
+        let had_failed = self.shutdown.has_failed();
+        let (attempt, result) = delivery.on_outcomes(outcomes, &mut self.poison.detector, now);
+        self.in_flight.on_response(&delivery, &attempt, &result);
+        let has_moved = !result.settled.is_empty() || !result.rejected.is_empty();
+        if has_moved {
+            self.health.on_progress(now);
+        }
+        self.settle_answered(delivery.destination, &attempt, &result.settled);
+        for (at, reason) in &result.rejected {
+            let record = &attempt.batch[*at];
+            match delivery.destination {
+                Destination::Sink => self.on_bad_record(record, attempt.slots[*at], reason, attempt.number()),
+                Destination::DeadLetters => self.end(RunOutcome::Record(failures::rejected_dead_letter(record, reason))),
+            }
+        }
+        if let Some(reason) = &result.bisected {
+            self.observer.on(&Event::Bisecting { records: attempt.batch.len(), reason });
+        }
+        let mut due = now;
+        if let Some((records, number, reason)) = &result.retry {
+            let pause = backoff(*number, jitter(now));
+            self.tally.retried += *records as u64;
+            self.observer.on(&Event::Retrying { records: *records, attempt: number + 1, pause, reason });
+            self.health.degrade(&reason.to_string());
+            if !has_moved {
+                self.health.stall();
+            }
+            due += pause;
+        }
+        if result.needs_check {
+            self.poison.start_check();
+        }
+        if delivery.destination == Destination::Sink {
+            let is_done = delivery.next().is_none() && result.stop.is_none();
+            let batch = is_done.then(|| now - delivery.first_sent);
+            self.observer.on(&Event::Responded { took: now - delivery.last_sent, batch });
+        }
+        if let Some(reason) = &result.stop {
+            self.end(RunOutcome::Failed(failures::stopped(reason)));
+        }
+        if self.shutdown.has_failed() && !had_failed {
+            self.discard_queued();
+        }
+        delivery.forget(|slot| !self.partitions.is_wanted(slot));
+        self.partitions.add_in_flight(delivery.pending_slots());
+        if delivery.next().is_none() {
+            self.complete(&delivery);
+        } else {
+            self.retries.push(due, delivery);
+        }
+        if self.note_commits() && self.limits.commit_each {
+            self.confirmation.request(now);
+        }
+        self.observer.on(&Event::Progress(&self.tally));
+    }
+
+    /// Settles the records of an attempt that are done, by ranges.
+    fn settle_answered(&mut self, destination: Destination, attempt: &Attempt, settled: &[(usize, Outcome)]) {
+        if self.observer.wants_every_record() {
+            for (at, outcome) in settled {
+                self.observer.on(&Event::Answered(&attempt.batch[*at], outcome));
+            }
+        }
+        let mut rest = settled;
+        while let Some((first, outcome)) = rest.first() {
+            let slot = attempt.slots[*first];
+            let follows = |(n, (at, other)): (usize, &(usize, Outcome))| {
+                let next = attempt.slots[*at];
+                next.lane == slot.lane && next.epoch == slot.epoch && next.number == slot.number + n as u64 && other == outcome
+            };
+            let run = rest.iter().enumerate().take_while(|(n, one)| follows((*n, one))).count();
+            let bytes: usize = rest[..run].iter().map(|(at, _)| attempt.batch[*at].bytes()).sum();
+            let newly = self.partitions.settle(slot, run as u64);
+            if newly > 0 {
+                self.tally.on_settled(destination == Destination::DeadLetters, outcome, newly, bytes as u64);
+            }
+            rest = &rest[run..];
+        }
+    }
+
+    /// Ends the accounts of a delivery that has nothing left to send.
+    fn complete(&mut self, delivery: &Delivery) {
+        self.in_flight.complete(delivery);
+        if delivery.destination == Destination::Sink {
+            self.lanes.release(&delivery.slots);
+        }
+    }
+
+    /// Tells the source how far each partition may be committed, where that changed; returns whether it did anywhere.
+    fn note_commits(&mut self) -> bool {
+        let commits = self.partitions.new_commits();
+        if commits.is_empty() {
+            return false;
+        }
+        let settled: Vec<_> = commits.iter().map(|commit| (commit.partition, commit.next)).collect();
+        self.observer.on(&Event::Settled(&settled));
+        self.source.commit(commits);
+        true
+    }
+
+    /// Asks the broker to confirm everything settled so far, if the next record waits for that; again later if it refuses.
+    async fn confirm_commits(&mut self) {
+        if self.confirmation.due().is_none_or(|due| due > Instant::now()) {
+            return;
+        }
+        let flushed = tokio::select! {
+            flushed = self.source.flush() => flushed,
+            () = stop_requested(&mut self.stop), if !self.shutdown.is_draining() => return self.end(RunOutcome::Interrupted),
+        };
+        let now = Instant::now();
+        match flushed {
+            Ok(()) => {
+                self.confirmation.clear();
+                self.health.recover();
+            }
+            Err(error) if self.limits.retry_for.is_some_and(|most| self.health.idle(now) > most) => {
+                self.confirmation.clear();
+                self.discard_queued();
+                self.end(RunOutcome::Failed(error));
+            }
+            Err(error) => {
+                self.health.degrade(&error.to_string());
+                self.confirmation.retry(|attempt| now + backoff(attempt, jitter(now)));
+            }
+        }
+    }
+
+    /// Looks for what time alone changes: stalls, and retries that took too long.
+    fn check_health(&mut self, now: Instant) {
+        if !self.health.is_check_due(now) {
+            return;
+        }
+        let Some(oldest) = [self.in_flight.oldest(), self.preparation.since()].into_iter().flatten().min() else {
+            if !self.confirmation.is_pending() {
+                self.health.recover(); // what failed was taken away
             }
             return;
         };
-        if self.last_answer.elapsed() > STALLED_AFTER {
-            if !self.troubled {
-                let why = self.sink.degraded_reason().unwrap_or_else(|| "the destination does not answer".to_owned());
-                self.trouble(&why);
-            }
-            self.stall(true);
-        }
-        if self.ending.is_none()
-            && let Some(most) = self.limits.retry_for
-            && oldest.elapsed() > most
-            && self.last_answer.elapsed() > most
+        let sink = &self.sink;
+        let reason = |default: &str| sink.degraded_reason().unwrap_or_else(|| default.to_owned());
+        self.health.check_stall(now, || reason("the destination does not answer"));
+        if let Some(most) = self.limits.retry_for
+            && !self.shutdown.is_draining()
+            && now - oldest > most
+            && self.health.idle(now) > most
         {
-            let why = self.sink.degraded_reason().unwrap_or_else(|| "no record was taken".to_owned());
-            let what = format!("gave up after {} without a delivery (--retry-for)", humantime::format_duration(most));
-            self.lanes.discard(|_| true); // nothing more can be sent
-            self.end(RunOutcome::Failed(Failure::new(what).because(why).hint("start again when the destination is back").into()));
-            self.deadline = Some(Instant::now());
+            let failure = failures::gave_up(most, &reason("no record was taken"));
+            self.discard_queued();
+            self.end(RunOutcome::Failed(failure.into()));
+            self.shutdown.expire(now);
         }
     }
 
-    fn trouble(&mut self, trouble: &str) {
-        self.troubled = true;
-        self.observer.on(&Event::Degraded(Some(trouble)));
+    /// Drops what is queued and was never sent: the next run reads it again.
+    fn discard_queued(&mut self) {
+        self.lanes.discard(|_| true);
     }
 
-    fn stall(&mut self, stalled: bool) {
-        if std::mem::replace(&mut self.stalled, stalled) != stalled {
-            self.observer.on(&Event::Stalled(stalled));
-        }
-    }
-
-    /// The destinations are well; what is wrong with the source is told again.
-    fn clear_trouble(&mut self) {
-        self.stall(false);
-        if std::mem::take(&mut self.troubled) {
-            self.observer.on(&Event::Degraded(self.source_trouble.as_deref()));
-        }
-    }
-
-    /// Returns whether the run ends for another reason than that it is done or was told to.
-    fn has_failed(&self) -> bool {
-        matches!(self.ending, Some(RunOutcome::Failed(_) | RunOutcome::Record(_)))
-    }
-
-    /// Stops reading and starts the clock of the drain. The first reason counts, but a failure counts more than an interrupt.
-    fn end(&mut self, ending: RunOutcome) {
-        if self.has_failed() {
-            return;
-        }
-        let why = match &ending {
+    /// Stops reading and starts the clock of the drain.
+    fn end(&mut self, outcome: RunOutcome) {
+        let why = match &outcome {
             RunOutcome::Interrupted => "interrupted",
             RunOutcome::Complete => "complete",
             RunOutcome::Failed(_) => "failed",
             RunOutcome::Record(_) => "stopped at a bad record",
         };
-        self.observer.on(&Event::Draining(why));
-        self.ending = Some(ending);
-        self.deadline.get_or_insert_with(|| Instant::now() + self.limits.shutdown_timeout);
+        if self.shutdown.begin(outcome, Instant::now()) {
+            self.observer.on(&Event::Draining(why));
+        }
     }
 
     async fn finish(mut self, begun: Instant) -> RunReport {
-        self.submissions.clear();
-        self.in_flight.clear();
-        for revocation in std::mem::take(&mut self.revocations) {
-            let commits = self.close_lives(&revocation.partitions, false);
+        self.in_flight.abandon();
+        for revocation in self.partitions.take_revocations() {
+            let commits = self.close_partitions(&revocation.partitions, false);
             revocation.release(commits);
         }
         self.note_commits();
-        self.tally.undelivered = self.partitions.iter().map(|life| life.watermark.unsettled() as u64).sum();
+        self.tally.undelivered = self.partitions.unsettled();
         self.tally.assert_balanced();
-        let mut positions: Vec<_> = self.partitions.iter().map(|life| (life.partition, life.watermark.next())).collect();
-        positions.sort_unstable();
-        let owned: Vec<_> = self.partitions.iter().filter(|life| life.owned).map(|life| (life.partition, life.noted)).collect();
+        let noted = self.partitions.noted();
         let closed = self.source.close().await;
         if closed.is_ok() {
-            self.observer.on(&Event::Committed(&owned));
+            self.observer.on(&Event::Committed(&noted));
         }
         self.observer.on(&Event::Progress(&self.tally));
         RunReport {
             tally: self.tally,
-            outcome: self.ending.unwrap_or(RunOutcome::Complete),
-            positions,
+            outcome: self.shutdown.into_outcome(),
+            positions: self.partitions.positions(),
             closed,
             elapsed: begun.elapsed(),
         }
     }
 }
 
-/// Returns when the run is told to stop; never, if nobody is there to tell it.
+/// Returns when a stop is requested; never, if nothing can request it any more.
 async fn stop_requested(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// Returns a number between 0 and 1 that differs from call to call; spreading retries needs no more than that.
+/// Returns a number between 0 and 1 that differs from call to call.
 fn jitter(now: Instant) -> f64 {
     use std::hash::{BuildHasher as _, RandomState};
     #[allow(clippy::cast_precision_loss)] // a fraction with 53 random bits

@@ -1,60 +1,166 @@
-//! Partitions that come and go.
+//! The partitions of a run: owned, being revoked, or gone.
 
-use tokio::time::Instant;
+use std::collections::HashMap;
 
-use crate::pipeline::delivery::Destination;
-use crate::pipeline::engine::{Engine, PartitionState};
-use crate::pipeline::event::Event;
+use crate::pipeline::lanes::Slot;
 use crate::pipeline::watermark::Watermark;
-use crate::pipeline::{Assignment, Commit, Signal, Sink, Source};
-use crate::record::Partition;
+use crate::pipeline::{Assignment, Commit, Revocation};
+use crate::record::{Fingerprint, NextOffset, Partition};
 
-impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
-    pub(super) fn on_signal(&mut self, signal: Signal) {
-        match signal {
-            Signal::Records(records) => self.on_records(records),
-            Signal::Position(positions) => {
-                for (partition, position) in positions {
-                    // Of a partition that is going, records before the position may have been released unread.
-                    if let Some(life) = self.owned(partition).filter(|life| !life.revoking) {
-                        life.watermark.advance_to(position);
-                    }
-                }
-                self.note_commits();
+/// One partition from assignment to assignment.
+struct PartitionState {
+    partition: Partition,
+    /// Raised when the partition is assigned and when it goes: what was sent in another epoch settles nothing.
+    epoch: u64,
+    owned: bool,
+    /// A rebalance is taking the partition away: nothing more of it is sent.
+    revoking: bool,
+    watermark: Watermark,
+    /// The last commit that the source was given.
+    noted: NextOffset,
+    /// Records of this epoch that are with a destination or wait to be sent again.
+    in_flight: usize,
+}
+
+impl PartitionState {
+    fn commit(&self) -> Commit {
+        Commit { partition: self.partition, next: self.watermark.next(), fingerprint: self.watermark.last() }
+    }
+}
+
+/// Every partition that was assigned in this run, and the revocations that wait for records in flight.
+#[derive(Default)]
+pub(super) struct Partitions {
+    /// By lane; a partition keeps its lane when it is assigned again.
+    states: Vec<PartitionState>,
+    lanes: HashMap<Partition, usize>,
+    revocations: Vec<Revocation>,
+}
+
+impl Partitions {
+    pub(super) fn lane(&self, partition: Partition) -> Option<usize> {
+        self.lanes.get(&partition).copied()
+    }
+
+    pub(super) fn lanes(&self, partitions: &[Partition]) -> Vec<usize> {
+        partitions.iter().filter_map(|partition| self.lane(*partition)).collect()
+    }
+
+    pub(super) fn is_owned(&self, partition: Partition) -> bool {
+        self.lane(partition).is_some_and(|lane| self.states[lane].owned)
+    }
+
+    /// Begins an epoch of a partition that is not owned.
+    pub(super) fn assign(&mut self, assignment: &Assignment) {
+        let Assignment { partition, start, fingerprint, .. } = assignment;
+        let lane = *self.lanes.entry(*partition).or_insert(self.states.len());
+        let state = PartitionState {
+            partition: *partition,
+            epoch: self.states.get(lane).map_or(0, |state| state.epoch + 1),
+            owned: true,
+            revoking: false,
+            watermark: Watermark::new(*start, *fingerprint),
+            noted: *start,
+            in_flight: 0,
+        };
+        if lane == self.states.len() { self.states.push(state) } else { self.states[lane] = state }
+    }
+
+    /// Ends the epoch of these partitions: returns the last commits and the number of records that were not settled.
+    pub(super) fn close(&mut self, partitions: &[Partition]) -> (Vec<Commit>, u64) {
+        let (mut commits, mut released) = (Vec::new(), 0);
+        for lane in self.lanes(partitions) {
+            let state = &mut self.states[lane];
+            if std::mem::take(&mut state.owned) {
+                released += state.watermark.unsettled() as u64;
+                commits.push(state.commit());
             }
-            Signal::LogEndOffsets(ends) => self.observer.on(&Event::LogEndOffsets(&ends)),
-            Signal::Committed(positions) => self.observer.on(&Event::Committed(&positions)),
-            Signal::Degraded(trouble) => {
-                if trouble.is_some() || !self.troubled {
-                    self.observer.on(&Event::Degraded(trouble.as_deref()));
-                }
-                self.source_trouble = trouble;
-            }
-            Signal::Assigned(assigned) => self.assign(&assigned),
-            Signal::Revoked(revocation) => {
-                let lanes: Vec<usize> = revocation.partitions.iter().filter_map(|p| self.index.get(p).copied()).collect();
-                self.lanes.discard(|lane| lanes.contains(&lane));
-                for lane in &lanes {
-                    self.partitions[*lane].revoking = true;
-                }
-                self.drop_waiting(&lanes);
-                self.preparation.forget(revocation.partitions.iter().copied());
-                self.revocations.push(revocation);
-            }
-            Signal::Lost(partitions) => {
-                self.close_lives(&partitions, true);
-                self.forget_revocations(&partitions);
-            }
-            Signal::End => self.ended = true,
+            state.epoch += 1;
+            state.in_flight = 0;
+            state.watermark = Watermark::new(state.watermark.next(), None);
+        }
+        (commits, released)
+    }
+
+    /// Notes that there is nothing to read before `position`.
+    pub(super) fn advance_to(&mut self, partition: Partition, position: NextOffset) {
+        // Of a partition that is going, records before the position may have been released unread.
+        if let Some(state) =
+            self.lane(partition).map(|lane| &mut self.states[lane]).filter(|state| state.owned && !state.revoking)
+        {
+            state.watermark.advance_to(position);
         }
     }
 
-    pub(super) fn owned(&mut self, partition: Partition) -> Option<&mut PartitionState> {
-        let lane = *self.index.get(&partition)?;
-        Some(&mut self.partitions[lane]).filter(|life| life.owned)
+    /// Takes a record into account; nothing if its partition is going or gone, so that the new owner reads it again.
+    pub(super) fn track(&mut self, lane: usize, offset: i64) -> Option<Slot> {
+        let state = &mut self.states[lane];
+        let is_ours = state.owned && !state.revoking;
+        is_ours.then(|| Slot { lane, epoch: state.epoch, number: state.watermark.track(offset) })
     }
 
-    /// Takes partitions out of the revocations that are waited for: what they asked for has been overtaken.
+    /// Remembers the fingerprint of the record that was tracked last.
+    pub(super) fn mark(&mut self, lane: usize, fingerprint: Fingerprint) {
+        self.states[lane].watermark.mark(fingerprint);
+    }
+
+    /// Settles `count` records from `slot` on, if its epoch lasts; returns how many were not settled before.
+    pub(super) fn settle(&mut self, slot: Slot, count: u64) -> u64 {
+        if !self.is_current(&slot) {
+            return 0;
+        }
+        self.states[slot.lane].watermark.settle(slot.number..slot.number + count) as u64
+    }
+
+    /// Returns whether the epoch of the slot lasts.
+    pub(super) fn is_current(&self, slot: &Slot) -> bool {
+        let state = &self.states[slot.lane];
+        state.owned && state.epoch == slot.epoch
+    }
+
+    /// Returns whether the record may still be sent.
+    pub(super) fn is_wanted(&self, slot: &Slot) -> bool {
+        self.is_current(slot) && !self.states[slot.lane].revoking
+    }
+
+    /// Counts records as in flight.
+    pub(super) fn add_in_flight<'a>(&mut self, slots: impl Iterator<Item = &'a Slot>) {
+        self.change_in_flight(slots, 1);
+    }
+
+    /// Counts records as in flight no more.
+    pub(super) fn remove_in_flight<'a>(&mut self, slots: impl Iterator<Item = &'a Slot>) {
+        self.change_in_flight(slots, -1);
+    }
+
+    fn change_in_flight<'a>(&mut self, slots: impl Iterator<Item = &'a Slot>, by: isize) {
+        for slot in slots {
+            let state = &mut self.states[slot.lane];
+            if state.epoch == slot.epoch {
+                state.in_flight = state.in_flight.checked_add_signed(by).expect("a record is counted when it is sent");
+            }
+        }
+    }
+
+    /// Returns the commits that the source was not given yet.
+    pub(super) fn new_commits(&mut self) -> Vec<Commit> {
+        let mut commits = Vec::new();
+        for state in self.states.iter_mut().filter(|state| state.owned && state.watermark.next() != state.noted) {
+            state.noted = state.watermark.next();
+            commits.push(state.commit());
+        }
+        commits
+    }
+
+    /// Begins a revocation: nothing more of its partitions is sent.
+    pub(super) fn revoke(&mut self, revocation: Revocation) {
+        for lane in self.lanes(&revocation.partitions) {
+            self.states[lane].revoking = true;
+        }
+        self.revocations.push(revocation);
+    }
+
+    /// Takes partitions out of the revocations that wait: they were lost or assigned again meanwhile.
     pub(super) fn forget_revocations(&mut self, partitions: &[Partition]) {
         for revocation in &mut self.revocations {
             revocation.partitions.retain(|partition| !partitions.contains(partition));
@@ -62,106 +168,35 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         self.revocations.retain(|revocation| !revocation.partitions.is_empty());
     }
 
-    /// Begins a life for each partition.
-    pub(super) fn assign(&mut self, assigned: &[Assignment]) {
-        let partitions: Vec<Partition> = assigned.iter().map(|assignment| assignment.partition).collect();
-        self.forget_revocations(&partitions);
-        for Assignment { partition, start, fingerprint: last, .. } in assigned {
-            if self.owned(*partition).is_some() {
-                self.close_lives(&[*partition], true);
-            }
-            let lane = *self.index.entry(*partition).or_insert(self.partitions.len());
-            let epoch = self.partitions.get(lane).map_or(0, |life| life.epoch + 1);
-            let watermark = Watermark::new(*start, *last);
-            let life = PartitionState {
-                partition: *partition,
-                epoch,
-                owned: true,
-                revoking: false,
-                watermark,
-                noted: *start,
-                in_flight: 0,
-            };
-            if lane == self.partitions.len() { self.partitions.push(life) } else { self.partitions[lane] = life }
-        }
-        self.preparation.assign(assigned, Instant::now());
-        self.wanting = None;
-        self.observer.on(&Event::Assigned(assigned));
+    /// Takes a revocation whose partitions have nothing in flight and are not held by `is_held`.
+    pub(super) fn take_revocation(&mut self, is_held: impl Fn(usize) -> bool) -> Option<Revocation> {
+        let is_ready = |revocation: &Revocation| {
+            let mut lanes = self.lanes(&revocation.partitions).into_iter();
+            !lanes.any(|lane| self.states[lane].in_flight > 0 || is_held(lane))
+        };
+        let at = self.revocations.iter().position(is_ready)?;
+        Some(self.revocations.swap_remove(at))
     }
 
-    /// Lets rebalances go on whose partitions have nothing in flight any more.
-    pub(super) fn release_revocations(&mut self) {
-        let mut at = 0;
-        while at < self.revocations.len() {
-            let partitions = &self.revocations[at].partitions;
-            let busy = partitions.iter().filter_map(|p| self.index.get(p)).any(|lane| self.partitions[*lane].in_flight > 0);
-            if busy || self.letters_wait_for(at) {
-                at += 1;
-                continue;
-            }
-            let revocation = self.revocations.swap_remove(at);
-            let commits = self.close_lives(&revocation.partitions, false);
-            revocation.release(commits);
-        }
+    /// Takes every revocation.
+    pub(super) fn take_revocations(&mut self) -> Vec<Revocation> {
+        std::mem::take(&mut self.revocations)
     }
 
-    pub(super) fn letters_wait_for(&self, revocation: usize) -> bool {
-        // Letters that wait for their next attempt may wait for long: they are sent again by the new owner.
-        if self.waiting.iter().any(|(_, chain)| chain.destination == Destination::DeadLetters) {
-            return false;
-        }
-        let partitions = &self.revocations[revocation].partitions;
-        let lanes: Vec<usize> = partitions.iter().filter_map(|p| self.index.get(p).copied()).collect();
-        self.letters_queue.slots.iter().any(|tag| lanes.contains(&tag.lane))
+    /// Returns the number of records that were read and not settled.
+    pub(super) fn unsettled(&self) -> u64 {
+        self.states.iter().map(|state| state.watermark.unsettled() as u64).sum()
     }
 
-    /// Ends the lives of these partitions and returns their last commits; what is unsettled is released.
-    pub(super) fn close_lives(&mut self, partitions: &[Partition], lost: bool) -> Vec<Commit> {
-        let lanes: Vec<usize> = partitions.iter().filter_map(|partition| self.index.get(partition).copied()).collect();
-        self.lanes.discard(|lane| lanes.contains(&lane));
-        self.preparation.forget(partitions.iter().copied());
-        let mut commits = Vec::new();
-        let mut released = 0;
-        for lane in &lanes {
-            let life = &mut self.partitions[*lane];
-            if life.owned {
-                released += life.watermark.unsettled() as u64;
-                life.owned = false;
-                commits.push(Commit {
-                    partition: life.partition,
-                    next: life.watermark.next(),
-                    fingerprint: life.watermark.last(),
-                });
-            }
-        }
-        self.drop_waiting(&lanes);
-        let mut letters = std::mem::take(&mut self.letters_queue);
-        letters.retain(|tag| !lanes.contains(&tag.lane));
-        self.letters_queue = letters;
-        // The life is over: what is still out must not count for the next one.
-        for lane in lanes {
-            let life = &mut self.partitions[lane];
-            life.epoch += 1;
-            life.in_flight = 0;
-            life.watermark = Watermark::new(life.watermark.next(), None);
-        }
-        self.tally.released += released;
-        self.observer.on(&Event::Released { partitions, lost, records: released });
-        self.observer.on(&Event::Progress(&self.tally));
-        commits
+    /// Returns where each partition would be resumed.
+    pub(super) fn positions(&self) -> Vec<(Partition, NextOffset)> {
+        let mut positions: Vec<_> = self.states.iter().map(|state| (state.partition, state.watermark.next())).collect();
+        positions.sort_unstable();
+        positions
     }
 
-    /// Takes records of these lanes out of what waits to be sent again.
-    pub(super) fn drop_waiting(&mut self, lanes: &[usize]) {
-        for (due, mut chain) in std::mem::take(&mut self.waiting) {
-            self.count_out(&chain, -1);
-            chain.forget(|tag| lanes.contains(&tag.lane));
-            self.count_out(&chain, 1);
-            if chain.next().is_some() {
-                self.waiting.push((due, chain));
-            } else {
-                self.complete(&chain);
-            }
-        }
+    /// Returns the last commit of each owned partition.
+    pub(super) fn noted(&self) -> Vec<(Partition, NextOffset)> {
+        self.states.iter().filter(|state| state.owned).map(|state| (state.partition, state.noted)).collect()
     }
 }

@@ -66,17 +66,23 @@ pub(super) struct Scripted {
     pub(super) log: Log,
     state: Mutex<(Script, HashMap<Coordinates, u32>, usize)>,
     prepare: Mutex<(PrepareScript, usize)>,
+    /// Whether a check succeeds.
+    check: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Scripted {
     pub(super) fn new(which: Destination, ordering: Ordering, log: &Log, script: Script) -> Self {
         let prepare: PrepareScript = Box::new(|_| (Duration::ZERO, Ok(())));
         let (state, prepare) = (Mutex::new((script, HashMap::new(), 0)), Mutex::new((prepare, 0)));
-        Self { which, ordering, log: log.clone(), state, prepare }
+        Self { which, ordering, log: log.clone(), state, prepare, check: Box::new(|| true) }
     }
 
     pub(super) fn preparing(self, script: PrepareScript) -> Self {
         Self { prepare: Mutex::new((script, 0)), ..self }
+    }
+
+    pub(super) fn checked(self, check: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { check: Box::new(check), ..self }
     }
 
     fn call(&self, batch: &Batch) -> (usize, Reply) {
@@ -128,7 +134,7 @@ impl Sink for Scripted {
     }
 
     async fn check(&self) -> Result<(), ConnectorError> {
-        Ok(())
+        if (self.check)() { Ok(()) } else { Err(Failure::new("the check failed").into()) }
     }
 
     fn ordering(&self) -> Ordering {

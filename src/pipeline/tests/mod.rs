@@ -11,6 +11,7 @@ mod rebalances;
 mod stopping;
 mod storm;
 mod telling;
+mod unclear;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,7 @@ struct Setup {
     sink: Script,
     letters: Script,
     prepare: Option<PrepareScript>,
+    check: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// A run that is under way.
@@ -93,6 +95,7 @@ fn follow() -> Setup {
         sink: takes_all(),
         letters: takes_all(),
         prepare: None,
+        check: Box::new(|| true),
     }
 }
 
@@ -103,6 +106,10 @@ impl Setup {
 
     fn preparing(self, prepare: impl FnMut(usize) -> (Duration, Result<(), ConnectorError>) + Send + 'static) -> Self {
         Self { prepare: Some(Box::new(prepare)), ..self }
+    }
+
+    fn checked(self, check: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { check: Box::new(check), ..self }
     }
 
     fn ordering(self, ordering: Ordering) -> Self {
@@ -135,10 +142,10 @@ impl Setup {
     }
 
     fn start(self) -> Run {
-        let Self { log, broker, limits, ordering, bad_records, transform, sink, letters, prepare } = self;
+        let Self { log, broker, limits, ordering, bad_records, transform, sink, letters, prepare, check } = self;
         let (stop, stopped) = watch::channel(false);
         let letters = Scripted::new(Destination::DeadLetters, Ordering::Overlapping, &log, letters);
-        let mut sink = Scripted::new(Destination::Sink, ordering, &log, sink);
+        let mut sink = Scripted::new(Destination::Sink, ordering, &log, sink).checked(check);
         if let Some(prepare) = prepare {
             sink = sink.preparing(prepare);
         }

@@ -91,7 +91,7 @@ async fn a_run_that_is_pushed_back_sleeps() {
 async fn a_destination_that_says_stop_ends_the_run_and_keeps_the_other_answers() {
     let sink = answers(|offset, _| if offset == 4 { Outcome::Stop(why().hint("grant `write`")) } else { Outcome::Delivered });
     let (finished, log) = run_of(10).sink(sink).finish().await;
-    assert_eq!(failure(&finished), "the destination takes nothing until something is changed there: the script says so");
+    assert_eq!(failure(&finished), "the destination rejects every write until its configuration is fixed: the script says so");
     assert_eq!((finished.tally.delivered, finished.tally.undelivered), (9, 1));
     assert_eq!(log.commits(p(0)), [4]);
 }
@@ -138,7 +138,7 @@ async fn a_failure_while_draining_is_what_the_run_ended_with() {
     tokio::time::sleep(ms(100)).await;
     run.stop();
     let (finished, _) = run.finish().await;
-    assert!(failure(&finished).starts_with("the destination takes nothing"));
+    assert!(failure(&finished).starts_with("the destination rejects every write"));
 }
 
 #[tokio::test(start_paused = true)]

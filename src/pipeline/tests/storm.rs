@@ -93,6 +93,8 @@ enum Fate {
     Rejected,
     /// Spoils every batch that it is in.
     Poison,
+    /// No batch with it gets a clear answer.
+    Indigestible,
     Stop,
     Filtered,
     Misshapen,
@@ -104,7 +106,8 @@ impl Weather {
             self.seed ^ u64::from(partition.unsigned_abs()).wrapping_mul(0x9E37_79B9) ^ offset.unsigned_abs().rotate_left(32);
         match Pcg64Mcg::seed_from_u64(mixed).next_u32() % 100 {
             0..3 => Fate::Rejected,
-            3..6 => Fate::Poison,
+            3..5 => Fate::Poison,
+            5 => Fate::Indigestible,
             6 if self.stops => Fate::Stop,
             7..20 => Fate::Late(1 + u32::try_from(offset % 4).unwrap()),
             20..30 => Fate::AlreadyThere,
@@ -116,7 +119,7 @@ impl Weather {
     }
 
     fn is_bad(&self, partition: i32, offset: i64) -> bool {
-        matches!(self.fate(partition, offset), Fate::Rejected | Fate::Poison | Fate::Misshapen)
+        matches!(self.fate(partition, offset), Fate::Rejected | Fate::Poison | Fate::Indigestible | Fate::Misshapen)
     }
 
     fn offsets(&self, partition: usize) -> (Vec<i64>, i64) {
@@ -130,10 +133,17 @@ impl Weather {
         let (weather, mut dice) = (self.clone(), Pcg64Mcg::seed_from_u64(self.seed));
         Box::new(move |call: &Call<'_>| {
             let fate = |record: &Record| weather.fate(record.partition.index, record.offset);
+            let indigestible = call.records.iter().any(|record| fate(record) == Fate::Indigestible);
             let poisoned = call.records.iter().any(|record| fate(record) == Fate::Poison);
             let outcome = |record: &Record, sent: u32| match fate(record) {
+                _ if indigestible => Outcome::Unclear(why()),
                 _ if poisoned => Outcome::BatchRejected(why()),
-                Fate::Late(after) if sent < after => Outcome::Retry(why()),
+                Fate::Late(after) if sent < after => match (record.offset % 5, sent) {
+                    (1 | 2, _) => Outcome::Unclear(why()),
+                    (3, _) => Outcome::Unclear(why().time_out()),
+                    (4, 0) => Outcome::Retry(why().overload()),
+                    _ => Outcome::Retry(why()),
+                },
                 Fate::Rejected => Outcome::Reject(why()),
                 Fate::Stop => Outcome::Stop(why()),
                 Fate::AlreadyThere => Outcome::AlreadyThere,

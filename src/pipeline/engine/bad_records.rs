@@ -1,0 +1,49 @@
+//! Bad records of a run, and the dead letters that wait to be sent.
+
+use tokio::time::Instant;
+
+use crate::pipeline::lanes::{Slot, TaggedBatch};
+use crate::pipeline::{BadRecordAction, BadRecordPolicy, CircuitBreaker, DeadLetterBuilder, Reason};
+use crate::record::Record;
+
+pub(super) struct BadRecords {
+    policy: BadRecordPolicy,
+    breaker: CircuitBreaker,
+    build: Option<DeadLetterBuilder>,
+    queue: TaggedBatch,
+}
+
+impl BadRecords {
+    pub(super) fn new(policy: BadRecordPolicy, breaker: CircuitBreaker, build: Option<DeadLetterBuilder>) -> Self {
+        Self { policy, breaker, build, queue: TaggedBatch::default() }
+    }
+
+    /// Decides about one more bad record: returns what becomes of it, and whether the breaker tripped.
+    pub(super) fn decide(&mut self, now: Instant) -> (BadRecordAction, bool) {
+        self.policy.apply(&mut self.breaker, now)
+    }
+
+    /// Queues the dead letter of a record.
+    pub(super) fn set_aside(&mut self, record: &Record, slot: Slot, reason: &Reason, attempts: u32) {
+        let build = self.build.as_ref().expect("dead letters have a destination");
+        self.queue.push(build(record, reason, attempts), slot);
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Returns whether a dead letter of a record in `lane` is queued.
+    pub(super) fn holds(&self, lane: usize) -> bool {
+        self.queue.slots.iter().any(|slot| slot.lane == lane)
+    }
+
+    pub(super) fn take_batch(&mut self) -> TaggedBatch {
+        std::mem::take(&mut self.queue)
+    }
+
+    /// Drops the dead letters of these lanes: the new owner of the partition finds the records bad again.
+    pub(super) fn forget(&mut self, lanes: &[usize]) {
+        self.queue.retain(|slot| !lanes.contains(&slot.lane));
+    }
+}

@@ -1,0 +1,53 @@
+//! Commits that the broker must confirm before the run goes on.
+
+use tokio::time::Instant;
+
+/// Whether a confirmation is awaited: with one commit for each record, and once at the end.
+#[derive(Default)]
+pub(super) struct Confirmation {
+    /// When to ask for it, and which attempt that is.
+    pending: Option<(Instant, u32)>,
+    /// Whether the last confirmation of the run was asked for.
+    is_last: bool,
+}
+
+impl Confirmation {
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Returns when to ask.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.pending.map(|(due, _)| due)
+    }
+
+    pub(super) fn request(&mut self, now: Instant) {
+        self.pending = Some((now, 1));
+    }
+
+    /// Asks for the last confirmation; returns whether it was not asked for before.
+    pub(super) fn request_last(&mut self, now: Instant) -> bool {
+        let is_new = !std::mem::replace(&mut self.is_last, true);
+        if is_new {
+            self.request(now);
+        }
+        is_new
+    }
+
+    /// Returns whether the last confirmation has come.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_last && self.pending.is_none()
+    }
+
+    /// Notes that it was confirmed, or is not asked for any more.
+    pub(super) fn clear(&mut self) {
+        self.pending = None;
+    }
+
+    /// Notes that the broker refused; it is asked again at the instant that `backoff` gives for the attempt.
+    pub(super) fn retry(&mut self, backoff: impl FnOnce(u32) -> Instant) {
+        if let Some((_, attempt)) = self.pending {
+            self.pending = Some((backoff(attempt), attempt + 1));
+        }
+    }
+}

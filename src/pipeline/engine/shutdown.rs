@@ -1,0 +1,56 @@
+//! The end of a run: why, and until when records in flight are waited for.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::pipeline::RunOutcome;
+
+/// Whether the run is ending.
+pub(super) struct Shutdown {
+    outcome: Option<RunOutcome>,
+    deadline: Option<Instant>,
+    timeout: Duration,
+}
+
+impl Shutdown {
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self { outcome: None, deadline: None, timeout }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.outcome.is_some()
+    }
+
+    /// Returns whether the run ends for another reason than that it is done or was stopped.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.outcome, Some(RunOutcome::Failed(_) | RunOutcome::Record(_)))
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    pub(super) fn is_out_of_time(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| now >= deadline)
+    }
+
+    /// Begins to drain. The first outcome counts, but a failure counts more than an interrupt; returns whether this one counts.
+    pub(super) fn begin(&mut self, outcome: RunOutcome, now: Instant) -> bool {
+        if self.has_failed() {
+            return false;
+        }
+        self.outcome = Some(outcome);
+        self.deadline.get_or_insert(now + self.timeout);
+        true
+    }
+
+    /// Waits for nothing more.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.deadline = Some(now);
+    }
+
+    pub(super) fn into_outcome(self) -> RunOutcome {
+        self.outcome.unwrap_or(RunOutcome::Complete)
+    }
+}
