@@ -166,7 +166,7 @@ impl Delivery {
         detector: &mut PoisonDetector,
         now: Instant,
     ) {
-        let is_time_out = reason.load() == Load::TimedOut;
+        let is_time_out = reason.is_time_out();
         let mut answers = attempt.unclear;
         let verdict = detector.on_unclear(&mut answers, records.len(), !result.settled.is_empty(), is_time_out, now);
         match verdict {

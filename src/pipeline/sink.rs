@@ -169,6 +169,18 @@ impl Reason {
         self
     }
 
+    /// Returns whether the destination has too much to do: marked by [`Self::overload`] or [`Self::time_out`].
+    #[must_use]
+    pub fn is_overload(&self) -> bool {
+        self.0.load != Load::Normal
+    }
+
+    /// Returns whether no answer came in time.
+    #[must_use]
+    pub fn is_time_out(&self) -> bool {
+        self.0.load == Load::TimedOut
+    }
+
     pub(crate) fn load(&self) -> Load {
         self.0.load
     }
