@@ -1,34 +1,31 @@
 //! One file, one subcommand: profile, source, sink, run.
 
 pub mod aggregate;
+mod args;
 pub mod completions;
+mod dead_letters;
 pub mod demo;
-pub mod documents;
 pub mod embedded;
 mod environment;
-pub mod flow;
 mod global;
 pub mod help;
 pub(crate) mod hints;
 pub mod lag;
 pub mod produce_fake;
 pub mod profile;
-pub mod protect;
+mod protect;
 mod record_hints;
 pub mod replicate;
-pub mod run;
+mod run;
 pub mod sandbox;
 mod sections;
-pub mod select;
-mod shaping;
+mod session;
 pub mod sink_es;
 pub mod sink_mongo;
 pub mod tail;
-pub mod topics;
 
 pub use environment::SystemEnvironment;
 pub use global::{Color, Global, LogFormat};
-pub use shaping::{Shaping, transform};
 
 use std::io::Write as _;
 

@@ -10,9 +10,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::commands::flow::{DeadLetterSink, KAFKA, load_topic_limits, rate};
+use crate::commands::args::{KAFKA_DEFAULTS, ReportArgs, SummaryFormat, parse_rate};
+use crate::commands::dead_letters::DeadLetterSink;
 use crate::commands::hints::with_hint;
-use crate::commands::run::{self, Presentation, ReportArgs, RunReporting, SummaryFormat};
+use crate::commands::run::{self, Presentation, RunReporting};
 use crate::commands::{Context, protect};
 use crate::connectors::kafka::{Admin, KafkaSink, Pos, ProducerOptions, Targets, TopicPlan};
 use crate::connectors::ndjson::{NdjsonSink, NdjsonSource};
@@ -43,7 +44,7 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "file")]
     duration: Option<Duration>,
     /// Records a second (5000) or bytes a second (5MB) [default: 10 without -n and --duration, else full speed]
-    #[arg(long, value_name = "RATE", value_parser = rate)]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     rate: Option<Rate>,
     /// Create the topic with so many partitions and replicas, unless it is there
     #[arg(long, value_name = "PARTITIONS:REPLICATION")]
@@ -225,7 +226,7 @@ impl Args {
             dry_run: self.sending.dry_run,
             metrics: self.sending.metrics,
         };
-        let watching = watch.begin(None).await?;
+        let watching = RunReporting::begin(&watch, None).await?;
         if self.output == OutputFormat::Ndjson {
             return self.print(source, &watching).await;
         }
@@ -233,16 +234,16 @@ impl Args {
         let show = Presentation {
             headline: RunInfo {
                 command: "produce-fake",
-                run: run::name(),
+                run: run::new_id(),
                 route: format!("{from} → {}/{}", self.target, self.topic),
                 has_positions: false,
             },
             expected: count.or(self.count),
             bounded: self.is_bounded(),
-            watching,
-            more: None,
+            reporting: watching,
+            extra_lines: None,
         };
-        run::run(context, show, |observer, stop| self.pipeline(source, sink, observer, stop)).await
+        run::run_pipeline(context, show, |observer, stop| self.pipeline(source, sink, observer, stop)).await
     }
 
     /// Prints the records and nothing else: neither progress nor a summary.
@@ -268,10 +269,10 @@ impl Args {
         stop: watch::Receiver<bool>,
     ) -> Pipeline<S, K, DeadLetterSink> {
         let limits = Limits {
-            batch: KAFKA.batch as usize,
-            batch_bytes: usize::try_from(KAFKA.batch_bytes).unwrap_or(usize::MAX),
+            batch: KAFKA_DEFAULTS.batch as usize,
+            batch_bytes: usize::try_from(KAFKA_DEFAULTS.batch_bytes).unwrap_or(usize::MAX),
             linger: Duration::ZERO,
-            in_flight: KAFKA.in_flight as usize,
+            in_flight: KAFKA_DEFAULTS.in_flight as usize,
             rate: self.pace(),
             count: self.count,
             commit_each: false,
@@ -311,9 +312,12 @@ impl Args {
             admin.create_topic(&TopicPlan { name, partitions, replication: Some(replication), config }).await?;
         }
         let targets = Targets::default();
-        load_topic_limits(&admin, topic, &targets).await?;
-        let options =
-            ProducerOptions { compression: self.sending.compression.clone(), linger: KAFKA.linger, keep_timestamps: false };
+        admin.load_topic_limits(topic, &targets).await?;
+        let options = ProducerOptions {
+            compression: self.sending.compression.clone(),
+            linger: KAFKA_DEFAULTS.linger,
+            keep_timestamps: false,
+        };
         Ok(Some(KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?))
     }
 

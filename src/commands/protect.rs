@@ -11,7 +11,7 @@ use crate::profile::{KafkaSection, Protect};
 ///
 /// # Errors
 /// When the cluster may not be written to, or nobody confirmed.
-pub fn confirm(context: &Context, section: &KafkaSection, what: &str) -> Result<(), Error> {
+pub(crate) fn confirm(context: &Context, section: &KafkaSection, what: &str) -> Result<(), Error> {
     match section.protect {
         Protect::Off => Ok(()),
         Protect::ReadOnly => Err(Error::Refused(Refused {

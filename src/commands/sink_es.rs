@@ -1,15 +1,13 @@
 //! `sdl sink-es`: Kafka to Elasticsearch or OpenSearch.
 
-use crate::commands::documents::{Documents, both};
-use crate::commands::flow::{DOCUMENTS, DeliveryArgs, Flow};
+use crate::commands::Context;
+use crate::commands::args::{DOCUMENT_DEFAULTS, DeliveryArgs, DocumentArgs, ReadArgs, ReportArgs, ShapingArgs, chain, transform};
 use crate::commands::record_hints::WithHints;
-use crate::commands::run::{self, ReportArgs};
-use crate::commands::select::{self, ReadArgs};
-use crate::commands::{Context, Shaping, transform};
+use crate::commands::session::{FlowTarget, Session};
 use crate::connectors::elastic::{
     Bootstrap, ElasticClient, ElasticSink, ElasticSinkOptions, IndexKind, InvalidElasticOptions, Op, index_rule,
 };
-use crate::connectors::kafka::Admin;
+use crate::connectors::kafka::ReadPlan;
 use crate::document::{NamePattern, NameTemplate, TEMPLATE_GRAMMAR};
 use crate::error::Error;
 use crate::pipeline::{ConnectorError, Failure, Refused, Sink as _};
@@ -17,14 +15,13 @@ use crate::profile::ElasticSection;
 
 /// Load topics into Elasticsearch or OpenSearch
 ///
-/// Each record becomes one document, and its offset is committed once the server has said of this very document that it has it.
-/// With the usual ids a record that is delivered again changes nothing, so a run that was killed goes on where it left off:
-/// nothing is lost, and nothing is there twice.
+/// Each record becomes one document, and its offset is committed once the server has acknowledged that document. With the default
+/// ids a redelivered record changes nothing: a run that was killed resumes where it stopped, and nothing is lost or stored twice.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
-    select: ReadArgs,
+    read: ReadArgs,
     /// Section to read from
     #[arg(long, value_name = "SECTION", default_value = "local_kafka")]
     source: String,
@@ -60,13 +57,13 @@ pub struct Args {
     #[arg(long, conflicts_with = "bootstrap")]
     no_create: bool,
     #[command(flatten)]
-    documents: Documents,
+    documents: DocumentArgs,
     #[command(flatten)]
-    shaping: Shaping,
+    shaping: ShapingArgs,
     #[command(flatten)]
-    deliver: DeliveryArgs,
+    delivery: DeliveryArgs,
     #[command(flatten)]
-    watch: ReportArgs,
+    report: ReportArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -118,7 +115,7 @@ impl Args {
         templates.extend(self.routing.clone().map(NameTemplate::unchecked));
         let mapper = self.documents.mapper(templates)?;
         let tombstones = self.documents.tombstones();
-        let limits = self.deliver.limits(&DOCUMENTS, true, self.select.count);
+        let limits = self.delivery.limits(&DOCUMENT_DEFAULTS, self.read.count);
         let options = ElasticSinkOptions {
             op: self.op,
             data_stream: self.data_stream,
@@ -129,62 +126,17 @@ impl Args {
             deletes: tombstones.is_none(),
         };
         options.choose_op(&mapper).map_err(invalid)?;
-        let watching = self.watch.begin(None).await?;
-        let source = Admin::connect(&from, self.deliver.care.wait).await?;
-        let topics = self.select.topics(&source, &from).await?;
-        self.documents.check_topics(topics.len(), self.select.topics.topics_matching.is_some())?;
-        let client = ElasticClient::connect(&to, self.deliver.care.wait).await?;
-        let sink = ElasticSink::new(client, mapper, options).map_err(invalid)?;
-
-        let group = self.select.group(&from, to.consumer_group_id.as_deref())?;
-        let rules = self.select.rules(format!("sink-es {}/{index}", to.name));
-        let plan = self.select.plan(&source, &from, &topics, &group, &rules, context.global.yes).await?;
-        let found = sink.index().await?;
-        self.check_kind(&found, &index, &to.name)?;
-        if self.no_create && found == IndexKind::Missing {
-            return Err(Error::Refused(Refused {
-                what: format!("`{index}` is not on `{}`, and may not be created (--no-create)", to.name),
-                numbers: Vec::new(),
-                hint: "create it, or leave --no-create out".to_owned(),
-            }));
-        }
-        let template = self.bootstrap.map(|of| sink.template(of)).transpose()?;
-        let template = template.map(|(name, names)| format!("index template {name} will be installed, for {names}"));
-        let each_partition = self.watch.dry_run || context.global.verbose > 0;
-        for line in select::plan_lines(&plan, each_partition).into_iter().chain(sink.plan(&found)).chain(template) {
-            tracing::info!("{line}");
-        }
-        if self.watch.dry_run {
-            context.say("dry run: nothing was changed\n");
-            return Ok(());
-        }
-        // Before anything of the flow is changed: a run that cannot write, or set bad records aside, should not begin.
-        if let Some(of) = self.bootstrap {
-            sink.bootstrap(of).await?;
-        }
-        sink.create(&found).await.map_err(with_template_hint)?;
-        sink.check().await?;
-        let run = run::name();
-        let letters = self.deliver.care.open_dead_letters(&context.profile, &from, &run, !self.no_create).await?;
-        plan.begin(&source, &rules.flow).await?;
-
-        let records = self.select.open(&from, &plan, rules, &self.deliver.source_limits(&limits))?;
         let shape = self.shaping.build(&context.profile, from.mask_key.as_ref())?.map(transform);
-        let flow = Flow {
-            command: "sink-es",
-            run,
-            sections: [from.name, to.name],
-            select: &self.select,
-            deliver: &self.deliver,
-            watching,
-            backlog: plan.backlog(),
-            source: records,
-            sink: WithHints(sink),
-            letters,
-            transform: both(shape, tombstones),
-            limits,
-        };
-        flow.run(context).await
+        let session =
+            Session::connect(context, "sink-es", from, (&self.read, &self.delivery.failure, &self.report), None).await?;
+        self.documents.check_topics(session.topics.len(), self.read.topics.topics_matching.is_some())?;
+        let client = ElasticClient::connect(&to, self.delivery.failure.wait).await?;
+        let sink = ElasticSink::new(client, mapper, options).map_err(invalid)?;
+        let mut destination = TargetIndex { section: to, index, args: &self, found: None, sink: &sink };
+        let Some(session) = session.start(&mut destination).await? else { return Ok(()) };
+
+        let source = session.open(&self.delivery.source_limits(&limits))?;
+        session.run(source, WithHints(sink), chain(shape, tombstones), limits).await
     }
 
     /// Returns the section to write to.
@@ -210,5 +162,57 @@ impl Args {
             what: "no index is named".to_owned(),
             hint: format!("name one with --index, or set `default_index` under [{}]", section.name),
         })
+    }
+}
+
+/// The index, while the command starts.
+struct TargetIndex<'a> {
+    section: ElasticSection,
+    index: String,
+    args: &'a Args,
+    found: Option<IndexKind>,
+    sink: &'a ElasticSink,
+}
+
+impl FlowTarget for TargetIndex<'_> {
+    fn section(&self) -> &str {
+        &self.section.name
+    }
+
+    fn flow(&self) -> String {
+        format!("{}/{}", self.section.name, self.index)
+    }
+
+    fn default_group(&self) -> Option<&str> {
+        self.section.consumer_group_id.as_deref()
+    }
+
+    async fn plan(&mut self, _: &ReadPlan) -> Result<Vec<String>, Error> {
+        let found = self.sink.index().await?;
+        self.args.check_kind(&found, &self.index, &self.section.name)?;
+        if self.args.no_create && found == IndexKind::Missing {
+            return Err(Error::Refused(Refused {
+                what: format!("`{}` is not on `{}`, and may not be created (--no-create)", self.index, self.section.name),
+                numbers: Vec::new(),
+                hint: "create it, or leave --no-create out".to_owned(),
+            }));
+        }
+        let template = self.args.bootstrap.map(|records| self.sink.template(records)).transpose()?;
+        let template = template.map(|(name, names)| format!("index template {name} will be installed, for {names}"));
+        let lines = self.sink.plan(&found).into_iter().chain(template).collect();
+        self.found = Some(found);
+        Ok(lines)
+    }
+
+    fn may_create(&self) -> bool {
+        !self.args.no_create
+    }
+
+    async fn prepare(&mut self) -> Result<(), Error> {
+        if let Some(records) = self.args.bootstrap {
+            self.sink.bootstrap(records).await?;
+        }
+        self.sink.create(self.found.as_ref().expect("the plan has looked at the index")).await.map_err(with_template_hint)?;
+        Ok(self.sink.check().await?)
     }
 }

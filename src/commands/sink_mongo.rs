@@ -1,12 +1,10 @@
 //! `sdl sink-mongo`: Kafka to MongoDB.
 
-use crate::commands::documents::{Documents, both};
-use crate::commands::flow::{DOCUMENTS, DeliveryArgs, Flow};
+use crate::commands::Context;
+use crate::commands::args::{DOCUMENT_DEFAULTS, DeliveryArgs, DocumentArgs, ReadArgs, ReportArgs, ShapingArgs, chain, transform};
 use crate::commands::record_hints::WithHints;
-use crate::commands::run::{self, ReportArgs};
-use crate::commands::select::{self, ReadArgs};
-use crate::commands::{Context, Shaping, transform};
-use crate::connectors::kafka::Admin;
+use crate::commands::session::{FlowTarget, Session};
+use crate::connectors::kafka::ReadPlan;
 use crate::connectors::mongo::{InvalidMongoOptions, MongoClient, MongoSink, Write, collection_rule, database_rule};
 use crate::error::Error;
 use crate::pipeline::Sink as _;
@@ -14,14 +12,13 @@ use crate::profile::MongoSection;
 
 /// Load topics into MongoDB
 ///
-/// Each record becomes one document, acknowledged by a majority before its offset is committed. With the usual ids a record that
-/// is delivered again changes nothing, so a run that was killed goes on where it left off: nothing is lost, and nothing is there
-/// twice.
+/// Each record becomes one document, acknowledged by a majority before its offset is committed. With the default ids a redelivered
+/// record changes nothing: a run that was killed resumes where it stopped, and nothing is lost or stored twice.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
-    select: ReadArgs,
+    read: ReadArgs,
     /// Section to read from
     #[arg(long, value_name = "SECTION", default_value = "local_kafka")]
     source: String,
@@ -41,13 +38,13 @@ pub struct Args {
     #[arg(long, value_name = "HOW")]
     write: Option<Write>,
     #[command(flatten)]
-    documents: Documents,
+    documents: DocumentArgs,
     #[command(flatten)]
-    shaping: Shaping,
+    shaping: ShapingArgs,
     #[command(flatten)]
-    deliver: DeliveryArgs,
+    delivery: DeliveryArgs,
     #[command(flatten)]
-    watch: ReportArgs,
+    report: ReportArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -83,55 +80,24 @@ impl Args {
     pub async fn run(self, context: &Context) -> Result<(), Error> {
         let (from, to) = (context.kafka(&self.source)?, context.mongo(&self.target)?);
         let (database, collection) = self.names(&to)?;
-        let templates = vec![
+        let mapper = self.documents.mapper(vec![
             self.documents.naming("--database", &database, database_rule)?,
             self.documents.naming("--collection", &collection, collection_rule)?,
-        ];
-        let mapper = self.documents.mapper(templates)?;
+        ])?;
         let write = Write::choose(self.write, &mapper).map_err(invalid)?;
-        let watching = self.watch.begin(None).await?;
-        let source = Admin::connect(&from, self.deliver.care.wait).await?;
-        let topics = self.select.topics(&source, &from).await?;
-        self.documents.check_topics(topics.len(), self.select.topics.topics_matching.is_some())?;
         let tombstones = self.documents.tombstones();
-        let limits = self.deliver.limits(&DOCUMENTS, true, self.select.count);
-        let client = MongoClient::connect(&to, limits.in_flight, self.deliver.care.wait).await?;
-        let sink = MongoSink::new(client, mapper, Some(write), tombstones.is_none()).map_err(invalid)?;
-
-        let group = self.select.group(&from, to.consumer_group_id.as_deref())?;
-        let rules = self.select.rules(format!("sink-mongo {}/{database}.{collection}", to.name));
-        let plan = self.select.plan(&source, &from, &topics, &group, &rules, context.global.yes).await?;
-        let each_partition = self.watch.dry_run || context.global.verbose > 0;
-        for line in select::plan_lines(&plan, each_partition).into_iter().chain(sink.plan().await?) {
-            tracing::info!("{line}");
-        }
-        if self.watch.dry_run {
-            context.say("dry run: nothing was changed\n");
-            return Ok(());
-        }
-        // Before anything of the flow is changed: a run that cannot write, or set bad records aside, should not begin.
-        sink.check().await?;
-        let run = run::name();
-        let letters = self.deliver.care.open_dead_letters(&context.profile, &from, &run, true).await?;
-        plan.begin(&source, &rules.flow).await?;
-
-        let records = self.select.open(&from, &plan, rules, &self.deliver.source_limits(&limits))?;
+        let limits = self.delivery.limits(&DOCUMENT_DEFAULTS, self.read.count);
         let shape = self.shaping.build(&context.profile, from.mask_key.as_ref())?.map(transform);
-        let flow = Flow {
-            command: "sink-mongo",
-            run,
-            sections: [from.name, to.name],
-            select: &self.select,
-            deliver: &self.deliver,
-            watching,
-            backlog: plan.backlog(),
-            source: records,
-            sink: WithHints(sink),
-            letters,
-            transform: both(shape, tombstones),
-            limits,
-        };
-        flow.run(context).await
+        let args = (&self.read, &self.delivery.failure, &self.report);
+        let session = Session::connect(context, "sink-mongo", from, args, None).await?;
+        self.documents.check_topics(session.topics.len(), self.read.topics.topics_matching.is_some())?;
+        let client = MongoClient::connect(&to, limits.in_flight, self.delivery.failure.wait).await?;
+        let sink = MongoSink::new(client, mapper, Some(write), tombstones.is_none()).map_err(invalid)?;
+        let mut destination = TargetCollection { section: to, name: format!("{database}.{collection}"), sink: &sink };
+        let Some(session) = session.start(&mut destination).await? else { return Ok(()) };
+
+        let source = session.open(&self.delivery.source_limits(&limits))?;
+        session.run(source, WithHints(sink), chain(shape, tombstones), limits).await
     }
 
     /// Returns the templates of database and collection.
@@ -146,5 +112,34 @@ impl Args {
             name(&self.database, &section.default_database, "database")?,
             name(&self.collection, &section.default_collection, "collection")?,
         ))
+    }
+}
+
+/// The collection, while the command starts.
+struct TargetCollection<'a> {
+    section: MongoSection,
+    name: String,
+    sink: &'a MongoSink,
+}
+
+impl FlowTarget for TargetCollection<'_> {
+    fn section(&self) -> &str {
+        &self.section.name
+    }
+
+    fn flow(&self) -> String {
+        format!("{}/{}", self.section.name, self.name)
+    }
+
+    fn default_group(&self) -> Option<&str> {
+        self.section.consumer_group_id.as_deref()
+    }
+
+    async fn plan(&mut self, _: &ReadPlan) -> Result<Vec<String>, Error> {
+        Ok(self.sink.plan().await?.into_iter().collect())
+    }
+
+    async fn prepare(&mut self) -> Result<(), Error> {
+        Ok(self.sink.check().await?)
     }
 }

@@ -6,10 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::commands::flow::{DeadLetterTarget, FailureArgs, SourceLimits};
-use crate::commands::run::{self, Presentation, ReportArgs};
-use crate::commands::select::{self, ReadArgs};
-use crate::commands::{Context, Shaping, protect, transform};
+use crate::commands::args::{DeadLetterTarget, FailureArgs, ReadArgs, ReportArgs, ShapingArgs, SourceLimits, transform};
+use crate::commands::run::{self, Presentation, RunReporting};
+use crate::commands::{Context, dead_letters, protect, session};
 use crate::connectors::kafka::{Admin, OffsetSpec, ReadPlan, TopicPlan, TransactionalProducer, commit_extension, value_at};
 use crate::error::Error;
 use crate::logins::event::FIELDS;
@@ -56,7 +55,7 @@ pub struct Args {
     #[command(flatten)]
     count: Count,
     #[command(flatten)]
-    shaping: Shaping,
+    shaping: ShapingArgs,
     #[command(flatten)]
     care: FailureArgs,
     #[command(flatten)]
@@ -141,7 +140,7 @@ impl Args {
         }));
         let pattern = self.select.topics.topics_matching.as_ref().map(|pattern| pattern.as_str().to_owned());
         let latest = LiveView::new(pattern.unwrap_or_else(|| self.select.topics.names.join(",")), &self.count.by);
-        let watching = self.watch.begin(Some(latest.appendix())).await?;
+        let watching = RunReporting::begin(&self.watch, Some(latest.appendix())).await?;
         let admin = Admin::connect(&section, self.care.wait).await?;
         let topics = self.select.topics(&admin, &section).await?;
         if topics.iter().any(|topic| topic.topic == to) || self.select.topics.fits(to.name()) {
@@ -184,7 +183,7 @@ impl Args {
         let memos = memos(&plan)?;
         let told = memos.values().max_by_key(|memo| memo.closed).and_then(|memo| memo.last_output);
         let total = self.totals(&section, &formatter, to, told, &plan).await?;
-        let mut lines = select::plan_lines(&plan, self.watch.dry_run || context.global.verbose > 0);
+        let mut lines = session::plan_lines(&plan, self.watch.dry_run || context.global.verbose > 0);
         lines.push(self.count.line(to));
         lines.extend((!is_there).then(|| format!("{to} is not there: it is created, with one partition")));
         lines.extend((total.events > 0).then(|| format!("totals go on from {} events", grouped(total.events))));
@@ -195,8 +194,8 @@ impl Args {
             context.say("dry run: nothing was changed\n");
             return Ok(());
         };
-        let run = run::name();
-        let letters = self.care.open_dead_letters(&context.profile, &section, &run, !self.no_create).await?;
+        let run = run::new_id();
+        let letters = dead_letters::open(&self.care, context, &section, &run, !self.no_create).await?;
         if !is_there {
             admin
                 .create_topic(&TopicPlan { name: to.name().to_owned(), partitions: 1, replication: None, config: Vec::new() })
@@ -212,13 +211,13 @@ impl Args {
             headline: RunInfo { command: "aggregate", run, route: format!("{} → {to}", section.name), has_positions: true },
             expected: bounded.then(|| plan.backlog().min(self.select.count.unwrap_or(u64::MAX))),
             bounded,
-            watching,
-            more: Some({
+            reporting: watching,
+            extra_lines: Some({
                 let latest = latest.clone();
                 Box::new(move || latest.table())
             }),
         };
-        run::watched(context, show, |observer, stop| {
+        run::run_reported(context, show, |observer, stop| {
             let work = AggregateRun {
                 source,
                 transactions: Arc::new(transactions),

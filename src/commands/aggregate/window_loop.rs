@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::commands::flow::DeadLetterSink;
+use crate::commands::dead_letters::DeadLetterSink;
 use crate::connectors::kafka::{
     Admin, KafkaSource, OffsetCommit, OffsetSpec, OutgoingMessage, Transaction, TransactionError, TransactionalProducer,
 };

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use clap::Command;
 
 use crate::commands::Context;
-use crate::commands::topics::nearest;
+use crate::commands::args::nearest;
 use crate::error::Error;
 
 /// What can be explained besides the commands, and the explanation.

@@ -3,7 +3,7 @@
 use clap::builder::NonEmptyStringValueParser as Text;
 use regex::Regex;
 
-use crate::commands::topics::{Partitions, nearest, partitions, whole};
+use crate::commands::args::{PartitionList, nearest, parse_partitions, parse_pattern};
 use crate::error::Error;
 use crate::lag::{LagFilter, LagReport};
 use crate::pipeline::Failure;
@@ -19,7 +19,7 @@ pub(super) struct SelectionArgs {
     #[arg(id = "group", long, value_name = "NAME", value_parser = Text::new())]
     pub(super) more_groups: Vec<String>,
     /// Show every group whose whole name matches this regular expression
-    #[arg(long = "groups", value_name = "REGEX", conflicts_with_all = ["groups", "group"], value_parser = whole)]
+    #[arg(long = "groups", value_name = "REGEX", conflicts_with_all = ["groups", "group"], value_parser = parse_pattern)]
     pub(super) groups_matching: Option<Regex>,
     /// The profile's Kafka section to survey; may be repeated [default: all]
     #[arg(long, value_name = "SECTION", value_parser = Text::new())]
@@ -28,14 +28,14 @@ pub(super) struct SelectionArgs {
     #[arg(id = "topic", long, value_name = "NAME", value_parser = Text::new())]
     pub(super) topics: Vec<String>,
     /// Only topics whose whole name matches this regular expression
-    #[arg(long, value_name = "REGEX", conflicts_with = "topic", value_parser = whole)]
+    #[arg(long, value_name = "REGEX", conflicts_with = "topic", value_parser = parse_pattern)]
     pub(super) topics_matching: Option<Regex>,
     /// Leave out topics whose whole name matches; wins over every other flag
-    #[arg(long, value_name = "REGEX", value_parser = whole)]
+    #[arg(long, value_name = "REGEX", value_parser = parse_pattern)]
     pub(super) exclude: Option<Regex>,
     /// Only these partitions of each topic (0,2-5)
-    #[arg(long, value_name = "LIST", value_parser = partitions)]
-    pub(super) partitions: Option<Partitions>,
+    #[arg(long, value_name = "LIST", value_parser = parse_partitions)]
+    pub(super) partitions: Option<PartitionList>,
 }
 
 impl SelectionArgs {

@@ -4,14 +4,16 @@ mod replica;
 
 use std::sync::Arc;
 
-use crate::commands::flow::{DeliveryArgs, Flow, KAFKA};
-use crate::commands::run::{self, ReportArgs};
-use crate::commands::select::{self, ReadArgs};
-use crate::commands::{Context, Shaping, protect, transform};
-use crate::connectors::kafka::{Admin, KafkaSink, ProducerOptions, partition_of};
+use crate::commands::Context;
+use crate::commands::args::{DeliveryArgs, KAFKA_DEFAULTS, ReadArgs, ReportArgs, ShapingArgs, chain, transform};
+use crate::commands::session::{FlowTarget, Session};
+use crate::connectors::kafka::{Admin, KafkaSink, ProducerOptions, ReadPlan, StartReason, TopicInfo, partition_of};
 use crate::error::Error;
-use crate::pipeline::Transform;
-use replica::{Replica, TopicNaming};
+use crate::pipeline::{Refused, Transform};
+use crate::profile::KafkaSection;
+use crate::record::Partition;
+use crate::report::grouped;
+use replica::{MissingTarget, Replica, TopicNaming};
 
 /// Copy topics from one Kafka cluster to another, or within one
 ///
@@ -21,7 +23,7 @@ use replica::{Replica, TopicNaming};
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
-    select: ReadArgs,
+    read: ReadArgs,
     /// Section to read from
     #[arg(long, value_name = "SECTION", default_value = "remote_kafka")]
     source: String,
@@ -45,11 +47,11 @@ pub struct Args {
     #[arg(long)]
     origin_header: bool,
     #[command(flatten)]
-    shaping: Shaping,
+    shaping: ShapingArgs,
     #[command(flatten)]
-    deliver: DeliveryArgs,
+    delivery: DeliveryArgs,
     #[command(flatten)]
-    watch: ReportArgs,
+    report: ReportArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -67,58 +69,29 @@ impl Args {
     /// When the run does not end well; see the exit codes.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
         let (from, to) = (context.kafka(&self.source)?, context.kafka(&self.target)?);
-        let watching = self.watch.begin(None).await?;
-        let source = Admin::connect(&from, self.deliver.care.wait).await?;
-        let target = Admin::connect(&to, self.deliver.care.wait).await?;
-        let topics = self.select.topics(&source, &from).await?;
-        let naming = self.naming.clone().or_default(&self.select, &to)?;
-        let group = self.select.group(&from, None)?;
-        let rules = self.select.rules(format!("replicate {}/{}", to.name, naming.pattern()));
-        let plan = self.select.plan(&source, &from, &topics, &group, &rules, context.global.yes).await?;
-        let replica = Replica::new(source.clone(), target.clone(), naming, !self.no_create, self.repartition);
+        let naming = self.naming.clone().or_default(&self.read, &to)?;
+        let args = (&self.read, &self.delivery.failure, &self.report);
+        let session = Session::connect(context, "replicate", from, args, None).await?;
+        let (source, topics) = (session.admin.clone(), session.topics.clone());
+        let target = Admin::connect(&to, self.delivery.failure.wait).await?;
+        let transform = self.transform(context, &session.section, source.cluster_id(), target.cluster_id())?;
+        let replica = Replica::new(source, target, naming, !self.no_create, self.repartition);
         replica.refuse_loops(&topics)?;
-        let lacking = replica.lacking(&topics).await?;
-        replica.refuse(&lacking)?;
-        let held = replica.held(&plan).await?;
-        select::refuse_second_copy(&plan, |partition| held.get(&partition).cloned())?;
-        let each_partition = self.watch.dry_run || context.global.verbose > 0;
-        let lines = select::plan_lines(&plan, each_partition).into_iter().chain(lacking.iter().map(ToString::to_string));
-        for line in lines {
-            tracing::info!("{line}");
-        }
-        if self.watch.dry_run {
-            context.say("dry run: nothing was changed\n");
-            return Ok(());
-        }
-        protect::confirm(context, &to, &format!("write to {}", replica.names(&topics).join(", ")))?;
-        // Before anything of the flow is changed: a run that cannot set bad records aside should not begin.
-        let run = run::name();
-        let letters = self.deliver.care.open_dead_letters(&context.profile, &to, &run, !self.no_create).await?;
-        replica.prepare(&topics, &lacking).await?;
-        plan.begin(&source, &rules.flow).await?;
+        let mut destination =
+            TargetTopics { section: to, create: !self.no_create, topics, missing: Vec::new(), replica: &replica };
+        let Some(session) = session.start(&mut destination).await? else { return Ok(()) };
 
-        let limits = self.deliver.limits(&KAFKA, false, self.select.count);
-        let options =
-            ProducerOptions { compression: self.compression.clone(), linger: self.deliver.linger(&KAFKA), keep_timestamps: true };
+        let to = destination.section;
+        let limits = self.delivery.limits(&KAFKA_DEFAULTS, self.read.count);
+        let options = ProducerOptions {
+            compression: self.compression.clone(),
+            linger: self.delivery.linger(&KAFKA_DEFAULTS),
+            keep_timestamps: true,
+        };
         let replica = Arc::new(replica);
         let sink = KafkaSink::open(&to, &options, replica.targets(), replica.route())?.with_prepare(replica.prepare_targets());
-        let records = self.select.open(&from, &plan, rules, &self.deliver.source_limits(&limits))?;
-        let transform = self.transform(context, &from, source.cluster_id(), target.cluster_id())?;
-        let flow = Flow {
-            command: "replicate",
-            run,
-            sections: [from.name, to.name],
-            select: &self.select,
-            deliver: &self.deliver,
-            watching,
-            backlog: plan.backlog(),
-            source: records,
-            sink,
-            letters,
-            transform,
-            limits,
-        };
-        flow.run(context).await
+        let source = session.open(&self.delivery.source_limits(&limits))?;
+        session.run(source, sink, transform, limits).await
     }
 
     /// Returns what is done to each record on its way; nothing, unless something was asked for.
@@ -131,15 +104,70 @@ impl Args {
     ) -> Result<Option<Transform>, Error> {
         let shape = self.shaping.build(&context.profile, from.mask_key.as_ref())?.map(transform);
         let origin = self.origin_header.then(|| replica::origin(source.to_owned(), target));
-        Ok(match (origin, shape) {
-            (None, shape) => shape,
-            (origin, None) => origin,
-            (Some(origin), Some(shape)) => Some(Box::new(move |record| match origin(record) {
-                crate::pipeline::TransformResult::Keep => shape(record),
-                other => other,
-            })),
-        })
+        Ok(chain(origin, shape))
     }
+}
+
+/// The topics of the target, while the command starts.
+struct TargetTopics<'a> {
+    section: KafkaSection,
+    create: bool,
+    topics: Vec<TopicInfo>,
+    missing: Vec<MissingTarget>,
+    replica: &'a Replica,
+}
+
+impl FlowTarget for TargetTopics<'_> {
+    fn section(&self) -> &str {
+        &self.section.name
+    }
+
+    fn flow(&self) -> String {
+        format!("{}/{}", self.section.name, self.replica.pattern())
+    }
+
+    async fn plan(&mut self, plan: &ReadPlan) -> Result<Vec<String>, Error> {
+        self.missing = self.replica.lacking(&self.topics).await?;
+        self.replica.refuse(&self.missing)?;
+        let held = self.replica.held(plan).await?;
+        refuse_second_copy(plan, |partition| held.get(&partition).cloned())?;
+        Ok(self.missing.iter().map(ToString::to_string).collect())
+    }
+
+    fn protected(&self) -> Option<(&KafkaSection, String)> {
+        Some((&self.section, format!("write to {}", self.replica.names(&self.topics).join(", "))))
+    }
+
+    fn dead_letter_home<'s>(&'s self, _: &'s KafkaSection) -> &'s KafkaSection {
+        &self.section
+    }
+
+    fn may_create(&self) -> bool {
+        self.create
+    }
+
+    async fn prepare(&mut self) -> Result<(), Error> {
+        self.replica.prepare(&self.topics, &self.missing).await
+    }
+}
+
+/// Refuses to write a partition without a committed position into one that holds records: the group may have copied them before.
+fn refuse_second_copy(plan: &ReadPlan, holds: impl Fn(Partition) -> Option<(String, i64)>) -> Result<(), Error> {
+    let full: Vec<String> = plan
+        .partitions
+        .iter()
+        .filter(|planned| planned.reason == StartReason::NoCommit && planned.end > planned.low)
+        .filter_map(|planned| holds(planned.partition))
+        .map(|(target, records)| format!("{target} holds {} records", grouped(records.cast_unsigned())))
+        .collect();
+    if full.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Refused(Refused {
+        what: format!("group `{}` has no position, and the target is not empty: records could be there twice", plan.group),
+        numbers: full,
+        hint: "say where to start: --from-beginning copies everything, --start end only what comes from now on".to_owned(),
+    }))
 }
 
 /// Returns the partition that the key of a record asks for; without a key, one by the partition that it came from, so that order

@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::commands::flow::load_topic_limits;
-use crate::commands::select::ReadArgs;
+use crate::commands::args::ReadArgs;
 use crate::connectors::kafka::{Admin, OffsetSpec, PrepareTargets, ReadPlan, Route, Targets, TopicInfo, TopicPlan};
 use crate::error::Error;
 use crate::pipeline::{ConnectorError, Failure, Refused, Transform, TransformResult};
@@ -116,6 +115,11 @@ impl Replica {
         Arc::clone(&self.targets)
     }
 
+    /// Returns the target's name with `{topic}` for the source's.
+    pub(super) fn pattern(&self) -> String {
+        self.naming.pattern()
+    }
+
     /// Returns the names in the target.
     pub(super) fn names(&self, topics: &[TopicInfo]) -> Vec<String> {
         topics.iter().map(|topic| self.naming.name(topic.topic).to_string()).collect()
@@ -148,7 +152,7 @@ impl Replica {
         let Some(there) = self.target.topic(name.name()).await? else {
             return Ok(Some(MissingTarget::Topic(self.plan(topic, name).await?)));
         };
-        load_topic_limits(&self.target, name, &self.targets).await?;
+        self.target.load_topic_limits(name, &self.targets).await?;
         self.lock().insert(name, there.partitions);
         let too_few = there.partitions < topic.partitions && !self.repartition;
         Ok(too_few.then_some(MissingTarget::Partitions { topic: name, has: there.partitions, needs: topic.partitions }))

@@ -13,8 +13,8 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser as Text;
 use regex::bytes::Regex;
 
-use crate::commands::topics::{Partitions, Topics, partitions, position};
-use crate::commands::{Context, Shaping, run};
+use crate::commands::args::{PartitionList, ShapingArgs, TopicArgs, parse_partitions, parse_position};
+use crate::commands::{Context, run};
 use crate::connectors::kafka::{Pos, Scanner, TopicInfo};
 use crate::error::Error;
 use crate::pipeline::Failure;
@@ -50,7 +50,7 @@ pub struct Args {
     #[command(flatten)]
     which: FilterArgs,
     #[command(flatten)]
-    shaping: Shaping,
+    shaping: ShapingArgs,
     #[command(flatten)]
     how: FormatArgs,
 }
@@ -68,15 +68,15 @@ Examples:
 #[command(next_help_heading = "What is read")]
 struct SelectArgs {
     #[command(flatten)]
-    topics: Topics,
+    topics: TopicArgs,
     /// Read only these partitions: 0,2-5
-    #[arg(long, value_name = "LIST", value_parser = partitions)]
-    partitions: Option<Partitions>,
+    #[arg(long, value_name = "LIST", value_parser = parse_partitions)]
+    partitions: Option<PartitionList>,
     /// Where to start: `beginning`, `end`, `committed` (with --group), an offset, -N (N before the end), @UNIX, @RFC3339, @DATE, @-1h
-    #[arg(long, value_name = "POS", allow_hyphen_values = true, value_parser = position)]
+    #[arg(long, value_name = "POS", allow_hyphen_values = true, value_parser = parse_position)]
     start: Option<Pos>,
     /// Where to stop, like --start [default: the end that there is now]
-    #[arg(long, value_name = "POS", allow_hyphen_values = true, value_parser = position, conflicts_with = "follow")]
+    #[arg(long, value_name = "POS", allow_hyphen_values = true, value_parser = parse_position, conflicts_with = "follow")]
     stop: Option<Pos>,
     /// The last so many records, which are held in memory; with --start the first so many from there
     #[arg(short = 'n', long, value_name = "N")]

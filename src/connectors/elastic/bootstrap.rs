@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::connectors::elastic::client::Call;
+use crate::connectors::elastic::client::Request;
 use crate::connectors::elastic::reason::{clean, text};
 use crate::connectors::elastic::target::ElasticTarget;
 use crate::document::{DocumentMapper, WRAPPED};
@@ -44,7 +44,7 @@ pub(super) async fn install(target: &ElasticTarget, of: Bootstrap) -> Result<(),
     } else {
         (format!("/_template/{name}"), json!({"index_patterns": [pattern], "order": PRIORITY, "mappings": mappings}))
     };
-    let reply = target.client.ask(|| Call::put(&path, &body)).await?;
+    let reply = target.client.ask(|| Request::put(&path, &body)).await?;
     if reply.is_success() {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use elasticsearch::http::Method;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::connectors::elastic::client::{Call, RequestBody};
+use crate::connectors::elastic::client::{Request, RequestBody};
 use crate::connectors::elastic::lenient_json;
 use crate::connectors::elastic::names::in_path;
 use crate::connectors::elastic::response::{self, BulkAction, BulkResponse, ItemVerdict};
@@ -63,7 +63,7 @@ impl BulkWriter {
         };
         let pipeline = options.pipeline.as_deref().map(|name| ("pipeline", name));
         let query: Vec<_> = [("filter_path", filter), ("timeout", SERVER_TIMEOUT)].into_iter().chain(pipeline).collect();
-        let call = Call { method: Method::Post, path: &self.path, query: &query, body: Some(payload), deadline: BULK_TIMEOUT };
+        let call = Request { method: Method::Post, path: &self.path, query: &query, body: Some(payload), deadline: BULK_TIMEOUT };
         let reply = client.call(call).await;
         self.recycle(body);
         let reply = reply.map_err(|error| response::unanswered(&error, client.section()))?;

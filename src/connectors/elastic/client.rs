@@ -51,9 +51,8 @@ struct ClusterNode {
     left_out_until: Mutex<Option<Instant>>,
 }
 
-/// A call.
 #[derive(Debug)]
-pub(super) struct Call<'a> {
+pub(super) struct Request<'a> {
     pub(super) method: Method,
     pub(super) path: &'a str,
     pub(super) query: &'a [(&'a str, &'a str)],
@@ -90,7 +89,7 @@ impl Reply {
     }
 }
 
-impl<'a> Call<'a> {
+impl<'a> Request<'a> {
     pub(super) fn get(path: &'a str) -> Self {
         Self { method: Method::Get, path, query: &[], body: None, deadline: QUESTION_TIMEOUT }
     }
@@ -145,7 +144,7 @@ impl ElasticClient {
 
     /// Identifies the cluster. An answer without details suffices: some users may not ask.
     async fn identify(&self, deadline: Duration) -> Result<ClusterInfo, CallError> {
-        let root = self.call(Call { deadline, ..Call::get("/") }).await?;
+        let root = self.call(Request { deadline, ..Request::get("/") }).await?;
         if root.status == 401 {
             return Err(CallError::login(&self.section));
         }
@@ -153,7 +152,7 @@ impl ElasticClient {
             return Err(CallError::status(root.status, &root.json()));
         }
         let query = [("filter_path", "nodes.*.version,nodes.*.http.max_content_length_in_bytes")];
-        let local = self.call(Call { deadline, ..Call::get("/_nodes/_local").with(&query) }).await?;
+        let local = self.call(Request { deadline, ..Request::get("/_nodes/_local").with(&query) }).await?;
         if !root.is_success() && matches!(local.status, 401) {
             return Err(CallError::login(&self.section));
         }
@@ -181,7 +180,7 @@ impl ElasticClient {
     }
 
     /// Calls the next node, once.
-    pub(super) async fn call(&self, call: Call<'_>) -> Result<Reply, CallError> {
+    pub(super) async fn call(&self, call: Request<'_>) -> Result<Reply, CallError> {
         let node = self.next_node().await;
         let answered = node.call(call).await;
         *node.left_out_until() = answered.is_err().then(|| Instant::now() + NODE_BACKOFF);
@@ -192,7 +191,7 @@ impl ElasticClient {
     ///
     /// # Errors
     /// When none does.
-    pub(super) async fn ask<'c>(&self, call: impl Fn() -> Call<'c>) -> Result<Reply, Failure> {
+    pub(super) async fn ask<'c>(&self, call: impl Fn() -> Request<'c>) -> Result<Reply, Failure> {
         let until = Instant::now() + self.wait;
         for tries in 1.. {
             match self.call(call()).await {
@@ -216,8 +215,8 @@ impl ElasticClient {
     pub async fn count(&self, index: &str, field: &str, value: i32) -> Result<i64, ConnectorError> {
         let (refresh, count) = (format!("/{}/_refresh", in_path(index)), format!("/{}/_count", in_path(index)));
         let query = json!({"query": {"term": {field: value}}});
-        self.ask(|| Call::post(&refresh, &json!({}))).await?;
-        let reply = self.ask(|| Call::post(&count, &query)).await?;
+        self.ask(|| Request::post(&refresh, &json!({}))).await?;
+        let reply = self.ask(|| Request::post(&count, &query)).await?;
         reply.json()["count"].as_i64().ok_or_else(|| {
             let what = format!("cannot count the documents of `{index}` of `{}`", self.name());
             Failure::new(what).because(format!("status {}", reply.status)).into()
@@ -290,7 +289,7 @@ impl ClusterNode {
                 Some(_) => *left_out = Some(now + NODE_BACKOFF),
             }
         }
-        let is_up = self.call(Call { deadline: NODE_CHECK_TIMEOUT, ..Call::get("/") }).await.is_ok();
+        let is_up = self.call(Request { deadline: NODE_CHECK_TIMEOUT, ..Request::get("/") }).await.is_ok();
         if is_up {
             *self.left_out_until() = None;
         }
@@ -301,8 +300,8 @@ impl ClusterNode {
         self.left_out_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn call(&self, call: Call<'_>) -> Result<Reply, CallError> {
-        let Call { method, path, query, body, deadline } = call;
+    async fn call(&self, call: Request<'_>) -> Result<Reply, CallError> {
+        let Request { method, path, query, body, deadline } = call;
         let mut headers = HeaderMap::new();
         let body = body.map(|body| match body {
             RequestBody::Json(bytes) => bytes,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use elasticsearch::http::Method;
 use serde_json::{Value, json};
 
-use crate::connectors::elastic::client::{Call, Reply, RequestBody};
+use crate::connectors::elastic::client::{Reply, Request, RequestBody};
 use crate::connectors::elastic::cluster::Flavour;
 use crate::connectors::elastic::names::in_path;
 use crate::connectors::elastic::reason::{clean, kind, text};
@@ -58,7 +58,7 @@ pub(super) fn plan(target: &ElasticTarget, index: &IndexKind) -> Vec<String> {
 pub(super) async fn find(target: &ElasticTarget) -> Result<IndexKind, ConnectorError> {
     let Some(name) = target.index() else { return Ok(IndexKind::Unknown) };
     let path = format!("/{}", in_path(name));
-    Ok(kind_of(&target.client.ask(|| Call::get(&path)).await?))
+    Ok(kind_of(&target.client.ask(|| Request::get(&path)).await?))
 }
 
 /// Creates the index if it is missing.
@@ -68,7 +68,7 @@ pub(super) async fn create(target: &ElasticTarget, found: &IndexKind) -> Result<
         return require_stream_template(target, name).await;
     }
     let (path, section) = (format!("/{}", in_path(name)), target.client.name());
-    let reply = target.client.ask(|| Call { deadline: CREATE_TIMEOUT, ..Call::put(&path, &json!({})) }).await?;
+    let reply = target.client.ask(|| Request { deadline: CREATE_TIMEOUT, ..Request::put(&path, &json!({})) }).await?;
     let answer = reply.json();
     let error = answer.get("error").unwrap_or(&Value::Null);
     if reply.is_success() || kind(error) == "resource_already_exists_exception" {
@@ -112,7 +112,8 @@ pub(super) async fn probe(target: &ElasticTarget) -> Result<(), ConnectorError> 
     let pipeline: Vec<_> = target.options.pipeline.as_deref().map(|name| ("pipeline", name)).into_iter().collect();
     let path = format!("/{}/_bulk", in_path(name));
     let body = || Some(RequestBody::Lines(Bytes::from_static(lines.as_bytes())));
-    let reply = target.client.ask(|| Call { method: Method::Post, body: body(), ..Call::get(&path).with(&pipeline) }).await?;
+    let reply =
+        target.client.ask(|| Request { method: Method::Post, body: body(), ..Request::get(&path).with(&pipeline) }).await?;
     let outcome = match response::parse(&reply.body, 1) {
         Ok(answer) if reply.status == 200 => {
             match response::judge(BulkAction::Index, answer.items().next().expect("an item for one document"), false) {
@@ -143,7 +144,7 @@ async fn ask_for_rights(target: &ElasticTarget, name: &str) -> Result<bool, Conn
     };
     let rights: Vec<_> = [right].into_iter().chain(target.options.deletes.then_some("delete")).collect();
     let body = json!({"index": [{"names": [name], "privileges": rights}]});
-    let reply = target.client.ask(|| Call::post("/_security/user/_has_privileges", &body)).await?;
+    let reply = target.client.ask(|| Request::post("/_security/user/_has_privileges", &body)).await?;
     let answer = reply.json();
     let all = answer.get("has_all_requested").and_then(Value::as_bool).filter(|_| reply.status == 200);
     if all == Some(false) {
@@ -166,7 +167,7 @@ async fn require_stream_template(target: &ElasticTarget, name: &str) -> Result<(
     let parts = ["index_patterns", "data_stream", "priority"].map(|part| format!("index_templates.index_template.{part}"));
     let parts = parts.join(",");
     let query = [("filter_path", parts.as_str())];
-    let reply = target.client.ask(|| Call::get("/_index_template").with(&query)).await?;
+    let reply = target.client.ask(|| Request::get("/_index_template").with(&query)).await?;
     if !reply.is_success() || has_stream_template(&reply.json(), name) {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 
 use crate::connectors::elastic::bulk_writer::BULK_TIMEOUT;
-use crate::connectors::elastic::client::{Call, QUESTION_TIMEOUT};
+use crate::connectors::elastic::client::{QUESTION_TIMEOUT, Request};
 use crate::connectors::elastic::lenient_json;
 use crate::connectors::elastic::names::in_path;
 use crate::connectors::elastic::reason::{clean, kind, text};
@@ -125,7 +125,7 @@ impl ElasticLookup {
         let query: Vec<_> = fields.as_deref().map(|fields| ("_source_includes", fields)).into_iter().collect();
         let count = questions.len();
         let body = json!({ "docs": questions });
-        let answer = self.ask(Call { deadline: BULK_TIMEOUT, ..Call::post("/_mget", &body) }.with(&query)).await?;
+        let answer = self.ask(Request { deadline: BULK_TIMEOUT, ..Request::post("/_mget", &body) }.with(&query)).await?;
         let answer = String::from_utf8_lossy(&answer);
         let answers: Answers<'_> = serde_json::from_str(&answer)
             .ok()
@@ -146,7 +146,7 @@ impl ElasticLookup {
         let body = json!({"size": ids.len(), "query": {"ids": {"values": ids}}, "_source": source});
         let path = format!("/{}/_search", in_path(stream));
         let query = [("ignore_unavailable", "true")];
-        let answer = self.ask(Call { deadline: QUESTION_TIMEOUT, ..Call::post(&path, &body) }.with(&query)).await?;
+        let answer = self.ask(Request { deadline: QUESTION_TIMEOUT, ..Request::post(&path, &body) }.with(&query)).await?;
         let answer = lenient_json::value(&answer);
         let hits = answer.pointer("/hits/hits").and_then(Value::as_array).ok_or_else(|| not_looked_up(200))?;
         let of = |id: &str| hits.iter().find(|hit| hit.get("_id").is_some_and(|other| other == id));
@@ -154,7 +154,7 @@ impl ElasticLookup {
         Ok(ids.into_iter().map(answer).collect())
     }
 
-    async fn ask(&self, call: Call<'_>) -> Result<bytes::Bytes, Outcome> {
+    async fn ask(&self, call: Request<'_>) -> Result<bytes::Bytes, Outcome> {
         let client = &self.target.client;
         let reply = client.call(call).await.map_err(|error| response::unanswered(&error, client.section()))?;
         match reply.status {

@@ -13,6 +13,7 @@ use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::config::{client_config, set_group_id};
 use crate::connectors::kafka::connect::reach;
 use crate::connectors::kafka::librdkafka::{self, NativeError};
+use crate::connectors::kafka::sink::{Targets, TopicLimits};
 use crate::pipeline::{ConnectorError, Failure};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, Topic};
@@ -176,6 +177,21 @@ impl Admin {
             settings.collect()
         };
         Ok(topics.iter().copied().zip(answers.into_iter().map(|answer| answer.map(settings))).collect())
+    }
+
+    /// Looks up the limits of `topic` for records and adds them to `targets`.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub async fn load_topic_limits(&self, topic: Topic, targets: &Targets) -> Result<(), ConnectorError> {
+        let settings = self.settings(topic).await?;
+        let value = |key: &str| settings.get(key).map(|setting| setting.value.as_str());
+        let limits = TopicLimits {
+            max_message_bytes: value("max.message.bytes").and_then(|text| text.parse().ok()).unwrap_or(1_048_588),
+            needs_key: value("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
+        };
+        targets.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(topic, limits);
+        Ok(())
     }
 
     /// Creates a topic, unless it exists, and waits until the cluster lists it.

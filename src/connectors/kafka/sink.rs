@@ -280,7 +280,7 @@ impl RecordId {
 }
 
 /// Records to send in order.
-struct Group {
+struct OrderedRecords {
     records: Vec<RecordId>,
     /// Whether the broker has refused them as one.
     is_refused: bool,
@@ -366,7 +366,7 @@ impl ProducerWorker {
     }
 
     /// Halves a group that was refused as one; a single record is bad.
-    fn split(&mut self, group: Group) -> Vec<Group> {
+    fn split(&mut self, group: OrderedRecords) -> Vec<OrderedRecords> {
         let mut first = group.records;
         for id in &first {
             let state = self.state(*id);
@@ -378,11 +378,11 @@ impl ProducerWorker {
             }
         }
         let second = first.split_off(first.len() / 2);
-        [second, first].map(|records| Group { records, is_refused: false }).into()
+        [second, first].map(|records| OrderedRecords { records, is_refused: false }).into()
     }
 
     /// Returns the records in flight as groups, the first to send last.
-    fn unanswered(&self) -> Vec<Group> {
+    fn unanswered(&self) -> Vec<OrderedRecords> {
         let batch = |slot: &usize| {
             let count = self.batches[*slot].as_ref().map_or(0, |batch| batch.batch.len());
             (0..count).map(|at| RecordId { slot: *slot, at }).collect::<Vec<_>>()
@@ -390,13 +390,13 @@ impl ProducerWorker {
         self.groups(self.order.iter().flat_map(batch).collect())
     }
 
-    fn groups(&self, records: Vec<RecordId>) -> Vec<Group> {
+    fn groups(&self, records: Vec<RecordId>) -> Vec<OrderedRecords> {
         let of = |is_wanted: fn(&RecordState) -> bool| {
             let is_wanted = |id: &&RecordId| self.batches[id.slot].as_ref().is_some_and(|batch| is_wanted(&batch.states[id.at]));
             records.iter().filter(is_wanted).copied().collect::<Vec<_>>()
         };
-        let unsent = Group { records: of(|state| matches!(state, RecordState::Unsent)), is_refused: false };
-        let refused = Group { records: of(|state| matches!(state, RecordState::Refused(_))), is_refused: true };
+        let unsent = OrderedRecords { records: of(|state| matches!(state, RecordState::Unsent)), is_refused: false };
+        let refused = OrderedRecords { records: of(|state| matches!(state, RecordState::Refused(_))), is_refused: true };
         [unsent, refused].into_iter().filter(|group| !group.records.is_empty()).collect()
     }
 

@@ -24,7 +24,7 @@ use crate::connectors::kafka::source::batch_builder::BatchBuilder;
 use crate::connectors::kafka::source::committer::Committer;
 use crate::connectors::kafka::source::monitor::Monitor;
 use crate::connectors::kafka::source::partitions::OwnedPartitions;
-use crate::connectors::kafka::source::poller::{Command, LAST_COMMIT_TIMEOUT, Poller, Reader};
+use crate::connectors::kafka::source::poller::{LAST_COMMIT_TIMEOUT, Poller, PollerCommand, Reader};
 use crate::connectors::kafka::source::rebalance::RebalanceContext;
 use crate::connectors::kafka::source::record_queue::RecordQueue;
 use crate::connectors::kafka::transactions::GroupMetadata;
@@ -63,7 +63,7 @@ pub struct SourceOptions {
 pub struct KafkaSource {
     section: String,
     queue: Arc<RecordQueue>,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<PollerCommand>,
     /// Assignments of each partition that the engine has seen: the epoch of its commits.
     epochs: HashMap<Partition, u64>,
     /// Closed when the consumer has left the group.
@@ -162,13 +162,13 @@ impl KafkaSource {
     /// # Errors
     /// When the source has ended.
     pub fn group_metadata(&self) -> impl Future<Output = Result<GroupMetadata, ConnectorError>> + Send + 'static {
-        let metadata = self.send(Command::GroupMetadata);
+        let metadata = self.send(PollerCommand::GroupMetadata);
         let gone = self.gone();
         async move { metadata.await.ok().flatten().ok_or(gone) }
     }
 
     /// Sends a command with an answer, which is cancelled when the poller is gone.
-    fn send<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> oneshot::Receiver<T> {
+    fn send<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> PollerCommand) -> oneshot::Receiver<T> {
         let (sender, answer) = oneshot::channel();
         let _ = self.commands.send(command(sender));
         answer
@@ -190,17 +190,17 @@ impl Source for KafkaSource {
 
     fn commit(&mut self, commits: Vec<Commit>) {
         let epoch = |commit: Commit| Some((commit, *self.epochs.get(&commit.partition)?));
-        let _ = self.commands.send(Command::Commit(commits.into_iter().filter_map(epoch).collect()));
+        let _ = self.commands.send(PollerCommand::Commit(commits.into_iter().filter_map(epoch).collect()));
     }
 
     async fn flush(&mut self) -> Result<(), ConnectorError> {
-        self.send(Command::Flush).await.unwrap_or_else(|_| Err(self.gone()))
+        self.send(PollerCommand::Flush).await.unwrap_or_else(|_| Err(self.gone()))
     }
 
     async fn close(mut self) -> Result<(), ConnectorError> {
         let failure = |why: &str| Failure::new(format!("cannot leave `{}` in time", self.section)).because(why).into();
         // Committing and leaving wait for the broker, the program does not.
-        let closed = tokio::time::timeout(LAST_COMMIT_TIMEOUT + Duration::from_secs(5), self.send(Command::Close)).await;
+        let closed = tokio::time::timeout(LAST_COMMIT_TIMEOUT + Duration::from_secs(5), self.send(PollerCommand::Close)).await;
         let outcome = match closed {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(failure("its thread has ended")),

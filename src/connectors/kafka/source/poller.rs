@@ -57,7 +57,7 @@ pub enum Subscription {
 }
 
 /// What the engine's side asks of the poller.
-pub(super) enum Command {
+pub(super) enum PollerCommand {
     /// Watermarks, each with the epoch of the assignment that it belongs to.
     Commit(Vec<(Commit, u64)>),
     Flush(oneshot::Sender<Result<(), ConnectorError>>),
@@ -68,7 +68,7 @@ pub(super) enum Command {
 /// See the module.
 pub(super) struct Poller {
     pub(super) consumer: Arc<BaseConsumer<RebalanceContext>>,
-    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) commands: mpsc::Receiver<PollerCommand>,
     pub(super) events: mpsc::Receiver<RebalanceEvent>,
     pub(super) queue: Arc<RecordQueue>,
     pub(super) committer: Committer,
@@ -195,23 +195,23 @@ impl Poller {
     fn serve_commands(&mut self) -> Option<Option<oneshot::Sender<Result<(), ConnectorError>>>> {
         loop {
             match self.commands.try_recv() {
-                Ok(Command::Commit(commits)) => {
+                Ok(PollerCommand::Commit(commits)) => {
                     for (commit, epoch) in commits {
                         if self.partitions.get(commit.partition).is_some_and(|progress| progress.epoch == epoch) {
                             self.committer.note(commit);
                         }
                     }
                 }
-                Ok(Command::Flush(answer)) => {
+                Ok(PollerCommand::Flush(answer)) => {
                     let outcome = self.flush();
                     self.last_flush = Some(Instant::now());
                     // The engine may have stopped waiting.
                     let _ = answer.send(outcome);
                 }
-                Ok(Command::GroupMetadata(answer)) => {
+                Ok(PollerCommand::GroupMetadata(answer)) => {
                     let _ = answer.send(self.consumer.group_metadata().map(GroupMetadata));
                 }
-                Ok(Command::Close(answer)) => return Some(Some(answer)),
+                Ok(PollerCommand::Close(answer)) => return Some(Some(answer)),
                 Err(TryRecvError::Empty) => return None,
                 Err(TryRecvError::Disconnected) => return Some(None),
             }

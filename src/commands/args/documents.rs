@@ -8,7 +8,7 @@ use crate::shape::FieldPath;
 /// Flags that say how records become documents.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "What a document is")]
-pub struct Documents {
+pub(crate) struct DocumentArgs {
     /// Where its id comes from: `offset` (topic:partition:offset), `key`, `field:PATH`, or `uuid` (also `auto`)
     ///
     /// With `offset`, a record that is delivered again changes nothing. With `key` and `field`, the newest version wins. With
@@ -53,7 +53,7 @@ enum RawValue {
 
 /// What a tombstone does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum OnTombstone {
+pub(crate) enum OnTombstone {
     /// Its document is deleted.
     Delete,
     /// It is left out, and counted as filtered.
@@ -93,10 +93,9 @@ fn version(text: &str) -> Result<Version, String> {
     }
 }
 
-impl Documents {
+impl DocumentArgs {
     /// Returns where ids come from.
-    #[must_use]
-    pub fn ids(&self) -> Ids {
+    pub(crate) fn ids(&self) -> Ids {
         match (&self.id, &self.id_prefix) {
             (Ids::Offset { .. }, Some(prefix)) => Ids::Offset { prefix: prefix.clone() },
             (ids, _) => ids.clone(),
@@ -107,7 +106,7 @@ impl Documents {
     ///
     /// # Errors
     /// When flags do not go together.
-    pub fn mapper(&self, templates: Vec<NameTemplate>) -> Result<DocumentMapper, Error> {
+    pub(crate) fn mapper(&self, templates: Vec<NameTemplate>) -> Result<DocumentMapper, Error> {
         let ids = self.ids();
         if self.id_prefix.is_some() && !matches!(ids, Ids::Offset { .. }) {
             return usage("--id-prefix belongs to ids made of offsets", "leave it out, or leave --id out");
@@ -137,7 +136,7 @@ impl Documents {
     ///
     /// # Errors
     /// When they are of several topics, and offsets are to be compared.
-    pub fn check_topics(&self, topics: usize, is_pattern: bool) -> Result<(), Error> {
+    pub(crate) fn check_topics(&self, topics: usize, is_pattern: bool) -> Result<(), Error> {
         if self.ids().can_repeat() && self.version == Version::Offset && (is_pattern || topics > 1) {
             let what = "offsets of several topics cannot tell which write of an id is the newer one";
             return usage(what, "use --version timestamp or --version field:PATH, or load one topic at a time");
@@ -149,7 +148,7 @@ impl Documents {
     ///
     /// # Errors
     /// When it always makes the same name, and that is not allowed.
-    pub fn naming(&self, flag: &str, template: &str, rule: fn(&str) -> Result<(), String>) -> Result<NameTemplate, Error> {
+    pub(crate) fn naming(&self, flag: &str, template: &str, rule: fn(&str) -> Result<(), String>) -> Result<NameTemplate, Error> {
         let wrong =
             |why: String| Error::Usage { what: format!("cannot use `{template}`: {why}"), hint: format!("correct {flag}") };
         let parsed: NamePattern = template.parse().map_err(wrong)?;
@@ -157,8 +156,7 @@ impl Documents {
     }
 
     /// Returns what the engine does to tombstones before the sink sees any; nothing if they delete.
-    #[must_use]
-    pub fn tombstones(&self) -> Option<Transform> {
+    pub(crate) fn tombstones(&self) -> Option<Transform> {
         let by_itself = matches!(self.id, Ids::Offset { .. } | Ids::Random).then_some(OnTombstone::Skip);
         let shaped = match self.on_tombstone.or(by_itself) {
             Some(OnTombstone::Delete) => return None,
@@ -180,8 +178,7 @@ fn usage<T>(what: &str, hint: &str) -> Result<T, Error> {
 }
 
 /// Returns what does both: `second` to what `first` keeps.
-#[must_use]
-pub fn both(first: Option<Transform>, second: Option<Transform>) -> Option<Transform> {
+pub(crate) fn chain(first: Option<Transform>, second: Option<Transform>) -> Option<Transform> {
     let (first, second) = match (first, second) {
         (Some(first), Some(second)) => (first, second),
         (first, second) => return first.or(second),
@@ -202,10 +199,10 @@ mod tests {
     #[derive(clap::Parser)]
     struct Line {
         #[command(flatten)]
-        documents: Documents,
+        documents: DocumentArgs,
     }
 
-    fn flags(line: &[&str]) -> Documents {
+    fn flags(line: &[&str]) -> DocumentArgs {
         Line::try_parse_from([&["sdl"], line].concat()).unwrap().documents
     }
 
@@ -263,7 +260,7 @@ mod tests {
     #[test]
     fn two_transforms_follow_each_other() {
         let keep: Transform = Box::new(|_| TransformResult::Keep);
-        let both = both(Some(keep), flags(&[]).tombstones()).unwrap();
+        let both = chain(Some(keep), flags(&[]).tombstones()).unwrap();
         assert_eq!(both(&mut tombstone()), TransformResult::Filtered);
     }
 }

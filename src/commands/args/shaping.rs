@@ -8,14 +8,14 @@ use crate::shape::{InvalidRule, RuleKind, SelectedFields, Shape, ShapeResult, Sh
 /// Flags that shape JSON values; without any of them no value is parsed or changed.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Shaping (JSON values; a path like buyer.id goes deeper)")]
-pub struct Shaping {
+pub(crate) struct ShapingArgs {
     /// Keep only records where this holds: =, !=, <, <=, >, >=, ~ (regex), or a bare field that must be there; all must hold
     #[arg(long = "where", value_name = "CONDITION")]
     conditions: Vec<String>,
     /// Fill a field that is missing or null; a value that is JSON (0, true, "2") is taken as that, else as text
     #[arg(long, value_name = "FIELD=VALUE")]
     default: Vec<String>,
-    /// Take a record for bad that lacks a field, or has another type there: string, int, number, bool, object, array
+    /// Treat a record as bad if a field is missing or has another type: string, int, number, bool, object, array
     #[arg(long, value_name = "FIELD[:TYPE],...")]
     require: Vec<String>,
     /// Turn Unix seconds, milliseconds or ISO text into ISO 8601 in UTC
@@ -38,12 +38,12 @@ pub struct Shaping {
     shape: Vec<String>,
 }
 
-impl Shaping {
+impl ShapingArgs {
     /// Returns the shape that the flags and the profile ask for, or `None` when they ask for none.
     ///
     /// # Errors
     /// When a rule cannot be followed, a shape is not in the profile, or something is to be masked without `mask_key`.
-    pub fn build(&self, profile: &Profile, mask_key: Option<&Secret>) -> Result<Option<Shape>, Error> {
+    pub(crate) fn build(&self, profile: &Profile, mask_key: Option<&Secret>) -> Result<Option<Shape>, Error> {
         let rules = self.rules(profile)?;
         if rules.is_empty() {
             return Ok(None);
@@ -85,8 +85,7 @@ impl Shaping {
 }
 
 /// Returns what the engine does to every record to give it `shape`.
-#[must_use]
-pub fn transform(shape: Shape) -> Transform {
+pub(crate) fn transform(shape: Shape) -> Transform {
     Box::new(move |record| match shape.apply(record.value.as_deref()) {
         ShapeResult::Keep(None) => TransformResult::Keep,
         ShapeResult::Keep(changed) => {
@@ -123,10 +122,10 @@ mod tests {
     #[derive(clap::Parser)]
     struct Line {
         #[command(flatten)]
-        shaping: Shaping,
+        shaping: ShapingArgs,
     }
 
-    fn shaping(line: &[&str]) -> Shaping {
+    fn shaping(line: &[&str]) -> ShapingArgs {
         Line::try_parse_from([&["sdl"], line].concat()).unwrap().shaping
     }
 

@@ -1,4 +1,4 @@
-//! The flags that choose topics.
+//! Flags that choose topics.
 
 use clap::builder::NonEmptyStringValueParser as Text;
 use regex::Regex;
@@ -8,26 +8,24 @@ use crate::error::Error;
 use crate::pipeline::Failure;
 use crate::profile::KafkaSection;
 
-/// Flags that choose topics.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct Topics {
+pub(crate) struct TopicArgs {
     /// Topics to read [default: the section's `default_consumer_topic`]
     #[arg(id = "topics", value_name = "TOPIC", value_parser = Text::new())]
-    pub names: Vec<String>,
-    /// Read every topic whose whole name this regular expression fits, also topics that are created later
-    #[arg(long, value_name = "REGEX", conflicts_with_all = ["topics", "partitions"], value_parser = whole)]
-    pub topics_matching: Option<Regex>,
-    /// Leave out topics whose whole name this fits; wins over everything else
-    #[arg(long, value_name = "REGEX", value_parser = whole)]
-    pub exclude: Option<Regex>,
+    pub(crate) names: Vec<String>,
+    /// Read every topic whose whole name matches this regular expression, also topics that are created later
+    #[arg(long, value_name = "REGEX", conflicts_with_all = ["topics", "partitions"], value_parser = parse_pattern)]
+    pub(crate) topics_matching: Option<Regex>,
+    /// Leave out topics whose whole name matches; wins over every other flag
+    #[arg(long, value_name = "REGEX", value_parser = parse_pattern)]
+    pub(crate) exclude: Option<Regex>,
 }
 
-/// A list of partition numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Partitions(pub Vec<i32>);
+pub(crate) struct PartitionList(pub(crate) Vec<i32>);
 
-/// Reads a list of partition numbers: `0,2-5`.
-pub(super) fn partitions(text: &str) -> Result<Partitions, String> {
+/// Parses a list of partition numbers: `0,2-5`.
+pub(crate) fn parse_partitions(text: &str) -> Result<PartitionList, String> {
     let wrong = || "not a list of partitions: use numbers and ranges, as in 0,2-5".to_owned();
     let number = |text: &str| text.trim().parse::<i32>().ok().filter(|number| *number >= 0).ok_or_else(wrong);
     let mut list = Vec::new();
@@ -45,25 +43,24 @@ pub(super) fn partitions(text: &str) -> Result<Partitions, String> {
     }
     list.sort_unstable();
     list.dedup();
-    Ok(Partitions(list))
+    Ok(PartitionList(list))
 }
 
-/// Reads a pattern that has to fit a whole name.
-pub(super) fn whole(text: &str) -> Result<Regex, regex::Error> {
+/// Parses a pattern that must match a whole name.
+pub(crate) fn parse_pattern(text: &str) -> Result<Regex, regex::Error> {
     Regex::new(&format!("^(?:{text})$"))
 }
 
-/// Reads a position.
-pub(super) fn position(text: &str) -> Result<Pos, String> {
+pub(crate) fn parse_position(text: &str) -> Result<Pos, String> {
     text.parse()
 }
 
-impl Partitions {
+impl PartitionList {
     /// Refuses partitions that one of the topics does not have.
     ///
     /// # Errors
     /// When there is one, with what there is.
-    pub fn check(&self, topics: &[TopicInfo]) -> Result<(), Error> {
+    pub(crate) fn check(&self, topics: &[TopicInfo]) -> Result<(), Error> {
         for topic in topics {
             if let Some(none) = self.0.iter().find(|index| **index >= topic.partitions) {
                 return Err(Error::Usage {
@@ -79,10 +76,10 @@ impl Partitions {
     }
 }
 
-impl Topics {
+impl TopicArgs {
     /// Returns whether a topic that is there, or comes later, is to be read because it fits.
     #[must_use]
-    pub fn fits(&self, topic: &str) -> bool {
+    pub(crate) fn fits(&self, topic: &str) -> bool {
         self.topics_matching.as_ref().is_some_and(|pattern| pattern.is_match(topic))
             && !is_internal(topic)
             && !self.excludes(topic)
@@ -96,7 +93,7 @@ impl Topics {
     ///
     /// # Errors
     /// When nothing says what to read.
-    pub fn named<'a>(&'a self, section: &'a KafkaSection) -> Result<Vec<&'a str>, Error> {
+    pub(crate) fn named<'a>(&'a self, section: &'a KafkaSection) -> Result<Vec<&'a str>, Error> {
         let names = match (self.names.as_slice(), section.default_consumer_topic.as_deref()) {
             _ if self.topics_matching.is_some() => Vec::new(),
             ([], Some(topic)) => vec![topic],
@@ -115,7 +112,7 @@ impl Topics {
     ///
     /// # Errors
     /// When one is not there, or none is left.
-    pub fn choose(&self, section: &KafkaSection, all: &[TopicInfo]) -> Result<Vec<TopicInfo>, Error> {
+    pub(crate) fn choose(&self, section: &KafkaSection, all: &[TopicInfo]) -> Result<Vec<TopicInfo>, Error> {
         let mut chosen: Vec<TopicInfo> = all.iter().filter(|topic| self.fits(topic.topic.name())).cloned().collect();
         for name in self.named(section)? {
             let known = all.iter().find(|topic| topic.topic.name() == name);
@@ -146,7 +143,7 @@ fn missing(name: &str, section: &KafkaSection, all: &[TopicInfo]) -> Error {
 }
 
 /// Returns which of `known` was probably meant by `name`.
-pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = known.map(|known| (strsim::damerau_levenshtein(name, known), known));
     near.filter(|(distance, known)| *distance <= 2.max(known.len() / 4)).min().map(|(_, known)| known)
 }
@@ -157,15 +154,15 @@ mod tests {
 
     #[test]
     fn partitions_are_numbers_and_ranges() {
-        assert_eq!(partitions("0,2-5,3"), Ok(Partitions(vec![0, 2, 3, 4, 5])));
+        assert_eq!(parse_partitions("0,2-5,3"), Ok(PartitionList(vec![0, 2, 3, 4, 5])));
         for text in ["", "a", "-1", "5-2", "1,,2", "0-999999999"] {
-            assert!(partitions(text).is_err(), "{text}");
+            assert!(parse_partitions(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn a_pattern_fits_whole_names_only() {
-        let fits = |pattern: &str, name: &str| whole(pattern).unwrap().is_match(name);
+        let fits = |pattern: &str, name: &str| parse_pattern(pattern).unwrap().is_match(name);
         assert!(fits("orders", "orders") && fits("a|ab", "ab") && fits("order.*", "orders-eu"));
         assert!(!fits("orders", "orders-eu") && !fits("order", "orders"));
     }

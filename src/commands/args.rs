@@ -1,0 +1,17 @@
+//! Flag groups that several commands share, and their parsing.
+
+mod delivery;
+mod documents;
+mod read;
+mod report;
+mod shaping;
+mod topics;
+
+pub(crate) use delivery::{
+    DOCUMENT_DEFAULTS, DeadLetterTarget, DeliveryArgs, FailureArgs, KAFKA_DEFAULTS, SourceLimits, parse_rate,
+};
+pub(crate) use documents::{DocumentArgs, chain};
+pub(crate) use read::ReadArgs;
+pub(crate) use report::{ReportArgs, SummaryFormat};
+pub(crate) use shaping::{ShapingArgs, transform};
+pub(crate) use topics::{PartitionList, TopicArgs, nearest, parse_partitions, parse_pattern, parse_position};

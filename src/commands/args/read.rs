@@ -1,0 +1,159 @@
+//! Flags that say what is read.
+
+use clap::builder::NonEmptyStringValueParser as Text;
+
+use crate::commands::args::SourceLimits;
+use crate::commands::args::topics::{PartitionList, TopicArgs, parse_partitions, parse_position};
+use crate::commands::run;
+use crate::connectors::kafka::{Admin, KafkaSource, OnGap, Pos, ReadPlan, ReadPlanRequest, ResumeRules};
+use crate::connectors::kafka::{SourceOptions, Subscription, TopicInfo};
+use crate::error::Error;
+use crate::profile::KafkaSection;
+use crate::record::Topic;
+
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Reading")]
+pub(crate) struct ReadArgs {
+    #[command(flatten)]
+    pub(crate) topics: TopicArgs,
+    /// Consumer group that keeps the positions [default: the section's `default_consumer_group_id`]
+    #[arg(long, value_name = "NAME", value_parser = Text::new())]
+    pub(crate) group: Option<String>,
+    /// Use a new group: <group>-fresh-<8 hex>
+    #[arg(long)]
+    pub(crate) fresh_group: bool,
+    /// Static membership: after a restart this member gets its partitions back at once
+    #[arg(long, value_name = "ID", value_parser = Text::new())]
+    pub(crate) instance_id: Option<String>,
+    /// Read only these partitions (0,2-5), without joining the group; refused while the group has members
+    #[arg(long, value_name = "LIST", value_parser = parse_partitions)]
+    pub(crate) partitions: Option<PartitionList>,
+    /// Where to start: `beginning`, `end`, `committed`, an offset, -N (N before the end), @UNIX or @RFC3339 or @DATE, @-1h
+    ///
+    /// A start other than `committed` is committed to the group once, before joining it; after that the committed position counts.
+    #[arg(long, value_name = "POS", allow_hyphen_values = true, value_parser = parse_position)]
+    pub(crate) start: Option<Pos>,
+    /// Where to stop; without it, or another bound, the command follows until interrupted
+    #[arg(long, value_name = "POS", allow_hyphen_values = true, value_parser = parse_position)]
+    pub(crate) stop: Option<Pos>,
+    /// Read all that the topics still hold, with the same group: `--start beginning`
+    ///
+    /// Do not use it in a service: every restart would read everything again.
+    #[arg(long, conflicts_with = "start")]
+    pub(crate) from_beginning: bool,
+    /// Stop at the present ends of the topics
+    #[arg(long, conflicts_with = "stop")]
+    pub(crate) until_caught_up: bool,
+    /// Stop after N records
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Take over the offsets that another flow committed for the group
+    #[arg(long)]
+    pub(crate) adopt_group: bool,
+    /// What to do where records are missing between the committed position and the log
+    #[arg(long, value_name = "WHAT", default_value = "refuse")]
+    pub(crate) on_gap: OnGap,
+    /// Read records of open and aborted transactions too
+    #[arg(long)]
+    pub(crate) read_uncommitted: bool,
+}
+
+impl ReadArgs {
+    /// Returns whether the run ends by itself.
+    #[must_use]
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.until_caught_up || self.stop.is_some() || self.count.is_some()
+    }
+
+    /// Returns the group, from the flag or else from what the section says.
+    ///
+    /// # Errors
+    /// When neither names one.
+    pub(crate) fn group(&self, section: &KafkaSection, own: Option<&str>) -> Result<String, Error> {
+        let group =
+            self.group.as_deref().or(own).or(section.default_consumer_group_id.as_deref()).ok_or_else(|| Error::Usage {
+                what: "no consumer group is named".to_owned(),
+                hint: format!("name one with --group, or set `default_consumer_group_id` under [{}]", section.name),
+            })?;
+        Ok(if self.fresh_group { format!("{group}-fresh-{:08x}", run::random()) } else { group.to_owned() })
+    }
+
+    /// Returns the topics to read, with their partitions.
+    ///
+    /// # Errors
+    /// When one is not there, or none is left.
+    pub(crate) async fn topics(&self, admin: &Admin, section: &KafkaSection) -> Result<Vec<TopicInfo>, Error> {
+        self.topics.choose(section, &admin.topics().await?)
+    }
+
+    /// Decides what is read, without changing anything.
+    ///
+    /// # Errors
+    /// When the cluster does not answer, or when reading on would not be safe.
+    pub(crate) async fn plan(
+        &self,
+        admin: &Admin,
+        section: &KafkaSection,
+        topics: &[TopicInfo],
+        group: &str,
+        rules: &ResumeRules,
+        yes: bool,
+    ) -> Result<ReadPlan, Error> {
+        if let Some(wanted) = &self.partitions {
+            wanted.check(topics)?;
+            crate::connectors::kafka::require_empty(admin, group, "its partitions cannot be read beside it").await?;
+        }
+        let request = ReadPlanRequest {
+            group,
+            topics,
+            partitions: self.partitions.as_ref().map(|list| list.0.as_slice()),
+            start: if self.from_beginning { Pos::Beginning } else { self.start.unwrap_or(Pos::Committed) },
+            stop: if self.until_caught_up { Some(Pos::End) } else { self.stop },
+            read_uncommitted: self.read_uncommitted,
+            may_skip: yes,
+            rules,
+            now: jiff::Timestamp::now().as_millisecond(),
+        };
+        Ok(ReadPlan::make(admin, section, &request).await?)
+    }
+
+    /// Returns the rules by which the group resumes.
+    #[must_use]
+    pub(crate) fn rules(&self, flow: String) -> ResumeRules {
+        ResumeRules { flow, adopt: self.adopt_group, on_gap: self.on_gap }
+    }
+
+    /// Opens the source as planned.
+    ///
+    /// # Errors
+    /// When the client cannot be made.
+    pub(crate) fn open(
+        &self,
+        section: &KafkaSection,
+        plan: &ReadPlan,
+        rules: ResumeRules,
+        limits: &SourceLimits,
+    ) -> Result<KafkaSource, Error> {
+        let subscription = if self.partitions.is_some() {
+            Subscription::Assigned(plan.partitions.iter().map(|planned| planned.partition).collect())
+        } else if self.topics.topics_matching.is_some() {
+            let topics = self.topics.clone();
+            Subscription::Matching(Box::new(move |name| topics.fits(name)))
+        } else {
+            let topics: std::collections::BTreeSet<Topic> =
+                plan.partitions.iter().map(|planned| planned.partition.topic).collect();
+            Subscription::Topics(topics.into_iter().map(|topic| topic.name().to_owned()).collect())
+        };
+        let options = SourceOptions {
+            group: plan.group.clone(),
+            instance_id: self.instance_id.clone(),
+            subscription,
+            rules,
+            read_uncommitted: self.read_uncommitted,
+            batch: limits.batch,
+            buffer_bytes: limits.buffer_bytes,
+            commit_interval: limits.commit_interval,
+        };
+        Ok(KafkaSource::open(section, plan, options)?)
+    }
+}

@@ -1,0 +1,99 @@
+//! Opens the destination of dead letters.
+
+use std::time::Duration;
+
+use crate::commands::Context;
+use crate::commands::args::{DeadLetterTarget, FailureArgs};
+use crate::connectors::kafka::{Admin, KafkaSink, ProducerOptions, Targets, TopicPlan};
+use crate::connectors::ndjson::DeadLetterFile;
+use crate::error::Error;
+use crate::pipeline::{
+    Answers, Batch, ConnectorError, DeadLetterBuilder, DeadLetterCause, DeadLetters, FailureStage, Ordering, Refused, Sink,
+    dead_letter,
+};
+use crate::profile::KafkaSection;
+use crate::record::Topic;
+
+/// A topic or a file of dead letters.
+pub(crate) enum DeadLetterSink {
+    Topic(KafkaSink),
+    File(DeadLetterFile),
+}
+
+/// Opens the destination that the flags name, if any; `home` is the cluster of a topic without a section. Creates the topic if
+/// it does not exist and `create` allows it.
+///
+/// # Errors
+/// When it cannot be opened or created.
+pub(crate) async fn open(
+    args: &FailureArgs,
+    context: &Context,
+    home: &KafkaSection,
+    run: &str,
+    create: bool,
+) -> Result<Option<DeadLetters<DeadLetterSink>>, Error> {
+    let sink = match &args.dead_letters {
+        None => return Ok(None),
+        Some(DeadLetterTarget::File(path)) => DeadLetterSink::File(DeadLetterFile::open(path)?),
+        Some(DeadLetterTarget::Topic { section, name }) => {
+            let section = section.as_deref().map_or_else(|| Ok(home.clone()), |name| context.profile.kafka(name))?;
+            let admin = Admin::connect(&section, args.wait).await?;
+            if admin.topic(name).await?.is_none() {
+                if !create {
+                    return Err(Error::Refused(Refused {
+                        what: format!(
+                            "the dead-letter topic `{name}` is not on `{}`, and may not be created (--no-create)",
+                            section.name
+                        ),
+                        numbers: Vec::new(),
+                        hint: "create it, or leave --no-create out".to_owned(),
+                    }));
+                }
+                let plan = TopicPlan { name: name.clone(), partitions: 1, replication: None, config: Vec::new() };
+                admin.create_topic(&plan).await?;
+            }
+            let topic = Topic::named(name);
+            let targets = Targets::default();
+            admin.load_topic_limits(topic, &targets).await?;
+            let options =
+                ProducerOptions { compression: "lz4".to_owned(), linger: Duration::from_millis(5), keep_timestamps: false };
+            DeadLetterSink::Topic(KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?)
+        }
+    };
+    let run = run.to_owned();
+    let build: DeadLetterBuilder = Box::new(move |record, reason, attempts| {
+        let stage = if attempts == 0 { FailureStage::Shaping } else { FailureStage::Delivery };
+        dead_letter(record, &DeadLetterCause { run: &run, stage, attempts, reason })
+    });
+    Ok(Some(DeadLetters { sink, build }))
+}
+
+impl Sink for DeadLetterSink {
+    async fn submit(&self, batch: Batch) -> Result<Answers, ConnectorError> {
+        match self {
+            Self::Topic(sink) => sink.submit(batch).await,
+            Self::File(sink) => sink.submit(batch).await,
+        }
+    }
+
+    async fn check(&self) -> Result<(), ConnectorError> {
+        match self {
+            Self::Topic(sink) => sink.check().await,
+            Self::File(sink) => sink.check().await,
+        }
+    }
+
+    fn ordering(&self) -> Ordering {
+        match self {
+            Self::Topic(sink) => sink.ordering(),
+            Self::File(sink) => sink.ordering(),
+        }
+    }
+
+    fn degraded_reason(&self) -> Option<String> {
+        match self {
+            Self::Topic(sink) => sink.degraded_reason(),
+            Self::File(sink) => sink.degraded_reason(),
+        }
+    }
+}
