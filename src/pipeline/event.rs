@@ -150,7 +150,7 @@ pub struct Tally {
     pub late: u64,
     /// Of events that are counted in windows: read again after a restart, and counted before it.
     #[serde(skip_serializing_if = "is_zero")]
-    pub known: u64,
+    pub replayed: u64,
     /// Read, and neither delivered nor accounted for otherwise when the run ended.
     pub undelivered: u64,
     /// Calls to the sink.
@@ -189,7 +189,7 @@ impl Tally {
     }
 
     fn accounted(&self) -> u64 {
-        let set_aside = self.dead_lettered + self.skipped + self.filtered + self.late + self.known;
+        let set_aside = self.dead_lettered + self.skipped + self.filtered + self.late + self.replayed;
         self.delivered + set_aside + self.released + self.undelivered
     }
 

@@ -22,6 +22,7 @@ mod lanes;
 mod policy;
 mod sink;
 mod source;
+pub(crate) mod transaction;
 mod watermark;
 
 #[cfg(test)]

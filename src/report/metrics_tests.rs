@@ -76,7 +76,7 @@ fn every_event_is_counted() {
         filtered: 2,
         released: 1,
         late: 0,
-        known: 0,
+        replayed: 0,
         undelivered: 0,
         batches: 3,
         retried: 20,

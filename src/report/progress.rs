@@ -90,7 +90,7 @@ impl Observer for RunBar {
         let entries = self.status.lock().clone();
         let tally = &entries.tally;
         self.line.set_position(
-            tally.delivered + tally.dead_lettered + tally.skipped + tally.filtered + tally.late + tally.known + tally.released,
+            tally.delivered + tally.dead_lettered + tally.skipped + tally.filtered + tally.late + tally.replayed + tally.released,
         );
         let text = match event {
             Event::Draining(why) => format!("{why}: draining records in flight · {}", message(&entries)),

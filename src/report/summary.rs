@@ -114,7 +114,7 @@ impl Summary {
             ("skipped", tally.skipped),
             ("filtered", tally.filtered),
             ("late", tally.late),
-            ("counted before", tally.known),
+            ("replayed", tally.replayed),
             ("released", tally.released),
             ("undelivered", tally.undelivered),
         ];

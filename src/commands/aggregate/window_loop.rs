@@ -283,7 +283,7 @@ impl RunState {
                 };
                 match looked {
                     Err(why) => match (counting.skip(offset), why) {
-                        (true, _) => self.tally.known += 1,
+                        (true, _) => self.tally.replayed += 1,
                         (false, None) => self.tally.filtered += 1,
                         (false, Some(reason)) => odd.push((record.clone(), reason)),
                     },
@@ -296,7 +296,7 @@ impl RunState {
                         match counting.count(offset, time, &fields) {
                             Classification::Counted => clamped += u64::from(is_clamped),
                             Classification::Late => late += 1,
-                            Classification::Replayed => self.tally.known += 1,
+                            Classification::Replayed => self.tally.replayed += 1,
                         }
                     }
                 }

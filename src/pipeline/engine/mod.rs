@@ -566,14 +566,14 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
 }
 
 /// Returns when a stop is requested; never, if nothing can request it any more.
-async fn stop_requested(stop: &mut watch::Receiver<bool>) {
+pub(crate) async fn stop_requested(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
 /// Returns a number between 0 and 1 that differs from call to call.
-fn jitter(now: Instant) -> f64 {
+pub(crate) fn jitter(now: Instant) -> f64 {
     use std::hash::{BuildHasher as _, RandomState};
     #[allow(clippy::cast_precision_loss)] // a fraction with 53 random bits
     let fraction = (RandomState::new().hash_one(now) >> 11) as f64 / (1_u64 << 53) as f64;

@@ -26,7 +26,7 @@ fn real_aggregate_what_was_counted_in_a_closed_window_is_not_counted_again_after
         .map(|told| (told["timestamp_start"].as_u64().unwrap() - BEGINNING, told["interval_messages_consumed"].clone()))
         .collect();
     assert_eq!(told, [(0, json!(2)), (10, json!(2))]);
-    assert_eq!((&summary["known"], &summary["late"], &summary["delivered"]), (&json!(1), &json!(1), &json!(2)), "{summary}");
+    assert_eq!((&summary["replayed"], &summary["late"], &summary["delivered"]), (&json!(1), &json!(1), &json!(2)), "{summary}");
 }
 
 #[test]
