@@ -18,18 +18,19 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::pipeline::engine::health::Health;
 use crate::pipeline::engine::{jitter, stop_requested};
 use crate::pipeline::{
     Assignment, BadRecordAction, BadRecordPolicy, CircuitBreaker, ConnectorError, DeadLetterBuilder, DeadLetters, Demand, Event,
     Failure, Limits, Observer, Outcome, Reason, Revocation, RunOutcome, RunReport, Signal, Sink, Source, Tally, TokenBucket,
-    Transform, backoff, bad_records,
+    Transform, backoff, failures,
 };
 use crate::record::{Fingerprint, Headers, NextOffset, Partition, Record, Topic};
 
 /// How often a flow is asked whether something is due when nothing else happens.
 const DUE_INTERVAL: Duration = Duration::from_millis(100);
-/// A call to a destination that takes longer is reported as a stall.
-const STALLED_AFTER: Duration = Duration::from_secs(3);
+/// How long a run that ends may take to abort its transaction.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A message of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,6 +207,7 @@ where
             breaker: CircuitBreaker::new(self.limits.breaker),
             bucket: self.limits.rate.map(|rate| TokenBucket::new(rate, now)),
             limits: self.limits,
+            health: Health::new(Arc::clone(&self.observer), now),
             observer: self.observer,
             stop: self.stop,
             tally: Tally::default(),
@@ -219,8 +221,6 @@ where
             deferred: Vec::new(),
             revocations: Vec::new(),
             deadline: None,
-            is_degraded: false,
-            source_trouble: None,
         };
         run.run(now).await
     }
@@ -258,7 +258,7 @@ enum Interruption<T> {
     Done(T),
     Signal(Result<Signal, ConnectorError>),
     StopRequested,
-    Stalled,
+    CheckDue,
     DeadlineReached,
 }
 
@@ -294,8 +294,7 @@ struct TransactionRun<S: TransactionSource, F, T, D> {
     revocations: Vec<Revocation>,
     /// When a stopped run gives up what is under way.
     deadline: Option<Instant>,
-    is_degraded: bool,
-    source_trouble: Option<String>,
+    health: Health,
 }
 
 impl<S, F, T, D> TransactionRun<S, F, T, D>
@@ -390,7 +389,7 @@ where
     async fn abandon(&mut self) {
         if matches!(self.state, TransactionState::Open | TransactionState::Failed) {
             // Whatever comes of it, the next run's first call ends the transaction.
-            let _ = tokio::time::timeout(STALLED_AFTER, self.target.abort()).await;
+            let _ = tokio::time::timeout(ABORT_TIMEOUT, self.target.abort()).await;
         }
     }
 
@@ -421,12 +420,7 @@ where
                 self.flow.on_log_end_offsets(&ends);
                 self.observer.on(&Event::LogEndOffsets(&ends));
             }
-            Signal::Degraded(trouble) => {
-                if trouble.is_some() || !self.is_degraded {
-                    self.observer.on(&Event::Degraded(trouble.as_deref()));
-                }
-                self.source_trouble = trouble;
-            }
+            Signal::Degraded(reason) => self.health.on_source(reason),
             Signal::Committed(_) | Signal::Records(_) | Signal::End => {}
         }
     }
@@ -479,10 +473,10 @@ where
     async fn set_aside(&mut self, bad: Vec<(Record, Reason)>, attempts: u32) -> Result<(), RunOutcome> {
         let mut letters = Vec::new();
         for (record, reason) in &bad {
-            let (fate, tripped) = bad_records::fate(self.bad_records, &mut self.breaker, Instant::now());
+            let (fate, tripped) = self.bad_records.apply(&mut self.breaker, Instant::now());
             self.observer.on(&Event::Bad { record, reason, fate });
             match fate {
-                BadRecordAction::Stops => return Err(RunOutcome::Record(bad_records::stop(record, reason, tripped))),
+                BadRecordAction::Stops => return Err(RunOutcome::Record(failures::bad_record(record, reason, tripped))),
                 BadRecordAction::Skipped => self.tally.skipped += 1,
                 BadRecordAction::DeadLetter => {
                     let (_, build) = self.dead_letters.as_ref().expect("dead letters have a destination");
@@ -502,10 +496,9 @@ where
             for (letter, outcome) in letters.into_iter().zip(outcomes) {
                 match outcome {
                     Outcome::Delivered | Outcome::AlreadyThere | Outcome::Superseded => self.tally.dead_lettered += 1,
-                    Outcome::Retry(reason) => again.push((letter, reason)),
+                    Outcome::Retry(reason) | Outcome::Unclear(reason) => again.push((letter, reason)),
                     Outcome::Reject(reason) | Outcome::BatchRejected(reason) | Outcome::Stop(reason) => {
-                        let failure = Failure::new(format!("the dead letter of record {letter} was rejected"));
-                        return Err(RunOutcome::Record(failure.because(format!("{reason} ({})", reason.code()))));
+                        return Err(RunOutcome::Record(failures::rejected_dead_letter(&letter, &reason)));
                     }
                 }
             }
@@ -515,7 +508,7 @@ where
             letters = again.into_iter().map(|(letter, _)| letter).collect();
         }
         self.letters_pending = false;
-        self.clear_trouble();
+        self.health.recover();
         Ok(())
     }
 
@@ -548,7 +541,7 @@ where
             let records = self.pending.iter().map(|messages| messages.len()).sum();
             self.pause(attempt, begun, records, &reason).await?;
         };
-        self.clear_trouble();
+        self.health.recover();
         self.tally.bytes += self.pending.iter().flat_map(|messages| messages.iter()).map(|m| m.bytes() as u64).sum::<u64>();
         self.tally.batches += u64::from(!self.pending.is_empty());
         self.tally.delivered += self.flow.on_committed(&receipts);
@@ -664,14 +657,12 @@ where
         let at = at.expect("a refused message is pending");
         let message = Arc::make_mut(&mut self.pending[at]).remove(index);
         self.pending.retain(|messages| !messages.is_empty());
-        match message.origin {
-            Some(record) => self.set_aside(vec![(*record, reason)], attempts).await,
-            None => {
-                let mut failure = Failure::new(format!("`{}` refused a message", message.topic)).because(&reason);
-                failure.hint = reason.hinted().map(ToOwned::to_owned);
-                Err(RunOutcome::Failed(failure.into()))
-            }
+        if let Some(record) = message.origin {
+            return self.set_aside(vec![(*record, reason)], attempts).await;
         }
+        let mut failure = Failure::new(format!("`{}` refused a message", message.topic)).because(&reason);
+        failure.hint = reason.hinted().map(ToOwned::to_owned);
+        Err(RunOutcome::Failed(failure.into()))
     }
 
     /// Splits what is pending before the messages with these indexes.
@@ -691,53 +682,47 @@ where
     /// Waits before the next attempt; fails when there was none that succeeded for too long.
     async fn pause(&mut self, attempt: u32, since: Instant, records: usize, reason: &Reason) -> Result<(), RunOutcome> {
         if let Some(most) = self.limits.retry_for.filter(|most| since.elapsed() > *most) {
-            let what = format!("gave up after {} without a delivery", humantime::format_duration(most));
-            return Err(RunOutcome::Failed(Failure::new(what).because(reason).into()));
+            return Err(RunOutcome::Failed(failures::gave_up(most, reason.message()).into()));
         }
         let now = Instant::now();
         let pause = backoff(attempt, jitter(now));
         self.tally.retried += records as u64;
         self.observer.on(&Event::Retrying { records, attempt: attempt + 1, pause, reason });
-        self.stalled(reason.message());
+        self.health.degrade(reason.message());
+        self.health.stall();
         self.attend(sleep(pause)).await
-    }
-
-    fn stalled(&mut self, why: &str) {
-        self.observer.on(&Event::Degraded(Some(why)));
-        if !std::mem::replace(&mut self.is_degraded, true) {
-            self.observer.on(&Event::Stalled(true));
-        }
-    }
-
-    fn clear_trouble(&mut self) {
-        if std::mem::take(&mut self.is_degraded) {
-            self.observer.on(&Event::Stalled(false));
-            self.observer.on(&Event::Degraded(self.source_trouble.as_deref()));
-        }
     }
 
     /// Awaits a call to a destination and handles the signals that arrive meanwhile. After a stop request, continues until the
     /// shutdown deadline.
     async fn attend<R>(&mut self, future: impl Future<Output = R>) -> Result<R, RunOutcome> {
         let mut future = std::pin::pin!(future);
-        let stalled_at = Instant::now() + STALLED_AFTER;
+        self.health.start_clock(Instant::now());
         loop {
-            let deadline = self.deadline.unwrap_or(stalled_at);
+            let check_at = self.health.check_at();
+            let deadline = self.deadline.unwrap_or(check_at);
             let next = tokio::select! {
                 biased;
                 done = &mut future => Interruption::Done(done),
                 signal = self.source.next(Demand::Signals) => Interruption::Signal(signal),
                 () = stop_requested(&mut self.stop), if self.deadline.is_none() => Interruption::StopRequested,
                 () = sleep_until(deadline), if self.deadline.is_some() => Interruption::DeadlineReached,
-                () = sleep_until(stalled_at), if !self.is_degraded => Interruption::Stalled,
+                () = sleep_until(check_at) => Interruption::CheckDue,
             };
             match next {
                 Interruption::Done(done) => return Ok(done),
                 Interruption::Signal(signal) => self.on_signal(signal.map_err(RunOutcome::Failed)?),
                 Interruption::StopRequested => self.drain(),
-                Interruption::Stalled => self.stalled("the destination does not answer"),
+                Interruption::CheckDue => self.check_stall(),
                 Interruption::DeadlineReached => return Err(RunOutcome::Interrupted),
             }
+        }
+    }
+
+    fn check_stall(&mut self) {
+        let now = Instant::now();
+        if self.health.is_check_due(now) {
+            self.health.check_stall(now, || "the destination does not answer".to_owned());
         }
     }
 

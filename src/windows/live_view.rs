@@ -1,4 +1,4 @@
-//! What can be seen of windows while they are counted: metrics of the last one that was closed, and a table for a terminal.
+//! The last closed window, as metrics and as a table for a terminal.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,10 +10,10 @@ use crate::windows::counts::OTHER;
 use crate::windows::output::TOTAL;
 use crate::windows::tumbling::Window;
 
-/// The most values of a field that metrics tell by name: a monitoring system keeps a series for each that it has ever seen.
-const SERIES: usize = 200;
-/// What the page tells by itself: the label of each series, and what else ends in `_count`.
-const TAKEN: [&str; 6] = [
+/// The largest number of values with a series of their own: a monitoring system keeps every series that it has ever scraped.
+const MAX_SERIES: usize = 200;
+/// Labels of every series, and other metric names that end in `_count`.
+const RESERVED: [&str; 6] = [
     "topic",
     "total",
     "consume_duration_seconds",
@@ -21,10 +21,9 @@ const TAKEN: [&str; 6] = [
     "response_duration_seconds",
     "batch_processing_duration_seconds",
 ];
-/// The most values of a field that the table shows.
-const ROWS: usize = 8;
+/// The largest number of values in a row of the table.
+const MAX_SHOWN: usize = 8;
 
-/// The last closed window, shared by those who show it.
 #[derive(Clone, Default)]
 pub(crate) struct LiveView(Arc<Mutex<LiveState>>);
 
@@ -40,18 +39,18 @@ struct LiveState {
     windows: u64,
 }
 
-/// A counted field: each value that was ever told, and how often it is there now.
+/// A counted field: every value that was published so far, with its count in the last window.
 struct Field {
     name: String,
-    /// What its metric and its label are called.
+    /// In the names of its metric and of its label.
     label: String,
     values: BTreeMap<String, u64>,
 }
 
 impl LiveView {
-    /// Returns what there is to see of these fields of events from `topic`, before anything is counted.
+    /// Returns the view of these counted fields of events from `topic`.
     pub(crate) fn new(topic: String, fields: &[String]) -> Self {
-        let mut taken: Vec<String> = TAKEN.map(str::to_owned).into();
+        let mut taken: Vec<String> = RESERVED.map(str::to_owned).into();
         let field = |name: &String| {
             let mut label = label(name);
             while taken.contains(&label) {
@@ -64,56 +63,54 @@ impl LiveView {
         Self(Arc::new(Mutex::new(LiveState { topic, fields, ..LiveState::default() })))
     }
 
-    fn shown(&self) -> MutexGuard<'_, LiveState> {
+    fn lock(&self) -> MutexGuard<'_, LiveState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows a window that is closed, and how many events there were up to its end.
-    pub(crate) fn closed(&self, window: &Window, total: u64) {
-        let shown = &mut *self.shown();
-        shown.window = Some((window.start, window.end));
-        shown.events = window.counts.events;
-        shown.total = total;
-        shown.windows += 1;
-        for (at, field) in shown.fields.iter_mut().enumerate() {
+    /// Shows a closed window; `total` counts the events up to its end.
+    pub(crate) fn window_closed(&self, window: &Window, total: u64) {
+        let state = &mut *self.lock();
+        state.window = Some((window.start, window.end));
+        state.events = window.counts.events;
+        state.total = total;
+        state.windows += 1;
+        for (at, field) in state.fields.iter_mut().enumerate() {
             field.values.values_mut().for_each(|count| *count = 0);
             for (value, count) in window.counts.values(at) {
-                let known = field.values.len() < SERIES || field.values.contains_key(value);
+                let known = field.values.len() < MAX_SERIES || field.values.contains_key(value);
                 *field.values.entry(if known { value } else { OTHER }.to_owned()).or_default() += count;
             }
         }
     }
 
-    /// Shows that nothing has happened for longer than a window.
-    pub(crate) fn silent(&self) {
-        let shown = &mut *self.shown();
-        shown.events = 0;
-        shown.fields.iter_mut().flat_map(|field| field.values.values_mut()).for_each(|count| *count = 0);
+    /// Shows zeros: no event has arrived for longer than a window.
+    pub(crate) fn idle(&self) {
+        let state = &mut *self.lock();
+        state.events = 0;
+        state.fields.iter_mut().flat_map(|field| field.values.values_mut()).for_each(|count| *count = 0);
     }
 
-    /// Counts events that were late, and events whose time was not taken.
-    pub(crate) fn odd(&self, late: u64, clamped: u64) {
+    /// Counts late events, and events whose time field was ignored.
+    pub(crate) fn add_irregular(&self, late: u64, clamped: u64) {
         if late + clamped > 0 {
-            let mut shown = self.shown();
-            shown.late += late;
-            shown.clamped += clamped;
+            let mut state = self.lock();
+            state.late += late;
+            state.clamped += clamped;
         }
     }
 
-    /// Returns the metrics.
-    pub(crate) fn appendix(&self) -> ExtraMetrics {
-        let latest = self.clone();
-        Box::new(move |page| latest.shown().tell(page))
+    pub(crate) fn metrics(&self) -> ExtraMetrics {
+        let view = self.clone();
+        Box::new(move |page| view.lock().write_metrics(page))
     }
 
-    /// Returns the table for a terminal.
     pub(crate) fn table(&self) -> String {
-        self.shown().table()
+        self.lock().table()
     }
 }
 
 impl LiveState {
-    fn tell(&self, page: &mut Exposition) {
+    fn write_metrics(&self, page: &mut Exposition) {
         for Field { name, label, values } in &self.fields {
             let help = format!("Events of the last closed window, by {name}.");
             let samples =
@@ -123,9 +120,13 @@ impl LiveState {
         let total = (vec![("record_type", TOTAL), ("topic", self.topic.as_str())], self.events);
         page.family("sdl_total_count", MetricKind::Gauge, "Events of the last closed window.", [total]);
         let counters = [
-            ("sdl_windows_closed_total", "Windows that were closed and published.", self.windows),
-            ("sdl_late_events_total", "Events that came when their window was closed.", self.late),
-            ("sdl_clamped_events_total", "Events from the future, counted at the time of their record.", self.clamped),
+            ("sdl_windows_closed_total", "Windows closed and published.", self.windows),
+            ("sdl_late_events_total", "Events that arrived after their window was closed.", self.late),
+            (
+                "sdl_clamped_events_total",
+                "Events with a time ahead of their record, counted at the time of the record.",
+                self.clamped,
+            ),
         ];
         for (name, help, count) in counters {
             page.family(name, MetricKind::Counter, help, [(Vec::new(), count)]);
@@ -147,20 +148,21 @@ impl LiveState {
         for Field { name, values, .. } in &self.fields {
             let mut most: Vec<_> = values.iter().filter(|(_, count)| **count > 0).collect();
             most.sort_by_key(|(value, count)| (std::cmp::Reverse(**count), (*value).clone()));
-            let more = most.len().saturating_sub(ROWS);
-            let shown = most.iter().take(ROWS).map(|(value, count)| format!("{} {}", escape_controls(value), grouped(**count)));
+            let more = most.len().saturating_sub(MAX_SHOWN);
+            let state =
+                most.iter().take(MAX_SHOWN).map(|(value, count)| format!("{} {}", escape_controls(value), grouped(**count)));
             let more = (more > 0).then(|| format!("{more} more"));
-            let _ = write!(text, "\n  {name:<12} {}", shown.chain(more).collect::<Vec<_>>().join(" · "));
+            let _ = write!(text, "\n  {name:<12} {}", state.chain(more).collect::<Vec<_>>().join(" · "));
         }
         text
     }
 }
 
-/// Returns a field's name as a label's.
+/// Returns a valid label for a field name.
 fn label(field: &str) -> String {
     let text: String = field.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     match text.trim_start_matches('_') {
-        // Labels that begin with two underscores are Prometheus's own.
+        // Prometheus reserves labels that begin with two underscores.
         rest if text.starts_with("__") => format!("_{rest}"),
         _ if text.starts_with(|c: char| c.is_ascii_digit()) => format!("_{text}"),
         _ => text,
@@ -182,55 +184,55 @@ mod tests {
         Window { start: 0, end: 10_000, counts }
     }
 
-    fn page(latest: &LiveView) -> String {
+    fn page(view: &LiveView) -> String {
         let mut page = Exposition::default();
-        latest.appendix()(&mut page);
+        view.metrics()(&mut page);
         page.into_text()
     }
 
     #[test]
-    fn a_value_that_a_window_lacks_is_nought_and_not_gone() {
-        let latest = LiveView::new("logins".to_owned(), &["kind".to_owned()]);
-        assert!(page(&latest).contains("sdl_total_count{record_type=\"total\",topic=\"logins\"} 0\n"));
-        latest.closed(&window(&["a", "a", "b"]), 3);
-        assert!(page(&latest).contains("sdl_kind_count{kind=\"a\",topic=\"logins\"} 2\n"));
-        latest.closed(&window(&["b"]), 4);
-        let told = page(&latest);
-        assert!(told.contains("sdl_kind_count{kind=\"a\",topic=\"logins\"} 0\nsdl_kind_count{kind=\"b\",topic=\"logins\"} 1\n"));
-        assert!(told.contains("sdl_total_count{record_type=\"total\",topic=\"logins\"} 1\n"), "{told}");
-        assert!(told.contains("sdl_windows_closed_total 2\n") && told.contains("sdl_window_end_timestamp_seconds 10\n"));
-        latest.silent();
-        assert!(page(&latest).contains("sdl_kind_count{kind=\"b\",topic=\"logins\"} 0\n"));
+    fn a_value_that_is_absent_from_a_window_has_the_count_zero() {
+        let view = LiveView::new("logins".to_owned(), &["kind".to_owned()]);
+        assert!(page(&view).contains("sdl_total_count{record_type=\"total\",topic=\"logins\"} 0\n"));
+        view.window_closed(&window(&["a", "a", "b"]), 3);
+        assert!(page(&view).contains("sdl_kind_count{kind=\"a\",topic=\"logins\"} 2\n"));
+        view.window_closed(&window(&["b"]), 4);
+        let text = page(&view);
+        assert!(text.contains("sdl_kind_count{kind=\"a\",topic=\"logins\"} 0\nsdl_kind_count{kind=\"b\",topic=\"logins\"} 1\n"));
+        assert!(text.contains("sdl_total_count{record_type=\"total\",topic=\"logins\"} 1\n"), "{text}");
+        assert!(text.contains("sdl_windows_closed_total 2\n") && text.contains("sdl_window_end_timestamp_seconds 10\n"));
+        view.idle();
+        assert!(page(&view).contains("sdl_kind_count{kind=\"b\",topic=\"logins\"} 0\n"));
     }
 
     #[test]
-    fn whoever_writes_events_does_not_make_the_page_grow() {
-        let latest = LiveView::new("logins".to_owned(), &["kind".to_owned()]);
+    fn the_number_of_series_is_bounded_whatever_producers_write() {
+        let view = LiveView::new("logins".to_owned(), &["kind".to_owned()]);
         for round in 0..5 {
-            let kinds: Vec<String> = (0..SERIES).map(|n| format!("{round}-{n}")).collect();
-            latest.closed(&window(&kinds.iter().map(String::as_str).collect::<Vec<_>>()), 0);
+            let kinds: Vec<String> = (0..MAX_SERIES).map(|n| format!("{round}-{n}")).collect();
+            view.window_closed(&window(&kinds.iter().map(String::as_str).collect::<Vec<_>>()), 0);
         }
-        let told = page(&latest);
-        assert_eq!(told.matches("sdl_kind_count{").count(), SERIES + 1);
-        assert!(told.contains(&format!("sdl_kind_count{{kind=\"(other)\",topic=\"logins\"}} {SERIES}\n")));
+        let text = page(&view);
+        assert_eq!(text.matches("sdl_kind_count{").count(), MAX_SERIES + 1);
+        assert!(text.contains(&format!("sdl_kind_count{{kind=\"(other)\",topic=\"logins\"}} {MAX_SERIES}\n")));
     }
 
     #[test]
-    fn fields_whose_names_are_taken_or_alike_have_metrics_of_their_own() {
+    fn fields_with_reserved_or_equal_labels_have_metrics_of_their_own() {
         let fields = ["topic", "total", "a.b", "a_b", "__name__", "2fa"].map(str::to_owned);
         let labels: Vec<_> =
-            LiveView::new(String::new(), &fields).shown().fields.iter().map(|field| field.label.clone()).collect();
+            LiveView::new(String::new(), &fields).lock().fields.iter().map(|field| field.label.clone()).collect();
         assert_eq!(labels, ["topic_", "total_", "a_b", "a_b_", "_name__", "_2fa"]);
     }
 
     #[test]
     fn the_table_shows_the_most_frequent_values_and_no_escapes() {
-        let latest = LiveView::new("logins".to_owned(), &["kind".to_owned()]);
-        assert_eq!(latest.table(), "no window is closed yet");
+        let view = LiveView::new("logins".to_owned(), &["kind".to_owned()]);
+        assert_eq!(view.table(), "no window is closed yet");
         let kinds = ["a", "b", "b", "c", "d", "e", "f", "g", "h", "\\u001b[2J"];
-        latest.closed(&window(&kinds), 1234);
-        latest.odd(5, 0);
-        let table = latest.table();
+        view.window_closed(&window(&kinds), 1234);
+        view.add_irregular(5, 0);
+        let table = view.table();
         assert!(table.starts_with("window 1970-01-01T00:00:00Z to 1970-01-01T00:00:10Z: 10 events, 1,234 in all, 5 late\n"));
         assert!(table.ends_with("1 more") && table.contains("b 2 · ") && !table.contains('\x1b'), "{table}");
     }

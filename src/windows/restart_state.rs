@@ -1,6 +1,12 @@
 //! The extension of a commit's metadata that lets a restart continue with open windows.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::connectors::kafka::{ReadPlan, commit_extension};
+use crate::pipeline::Refused;
+use crate::record::Partition;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RestartState {
@@ -22,6 +28,27 @@ impl RestartState {
     pub(crate) fn text(&self) -> String {
         serde_json::to_string(self).expect("numbers are JSON")
     }
+}
+
+/// Returns the state that the last run committed with each partition.
+///
+/// # Errors
+/// When a partition ends before the offset that was read.
+pub(crate) fn restart_states(plan: &ReadPlan) -> Result<BTreeMap<Partition, RestartState>, Refused> {
+    let mut states = BTreeMap::new();
+    for planned in &plan.partitions {
+        let Some(committed) = &planned.committed else { continue };
+        let Some(state) = commit_extension(&committed.metadata).and_then(|text| RestartState::parse(&text)) else { continue };
+        if planned.start == committed.next && state.read > planned.end {
+            return Err(Refused {
+                what: format!("{} ends before the offset that was read: it was truncated or re-created", planned.partition),
+                numbers: vec![format!("read so far: {}", state.read), format!("log end:     {}", planned.end)],
+                hint: "read the topic again from its beginning".to_owned(),
+            });
+        }
+        states.insert(planned.partition, state);
+    }
+    Ok(states)
 }
 
 #[cfg(test)]

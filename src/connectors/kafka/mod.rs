@@ -35,6 +35,4 @@ pub use resume::{OnGap, ResumeRules, StartReason};
 pub use scan::{ScanEvent, ScanRange, Scanner};
 pub use sink::{KafkaSink, PrepareTargets, ProducerOptions, Route, Targets, TopicLimits};
 pub use source::{KafkaSource, SourceOptions, Subscription};
-pub use transactions::{
-    GroupMetadata, OffsetCommit, OutgoingMessage, Transaction, TransactionError, TransactionalProducer, value_at,
-};
+pub(crate) use transactions::{TransactionalProducer, value_at};

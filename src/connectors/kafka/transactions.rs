@@ -1,12 +1,11 @@
-//! Messages and the offsets of what they were made of, in one transaction: both are there, or neither.
+//! Transactions: messages, and the group's offsets that cover them, become visible together or not at all.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
-use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Message as _};
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -14,113 +13,63 @@ use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::commit_metadata::CommitMetadata;
 use crate::connectors::kafka::config::client_config;
 use crate::connectors::kafka::lookup::{self, LookupResult};
-use crate::pipeline::{ConnectorError, Failure, Refused};
+use crate::connectors::kafka::source::membership::GroupMetadata;
+use crate::pipeline::transaction::{Messages, OffsetCommit, OutgoingMessage, Receipt, TransactionError, TransactionSink};
+use crate::pipeline::{ConnectorError, Failure, Reason, Refused};
 use crate::profile::KafkaSection;
-use crate::record::{Fingerprint, NextOffset, Partition, Topic};
+use crate::record::Partition;
 
-/// How long one call to the brokers may take before it is tried again.
-const CALL: Duration = Duration::from_secs(10);
+/// Timeout of one request to the brokers. The loop asks again.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait until a full queue has room.
-const ROOM: Duration = Duration::from_millis(10);
+const QUEUE_TIMEOUT: Duration = Duration::from_millis(10);
 
-/// The member of a group on whose behalf offsets are committed: a transaction of one that lost its place is refused.
-pub struct GroupMetadata(pub(crate) ConsumerGroupMetadata);
-
-/// A message of a transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutgoingMessage {
-    /// The key.
-    pub key: String,
-    /// The value.
-    pub value: String,
+/// A transactional producer. Of one transactional id, only the newest producer can write.
+pub(crate) struct TransactionalProducer {
+    client: Client,
+    /// One call at a time: a call goes on after its caller has stopped waiting.
+    calls: Arc<Mutex<()>>,
 }
 
-/// An offset that is committed with a transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OffsetCommit {
-    /// The partition.
-    pub partition: Partition,
-    /// Where to resume.
-    pub next: NextOffset,
-    /// The last record that was read.
-    pub last: Option<Fingerprint>,
-}
-
-/// What is published at once.
-#[derive(Clone, Debug, Default)]
-pub struct Transaction {
-    /// The messages, in order.
-    pub messages: Vec<OutgoingMessage>,
-    /// The offsets of the group.
-    pub progress: Vec<OffsetCommit>,
-}
-
-/// Why a transaction was not committed.
-#[derive(Debug)]
-pub enum TransactionError {
-    /// Something that passes: to be tried again, as it is.
-    Again(String),
-    /// It never will be.
-    Never(ConnectorError),
-}
-
-/// A producer with transactions, of which there is one for each name.
-pub struct TransactionalProducer {
+/// The parts that a call on a blocking thread needs.
+#[derive(Clone)]
+struct Client {
     section: String,
-    group: String,
+    transactional_id: String,
     flow: String,
-    topic: Topic,
     producer: Arc<BaseProducer<DeliveryReports>>,
-    stage: Arc<Mutex<TransactionState>>,
 }
 
-/// How far a transaction has come.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum TransactionState {
-    /// There is none.
-    #[default]
-    None,
-    /// It is begun, and to be aborted before another is.
-    Begun,
-    /// Everything is in it, and it is being committed: it can only be committed any more. The last message is there.
-    Committing(Option<(i32, i64)>),
-}
+/// The report of a message, once it has arrived.
+type Report = Option<Result<Receipt, KafkaError>>;
 
-/// What the brokers say of messages.
+/// The delivery reports of the messages of a transaction.
 #[derive(Clone, Default)]
 struct DeliveryReports {
-    listening: LogContext,
-    heard: Arc<Mutex<TransactionContext>>,
-}
-
-#[derive(Default)]
-struct TransactionContext {
-    error: Option<KafkaError>,
-    /// The place of the message with the highest number.
-    last: Option<(usize, i32, i64)>,
+    log: LogContext,
+    reports: Arc<Mutex<Vec<Report>>>,
 }
 
 impl ClientContext for DeliveryReports {
     fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
-        self.listening.log(level, facility, message);
+        self.log.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.listening.error(error, reason);
+        self.log.error(error, reason);
     }
 }
 
 impl ProducerContext for DeliveryReports {
     type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
-        let mut heard = lock(&self.heard);
-        match result {
-            Ok(message) if heard.last.is_none_or(|(last, ..)| last <= number) => {
-                heard.last = Some((number, message.partition(), message.offset()));
-            }
-            Ok(_) => {}
-            Err((error, _)) => drop(heard.error.get_or_insert_with(|| error.clone())),
+    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
+        // A report of an aborted transaction can arrive when its messages are forgotten.
+        if let Some(report) = lock(&self.reports).get_mut(index) {
+            *report = Some(match result {
+                Ok(message) => Ok((message.partition(), message.offset())),
+                Err((error, _)) => Err(error.clone()),
+            });
         }
     }
 }
@@ -130,43 +79,42 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl TransactionalProducer {
-    /// Opens the one producer of `group`'s transactions to `topic`, whose offsets belong to `flow`: another one that is open is shut
-    /// out, and what it had begun is aborted.
+    /// Opens the producer with this transactional id: fences an older one, and aborts the transaction that it left open. Commits carry
+    /// the name of `flow`.
     ///
     /// # Errors
-    /// When the client cannot be made, or the brokers do not let it have transactions within `wait`.
-    pub async fn open(
+    /// When the client cannot be created, or the brokers do not initialize transactions within `wait`.
+    pub(crate) async fn open(
         section: &KafkaSection,
-        group: &str,
-        flow: &str,
-        topic: Topic,
+        transactional_id: String,
+        flow: String,
         wait: Duration,
     ) -> Result<Self, ConnectorError> {
         let mut config = client_config(section)?;
         config
-            .set("transactional.id", transactional_id(group))
+            .set("transactional.id", &transactional_id)
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("compression.codec", "lz4")
             .set("linger.ms", "0")
             // The topic has the last word.
             .set("message.max.bytes", "10000000")
-            // As Java clients choose it, so that the messages of a key are in one partition whoever writes them.
+            // As Java clients partition, so that a key has one partition whatever program writes it.
             .set("partitioner", "murmur2_random");
         if config.get("transaction.timeout.ms").is_none() {
-            // An outage that is longer ends the run; a run that was killed is followed by one that ends its transaction at once.
+            // A longer outage ends the run. A killed run does not wait for this: the next one ends its transaction at once.
             config.set("transaction.timeout.ms", "300000");
         }
-        let failure = || Failure::new(format!("cannot begin transactions on `{}`", section.name));
+        let failure = || Failure::new(format!("cannot initialize transactions on `{}`", section.name));
         let producer: BaseProducer<DeliveryReports> =
             config.create_with_context(DeliveryReports::default()).map_err(|error| failure().because(error))?;
-        let producer = Arc::new(producer);
-        let asked = Arc::clone(&producer);
-        let begun = tokio::task::spawn_blocking(move || {
+        let client = Client { section: section.name.clone(), transactional_id, flow, producer: Arc::new(producer) };
+        let producer = Arc::clone(&client.producer);
+        let initialized = tokio::task::spawn_blocking(move || {
             let deadline = Instant::now() + wait;
             loop {
                 let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
-                match asked.init_transactions(left) {
+                match producer.init_transactions(left) {
                     Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {
                         std::thread::sleep(Duration::from_millis(100));
                     }
@@ -174,211 +122,215 @@ impl TransactionalProducer {
                 }
             }
         });
-        begun.await.map_err(|error| failure().because(error))?.map_err(|error| {
-            let failure = failure().because(&error);
-            match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
-                    failure
-                        .hint(format!("give the user WRITE and DESCRIBE on the transactional id `{}`", transactional_id(group)))
-                }
-                _ => failure,
-            }
+        initialized.await.map_err(|error| failure().because(error))?.map_err(|error| {
+            let mut failure = failure().because(&error);
+            failure.hint = client.hint(&error);
+            failure
         })?;
-        Ok(Self {
-            section: section.name.clone(),
-            group: group.to_owned(),
-            flow: flow.to_owned(),
-            topic,
-            producer,
-            stage: Arc::default(),
-        })
+        Ok(Self { client, calls: Arc::default() })
     }
 
-    /// Publishes everything in one transaction, with `memo` in the metadata of each offset, and returns partition and offset of the
-    /// last message. One that was tried and not committed must be tried again as it is.
-    ///
-    /// `memo` is called with the place of the last message.
-    ///
-    /// # Errors
-    /// When it was not committed.
-    pub async fn publish(
+    /// Makes a call on the blocking pool.
+    async fn call<R: Send + 'static>(
         &self,
-        publication: Arc<Transaction>,
-        member: GroupMetadata,
-        memo: impl Fn(Partition, Option<(i32, i64)>) -> String + Send + 'static,
-    ) -> Result<Option<(i32, i64)>, TransactionError> {
-        let attempt = TransactionAttempt {
-            producer: Arc::clone(&self.producer),
-            stage: Arc::clone(&self.stage),
-            flow: self.flow.clone(),
-            topic: self.topic,
-        };
-        let done = tokio::task::spawn_blocking(move || attempt.publish(&publication, &member, &memo)).await;
-        let failure = || Failure::new(format!("cannot write to `{}` of `{}`", self.topic, self.section));
-        match done {
-            Err(error) => Err(TransactionError::Never(failure().because(error).into())),
-            Ok(Ok(last)) => Ok(last),
-            Ok(Err(error)) => Err(self.sort(&error)),
-        }
+        call: impl FnOnce(&Client) -> Result<R, TransactionError> + Send + 'static,
+    ) -> Result<R, TransactionError> {
+        let (client, calls) = (self.client.clone(), Arc::clone(&self.calls));
+        let done = tokio::task::spawn_blocking(move || {
+            let _only_one = lock(&calls);
+            call(&client)
+        });
+        done.await.unwrap_or_else(|error| Err(TransactionError::Fatal(self.client.failure().because(error).into())))
+    }
+}
+
+impl TransactionSink for TransactionalProducer {
+    type Member = GroupMetadata;
+
+    async fn begin(&self) -> Result<(), TransactionError> {
+        self.call(|client| {
+            lock(&client.producer.context().reports).clear();
+            client.producer.begin_transaction().map_err(|error| client.abort_or_fatal(&error))
+        })
+        .await
     }
 
-    /// Says what an error means for the transaction.
-    fn sort(&self, error: &KafkaError) -> TransactionError {
-        use RDKafkaErrorCode as Code;
-        let failure = || Failure::new(format!("cannot write to `{}` of `{}`", self.topic, self.section)).because(error);
-        match error.rdkafka_error_code() {
-            Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => TransactionError::Never(
-                Refused {
-                    what: format!(
-                        "another instance has taken over the group `{}`, or its transaction was open for too long",
-                        self.group
-                    ),
-                    numbers: vec![format!("one transaction at a time: {}", transactional_id(&self.group))],
-                    hint:
-                        "start again if there is no other; one instance of a group is active, give another a --group of its own"
-                            .to_owned(),
+    async fn send(&self, messages: Messages) -> Result<(), TransactionError> {
+        self.call(move |client| messages.iter().try_for_each(|message| client.enqueue(message))).await
+    }
+
+    async fn flush(&self) -> Result<Vec<Receipt>, TransactionError> {
+        self.call(Client::flush).await
+    }
+
+    async fn send_offsets(&self, member: GroupMetadata, commits: Vec<OffsetCommit>) -> Result<(), TransactionError> {
+        self.call(move |client| {
+            let mut offsets = TopicPartitionList::with_capacity(commits.len());
+            for commit in commits {
+                let mut element = offsets.add_partition(commit.partition.topic.name(), commit.partition.index);
+                element.set_offset(Offset::Offset(commit.next.0)).expect("an offset is not negative");
+                let metadata = CommitMetadata::new(&client.flow, commit.fingerprint);
+                element.set_metadata(commit.extension.into_iter().fold(metadata, CommitMetadata::with_extension).to_json());
+            }
+            let sent = client.producer.send_offsets_to_transaction(&offsets, member.native(), REQUEST_TIMEOUT);
+            sent.map_err(|error| client.abort_or_fatal(&error))
+        })
+        .await
+    }
+
+    async fn commit(&self) -> Result<(), TransactionError> {
+        self.call(|client| {
+            client.producer.commit_transaction(REQUEST_TIMEOUT).map_err(|error| match &error {
+                KafkaError::Transaction(inner) if inner.txn_requires_abort() => TransactionError::Abort(client.text(&error)),
+                _ => match client.abort_or_fatal(&error) {
+                    TransactionError::Abort(text) => TransactionError::Unclear(text),
+                    other => other,
+                },
+            })
+        })
+        .await
+    }
+
+    async fn abort(&self) -> Result<(), TransactionError> {
+        self.call(|client| {
+            let deadline = Instant::now() + REQUEST_TIMEOUT;
+            loop {
+                match client.producer.abort_transaction(Duration::from_secs(1)) {
+                    Ok(()) => return Ok(()),
+                    // It ends only when the delivery reports of the purged messages have been served.
+                    Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {
+                        client.producer.poll(Duration::from_millis(100));
+                    }
+                    Err(error) => return Err(client.abort_or_fatal(&error)),
                 }
-                .into(),
-            ),
-            Some(Code::MessageSizeTooLarge) => TransactionError::Never(
-                failure().hint("raise `max.message.bytes` of the topic, or count fewer fields with --by").into(),
-            ),
-            Some(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed) => {
-                let hint = "give the user WRITE on the topic and READ on the group";
-                TransactionError::Never(failure().hint(hint).into())
             }
-            Some(Code::TransactionalIdAuthorizationFailed) => {
-                let hint =
-                    format!("give the user WRITE and DESCRIBE on the transactional id `{}`", transactional_id(&self.group));
-                TransactionError::Never(failure().hint(hint).into())
+        })
+        .await
+    }
+}
+
+impl Client {
+    fn enqueue(&self, message: &OutgoingMessage) -> Result<(), TransactionError> {
+        let index = {
+            let mut reports = lock(&self.producer.context().reports);
+            reports.push(None);
+            reports.len() - 1
+        };
+        let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(message.topic.name(), index);
+        record.partition = message.partition;
+        record.timestamp = message.timestamp;
+        record.key = message.key.as_deref();
+        record.payload = message.value.as_deref();
+        if !message.headers.is_empty() {
+            let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
+            for (name, value) in &message.headers {
+                let Ok(key) = std::str::from_utf8(name) else {
+                    let reason = Reason::new("header_name", "a header name is not UTF-8");
+                    return Err(TransactionError::Rejected { messages: vec![index], reason });
+                };
+                headers = headers.insert(Header { key, value: value.as_deref() });
             }
+            record.headers = Some(headers);
+        }
+        while let Err((error, returned)) = self.producer.send(record) {
+            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                return Err(self.rejected(&error, vec![index]).unwrap_or_else(|| self.abort_or_fatal(&error)));
+            }
+            self.producer.poll(QUEUE_TIMEOUT);
+            record = returned;
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<Vec<Receipt>, TransactionError> {
+        let flushed = self.producer.flush(REQUEST_TIMEOUT);
+        let reports = lock(&self.producer.context().reports);
+        let failed = || reports.iter().enumerate().filter_map(|(index, report)| Some((index, report.as_ref()?.as_ref().err()?)));
+        // After a refusal, librdkafka fails the messages behind it as well: theirs is another error.
+        if let Some((_, error)) = failed().find(|(_, error)| self.rejected(error, Vec::new()).is_some()) {
+            let same = failed().filter(|(_, other)| other.rdkafka_error_code() == error.rdkafka_error_code());
+            return Err(self.rejected(error, same.map(|(index, _)| index).collect()).expect("it is a refusal"));
+        }
+        if let Some((_, error)) = failed().next() {
+            return Err(self.abort_or_fatal(error));
+        }
+        flushed.map_err(|error| self.abort_or_fatal(&error))?;
+        let receipts = reports.iter().map(|report| report.as_ref().and_then(|report| report.as_ref().ok().copied()));
+        let missing = || TransactionError::Abort("a message was not acknowledged".to_owned());
+        receipts.collect::<Option<_>>().ok_or_else(missing)
+    }
+
+    /// Returns the refusal of these messages if the error blames one of them.
+    fn rejected(&self, error: &KafkaError, messages: Vec<usize>) -> Option<TransactionError> {
+        use RDKafkaErrorCode as Code;
+        let (code, hint) = match error.rdkafka_error_code()? {
+            Code::MessageSizeTooLarge => ("record_too_large", Some("raise `max.message.bytes` of the topic")),
+            Code::InvalidTimestamp => ("timestamp_out_of_range", None),
+            Code::InvalidRecord | Code::InvalidMessage => ("invalid_record", None),
+            _ => return None,
+        };
+        let reason = Reason::new(code, format!("`{}` does not accept the message: {error}", self.section));
+        Some(TransactionError::Rejected { messages, reason: hint.into_iter().fold(reason, Reason::hint) })
+    }
+
+    fn abort_or_fatal(&self, error: &KafkaError) -> TransactionError {
+        use RDKafkaErrorCode as Code;
+        let mut failure = self.failure().because(error);
+        failure.hint = self.hint(error);
+        match error.rdkafka_error_code() {
+            Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => {
+                let refused = Refused {
+                    what: "another instance has taken over, or the transaction was open for too long".to_owned(),
+                    numbers: vec![format!("transactional id: {}", self.transactional_id)],
+                    hint: "start again if there is no other instance: only one instance of a group can be active".to_owned(),
+                };
+                TransactionError::Fatal(refused.into())
+            }
+            _ if failure.hint.is_some() => TransactionError::Fatal(failure.into()),
             _ => match error {
-                KafkaError::Transaction(inner) if inner.is_fatal() => TransactionError::Never(failure().into()),
-                _ => TransactionError::Again(
-                    self.producer.context().listening.client_log.last().unwrap_or_else(|| error.to_string()),
-                ),
+                KafkaError::Transaction(inner) if inner.is_fatal() => TransactionError::Fatal(failure.into()),
+                _ => TransactionError::Abort(self.text(error)),
             },
         }
     }
-}
 
-fn transactional_id(group: &str) -> String {
-    format!("sdl-aggregate-{group}")
-}
-
-struct TransactionAttempt {
-    producer: Arc<BaseProducer<DeliveryReports>>,
-    stage: Arc<Mutex<TransactionState>>,
-    flow: String,
-    topic: Topic,
-}
-
-impl TransactionAttempt {
-    fn publish(
-        &self,
-        publication: &Transaction,
-        member: &GroupMetadata,
-        memo: &dyn Fn(Partition, Option<(i32, i64)>) -> String,
-    ) -> Result<Option<(i32, i64)>, KafkaError> {
-        let stage = lock(&self.stage).clone();
-        let last = if let TransactionState::Committing(last) = stage {
-            last
-        } else {
-            if stage == TransactionState::Begun {
-                self.abort()?;
+    /// Returns the missing right, if that is the error.
+    fn hint(&self, error: &KafkaError) -> Option<String> {
+        use RDKafkaErrorCode as Code;
+        match error.rdkafka_error_code()? {
+            Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed => {
+                Some("give the user WRITE on the topic and READ on the group".to_owned())
             }
-            self.producer.begin_transaction()?;
-            *lock(&self.stage) = TransactionState::Begun;
-            match self.fill(publication, member, memo) {
-                Ok(last) => {
-                    *lock(&self.stage) = TransactionState::Committing(last);
-                    last
-                }
-                Err(error) => {
-                    // If it cannot be aborted now, it is before the next is begun.
-                    let _ = self.abort();
-                    return Err(error);
-                }
+            Code::TransactionalIdAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+                Some(format!("give the user WRITE and DESCRIBE on the transactional id `{}`", self.transactional_id))
             }
-        };
-        match self.producer.commit_transaction(CALL) {
-            Ok(()) => {
-                *lock(&self.stage) = TransactionState::None;
-                Ok(last)
-            }
-            Err(error) => {
-                if let KafkaError::Transaction(inner) = &error
-                    && inner.txn_requires_abort()
-                {
-                    *lock(&self.stage) = TransactionState::Begun;
-                    let _ = self.abort();
-                }
-                Err(error)
-            }
+            _ => None,
         }
     }
 
-    /// Puts everything into the transaction.
-    fn fill(
-        &self,
-        publication: &Transaction,
-        member: &GroupMetadata,
-        memo: &dyn Fn(Partition, Option<(i32, i64)>) -> String,
-    ) -> Result<Option<(i32, i64)>, KafkaError> {
-        *lock(&self.producer.context().heard) = TransactionContext::default();
-        for (number, message) in publication.messages.iter().enumerate() {
-            let mut record = BaseRecord::with_opaque_to(self.topic.name(), number).key(&message.key).payload(&message.value);
-            while let Err((error, back)) = self.producer.send(record) {
-                if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
-                    return Err(error);
-                }
-                self.producer.poll(ROOM);
-                record = back;
-            }
-        }
-        self.producer.flush(CALL)?;
-        let heard = std::mem::take(&mut *lock(&self.producer.context().heard));
-        if let Some(error) = heard.error {
-            return Err(error);
-        }
-        let last = heard.last.map(|(_, partition, offset)| (partition, offset));
-        let mut offsets = TopicPartitionList::with_capacity(publication.progress.len());
-        for progress in &publication.progress {
-            let mut element = offsets.add_partition(progress.partition.topic.name(), progress.partition.index);
-            element.set_offset(Offset::Offset(progress.next.0)).expect("an offset is not negative");
-            let note = CommitMetadata::new(&self.flow, progress.last).with_extension(memo(progress.partition, last));
-            element.set_metadata(note.to_json());
-        }
-        self.producer.send_offsets_to_transaction(&offsets, &member.0, CALL)?;
-        Ok(last)
+    fn failure(&self) -> Failure {
+        Failure::new(format!("cannot write to `{}`", self.section))
     }
 
-    fn abort(&self) -> Result<(), KafkaError> {
-        let deadline = Instant::now() + CALL;
-        loop {
-            match self.producer.abort_transaction(Duration::from_secs(1)) {
-                Ok(()) => break,
-                // It is over only when the reports of what was dropped have been taken.
-                Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {
-                    self.producer.poll(Duration::from_millis(100));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        *lock(&self.stage) = TransactionState::None;
-        Ok(())
+    /// Returns why the brokers do not answer, as far as the client's log tells.
+    fn text(&self, error: &KafkaError) -> String {
+        self.producer.context().log.client_log.last().unwrap_or_else(|| error.to_string())
     }
 }
 
-/// Returns the value of the record at `offset`; none if it is not there any more.
+/// Returns the value of the record at `offset`, or `None` if it is gone.
 ///
 /// # Errors
 /// When the cluster does not answer.
-pub async fn value_at(section: &KafkaSection, partition: Partition, offset: i64) -> Result<Option<Vec<u8>>, ConnectorError> {
+pub(crate) async fn value_at(
+    section: &KafkaSection,
+    partition: Partition,
+    offset: i64,
+) -> Result<Option<Vec<u8>>, ConnectorError> {
     let section = section.clone();
     let failure = |why: String| Failure::new(format!("cannot read the record at offset {offset} of {partition}")).because(why);
     let read = tokio::task::spawn_blocking(move || {
-        lookup::read(&section, &[(partition, offset)], false, CALL, |record| {
+        lookup::read(&section, &[(partition, offset)], false, REQUEST_TIMEOUT, |record| {
             (record.offset == offset).then(|| record.value.map(<[u8]>::to_vec)).flatten()
         })
     });

@@ -13,7 +13,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const STALLED_AFTER: Duration = Duration::from_secs(3);
 
 /// The state that observers see: degraded with a reason, stalled, or neither.
-pub(super) struct Health {
+pub(crate) struct Health {
     observer: Arc<dyn Observer>,
     /// Whether a destination fails.
     is_degraded: bool,
@@ -26,18 +26,18 @@ pub(super) struct Health {
 }
 
 impl Health {
-    pub(super) fn new(observer: Arc<dyn Observer>, now: Instant) -> Self {
+    pub(crate) fn new(observer: Arc<dyn Observer>, now: Instant) -> Self {
         let check_at = now + CHECK_INTERVAL;
         Self { observer, is_degraded: false, is_stalled: false, source: None, last_progress: now, check_at }
     }
 
     /// Returns when [`Self::is_check_due`] is true next.
-    pub(super) fn check_at(&self) -> Instant {
+    pub(crate) fn check_at(&self) -> Instant {
         self.check_at
     }
 
     /// Returns whether it is time to look for stalls.
-    pub(super) fn is_check_due(&mut self, now: Instant) -> bool {
+    pub(crate) fn is_check_due(&mut self, now: Instant) -> bool {
         let is_due = now >= self.check_at;
         if is_due {
             self.check_at = now + CHECK_INTERVAL;
@@ -46,35 +46,35 @@ impl Health {
     }
 
     /// Starts the clock of a stall: something is sent, and nothing was awaited before.
-    pub(super) fn start_clock(&mut self, now: Instant) {
+    pub(crate) fn start_clock(&mut self, now: Instant) {
         self.last_progress = now;
     }
 
     /// Notes that records were settled.
-    pub(super) fn on_progress(&mut self, now: Instant) {
+    pub(crate) fn on_progress(&mut self, now: Instant) {
         self.last_progress = now;
         self.recover();
     }
 
     /// Returns how long nothing was settled.
-    pub(super) fn idle(&self, now: Instant) -> Duration {
+    pub(crate) fn idle(&self, now: Instant) -> Duration {
         now - self.last_progress
     }
 
-    pub(super) fn degrade(&mut self, reason: &str) {
+    pub(crate) fn degrade(&mut self, reason: &str) {
         self.is_degraded = true;
         self.observer.on(&Event::Degraded(Some(reason)));
     }
 
     /// Notes that nothing is taken by a destination that was sent something.
-    pub(super) fn stall(&mut self) {
+    pub(crate) fn stall(&mut self) {
         if !std::mem::replace(&mut self.is_stalled, true) {
             self.observer.on(&Event::Stalled(true));
         }
     }
 
     /// Notes that a destination does not answer, if it did not for a while.
-    pub(super) fn check_stall(&mut self, now: Instant, reason: impl FnOnce() -> String) {
+    pub(crate) fn check_stall(&mut self, now: Instant, reason: impl FnOnce() -> String) {
         if self.idle(now) > STALLED_AFTER {
             if !self.is_degraded {
                 self.degrade(&reason());
@@ -84,7 +84,7 @@ impl Health {
     }
 
     /// Notes that the destinations are well; the trouble of the source is shown again.
-    pub(super) fn recover(&mut self) {
+    pub(crate) fn recover(&mut self) {
         if std::mem::take(&mut self.is_stalled) {
             self.observer.on(&Event::Stalled(false));
         }
@@ -94,7 +94,7 @@ impl Health {
     }
 
     /// Takes the trouble of the source, or its end.
-    pub(super) fn on_source(&mut self, reason: Option<String>) {
+    pub(crate) fn on_source(&mut self, reason: Option<String>) {
         if reason.is_some() || !self.is_degraded {
             self.observer.on(&Event::Degraded(reason.as_deref()));
         }

@@ -2,7 +2,7 @@
 
 mod bad_records;
 mod commit;
-mod health;
+pub(crate) mod health;
 mod in_flight;
 mod intake;
 mod partitions;

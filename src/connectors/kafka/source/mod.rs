@@ -2,6 +2,7 @@
 
 pub(crate) mod batch_builder;
 mod committer;
+pub(crate) mod membership;
 mod monitor;
 mod partitions;
 mod poller;
@@ -22,12 +23,13 @@ use crate::connectors::kafka::plan::ReadPlan;
 use crate::connectors::kafka::resume::ResumeRules;
 use crate::connectors::kafka::source::batch_builder::BatchBuilder;
 use crate::connectors::kafka::source::committer::Committer;
+use crate::connectors::kafka::source::membership::{GroupMetadata, Members};
 use crate::connectors::kafka::source::monitor::Monitor;
 use crate::connectors::kafka::source::partitions::OwnedPartitions;
 use crate::connectors::kafka::source::poller::{LAST_COMMIT_TIMEOUT, Poller, PollerCommand, Reader};
 use crate::connectors::kafka::source::rebalance::RebalanceContext;
 use crate::connectors::kafka::source::record_queue::RecordQueue;
-use crate::connectors::kafka::transactions::GroupMetadata;
+use crate::pipeline::transaction::TransactionSource;
 use crate::pipeline::{Commit, ConnectorError, Demand, Failure, Signal, Source};
 use crate::profile::KafkaSection;
 use crate::record::Partition;
@@ -64,6 +66,9 @@ pub struct KafkaSource {
     section: String,
     queue: Arc<RecordQueue>,
     commands: mpsc::Sender<PollerCommand>,
+    members: Members,
+    /// The group's member as of the last assignment that was handed over.
+    member: Option<GroupMetadata>,
     /// Assignments of each partition that the engine has seen: the epoch of its commits.
     epochs: HashMap<Partition, u64>,
     /// Closed when the consumer has left the group.
@@ -116,7 +121,9 @@ impl KafkaSource {
         let not_created = |error| Failure::new(format!("cannot create a consumer for `{}`", section.name)).because(error);
         let consumer: BaseConsumer<RebalanceContext> = config.create_with_context(context).map_err(not_created)?;
         let queue = Arc::new(RecordQueue::new(2 * options.batch, options.buffer_bytes));
+        let members = Members::default();
         let poller = Poller {
+            members: members.clone(),
             committer: Committer::new(&consumer, options.rules.flow.clone(), options.commit_interval),
             consumer: Arc::new(consumer),
             commands: received,
@@ -154,17 +161,7 @@ impl KafkaSource {
                 drop::<oneshot::Sender<()>>(leaving);
             })
             .map_err(|error| Failure::new("cannot start a thread").because(error))?;
-        Ok(Self { section: section.name.clone(), queue, commands, epochs: HashMap::new(), left })
-    }
-
-    /// Returns the consumer's group membership, for a transaction that commits the group's offsets.
-    ///
-    /// # Errors
-    /// When the source has ended.
-    pub fn group_metadata(&self) -> impl Future<Output = Result<GroupMetadata, ConnectorError>> + Send + 'static {
-        let metadata = self.send(PollerCommand::GroupMetadata);
-        let gone = self.gone();
-        async move { metadata.await.ok().flatten().ok_or(gone) }
+        Ok(Self { section: section.name.clone(), queue, commands, members, member: None, epochs: HashMap::new(), left })
     }
 
     /// Sends a command with an answer, which is cancelled when the poller is gone.
@@ -179,10 +176,19 @@ impl KafkaSource {
     }
 }
 
+impl TransactionSource for KafkaSource {
+    type Member = GroupMetadata;
+
+    fn member(&self) -> Option<GroupMetadata> {
+        self.member.clone()
+    }
+}
+
 impl Source for KafkaSource {
     async fn next(&mut self, demand: Demand) -> Result<Signal, ConnectorError> {
         let signal = self.queue.next(demand).await?;
         if let Signal::Assigned(assigned) = &signal {
+            self.member = self.members.pop();
             assigned.iter().for_each(|of| *self.epochs.entry(of.partition).or_default() += 1);
         }
         Ok(signal)

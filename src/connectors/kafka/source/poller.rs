@@ -18,13 +18,13 @@ use crate::connectors::kafka::librdkafka::messages;
 use crate::connectors::kafka::resume::{self, ResumeRules};
 use crate::connectors::kafka::source::batch_builder::BatchBuilder;
 use crate::connectors::kafka::source::committer::Committer;
+use crate::connectors::kafka::source::membership::Members;
 use crate::connectors::kafka::source::monitor::Monitor;
 use crate::connectors::kafka::source::partitions::OwnedPartitions;
 use crate::connectors::kafka::source::rebalance::{
     PendingRevocation, RebalanceContext, RebalanceEvent, ResolvedStarts, StartResolver, assign, list, log_refusal, unassign,
 };
 use crate::connectors::kafka::source::record_queue::RecordQueue;
-use crate::connectors::kafka::transactions::GroupMetadata;
 use crate::pipeline::{Assignment, Commit, ConnectorError, Failure, Signal};
 use crate::profile::KafkaSection;
 use crate::record::{NextOffset, Partition, Record, Topic};
@@ -61,12 +61,12 @@ pub(super) enum PollerCommand {
     /// Watermarks, each with the epoch of the assignment that it belongs to.
     Commit(Vec<(Commit, u64)>),
     Flush(oneshot::Sender<Result<(), ConnectorError>>),
-    GroupMetadata(oneshot::Sender<Option<GroupMetadata>>),
     Close(oneshot::Sender<Result<(), ConnectorError>>),
 }
 
 /// See the module.
 pub(super) struct Poller {
+    pub(super) members: Members,
     pub(super) consumer: Arc<BaseConsumer<RebalanceContext>>,
     pub(super) commands: mpsc::Receiver<PollerCommand>,
     pub(super) events: mpsc::Receiver<RebalanceEvent>,
@@ -208,9 +208,6 @@ impl Poller {
                     // The engine may have stopped waiting.
                     let _ = answer.send(outcome);
                 }
-                Ok(PollerCommand::GroupMetadata(answer)) => {
-                    let _ = answer.send(self.consumer.group_metadata().map(GroupMetadata));
-                }
                 Ok(PollerCommand::Close(answer)) => return Some(Some(answer)),
                 Err(TryRecvError::Empty) => return None,
                 Err(TryRecvError::Disconnected) => return Some(None),
@@ -298,7 +295,7 @@ impl Poller {
         let list: Vec<(Partition, NextOffset)> = starts.iter().map(|of| (of.partition, of.start)).collect();
         list.iter().for_each(|(partition, start)| self.partitions.add(*partition, *start));
         self.reader.current = None;
-        self.queue.signal(Signal::Assigned(starts));
+        self.signal_assigned(starts);
         if let Err(error) = assign(&self.consumer, &list) {
             self.queue.fail(self.failure("start to read from").because(error).into());
         }
@@ -566,9 +563,15 @@ impl Poller {
         self.restarts.push((pending, next));
     }
 
+    /// Hands an assignment over, with the group's member in this generation.
+    fn signal_assigned(&self, assigned: Vec<Assignment>) {
+        self.members.push(self.consumer.group_metadata());
+        self.queue.signal(Signal::Assigned(assigned));
+    }
+
     fn start_again(&mut self, partition: Partition, start: NextOffset) {
         self.partitions.add(partition, start);
-        self.queue.signal(Signal::Assigned(vec![Assignment { partition, start, fingerprint: None, extension: None }]));
+        self.signal_assigned(vec![Assignment { partition, start, fingerprint: None, extension: None }]);
         self.read_from(partition, start);
     }
 

@@ -1,43 +1,40 @@
 //! `sdl aggregate`: login events to counts by window.
 
-mod window_loop;
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::commands::args::{DeadLetterTarget, FailureArgs, ReadArgs, ReportArgs, ShapingArgs, SourceLimits, transform};
 use crate::commands::run::{self, Presentation, RunReporting};
 use crate::commands::{Context, dead_letters, protect, session};
-use crate::connectors::kafka::{Admin, OffsetSpec, ReadPlan, TopicPlan, TransactionalProducer, commit_extension, value_at};
+use crate::connectors::kafka::{Admin, OffsetSpec, ReadPlan, StartReason, TopicPlan, TransactionalProducer, value_at};
 use crate::error::Error;
 use crate::logins::event::FIELDS;
-use crate::pipeline::{ConnectorError, Limits, Refused};
+use crate::pipeline::transaction::{Receipt, TransactionLoop};
+use crate::pipeline::{Limits, Refused};
 use crate::profile::{KafkaSection, Secret};
 use crate::record::{Partition, Topic};
 use crate::report::{RunInfo, grouped};
 use crate::windows::counts::Counts;
+use crate::windows::flow::{EndOffsetQuery, TimeSource, WindowFlow, WindowFlowOptions};
 use crate::windows::live_view::LiveView;
 use crate::windows::output::{OutputForm, WindowFormatter};
 use crate::windows::projection::FieldSelector;
-use crate::windows::restart_state::RestartState;
+use crate::windows::restart_state::restart_states;
 use crate::windows::tumbling::{WindowRules, Windows};
-use window_loop::{AggregateRun, TimeOf};
 
 /// The topic that is read when none is named.
 const LOGINS: &str = "user-login";
-/// How long a member may be silent until its place is free, unless the profile says otherwise: a run that was killed is followed by
-/// the next after so long.
-const SESSION: Duration = Duration::from_secs(10);
+/// Session timeout, unless the profile sets one: a restart waits this long for the place of a killed run.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+const MEMBERS_INTERVAL: Duration = Duration::from_millis(250);
 /// Records in a batch.
 const BATCH: usize = 10_000;
 
 /// Count login events by window into another topic of the same cluster
 ///
-/// Events are counted in windows that do not overlap. A window is published once, when the time of the events has passed its end
-/// and --grace, or when nothing comes any more; what comes after that is late, and counted as such. What is published, the
-/// offsets, and what a restart needs go in one transaction: whoever reads committed records sees each event counted once, however
-/// often a run was killed.
+/// Windows do not overlap. A window is published once: when the time of the events has passed its end and --grace, or when no
+/// more events arrive. Events after that are late, and counted as late. The messages of a window, the offsets of its events, and
+/// the state for a restart are committed in one transaction: a reader of committed records sees each event counted once, whatever
+/// kills the run.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -49,7 +46,7 @@ pub struct Args {
     /// Topic to write to [default: user-login-processed for summaries, user-login-analytics for rows]
     #[arg(long, value_name = "NAME")]
     to_topic: Option<String>,
-    /// Refuse to create the topic that is written to
+    /// Refuse to create the target topic
     #[arg(long)]
     no_create: bool,
     #[command(flatten)]
@@ -69,43 +66,43 @@ struct Count {
     /// Length of a window: whole seconds
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = seconds)]
     window: Duration,
-    /// What says when an event happened
-    #[arg(long, value_name = "WHAT", default_value = "event")]
-    time: TimeOf,
+    /// Clock that tells when an event happened
+    #[arg(long, value_name = "CLOCK", default_value = "event")]
+    time: TimeSource,
     /// Field with the time of an event, in Unix seconds or milliseconds or ISO 8601, as a number or as text
     #[arg(long, value_name = "FIELD", default_value = "timestamp")]
     time_field: String,
-    /// How long after its end a window is open for events that are late
+    /// How long a window stays open for late events after its end
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     grace: Duration,
-    /// How long a partition is silent until it holds no window up
+    /// Idle time after which a partition stops holding windows open
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     idle: Duration,
-    /// Fields that are counted by their values
+    /// Fields to count by value
     #[arg(long, value_name = "FIELDS", default_value = "device_type,locale", value_delimiter = ',')]
     by: Vec<String>,
-    /// Fields of which is counted how many events lack them [default: all fields of a login]
+    /// Fields whose absence is counted [default: all fields of a login]
     #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
     required: Vec<String>,
-    /// What is told of a window
-    #[arg(long, value_name = "WHAT", default_value = "summary")]
+    /// Form of the output
+    #[arg(long, value_name = "FORM", default_value = "summary")]
     emit: OutputForm,
-    /// Begin the totals of the summaries anew, instead of going on from the last one
+    /// Restart the totals of the summaries at zero, instead of continuing from the last one
     #[arg(long)]
     reset_totals: bool,
 }
 
 const EXAMPLES: &str = "\
-One instance of a group is active: a second one waits as long as the first may be silent (the session, 10 s), and is refused then.
-Without --group the group is aggregate-<topic that is written to>. A run that ends by itself (--until-caught-up, --count, --stop)
-closes its last window: what falls into it afterwards is late.
+Only one instance of a group is active: a second one waits until the session of the first could expire (10 s), and is refused then.
+Without --group, the group is aggregate-<target topic>. A run that ends by itself (--until-caught-up, --count, --stop) closes its
+last window: events that fall into it afterwards are late.
 
 Examples:
   sdl aggregate                                        user-login into user-login-processed, every 10 s
   sdl aggregate --emit rows --window 20s               rows by device type, locale and total into user-login-analytics
-  sdl aggregate --until-caught-up -o json              what is there now, with its last window
+  sdl aggregate --until-caught-up -o json              everything up to now, with the last window
   sdl aggregate logins --by country --required user_id,country --to-topic logins-by-country
-  sdl tail user-login-processed --follow               look at the result";
+  sdl tail user-login-processed --follow               show the result";
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let length = humantime::parse_duration(text).map_err(|error| error.to_string())?;
@@ -139,8 +136,8 @@ impl Args {
             OutputForm::Rows => "user-login-analytics",
         }));
         let pattern = self.select.topics.topics_matching.as_ref().map(|pattern| pattern.as_str().to_owned());
-        let latest = LiveView::new(pattern.unwrap_or_else(|| self.select.topics.names.join(",")), &self.count.by);
-        let watching = RunReporting::begin(&self.watch, Some(latest.appendix())).await?;
+        let live_view = LiveView::new(pattern.unwrap_or_else(|| self.select.topics.names.join(",")), &self.count.by);
+        let watching = RunReporting::begin(&self.watch, Some(live_view.metrics())).await?;
         let admin = Admin::connect(&section, self.care.wait).await?;
         let topics = self.select.topics(&admin, &section).await?;
         if topics.iter().any(|topic| topic.topic == to) || self.select.topics.fits(to.name()) {
@@ -171,31 +168,33 @@ impl Args {
         let group = self.select.group(&section, Some(&format!("aggregate-{to}")))?;
         let rules = self.select.rules(self.count.flow(&section, to));
         if self.select.instance_id.is_none() {
-            wait_for_place(&admin, &group, session, self.watch.dry_run).await?;
+            wait_for_members(&admin, &group, session, self.watch.dry_run).await?;
         }
-        // What an earlier run had begun is over once this is open, so that the offsets are certain.
-        let transactions = if self.watch.dry_run {
+        // Opened before the plan: it ends the transaction of an earlier run, and the offsets are final.
+        let target = if self.watch.dry_run {
             None
         } else {
-            Some(TransactionalProducer::open(&section, &group, &rules.flow, to, self.care.wait).await?)
+            let id = format!("sdl-aggregate-{group}");
+            Some(TransactionalProducer::open(&section, id, rules.flow.clone(), self.care.wait).await?)
         };
         let plan = self.select.plan(&admin, &section, &topics, &group, &rules, context.global.yes).await?;
-        let memos = memos(&plan)?;
-        let told = memos.values().max_by_key(|memo| memo.closed).and_then(|memo| memo.last_output);
-        let total = self.totals(&section, &formatter, to, told, &plan).await?;
+        let states = restart_states(&plan)
+            .map_err(|refused| Refused { hint: "read the topic again with --from-beginning".to_owned(), ..refused })?;
+        let last_output = states.values().max_by_key(|state| state.closed).and_then(|state| state.last_output);
+        let total = self.totals(&section, &formatter, to, last_output, &plan).await?;
         let mut lines = session::plan_lines(&plan, self.watch.dry_run || context.global.verbose > 0);
         lines.push(self.count.line(to));
-        lines.extend((!is_there).then(|| format!("{to} is not there: it is created, with one partition")));
-        lines.extend((total.events > 0).then(|| format!("totals go on from {} events", grouped(total.events))));
+        lines.extend((!is_there).then(|| format!("{to} does not exist: it will be created, with one partition")));
+        lines.extend((total.events > 0).then(|| format!("totals continue from {} events", grouped(total.events))));
         for line in lines {
             tracing::info!("{line}");
         }
-        let Some(transactions) = transactions else {
+        let Some(target) = target else {
             context.say("dry run: nothing was changed\n");
             return Ok(());
         };
         let run = run::new_id();
-        let letters = dead_letters::open(&self.care, context, &section, &run, !self.no_create).await?;
+        let dead_letters = dead_letters::open(&self.care, context, &section, &run, !self.no_create).await?;
         if !is_there {
             admin
                 .create_topic(&TopicPlan { name: to.name().to_owned(), partitions: 1, replication: None, config: Vec::new() })
@@ -213,28 +212,31 @@ impl Args {
             bounded,
             reporting: watching,
             extra_lines: Some({
-                let latest = latest.clone();
-                Box::new(move || latest.table())
+                let live_view = live_view.clone();
+                Box::new(move || live_view.table())
             }),
         };
+        let options = WindowFlowOptions {
+            windows: Windows::new(self.count.rules(), plan.partitions.iter().map(|planned| planned.partition)),
+            selector,
+            time: self.count.time,
+            formatter,
+            target: to,
+            total,
+            last_output,
+            end_offsets: end_offsets(admin, self.select.read_uncommitted),
+            idle: self.count.window + self.count.grace + self.count.idle,
+            live_view,
+        };
         run::run_reported(context, show, |observer, stop| {
-            let work = AggregateRun {
+            let work = TransactionLoop {
                 source,
-                transactions: Arc::new(transactions),
-                windows: Windows::new(self.count.rules(), plan.partitions.iter().map(|planned| planned.partition)),
-                selector,
-                time: self.count.time,
-                formatter,
-                total,
-                last_output: told,
+                flow: WindowFlow::new(options),
+                target,
+                dead_letters,
                 transform,
                 bad_records: self.care.bad_records(),
-                letters,
                 limits: self.limits(),
-                admin,
-                end: if self.select.read_uncommitted { OffsetSpec::Log } else { OffsetSpec::Stable },
-                silence: self.count.window + self.count.grace + self.count.idle,
-                latest,
                 observer,
                 stop,
             };
@@ -264,33 +266,32 @@ impl Args {
         section: &KafkaSection,
         formatter: &WindowFormatter,
         to: Topic,
-        told: Option<(i32, i64)>,
+        last_output: Option<Receipt>,
         plan: &ReadPlan,
     ) -> Result<Counts, Error> {
-        let Some((index, offset)) = told.filter(|_| formatter.has_totals() && !self.count.reset_totals) else {
+        let Some((index, offset)) = last_output.filter(|_| formatter.has_totals() && !self.count.reset_totals) else {
             return Ok(Counts::default());
         };
-        let place = Partition { topic: to, index };
-        let refused = |what: String| {
+        let partition = Partition { topic: to, index };
+        let refused = |what: &str| {
             Error::Refused(Refused {
-                what,
-                numbers: vec![format!("last summary: offset {offset} of {place}")],
-                hint: "begin the totals anew with --reset-totals".to_owned(),
+                what: what.to_owned(),
+                numbers: vec![format!("last summary: offset {offset} of {partition}")],
+                hint: "restart the totals at zero with --reset-totals".to_owned(),
             })
         };
-        if plan.partitions.iter().any(|planned| planned.reason == crate::connectors::kafka::StartReason::Requested) {
-            return Err(refused("the totals count events that are to be read again, or were skipped".to_owned()));
+        if plan.partitions.iter().any(|planned| planned.reason == StartReason::Requested) {
+            return Err(refused("the totals include events that would be read again or skipped"));
         }
-        let value = value_at(section, place, offset).await?;
-        value
-            .and_then(|value| formatter.totals(&value))
-            .ok_or_else(|| refused("the last summary, which has the totals, is gone, or counts other fields".to_owned()))
+        let value = value_at(section, partition, offset).await?;
+        let totals = value.and_then(|value| formatter.totals(&value));
+        totals.ok_or_else(|| refused("the last summary, which holds the totals, is gone, or counts other fields"))
     }
 }
 
 impl Count {
     fn selector(&self) -> Result<FieldSelector, Error> {
-        let time = (self.time == TimeOf::Event).then_some(self.time_field.as_str());
+        let time = (self.time == TimeSource::Event).then_some(self.time_field.as_str());
         FieldSelector::new(&self.by, &self.required(), time).map_err(|what| Error::Usage {
             what,
             hint: "--by, --required and --time-field take fields with commas, dots between the names of nested ones".to_owned(),
@@ -312,15 +313,15 @@ impl Count {
 
     /// Returns what the group's offsets are committed for: windows of another kind have other edges.
     fn flow(&self, section: &KafkaSection, to: Topic) -> String {
-        let field = if self.time == TimeOf::Event { format!(" {}", self.time_field) } else { String::new() };
+        let field = if self.time == TimeSource::Event { format!(" {}", self.time_field) } else { String::new() };
         format!("aggregate {}/{to} {} {}{field}", section.name, humantime::format_duration(self.window), self.time_name())
     }
 
     fn time_name(&self) -> &'static str {
         match self.time {
-            TimeOf::Event => "event time",
-            TimeOf::Record => "record time",
-            TimeOf::Processing => "processing time",
+            TimeSource::Event => "event time",
+            TimeSource::Record => "record time",
+            TimeSource::Processing => "processing time",
         }
     }
 
@@ -334,20 +335,29 @@ impl Count {
     }
 }
 
-/// Lets a member that was killed be followed soon, unless the profile says how soon; returns how long that is.
+/// Asks for the ends up to which this run reads.
+fn end_offsets(admin: Admin, read_uncommitted: bool) -> EndOffsetQuery {
+    let spec = if read_uncommitted { OffsetSpec::Log } else { OffsetSpec::Stable };
+    Box::new(move |partitions| {
+        let admin = admin.clone();
+        Box::pin(async move { Ok(admin.ends(&partitions, spec).await?.into_iter().collect()) })
+    })
+}
+
+/// Sets a short session timeout, unless the profile sets one: a restart waits for the place of a killed run. Returns the timeout.
 fn shorten_session(section: &mut KafkaSection) -> Duration {
     let name = "session.timeout.ms";
     if let Some((_, value)) = section.properties.iter().find(|(property, _)| property == name) {
-        return value.reveal().parse().map_or(SESSION, Duration::from_millis);
+        return value.reveal().parse().map_or(SESSION_TIMEOUT, Duration::from_millis);
     }
-    section.properties.push((name.to_owned(), Secret::new(SESSION.as_millis().to_string())));
-    SESSION
+    section.properties.push((name.to_owned(), Secret::new(SESSION_TIMEOUT.as_millis().to_string())));
+    SESSION_TIMEOUT
 }
 
-/// Waits until nobody is in the group, for as long as one may be there that was killed.
-async fn wait_for_place(admin: &Admin, group: &str, session: Duration, dry_run: bool) -> Result<(), Error> {
+/// Waits until the group has no members, at most until the session of a killed one has expired.
+async fn wait_for_members(admin: &Admin, group: &str, session: Duration, dry_run: bool) -> Result<(), Error> {
     let deadline = tokio::time::Instant::now() + session + Duration::from_secs(2);
-    let mut told = false;
+    let mut logged = false;
     loop {
         let members = admin.group_members(group).await?.unwrap_or_default();
         if members.is_empty() || dry_run {
@@ -357,35 +367,13 @@ async fn wait_for_place(admin: &Admin, group: &str, session: Duration, dry_run: 
             return Err(Error::Refused(Refused {
                 what: format!("another instance of the group `{group}` is active"),
                 numbers: members,
-                hint: "one instance of a group is active; stop it, or use another group with --group NAME".to_owned(),
+                hint: "only one instance of a group can be active: stop the other one, or use another group with --group NAME"
+                    .to_owned(),
             }));
         }
-        if !std::mem::replace(&mut told, true) {
-            tracing::info!("Group `{group}` has a member; if it was killed, its place is free in {} s.", session.as_secs());
+        if !std::mem::replace(&mut logged, true) {
+            tracing::info!("Group `{group}` has a member; if it was killed, its session expires in {} s.", session.as_secs());
         }
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        tokio::time::sleep(MEMBERS_INTERVAL).await;
     }
-}
-
-/// Returns what earlier runs noted.
-fn memos(plan: &ReadPlan) -> Result<BTreeMap<Partition, RestartState>, Error> {
-    let mut memos = BTreeMap::new();
-    for planned in &plan.partitions {
-        let Some(memo) =
-            planned.committed.as_ref().and_then(|committed| RestartState::parse(&commit_extension(&committed.metadata)?))
-        else {
-            continue;
-        };
-        if planned.start == planned.committed.as_ref().map_or(planned.start, |committed| committed.next)
-            && memo.read > planned.end
-        {
-            return Err(Error::from(ConnectorError::from(Refused {
-                what: format!("{} ends before the offset that was read: it was truncated or re-created", planned.partition),
-                numbers: vec![format!("read so far: {}", memo.read), format!("log end:     {}", planned.end)],
-                hint: "read the topic anew with --from-beginning".to_owned(),
-            })));
-        }
-        memos.insert(planned.partition, memo);
-    }
-    Ok(memos)
 }
