@@ -352,7 +352,6 @@ impl TransactionFlow for Copy {
 }
 
 struct Run {
-    world: World,
     stop: watch::Sender<bool>,
     run: JoinHandle<RunReport>,
 }
@@ -384,7 +383,7 @@ impl Run {
             stop: stopped,
         };
         change(&mut run);
-        Self { world: world.clone(), stop, run: tokio::spawn(run.run()) }
+        Self { stop, run: tokio::spawn(run.run()) }
     }
 
     async fn finish(self) -> RunReport {
