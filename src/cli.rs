@@ -121,6 +121,7 @@ fn screen(global: &Global) -> Screen {
 
 /// Sets up the log, and says what is questionable in the profile.
 fn start_logging(command: &Command, context: &Context) -> Result<(), Error> {
+    crate::commands::environment::check_time_zone()?;
     let Global { log_format, log_dir, quiet, verbose, color, .. } = &context.global;
     let stamp = jiff::Zoned::now().strftime("%Y%m%d_%H%M%S").to_string();
     let file = log_dir.as_ref().map(|dir| dir.join(format!("{stamp}_{}.log", command.name())));

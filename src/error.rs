@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::pipeline::{ConnectorError, Failure, Refused};
 use crate::profile::{ProfileError, ProfileHint, Replacement};
+use crate::terminal::escape_controls;
 
 /// What ends a command other than well.
 #[derive(Debug, thiserror::Error)]
@@ -92,17 +93,18 @@ impl Error {
     #[must_use]
     pub fn render(&self) -> String {
         let (what, causes) = self.what_and_causes();
-        let mut text = format!("error: {what}\n");
+        // Errors quote names and values of records and answers of servers.
+        let mut text = format!("error: {}\n", escape_controls(&what));
         for cause in causes {
-            let _ = writeln!(text, "  caused by: {cause}");
+            let _ = writeln!(text, "  caused by: {}", escape_controls(&cause));
         }
         if let Self::Refused(refused) = self {
             for number in &refused.numbers {
-                let _ = writeln!(text, "  {number}");
+                let _ = writeln!(text, "  {}", escape_controls(number));
             }
         }
         if let Some(hint) = self.hint() {
-            let _ = writeln!(text, "hint: {hint}");
+            let _ = writeln!(text, "hint: {}", escape_controls(&hint));
         }
         text
     }

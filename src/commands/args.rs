@@ -13,5 +13,5 @@ pub(crate) use delivery::{
 pub(crate) use documents::{DocumentArgs, chain};
 pub(crate) use read::ReadArgs;
 pub(crate) use report::{ReportArgs, SummaryFormat};
-pub(crate) use shaping::{ShapingArgs, transform};
+pub(crate) use shaping::{ReportingShape, ShapingArgs, transform};
 pub(crate) use topics::{PartitionList, TopicArgs, nearest, parse_partitions, parse_pattern, parse_position};

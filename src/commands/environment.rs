@@ -3,7 +3,22 @@
 use std::io;
 use std::path::Path;
 
+use crate::error::Error;
 use crate::profile::Environment;
+
+/// Checks that the time zone in the variable `TZ`, if it is set, is known.
+///
+/// # Errors
+/// When it is not: times would silently be in UTC.
+pub(crate) fn check_time_zone() -> Result<(), Error> {
+    match std::env::var_os("TZ") {
+        Some(zone) if !zone.is_empty() && jiff::tz::TimeZone::try_system().is_err() => Err(Error::Usage {
+            what: format!("unknown time zone `{}` in the variable `TZ`", zone.to_string_lossy()),
+            hint: "use a name from the tz database, as in TZ=Europe/Berlin, or unset it".to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
 
 /// The variables and files of this process.
 #[derive(Debug)]

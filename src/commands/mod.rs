@@ -6,7 +6,7 @@ pub mod completions;
 mod dead_letters;
 pub mod demo;
 pub mod embedded;
-mod environment;
+pub(crate) mod environment;
 mod global;
 pub mod help;
 pub(crate) mod hints;

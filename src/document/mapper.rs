@@ -279,7 +279,7 @@ impl DocumentMapper {
             _ => Err(Reason::from(shape::not_json_error(bytes, why))),
         };
         let text = match std::str::from_utf8(bytes) {
-            Ok(text) => text,
+            Ok(text) => shape::without_bom(text),
             Err(error) => return not_json(&error.to_string()),
         };
         let is_object = text.trim_start().starts_with('{');

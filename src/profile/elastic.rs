@@ -63,6 +63,12 @@ impl ElasticSection {
         if urls.iter().any(|url| url.contains('@')) {
             return Err(section.invalid("url", "a URL without user and password, which have keys of their own"));
         }
+        if text("client_cert")?.is_some() {
+            section.required("client_key", "client_key = CLIENT.key", from)?;
+        }
+        if text("client_key")?.is_some() {
+            section.required("client_cert", "client_cert = CLIENT.pem", from)?;
+        }
         Ok(Self {
             name: section.name.clone(),
             urls,

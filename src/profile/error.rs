@@ -44,6 +44,10 @@ pub(crate) enum ProfileErrorKind {
     Unreadable(String),
     /// A line that cannot be parsed, and the syntax that is expected.
     Syntax(&'static str),
+    /// A key that would continue the value above it.
+    IndentedKey {
+        key: String,
+    },
     DuplicateSection {
         first: usize,
     },
@@ -57,6 +61,12 @@ pub(crate) enum ProfileErrorKind {
     UnknownKey {
         meant: Option<String>,
     },
+    /// A name that other Kafka tools use for `key`.
+    ForeignKey {
+        key: &'static str,
+    },
+    /// A librdkafka property without the prefix `kafka.`.
+    UnprefixedProperty,
     /// A `kafka.` property that sdl manages.
     ManagedProperty {
         instead: Replacement,
@@ -82,6 +92,8 @@ pub(crate) enum ProfileErrorKind {
     },
     Unclosed,
     Value {
+        /// What looks like a comment behind the value.
+        comment: Option<String>,
         wanted: String,
     },
     UnknownCommand {
@@ -161,7 +173,13 @@ impl ProfileError {
             ProfileErrorKind::DuplicateAlias { first } => {
                 format!("key `{key}`{place} is another name for `{first}`, which is also given")
             }
-            ProfileErrorKind::UnknownKey { .. } | ProfileErrorKind::UnknownFlag { .. } => format!("unknown key `{key}`{place}"),
+            ProfileErrorKind::IndentedKey { key } => {
+                format!("`{key}`{place} is indented deeper than the key above it, and would continue that key's value")
+            }
+            ProfileErrorKind::UnknownKey { .. }
+            | ProfileErrorKind::ForeignKey { .. }
+            | ProfileErrorKind::UnprefixedProperty
+            | ProfileErrorKind::UnknownFlag { .. } => format!("unknown key `{key}`{place}"),
             ProfileErrorKind::ManagedProperty { .. } => {
                 format!("key `{key}`{place} is managed by sdl: the delivery promise depends on it")
             }
@@ -179,7 +197,10 @@ impl ProfileError {
             ProfileErrorKind::NoVariable { name } => format!("key `{key}`{place} needs the variable `{name}`, which is not set"),
             ProfileErrorKind::NoSecretFile { path, cause } => format!("key `{key}`{place} needs the file `{path}`: {cause}"),
             ProfileErrorKind::Unclosed => format!("key `{key}`{place} has a `${{` without its `}}`"),
-            ProfileErrorKind::Value { wanted } => format!("key `{key}`{place} is not {wanted}"),
+            ProfileErrorKind::Value { comment: Some(comment), wanted } => {
+                format!("key `{key}`{place} is not {wanted}: `{comment}` is part of the value")
+            }
+            ProfileErrorKind::Value { comment: None, wanted } => format!("key `{key}`{place} is not {wanted}"),
             ProfileErrorKind::UnknownCommand { .. } => format!("there is no such command{place}"),
             ProfileErrorKind::Flag { cause } => format!("key `{key}`{place}: {cause}"),
         };
@@ -198,6 +219,9 @@ impl ProfileError {
             ProfileErrorKind::UnknownFlag { command, meant: None } => return ProfileHint::CommandHelp(Some(command.clone())),
             ProfileErrorKind::ManagedProperty { instead } => return ProfileHint::Replace(*instead),
             ProfileErrorKind::Syntax(_) => "a comment starts with `#` at the beginning of its line".to_owned(),
+            ProfileErrorKind::IndentedKey { .. } => "begin every key at the same column".to_owned(),
+            ProfileErrorKind::ForeignKey { key } => format!("use `{key}`"),
+            ProfileErrorKind::UnprefixedProperty => format!("write librdkafka's properties with a prefix: `kafka.{key}`"),
             ProfileErrorKind::DuplicateSection { .. } => format!("put all keys below one [{section}]"),
             ProfileErrorKind::DuplicateKey { .. } | ProfileErrorKind::DuplicateAlias { .. } => "remove one of the two".to_owned(),
             ProfileErrorKind::UnknownKey { meant: Some(meant) } | ProfileErrorKind::UnknownFlag { meant: Some(meant), .. } => {
@@ -223,7 +247,8 @@ impl ProfileError {
             ProfileErrorKind::NoVariable { name } => format!("export {name}=..."),
             ProfileErrorKind::NoSecretFile { path, .. } => format!("see `ls -l {path}`"),
             ProfileErrorKind::Unclosed => "write ${env:NAME} or ${file:/path}".to_owned(),
-            ProfileErrorKind::Value { wanted } => format!("set `{key}` to {wanted}"),
+            ProfileErrorKind::Value { comment: Some(_), .. } => "put the comment on a line of its own".to_owned(),
+            ProfileErrorKind::Value { wanted, .. } => format!("set `{key}` to {wanted}"),
             ProfileErrorKind::Flag { .. } => format!("correct it in [{section}], or remove it"),
         })
     }

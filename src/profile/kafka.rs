@@ -61,6 +61,13 @@ impl KafkaSection {
             section.required("username", "username = NAME", from)?;
             section.required("password", "password = ${env:NAME}", from)?;
         }
+        let has_property = |name: &str| read.properties.iter().any(|(property, _)| property == name);
+        if read.ssl_certificate_location.is_some() && !has_property("ssl.key.location") && !has_property("ssl.key.pem") {
+            section.required("ssl_key_location", "ssl_key_location = CLIENT.key", from)?;
+        }
+        if read.ssl_key_location.is_some() && !["ssl.certificate.location", "ssl.certificate.pem"].into_iter().any(has_property) {
+            section.required("ssl_certificate_location", "ssl_certificate_location = CLIENT.pem", from)?;
+        }
         Ok(read)
     }
 
@@ -70,7 +77,7 @@ impl KafkaSection {
         let properties = section.values.iter().filter_map(|value| Some((value.key.strip_prefix(PROPERTY)?, value)));
         Ok(Self {
             name: section.name.clone(),
-            servers: section.required("servers", "servers = host:9092", from)?,
+            servers: servers(&section.required("servers", "servers = host:9092", from)?),
             username: text("username")?,
             password: secret("password")?,
             security_protocol: section.one_of("security_protocol", &PROTOCOLS, from)?,
@@ -128,6 +135,11 @@ impl KafkaSection {
         }
         warnings
     }
+}
+
+/// Returns the list without blanks and line breaks around its commas.
+fn servers(text: &str) -> String {
+    text.split([',', '\n']).map(str::trim).filter(|server| !server.is_empty()).collect::<Vec<_>>().join(",")
 }
 
 /// Returns whether `server`, `host:port`, is a loopback address.

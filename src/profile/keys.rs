@@ -42,6 +42,11 @@ impl SectionKind {
         }
     }
 
+    /// Returns whether a section of this type can have the key.
+    pub(crate) fn knows(self, name: &str) -> bool {
+        self.key(name).is_some() || self == Self::Kafka && name.starts_with(PROPERTY)
+    }
+
     /// Returns the key with this name or alias.
     pub(crate) fn key(self, name: &str) -> Option<&'static SectionKey> {
         self.keys().iter().find(|key| key.name == name || key.alias == Some(name))
@@ -177,6 +182,32 @@ pub(crate) fn managed_property(name: &str) -> Option<Replacement> {
         "enable.idempotence" | "enable.gapless.guarantee" => Nothing("every write is idempotent"),
         "transactional.id" => Nothing("a command that needs a transaction sets it"),
         "group.protocol" | "partition.assignment.strategy" | "enable.partition.eof" => Nothing("the consumer depends on it"),
+        _ => return None,
+    })
+}
+
+/// Returns the key of a Kafka section for a name that librdkafka, Java clients or other tools use.
+pub(crate) fn foreign_key(name: &str) -> Option<&'static str> {
+    Some(match name.replace(['.', '-'], "_").as_str() {
+        "bootstrap_servers"
+        | "bootstrap_server"
+        | "metadata_broker_list"
+        | "brokers"
+        | "broker"
+        | "broker_list"
+        | "server"
+        | "kafka_brokers"
+        | "kafka_servers" => "servers",
+        "sasl_username" | "sasl_plain_username" => "username",
+        "sasl_password" | "sasl_plain_password" => "password",
+        "security_protocol" => "security_protocol",
+        "sasl_mechanism" | "sasl_mechanisms" => "sasl_mechanism",
+        "ssl_ca_location" | "ssl_cafile" | "ca_location" => "ssl_ca_location",
+        "ssl_certificate_location" | "ssl_certfile" => "ssl_certificate_location",
+        "ssl_key_location" | "ssl_keyfile" => "ssl_key_location",
+        "ssl_key_password" => "ssl_key_password",
+        "group_id" => "default_consumer_group_id",
+        "topic" => "default_consumer_topic",
         _ => return None,
     })
 }

@@ -35,8 +35,8 @@ pub use section::Origin;
 pub(crate) use expand::reason;
 
 use error::ProfileErrorKind;
-use ini::RawSection;
-use section::Section;
+use ini::{DEFAULT_SECTION, RawSection};
+use section::{Section, SectionValue};
 
 /// The name of a shape, and its keys and values.
 type ShapeSection = (String, Vec<(String, String)>);
@@ -103,6 +103,8 @@ impl Profile {
         searched: Vec<PathBuf>,
         from: Arc<dyn Environment + Send + Sync>,
     ) -> Result<Self, ProfileError> {
+        let (defaults, raw): (Vec<_>, Vec<_>) = raw.into_iter().partition(|section| section.name == DEFAULT_SECTION);
+        let inherited: Vec<_> = defaults.into_iter().flat_map(|section| section.entries).collect();
         let mut names: Vec<String> = raw.iter().map(|section| section.name.clone()).collect();
         let known = WELL_KNOWN.iter().map(|(name, _)| (*name).to_owned());
         names.extend(known.filter(|name| !raw.iter().any(|section| section.name == *name)).collect::<Vec<_>>());
@@ -111,7 +113,7 @@ impl Profile {
         let written = raw.len();
         let unwritten = names[written..].iter().map(|name| RawSection { name: name.clone(), line: 0, entries: Vec::new() });
         for (index, raw) in raw.into_iter().chain(unwritten.collect::<Vec<_>>()).enumerate() {
-            let section = Section::new(raw, path.as_deref(), &names, &*from)?;
+            let section = Section::new(raw, path.as_deref(), &names, &inherited, &*from)?;
             if index < written || !section.values.is_empty() {
                 sections.push(section);
             }
@@ -120,6 +122,7 @@ impl Profile {
         let mut profile = Self { path, searched, sections, shapes: Vec::new(), warnings: Vec::new(), from: Some(from) };
         profile.shapes = profile.read_shapes()?;
         profile.warnings = profile.exposed_secret_warnings();
+        profile.warnings.extend(profile.interpolation_warnings());
         Ok(profile)
     }
 
@@ -142,6 +145,18 @@ impl Profile {
         }
         let path = path.display();
         vec![format!("others can read `{path}`, which holds secrets of `{}`: run `chmod 600 {path}`", named.join("`, `"))]
+    }
+
+    fn interpolation_warnings(&self) -> Vec<String> {
+        let values = self.sections.iter().flat_map(Section::interpolated);
+        let warning = |value: &SectionValue| {
+            let found = if value.text.contains("%%") { "%%" } else { "%(...)s" };
+            format!(
+                "`{}` at {} contains `{found}`, which is taken as it is written: Python's configparser would replace it",
+                value.key, value.origin
+            )
+        };
+        values.map(warning).collect()
     }
 
     fn from(&self) -> &dyn Environment {
@@ -311,7 +326,7 @@ impl Profile {
         }
         let others: Vec<_> = self.section_names().map(str::to_owned).collect();
         let raw = RawSection { name: name.to_owned(), line: 0, entries: Vec::new() };
-        let section = Section::new(raw, self.path(), &others, self.from())?;
+        let section = Section::new(raw, self.path(), &others, &[], self.from())?;
         Ok(Some(section).filter(|section| !section.values.is_empty()))
     }
 

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::profile::environment::Environment;
 use crate::profile::error::{ProfileError, ProfileErrorKind};
 use crate::profile::expand::{expand, is_reference};
-use crate::profile::ini::RawSection;
+use crate::profile::ini::{IniEntry, RawSection};
 use crate::profile::keys::{
-    PROPERTY, SERVER_KINDS, SectionKind, WELL_KNOWN, closest, is_secret_property, managed_property, variable_name, variable_part,
+    PROPERTY, SERVER_KINDS, SectionKind, WELL_KNOWN, closest, foreign_key, is_secret_property, managed_property, variable_name,
+    variable_part,
 };
 
 /// Where a value was set.
@@ -72,18 +73,48 @@ impl Section {
         raw: RawSection,
         path: Option<&Path>,
         others: &[String],
+        inherited: &[IniEntry],
         from: &dyn Environment,
     ) -> Result<Self, ProfileError> {
         let line = Some(raw.line).filter(|line| *line > 0);
         let mut section = Self { kind: None, name: raw.name, path: path.map(Path::to_owned), line, values: Vec::new() };
-        for entry in raw.entries {
-            let origin = Origin::File { path: path.unwrap_or(Path::new("")).to_owned(), line: entry.line };
-            section.values.push(SectionValue { key: entry.key, text: entry.value, origin });
-        }
+        let value = |entry: IniEntry| SectionValue {
+            key: entry.key,
+            text: entry.value,
+            origin: Origin::File { path: path.unwrap_or(Path::new("")).to_owned(), line: entry.line },
+        };
+        section.values.extend(raw.entries.into_iter().map(value));
         section.apply_variables(others, from);
         section.kind = section.detect_kind()?;
-        section.check_keys()?;
+        if !section.name.contains('.') && line.is_some() {
+            section.inherit(inherited.iter().cloned().map(value))?;
+        }
+        if section.kind.is_some() {
+            section.check_keys()?;
+        }
         Ok(section)
+    }
+
+    /// Adds the values of `[DEFAULT]` that the section does not have and that a section of its type can have.
+    fn inherit(&mut self, defaults: impl Iterator<Item = SectionValue>) -> Result<(), ProfileError> {
+        let own = self.values.len();
+        let other_name = |key: &str| {
+            let key = self.kind.and_then(|kind| kind.key(key))?;
+            [Some(key.name), key.alias].into_iter().flatten().find(|name| self.find(name).is_some())
+        };
+        let missing: Vec<_> =
+            defaults.filter(|value| self.find(&value.key).is_none() && other_name(&value.key).is_none()).collect();
+        self.values.extend(missing);
+        if self.kind.is_none() {
+            self.kind = self.detect_kind()?;
+        }
+        let kind = self.kind;
+        let mut index = 0;
+        self.values.retain(|value| {
+            index += 1;
+            index <= own || kind.is_some_and(|kind| kind.knows(&value.key))
+        });
+        Ok(())
     }
 
     /// Applies `SDL_<SECTION>_<KEY>`. A variable belongs to the section with the longest matching name.
@@ -122,17 +153,23 @@ impl Section {
         if let Some(value) = self.find("type") {
             let kind = SERVER_KINDS.into_iter().find(|kind| kind.as_str() == value.text);
             let wanted = "one of `kafka`, `mongodb`, `elasticsearch`, `opensearch`".to_owned();
-            return kind.map(Some).ok_or_else(|| self.error_at(value, ProfileErrorKind::Value { wanted }));
+            let comment = trailing_comment(&value.text);
+            return kind.map(Some).ok_or_else(|| self.error_at(value, ProfileErrorKind::Value { comment, wanted }));
         }
         let has = |key: &str| self.find(key).is_some();
+        let well_known = WELL_KNOWN.iter().find(|(name, _)| *name == self.name).map(|(_, kind)| *kind);
+        // Sections of other programs have a `host` or a `url` too; they have other keys besides.
+        let if_all_known =
+            |kind: SectionKind| (well_known.is_some() || self.values.iter().all(|value| kind.knows(&value.key))).then_some(kind);
         Ok(if has("servers") {
             Some(SectionKind::Kafka)
         } else if has("url") {
-            Some(if self.name.contains("opensearch") { SectionKind::Opensearch } else { SectionKind::Elasticsearch })
+            let opensearch = self.name.contains("opensearch");
+            if_all_known(if opensearch { SectionKind::Opensearch } else { SectionKind::Elasticsearch })
         } else if has("uri") || has("host") {
-            Some(SectionKind::Mongodb)
+            if_all_known(SectionKind::Mongodb)
         } else {
-            WELL_KNOWN.iter().find(|(name, _)| *name == self.name).map(|(_, kind)| *kind)
+            well_known
         })
     }
 
@@ -150,6 +187,14 @@ impl Section {
                 }
             }
             let Some(key) = kinds.iter().find_map(|kind| kind.key(&value.key)) else {
+                if kinds.contains(&SectionKind::Kafka) {
+                    if let Some(key) = foreign_key(&value.key) {
+                        return Err(self.error_at(value, ProfileErrorKind::ForeignKey { key }));
+                    }
+                    if value.key.contains('.') {
+                        return Err(self.error_at(value, ProfileErrorKind::UnprefixedProperty));
+                    }
+                }
                 let known = kinds.iter().flat_map(|kind| kind.keys()).map(|key| key.name);
                 return Err(self.error_at(value, ProfileErrorKind::UnknownKey { meant: closest(&value.key, known) }));
             };
@@ -246,7 +291,9 @@ impl Section {
 
     /// Returns the error of an invalid value.
     pub(crate) fn invalid(&self, key: &str, wanted: &str) -> ProfileError {
-        let fault = ProfileErrorKind::Value { wanted: wanted.to_owned() };
+        let value = self.find(key).filter(|_| !self.is_secret(key));
+        let comment = value.and_then(|value| trailing_comment(&value.text));
+        let fault = ProfileErrorKind::Value { comment, wanted: wanted.to_owned() };
         match self.find(key) {
             Some(value) => self.error_at(value, fault),
             None => self.error(fault).key(key),
@@ -275,6 +322,15 @@ impl Section {
         }
     }
 
+    /// Returns the values in the file that Python's configparser would interpolate.
+    pub(crate) fn interpolated(&self) -> impl Iterator<Item = &SectionValue> {
+        let is_server = self.kind.is_some_and(|kind| SERVER_KINDS.contains(&kind));
+        self.values.iter().filter(move |value| {
+            let in_file = matches!(value.origin, Origin::File { .. });
+            is_server && in_file && (value.text.contains("%%") || value.text.contains("%("))
+        })
+    }
+
     /// Returns whether the file holds a literal secret.
     pub(crate) fn has_literal_secret(&self) -> bool {
         self.values.iter().any(|value| {
@@ -282,4 +338,10 @@ impl Section {
             in_file && self.is_secret(&value.key) && !value.text.is_empty() && !is_reference(&value.text)
         })
     }
+}
+
+/// Returns what other INI readers would take for a comment behind a value.
+fn trailing_comment(text: &str) -> Option<String> {
+    let start = [" ;", " #", "\t;", "\t#"].iter().filter_map(|sign| text.find(sign)).min()?;
+    Some(text[start..].trim().to_owned())
 }

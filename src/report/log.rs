@@ -1,18 +1,24 @@
 //! Logging: on stderr as text or JSON, and in a file per run.
 
+use std::fmt;
 use std::fs::OpenOptions;
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use tracing::field::Field;
+use tracing_subscriber::Layer;
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer, fmt};
 
 use crate::pipeline::{BadRecordAction, Event, Failure, Observer, Tally};
 use crate::report::screen::Screen;
 use crate::report::summary::Summary;
+use crate::terminal::{escape_controls, escape_controls_json};
 
 /// The target of the lines that report the end of a run.
 const RUN_END_TARGET: &str = "sdl::ending";
@@ -70,17 +76,20 @@ pub(crate) fn init(options: &LogOptions, screen: &Screen) -> Result<(), Failure>
     });
     let file = file.transpose()?;
     let screen = screen.clone();
-    let on_screen = move || screen.clone();
     let stderr = if options.json {
-        fmt::layer().json().flatten_event(true).with_writer(on_screen).boxed()
+        let on_screen = move || EscapedJson(screen.clone());
+        tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(on_screen).boxed()
     } else {
-        fmt::layer().with_target(false).with_ansi(options.color).with_writer(on_screen).boxed()
+        let on_screen = move || screen.clone();
+        let layer = tracing_subscriber::fmt::layer().with_target(false).fmt_fields(debug_fn(write_field).delimited(" "));
+        layer.with_ansi(options.color).with_writer(on_screen).boxed()
     };
     let in_file = file.map(|file| {
         let layer = if options.json {
-            fmt::layer().json().flatten_event(true).with_writer(Mutex::new(file)).boxed()
+            tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(Mutex::new(file)).boxed()
         } else {
-            fmt::layer().with_ansi(false).with_target(false).with_writer(Mutex::new(file)).boxed()
+            let layer = tracing_subscriber::fmt::layer().with_target(false).fmt_fields(debug_fn(write_field).delimited(" "));
+            layer.with_ansi(false).with_writer(Mutex::new(file)).boxed()
         };
         layer.with_filter(targets(level.max(LevelFilter::INFO)))
     });
@@ -88,6 +97,29 @@ pub(crate) fn init(options: &LogOptions, screen: &Screen) -> Result<(), Failure>
     // A second run in the same process, as in a test, keeps the first subscriber.
     let _ = tracing_subscriber::registry().with(layers).try_init();
     Ok(())
+}
+
+/// Writes a field without control characters: fields quote records and servers.
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let text = format!("{value:?}");
+    match field.name() {
+        "message" => write!(writer, "{}", escape_controls(&text)),
+        name => write!(writer, "{name}={}", escape_controls(&text)),
+    }
+}
+
+/// Writes JSON to the screen without control characters; JSON escapes only a part of them.
+struct EscapedJson(Screen);
+
+impl io::Write for EscapedJson {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Screen::write(&self.0, &escape_controls_json(&String::from_utf8_lossy(bytes)));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Logs the events of a run.

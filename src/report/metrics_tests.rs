@@ -209,7 +209,7 @@ fn a_run_is_ready_while_it_has_partitions_and_a_destination_that_takes_records()
     assert_eq!(ready().unwrap_err(), "no partition is assigned");
     run.assign([p(0)]);
     run.on(&Event::Draining("interrupted"));
-    assert_eq!(ready().unwrap_err(), "stopping, what is in flight is waited for");
+    assert_eq!(ready().unwrap_err(), "draining records in flight");
 }
 
 #[test]

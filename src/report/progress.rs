@@ -10,6 +10,7 @@ use crate::pipeline::{Event, Observer};
 use crate::report::number::grouped;
 use crate::report::run_status::{RunStatus, StatusFields};
 use crate::report::screen::Screen;
+use crate::terminal::escape_controls;
 
 const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 /// The longest time between status lines.
@@ -74,7 +75,7 @@ fn message(entries: &StatusFields) -> String {
         let _ = write!(text, " · lag {}", grouped(lag));
     }
     match &entries.degraded {
-        Some(reason) => format!("stalled: {reason} · {text}"),
+        Some(reason) => format!("stalled: {} · {text}", escape_controls(reason)),
         None => text,
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::pipeline::{RunOutcome, RunReport, Tally};
 use crate::report::number::grouped;
 use crate::report::run_status::RunStatus;
+use crate::terminal::escape_controls_json;
 
 /// The most partitions that the text lists.
 const MAX_PARTITIONS_SHOWN: usize = 24;
@@ -92,7 +93,8 @@ impl Summary {
     /// Returns the summary as one JSON document.
     #[must_use]
     pub(crate) fn json(&self) -> String {
-        serde_json::to_string(self).expect("numbers and strings are JSON") + "\n"
+        let json = serde_json::to_string(self).expect("numbers and strings are JSON") + "\n";
+        escape_controls_json(&json).into_owned()
     }
 
     /// Returns the summary for people; `brief` leaves the partitions out.

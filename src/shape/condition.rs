@@ -1,28 +1,37 @@
-//! `--where`: which records are wanted.
+//! `where`: the records to keep.
+//!
+//! ```text
+//! condition  = comparison { "and" comparison }
+//! comparison = FIELD
+//!            | FIELD ( "=" | "==" | "!=" | "<" | "<=" | ">" | ">=" | "~" ) value
+//!            | FIELD "in" "(" value { "," value } ")"
+//! value      = WORD | "'" text "'" | JSON string
+//! ```
+//! A word ends at white space, inside `in ( )` also at a comma or parenthesis. Anything else is refused with its place.
 
 use std::cmp::Ordering;
 
 use regex::Regex;
-use serde_json::value::RawValue;
 
 use crate::shape::decimal::Decimal;
-use crate::shape::document::Node;
-use crate::shape::path::{Path, split_before};
+use crate::shape::document::{Node, elements, plain_text};
+use crate::shape::path::Path;
 
-/// How a condition is written.
-pub(super) const GRAMMAR: &str = "FIELD, or FIELD with =, !=, <, <=, >, >= or ~ and a value: 'device_type = iOS'";
+/// The syntax of a condition, for hints.
+pub(super) const GRAMMAR: &str = "FIELD, FIELD = VALUE (or ==, !=, <, <=, >, >=, ~ for a regex) or FIELD in (A, B), \
+                                  several joined by `and`, values with blanks in quotes: \"city = 'New York' and n > 5\"";
 
-/// What a field of a wanted record is like.
+/// A test of one field.
 #[derive(Debug)]
 pub(super) struct Condition {
-    path: Path,
+    pub(super) path: Path,
     test: Test,
 }
 
 #[derive(Debug)]
 enum Test {
     Present,
-    Equal(Operand),
+    OneOf(Vec<Operand>),
     Unequal(Operand),
     Ordered(fn(Ordering) -> bool, Operand),
     Matches(Regex),
@@ -33,110 +42,272 @@ enum Test {
 struct Operand {
     text: String,
     number: Option<Decimal>,
-    /// Written in quotes: text and nothing else.
+    /// Written in quotes: equals strings only.
     quoted: bool,
 }
 
 impl Condition {
-    /// Returns the condition that `text` says.
+    /// Parses comparisons joined by `and`.
     ///
     /// # Errors
-    /// When it says none, with the reason.
-    pub(super) fn parse(written: &str) -> Result<Self, String> {
-        let (path, comparison) = split_before(written, |c| "=!<>~".contains(c));
-        let path = Path::parse(path)?;
-        if comparison.is_empty() {
-            return Ok(Self { path, test: Test::Present });
+    /// With the reason and the place.
+    pub(super) fn parse(text: &str) -> Result<Vec<Self>, String> {
+        let mut parser = Parser { text, rest: text };
+        let mut conditions = Vec::new();
+        loop {
+            conditions.push(parser.comparison()?);
+            if parser.is_at_end() {
+                return Ok(conditions);
+            }
+            if !parser.take_keyword("and") {
+                return Err(parser.unexpected());
+            }
         }
-        let operator = ["!=", "<=", ">=", "=", "<", ">", "~"].into_iter().find(|operator| comparison.starts_with(operator));
-        let operator = operator.ok_or_else(|| format!("`{comparison}` begins with no comparison"))?;
-        let value = comparison[operator.len()..].trim();
-        let test = match operator {
-            "~" => Test::Matches(Regex::new(value).map_err(|error| error.to_string())?),
-            "=" => Test::Equal(Operand::parse(value)?),
-            "!=" => Test::Unequal(Operand::parse(value)?),
-            "<" => Test::Ordered(Ordering::is_lt, Operand::parse(value)?),
-            "<=" => Test::Ordered(Ordering::is_le, Operand::parse(value)?),
-            ">" => Test::Ordered(Ordering::is_gt, Operand::parse(value)?),
-            _ => Test::Ordered(Ordering::is_ge, Operand::parse(value)?),
-        };
-        Ok(Self { path, test })
     }
 
-    /// Returns whether the condition holds: for the field, or for any element where it goes through an array.
+    /// Returns whether the condition holds: for the field, or for any element where its path goes through an array.
     pub(super) fn matches(&self, document: &mut Node<'_>) -> bool {
         let mut any = false;
         document.visit(&self.path.names, &mut |value| {
-            any = any || value.is_some_and(|value| each(value.text(), &|text| self.test.passes(text)));
+            any = any || value.is_some_and(|value| any_element(value.text(), &|text| self.test.passes(text)));
         });
-        // The exact opposite of `=`: a field that is not there is not equal to anything.
+        // The exact opposite of `=`: a missing field is unequal to everything.
         any != matches!(self.test, Test::Unequal(_))
     }
 }
 
-/// Returns whether `passes` says so of the value, or of any element if it is an array.
-fn each(text: &str, passes: &impl Fn(&str) -> bool) -> bool {
-    if passes(text) {
-        return true;
-    }
-    let elements: Vec<&RawValue> =
-        if text.starts_with('[') { serde_json::from_str(text).unwrap_or_default() } else { Vec::new() };
-    elements.into_iter().any(|element| each(element.get(), passes))
+/// Returns whether the value passes, or any element of an array.
+fn any_element(text: &str, passes: &impl Fn(&str) -> bool) -> bool {
+    passes(text) || text.starts_with('[') && elements(text).any(|element| any_element(element, passes))
 }
 
 impl Test {
-    /// Returns whether the value `text`, as it is written, passes; for [`Test::Unequal`], whether it is equal.
+    /// Returns whether the JSON value `text` passes; for [`Test::Unequal`], whether it is equal.
     fn passes(&self, text: &str) -> bool {
-        let Some(plain) = plain(text) else {
+        if text.starts_with(['{', '[']) {
             return matches!(self, Self::Present);
-        };
-        let is_text = text.starts_with('"');
+        }
+        let plain = plain_text(text);
+        let is_string = text.starts_with('"');
         match self {
             Self::Present => true,
             Self::Matches(regex) => regex.is_match(&plain),
-            Self::Equal(operand) | Self::Unequal(operand) if is_text => plain == operand.text,
-            Self::Equal(operand) | Self::Unequal(operand) if operand.quoted => false,
-            Self::Equal(operand) | Self::Unequal(operand) => match (&operand.number, Decimal::parse(&plain)) {
-                (Some(wanted), Some(number)) => number == *wanted,
-                _ => plain == operand.text,
-            },
+            Self::OneOf(operands) => operands.iter().any(|operand| operand.equals(&plain, is_string)),
+            Self::Unequal(operand) => operand.equals(&plain, is_string),
             Self::Ordered(fits, operand) => fits(match (&operand.number, Decimal::parse(&plain)) {
                 (Some(limit), Some(number)) => number.cmp(limit),
-                (None, _) if is_text => plain.as_str().cmp(&operand.text),
+                (None, _) if is_string => plain.as_ref().cmp(&operand.text),
                 _ => return false,
             }),
         }
     }
 }
 
-/// Returns what a value says: text without quotes, numbers, true and false as they are written.
-fn plain(text: &str) -> Option<String> {
-    match text.as_bytes().first()? {
-        b'{' | b'[' => None,
-        b'"' => serde_json::from_str(text).ok(),
-        _ => Some(text.to_owned()),
+impl Operand {
+    fn word(text: &str) -> Self {
+        Self { text: text.to_owned(), number: Decimal::parse(text), quoted: false }
+    }
+
+    fn equals(&self, plain: &str, is_string: bool) -> bool {
+        if is_string {
+            return plain == self.text;
+        }
+        !self.quoted
+            && match (&self.number, Decimal::parse(plain)) {
+                (Some(wanted), Some(number)) => number == *wanted,
+                _ => plain == self.text,
+            }
     }
 }
 
-impl Operand {
-    fn parse(text: &str) -> Result<Self, String> {
-        if text.is_empty() {
-            return Err("a value is missing; the empty text is \"\"".to_owned());
+struct Parser<'a> {
+    text: &'a str,
+    rest: &'a str,
+}
+
+impl<'a> Parser<'a> {
+    fn comparison(&mut self) -> Result<Condition, String> {
+        self.skip_blanks();
+        let path = self.path()?;
+        let test = if self.is_at_end() || self.is_at_keyword("and") {
+            Test::Present
+        } else if self.take_keyword("in") {
+            Test::OneOf(self.list()?)
+        } else {
+            self.operator_and_value()?
+        };
+        Ok(Condition { path, test })
+    }
+
+    fn path(&mut self) -> Result<Path, String> {
+        let mut escaped = false;
+        let end = self.rest.find(|c: char| {
+            let here = !escaped && (c.is_whitespace() || "=!<>~()'\"".contains(c));
+            escaped = !escaped && c == '\\';
+            here
+        });
+        let (path, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
+        if path.is_empty() {
+            return Err(if self.rest.is_empty() { format!("a field is missing {}", self.place()) } else { self.unexpected() });
         }
-        if text.starts_with('"') {
-            let text = serde_json::from_str(text).map_err(|_| format!("`{text}` is not text in quotes"))?;
-            return Ok(Self { text, number: None, quoted: true });
+        self.rest = rest;
+        Path::parse(path)
+    }
+
+    fn operator_and_value(&mut self) -> Result<Test, String> {
+        self.skip_blanks();
+        let operators = ["==", "!=", "<=", ">=", "=", "<", ">", "~"];
+        let Some(operator) = operators.into_iter().find(|operator| self.rest.starts_with(operator)) else {
+            return Err(self.unexpected());
+        };
+        self.rest = &self.rest[operator.len()..];
+        self.skip_blanks();
+        if operator == "~" {
+            let regex = self.value(|_| false)?;
+            return Ok(Test::Matches(Regex::new(&regex.text).map_err(|error| error.to_string())?));
         }
-        Ok(Self { text: text.to_owned(), number: Decimal::parse(text), quoted: false })
+        if self.rest.starts_with(['=', '!', '<', '>', '~']) {
+            return Err(self.unexpected());
+        }
+        let operand = self.value(|_| false)?;
+        Ok(match operator {
+            "=" | "==" => Test::OneOf(vec![operand]),
+            "!=" => Test::Unequal(operand),
+            "<" => Test::Ordered(Ordering::is_lt, operand),
+            "<=" => Test::Ordered(Ordering::is_le, operand),
+            ">" => Test::Ordered(Ordering::is_gt, operand),
+            _ => Test::Ordered(Ordering::is_ge, operand),
+        })
+    }
+
+    fn list(&mut self) -> Result<Vec<Operand>, String> {
+        self.expect('(', "`(` is missing")?;
+        let mut operands = Vec::new();
+        loop {
+            self.skip_blanks();
+            operands.push(self.value(|c| ",()".contains(c))?);
+            self.skip_blanks();
+            match self.rest.strip_prefix(',') {
+                Some(rest) => self.rest = rest,
+                None => break,
+            }
+        }
+        self.expect(')', "`)` is missing")?;
+        Ok(operands)
+    }
+
+    /// Takes a word or a quoted text; a word also ends at a character that `ends` selects.
+    fn value(&mut self, ends: impl Fn(char) -> bool) -> Result<Operand, String> {
+        let place = self.place();
+        match self.rest.chars().next() {
+            Some('\'') => {
+                let end = self.rest[1..].find('\'').ok_or_else(|| format!("a closing `'` is missing {place}"))? + 1;
+                self.quoted(end + 1, self.rest[1..end].to_owned())
+            }
+            Some('"') => {
+                let mut strings = serde_json::Deserializer::from_str(self.rest).into_iter::<String>();
+                match strings.next() {
+                    Some(Ok(text)) => self.quoted(strings.byte_offset(), text),
+                    _ => Err(format!("the text {place} is not a JSON string; in '...' nothing needs an escape")),
+                }
+            }
+            Some(quote @ ('‘' | '’' | '‚' | '“' | '”' | '„' | '`' | '´')) => {
+                Err(format!("`{quote}` {place} is not a quote: use ' or \""))
+            }
+            _ => {
+                let end = self.rest.find(|c: char| c.is_whitespace() || ends(c)).unwrap_or(self.rest.len());
+                let (word, rest) = self.rest.split_at(end);
+                if word.is_empty() {
+                    return Err(format!("a value is missing {place}; the empty text is ''"));
+                }
+                self.rest = rest;
+                Ok(Operand::word(word))
+            }
+        }
+    }
+
+    /// Returns `text`, which was written in the next `length` bytes.
+    fn quoted(&mut self, length: usize, text: String) -> Result<Operand, String> {
+        self.rest = &self.rest[length..];
+        match self.rest.chars().next() {
+            Some(c) if !c.is_whitespace() && !",()".contains(c) => Err(self.unexpected()),
+            _ => Ok(Operand { number: None, text, quoted: true }),
+        }
+    }
+
+    fn expect(&mut self, wanted: char, problem: &str) -> Result<(), String> {
+        self.skip_blanks();
+        self.rest = self.rest.strip_prefix(wanted).ok_or_else(|| format!("{problem} {}", self.place()))?;
+        Ok(())
+    }
+
+    fn skip_blanks(&mut self) {
+        self.rest = self.rest.trim_start();
+    }
+
+    fn is_at_end(&mut self) -> bool {
+        self.skip_blanks();
+        self.rest.is_empty()
+    }
+
+    fn word(&self) -> &'a str {
+        let end = self.rest.find(|c: char| c.is_whitespace() || c == '(').unwrap_or(self.rest.len());
+        &self.rest[..end]
+    }
+
+    fn is_at_keyword(&mut self, keyword: &str) -> bool {
+        self.skip_blanks();
+        self.word().eq_ignore_ascii_case(keyword)
+    }
+
+    fn take_keyword(&mut self, keyword: &str) -> bool {
+        let found = self.is_at_keyword(keyword);
+        if found {
+            self.rest = &self.rest[keyword.len()..];
+        }
+        found
+    }
+
+    /// Returns where the parser is: `at column 5` (of characters, from 1), or `at the end`.
+    fn place(&self) -> String {
+        if self.rest.is_empty() {
+            return "at the end".to_owned();
+        }
+        format!("at column {}", self.text[..self.text.len() - self.rest.len()].chars().count() + 1)
+    }
+
+    /// Returns the error of what stands here, with the likely intention.
+    fn unexpected(&mut self) -> String {
+        self.skip_blanks();
+        let word = match self.word() {
+            "" => self.rest.get(..1).unwrap_or(self.rest),
+            word => word,
+        };
+        let advice = match word.to_ascii_lowercase().as_str() {
+            "or" | "||" => "; for one of several values use `in (A, B)`",
+            "&&" | "," | ";" => "; join conditions with `and`",
+            "not" | "!" => "; the only negation is `!=`",
+            "is" | "eq" | "equals" => "; use `=`",
+            "like" | "matches" | "=~" => "; use `~` with a regex",
+            "<>" | "=!" => "; use `!=`",
+            "=<" => "; use `<=`",
+            "=>" => "; use `>=`",
+            _ => "",
+        };
+        format!("unexpected `{word}` {}{advice}", self.place())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn holds(condition: &str, document: &str) -> bool {
-        Condition::parse(condition).unwrap().matches(&mut Node::parse(document).unwrap())
+    fn matches(condition: &str, document: &str) -> bool {
+        let mut document = Node::parse(document).unwrap();
+        let conditions = Condition::parse(condition).unwrap_or_else(|why| panic!("{condition}: {why}"));
+        conditions.iter().all(|condition| condition.matches(&mut document))
     }
 
     #[test]
@@ -145,11 +316,21 @@ mod tests {
         for wanted in [
             "device_type = iOS",
             "device_type=iOS",
+            "device_type == iOS",
+            "device_type = 'iOS'",
+            "device_type == \"iOS\"",
+            "device_type in (android, iOS)",
+            "device_type IN ('iOS')",
+            "device_type in(\"iOS\",x)",
             "device_type != android",
             "device_type",
             "device_type ~ ^i",
+            "device_type ~ '^i O?|S'",
             "device_type < jOS",
+            "device_type = iOS and n = 10",
+            "device_type AND n > 9 and ok",
             "n = 10.0",
+            "n in (9, 1e1)",
             "n < 1e2",
             "n <= 10",
             "n >= 10",
@@ -165,24 +346,28 @@ mod tests {
             r#"device_type = "iOS""#,
             r#"n != "10""#,
         ] {
-            assert!(holds(wanted, login), "{wanted}");
+            assert!(matches(wanted, login), "{wanted}");
         }
         for unwanted in [
             "device_type = ios",
             "device_type != iOS",
+            "device_type in (android, ios)",
+            "device_type = iOS and n = 11",
             "missing",
             "missing = x",
             "missing < 5",
             "missing ~ .",
+            "missing in (x)",
             "no",
             "device_type > 5",
             "n < 9",
             "n > x",
             "ok = 1",
             r#"n = "10""#,
+            "n = '10'",
             "big = 12345678901234567891",
         ] {
-            assert!(!holds(unwanted, login), "{unwanted}");
+            assert!(!matches(unwanted, login), "{unwanted}");
         }
     }
 
@@ -190,33 +375,82 @@ mod tests {
     fn a_condition_reaches_into_objects_and_arrays() {
         let order = r#"{"items": [{"sku": "a"}, {"sku": "b"}], "tags": ["x", "y"], "a.b": 1, "buyer": {"id": 7}}"#;
         for wanted in ["items.sku = b", "items.sku != c", "tags = y", "buyer.id = 7", "buyer", r"a\.b = 1", "tags"] {
-            assert!(holds(wanted, order), "{wanted}");
+            assert!(matches(wanted, order), "{wanted}");
         }
         for unwanted in ["items.sku != b", "tags = z", "buyer = 7", "buyer.id.x", "items.id"] {
-            assert!(!holds(unwanted, order), "{unwanted}");
+            assert!(!matches(unwanted, order), "{unwanted}");
         }
     }
 
     #[test]
     fn of_a_name_that_is_there_twice_the_last_counts() {
-        assert!(holds("a = 2", r#"{"a": 1, "\u0061": 2}"#));
-        assert!(!holds("a = 1", r#"{"a": 1, "\u0061": 2}"#));
+        assert!(matches("a = 2", r#"{"a": 1, "\u0061": 2}"#));
+        assert!(!matches("a = 1", r#"{"a": 1, "\u0061": 2}"#));
     }
 
     #[test]
     fn a_value_may_hold_what_a_comparison_is_written_with() {
-        assert!(holds("a = b=c", r#"{"a": "b=c"}"#));
-        assert!(holds(r"a\=b ~ ^<.>$", r#"{"a=b": "<x>"}"#));
-        assert!(holds(r#"a = "  ""#, r#"{"a": "  "}"#));
+        assert!(matches("a = b=c", r#"{"a": "b=c"}"#));
+        assert!(matches("a = f(x),1 and a != 'and'", r#"{"a": "f(x),1"}"#));
+        assert!(matches("a = 'O\"Brien and sons'", r#"{"a": "O\"Brien and sons"}"#));
+        assert!(matches("a = O'Brien", r#"{"a": "O'Brien"}"#));
+        assert!(matches(r"a\=b ~ ^<.>$", r#"{"a=b": "<x>"}"#));
+        assert!(matches(r"a\ b = 1", r#"{"a b": 1}"#));
+        assert!(matches(r#"a = "  ""#, r#"{"a": "  "}"#));
+        assert!(matches("a = ''", r#"{"a": ""}"#));
     }
 
     #[test]
-    fn what_is_no_condition_says_why() {
-        let wrong = |text| Condition::parse(text).unwrap_err();
-        assert_eq!(wrong("= 5"), "`` has a field without a name");
-        assert_eq!(wrong("a ! 5"), "`! 5` begins with no comparison");
-        assert_eq!(wrong("a ="), "a value is missing; the empty text is \"\"");
-        assert_eq!(wrong("a = \"x"), "`\"x` is not text in quotes");
-        assert!(wrong("a ~ (").contains("unclosed group"));
+    fn anything_else_is_refused_with_its_place() {
+        for (condition, why) in [
+            ("", "a field is missing at the end"),
+            ("= 5", "unexpected `=` at column 1"),
+            ("a ! 5", "unexpected `!` at column 3; the only negation is `!=`"),
+            ("!a", "unexpected `!a` at column 1"),
+            ("a =", "a value is missing at the end; the empty text is ''"),
+            ("a = \"x", "the text at column 5 is not a JSON string; in '...' nothing needs an escape"),
+            ("a = 'x", "a closing `'` is missing at column 5"),
+            ("a = 'x'y", "unexpected `y` at column 8"),
+            ("a = \u{201c}x\u{201d}", "`\u{201c}` at column 5 is not a quote: use ' or \""),
+            ("a === b", "unexpected `=` at column 5"),
+            ("a <> b", "unexpected `>` at column 4"),
+            ("a = < b", "unexpected `<` at column 5"),
+            ("locale IN FR", "`(` is missing at column 11"),
+            ("locale in (FR", "`)` is missing at the end"),
+            ("locale in (FR, )", "a value is missing at column 16; the empty text is ''"),
+            ("locale in ()", "a value is missing at column 12; the empty text is ''"),
+            ("locale = FR or locale = DE", "unexpected `or` at column 13; for one of several values use `in (A, B)`"),
+            ("locale = FR && n = 1", "unexpected `&&` at column 13; join conditions with `and`"),
+            ("city = New York", "unexpected `York` at column 12"),
+            ("größe is 5", "unexpected `is` at column 7; use `=`"),
+            ("a like x", "unexpected `like` at column 3; use `~` with a regex"),
+            ("a not in (b)", "unexpected `not` at column 3; the only negation is `!=`"),
+            ("a = b and", "a field is missing at the end"),
+            ("a..b = 1", "`a..b` has a field without a name"),
+        ] {
+            assert_eq!(Condition::parse(condition).unwrap_err(), why, "{condition}");
+        }
+        assert!(Condition::parse("a ~ (").unwrap_err().contains("unclosed group"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_condition_makes_the_parser_panic(text in "\\PC{0,40}", typed in "[a-c=!<>~'\"(),. \\\\andiou]{0,30}") {
+            for text in [&text, &typed] {
+                if let Ok(conditions) = Condition::parse(text) {
+                    prop_assert!(!conditions.is_empty());
+                    let mut document = Node::parse(r#"{"a": [1, "b"], "b": {"c": null}, "c": "x"}"#).unwrap();
+                    conditions.iter().for_each(|condition| { condition.matches(&mut document); });
+                }
+            }
+        }
+
+        #[test]
+        fn a_quoted_value_is_that_text(text in "[^']{0,20}") {
+            let document = serde_json::json!({ "a": text }).to_string();
+            let (single, double) = (format!("a = '{text}'"), format!("a == {}", serde_json::json!(text)));
+            prop_assert!(matches(&single, &document));
+            prop_assert!(matches(&double, &document));
+        }
     }
 }

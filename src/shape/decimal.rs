@@ -45,11 +45,6 @@ impl Decimal {
         Some(Self { negative, digits, point: length(whole.len()) - length(zeros) + exponent })
     }
 
-    /// Returns the number of digits before the decimal point.
-    pub(super) fn whole_digits(&self) -> i64 {
-        self.point
-    }
-
     /// Returns the number times `10^places` without what is left behind the decimal point, unless it is beyond 10^30.
     pub(super) fn scaled(&self, places: i64) -> Option<i128> {
         let length = usize::try_from((self.point + places).max(0)).ok().filter(|length| *length <= 30)?;

@@ -6,6 +6,16 @@ use std::fmt;
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+/// The deepest nesting that is walked, as in serde_json and in most parsers.
+pub(super) const MAX_DEPTH: usize = 128;
+
+/// Why a text is not a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ParseError {
+    NotJson(String),
+    TooDeep,
+}
+
 /// A value inside a document.
 #[derive(Debug)]
 pub(super) enum Node<'a> {
@@ -37,15 +47,33 @@ pub(super) struct Array<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// Parses `text`, one level deep if it is an object.
+    /// Parses `text`, one level deep if it is an object. A byte order mark is skipped.
     ///
     /// # Errors
-    /// When the text is not JSON.
-    pub(super) fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
-        if text.trim_ascii_start().starts_with('{') {
-            return Ok(Self::Object(Object { text, members: members(text)?, structure_changed: false }));
+    /// When the text is not JSON, or is nested too deeply: every walk below is at most [`MAX_DEPTH`] levels deep, and reads the
+    /// text once per level.
+    pub(super) fn parse(text: &'a str) -> Result<Self, ParseError> {
+        let text = without_bom(text).trim_ascii();
+        if !is_walkable(text) {
+            return Err(ParseError::TooDeep);
         }
-        Ok(Self::Text(Cow::Borrowed(serde_json::from_str::<&RawValue>(text)?.get())))
+        let not_json = |error: serde_json::Error| ParseError::NotJson(error.to_string());
+        if text.starts_with('{') {
+            return Ok(Self::Object(Object { text, members: members(text).map_err(not_json)?, structure_changed: false }));
+        }
+        Ok(Self::Text(Cow::Borrowed(serde_json::from_str::<&RawValue>(text).map_err(not_json)?.get())))
+    }
+
+    /// Returns an object that is known to be valid, of any depth.
+    pub(super) fn of_object(text: &'a str) -> Self {
+        let text = text.trim_ascii();
+        Self::Object(Object { text, members: members(text).expect("a valid object"), structure_changed: false })
+    }
+
+    /// Returns the first names of an object.
+    pub(super) fn names(&self) -> Vec<String> {
+        let Self::Object(object) = self else { return Vec::new() };
+        object.members.iter().take(10).map(|(name, _)| plain_text(name).chars().take(60).collect()).collect()
     }
 
     /// Parses one level of an object or array. A value that was replaced stays text.
@@ -57,8 +85,7 @@ impl<'a> Node<'a> {
                     *self = Self::Object(Object { text, members, structure_changed: false });
                 }
                 Some(b'[') => {
-                    let elements: Vec<&RawValue> = serde_json::from_str(text).expect("the document was valid as a whole");
-                    let elements = elements.into_iter().map(|element| Self::Text(element.get().into())).collect();
+                    let elements = elements(text).map(|element| Self::Text(element.into())).collect();
                     *self = Self::Array(Array { text, elements, structure_changed: false });
                 }
                 _ => {}
@@ -81,17 +108,21 @@ impl<'a> Node<'a> {
         self.text() == "null"
     }
 
-    /// Calls `with` for every value at `path` until one fails; an array at the end of the path stands for its elements.
+    /// Calls `with` for every value at `path` until one fails. An array at the end of the path stands for its elements, unless
+    /// `whole` is set.
     pub(super) fn modify<E>(
         &mut self,
         path: &[String],
+        whole: bool,
         with: &mut impl FnMut(&mut Cow<'a, str>) -> Result<(), E>,
     ) -> Result<(), E> {
         match (self.open(), path) {
-            (Self::Array(array), path) => array.elements.iter_mut().try_for_each(|element| element.modify(path, with)),
-            (Self::Object(object), [name, rest @ ..]) => object.named(name).try_for_each(|value| value.modify(rest, with)),
-            (Self::Object(object), []) => {
-                let mut text = Cow::Borrowed(object.text);
+            (Self::Array(array), path) if !(whole && path.is_empty()) => {
+                array.elements.iter_mut().try_for_each(|element| element.modify(path, whole, with))
+            }
+            (Self::Object(object), [name, rest @ ..]) => object.named(name).try_for_each(|value| value.modify(rest, whole, with)),
+            (Self::Object(Object { text, .. }) | Self::Array(Array { text, .. }), _) => {
+                let mut text = Cow::Borrowed(*text);
                 with(&mut text)?;
                 if let Cow::Owned(_) = text {
                     *self = Self::Text(text);
@@ -124,6 +155,21 @@ impl<'a> Node<'a> {
             Self::Array(array) => array.elements.iter_mut().for_each(|element| element.visit_below(path, with)),
             Self::Text(_) => with(None),
         }
+    }
+
+    /// Returns whether a value other than null is at `path`, in any element of the arrays on the way.
+    pub(super) fn contains(&mut self, path: &[String]) -> bool {
+        match (self.open(), path) {
+            (value, []) => !value.is_null(),
+            (Self::Array(array), path) => array.elements.iter_mut().any(|element| element.contains(path)),
+            (Self::Object(object), [name, rest @ ..]) => object.named(name).any(|value| value.contains(rest)),
+            (Self::Text(_), _) => false,
+        }
+    }
+
+    /// Returns the content of a string; any other value as it is written.
+    pub(super) fn plain(&self) -> Cow<'_, str> {
+        plain_text(self.text())
     }
 
     /// Returns whether anything changed.
@@ -173,6 +219,42 @@ impl<'a> Object<'a> {
     pub(super) fn named(&mut self, name: &str) -> impl Iterator<Item = &mut Node<'a>> {
         self.members.iter_mut().filter(move |(written, _)| is_name(written, name)).map(|(_, value)| value)
     }
+}
+
+/// Returns `text` without its byte order mark.
+pub(crate) fn without_bom(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// Returns whether `text` is nested at most [`MAX_DEPTH`] levels deep, so that a recursive walk is safe.
+pub(crate) fn is_walkable(text: &str) -> bool {
+    nesting(text) <= MAX_DEPTH
+}
+
+/// Returns how deeply the objects and arrays in `text` are nested; linear, and safe for any text.
+fn nesting(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Returns the raw elements of a JSON array.
+pub(super) fn elements(array: &str) -> impl Iterator<Item = &str> {
+    let elements: Vec<&RawValue> = serde_json::from_str(array).expect("the document was valid as a whole");
+    elements.into_iter().map(RawValue::get)
 }
 
 /// Returns the text at `names` inside the JSON `text`; `None` if the path meets an array or a scalar.

@@ -23,6 +23,7 @@ mod decimal;
 mod document;
 mod fields;
 mod mask;
+mod match_counter;
 mod path;
 mod require;
 mod result;
@@ -31,24 +32,31 @@ mod select;
 mod time;
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::value::RawValue;
 
 use condition::Condition;
-use document::{Node, json_string};
+use document::MAX_DEPTH;
+use document::{Node, ParseError, json_string};
+pub(crate) use document::{is_walkable, without_bom};
 pub(crate) use fields::SelectedFields;
 use mask::Mask;
+use match_counter::MatchCounter;
+pub use match_counter::UnmatchedRule;
 pub use path::Path as FieldPath;
 use path::{Path, split_before};
 use require::Requirement;
 pub use result::{ShapeError, ShapeResult};
 pub use rules::{InvalidRule, RuleKind, ShapeRules};
 use select::FieldTree;
+pub(crate) use time::UtcTime;
 
 /// The rules that are applied to every value.
 #[derive(Debug)]
 pub struct Shape {
-    conditions: Vec<Condition>,
+    conditions: Vec<(Condition, MatchCounter)>,
     /// Paths and JSON texts.
     defaults: Vec<(Path, String)>,
     requirements: Vec<Requirement>,
@@ -57,7 +65,15 @@ pub struct Shape {
     masked: Vec<(Path, Mask)>,
     keep: Option<FieldTree>,
     drop: Vec<Path>,
+    /// One per field of the other rules.
+    field_counters: Vec<MatchCounter>,
+    records: AtomicU64,
+    /// The fields of the first record, for hints.
+    sample_fields: OnceLock<Vec<String>>,
 }
+
+/// After this many records, [`Shape::unmatched`] is worth reporting.
+pub(crate) const SAMPLE_RECORDS: u64 = 100_000;
 
 impl Shape {
     /// Returns the shape that `rules` describe; of several defaults for a field the first counts.
@@ -76,8 +92,17 @@ impl Shape {
         Ok(Self {
             conditions: rules
                 .of_kind(RuleKind::Where)
-                .map(|rule| Condition::parse(&rule.text).map_err(|why| rule.invalid(why, condition::GRAMMAR)))
-                .collect::<Result<_, _>>()?,
+                .map(|rule| {
+                    let conditions = Condition::parse(&rule.text).map_err(|why| rule.invalid(why, condition::GRAMMAR))?;
+                    Ok(conditions.into_iter().map(|condition| {
+                        let counter = MatchCounter::new(&rule.origin, &condition.path, true);
+                        (condition, counter)
+                    }))
+                })
+                .collect::<Result<Vec<_>, _>>()?
+                .into_iter()
+                .flatten()
+                .collect(),
             defaults: rules
                 .of_kind(RuleKind::Default)
                 .map(|rule| default(&rule.text).map_err(|why| rule.invalid(why, "FIELD=VALUE: device_type=unknown")))
@@ -92,6 +117,9 @@ impl Shape {
             masked: paths(RuleKind::Mask)?.into_iter().map(|path| (path, mask.clone())).collect(),
             keep: (!keep.is_empty()).then(|| FieldTree::new(&keep)),
             drop: paths(RuleKind::Drop)?,
+            field_counters: rules.field_counters()?,
+            records: AtomicU64::new(0),
+            sample_fields: OnceLock::new(),
         })
     }
 
@@ -107,11 +135,23 @@ impl Shape {
         let Some(bytes) = value else {
             return ShapeResult::Keep(None);
         };
-        let mut document = match std::str::from_utf8(bytes).map_err(|error| error.to_string()).and_then(parse) {
+        self.records.fetch_add(1, Ordering::Relaxed);
+        let not_json = |error: std::str::Utf8Error| ParseError::NotJson(error.to_string());
+        let mut document = match std::str::from_utf8(bytes).map_err(not_json).and_then(Node::parse) {
             Ok(document) => document,
-            Err(why) => return ShapeResult::Bad(not_json_error(bytes, &why)),
+            Err(ParseError::NotJson(why)) => return ShapeResult::Bad(not_json_error(bytes, &why)),
+            Err(ParseError::TooDeep) => {
+                let message = format!("the value is nested more than {MAX_DEPTH} levels deep");
+                return ShapeResult::Bad(ShapeError::new("too_deep", message));
+            }
         };
-        if !self.conditions.iter().all(|condition| condition.matches(&mut document)) {
+        self.sample_fields.get_or_init(|| document.names());
+        let matches = |(condition, counter): &(Condition, MatchCounter)| {
+            let matches = condition.matches(&mut document);
+            counter.compared(matches, &mut document);
+            matches
+        };
+        if !self.conditions.iter().all(matches) {
             return ShapeResult::Filtered;
         }
         match self.modify(&mut document) {
@@ -125,6 +165,18 @@ impl Shape {
         }
     }
 
+    /// Returns how many values were shaped.
+    pub(crate) fn records(&self) -> u64 {
+        self.records.load(Ordering::Relaxed)
+    }
+
+    /// Returns the rules that matched none of the records so far.
+    pub(crate) fn unmatched(&self) -> impl Iterator<Item = UnmatchedRule> {
+        let fields = self.sample_fields.get().map_or(&[][..], Vec::as_slice);
+        let conditions = self.conditions.iter().map(|(_, counter)| counter);
+        conditions.chain(&self.field_counters).filter_map(|counter| counter.unmatched(fields))
+    }
+
     fn modify<'a>(&'a self, document: &mut Node<'a>) -> Result<(), ShapeError> {
         for (path, value) in &self.defaults {
             select::fill(document, &path.names, value).map_err(|()| {
@@ -132,6 +184,7 @@ impl Shape {
                 ShapeError::new("not_an_object", message).at(path)
             })?;
         }
+        self.field_counters.iter().for_each(|counter| counter.looked_up(document));
         if let Some(fault) = self.requirements.iter().find_map(|requirement| requirement.check(document)) {
             return Err(fault);
         }
@@ -141,10 +194,10 @@ impl Shape {
                 fault.hint = Some(time::FORMATS.to_owned());
                 fault
             };
-            document.modify(&path.names, &mut |value| time::to_iso_8601(value).map_err(not_a_date))?;
+            document.modify(&path.names, true, &mut |value| time::to_iso_8601(value).map_err(not_a_date))?;
         }
         let mut every = |path: &Path, with: &dyn Fn(&mut Cow<'a, str>)| {
-            document.modify(&path.names, &mut |value| {
+            document.modify(&path.names, false, &mut |value| {
                 with(value);
                 Ok(())
             })
@@ -173,7 +226,7 @@ fn default(text: &str) -> Result<(Path, String), String> {
 
 /// Returns the time in a JSON value, as `--date` parses it.
 #[must_use]
-pub(crate) fn parse_time(value: &str) -> Option<jiff::Timestamp> {
+pub(crate) fn parse_time(value: &str) -> Option<UtcTime> {
     time::parse_time(value)
 }
 
@@ -186,27 +239,26 @@ pub(crate) fn value_at<'a>(value: &'a str, names: &[String]) -> Option<&'a str> 
 /// Returns the JSON object `object` without its field `name`.
 #[must_use]
 pub(crate) fn without_field(object: &str, name: &str) -> String {
-    let mut document = parse(object).expect("the caller has read it");
+    let mut document = Node::of_object(object);
     select::remove(&mut document, &[name.to_owned()]);
     let mut text = Vec::with_capacity(object.len());
     document.write(&mut text);
     String::from_utf8(text).expect("pieces of text are text")
 }
 
-fn parse(text: &str) -> Result<Node<'_>, String> {
-    Node::parse(text).map_err(|error| error.to_string())
-}
-
-/// Returns the error of bytes that are not JSON, with a hint for the framing of schema registries.
+/// Returns the error of bytes that are not JSON; the framing of schema registries is named.
 #[must_use]
 pub(crate) fn not_json_error(bytes: &[u8], why: &str) -> ShapeError {
-    let mut fault = ShapeError::new("not_json", format!("the value is not JSON: {why}"));
     if let [0, a, b, c, d, ..] = *bytes {
         let schema = u32::from_be_bytes([a, b, c, d]);
-        fault.hint =
-            Some(format!("Confluent wire format (schema {schema}): shaping reads plain JSON, so leave the shaping flags out"));
+        let message = format!(
+            "the value is not plain JSON: it is in the Confluent wire format (magic byte 0, schema {schema}) of a schema registry"
+        );
+        let mut error = ShapeError::new("not_json", message);
+        error.hint = Some("deserialize the records into plain JSON first, for example with a stream processor".to_owned());
+        return error;
     }
-    fault
+    ShapeError::new("not_json", format!("the value is not JSON: {why}"))
 }
 
 #[cfg(test)]

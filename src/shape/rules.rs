@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::shape::path::Path;
+use crate::shape::match_counter::MatchCounter;
+use crate::shape::path::{Path, split, split_before};
 
 /// How a list of fields is written.
 const PATH_LIST: &str = "fields with commas, dots between the names of nested ones: user_id,buyer.id";
@@ -50,7 +51,7 @@ pub struct ShapeRules(Vec<Rule>);
 pub(super) struct Rule {
     pub(super) kind: RuleKind,
     pub(super) text: String,
-    origin: String,
+    pub(super) origin: String,
 }
 
 impl ShapeRules {
@@ -91,6 +92,22 @@ impl ShapeRules {
     pub(super) fn paths(&self, kind: RuleKind) -> Result<Vec<Path>, InvalidRule> {
         let lists = self.of_kind(kind).map(|rule| Path::list(&rule.text).map_err(|why| rule.invalid(why, PATH_LIST)));
         lists.collect::<Result<Vec<_>, _>>().map(|lists| lists.concat())
+    }
+
+    /// Returns a counter for each field of the rules that need one.
+    ///
+    /// # Errors
+    /// When a list of fields cannot be parsed.
+    pub(super) fn field_counters(&self) -> Result<Vec<MatchCounter>, InvalidRule> {
+        let mut counters = Vec::new();
+        for rule in self.0.iter().filter(|rule| !matches!(rule.kind, RuleKind::Where | RuleKind::Default)) {
+            for field in split(&rule.text, |c| c == ',') {
+                let name = if rule.kind == RuleKind::Require { split_before(field, |c| c == ':').0 } else { field };
+                let path = Path::parse(name).map_err(|why| rule.invalid(why, PATH_LIST))?;
+                counters.push(MatchCounter::new(&rule.origin, &path, false));
+            }
+        }
+        Ok(counters)
     }
 
     /// Returns whether there is no rule.

@@ -6,6 +6,7 @@ use clap::builder::styling::{AnsiColor, Style};
 use serde::de::IgnoredAny;
 
 use crate::record::RecordView;
+use crate::shape;
 use crate::terminal::escape::{escape_controls, escape_controls_json, escape_controls_text};
 use crate::terminal::hex_dump::hex_dump;
 use crate::terminal::json_layout::{self, JsonStyle};
@@ -121,7 +122,7 @@ impl PrettyPrinter {
             return remark("empty", text);
         }
         match std::str::from_utf8(value) {
-            Ok(plain) if serde_json::from_str::<IgnoredAny>(plain).is_ok() => {
+            Ok(plain) if shape::is_walkable(plain) && serde_json::from_str::<IgnoredAny>(plain).is_ok() => {
                 json_layout::lay_out(&escape_controls_json(plain), self.width, MARGIN, &self.json_style, text);
             }
             Ok(plain) => {

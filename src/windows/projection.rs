@@ -76,7 +76,7 @@ impl FieldSelector {
     pub fn select<'r>(&self, event: &'r [u8]) -> Result<EventFields<'r>, Reason> {
         let mut found: [Option<&'r str>; MAX_FIELDS] = [None; MAX_FIELDS];
         let not_json = |why: &str| Reason::from(shape::not_json_error(event, why));
-        let text = std::str::from_utf8(event).map_err(|error| not_json(&error.to_string()))?;
+        let text = shape::without_bom(std::str::from_utf8(event).map_err(|error| not_json(&error.to_string()))?);
         let mut json = serde_json::Deserializer::from_str(text);
         if text.trim_start().starts_with('{') {
             json.deserialize_map(EventVisitor { selector: self, found: &mut found })
@@ -150,7 +150,7 @@ fn time(text: &str) -> Option<i64> {
     if digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return digits.parse::<i64>().ok().map(|seconds| seconds * 1000);
     }
-    shape::parse_time(text).map(jiff::Timestamp::as_millisecond)
+    shape::parse_time(text).map(shape::UtcTime::as_millisecond)
 }
 
 struct EventVisitor<'a, 'r> {

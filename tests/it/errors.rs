@@ -29,7 +29,7 @@ fn a_named_file_that_is_not_there() {
     let expected = "\
 error: cannot read the profile `gone.ini`
   caused by: there is no such file
-hint: write one with `sdl profile init`, or name another with --profile FILE
+hint: create one with `sdl profile init`, or name another with --profile FILE
 ";
     refused("", "profile list --profile gone.ini", expected);
     let folder = Folder::new();
@@ -152,7 +152,7 @@ hint: did you mean `password`?
 fn a_property_that_the_engine_sets() {
     let expected = "\
 error: cannot read section `local_kafka`
-  caused by: key `kafka.group.id` at ./database.ini:3 is set by sdl itself, its delivery promise rests on it
+  caused by: key `kafka.group.id` at ./database.ini:3 is managed by sdl: the delivery promise depends on it
 hint: use --group, or the key `default_consumer_group_id`
 ";
     refused("[local_kafka]\nservers = a:1\nkafka.group.id = g\n", SHOW, expected);
@@ -259,4 +259,19 @@ fn labels_have_colour_only_when_asked_for() {
     assert!(folder.run("--color always profile list").stderr.starts_with(label));
     assert!(folder.run("--color never profile list").stderr.starts_with("error: "));
     assert!(folder.run("profile list").stderr.starts_with("error: "), "no terminal, no colour");
+}
+
+#[test]
+fn an_unknown_time_zone_is_an_error() {
+    let expected = "\
+error: unknown time zone `Mars/Phobos` in the variable `TZ`
+hint: use a name from the tz database, as in TZ=Europe/Berlin, or unset it
+";
+    let folder = Folder::with_profile("[local_kafka]\nservers = a:1\n");
+    let unknown = ended(folder.sdl("tail x").env("TZ", "Mars/Phobos"));
+    assert_eq!((unknown.stderr.as_str(), unknown.code), (expected, Some(2)));
+    for zone in ["Europe/Berlin", "UTC", "", ":America/New_York", "CET-1CEST,M3.5.0,M10.5.0/3"] {
+        let known = ended(folder.sdl("profile list").env("TZ", zone));
+        assert_eq!(known.code, Some(0), "{zone}: {}", known.stderr);
+    }
 }

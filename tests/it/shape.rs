@@ -137,8 +137,9 @@ fn a_wrong_rule_is_refused_before_anything_is_done() {
         (
             vec!["--where", "a !"],
             "",
-            "error: cannot use `--where a !`: `!` begins with no comparison\nhint: write FIELD, or FIELD with =, !=, <, <=, >, >= or ~ \
-             and a value: 'device_type = iOS'\n",
+            "error: cannot use `--where a !`: unexpected `!` at column 3; the only negation is `!=`\nhint: write FIELD, FIELD = VALUE \
+             (or ==, !=, <, <=, >, >=, ~ for a regex) or FIELD in (A, B), several joined by `and`, values with blanks in quotes: \
+             \"city = 'New York' and n > 5\"\n",
         ),
         (
             vec!["--mask", "user_id"],
@@ -163,4 +164,108 @@ fn a_wrong_rule_is_refused_before_anything_is_done() {
         assert!(finished.stderr.ends_with(said), "{flags:?} is answered by\n{}", finished.stderr);
         assert_eq!(flow.arrived(), []);
     }
+}
+
+#[test]
+fn a_condition_is_in_the_grammar_or_refused_with_its_place() {
+    let logins = [
+        Some(r#"{"device_type": "iOS", "locale": "FR"}"#),
+        Some(r#"{"device_type": "iOS", "locale": "DE"}"#),
+        Some(r#"{"device_type": "android", "locale": "FR"}"#),
+    ];
+    for condition in [
+        "device_type == \"iOS\" and locale in ('FR', IT)",
+        "device_type = iOS and locale = FR",
+        "device_type='iOS' AND locale=='FR'",
+    ] {
+        let flow = Flow::new(&logins);
+        let finished = flow.replicate(&["--where", condition], "").expect(0);
+        assert_eq!(flow.arrived(), pairs(&[("0", logins[0])]), "{condition}: {}", finished.stderr);
+        assert!(!finished.stderr.contains("none of"), "{}", finished.stderr);
+    }
+    for (condition, why) in [
+        ("locale IN FR", "`(` is missing at column 11"),
+        ("locale = 'FR' or locale = 'DE'", "unexpected `or` at column 15; for one of several values use `in (A, B)`"),
+        ("city = New York", "unexpected `York` at column 12"),
+    ] {
+        let flow = Flow::new(&logins);
+        let finished = flow.replicate(&["--where", condition], "").expect(2);
+        assert!(finished.stderr.contains(&format!("`--where {condition}`: {why}\nhint: ")), "{}", finished.stderr);
+    }
+}
+
+#[test]
+fn a_rule_that_matches_no_record_is_reported_with_what_the_records_hold() {
+    let flow = Flow::new(&[Some(r#"{"device_type": "iOS", "at": 1}"#), Some(r#"{"device_type": "android", "at": 2}"#)]);
+    let flags = ["--where", "device_type = ios"];
+    let finished = flow.replicate(&flags, "").expect(0);
+    let told = "none of 2 records matches `--where device_type = ios`: `device_type` holds `iOS`, `android`";
+    assert_eq!(finished.stderr.matches(told).count(), 1, "{}", finished.stderr);
+
+    let flow = Flow::new(&[Some(r#"{"device_type": "iOS", "at": 1}"#), Some(r#"{"device_type": "android", "at": 2}"#)]);
+    let finished = flow.replicate(&["--date", "timestmp", "--keep", "at,locle", "--mask-ip", "device_type"], "").expect(0);
+    for (flag, field) in [("--date timestmp", "timestmp"), ("--keep at,locle", "locle")] {
+        let told = format!("none of 2 records has the field `{field}` of `{flag}`: a record has `device_type`, `at`");
+        assert!(finished.stderr.contains(&told), "{}", finished.stderr);
+    }
+    assert!(!finished.stderr.contains("--mask-ip"), "{}", finished.stderr);
+}
+
+#[test]
+fn a_value_that_no_walk_survives_is_set_aside() {
+    let deep = format!(r#"{{"ip": {}1{}}}"#, "[".repeat(60_000), "]".repeat(60_000));
+    for flags in [["--where", "ip != 1"], ["--mask-ip", "ip"], ["--drop", "ip.x"], ["--default", "ip.x=1"]] {
+        let flow = Flow::new(&[Some(&deep), Some(r#"{"ip": {"x": "1.2.3.4"}}"#)]);
+        let finished = flow.replicate(&[&flags[..], &["--dead-letters", "file:letters.ndjson"]].concat(), "").expect(3);
+        let text = std::fs::read_to_string(finished.path("letters.ndjson")).expect("the letters are text");
+        let letters: Vec<_> = text.lines().map(letter).collect();
+        assert_eq!(letters.iter().map(|letter| letter.offset).collect::<Vec<_>>(), [0], "{flags:?}");
+        assert!(text.contains("nested more than 128 levels deep"));
+        assert_eq!(flow.arrived().len(), 1);
+    }
+}
+
+#[test]
+fn a_date_is_the_right_time_or_a_bad_record() {
+    let flow = Flow::new(&[
+        Some(r#"{"t":[2019,9,23,18,34,7]}"#),
+        Some(r#"{"t":1569263647123456}"#),
+        Some(r#"{"t":1569263647123456789}"#),
+        Some(r#"{"t":-1}"#),
+        Some(r#"{"t":"9999-12-31T23:59:59Z"}"#),
+        Some(r#"{"t":1e400}"#),
+        Some(r#"{"t":20190923}"#),
+    ]);
+    let finished = flow.replicate(&["--date", "t", "--dead-letters", "file:letters.ndjson"], "").expect(3);
+    let text = std::fs::read_to_string(finished.path("letters.ndjson")).expect("the letters are text");
+    assert_eq!(text.lines().map(|line| letter(line).offset).collect::<Vec<_>>(), [0, 5, 6]);
+    assert_eq!(
+        flow.arrived(),
+        pairs(&[
+            ("1", Some(r#"{"t":"2019-09-23T18:34:07.123456Z"}"#)),
+            ("2", Some(r#"{"t":"2019-09-23T18:34:07.123456789Z"}"#)),
+            ("3", Some(r#"{"t":"1969-12-31T23:59:59Z"}"#)),
+            ("4", Some(r#"{"t":"9999-12-31T23:59:59Z"}"#)),
+        ])
+    );
+}
+
+#[test]
+fn registry_framing_and_byte_order_marks_are_known() {
+    let flow = Flow::new(&[Some("\0\0\0\0\x07{\"n\":1}"), Some("\u{feff}{\"a\": 1, \"b\": 2}")]);
+    let finished = flow.replicate(&["--drop", "b", "--dead-letters", "file:letters.ndjson"], "").expect(3);
+    let text = std::fs::read_to_string(finished.path("letters.ndjson")).expect("the letters are text");
+    let headers = letter(text.lines().next().expect("a letter")).headers;
+    let cause =
+        headers.iter().find(|(name, _)| name == "__connect.errors.exception.message").and_then(|(_, value)| value.clone());
+    let cause = String::from_utf8(cause.expect("a cause").to_vec()).expect("text");
+    assert!(cause.contains("Confluent wire format (magic byte 0, schema 7)"), "{cause}");
+    assert_eq!(flow.arrived(), pairs(&[("1", Some(r#"{"a":1}"#))]));
+}
+
+#[test]
+fn an_error_shows_the_control_characters_of_a_payload_as_escapes() {
+    let flow = Flow::new(&[Some("{\"a\": \"\u{202e}\", \"x\": \u{1b}[2J}")]);
+    let finished = flow.replicate(&["--require", "a\u{1b}]0;owned\u{7}\u{202e}"], "").expect(3);
+    assert!(!finished.stderr.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{:?}", finished.stderr);
 }

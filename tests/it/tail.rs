@@ -321,3 +321,19 @@ fn a_terminal_gets_colour_and_is_followed_unless_something_is_asked_for() {
         topic.sdl(&format!("logins {arguments}")).stdout(terminal.side()).run().expect(0);
     }
 }
+
+#[test]
+fn times_are_in_the_zone_of_the_variable_tz() {
+    let topic = Topic::with(1, &[(0, Some("a"), Some(b"x"))]);
+    for (zone, time) in [
+        ("UTC", "2023-09-12 00:45:51.000"),
+        ("Europe/Berlin", "2023-09-12 02:45:51.000"),
+        ("Asia/Kolkata", "2023-09-12 06:15:51.000"),
+        ("America/New_York", "2023-09-11 20:45:51.000"),
+    ] {
+        let terminal = Terminal::open();
+        let ended = topic.sdl("logins -n 1 --color never").env("TZ", zone).stdout(terminal.side()).run().expect(0);
+        let shown = String::from_utf8(terminal.all()).expect("text");
+        assert!(shown.contains(time), "{zone}: {shown}{}", ended.stderr);
+    }
+}

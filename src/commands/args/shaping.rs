@@ -3,13 +3,17 @@
 use crate::error::Error;
 use crate::pipeline::{Transform, TransformResult};
 use crate::profile::{Profile, Secret};
-use crate::shape::{InvalidRule, RuleKind, SelectedFields, Shape, ShapeResult, ShapeRules};
+use crate::shape::{InvalidRule, RuleKind, SAMPLE_RECORDS, SelectedFields, Shape, ShapeResult, ShapeRules};
+
+/// Fewer records than this say nothing about a rule.
+const MIN_RECORDS: u64 = 2;
 
 /// Flags that shape JSON values; without any of them no value is parsed or changed.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Shaping (JSON values; a path like buyer.id goes deeper)")]
 pub(crate) struct ShapingArgs {
-    /// Keep only records where this holds: =, !=, <, <=, >, >=, ~ (regex), or a bare field that must be there; all must hold
+    /// Keep only records where this holds: FIELD, FIELD = VALUE (or ==, !=, <, <=, >, >=, ~ for a regex), FIELD in (A, B),
+    /// joined by `and`; all must hold
     #[arg(long = "where", value_name = "CONDITION")]
     conditions: Vec<String>,
     /// Fill a field that is missing or null; a value that is JSON (0, true, "2") is taken as that, else as text
@@ -18,7 +22,7 @@ pub(crate) struct ShapingArgs {
     /// Treat a record as bad if a field is missing or has another type: string, int, number, bool, object, array
     #[arg(long, value_name = "FIELD[:TYPE],...")]
     require: Vec<String>,
-    /// Turn Unix seconds, milliseconds or ISO text into ISO 8601 in UTC
+    /// Turn Unix times (seconds to nanoseconds) and ISO text into ISO 8601 in UTC
     #[arg(long, value_name = "FIELD,...")]
     date: Vec<String>,
     /// Replace an address by its network: a.b.c.xxx
@@ -86,6 +90,7 @@ impl ShapingArgs {
 
 /// Returns what the engine does to every record to give it `shape`.
 pub(crate) fn transform(shape: Shape) -> Transform {
+    let shape = ReportingShape(shape);
     Box::new(move |record| match shape.apply(record.value.as_deref()) {
         ShapeResult::Keep(None) => TransformResult::Keep,
         ShapeResult::Keep(changed) => {
@@ -95,6 +100,34 @@ pub(crate) fn transform(shape: Shape) -> Transform {
         ShapeResult::Filtered => TransformResult::Filtered,
         ShapeResult::Bad(fault) => TransformResult::Bad(fault.into()),
     })
+}
+
+/// A shape that warns of rules that match no record: once, after many records or at the end of a shorter run.
+#[derive(Debug)]
+pub(crate) struct ReportingShape(pub(crate) Shape);
+
+impl ReportingShape {
+    pub(crate) fn apply(&self, value: Option<&[u8]>) -> ShapeResult {
+        let result = self.0.apply(value);
+        if self.0.records() == SAMPLE_RECORDS {
+            self.warn();
+        }
+        result
+    }
+
+    fn warn(&self) {
+        for rule in self.0.unmatched() {
+            tracing::warn!("{rule}");
+        }
+    }
+}
+
+impl Drop for ReportingShape {
+    fn drop(&mut self) {
+        if (MIN_RECORDS..SAMPLE_RECORDS).contains(&self.0.records()) {
+            self.warn();
+        }
+    }
 }
 
 fn usage(InvalidRule { what, hint }: InvalidRule) -> Error {

@@ -5,15 +5,16 @@ use std::str::FromStr;
 use bytes::Bytes;
 use regex::bytes::Regex;
 
+use crate::commands::args::ReportingShape;
 use crate::record::RecordView;
-use crate::shape::{Shape, ShapeResult};
+use crate::shape::ShapeResult;
 
 /// What a record must be like to be shown, and what becomes of its value.
 #[derive(Debug, Default)]
 pub(super) struct Filter {
     pub(super) patterns: Vec<Regex>,
     pub(super) headers: Vec<HeaderTest>,
-    pub(super) shape: Option<Shape>,
+    pub(super) shape: Option<ReportingShape>,
 }
 
 /// What a header must be: there, or there with this value.
@@ -71,7 +72,7 @@ impl Filter {
         }
         let Some(shape) = &self.shape else { return Ok(Some(FilterResult::AsIs)) };
         // Elsewhere a tombstone passes for its key's sake; here it has no field that was asked for.
-        if record.value.is_none() && shape.has_conditions() {
+        if record.value.is_none() && shape.0.has_conditions() {
             return Ok(None);
         }
         match shape.apply(record.value) {
@@ -97,7 +98,7 @@ impl HeaderTest {
 mod tests {
     use super::*;
     use crate::record::{Partition, Record};
-    use crate::shape::{RuleKind, ShapeRules};
+    use crate::shape::{RuleKind, Shape, ShapeRules};
 
     fn record(key: Option<&'static str>, value: Option<&'static str>) -> Record {
         let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
@@ -140,7 +141,7 @@ mod tests {
             for (kind, text) in flags {
                 rules.add(*kind, text, text);
             }
-            Filter { shape: Some(Shape::parse(&rules, None).unwrap()), ..Filter::default() }
+            Filter { shape: Some(ReportingShape(Shape::parse(&rules, None).unwrap())), ..Filter::default() }
         };
         let filter = shape(&[(RuleKind::Where, "a > 1"), (RuleKind::Drop, "b")]);
         let sift = |value| filter.filter(&record(None, value).view());

@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser as Text;
 use regex::bytes::Regex;
 
-use crate::commands::args::{PartitionList, ShapingArgs, TopicArgs, parse_partitions, parse_position};
+use crate::commands::args::{PartitionList, ReportingShape, ShapingArgs, TopicArgs, parse_partitions, parse_position};
 use crate::commands::{Context, run};
 use crate::connectors::kafka::{Pos, Scanner, TopicInfo};
 use crate::error::Error;
@@ -154,7 +154,7 @@ impl Args {
         self.how.check()?;
         self.what.topics.named(&section)?;
         let shape = self.shaping.build(&context.profile, section.mask_key.as_ref())?;
-        let filter = Filter { patterns: self.which.grep, headers: self.which.header, shape };
+        let filter = Filter { patterns: self.which.grep, headers: self.which.header, shape: shape.map(ReportingShape) };
         let terminal = stdout().is_terminal();
         let printer = self.how.printer(context, self.shaping.fields(&context.profile)?, terminal);
         let stop = run::stop_signal()?;

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use crate::shape;
+
 /// A position in every partition of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pos {
@@ -53,9 +55,8 @@ fn time_of(text: &str) -> Option<Pos> {
         let ago = humantime::parse_duration(ago).ok()?;
         return i64::try_from(ago.as_millis()).ok().map(Pos::Ago);
     }
-    if let Ok(number) = text.parse::<i64>() {
-        // Seconds until the year 5138, milliseconds from 1973 on.
-        return Some(Pos::Time(if number < 100_000_000_000 { number.checked_mul(1000)? } else { number }));
+    if text.parse::<i128>().is_ok() {
+        return shape::parse_time(text).map(|time| Pos::Time(time.as_millisecond()));
     }
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Some(Pos::Time(time.as_millisecond()));
@@ -82,8 +83,9 @@ impl Pos {
     #[must_use]
     pub fn time(self, now: i64) -> Option<i64> {
         match self {
-            Self::Time(time) => Some(time),
-            Self::Ago(ago) => Some(now.saturating_sub(ago)),
+            // To a broker, negative times have other meanings.
+            Self::Time(time) => Some(time.max(0)),
+            Self::Ago(ago) => Some(now.saturating_sub(ago).max(0)),
             _ => None,
         }
     }
@@ -108,6 +110,8 @@ impl Pos {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -121,6 +125,10 @@ mod tests {
             ("-10", Pos::BeforeEnd(10)),
             ("@1694479551", Pos::Time(1_694_479_551_000)),
             ("@1694479551123", Pos::Time(1_694_479_551_123)),
+            ("@1694479551123456", Pos::Time(1_694_479_551_123)),
+            ("@1694479551123456789", Pos::Time(1_694_479_551_123)),
+            ("@0", Pos::Time(0)),
+            ("@1969-12-31T23:59:59Z", Pos::Time(-1000)),
             ("@2023-09-12T00:45:51Z", Pos::Time(1_694_479_551_000)),
             ("@2023-09-12T02:45:51.5+02:00", Pos::Time(1_694_479_551_500)),
             ("@-1h", Pos::Ago(3_600_000)),
@@ -129,7 +137,21 @@ mod tests {
             assert_eq!(text.parse(), Ok(pos), "{text}");
         }
         assert!(matches!("@2023-09-12".parse(), Ok(Pos::Time(_))));
-        for text in ["", "start", "-", "--1", "1.5", "@", "@-", "@yesterday", "99999999999999999999", "+1", "-1h"] {
+        for text in [
+            "",
+            "start",
+            "-",
+            "--1",
+            "1.5",
+            "@",
+            "@-",
+            "@yesterday",
+            "99999999999999999999",
+            "+1",
+            "-1h",
+            "@20231115",
+            "@99999999999999999999999",
+        ] {
             assert!(text.parse::<Pos>().is_err(), "{text}");
         }
     }
@@ -155,5 +177,27 @@ mod tests {
         assert!(Pos::Offset(9).offset(&bounds).is_err());
         assert!(Pos::Offset(101).offset(&bounds).is_err());
         assert_eq!(Pos::Ago(1000).time(5000), Some(4000));
+        assert_eq!(Pos::Ago(i64::MAX).time(5000), Some(0));
+        assert_eq!(Pos::Time(-1000).time(5000), Some(0), "before 1970 is the beginning");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,30}", typed in "@?[-0-9a-zT:.+]{0,25}", low in any::<i64>(), end in any::<i64>()) {
+            for text in [text, typed] {
+                if let Ok(pos) = text.parse::<Pos>() {
+                    prop_assert!(pos.time(1_694_479_551_000).is_none_or(|time| time >= 0));
+                    let _ = pos.offset(&Bounds { low, end, committed: None, at_time: None });
+                }
+            }
+        }
+
+        #[test]
+        fn an_offset_is_inside_of_its_bounds(count in any::<i64>(), low in 0..1000_i64, size in 0..1000_i64) {
+            let bounds = Bounds { low, end: low + size, committed: None, at_time: Some(count) };
+            for pos in [Pos::BeforeEnd(count.saturating_abs()), Pos::Beginning, Pos::End, Pos::Committed, Pos::Offset(count)] {
+                prop_assert!(pos.offset(&bounds).is_ok_and(|offset| (low..=low + size).contains(&offset)) || pos == Pos::Offset(count));
+            }
+        }
     }
 }

@@ -129,11 +129,13 @@ impl<R: Read> LineReader<R> {
                 }
             }
             self.line += 1;
-            if line.trim_ascii().is_empty() {
+            // Files from Windows begin with a byte order mark.
+            let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line).trim_ascii();
+            if line.is_empty() {
                 continue;
             }
             let (partition, offset) = (self.partition, self.line);
-            match read(line.trim_ascii()) {
+            match read(line) {
                 Ok(ParsedLine::Record(record)) => records.push(Record { partition, offset, ..record }),
                 Ok(ParsedLine::Value(value)) => {
                     let value = Some(value);

@@ -135,3 +135,93 @@ fn whoever_turns_verification_off_is_warned() {
     let off = kafka("servers = a:1\nkafka.enable.ssl.certificate.verification = false\n").unwrap();
     assert_eq!(off.warnings().len(), 1);
 }
+
+#[test]
+fn the_default_section_is_inherited_by_the_sections_that_have_its_keys() {
+    let text = "[DEFAULT]\nservers = a:1\nusername = u\nhost = h\nsomething = else\n[local_kafka]\nusername = own\npassword = p\n\
+                [remote_kafka]\npassword = p\n[mongodb]\ndefault_collection = c\n[run.tail]\n";
+    let profile = profile(text).load().unwrap();
+    let local = profile.kafka("local_kafka").unwrap();
+    assert_eq!((local.servers.as_str(), local.username.as_deref()), ("a:1", Some("own")));
+    assert_eq!(profile.kafka("remote_kafka").unwrap().username.as_deref(), Some("u"));
+    let mongo = profile.mongo("mongodb").unwrap();
+    assert_eq!((mongo.host.as_deref(), mongo.username.as_deref()), (Some("h"), Some("u")));
+    assert!(profile.run("tail").unwrap().is_empty());
+    assert_eq!(profile.section_names().filter(|name| *name == "DEFAULT").count(), 0);
+}
+
+#[test]
+fn a_list_over_several_lines_is_one_list() {
+    assert_eq!(kafka("servers =\n    a:1,\n    # not this\n    b:1\n").unwrap().servers, "a:1,b:1");
+    assert_eq!(kafka("SERVERS = a:1\n").unwrap().servers, "a:1");
+}
+
+#[test]
+fn sections_of_other_programs_are_left_alone() {
+    let other = "[postgresql]\nhost = localhost\ndatabase = suppliers\nuser = someone\npassword = secret\n\
+                 [grafana]\nurl = http://g\ntoken = t\n[logging]\nlevel = debug\n";
+    let made = profile(&format!("[local_kafka]\nservers = a:1\n{other}")).load().unwrap();
+    assert!(made.kafka("local_kafka").is_ok());
+    assert_eq!(["postgresql", "grafana", "logging"].map(|name| made.kind(name)), [None; 3]);
+    assert_eq!(cause(made.mongo("postgresql")), "unknown key `database` at ./database.ini:5");
+    assert_eq!(cause(kafka("servers = a:1\npasword = p\n")), "unknown key `pasword` at ./database.ini:3");
+}
+
+#[test]
+fn values_that_configparser_interpolates_draw_a_warning_without_the_value() {
+    let made = profile("[local_kafka]\nservers = a:1\nusername = %(user)s\npassword = canary%%b\n[logging]\nformat = %%d\n");
+    let warnings = made.load().unwrap().warnings().to_vec();
+    assert_eq!(
+        warnings,
+        [("username", 3, "%(...)s"), ("password", 4, "%%")].map(|(key, line, found)| format!(
+            "`{key}` at ./database.ini:{line} contains `{found}`, which is taken as it is written: Python's configparser would replace it"
+        ))
+    );
+}
+
+#[test]
+fn names_of_other_kafka_tools_lead_to_the_key() {
+    for (name, key) in [
+        ("bootstrap.servers", "servers"),
+        ("bootstrap_servers", "servers"),
+        ("metadata.broker.list", "servers"),
+        ("sasl.username", "username"),
+        ("sasl.mechanisms", "sasl_mechanism"),
+        ("security.protocol", "security_protocol"),
+        ("ssl.ca.location", "ssl_ca_location"),
+    ] {
+        let error = kafka(&format!("{name} = x\n")).unwrap_err();
+        assert_eq!(sdl::error::Error::from(error).hint(), Some(format!("use `{key}`")), "{name}");
+    }
+    let error = kafka("servers = a:1\nfetch.max.bytes = 1\n").unwrap_err();
+    assert_eq!(
+        sdl::error::Error::from(error).hint().as_deref(),
+        Some("write librdkafka's properties with a prefix: `kafka.fetch.max.bytes`")
+    );
+}
+
+#[test]
+fn a_comment_behind_a_value_is_named_where_the_value_makes_no_sense() {
+    let mongo = |lines: &str| cause(profile(&format!("[mongodb]\n{lines}")).load().unwrap().mongo("mongodb"));
+    assert_eq!(
+        mongo("host = a\nport = 27017 ; the default\n"),
+        "key `port` at ./database.ini:3 is not a port between 1 and 65535: `; the default` is part of the value"
+    );
+    assert_eq!(
+        mongo("host = a\ntls = true # always\n"),
+        "key `tls` at ./database.ini:3 is not one of `true`, `false`: `# always` is part of the value"
+    );
+}
+
+#[test]
+fn a_certificate_needs_its_key_and_a_key_its_certificate() {
+    assert_eq!(cause(kafka("servers = a:1\nssl_certificate_location = c.pem\n")), "missing key `ssl_key_location`");
+    assert_eq!(cause(kafka("servers = a:1\nssl_key_location = c.key\n")), "missing key `ssl_certificate_location`");
+    assert!(kafka("servers = a:1\nssl_certificate_location = c.pem\nssl_key_location = c.key\n").is_ok());
+    assert!(kafka("servers = a:1\nssl_certificate_location = c.pem\nkafka.ssl.key.pem = k\n").is_ok());
+    let elastic = |lines: &str| {
+        cause(profile(&format!("[elasticsearch]\nurl = https://a\n{lines}")).load().unwrap().elastic("elasticsearch"))
+    };
+    assert_eq!(elastic("client_cert = c.pem\n"), "missing key `client_key`");
+    assert_eq!(elastic("client_key = c.key\n"), "missing key `client_cert`");
+}
