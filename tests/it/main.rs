@@ -24,6 +24,7 @@ mod real_sink_mongo;
 mod real_sinks;
 mod real_tail;
 mod real_three_brokers;
+mod real_torture;
 mod replicate_on_mock;
 mod run;
 mod sandbox;

@@ -220,6 +220,21 @@ impl Sender {
         sender.producer.init_transactions(SEND_TIMEOUT).expect("transactions are set up");
         sender
     }
+
+    /// Returns a sender of transactions that may stay open for ten minutes.
+    pub(crate) fn long_transactional(cluster: &Cluster, id: &str) -> Self {
+        let sender = Self::new(cluster, &[("transactional.id", id), ("transaction.timeout.ms", "600000")]);
+        sender.producer.init_transactions(SEND_TIMEOUT).expect("transactions are set up");
+        sender
+    }
+
+    /// Commits or aborts the transaction that [`Sender::open_transaction`] began.
+    #[track_caller]
+    pub(crate) fn end_transaction(&self, commit: bool) {
+        let ended =
+            if commit { self.producer.commit_transaction(SEND_TIMEOUT) } else { self.producer.abort_transaction(SEND_TIMEOUT) };
+        ended.expect("the transaction ends");
+    }
 }
 
 #[test]
