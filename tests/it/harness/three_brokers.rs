@@ -3,10 +3,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
 
 use super::cluster::CLUSTER_TIMEOUT;
-use super::{Cluster, Clusters, Proxy, eventually, stack, stack_env};
+use super::{Cluster, Clusters, Proxy, eventually, stack, stack_env, unique};
 
 /// Partitions of `__consumer_offsets` in the stack.
 const OFFSETS_PARTITIONS: i32 = 4;
@@ -32,7 +33,25 @@ impl ThreeBrokers {
             brokers.broker(number, "start");
         }
         brokers.wait_for_brokers(3);
+        brokers.create_offsets_topic();
         brokers
+    }
+
+    /// Asks for the commits of a group, upon which the brokers create `__consumer_offsets`.
+    fn create_offsets_topic(&self) {
+        let mut wanted = TopicPartitionList::new();
+        wanted.add_partition("none", 0);
+        let consumer = self.cluster.consumer("none");
+        eventually("a group has a coordinator", 2 * CLUSTER_TIMEOUT, || {
+            consumer.committed_offsets(wanted.clone(), CLUSTER_TIMEOUT).ok()
+        });
+    }
+
+    /// Returns the name of a new group that another broker coordinates.
+    #[track_caller]
+    pub(crate) fn group_not_coordinated_by(&self, number: i32, name: &str) -> String {
+        let names = std::iter::repeat_with(|| unique(name));
+        names.take(1000).find(|group| self.coordinator(group) != number).expect("other brokers coordinate groups")
     }
 
     /// Stops (`stop`, `kill`), starts, freezes or thaws one broker: a verb of `scripts/stack`.
