@@ -1,4 +1,4 @@
-//! A Kafka record as every layer sees it: where it stands, and its bytes.
+//! A Kafka record: its coordinates and its bytes.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -8,13 +8,13 @@ use bytes::Bytes;
 
 /// A topic's name.
 ///
-/// Names are few and live as long as the process, so they are kept once and for all: a topic is two words, free to copy and
-/// to compare, and no record pays for a reference count.
+/// Names are interned for the lifetime of the process: a topic is two words, free to copy and to compare, and no record pays for a
+/// reference count.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Topic(&'static str);
 
 impl Topic {
-    /// Returns the topic called `name`.
+    /// Returns the topic with this name.
     #[must_use]
     pub fn named(name: &str) -> Self {
         static NAMES: OnceLock<Mutex<HashSet<&'static str>>> = OnceLock::new();
@@ -69,25 +69,25 @@ impl fmt::Display for Partition {
     }
 }
 
-/// The offset to resume a partition from: one above the last record that is settled.
+/// The offset to resume a partition from: one above the last settled record.
 ///
-/// A type of its own because some of librdkafka's calls add that one themselves and others do not.
+/// A type of its own because `store_offset` of librdkafka adds that one itself, and `store_offsets` and `commit` do not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct NextOffset(pub i64);
 
 /// A record's headers in their order: names may repeat, values may be null, empty or binary.
 ///
-/// A name is bytes because clients exist that write names which are not UTF-8; they are kept as they are.
+/// A name is bytes: some clients write names that are not UTF-8.
 pub type Headers = Vec<(Bytes, Option<Bytes>)>;
 
 /// One record. Key, value and headers are cut from the buffer of the batch it was read in, so a clone copies no bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The partition that it was read from.
+    /// The partition that the record was read from.
     pub partition: Partition,
-    /// Its offset in that partition.
+    /// The offset in that partition.
     pub offset: i64,
-    /// Milliseconds since the Unix epoch; absent where the broker has none.
+    /// Milliseconds since the Unix epoch; `None` if the broker has none.
     pub timestamp: Option<i64>,
     /// The key; `None` is null, which is not the empty key.
     pub key: Option<Bytes>,
@@ -97,10 +97,10 @@ pub struct Record {
     pub headers: Headers,
 }
 
-/// What is called with the name and value of a header.
+/// A visitor of headers: name and value.
 pub type WithHeader<'a> = dyn FnMut(&[u8], Option<&[u8]>) + 'a;
 
-/// Headers, wherever their bytes are.
+/// Headers, owned or borrowed.
 pub trait HeaderList {
     /// Calls `with` for each header, in order.
     fn each(&self, with: &mut WithHeader<'_>);
@@ -114,16 +114,16 @@ impl HeaderList for Headers {
     }
 }
 
-/// A record that is only looked at, wherever its bytes are.
+/// A borrowed record.
 #[derive(Clone, Copy)]
 pub struct RecordView<'a> {
-    /// The partition that it was read from.
+    /// The partition that the record was read from.
     pub partition: Partition,
-    /// Its offset in that partition.
+    /// The offset in that partition.
     pub offset: i64,
-    /// Milliseconds since the Unix epoch; absent where the broker has none.
+    /// Milliseconds since the Unix epoch; `None` if the broker has none.
     pub timestamp: Option<i64>,
-    /// Whether the broker set the timestamp, when it appended the record.
+    /// Whether the timestamp is the time of the append (`LogAppendTime`).
     pub appended: bool,
     /// The key; `None` is null, which is not the empty key.
     pub key: Option<&'a [u8]>,
@@ -134,7 +134,7 @@ pub struct RecordView<'a> {
 }
 
 impl RecordView<'_> {
-    /// Returns a copy that can be kept.
+    /// Returns an owned copy.
     #[must_use]
     pub fn to_record(&self) -> Record {
         let mut headers = Headers::new();
@@ -153,7 +153,7 @@ impl RecordView<'_> {
 }
 
 impl Record {
-    /// Returns the record as it is looked at; its timestamp counts as the producer's.
+    /// Returns a view; the timestamp counts as the producer's.
     #[must_use]
     pub fn view(&self) -> RecordView<'_> {
         RecordView {
@@ -174,7 +174,7 @@ impl Record {
         of(&self.key) + of(&self.value) + self.headers.iter().map(|(name, value)| name.len() + of(value)).sum::<usize>()
     }
 
-    /// Returns what tells this record from another that has the same offset in a re-created topic.
+    /// Returns the fingerprint, which differs from that of a record with the same offset in a re-created topic.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         let mut crc = crc32fast::Hasher::new();
@@ -199,7 +199,7 @@ impl fmt::Display for Record {
     }
 }
 
-/// What a record was, in a few bytes: kept in the commit's metadata to recognise a re-created topic.
+/// A record in a few bytes: stored in the commit's metadata to recognise a re-created topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     /// The record's offset.
@@ -244,7 +244,7 @@ mod tests {
         .map(|(key, value)| record(key, value).fingerprint().crc)
         .into();
         for (i, one) in prints.iter().enumerate() {
-            assert!(!prints[i + 1..].contains(one), "{i} is met again in {prints:?}");
+            assert!(!prints[i + 1..].contains(one), "{i} occurs again in {prints:?}");
         }
     }
 

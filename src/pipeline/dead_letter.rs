@@ -1,25 +1,24 @@
-//! Dead letters: a record that cannot be delivered, with the cause in its headers.
+//! Dead letters: bad records, with the cause in their headers.
 //!
-//! The names under `__connect.errors.` are those of Kafka Connect's dead letter queues, so that tools made for either read
-//! both. What Connect has no name for stands under `sdl.dlq.`.
+//! The names under `__connect.errors.` are those of Kafka Connect's dead letter queues; the others stand under `sdl.dlq.`.
 
 use bytes::Bytes;
 
 use crate::pipeline::Reason;
 use crate::record::{Headers, Record};
 
-/// How often a letter was sent again; a record that fails once more carries it on.
+/// The header that counts replays of a dead letter; a record that fails again keeps it.
 pub const REPLAYS_HEADER: &str = "sdl.dlq.replays";
 
-/// The longest header value that a letter adds, in bytes: a reason may quote the whole payload.
+/// The longest header value that a dead letter adds, in bytes: a reason may quote the whole payload.
 pub const MAX_CAUSE_BYTES: usize = 1024;
 
-/// Where in the run a record failed.
+/// The stage in which a record failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureStage {
-    /// While it was shaped.
+    /// Shaping.
     Shaping,
-    /// While the destination was to take it.
+    /// Delivery.
     Delivery,
 }
 
@@ -37,21 +36,21 @@ impl FailureStage {
 /// Why a record becomes a dead letter.
 #[derive(Clone, Copy, Debug)]
 pub struct DeadLetterCause<'a> {
-    /// The run that gave it up.
+    /// The name of the run.
     pub run: &'a str,
-    /// Where it failed.
+    /// The stage.
     pub stage: FailureStage,
-    /// How often it was tried, the last time included.
+    /// The number of attempts.
     pub attempts: u32,
-    /// What was wrong with it.
+    /// Why the record is bad.
     pub reason: &'a Reason,
 }
 
-/// Returns `record` as a dead letter: its coordinates, timestamp, key, value and headers as they were, and behind its own
-/// headers those that say why.
+/// Returns `record` as a dead letter: coordinates, timestamp, key, value and headers as they were, followed by the headers that name
+/// the cause.
 ///
-/// A header of the record that has one of these names stays where it is: of a name that is there twice, the last counts. Only
-/// [`REPLAYS`] is not repeated but carried on.
+/// A header of the record with one of these names is kept: of a repeated name, the last counts. Only [`REPLAYS_HEADER`] is not
+/// repeated.
 #[must_use]
 pub fn dead_letter(record: &Record, cause: &DeadLetterCause<'_>) -> Record {
     let DeadLetterCause { run, stage, attempts, reason } = *cause;
@@ -76,7 +75,7 @@ pub fn dead_letter(record: &Record, cause: &DeadLetterCause<'_>) -> Record {
     Record { headers, ..record.clone() }
 }
 
-/// Returns the start of `text` that fits a header, whole characters only.
+/// Returns the start of `text` that fits a header, cut between characters.
 fn truncate(text: &str) -> Bytes {
     let mut end = text.len().min(MAX_CAUSE_BYTES);
     while !text.is_char_boundary(end) {

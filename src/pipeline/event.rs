@@ -1,13 +1,13 @@
-//! What happens in a run, told to whoever listens.
+//! Events of a run, and their observers.
 
 use std::time::Duration;
 
 use crate::pipeline::{Assignment, Outcome, Reason};
 use crate::record::{NextOffset, Partition, Record};
 
-/// Listens to a run: a progress bar, a log, metrics. Called from the engine, so it must return at once.
+/// Observes a run: a progress bar, a log, metrics. Called by the engine: returns at once.
 pub trait Observer: Send + Sync {
-    /// Takes note of `event`.
+    /// Takes an event.
     fn on(&self, event: &Event<'_>);
 
     /// Returns whether [`Event::Answered`] is wanted for every single record.
@@ -16,7 +16,7 @@ pub trait Observer: Send + Sync {
     }
 }
 
-/// Tells several observers.
+/// Notifies several observers.
 impl<T: Observer> Observer for Vec<T> {
     fn on(&self, event: &Event<'_>) {
         for observer in self {
@@ -39,40 +39,40 @@ impl Observer for Box<dyn Observer> {
     }
 }
 
-/// One thing that happened. Counts are per batch; the totals so far come with [`Event::Progress`].
+/// An event. Counts are per batch; the totals come with [`Event::Progress`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// Partitions became ours.
+    /// Partitions were assigned.
     Assigned(&'a [Assignment]),
-    /// Partitions are going, or gone (`lost`: another member has them already).
+    /// Partitions were revoked, or lost to another member.
     Released {
         /// The partitions.
         partitions: &'a [Partition],
-        /// Whether nothing of them could be committed any more.
+        /// Whether nothing of them can be committed any more.
         lost: bool,
-        /// Records that were read and not delivered; their new owner reads them.
+        /// Records that were read and not delivered; the new owner reads them.
         records: u64,
     },
     /// A batch of records was read.
     Read {
         /// Bytes of their keys, values and headers.
         bytes: u64,
-        /// How long they were waited for: since there was room for them, or partitions were last assigned.
+        /// The wait for them: since there was room, or partitions were last assigned.
         waited: Duration,
-        /// How long it took to shape them; only where records are shaped.
+        /// The time to shape them; only where records are shaped.
         shaping: Option<Duration>,
     },
     /// The sink answered a call.
     Responded {
-        /// How long that took.
+        /// The time of the call.
         took: Duration,
-        /// Where with it each record of the batch has its final answer: how long it is since the batch was first sent.
+        /// If every record of the batch has its final answer: the time since the batch was first sent.
         batch: Option<Duration>,
     },
     /// The counts so far, after something changed.
     Progress(&'a Tally),
-    /// The ends of partitions, for the lag.
+    /// The log end offsets of partitions, for the lag.
     LogEndOffsets(&'a [(Partition, i64)]),
     /// How far partitions have been read and settled.
     Settled(&'a [(Partition, NextOffset)]),
@@ -80,70 +80,70 @@ pub enum Event<'a> {
     Answered(&'a Record, &'a Outcome),
     /// Records are sent again after a pause.
     Retrying {
-        /// How many.
+        /// The number of records.
         records: usize,
-        /// Which attempt comes next, from 2.
+        /// The number of the next attempt, from 2.
         attempt: u32,
         /// The pause before it.
         pause: Duration,
         /// Why.
         reason: &'a Reason,
     },
-    /// A batch that failed as one is halved to find the record to blame.
+    /// A batch that failed as a whole is bisected to find the record to blame.
     Bisecting {
         /// The records of the batch.
         records: usize,
         /// Why it failed.
         reason: &'a Reason,
     },
-    /// A bad record was set aside.
+    /// A bad record was found.
     Bad {
         /// The record.
         record: &'a Record,
-        /// What is wrong with it.
+        /// Why it is bad.
         reason: &'a Reason,
-        /// What became of it.
+        /// What becomes of it.
         fate: BadRecordAction,
     },
     /// The broker confirmed these positions.
     Committed(&'a [(Partition, NextOffset)]),
-    /// Something is wrong that may pass (`Some`), or is over.
+    /// The run has a problem that may pass (`Some`), or has none any more.
     Degraded(Option<&'a str>),
-    /// Nothing is taken by a destination that was sent something, or something is again. Told when it changes.
+    /// Delivery stalled, or resumed.
     Stalled(bool),
-    /// Nothing more is read; what is in flight is waited for.
+    /// Reading stopped; the run waits for records in flight.
     Draining(&'a str),
 }
 
 /// What became of a bad record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadRecordAction {
-    /// On its way to the dead letters.
+    /// Queued for the dead letters.
     DeadLetter,
-    /// Skipped, as asked.
+    /// Skipped by request.
     Skipped,
-    /// It stops the run.
+    /// The run stops.
     Stops,
 }
 
-/// The accounts of a run, in records unless said otherwise.
+/// The counts of a run, in records unless noted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Tally {
     /// Handed to the engine.
     pub read: u64,
-    /// Durably there, including those that were there before and those that were superseded.
+    /// Durably stored, those included that were stored before or superseded.
     pub delivered: u64,
-    /// Of the delivered: there already.
+    /// Of the delivered: stored before.
     pub already_there: u64,
-    /// Of the delivered: a newer version was there.
+    /// Of the delivered: a newer version is stored.
     pub superseded: u64,
-    /// Durably among the dead letters.
+    /// Durably stored as dead letters.
     pub dead_lettered: u64,
     /// Bad, and skipped by request.
     pub skipped: u64,
-    /// Left out by `--where`.
+    /// Left out by a filter.
     pub filtered: u64,
-    /// Taken away by a rebalance before they were delivered; their new owner reads them.
+    /// Released by a rebalance before they were delivered; the new owner reads them.
     pub released: u64,
     /// Of events that are counted in windows: came when their window was closed.
     #[serde(skip_serializing_if = "is_zero")]
@@ -193,7 +193,7 @@ impl Tally {
         self.delivered + set_aside + self.released + self.undelivered
     }
 
-    /// Asserts what the whole program rests on: every record that was read is accounted for.
+    /// Asserts that every record that was read is accounted for.
     pub fn assert_balanced(&self) {
         assert_eq!(self.read, self.accounted(), "records that were read are not all accounted for: {self:?}");
     }

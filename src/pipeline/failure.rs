@@ -1,14 +1,14 @@
-//! Why a source or a sink cannot go on.
+//! Failures and refusals.
 
 use std::fmt;
 
-/// Why one end of a run cannot go on.
+/// Why a source or a sink cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectorError {
-    /// The end failed: exit 1.
+    /// A failure: exit 1.
     #[error(transparent)]
     Failed(#[from] Failure),
-    /// Going on would not be safe: exit 5.
+    /// A refusal: exit 5.
     #[error(transparent)]
     Refused(#[from] Refused),
 }
@@ -24,7 +24,7 @@ impl ConnectorError {
 /// A failure: what could not be done, why, and what helps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What could not be done, with the section's name: "cannot reach `local_kafka`".
+    /// What could not be done, with the name of the section: "cannot reach `local_kafka`".
     pub what: String,
     /// The causes, outermost first.
     pub causes: Vec<String>,
@@ -79,7 +79,7 @@ impl Failure {
         self
     }
 
-    /// Says what helps.
+    /// Sets the hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -96,12 +96,12 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// A refusal: going on could lose or double records, so a person has to say what is meant.
+/// A refusal: going on could lose or repeat records, unless that is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// What is refused and why.
     pub what: String,
-    /// The facts behind it, a line each.
+    /// The figures, a line each.
     pub numbers: Vec<String>,
     /// What to type when it is meant.
     pub hint: String,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::pipeline::{ConnectorError, Failure, FailureKind, Reason, Refused};
-use crate::record::Record;
+use crate::record::{NextOffset, Partition, Record};
 
 /// Returns the failure of a run that stops at a bad record: because that is its policy, or because the breaker tripped.
 pub(crate) fn bad_record(record: &Record, reason: &Reason, tripped: bool) -> Failure {
@@ -26,6 +26,13 @@ pub(crate) fn rejected_dead_letter(record: &Record, reason: &Reason) -> Failure 
 pub(crate) fn gave_up(after: Duration, reason: &str) -> Failure {
     let what = format!("gave up after {} without a delivery", humantime::format_duration(after));
     Failure::new(what).because(reason).kind(FailureKind::GaveUp)
+}
+
+/// Returns the failure of a run whose source ended before these partitions were read to their stops: partition, position, stop.
+pub(crate) fn ended_early(unreached: &[(Partition, NextOffset, NextOffset)]) -> Failure {
+    let causes = unreached.iter().map(|(partition, next, stop)| format!("{partition}: read to {} of {}", next.0, stop.0));
+    let failure = Failure::new(format!("the run ended before {} partitions were read to the end", unreached.len()));
+    causes.fold(failure, |failure, cause| failure.because(cause)).hint("start again: reading goes on at the committed offsets")
 }
 
 /// Returns why a run ends whose destination rejects everything.

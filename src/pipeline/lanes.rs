@@ -1,4 +1,4 @@
-//! Records on their way to the sink: queued, batched, and kept apart where order demands it.
+//! The queue between transform and sink: one lane for each partition where order demands it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::pipeline::sink::Ordering;
 use crate::record::Record;
 
-/// Where a record is accounted for: its lane, that lane's life, and its number in it.
+/// Where a record is accounted for: the lane of its partition, the epoch of the assignment, and its sequence number in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) lane: usize,
@@ -16,7 +16,7 @@ pub(crate) struct Slot {
     pub(crate) number: u64,
 }
 
-/// Records and their tags, side by side.
+/// Records and their slots, side by side.
 #[derive(Debug, Default)]
 pub(crate) struct TaggedBatch {
     pub(crate) records: Vec<Record>,
@@ -25,17 +25,17 @@ pub(crate) struct TaggedBatch {
 }
 
 impl TaggedBatch {
-    pub(crate) fn push(&mut self, record: Record, tag: Slot) {
+    pub(crate) fn push(&mut self, record: Record, slot: Slot) {
         self.bytes += record.bytes();
         self.records.push(record);
-        self.slots.push(tag);
+        self.slots.push(slot);
     }
 
     pub(crate) fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Returns whether so much more fits.
+    /// Returns whether that much more fits.
     fn fits(&self, records: usize, bytes: usize, limits: &BatchLimits) -> bool {
         self.len() + records <= limits.records && self.bytes + bytes <= limits.bytes
     }
@@ -61,13 +61,13 @@ impl TaggedBatch {
 
     pub(crate) fn retain(&mut self, keep: impl Fn(&Slot) -> bool) {
         let mut flags = self.slots.iter().map(&keep);
-        self.records.retain(|_| flags.next().expect("a tag for each record"));
+        self.records.retain(|_| flags.next().expect("a slot for each record"));
         self.slots.retain(keep);
         self.bytes = self.records.iter().map(Record::bytes).sum();
     }
 }
 
-/// How large a batch is, and how long it may wait to fill.
+/// The size of a batch, and how long it may wait to fill.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchLimits {
     pub(crate) records: usize,
@@ -75,7 +75,7 @@ pub(crate) struct BatchLimits {
     pub(crate) linger: Duration,
 }
 
-/// The queue between transform and sink.
+/// See the module.
 #[derive(Debug)]
 pub(crate) struct Lanes {
     ordering: Ordering,
@@ -84,18 +84,18 @@ pub(crate) struct Lanes {
     lanes: Vec<Lane>,
     queued: usize,
     bytes: usize,
-    /// What may be sent now.
+    /// Records that may be sent now.
     ready: Ready,
 }
 
-/// What waits, cut into batches: all are full but the last.
+/// Records of a lane, cut into batches: all are full but the last.
 #[derive(Debug)]
 struct Lane {
     limits: BatchLimits,
     waiting: VecDeque<(Instant, TaggedBatch)>,
     records: usize,
     bytes: usize,
-    /// A batch of this lane is out, so the next has to wait.
+    /// A batch of this lane is in flight, and the next has to wait.
     in_flight: bool,
 }
 
@@ -116,12 +116,12 @@ impl Lanes {
         self.limits.records = records;
     }
 
-    /// Returns the number of records that wait.
+    /// Returns the number of queued records.
     pub(crate) fn queued(&self) -> usize {
         self.queued
     }
 
-    /// Returns the bytes that wait.
+    /// Returns the number of queued bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -129,14 +129,14 @@ impl Lanes {
     pub(crate) fn push(&mut self, chunk: TaggedBatch, now: Instant) {
         self.queued += chunk.len();
         self.bytes += chunk.bytes;
-        let Some(first) = chunk.slots.first().map(|tag| tag.lane) else { return };
+        let Some(first) = chunk.slots.first().map(|slot| slot.lane) else { return };
         if self.ordering == Ordering::Overlapping {
             self.lane(0, chunk.len(), chunk.bytes, now).push_all(chunk, now);
-        } else if chunk.slots.iter().all(|tag| tag.lane == first) {
+        } else if chunk.slots.iter().all(|slot| slot.lane == first) {
             self.lane(first, chunk.len(), chunk.bytes, now).push_all(chunk, now);
         } else {
-            for (record, tag) in chunk.records.into_iter().zip(chunk.slots) {
-                self.lane(tag.lane, 1, record.bytes(), now).push(record, tag, now);
+            for (record, slot) in chunk.records.into_iter().zip(chunk.slots) {
+                self.lane(slot.lane, 1, record.bytes(), now).push(record, slot, now);
             }
         }
     }
@@ -157,13 +157,13 @@ impl Lanes {
         lane
     }
 
-    /// Returns when the next batch is due, if one waits to fill; a batch that is full is due at once.
+    /// Returns when the next batch is due; a full one is due at once.
     pub(crate) fn due(&self) -> Option<Instant> {
         let full = self.ready.records >= self.limits.records || self.ready.bytes >= self.limits.bytes;
         self.ready.oldest.map(|oldest| if full { oldest } else { oldest + self.limits.linger })
     }
 
-    /// Returns the next batch if one is due at `now`; with `flush`, whatever waits.
+    /// Returns the next batch if one is due at `now`; with `flush`, whatever is queued.
     pub(crate) fn next(&mut self, now: Instant, flush: bool) -> Option<TaggedBatch> {
         let at_once = flush || self.limits.linger.is_zero();
         if self.ready.records == 0 || (!at_once && self.due().is_none_or(|due| due > now)) {
@@ -181,20 +181,20 @@ impl Lanes {
         Some(batch)
     }
 
-    /// Notes that the batch with these tags is settled or given up, so that the next of its lanes may go.
-    pub(crate) fn release(&mut self, tags: &[Slot]) {
+    /// Notes that a batch is settled or given up: the next of its lanes may be sent.
+    pub(crate) fn release(&mut self, slots: &[Slot]) {
         if self.ordering == Ordering::OneByOne {
-            for tag in tags {
-                self.lanes[tag.lane].in_flight = false;
+            for slot in slots {
+                self.lanes[slot.lane].in_flight = false;
             }
             self.recount();
         }
     }
 
-    /// Forgets what waits of the lanes for which `gone` holds.
+    /// Drops what is queued of the lanes for which `gone` holds.
     pub(crate) fn discard(&mut self, gone: impl Fn(usize) -> bool) {
         for lane in &mut self.lanes {
-            lane.waiting.iter_mut().for_each(|(_, chunk)| chunk.retain(|tag| !gone(tag.lane)));
+            lane.waiting.iter_mut().for_each(|(_, chunk)| chunk.retain(|slot| !gone(slot.lane)));
             lane.waiting.retain(|(_, chunk)| chunk.len() > 0);
             lane.records = lane.waiting.iter().map(|(_, chunk)| chunk.len()).sum();
             lane.bytes = lane.waiting.iter().map(|(_, chunk)| chunk.bytes).sum();
@@ -229,23 +229,23 @@ impl Lane {
             }
             _ => {}
         }
-        for (record, tag) in chunk.records.into_iter().zip(chunk.slots) {
-            self.push(record, tag, now);
+        for (record, slot) in chunk.records.into_iter().zip(chunk.slots) {
+            self.push(record, slot, now);
         }
     }
 
-    fn push(&mut self, record: Record, tag: Slot, now: Instant) {
+    fn push(&mut self, record: Record, slot: Slot, now: Instant) {
         match self.waiting.back_mut() {
-            Some((_, last)) if last.fits(1, record.bytes(), &self.limits) => last.push(record, tag),
+            Some((_, last)) if last.fits(1, record.bytes(), &self.limits) => last.push(record, slot),
             _ => {
                 let mut chunk = TaggedBatch::default();
-                chunk.push(record, tag);
+                chunk.push(record, slot);
                 self.waiting.push_back((now, chunk));
             }
         }
     }
 
-    /// Moves chunks from the front to `batch` while they fit; a record above the limit goes alone.
+    /// Moves batches from the front to `batch` while they fit; a record above the limit goes alone.
     fn fill(&mut self, batch: &mut TaggedBatch, limits: &BatchLimits) {
         while let Some((since, mut chunk)) = self.waiting.pop_front() {
             if batch.len() == 0 && chunk.len() > limits.records {
@@ -286,7 +286,7 @@ mod tests {
     }
 
     fn numbers(chunk: Option<&TaggedBatch>) -> Vec<(usize, u64)> {
-        chunk.map_or(Vec::new(), |chunk| chunk.slots.iter().map(|tag| (tag.lane, tag.number)).collect())
+        chunk.map_or(Vec::new(), |chunk| chunk.slots.iter().map(|slot| (slot.lane, slot.number)).collect())
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! Source --records--> transform --> lanes --batch--> Sink
 //!    ^                   |                            | outcomes
 //!    |                   '- filtered, bad             v
-//!    '--- commit <--- watermark <--- settled ---- retry, halve, dead letters
+//!    '--- commit <--- watermark <--- settled ---- retry, bisect, dead letters
 //! ```
 //!
 //! A position is data: a record carries partition and offset, the engine settles it, and a small pure watermark says how far may
@@ -47,53 +47,53 @@ pub use watermark::Watermark;
 
 use crate::record::{NextOffset, Partition, Record};
 
-/// A run: where records come from, what is done to them, where they go, and who listens.
+/// A run: source, transform, sink, dead letters and observers.
 pub struct Pipeline<S, K, D> {
-    /// Where records come from.
+    /// The source.
     pub source: S,
-    /// Where they go.
+    /// The sink.
     pub sink: K,
     /// Where bad records go, with [`BadRecordPolicy::DeadLetters`].
     pub dead_letters: Option<DeadLetters<D>>,
-    /// What is done to each record before it is queued; nothing is parsed without one.
+    /// Shapes each record before it is queued; without one, nothing is parsed.
     pub transform: Option<Transform>,
     /// What happens to bad records.
     pub bad_records: BadRecordPolicy,
     /// Sizes, times and rates.
     pub limits: Limits,
-    /// Who listens.
+    /// Gets every event.
     pub observer: Arc<dyn Observer>,
-    /// Turns true when the run is to stop.
+    /// Turns true when a stop is requested.
     pub stop: watch::Receiver<bool>,
 }
 
 impl<S: Source, K: Sink + 'static, D: Sink + 'static> Pipeline<S, K, D> {
-    /// Runs until the source ends, a limit is reached, `stop` turns true, or nothing can go on. Always accounts for every record.
+    /// Runs until the source ends, a limit is reached, a stop is requested, or the run fails. Accounts for every record.
     pub async fn run(self) -> RunReport {
         engine::Engine::new(self).run().await
     }
 }
 
-/// Where bad records go, and how a letter is made.
+/// The destination of bad records.
 pub struct DeadLetters<D> {
-    /// The destination.
+    /// The sink.
     pub sink: D,
-    /// Makes the letter.
+    /// Builds a dead letter.
     pub build: DeadLetterBuilder,
 }
 
-/// Makes a letter of a record, what is wrong with it, and how often it was sent.
+/// Builds a dead letter of a record, the reason, and the number of attempts.
 pub type DeadLetterBuilder = Box<dyn Fn(&Record, &Reason, u32) -> Record + Send>;
 
-/// Shapes a record and says what is to become of it.
+/// Shapes a record and decides whether it is delivered.
 pub type Transform = Box<dyn Fn(&mut Record) -> TransformResult + Send>;
 
-/// What a transform says of a record.
+/// The decision of a transform about a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TransformResult {
     /// Deliver it.
     Keep,
-    /// Leave it out, as asked.
+    /// Leave it out by request.
     Filtered,
     /// It is bad.
     Bad(Reason),
@@ -105,9 +105,9 @@ pub enum BadRecordPolicy {
     /// The run stops there.
     #[default]
     Stop,
-    /// They are counted and left out.
+    /// Bad records are counted and left out.
     Skip,
-    /// They are set aside.
+    /// Bad records become dead letters.
     DeadLetters,
 }
 
@@ -118,32 +118,32 @@ pub struct Limits {
     pub batch: usize,
     /// Bytes in a batch.
     pub batch_bytes: usize,
-    /// How long a batch waits to fill.
+    /// The time that a batch waits to fill.
     pub linger: Duration,
     /// Batches in flight.
     pub in_flight: usize,
-    /// How fast records are read.
+    /// The rate at which records are read.
     pub rate: Option<Rate>,
-    /// How many records are read in all.
+    /// The number of records to read in all.
     pub count: Option<u64>,
-    /// One record at a time, its commit confirmed before the next.
+    /// One record at a time, with its commit confirmed before the next.
     pub commit_each: bool,
-    /// How long deliveries may fail before the run does; for ever without.
+    /// The time without a delivery after which the run fails; without a limit if `None`.
     pub retry_for: Option<Duration>,
-    /// How many bad records end the run.
+    /// The number of bad records that ends the run.
     pub breaker: Option<BreakerLimit>,
-    /// How long what is in flight is waited for at the end.
+    /// The time to wait for records in flight at the end.
     pub shutdown_timeout: Duration,
 }
 
-/// How a run ended, and its accounts.
+/// The outcome of a run, and its counts.
 #[derive(Debug)]
 pub struct RunReport {
-    /// The accounts; they balance.
+    /// The counts; they balance.
     pub tally: Tally,
-    /// Why it ended.
+    /// Why the run ended.
     pub outcome: RunOutcome,
-    /// Where each partition would be resumed.
+    /// The offset to resume each partition from.
     pub positions: Vec<(Partition, NextOffset)>,
     /// Whether the last commits were confirmed.
     pub closed: Result<(), ConnectorError>,
@@ -154,12 +154,12 @@ pub struct RunReport {
 /// Why a run ended.
 #[derive(Debug)]
 pub enum RunOutcome {
-    /// Everything that was asked for is done.
+    /// Everything that was asked for was done.
     Complete,
-    /// It was told to stop.
+    /// A stop was requested.
     Interrupted,
-    /// An end failed or refused.
+    /// The source or a destination failed or refused.
     Failed(ConnectorError),
-    /// A record needs a person.
+    /// The run stopped at a record.
     Record(Failure),
 }

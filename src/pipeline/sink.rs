@@ -1,4 +1,4 @@
-//! Where records go.
+//! The sink of a run.
 
 use std::fmt;
 use std::future::Future;
@@ -15,7 +15,7 @@ pub type Batch = Arc<Vec<Record>>;
 /// The answers to a batch: exactly one outcome for each record, in the order of the batch.
 pub type Answers = Pin<Box<dyn Future<Output = Vec<Outcome>> + Send>>;
 
-/// A destination that accepts batches and answers for every record in them.
+/// A destination that accepts batches and answers for each record.
 pub trait Sink: Send + Sync {
     /// Prepares for partitions that were assigned, such as by creating target topics. Called before the first batch of these
     /// partitions is submitted, never inside a rebalance callback; called again for the same partitions after a failure, and when
@@ -28,37 +28,44 @@ pub trait Sink: Send + Sync {
         std::future::ready(Ok(()))
     }
 
-    /// Takes a batch. Awaited in order, so this is where a full destination pushes back; the answers come later.
-    ///
-    /// Answers that are dropped before they arrived leave the batch in an unknown state.
+    /// Accepts a batch. Awaited in order: a full destination pushes back here. The answers come later; when they are dropped, it is
+    /// unknown what was delivered.
     ///
     /// # Errors
-    /// When nothing of the batch was taken and nothing more can be: the run stops.
+    /// When nothing of the batch was accepted and nothing more will be: the run stops.
     fn submit(&self, batch: Batch) -> impl Future<Output = Result<Answers, ConnectorError>> + Send;
 
     /// Proves that the destination can be written to; called before every run.
     ///
     /// # Errors
-    /// When it cannot, with what to do about it.
+    /// When it cannot, with a hint.
     fn check(&self) -> impl Future<Output = Result<(), ConnectorError>> + Send;
+
+    /// Returns whether the destination accepts a harmless write, or at least answers, at present: one try, `false` when in doubt.
+    ///
+    /// The engine asks after an unclear answer when no other record was delivered meanwhile: it tells an outage from a record that
+    /// the destination cannot digest. Without an answer to this question only delivered neighbours are proof.
+    fn is_available(&self) -> impl Future<Output = bool> + Send {
+        std::future::ready(false)
+    }
 
     /// Returns whether two batches of one partition may be in flight together.
     fn ordering(&self) -> Ordering;
 
-    /// Returns what keeps the destination from answering, as far as it knows.
+    /// Returns why the destination does not answer, as far as known.
     fn degraded_reason(&self) -> Option<String> {
         None
     }
 }
 
-/// Returns the answers that a task works out, which goes on whether or not they are waited for.
+/// Returns the answers of a task, which goes on whether or not they are awaited.
 #[must_use]
 pub fn answers_from_task(task: tokio::task::JoinHandle<Vec<Outcome>>) -> Answers {
     Box::pin(async move {
         match task.await {
             Ok(outcomes) => outcomes,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // The program is ending.
+            // The runtime shuts down.
             Err(_) => std::future::pending().await,
         }
     })
@@ -67,31 +74,31 @@ pub fn answers_from_task(task: tokio::task::JoinHandle<Vec<Outcome>>) -> Answers
 /// Whether batches of one partition may overlap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ordering {
-    /// They may: order does not matter to the destination, or it keeps the order of `submit` itself.
+    /// Batches may overlap: order does not matter, or the destination keeps the order of `submit`.
     Overlapping,
-    /// A batch of a partition is sent when the one before it is settled.
+    /// A batch of a partition is sent when the previous one is settled.
     OneByOne,
 }
 
-/// What became of one record.
+/// The outcome of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is durably there.
+    /// Durably stored.
     Delivered,
-    /// It was there before, written by an earlier run or attempt of ours.
+    /// Stored before, by an earlier run or attempt.
     AlreadyThere,
-    /// A newer version was there.
+    /// A newer version is stored.
     Superseded,
     /// The server refused it for now, for load or an outage: sent again until it is answered otherwise, never a dead letter.
     Retry(Reason),
     /// The answer proves nothing, such as a time-out, a cut connection or an unknown error: sent again. The engine decides whether a
     /// record is to blame, by what happens to its neighbours.
     Unclear(Reason),
-    /// Never to be delivered: the record itself is at fault.
+    /// A bad record: it can never be delivered.
     Reject(Reason),
-    /// The batch failed as one and some record in it is to blame: halve it.
+    /// The batch failed as a whole, and a record in it is to blame: it is bisected. Sent alone, the record is bad.
     BatchRejected(Reason),
-    /// Nothing can be delivered until a person acts.
+    /// Nothing can be delivered until the configuration is changed.
     Stop(Reason),
 }
 
@@ -120,34 +127,34 @@ pub(crate) enum Load {
 }
 
 impl Reason {
-    /// Returns a reason: `code` is short and stable (`record_too_large`), `message` is for people.
+    /// Returns a reason: `code` is short and stable (`record_too_large`), `message` is a sentence.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         let (code, message) = (code.into(), message.into());
         Self(Box::new(ReasonParts { code, message, hint: None, path: None, detail: None, refusal: false, load: Load::Normal }))
     }
 
-    /// Adds what a person can do about it.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
         self
     }
 
-    /// Adds the JSON path of the field at fault.
+    /// Adds the JSON path of the bad field.
     #[must_use]
     pub fn at(mut self, path: impl Into<String>) -> Self {
         self.0.path = Some(path.into());
         self
     }
 
-    /// Adds the words of a server, which may quote the record: they are told in dead letters, and nowhere else.
+    /// Adds the server's message, which may quote the record: it is shown in dead letters only.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.0.detail = Some(detail.into()).filter(|detail| !detail.is_empty());
         self
     }
 
-    /// Says that going on would not be safe: an [`Outcome::Stop`] for this reason is a refusal, not a failure.
+    /// Marks an [`Outcome::Stop`] as a refusal: going on would not be safe.
     #[must_use]
     pub fn refusal(mut self) -> Self {
         self.0.refusal = true;
@@ -209,13 +216,13 @@ impl Reason {
         self.0.hint.as_deref()
     }
 
-    /// Returns what a server said, if that is known; it may quote the record.
+    /// Returns the server's message; it may quote the record.
     #[must_use]
     pub fn detailed(&self) -> Option<&str> {
         self.0.detail.as_deref()
     }
 
-    /// Returns the JSON path of the field at fault, if known.
+    /// Returns the JSON path of the bad field.
     #[must_use]
     pub fn path(&self) -> Option<&str> {
         self.0.path.as_deref()

@@ -1,4 +1,4 @@
-//! Where records come from.
+//! The source of a run.
 
 use std::future::Future;
 use std::sync::mpsc;
@@ -10,14 +10,19 @@ use crate::record::{Fingerprint, NextOffset, Partition, Record};
 pub trait Source: Send {
     /// Waits for the next signal. Cancel-safe: dropping the future loses nothing.
     ///
-    /// With [`Demand::Signals`] no records are handed over: the engine has enough, but must still hear of a rebalance.
+    /// With [`Demand::Signals`] no records are returned: the engine has enough, but must still learn of a rebalance.
     ///
     /// # Errors
-    /// When the feed cannot go on: the run drains, commits what is settled and fails.
-    fn next(&mut self, appetite: Demand) -> impl Future<Output = Result<Signal, ConnectorError>> + Send;
+    /// When the feed cannot go on. Every record that was read before comes first: the run delivers them, commits and fails.
+    fn next(&mut self, demand: Demand) -> impl Future<Output = Result<Signal, ConnectorError>> + Send;
 
-    /// Notes how far partitions may be committed; durable later, at the commit interval. Ignored for a partition no longer
-    /// owned: its new owner reads those records again.
+    /// Returns up to where partitions are to be read before the feed ends: a run that ends before has not done what was asked for.
+    fn stops(&self) -> Vec<(Partition, NextOffset)> {
+        Vec::new()
+    }
+
+    /// Notes how far partitions may be committed; durable later, at the commit interval. Ignored for a partition that is not owned any
+    /// more: the new owner reads those records again.
     fn commit(&mut self, commits: Vec<Commit>);
 
     /// Makes every noted commit durable and returns when the broker answered.
@@ -33,39 +38,39 @@ pub trait Source: Send {
     fn close(self) -> impl Future<Output = Result<(), ConnectorError>> + Send;
 }
 
-/// What the engine can take at the moment.
+/// What the engine has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Demand {
-    /// At most so many records, and everything else.
+    /// At most this many records, and everything else.
     Records(usize),
     /// Everything but records.
     Signals,
 }
 
-/// What a source has to say.
+/// An event of the source.
 #[derive(Debug)]
 pub enum Signal {
-    /// Partitions that are now ours.
+    /// Partitions were assigned.
     Assigned(Vec<Assignment>),
-    /// Records in the order of their partitions.
+    /// Records, in order within each partition.
     Records(Vec<Record>),
-    /// There is nothing more to read before these offsets: past control records, at the end.
+    /// No record is left before these offsets, such as past control records at the end.
     Position(Vec<(Partition, NextOffset)>),
-    /// The ends of partitions, as far as known: for the lag on display.
+    /// The log end offsets of partitions, as far as known: for the lag on display.
     LogEndOffsets(Vec<(Partition, i64)>),
-    /// Partitions that are being taken away; released by the engine when what was in flight has settled.
+    /// A rebalance revokes partitions; the engine releases them when the records in flight have settled.
     Revoked(Revocation),
-    /// Partitions that another member already has: nothing of them is committed.
+    /// Partitions were lost to another member: nothing of them is committed.
     Lost(Vec<Partition>),
     /// The broker confirmed these positions.
     Committed(Vec<(Partition, NextOffset)>),
-    /// Something is wrong that may pass, or is over (`None`): shown, not acted on.
+    /// The source has a problem that may pass, or has none any more (`None`): shown, not acted on.
     Degraded(Option<String>),
-    /// Everything that was asked for has been handed over.
+    /// Every record that was asked for has been returned.
     End,
 }
 
-/// A partition that is now ours, and where it starts.
+/// An assigned partition, and where reading starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
     /// The partition.
@@ -74,22 +79,22 @@ pub struct Assignment {
     pub start: NextOffset,
     /// The newest record below `start` that an earlier commit described.
     pub fingerprint: Option<Fingerprint>,
-    /// What the flow itself noted with that commit.
+    /// The flow's own metadata of that commit.
     pub extension: Option<String>,
 }
 
-/// How far a partition may be committed, and the last record below that.
+/// The committable offset of a partition, and the last record below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Commit {
     /// The partition.
     pub partition: Partition,
-    /// Where to resume.
+    /// The offset to resume from.
     pub next: NextOffset,
     /// The newest known record below `next`.
     pub fingerprint: Option<Fingerprint>,
 }
 
-/// Partitions that a rebalance takes away. Whoever waits for the release goes on when this is released or dropped.
+/// Partitions that a rebalance revokes. The rebalance goes on when this is released or dropped.
 #[derive(Debug)]
 pub struct Revocation {
     /// The partitions.
@@ -105,9 +110,9 @@ impl Revocation {
         (Self { partitions, release }, released)
     }
 
-    /// Lets the rebalance go on after these last commits.
+    /// Lets the rebalance go on with these last commits.
     pub fn release(self, commits: Vec<Commit>) {
-        // Nobody waits any more once the deadline has passed; the new owner reads the records again.
+        // The receiver is gone once the deadline has passed; the new owner reads the records again.
         let _ = self.release.send(commits);
     }
 }

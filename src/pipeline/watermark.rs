@@ -1,18 +1,18 @@
-//! How far a partition may be committed: pure, and the one place that decides it.
+//! How far a partition may be committed. Pure.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::record::{Fingerprint, NextOffset};
 
-/// The progress of one life of a partition, from assignment to revocation.
+/// The progress of a partition from assignment to revocation.
 ///
-/// Records are taken in delivery order and settled in any order; the watermark is the end of the settled prefix. Contiguous
-/// means "in the order of delivery", never `offset == previous + 1`: compaction, aborted transactions and control records
+/// Records are tracked in the order in which they are read and settled in any order; the watermark is the end of the settled prefix.
+/// Contiguous means "in the order of reading", never `offset == previous + 1`: compaction, aborted transactions and control records
 /// leave holes.
 #[derive(Debug)]
 pub struct Watermark {
-    /// Where to resume when nothing more settles.
+    /// The offset to resume from.
     next: NextOffset,
     /// The newest marked record below `next`.
     last: Option<Fingerprint>,
@@ -32,22 +32,21 @@ impl Watermark {
         Self { next: start, last, base: 0, pending: VecDeque::new(), marks: VecDeque::new(), unsettled: 0 }
     }
 
-    /// Takes the record at `offset` into account and returns its sequence number in this life.
+    /// Takes the record at `offset` into account and returns its sequence number.
     pub fn track(&mut self, offset: i64) -> u64 {
         self.pending.push_back((NextOffset(offset + 1), false));
         self.unsettled += 1;
         self.base + self.pending.len() as u64 - 1
     }
 
-    /// Remembers the fingerprint of the record that was taken last.
+    /// Stores the fingerprint of the record that was tracked last.
     pub fn mark(&mut self, fingerprint: Fingerprint) {
         if let Some(newest) = (self.base + self.pending.len() as u64).checked_sub(1).filter(|_| !self.pending.is_empty()) {
             self.marks.push_back((newest, fingerprint));
         }
     }
 
-    /// Notes that there is nothing to read before `position`: it becomes committable with the last pending record, at once if
-    /// there is none.
+    /// Notes that no record is left before `position`: it becomes committable with the last pending record, at once if there is none.
     pub fn advance_to(&mut self, position: NextOffset) {
         let end = self.pending.back_mut().map_or(&mut self.next, |(next, _)| next);
         *end = position.max(*end);
@@ -90,7 +89,7 @@ impl Watermark {
         self.last
     }
 
-    /// Returns the number of records that were taken and are not settled.
+    /// Returns the number of records that were tracked and are not settled.
     #[must_use]
     pub fn unsettled(&self) -> usize {
         self.unsettled

@@ -98,6 +98,24 @@ fn kind_of(reply: &Reply) -> IndexKind {
     }
 }
 
+/// A write that requires a sequence number which no document has.
+const IMPOSSIBLE_WRITE: &str = "{\"index\":{\"_id\":\"sdl-check\",\"if_seq_no\":9007199254740991,\"if_primary_term\":1}}\n{}\n";
+
+/// Returns whether the cluster accepts writes at present; asks once.
+pub(super) async fn is_available(target: &ElasticTarget) -> bool {
+    let Some(name) = target.index().filter(|_| !target.options.data_stream) else {
+        return target.client.call(Request::get("/")).await.is_ok_and(|reply| reply.is_success());
+    };
+    let path = format!("/{}/_bulk", in_path(name));
+    let body = Some(RequestBody::Lines(Bytes::from_static(IMPOSSIBLE_WRITE.as_bytes())));
+    let Ok(reply) = target.client.call(Request { method: Method::Post, body, ..Request::get(&path) }).await else { return false };
+    let Ok(answer) = response::parse(&reply.body, 1) else { return false };
+    let verdict = answer.items().next().map(|item| response::judge(BulkAction::Index, item, false));
+    let is_unclear =
+        |verdict| matches!(verdict, ItemVerdict::Outcome(Outcome::Retry(_) | Outcome::Unclear(_) | Outcome::Stop(_)));
+    reply.is_success() && verdict.is_some_and(|verdict| !is_unclear(verdict))
+}
+
 /// Proves that the index can be written to, and writes nothing.
 pub(super) async fn probe(target: &ElasticTarget) -> Result<(), ConnectorError> {
     // Names that records make are not known before.
@@ -107,11 +125,9 @@ pub(super) async fn probe(target: &ElasticTarget) -> Result<(), ConnectorError> 
     if target.options.data_stream {
         return Ok(()); // accepts new documents only: nothing can be tried
     }
-    // A write that requires a sequence number which no document has.
-    let lines = "{\"index\":{\"_id\":\"sdl-check\",\"if_seq_no\":9007199254740991,\"if_primary_term\":1}}\n{}\n";
     let pipeline: Vec<_> = target.options.pipeline.as_deref().map(|name| ("pipeline", name)).into_iter().collect();
     let path = format!("/{}/_bulk", in_path(name));
-    let body = || Some(RequestBody::Lines(Bytes::from_static(lines.as_bytes())));
+    let body = || Some(RequestBody::Lines(Bytes::from_static(IMPOSSIBLE_WRITE.as_bytes())));
     let reply =
         target.client.ask(|| Request { method: Method::Post, body: body(), ..Request::get(&path).with(&pipeline) }).await?;
     let outcome = match response::parse(&reply.body, 1) {

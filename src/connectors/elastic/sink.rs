@@ -90,6 +90,10 @@ impl Sink for ElasticSink {
         index::probe(&self.parts.target).await
     }
 
+    async fn is_available(&self) -> bool {
+        index::is_available(&self.parts.target).await
+    }
+
     fn ordering(&self) -> Ordering {
         let ElasticTarget { format, options, .. } = &*self.parts.target;
         let is_guarded = match format.mapper.version() {

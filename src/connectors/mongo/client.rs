@@ -15,7 +15,7 @@ use crate::pipeline::{ConnectorError, Failure, Outcome};
 use crate::profile::MongoSection;
 
 /// How long a command may take: longer than the server waits for a majority.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long server selection and a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause between attempts of the first contact.
@@ -72,7 +72,7 @@ impl MongoClient {
         &self.section.name
     }
 
-    async fn ping(&self, within: Duration) -> Result<(), CommandError> {
+    pub(super) async fn ping(&self, within: Duration) -> Result<(), CommandError> {
         let mut out = Bson::default();
         let begun = out.begin();
         out.int32("ping", 1);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::connectors::mongo::MongoClient;
 use crate::connectors::mongo::bulk_writer::BulkWriter;
+use crate::connectors::mongo::client::COMMAND_TIMEOUT;
 use crate::connectors::mongo::lookup::MongoLookup;
 use crate::connectors::mongo::target::{InvalidMongoOptions, MongoTarget, Write};
 use crate::document::DocumentMapper;
@@ -70,6 +71,14 @@ impl Sink for MongoSink {
         let [Some(database), Some(collection)] = names.as_slice() else { return Ok(()) };
         let client = &self.target.client;
         client.probe(database, collection).await.map_err(|error| client.not_writable(database, collection, &error).into())
+    }
+
+    async fn is_available(&self) -> bool {
+        let client = &self.target.client;
+        match self.target.mapper.templates().iter().map(|template| template.pattern().constant()).collect::<Vec<_>>()[..] {
+            [Some(database), Some(collection)] => client.probe(database, collection).await.is_ok(),
+            _ => client.ping(COMMAND_TIMEOUT).await.is_ok(),
+        }
     }
 
     fn ordering(&self) -> Ordering {

@@ -17,6 +17,8 @@ pub(super) struct Intake {
     read: u64,
     /// Everything that was asked for has been read.
     is_complete: bool,
+    /// The source has nothing more.
+    source_ended: bool,
     /// The source failed and is asked no more.
     pub(super) source_failed: bool,
     /// Since when records are waited for, while there is room for them.
@@ -48,6 +50,7 @@ impl Intake {
             count: limits.count,
             read: 0,
             is_complete: limits.count == Some(0),
+            source_ended: false,
             source_failed: false,
             wanted_since: None,
         }
@@ -59,7 +62,12 @@ impl Intake {
 
     /// Notes that the source has nothing more.
     pub(super) fn end(&mut self) {
-        self.is_complete = true;
+        (self.is_complete, self.source_ended) = (true, true);
+    }
+
+    /// Returns whether the source has nothing more, rather than that enough was read.
+    pub(super) fn has_source_ended(&self) -> bool {
+        self.source_ended
     }
 
     /// Starts the measurement of how long records are waited for anew.

@@ -547,6 +547,10 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             revocation.release(commits);
         }
         self.note_commits();
+        let unreached = self.partitions.unreached(&self.source.stops());
+        if !self.shutdown.is_draining() && self.intake.has_source_ended() && !unreached.is_empty() {
+            self.end(RunOutcome::Failed(failures::ended_early(&unreached).into()));
+        }
         self.tally.undelivered = self.partitions.unsettled();
         self.tally.assert_balanced();
         let noted = self.partitions.noted();

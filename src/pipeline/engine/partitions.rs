@@ -195,6 +195,15 @@ impl Partitions {
         positions
     }
 
+    /// Returns the owned partitions that are not settled up to their stop: partition, position, stop.
+    pub(super) fn unreached(&self, stops: &[(Partition, NextOffset)]) -> Vec<(Partition, NextOffset, NextOffset)> {
+        let position = |(partition, stop): &(Partition, NextOffset)| {
+            let state = self.lane(*partition).map(|lane| &self.states[lane]).filter(|state| state.owned)?;
+            (state.watermark.next() < *stop).then(|| (*partition, state.watermark.next(), *stop))
+        };
+        stops.iter().filter_map(position).collect()
+    }
+
     /// Returns the last commit of each owned partition.
     pub(super) fn noted(&self) -> Vec<(Partition, NextOffset)> {
         self.states.iter().filter(|state| state.owned).map(|state| (state.partition, state.noted)).collect()

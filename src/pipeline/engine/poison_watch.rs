@@ -27,7 +27,7 @@ impl<K: Sink + 'static> PoisonWatch<K> {
         let sink = &self.sink;
         self.check.get_or_insert_with(|| {
             let sink = Arc::clone(sink);
-            Box::pin(async move { sink.check().await.is_ok() })
+            Box::pin(async move { sink.is_available().await })
         });
     }
 

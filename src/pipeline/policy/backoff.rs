@@ -8,7 +8,7 @@ const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// Returns the pause before attempt `attempt` (from 1): doubled each time up to 30 s, then spread by `jitter` (0 to 1) over
-/// its upper half, so that many clients do not come back at once.
+/// its upper half: many clients do not come back at once.
 pub(crate) fn backoff(attempt: u32, jitter: f64) -> Duration {
     let whole = INITIAL_BACKOFF.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(MAX_BACKOFF);
     whole.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// At most so many bad records in so long a time: `1000/1m`.
+/// A number of bad records in a time: `1000/1m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerLimit {
-    /// Bad records that are still borne.
+    /// Bad records that are still tolerated.
     pub records: usize,
-    /// The time they are counted over.
+    /// The time over which they are counted.
     pub within: Duration,
 }
 
-/// Trips when more records are bad than a few bad records explain.
+/// Trips at more bad records than the limit allows.
 #[derive(Debug)]
 pub(crate) struct CircuitBreaker {
     limit: Option<BreakerLimit>,
@@ -26,7 +26,7 @@ impl CircuitBreaker {
         Self { limit, recent: VecDeque::new() }
     }
 
-    /// Counts a bad record at `now` and returns whether it is one too many.
+    /// Counts a bad record at `now` and returns whether the limit is exceeded.
     pub(crate) fn trips(&mut self, now: Instant) -> bool {
         let Some(limit) = self.limit else { return false };
         while self.recent.front().is_some_and(|then| now.duration_since(*then) >= limit.within) {
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_breaker_bears_so_many_in_so_long() {
+    fn the_breaker_trips_above_its_limit_within_its_time() {
         let start = Instant::now();
         let mut breaker = CircuitBreaker::new(Some(BreakerLimit { records: 2, within: Duration::from_secs(60) }));
         assert!(!breaker.trips(start));

@@ -1,10 +1,10 @@
-//! How fast records are read.
+//! The rate at which records are read.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How fast records are read.
+/// A limit on what is read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rate {
     /// Records a second.
@@ -40,7 +40,7 @@ impl TokenBucket {
         match self.rate {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between 1 and a tenth of the rate
             Rate::Records(_) if self.level >= 1.0 => Ok(self.level as usize),
-            // The size of a record is known once it is read: one batch may overdraw, and then waits the longer.
+            // The size of a record is known once it is read: one batch may overdraw, and the next waits longer.
             Rate::Bytes(_) if self.level >= 0.0 => Ok(100),
             _ => {
                 let missing = match self.rate {
@@ -52,7 +52,7 @@ impl TokenBucket {
         }
     }
 
-    /// Takes what was read.
+    /// Takes records that were read.
     #[allow(clippy::cast_precision_loss)] // a batch is far below 2^52
     pub(crate) fn take(&mut self, records: usize, bytes: usize) {
         self.level -= match self.rate {

@@ -33,6 +33,7 @@ struct State {
     refusals: u32,
     /// How often the engine asked.
     asked: u64,
+    stops: Vec<(Partition, NextOffset)>,
 }
 
 /// What the run is to hear, in this order.
@@ -65,6 +66,7 @@ impl Broker {
             turn: 0,
             refusals: 0,
             asked: 0,
+            stops: Vec::new(),
         };
         Self { state: Arc::new(Mutex::new(state)), bell: Arc::default(), log: log.clone() }
     }
@@ -156,6 +158,11 @@ impl Broker {
 
     pub(super) fn fail(&self, what: &str) {
         self.change(|state| state.queue.push_back(Queued::Signal(Err(Failure::new(what).into()))));
+    }
+
+    /// Plans to read `partition` up to `stop`.
+    pub(super) fn plan(&self, partition: Partition, stop: i64) {
+        self.change(|state| state.stops.push((partition, NextOffset(stop))));
     }
 
     /// Lets the run end once everything has been handed over.
@@ -292,6 +299,10 @@ impl Source for Broker {
             }
             self.bell.notified().await;
         }
+    }
+
+    fn stops(&self) -> Vec<(Partition, NextOffset)> {
+        self.change(|state| state.stops.clone())
     }
 
     fn commit(&mut self, commits: Vec<Commit>) {

@@ -66,23 +66,23 @@ pub(super) struct Scripted {
     pub(super) log: Log,
     state: Mutex<(Script, HashMap<Coordinates, u32>, usize)>,
     prepare: Mutex<(PrepareScript, usize)>,
-    /// Whether a check succeeds.
-    check: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Whether it says that it is available.
+    is_available: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Scripted {
     pub(super) fn new(which: Destination, ordering: Ordering, log: &Log, script: Script) -> Self {
         let prepare: PrepareScript = Box::new(|_| (Duration::ZERO, Ok(())));
         let (state, prepare) = (Mutex::new((script, HashMap::new(), 0)), Mutex::new((prepare, 0)));
-        Self { which, ordering, log: log.clone(), state, prepare, check: Box::new(|| true) }
+        Self { which, ordering, log: log.clone(), state, prepare, is_available: Box::new(|| true) }
     }
 
     pub(super) fn preparing(self, script: PrepareScript) -> Self {
         Self { prepare: Mutex::new((script, 0)), ..self }
     }
 
-    pub(super) fn checked(self, check: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self { check: Box::new(check), ..self }
+    pub(super) fn available(self, is_available: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { is_available: Box::new(is_available), ..self }
     }
 
     fn call(&self, batch: &Batch) -> (usize, Reply) {
@@ -134,7 +134,11 @@ impl Sink for Scripted {
     }
 
     async fn check(&self) -> Result<(), ConnectorError> {
-        if (self.check)() { Ok(()) } else { Err(Failure::new("the check failed").into()) }
+        Ok(())
+    }
+
+    async fn is_available(&self) -> bool {
+        (self.is_available)()
     }
 
     fn ordering(&self) -> Ordering {

@@ -48,7 +48,7 @@ struct Setup {
     sink: Script,
     letters: Script,
     prepare: Option<PrepareScript>,
-    check: Box<dyn Fn() -> bool + Send + Sync>,
+    is_available: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// A run that is under way.
@@ -95,7 +95,7 @@ fn follow() -> Setup {
         sink: takes_all(),
         letters: takes_all(),
         prepare: None,
-        check: Box::new(|| true),
+        is_available: Box::new(|| true),
     }
 }
 
@@ -108,8 +108,8 @@ impl Setup {
         Self { prepare: Some(Box::new(prepare)), ..self }
     }
 
-    fn checked(self, check: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self { check: Box::new(check), ..self }
+    fn available(self, is_available: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { is_available: Box::new(is_available), ..self }
     }
 
     fn ordering(self, ordering: Ordering) -> Self {
@@ -142,10 +142,10 @@ impl Setup {
     }
 
     fn start(self) -> Run {
-        let Self { log, broker, limits, ordering, bad_records, transform, sink, letters, prepare, check } = self;
+        let Self { log, broker, limits, ordering, bad_records, transform, sink, letters, prepare, is_available } = self;
         let (stop, stopped) = watch::channel(false);
         let letters = Scripted::new(Destination::DeadLetters, Ordering::Overlapping, &log, letters);
-        let mut sink = Scripted::new(Destination::Sink, ordering, &log, sink).checked(check);
+        let mut sink = Scripted::new(Destination::Sink, ordering, &log, sink).available(is_available);
         if let Some(prepare) = prepare {
             sink = sink.preparing(prepare);
         }

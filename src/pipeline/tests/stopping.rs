@@ -157,3 +157,30 @@ async fn a_run_whose_stop_switch_is_gone_goes_on() {
     drop(stop);
     assert_eq!(engine.await.unwrap().tally.delivered, 100);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_ends_short_of_its_plan_is_not_complete() {
+    let setup = run_of(10);
+    setup.broker.plan(p(0), 12);
+    setup.broker.plan(p(1), 5); // of another member
+    let (finished, log) = setup.finish().await;
+    assert_eq!(failure(&finished), "the run ended before 1 partitions were read to the end: t/0: read to 10 of 12");
+    assert_eq!((finished.tally.delivered, log.commits(p(0)).last()), (10, Some(&10)));
+    let setup = run_of(10);
+    setup.broker.plan(p(0), 10);
+    assert!(matches!(setup.finish().await.0.outcome, RunOutcome::Complete));
+    let setup = run_of(10).limits(|limits| limits.count = Some(3));
+    setup.broker.plan(p(0), 10);
+    assert!(matches!(setup.finish().await.0.outcome, RunOutcome::Complete), "no more was asked for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_before_the_source_failed_is_delivered_however_slow_it_is() {
+    let run = run_of(1000).sink(slow(Duration::from_secs(10))).start();
+    tokio::time::sleep(ms(10)).await;
+    run.broker.fail("the log has a gap");
+    let (finished, log) = run.finish().await;
+    assert_eq!(failure(&finished), "the log has a gap");
+    assert_eq!((finished.tally.read, finished.tally.delivered), (20, 20));
+    assert_eq!(log.commits(p(0)).last(), Some(&20));
+}

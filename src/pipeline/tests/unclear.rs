@@ -53,7 +53,7 @@ async fn an_outage_of_unclear_answers_makes_no_dead_letters() {
     let up = Switch::new(AtomicBool::new(false));
     let (switch, check) = (Arc::clone(&up), Arc::clone(&up));
     let outcome = move |_, _| if switch.load(SeqCst) { Outcome::Delivered } else { Outcome::Unclear(why()) };
-    let setup = run_of(50).sink(answers(outcome)).letters(takes_all()).checked(move || check.load(SeqCst));
+    let setup = run_of(50).sink(answers(outcome)).letters(takes_all()).available(move || check.load(SeqCst));
     let run = setup.start();
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!(run.log.told("stalled"), ["stalled true"]);
@@ -72,7 +72,7 @@ async fn an_outage_in_the_middle_of_a_load_makes_no_dead_letters() {
         let outcome = |_, _| if switch.load(SeqCst) { Outcome::Delivered } else { Outcome::Unclear(why()) };
         call.answer(outcome).after(ms(50))
     });
-    let setup = run_of(2000).sink(sink).letters(takes_all()).checked(move || check.load(SeqCst));
+    let setup = run_of(2000).sink(sink).letters(takes_all()).available(move || check.load(SeqCst));
     let run = setup.start();
     for round in 0..5 {
         tokio::time::sleep(ms(900)).await;
@@ -92,7 +92,7 @@ async fn a_line_that_breaks_half_the_time_makes_no_dead_letters() {
             let breaks = calls.next_u32() % 2 == 0;
             call.answer(|_, _| if breaks { Outcome::Unclear(why()) } else { Outcome::Delivered })
         });
-        let setup = run_of(500).sink(sink).letters(takes_all()).checked(move || checks.lock().unwrap().next_u32() % 2 == 0);
+        let setup = run_of(500).sink(sink).letters(takes_all()).available(move || checks.lock().unwrap().next_u32() % 2 == 0);
         let (finished, _) = setup.finish().await;
         assert_eq!((finished.tally.delivered, finished.tally.dead_lettered), (500, 0), "seed {seed}");
     }

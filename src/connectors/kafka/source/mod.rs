@@ -32,7 +32,7 @@ use crate::connectors::kafka::source::record_queue::RecordQueue;
 use crate::pipeline::transaction::TransactionSource;
 use crate::pipeline::{Commit, ConnectorError, Demand, Failure, Signal, Source};
 use crate::profile::KafkaSection;
-use crate::record::Partition;
+use crate::record::{NextOffset, Partition};
 
 pub use crate::connectors::kafka::source::poller::Subscription;
 
@@ -69,6 +69,7 @@ pub struct KafkaSource {
     members: Members,
     /// The group's member as of the last assignment that was handed over.
     member: Option<GroupMetadata>,
+    stops: Vec<(Partition, NextOffset)>,
     /// Assignments of each partition that the engine has seen: the epoch of its commits.
     epochs: HashMap<Partition, u64>,
     /// Closed when the consumer has left the group.
@@ -113,7 +114,9 @@ impl KafkaSource {
             // A session shorter than the default of 3 s would expire between two heartbeats.
             config.set("heartbeat.interval.ms", (session.as_millis() / 4).clamp(1, 3000).to_string());
         }
-        let stops = plan.partitions.iter().filter_map(|planned| Some((planned.partition, planned.stop?))).collect();
+        let stops: HashMap<Partition, i64> =
+            plan.partitions.iter().filter_map(|planned| Some((planned.partition, planned.stop?))).collect();
+        let planned_stops = stops.iter().map(|(partition, stop)| (*partition, NextOffset(*stop))).collect();
         let verified = plan.partitions.iter().filter_map(|planned| Some((planned.partition, planned.committed.clone()?)));
         let (commands, received) = mpsc::channel();
         let (event_sender, events) = mpsc::channel();
@@ -161,7 +164,8 @@ impl KafkaSource {
                 drop::<oneshot::Sender<()>>(leaving);
             })
             .map_err(|error| Failure::new("cannot start a thread").because(error))?;
-        Ok(Self { section: section.name.clone(), queue, commands, members, member: None, epochs: HashMap::new(), left })
+        let section = section.name.clone();
+        Ok(Self { section, queue, commands, members, member: None, stops: planned_stops, epochs: HashMap::new(), left })
     }
 
     /// Sends a command with an answer, which is cancelled when the poller is gone.
@@ -192,6 +196,10 @@ impl Source for KafkaSource {
             assigned.iter().for_each(|of| *self.epochs.entry(of.partition).or_default() += 1);
         }
         Ok(signal)
+    }
+
+    fn stops(&self) -> Vec<(Partition, NextOffset)> {
+        self.stops.clone()
     }
 
     fn commit(&mut self, commits: Vec<Commit>) {
