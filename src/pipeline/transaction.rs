@@ -135,7 +135,7 @@ pub(crate) trait TransactionFlow: Send {
     fn on_log_end_offsets(&mut self, ends: &[(Partition, i64)]);
 
     /// Takes records, shaped by `transform`.
-    fn on_records(&mut self, records: Vec<Record>, transform: Option<&Transform>) -> Intake;
+    fn on_records(&mut self, records: Vec<Record>, transform: Option<&Transform>) -> TransactionIntake;
 
     /// Returns the last messages of the transaction that is to be committed now, if one is. Called often.
     ///
@@ -164,7 +164,7 @@ pub(crate) trait TransactionFlow: Send {
 
 /// What became of records that a flow took. Those that are counted nowhere here are delivered by a later transaction.
 #[derive(Debug, Default)]
-pub(crate) struct Intake {
+pub(crate) struct TransactionIntake {
     pub(crate) filtered: u64,
     pub(crate) late: u64,
     pub(crate) replayed: u64,
@@ -448,7 +448,8 @@ where
         }
         self.tally.read += records.len() as u64;
         let begun = Instant::now();
-        let Intake { filtered, late, replayed, bad, messages } = self.flow.on_records(records, self.transform.as_ref());
+        let TransactionIntake { filtered, late, replayed, bad, messages } =
+            self.flow.on_records(records, self.transform.as_ref());
         self.tally.filtered += filtered;
         self.tally.late += late;
         self.tally.replayed += replayed;

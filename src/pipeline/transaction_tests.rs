@@ -301,8 +301,8 @@ impl TransactionFlow for Copy {
 
     fn on_log_end_offsets(&mut self, _: &[(Partition, i64)]) {}
 
-    fn on_records(&mut self, records: Vec<Record>, transform: Option<&Transform>) -> Intake {
-        let mut intake = Intake::default();
+    fn on_records(&mut self, records: Vec<Record>, transform: Option<&Transform>) -> TransactionIntake {
+        let mut intake = TransactionIntake::default();
         for mut record in records {
             self.next.insert(record.partition, record.offset + 1);
             match transform.map_or(crate::pipeline::TransformResult::Keep, |transform| transform(&mut record)) {

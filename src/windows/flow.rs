@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::pipeline::transaction::{Intake, Messages, OffsetCommit, OutgoingMessage, Receipt, TransactionFlow};
+use crate::pipeline::transaction::{Messages, OffsetCommit, OutgoingMessage, Receipt, TransactionFlow, TransactionIntake};
 use crate::pipeline::{Assignment, ConnectorError, Failure, Refused, Transform, TransformResult};
 use crate::record::{Headers, NextOffset, Partition, Record, Topic};
 use crate::windows::counts::Counts;
@@ -226,12 +226,12 @@ impl TransactionFlow for WindowFlow {
         self.options.windows.set_ends(ends);
     }
 
-    fn on_records(&mut self, mut records: Vec<Record>, transform: Option<&Transform>) -> Intake {
+    fn on_records(&mut self, mut records: Vec<Record>, transform: Option<&Transform>) -> TransactionIntake {
         let now = self.now();
         self.clock = self.clock.max(now.wall);
         let WindowFlowOptions { windows, selector, time, live_view, .. } = &mut self.options;
         let closed = windows.closed().unwrap_or(i64::MIN);
-        let (mut intake, mut clamped) = (Intake::default(), 0);
+        let (mut intake, mut clamped) = (TransactionIntake::default(), 0);
         for records in records.chunk_by_mut(|one, other| one.partition == other.partition) {
             let last = records.last().map(Record::fingerprint).expect("a chunk has records");
             let mut run = windows.run(records[0].partition, now);

@@ -26,14 +26,14 @@ const QUEUE_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// A transactional producer. Of one transactional id, only the newest producer can write.
 pub(crate) struct TransactionalProducer {
-    client: Client,
+    client: TransactionalClient,
     /// One call at a time: a call goes on after its caller has stopped waiting.
     calls: Arc<Mutex<()>>,
 }
 
 /// The parts that a call on a blocking thread needs.
 #[derive(Clone)]
-struct Client {
+struct TransactionalClient {
     section: String,
     transactional_id: String,
     flow: String,
@@ -108,7 +108,7 @@ impl TransactionalProducer {
         let failure = || Failure::new(format!("cannot initialize transactions on `{}`", section.name));
         let producer: BaseProducer<DeliveryReports> =
             config.create_with_context(DeliveryReports::default()).map_err(|error| failure().because(error))?;
-        let client = Client { section: section.name.clone(), transactional_id, flow, producer: Arc::new(producer) };
+        let client = TransactionalClient { section: section.name.clone(), transactional_id, flow, producer: Arc::new(producer) };
         let producer = Arc::clone(&client.producer);
         let initialized = tokio::task::spawn_blocking(move || {
             let deadline = Instant::now() + wait;
@@ -133,7 +133,7 @@ impl TransactionalProducer {
     /// Makes a call on the blocking pool.
     async fn call<R: Send + 'static>(
         &self,
-        call: impl FnOnce(&Client) -> Result<R, TransactionError> + Send + 'static,
+        call: impl FnOnce(&TransactionalClient) -> Result<R, TransactionError> + Send + 'static,
     ) -> Result<R, TransactionError> {
         let (client, calls) = (self.client.clone(), Arc::clone(&self.calls));
         let done = tokio::task::spawn_blocking(move || {
@@ -160,7 +160,7 @@ impl TransactionSink for TransactionalProducer {
     }
 
     async fn flush(&self) -> Result<Vec<Receipt>, TransactionError> {
-        self.call(Client::flush).await
+        self.call(TransactionalClient::flush).await
     }
 
     async fn send_offsets(&self, member: GroupMetadata, commits: Vec<OffsetCommit>) -> Result<(), TransactionError> {
@@ -209,7 +209,7 @@ impl TransactionSink for TransactionalProducer {
     }
 }
 
-impl Client {
+impl TransactionalClient {
     fn enqueue(&self, message: &OutgoingMessage) -> Result<(), TransactionError> {
         let index = {
             let mut reports = lock(&self.producer.context().reports);
