@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
+use crate::connectors::kafka::librdkafka::admin::{OffsetQuery, list_offsets};
 use crate::connectors::kafka::librdkafka::commits::cached_watermarks;
 use crate::connectors::kafka::source::partitions::OwnedPartitions;
 use crate::connectors::kafka::source::rebalance::{RebalanceContext, list};
@@ -14,6 +15,8 @@ use crate::record::{Partition, Topic};
 const LOG_END_INTERVAL: Duration = Duration::from_secs(1);
 const END_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const TOPICS_INTERVAL: Duration = Duration::from_secs(10);
+/// How often leaders are asked after a problem.
+const RECOVERY_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a topic may be unknown: a broker that was restarted learns of it late.
 const MISSING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of one request.
@@ -24,6 +27,7 @@ pub(crate) struct Monitor {
     log_ends: Instant,
     topics: Instant,
     end_check: Instant,
+    recovery: Instant,
     /// Since when a subscribed topic is unknown to the brokers.
     unknown_since: Option<Instant>,
 }
@@ -31,7 +35,7 @@ pub(crate) struct Monitor {
 impl Monitor {
     pub(crate) fn new() -> Self {
         let now = Instant::now();
-        Self { log_ends: now, topics: now, end_check: now, unknown_since: None }
+        Self { log_ends: now, topics: now, end_check: now, recovery: now, unknown_since: None }
     }
 
     /// Returns the log ends of the owned partitions, when they are due.
@@ -57,6 +61,20 @@ impl Monitor {
         let metadata = consumer.fetch_metadata(None, REQUEST_TIMEOUT).ok()?;
         let names = metadata.topics().iter().map(rdkafka::metadata::MetadataTopic::name);
         Some(names.filter(|name| matches(name)).map(Topic::named).collect())
+    }
+
+    /// Asks, when that is due, whether the leader of every owned partition answers: on an idle topic no record shows that a problem is
+    /// over.
+    pub(crate) fn leaders_answer(&mut self, consumer: &BaseConsumer<RebalanceContext>, partitions: &OwnedPartitions) -> bool {
+        if !is_due(&mut self.recovery, RECOVERY_INTERVAL) {
+            return false;
+        }
+        let owned: Vec<(&str, i32)> = partitions.iter().map(|(owned, _)| (owned.topic.name(), owned.index)).collect();
+        if owned.is_empty() {
+            return consumer.fetch_metadata(None, REQUEST_TIMEOUT).is_ok();
+        }
+        let offsets = list_offsets(consumer.client(), &owned, OffsetQuery::Latest, false, REQUEST_TIMEOUT);
+        offsets.is_ok_and(|offsets| offsets.len() == owned.len() && offsets.iter().all(|of| of.error.is_none()))
     }
 
     /// Notes that the brokers do not know a topic.

@@ -463,6 +463,10 @@ impl Poller {
         if let Some(ends) = self.monitor.log_ends(&self.consumer, &self.partitions) {
             self.queue.signal(Signal::LogEndOffsets(ends));
         }
+        if self.degraded && self.monitor.leaders_answer(&self.consumer, &self.partitions) {
+            self.degraded = false;
+            self.queue.signal(Signal::Degraded(None));
+        }
         if let Subscription::Matching(matches) = &self.subscription {
             if let Some(topics) = self.monitor.matching_topics(&self.consumer, matches)
                 && topics != self.known_topics
