@@ -18,7 +18,7 @@ use crate::commands::{Context, protect};
 use crate::connectors::kafka::{Admin, KafkaSink, Pos, ProducerOptions, Targets, TopicPlan};
 use crate::connectors::ndjson::{NdjsonSink, NdjsonSource};
 use crate::error::Error;
-use crate::logins::fake::{Clock, FakeLogins, FakePlan, Fraction, Late, Malformed, Missing, RecordKey, TimestampFormat};
+use crate::logins::fake::{Clock, FakeLogins, FakePlan, Fraction, LateEvents, Malformed, Missing, RecordKey, TimestampFormat};
 use crate::pipeline::{BadRecordPolicy, Failure, Limits, Observer, Pipeline, Rate, RunOutcome, Sink, Source};
 use crate::record::{Partition, Topic};
 use crate::report::{RunInfo, parse_address};
@@ -99,7 +99,7 @@ struct EventArgs {
     malformed: Option<Malformed>,
     /// Give such a fraction of the events a time that is past by so much: 0.02:30s
     #[arg(long, value_name = "FRACTION:DURATION")]
-    late: Option<Late>,
+    late: Option<LateEvents>,
     /// Send such a fraction of the records twice in a row
     #[arg(long, value_name = "FRACTION", default_value = "0")]
     duplicates: Fraction,

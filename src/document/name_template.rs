@@ -13,7 +13,7 @@ use crate::record::Topic;
 use crate::shape::FieldPath;
 
 /// The syntax of a template, for help and errors.
-pub const GRAMMAR: &str = "text with {topic}, {field} and dates such as %Y-%m-%d";
+pub const GRAMMAR: &str = "text with {topic}, {topic:lower}, {field} and dates such as %Y-%m-%d";
 
 /// A name with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,7 @@ pub struct NamePattern {
 enum Part {
     Text(String),
     Topic,
+    LowerTopic,
     Field(FieldPath),
     /// A strftime conversion of the record's time in UTC.
     Time(String),
@@ -44,7 +45,11 @@ impl FromStr for NamePattern {
                     let end = rest.find('}').ok_or_else(|| format!("`{{` without `}}`: use {GRAMMAR}"))?;
                     let name = &rest[1..end];
                     rest = &rest[end + 1..];
-                    if name == "topic" { Part::Topic } else { Part::Field(FieldPath::parse(name)?) }
+                    match name {
+                        "topic" => Part::Topic,
+                        "topic:lower" => Part::LowerTopic,
+                        field => Part::Field(FieldPath::parse(field)?),
+                    }
                 }
                 '%' if rest.starts_with("%%") => {
                     plain.push('%');
@@ -120,6 +125,7 @@ impl NamePattern {
             match part {
                 Part::Text(text) => name.push_str(text),
                 Part::Topic => name.push_str(topic.name()),
+                Part::LowerTopic => name.push_str(&topic.name().to_lowercase()),
                 Part::Field(path) => {
                     let missing = || {
                         let what = format!("`{path}` is missing, and the name `{self}` needs it");
@@ -227,6 +233,10 @@ mod tests {
         assert_eq!(name("{topic}-%Y.%m.%d", None), Ok("logins-2023.09.12".to_owned()));
         assert_eq!(name("a-{user.country}-100%%", Some("\"de\"")), Ok("a-de-100%".to_owned()));
         assert_eq!(name("{n}", Some("7")), Ok("7".to_owned()));
+        let mut lower = String::new();
+        let template: NamePattern = "logs-{topic:lower}".parse().unwrap();
+        template.write(Topic::named("User-Login"), None, |_| None, &mut lower).unwrap();
+        assert_eq!(lower, "logs-user-login");
         for odd in [None, Some("null"), Some("{}"), Some("[1]")] {
             assert_eq!(name("{n}", odd), Err("missing_field".to_owned()), "{odd:?}");
         }

@@ -9,6 +9,6 @@ mod user;
 
 pub use generator::Generator;
 pub use plan::FakePlan;
-pub(crate) use plan::{Clock, Late, Malformed, Missing, RecordKey, TimestampFormat};
+pub(crate) use plan::{Clock, LateEvents, Malformed, Missing, RecordKey, TimestampFormat};
 pub(crate) use random::Fraction;
 pub(crate) use source::FakeLogins;

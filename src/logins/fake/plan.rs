@@ -20,7 +20,7 @@ pub struct FakePlan {
     /// Malformed values.
     pub(crate) malformed: Option<Malformed>,
     /// Late events.
-    pub(crate) late: Option<Late>,
+    pub(crate) late: Option<LateEvents>,
     /// The fraction of records that are duplicated.
     pub(crate) duplicates: Fraction,
     pub(crate) timestamps: TimestampFormat,
@@ -105,12 +105,12 @@ impl FromStr for Missing {
 
 /// Events that are late: `0.02:30s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Late {
+pub(crate) struct LateEvents {
     pub(super) fraction: Fraction,
     pub(super) seconds: i64,
 }
 
-impl FromStr for Late {
+impl FromStr for LateEvents {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -186,9 +186,9 @@ mod tests {
         assert_eq!(wrong::<Missing>("device_type"), "write FIELD=FRACTION, as in device_type=0.05");
         assert!(wrong::<Missing>("device=0.1").starts_with("there is no field `device`: the fields are user_id,"));
         assert_eq!(wrong::<Missing>("ip=5"), "`5` is not a fraction between 0 and 1, such as 0.01");
-        assert_eq!(wrong::<Late>("0.1"), "write FRACTION:DURATION, as in 0.02:30s");
-        assert_eq!(wrong::<Late>("0.1:5ms"), "events are late by whole seconds: 0.02:30s");
-        assert!(wrong::<Late>("0.1:soon").starts_with("`soon` is not a duration"));
+        assert_eq!(wrong::<LateEvents>("0.1"), "write FRACTION:DURATION, as in 0.02:30s");
+        assert_eq!(wrong::<LateEvents>("0.1:5ms"), "events are late by whole seconds: 0.02:30s");
+        assert!(wrong::<LateEvents>("0.1:soon").starts_with("`soon` is not a duration"));
         assert!(wrong::<Malformed>("0.1:torn").starts_with("`torn` is not a kind: the kinds are truncated, wrong-type,"));
     }
 
