@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::pipeline::{ConnectorError, Failure, Refused};
+use crate::pipeline::{ConnectorError, Failure, Refusal, RefusalReason, Refused};
 use crate::profile::{ProfileError, ProfileHint, Replacement};
 use crate::terminal::escape_controls;
 
@@ -45,6 +45,9 @@ impl From<ConnectorError> for Error {
         match error {
             ConnectorError::Failed(failure) => Self::Failed(failure),
             ConnectorError::Refused(refused) => Self::Refused(refused),
+            ConnectorError::Refusal(Refusal { reason, what, numbers }) => {
+                Self::Refused(Refused { what, numbers, hint: refusal_hint(reason).to_owned() })
+            }
         }
     }
 }
@@ -107,6 +110,25 @@ impl Error {
             let _ = writeln!(text, "hint: {}", escape_controls(&hint));
         }
         text
+    }
+}
+
+/// Returns what a person types to continue in spite of a refusal.
+fn refusal_hint(reason: RefusalReason) -> &'static str {
+    match reason {
+        RefusalReason::OtherFlow => "use a group of its own (--group NAME), or adopt these offsets with --adopt-group",
+        RefusalReason::RecordsDeleted => "continue with the first record of the log with --on-gap earliest",
+        RefusalReason::LogTruncated => {
+            "read the topic anew with --from-beginning, or continue with --on-gap earliest or --on-gap latest"
+        }
+        RefusalReason::TopicRecreated => "read the topic anew with --from-beginning, or use another group with --group NAME",
+        RefusalReason::OffsetOutOfRange => "name an offset that each partition has, or choose partitions with --partitions",
+        RefusalReason::RecordsSkipped => "say --yes to skip them, or use another group with --group NAME",
+        RefusalReason::ActiveMembers => "stop them first, or use another group with --group NAME",
+        RefusalReason::InstanceFenced => "give each running member an --instance-id of its own",
+        RefusalReason::InconsistentProtocol => {
+            "stop the other members, use another group with --group NAME, or set `kafka.partition.assignment.strategy`"
+        }
     }
 }
 

@@ -196,7 +196,7 @@ fn conclude(report: RunReport, bounded: bool) -> Result<(), Error> {
         ConnectorError::Failed(failure) => {
             Error::Failed(failure.hint("everything was delivered; the next run repeats what was not committed"))
         }
-        refused @ ConnectorError::Refused(_) => refused.into(),
+        refused => refused.into(),
     })?;
     if bounded && dead_lettered + skipped > 0 {
         let parts = [(dead_lettered, "dead-lettered"), (skipped, "skipped")];

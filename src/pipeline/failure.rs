@@ -11,6 +11,9 @@ pub enum ConnectorError {
     /// A refusal: exit 5.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// As [`Self::Refused`]; the command adds the hint.
+    #[error(transparent)]
+    Refusal(#[from] Refusal),
 }
 
 impl ConnectorError {
@@ -106,6 +109,48 @@ pub struct Refused {
     /// What to type when it is meant.
     pub hint: String,
 }
+
+/// A refusal below the commands: it does not know the flags that its hint would name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Decides the hint.
+    pub reason: RefusalReason,
+    /// The refused action and the reason, for people.
+    pub what: String,
+    /// The facts behind it, a line each.
+    pub numbers: Vec<String>,
+}
+
+/// Why a source is not read any further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// Another flow committed the group's offsets.
+    OtherFlow,
+    /// Records were deleted before they were read.
+    RecordsDeleted,
+    /// The log ends before the next offset.
+    LogTruncated,
+    /// The topic was deleted and created again.
+    TopicRecreated,
+    /// A requested offset is not in the log.
+    OffsetOutOfRange,
+    /// The requested start skips records.
+    RecordsSkipped,
+    /// The group has members.
+    ActiveMembers,
+    /// Another member took over the `group.instance.id`.
+    InstanceFenced,
+    /// The other members of the group use another assignment strategy.
+    InconsistentProtocol,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Refusal {}
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

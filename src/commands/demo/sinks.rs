@@ -109,7 +109,7 @@ impl DemoSink {
                 let what = format!("cannot load into the server of {flag}");
                 Failure { what, hint: Some(format!("correct {flag}, or leave it out")), ..failure }.into()
             }
-            refused @ ConnectorError::Refused(_) => refused.into(),
+            refused => refused.into(),
         })
     }
 

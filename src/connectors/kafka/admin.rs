@@ -102,7 +102,7 @@ impl Admin {
     /// Returns whether the brokers are librdkafka's mock, which answers no admin requests.
     #[must_use]
     pub fn is_embedded(&self) -> bool {
-        self.cluster_id.starts_with("mockCluster")
+        is_embedded(&self.cluster_id)
     }
 
     pub(super) fn client(&self) -> Arc<BaseConsumer<LogContext>> {
@@ -115,6 +115,13 @@ impl Admin {
 
     pub(super) fn failure(&self, what: &str) -> Failure {
         Failure::new(format!("cannot {what} `{}`", self.section.name))
+    }
+
+    /// Returns the failure of a request; one that may be repeated if no broker answered.
+    fn failed(&self, what: &str, error: impl Into<NativeError>) -> Failure {
+        let error = error.into();
+        let failure = self.failure(what).because(&error);
+        if error.is_outage() { failure.passing() } else { failure }
     }
 
     /// Returns all topics, sorted by name.
@@ -136,7 +143,7 @@ impl Admin {
     async fn metadata(&self, only: Option<String>) -> Result<Vec<TopicInfo>, ConnectorError> {
         let client = Arc::clone(&self.client);
         let fetched = blocking(move || list_topics(client.client(), only.as_deref(), REQUEST_TIMEOUT));
-        fetched.await?.map_err(|error| self.failure("list the topics of").because(error).into())
+        fetched.await?.map_err(|error| self.failed("list the topics of", error).into())
     }
 
     /// Returns the settings of a topic; none from embedded brokers.
@@ -169,7 +176,7 @@ impl Admin {
         }
         let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic.name())).collect();
         let answers = self.changes.describe_configs(&resources, &options).await;
-        let answers = answers.map_err(|error| self.failure("describe the configuration of topics of").because(error))?;
+        let answers = answers.map_err(|error| self.failed("describe the configuration of topics of", error))?;
         let settings = |resource: rdkafka::admin::ConfigResource| {
             let settings = resource.entries.into_iter().filter_map(|entry| {
                 Some((entry.name, TopicSetting { value: entry.value?, own: entry.source == ConfigSource::DynamicTopic }))
@@ -205,19 +212,19 @@ impl Admin {
             new = new.set(key, value);
         }
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
-        let what = || self.failure(&format!("create topic `{}` on", plan.name));
-        let answers = self.changes.create_topics([&new], &options).await.map_err(|error| what().because(error))?;
+        let what = format!("create topic `{}` on", plan.name);
+        let answers = self.changes.create_topics([&new], &options).await.map_err(|error| self.failed(&what, error))?;
         for answer in answers {
             match answer {
                 // Another member of the group was faster.
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((_, code)) => return Err(what().because(code).into()),
+                Err((_, code)) => return Err(self.failed(&what, code).into()),
             }
         }
         let deadline = tokio::time::Instant::now() + REQUEST_TIMEOUT;
         while self.topic(&plan.name).await?.is_none_or(|known| known.partitions < plan.partitions) {
             if tokio::time::Instant::now() > deadline {
-                return Err(what().because("the cluster does not list it").into());
+                return Err(self.failure(&what).because("the cluster does not list it").passing().into());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -230,14 +237,14 @@ impl Admin {
     /// When the cluster refuses.
     pub async fn create_partitions(&self, topic: Topic, count: i32) -> Result<(), ConnectorError> {
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
-        let what = || self.failure(&format!("raise topic `{topic}` to {count} partitions on"));
+        let what = format!("raise topic `{topic}` to {count} partitions on");
         let new = NewPartitions::new(topic.name(), usize::try_from(count).unwrap_or(0));
-        let answers = self.changes.create_partitions([&new], &options).await.map_err(|error| what().because(error))?;
+        let answers = self.changes.create_partitions([&new], &options).await.map_err(|error| self.failed(&what, error))?;
         for answer in answers {
             if let Err((_, code)) = answer {
                 let known = self.topic(topic.name()).await?;
                 if known.is_none_or(|known| known.partitions < count) {
-                    return Err(what().because(code).into());
+                    return Err(self.failed(&what, code).into());
                 }
             }
         }
@@ -251,7 +258,17 @@ impl Admin {
     pub async fn ends(&self, partitions: &[Partition], of: OffsetSpec) -> Result<HashMap<Partition, i64>, ConnectorError> {
         let partitions = partitions.to_vec();
         let listed = self.request(move |client| list_offsets(client, &partitions, of)).await?;
-        listed.map_err(|error| self.failure("list the offsets of").because(error).into())
+        listed.map_err(|error| self.failed("list the offsets of", error).into())
+    }
+
+    /// Returns the id of each topic that has one; none from embedded brokers.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub async fn topic_ids(&self, topics: &[Topic]) -> Result<HashMap<Topic, String>, ConnectorError> {
+        let topics = topics.to_vec();
+        let described = self.request(move |client| topic_ids(client, &topics, REQUEST_TIMEOUT)).await?;
+        described.map_err(|error| self.failed("describe the topics of", error).into())
     }
 
     /// Sends a request again while a leader or coordinator moves, until its timeout.
@@ -296,6 +313,24 @@ pub(crate) fn list_topics<C: rdkafka::ClientContext>(
     }
     topics.sort_by_key(|topic| topic.topic);
     Ok(topics)
+}
+
+fn is_embedded(cluster_id: &str) -> bool {
+    cluster_id.starts_with("mockCluster")
+}
+
+/// Returns the id of each topic that has one; none from embedded brokers. Blocking.
+pub(crate) fn topic_ids<C: rdkafka::ClientContext>(
+    client: &Client<C>,
+    topics: &[Topic],
+    timeout: Duration,
+) -> Result<HashMap<Topic, String>, NativeError> {
+    if topics.is_empty() || client.fetch_cluster_id(timeout).is_some_and(|id| is_embedded(&id)) {
+        return Ok(HashMap::new());
+    }
+    let names: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
+    let ids = librdkafka::admin::topic_ids(client, &names, timeout)?;
+    Ok(ids.into_iter().map(|(name, id)| (Topic::named(&name), id)).collect())
 }
 
 /// Returns one offset of each partition; with [`OffsetSpec::Time`], of each that has one. Blocking.

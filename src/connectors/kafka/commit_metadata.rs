@@ -26,6 +26,9 @@ pub(crate) struct CommitMetadata {
     timestamp: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     crc: Option<u32>,
+    /// The id of the topic that the offset counts in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    topic_id: Option<String>,
     /// State of the flow itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     extension: Option<String>,
@@ -34,12 +37,29 @@ pub(crate) struct CommitMetadata {
 impl CommitMetadata {
     pub(crate) fn new(flow: &str, last: Option<Fingerprint>) -> Self {
         let (offset, crc) = (last.map(|last| last.offset), last.map(|last| last.crc));
-        Self { sdl: 1, flow: flow.to_owned(), offset, timestamp: last.and_then(|last| last.timestamp), crc, extension: None }
+        Self {
+            sdl: 1,
+            flow: flow.to_owned(),
+            offset,
+            timestamp: last.and_then(|last| last.timestamp),
+            crc,
+            topic_id: None,
+            extension: None,
+        }
     }
 
     pub(crate) fn with_extension(mut self, extension: String) -> Self {
         self.extension = Some(extension);
         self
+    }
+
+    pub(crate) fn with_topic_id(mut self, topic_id: Option<String>) -> Self {
+        self.topic_id = topic_id;
+        self
+    }
+
+    pub(crate) fn topic_id(&self) -> Option<&str> {
+        self.topic_id.as_deref()
     }
 
     pub(crate) fn extension(&self) -> Option<&str> {

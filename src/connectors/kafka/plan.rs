@@ -7,9 +7,9 @@ use crate::connectors::kafka::commit_metadata::{CommitMetadata, CommittedOffset,
 use crate::connectors::kafka::lookup;
 use crate::connectors::kafka::position::{Bounds, Pos};
 use crate::connectors::kafka::resume::{self, ResumeRules, StartReason};
-use crate::pipeline::{ConnectorError, Refused};
+use crate::pipeline::{ConnectorError, Refusal, RefusalReason};
 use crate::profile::KafkaSection;
-use crate::record::{NextOffset, Partition};
+use crate::record::{NextOffset, Partition, Topic};
 
 /// What the user asks to read.
 #[derive(Clone, Debug)]
@@ -49,6 +49,8 @@ pub struct PlannedPartition {
     pub(crate) committed: Option<CommittedOffset>,
     pub(crate) start: NextOffset,
     pub(crate) reason: StartReason,
+    /// Absent where the brokers have no topic ids.
+    pub(crate) topic_id: Option<String>,
     /// Exclusive.
     pub(crate) stop: Option<i64>,
 }
@@ -71,26 +73,29 @@ impl ReadPlan {
             }
         }
         let committed = admin.group_offsets(request.group).await?;
+        let topics: Vec<Topic> = request.topics.iter().map(|info| info.topic).collect();
+        let topic_ids = admin.topic_ids(&topics).await?;
         let mut planned = Vec::with_capacity(partitions.len());
         let mut skipping = Vec::new();
         for partition in partitions {
             let (low, end, log_end) = (low[&partition], end[&partition], log_end[&partition]);
             let committed = committed.get(&partition);
+            let topic_id = topic_ids.get(&partition.topic).map(String::as_str);
             let bounds = |pos: Pos| Bounds {
                 low,
                 end,
                 committed: committed.map(|committed| committed.next.0),
                 at_time: pos.time(request.now).and_then(|time| at_time.get(&time)?.get(&partition).copied()),
             };
-            let offset = |pos: Pos, flag: &str| {
-                pos.offset(&bounds(pos)).map_err(|why| Refused {
-                    what: format!("{flag} does not fit {partition}"),
+            let offset = |pos: Pos, name: &str| {
+                pos.offset(&bounds(pos)).map_err(|why| Refusal {
+                    reason: RefusalReason::OffsetOutOfRange,
+                    what: format!("the {name} does not fit {partition}"),
                     numbers: vec![why],
-                    hint: "name an offset that each partition has, or choose partitions with --partitions".to_owned(),
                 })
             };
             let (start, reason) = if request.start == Pos::Committed {
-                let start = resume::resume(partition, committed, low, log_end, request.rules)?;
+                let start = resume::resume(partition, committed, low, log_end, topic_id, request.rules)?;
                 (start.next, start.reason)
             } else {
                 // The run overwrites the group's offsets: they must be this flow's.
@@ -99,9 +104,10 @@ impl ReadPlan {
                     committed,
                     i64::MIN,
                     i64::MAX,
+                    None,
                     &ResumeRules { on_gap: resume::OnGap::Earliest, ..request.rules.clone() },
                 )?;
-                (NextOffset(offset(request.start, "--start")?), StartReason::Requested)
+                (NextOffset(offset(request.start, "start")?), StartReason::Requested)
             };
             if let Some(committed) = committed.filter(|committed| reason == StartReason::Requested && start > committed.next) {
                 skipping.push(format!(
@@ -118,14 +124,15 @@ impl ReadPlan {
                 committed: committed.cloned(),
                 start,
                 reason,
-                stop: request.stop.map(|stop| offset(stop, "--stop")).transpose()?,
+                topic_id: topic_id.map(ToOwned::to_owned),
+                stop: request.stop.map(|stop| offset(stop, "stop")).transpose()?,
             });
         }
         if !skipping.is_empty() && !request.may_skip {
-            return Err(Refused {
+            return Err(Refusal {
+                reason: RefusalReason::RecordsSkipped,
                 what: "the start lies beyond what the group has read: records would be skipped".to_owned(),
                 numbers: skipping,
-                hint: "say --yes when they are to be skipped, or use another group with --group NAME".to_owned(),
             }
             .into());
         }
@@ -174,7 +181,8 @@ impl ReadPlan {
                 let extension = committed
                     .filter(|_| planned.reason == StartReason::Gap)
                     .and_then(|committed| commit_extension(&committed.metadata));
-                extension.into_iter().fold(CommitMetadata::new(flow, None), CommitMetadata::with_extension).to_json()
+                let metadata = CommitMetadata::new(flow, None).with_topic_id(planned.topic_id.clone());
+                extension.into_iter().fold(metadata, CommitMetadata::with_extension).to_json()
             };
             chosen.map(|planned| (planned.partition, planned.start, metadata(planned))).collect::<Vec<_>>()
         };
@@ -200,10 +208,10 @@ impl ReadPlan {
 /// When it has, with their names.
 pub async fn require_empty(admin: &Admin, group: &str, why: &str) -> Result<(), ConnectorError> {
     match admin.group_members(group).await? {
-        Some(members) if !members.is_empty() => Err(Refused {
+        Some(members) if !members.is_empty() => Err(Refusal {
+            reason: RefusalReason::ActiveMembers,
             what: format!("group `{group}` has active members: {why}"),
             numbers: members,
-            hint: "stop them first, or use another group with --group NAME".to_owned(),
         }
         .into()),
         _ => Ok(()),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::connectors::kafka::commit_metadata::{CommitMetadata, CommittedOffset};
-use crate::pipeline::Refused;
+use crate::pipeline::{Refusal, RefusalReason};
 use crate::record::{Fingerprint, NextOffset, Partition, Record};
 
 /// How a group resumes.
@@ -74,18 +74,25 @@ pub(crate) fn resume(
     committed: Option<&CommittedOffset>,
     low: i64,
     end: i64,
+    topic_id: Option<&str>,
     rules: &ResumeRules,
-) -> Result<ResumePoint, Refused> {
+) -> Result<ResumePoint, Refusal> {
     let Some(CommittedOffset { next, metadata }) = committed else {
         return Ok(ResumePoint { next: NextOffset(low), reason: StartReason::NoCommit, fingerprint: None });
     };
     let metadata = CommitMetadata::parse(metadata);
     if let Some(other) = metadata.as_ref().filter(|metadata| metadata.flow != rules.flow && !rules.adopt) {
-        return Err(Refused {
+        return Err(Refusal {
+            reason: RefusalReason::OtherFlow,
             what: format!("the group's offsets of {partition} belong to another flow"),
             numbers: vec![format!("committed by: {}", other.flow), format!("this flow:    {}", rules.flow)],
-            hint: "use a group of its own (--group NAME), or take these offsets over with --adopt-group".to_owned(),
         });
+    }
+    if let (Some(committed), Some(current)) = (metadata.as_ref().and_then(CommitMetadata::topic_id), topic_id)
+        && committed != current
+    {
+        let point = |next| ResumePoint { next, reason: StartReason::Gap, fingerprint: None };
+        return recreated(partition, next.0, committed, current, low, end, rules.on_gap).map(point);
     }
     if (low..=end).contains(&next.0) {
         let reason = if metadata.is_some() { StartReason::Committed } else { StartReason::CommittedElsewhere };
@@ -100,24 +107,50 @@ pub(crate) fn log_gap(partition: Partition, wanted: i64, next: NextOffset) {
     tracing::warn!(%partition, wanted, next = next.0, skipped, "Records are missing; the run continues behind the gap.");
 }
 
-/// Decides where to continue when `wanted` is not in the log `low..end`.
-pub(crate) fn gap(partition: Partition, wanted: i64, low: i64, end: i64, on_gap: OnGap) -> Result<NextOffset, Refused> {
+/// Decides where to continue when the topic with the log `low..end` is not the one that was read up to `wanted`.
+pub(crate) fn recreated(
+    partition: Partition,
+    wanted: i64,
+    old_id: &str,
+    new_id: &str,
+    low: i64,
+    end: i64,
+    on_gap: OnGap,
+) -> Result<NextOffset, Refusal> {
     match on_gap {
         OnGap::Earliest => Ok(NextOffset(low)),
         OnGap::Latest => Ok(NextOffset(end)),
-        OnGap::Refuse if wanted < low => Err(Refused {
+        OnGap::Refuse => Err(Refusal {
+            reason: RefusalReason::TopicRecreated,
+            what: format!("{partition} is not the topic that the group has read: it was re-created"),
+            numbers: vec![
+                format!("topic id when read: {old_id}"),
+                format!("topic id now:       {new_id}"),
+                format!("next to read:       {wanted}"),
+                format!("log now:            {low}..{end}"),
+            ],
+        }),
+    }
+}
+
+/// Decides where to continue when `wanted` is not in the log `low..end`.
+pub(crate) fn gap(partition: Partition, wanted: i64, low: i64, end: i64, on_gap: OnGap) -> Result<NextOffset, Refusal> {
+    match on_gap {
+        OnGap::Earliest => Ok(NextOffset(low)),
+        OnGap::Latest => Ok(NextOffset(end)),
+        OnGap::Refuse if wanted < low => Err(Refusal {
+            reason: RefusalReason::RecordsDeleted,
             what: format!("records of {partition} were deleted before they were read"),
             numbers: vec![
                 format!("next to read: {wanted}"),
                 format!("first there:  {low}"),
                 format!("missing:      {}", low - wanted),
             ],
-            hint: "read on with the first record that is there with --on-gap earliest".to_owned(),
         }),
-        OnGap::Refuse => Err(Refused {
+        OnGap::Refuse => Err(Refusal {
+            reason: RefusalReason::LogTruncated,
             what: format!("{partition} ends before the offset to read next: it was truncated or re-created"),
             numbers: vec![format!("next to read: {wanted}"), format!("log end:      {end}")],
-            hint: "read the topic anew with --from-beginning, or go on with --on-gap earliest or --on-gap latest".to_owned(),
         }),
     }
 }
@@ -127,7 +160,7 @@ pub(crate) fn gap(partition: Partition, wanted: i64, low: i64, end: i64, on_gap:
 ///
 /// # Errors
 /// When another record has its offset: the topic was re-created.
-pub(crate) fn verify_fingerprint(partition: Partition, committed: Fingerprint, record: Option<&Record>) -> Result<(), Refused> {
+pub(crate) fn verify_fingerprint(partition: Partition, committed: Fingerprint, record: Option<&Record>) -> Result<(), Refusal> {
     let Some(found) = record.map(Record::fingerprint).filter(|found| found.offset == committed.offset && *found != committed)
     else {
         return Ok(());
@@ -136,10 +169,10 @@ pub(crate) fn verify_fingerprint(partition: Partition, committed: Fingerprint, r
         let time = print.timestamp.map_or_else(|| "none".to_owned(), |time| time.to_string());
         format!("{what} offset {}, timestamp {time}, crc {:08x}", print.offset, print.crc)
     };
-    Err(Refused {
+    Err(Refusal {
+        reason: RefusalReason::TopicRecreated,
         what: format!("{partition} is not the topic that the group has read: it was re-created"),
         numbers: vec![line("when committed:", committed), line("in the log:    ", found)],
-        hint: "read the topic anew with --from-beginning, or use another group with --group NAME".to_owned(),
     })
 }
 
@@ -164,34 +197,48 @@ mod tests {
     #[test]
     fn a_group_resumes_where_it_left_off() {
         let strict = rules(OnGap::Refuse, false);
-        let start = resume(partition(), Some(&committed(50, Some("replicate a/t"))), 10, 100, &strict).unwrap();
+        let start = resume(partition(), Some(&committed(50, Some("replicate a/t"))), 10, 100, None, &strict).unwrap();
         assert_eq!((start.next, start.reason), (NextOffset(50), StartReason::Committed));
         assert_eq!(start.fingerprint.unwrap().offset, 49);
-        let start = resume(partition(), Some(&committed(100, None)), 10, 100, &strict).unwrap();
+        let start = resume(partition(), Some(&committed(100, None)), 10, 100, None, &strict).unwrap();
         assert_eq!((start.next, start.reason), (NextOffset(100), StartReason::CommittedElsewhere));
-        let start = resume(partition(), None, 10, 100, &strict).unwrap();
+        let start = resume(partition(), None, 10, 100, None, &strict).unwrap();
         assert_eq!((start.next, start.reason), (NextOffset(10), StartReason::NoCommit));
     }
 
     #[test]
     fn another_flows_offsets_are_refused_unless_adopted() {
         let foreign = committed(50, Some("sink-es elastic/t"));
-        let refused = resume(partition(), Some(&foreign), 10, 100, &rules(OnGap::Refuse, false)).unwrap_err();
+        let refused = resume(partition(), Some(&foreign), 10, 100, None, &rules(OnGap::Refuse, false)).unwrap_err();
         assert!(refused.numbers.iter().any(|line| line.ends_with("sink-es elastic/t")), "{refused:?}");
-        assert!(refused.hint.contains("--adopt-group"));
-        assert!(resume(partition(), Some(&foreign), 10, 100, &rules(OnGap::Refuse, true)).is_ok());
+        assert_eq!(refused.reason, RefusalReason::OtherFlow);
+        assert!(resume(partition(), Some(&foreign), 10, 100, None, &rules(OnGap::Refuse, true)).is_ok());
     }
 
     #[test]
     fn a_gap_is_refused_with_its_numbers_unless_the_rules_say_where_to_continue() {
         for (next, number) in [(9, "missing:      1"), (101, "log end:      100")] {
             let commit = committed(next, Some("replicate a/t"));
-            let refused = resume(partition(), Some(&commit), 10, 100, &rules(OnGap::Refuse, false)).unwrap_err();
+            let refused = resume(partition(), Some(&commit), 10, 100, None, &rules(OnGap::Refuse, false)).unwrap_err();
             assert!(refused.numbers.iter().any(|line| line == number), "{refused:?}");
             for (on_gap, at) in [(OnGap::Earliest, 10), (OnGap::Latest, 100)] {
-                let start = resume(partition(), Some(&commit), 10, 100, &rules(on_gap, false)).unwrap();
+                let start = resume(partition(), Some(&commit), 10, 100, None, &rules(on_gap, false)).unwrap();
                 assert_eq!((start.next, start.reason), (NextOffset(at), StartReason::Gap));
             }
+        }
+    }
+
+    #[test]
+    fn a_commit_is_valid_for_one_topic_id() {
+        let metadata = CommitMetadata::new("replicate a/t", None).with_topic_id(Some("old".to_owned())).to_json();
+        let commit = CommittedOffset { next: NextOffset(50), metadata };
+        let start = |id, on_gap| resume(partition(), Some(&commit), 10, 100, id, &rules(on_gap, false));
+        for id in [Some("old"), None] {
+            assert_eq!(start(id, OnGap::Refuse).unwrap().reason, StartReason::Committed, "{id:?}");
+        }
+        assert_eq!(start(Some("new"), OnGap::Refuse).unwrap_err().reason, RefusalReason::TopicRecreated);
+        for (on_gap, at) in [(OnGap::Earliest, 10), (OnGap::Latest, 100)] {
+            assert_eq!(start(Some("new"), on_gap).unwrap().next, NextOffset(at));
         }
     }
 

@@ -65,7 +65,7 @@ pub type Targets = Arc<RwLock<HashMap<Topic, TopicLimits>>>;
 /// A Kafka cluster as a destination.
 pub struct KafkaSink {
     section: String,
-    client: Arc<Mutex<Client>>,
+    client: Arc<Mutex<ProducerClient>>,
     jobs: mpsc::Sender<Job>,
     client_log: ClientLog,
     prepare: Option<PrepareTargets>,
@@ -73,7 +73,7 @@ pub struct KafkaSink {
 
 /// The present producer and the queue of its delivery reports.
 #[derive(Clone)]
-struct Client {
+struct ProducerClient {
     // Dropped before its client.
     reports: Arc<EventQueue>,
     producer: Arc<BaseProducer<LogContext>>,
@@ -141,7 +141,7 @@ impl KafkaSink {
         self
     }
 
-    fn client(&self) -> Client {
+    fn client(&self) -> ProducerClient {
         self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -203,7 +203,7 @@ struct ProducerFactory {
 }
 
 impl ProducerFactory {
-    fn create(&self) -> Result<Client, ConnectorError> {
+    fn create(&self) -> Result<ProducerClient, ConnectorError> {
         let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
         let smallest = targets.values().map(|limits| limits.max_message_bytes).min().unwrap_or(1_000_000);
         drop(targets);
@@ -213,7 +213,7 @@ impl ProducerFactory {
         let producer: BaseProducer<LogContext> = config
             .create_with_context(self.log.clone())
             .map_err(|error| Failure::new(format!("cannot create a producer for `{}`", self.section)).because(error))?;
-        Ok(Client { reports: Arc::new(EventQueue::of_producer(producer.client())), producer: Arc::new(producer) })
+        Ok(ProducerClient { reports: Arc::new(EventQueue::of_producer(producer.client())), producer: Arc::new(producer) })
     }
 
     fn limits(&self, topic: Topic) -> TopicLimits {
@@ -225,7 +225,7 @@ impl ProducerFactory {
 /// The thread that owns the producer: it queues batches in order and collects delivery reports.
 struct ProducerWorker {
     factory: ProducerFactory,
-    client: Arc<Mutex<Client>>,
+    client: Arc<Mutex<ProducerClient>>,
     route: Route,
     keep_timestamps: bool,
     /// Batches in flight, by slot.
@@ -298,7 +298,7 @@ enum SessionEnd {
 type TopicHandles<'c> = HashMap<Topic, (ProducerTopic<'c>, TopicLimits)>;
 
 impl ProducerWorker {
-    fn run(mut self, mut client: Client, jobs: &mpsc::Receiver<Job>) {
+    fn run(mut self, mut client: ProducerClient, jobs: &mpsc::Receiver<Job>) {
         while let SessionEnd::Refused = self.session(&client, jobs) {
             match self.judge() {
                 Ok(new) => client = new,
@@ -308,7 +308,7 @@ impl ProducerWorker {
     }
 
     /// Sends batches until a record is refused.
-    fn session(&mut self, client: &Client, jobs: &mpsc::Receiver<Job>) -> SessionEnd {
+    fn session(&mut self, client: &ProducerClient, jobs: &mpsc::Receiver<Job>) -> SessionEnd {
         let mut topics = TopicHandles::new();
         while self.failure.is_none() {
             // With an empty producer there is no report to wait for.
@@ -331,7 +331,7 @@ impl ProducerWorker {
     }
 
     /// Finds the refused records among those in flight and sends the others, in order. Returns the producer to go on with.
-    fn judge(&mut self) -> Result<Client, ConnectorError> {
+    fn judge(&mut self) -> Result<ProducerClient, ConnectorError> {
         // Of a partition, everything before a refused batch has been written, and nothing behind it.
         let mut groups = self.unanswered();
         let mut client = self.new_client()?;
@@ -358,7 +358,7 @@ impl ProducerWorker {
         Ok(client)
     }
 
-    fn new_client(&mut self) -> Result<Client, ConnectorError> {
+    fn new_client(&mut self) -> Result<ProducerClient, ConnectorError> {
         let client = self.factory.create()?;
         self.failure = None;
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client.clone();
@@ -418,7 +418,7 @@ impl ProducerWorker {
     }
 
     /// Queues records in order, until the producer fails.
-    fn send<'c>(&mut self, client: &'c Client, topics: &mut TopicHandles<'c>, records: &[RecordId]) {
+    fn send<'c>(&mut self, client: &'c ProducerClient, topics: &mut TopicHandles<'c>, records: &[RecordId]) {
         for (number, id) in records.iter().enumerate() {
             if self.failure.is_some() {
                 return;
@@ -433,7 +433,7 @@ impl ProducerWorker {
     }
 
     /// Queues one record, unless that is impossible for the record itself.
-    fn queue<'c>(&mut self, client: &'c Client, topics: &mut TopicHandles<'c>, id: RecordId) -> Result<(), Outcome> {
+    fn queue<'c>(&mut self, client: &'c ProducerClient, topics: &mut TopicHandles<'c>, id: RecordId) -> Result<(), Outcome> {
         let Some(batch) = &self.batches[id.slot] else { return Ok(()) };
         let batch = Arc::clone(&batch.batch);
         let record = &batch[id.at];
@@ -486,7 +486,7 @@ impl ProducerWorker {
     }
 
     /// Collects delivery reports; waits up to `timeout` for the first.
-    fn serve(&mut self, client: &Client, timeout: Duration) {
+    fn serve(&mut self, client: &ProducerClient, timeout: Duration) {
         let mut delivered = false;
         let errors = messages::reports(&client.reports, timeout, |token, error| {
             self.unreported -= 1;
@@ -527,7 +527,7 @@ impl ProducerWorker {
     }
 
     /// Takes everything out of a failed producer, and waits for the reports of what was on its way.
-    fn empty(&mut self, client: &Client) {
+    fn empty(&mut self, client: &ProducerClient) {
         while self.unreported > 0 {
             messages::purge_queue(client.producer.client());
             self.serve(client, QUEUE_TIMEOUT);

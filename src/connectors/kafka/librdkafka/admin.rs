@@ -1,13 +1,14 @@
 //! Admin requests. Blocking: call off the async runtime.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{CString, c_char, c_void};
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
+use rdkafka::error::RDKafkaErrorCode;
 
-use super::{EventQueue, NativeError, PartitionEntry, QueueEvent, entry};
+use super::{EventQueue, NativeError, PartitionEntry, QueueEvent, entry, text};
 
 pub(super) type Result<T> = std::result::Result<T, NativeError>;
 
@@ -82,6 +83,65 @@ pub(super) unsafe fn call<T>(
         let event = event.ok_or_else(NativeError::timed_out)?;
         event.error().map_or_else(|| read(event.0), Err)
     }
+}
+
+/// A request for topic ids whose answer is polled for. Must not outlive its client.
+pub(crate) struct TopicIdRequest(EventQueue);
+
+impl TopicIdRequest {
+    /// Sends the request; returns at once.
+    pub(crate) fn send<C: ClientContext>(client: &Client<C>, topics: &[&str], timeout: Duration) -> Result<Self> {
+        let names = topics.iter().map(|name| CString::new(*name)).collect::<std::result::Result<Vec<_>, _>>();
+        let names = names.map_err(|error| NativeError::invalid_name(&error))?;
+        let mut names: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
+        let handle = client.native_ptr();
+        let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+        // SAFETY: a live handle; the names live during the call, which copies them; the collection is made and destroyed here.
+        unsafe {
+            let queue = EventQueue::new(handle);
+            let topics = rd::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+            request(handle, op, timeout, false, 0, |options| rd::rd_kafka_DescribeTopics(handle, topics, options, queue.0));
+            rd::rd_kafka_TopicCollection_destroy(topics);
+            Ok(Self(queue))
+        }
+    }
+
+    /// Waits up to `timeout` for names and ids of the topics that have one.
+    pub(crate) fn poll(&self, timeout: Duration) -> Option<Result<Vec<(String, String)>>> {
+        /// The id of topics on brokers without ids.
+        const ZERO: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+        let event = QueueEvent::wait(&self.0, timeout)?;
+        if let Some(error) = event.error() {
+            return Some(Err(error));
+        }
+        // SAFETY: the event is of DescribeTopics, by the queue; what it refers to lives as long, and is copied.
+        unsafe {
+            let mut count = 0;
+            let result = rd::rd_kafka_event_DescribeTopics_result(event.0);
+            let topics = rd::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+            let id = |topic: &*const rd::rd_kafka_TopicDescription_t| {
+                let error = rd::rd_kafka_TopicDescription_error(*topic);
+                let failed = NativeError::copy(error).is_some_and(|error| error.code != RDKafkaErrorCode::NoError);
+                let id = rd::rd_kafka_TopicDescription_topic_id(*topic);
+                if failed || id.is_null() {
+                    return None;
+                }
+                let id = text(rd::rd_kafka_Uuid_base64str(id)).trim_end_matches('=').to_owned();
+                (id != ZERO).then(|| (text(rd::rd_kafka_TopicDescription_name(*topic)), id))
+            };
+            Some(Ok(slice(topics, count).iter().filter_map(id).collect()))
+        }
+    }
+}
+
+/// Returns names and ids of the topics that have one.
+pub(crate) fn topic_ids<C: ClientContext>(
+    client: &Client<C>,
+    topics: &[&str],
+    timeout: Duration,
+) -> Result<Vec<(String, String)>> {
+    let request = TopicIdRequest::send(client, topics, timeout)?;
+    request.poll(timeout + Duration::from_secs(1)).ok_or_else(NativeError::timed_out)?
 }
 
 /// Looks up one offset for each of many partitions, with few requests.

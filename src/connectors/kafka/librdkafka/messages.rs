@@ -24,13 +24,21 @@ pub(crate) fn headers(message: &BorrowedMessage<'_>, each: impl FnMut(&[u8], Opt
 ///
 /// # Safety
 /// The message lives during the call.
-pub(super) unsafe fn headers_of(message: *const rd::rd_kafka_message_t, mut each: impl FnMut(&[u8], Option<&[u8]>)) {
+pub(super) unsafe fn headers_of(message: *const rd::rd_kafka_message_t, each: impl FnMut(&[u8], Option<&[u8]>)) {
     let mut headers = std::ptr::null_mut();
     // SAFETY: the message is live; librdkafka keeps the headers for as long.
     let code = unsafe { rd::rd_kafka_message_headers(message, &raw mut headers) };
-    if code as i32 != 0 {
-        return;
+    if code as i32 == 0 {
+        // SAFETY: as above.
+        unsafe { each_header(headers, each) }
     }
+}
+
+/// Calls `each` with name and value of every header, in order.
+///
+/// # Safety
+/// The list lives during the call.
+unsafe fn each_header(headers: *const rd::rd_kafka_headers_t, mut each: impl FnMut(&[u8], Option<&[u8]>)) {
     for index in 0.. {
         let (mut name, mut value, mut size) = (std::ptr::null::<c_char>(), std::ptr::null::<c_void>(), 0_usize);
         // SAFETY: live headers and three places to write to.
@@ -41,10 +49,20 @@ pub(super) unsafe fn headers_of(message: *const rd::rd_kafka_message_t, mut each
         // SAFETY: `name` is NUL-terminated and `value`, if not null, has `size` bytes; both live as long as the message.
         let (name, value) = unsafe {
             let value = (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast::<u8>(), size));
-            (std::ffi::CStr::from_ptr(name).to_bytes(), value)
+            (std::slice::from_raw_parts(name.cast::<u8>(), name_length(name)), value)
         };
         each(name, value);
     }
+}
+
+/// Returns the length of a header's name. librdkafka passes names on as C strings, which end at the first NUL, and keeps the length in
+/// front of the name: `size_t ser_size, value_size, name_size; char *value; char name[]`.
+///
+/// # Safety
+/// `name` is the name of a header that lives during the call.
+unsafe fn name_length(name: *const c_char) -> usize {
+    // SAFETY: librdkafka allocates the name as the last field of this structure, aligned as its first.
+    unsafe { name.byte_sub(2 * size_of::<usize>()).cast::<usize>().read_unaligned() }
 }
 
 /// Returns a key of topic and partition within one consumer, cheaper than the topic's name.
@@ -193,5 +211,29 @@ unsafe fn produce_error(message: *const rd::rd_kafka_message_t) -> NativeError {
             words if words.is_empty() || words == error.text => error,
             words => NativeError { text: format!("{}: {words}", error.text), ..error },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_headers_are_whole_also_with_a_nul() {
+        let sent: [(&[u8], Option<&[u8]>); 4] =
+            [(b"a\0b", Some(b"1")), (b"", None), (b"\xff\0", Some(b"")), (b"plain", Some(b"\0x"))];
+        let mut found: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
+        // SAFETY: a new list, filled from slices that live during the calls, which copy them; destroyed once.
+        unsafe {
+            let headers = rd::rd_kafka_headers_new(sent.len());
+            for (name, value) in sent {
+                let (value, size) = value.map_or((std::ptr::null(), 0), |value| (value.as_ptr().cast(), value.len()));
+                rd::rd_kafka_header_add(headers, name.as_ptr().cast(), name.len().cast_signed(), value, size.cast_signed());
+            }
+            each_header(headers, |name, value| found.push((name.to_vec(), value.map(<[u8]>::to_vec))));
+            rd::rd_kafka_headers_destroy(headers);
+        }
+        let sent: Vec<_> = sent.into_iter().map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec))).collect();
+        assert_eq!(found, sent);
     }
 }

@@ -88,6 +88,24 @@ impl NativeError {
         )
     }
 
+    /// Returns whether no broker could answer, or not yet.
+    pub(crate) fn is_outage(&self) -> bool {
+        use RDKafkaErrorCode as Code;
+        let is_outage = matches!(
+            self.code,
+            Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::Resolve
+                | Code::OperationTimedOut
+                | Code::TimedOutQueue
+                | Code::RequestTimedOut
+                | Code::NetworkException
+                | Code::BrokerNotAvailable
+                | Code::NotController
+        );
+        is_outage || self.is_passing()
+    }
+
     /// Returns whether every further commit of this member is refused too: missing rights, or a member that the group expelled.
     pub(crate) fn is_final(&self) -> bool {
         use RDKafkaErrorCode as Code;
@@ -101,6 +119,12 @@ impl NativeError {
                 | Code::FencedInstanceId
                 | Code::Fenced
         )
+    }
+}
+
+impl From<RDKafkaErrorCode> for NativeError {
+    fn from(code: RDKafkaErrorCode) -> Self {
+        Self { code, text: code.to_string() }
     }
 }
 

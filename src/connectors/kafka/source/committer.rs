@@ -11,7 +11,7 @@ use crate::connectors::kafka::commit_metadata::CommitMetadata;
 use crate::connectors::kafka::librdkafka::NativeError;
 use crate::connectors::kafka::librdkafka::commits::{CommitQueue, MAX_COMMIT_PARTITIONS, fully_committed};
 use crate::pipeline::{Commit, Signal};
-use crate::record::{NextOffset, Partition};
+use crate::record::{Fingerprint, NextOffset, Partition, Topic};
 
 /// After this long without a response, a commit is reported as refused.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,6 +26,7 @@ pub(crate) struct Committer {
     flow: String,
     interval: Duration,
     last_sent: Instant,
+    topic_ids: HashMap<Topic, String>,
     /// The newest watermark of each partition.
     pending: HashMap<Partition, Commit>,
     confirmed: HashMap<Partition, NextOffset>,
@@ -49,12 +50,23 @@ impl Committer {
             flow,
             interval,
             last_sent: Instant::now(),
+            topic_ids: HashMap::new(),
             pending: HashMap::new(),
             confirmed: HashMap::new(),
             in_flight: None,
             reported: None,
             refusals: 0,
         }
+    }
+
+    /// Sets the ids that the offsets of these topics are committed with.
+    pub(crate) fn set_topic_ids(&mut self, ids: HashMap<Topic, String>) {
+        self.topic_ids.extend(ids);
+    }
+
+    /// Returns the last record before the watermark of each partition.
+    pub(crate) fn fingerprints(&self) -> Vec<(Partition, Fingerprint)> {
+        self.pending.values().filter_map(|commit| Some((commit.partition, commit.fingerprint?))).collect()
     }
 
     /// Notes a watermark for the next request.
@@ -199,9 +211,10 @@ impl Committer {
     fn list(&self, commits: &[Commit]) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(commits.len());
         for commit in commits {
+            let topic_id = self.topic_ids.get(&commit.partition.topic).cloned();
             let mut element = list.add_partition(commit.partition.topic.name(), commit.partition.index);
             element.set_offset(Offset::Offset(commit.next.0)).expect("an offset is not negative");
-            element.set_metadata(CommitMetadata::new(&self.flow, commit.fingerprint).to_json());
+            element.set_metadata(CommitMetadata::new(&self.flow, commit.fingerprint).with_topic_id(topic_id).to_json());
         }
         list
     }

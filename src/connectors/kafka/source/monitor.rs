@@ -1,12 +1,12 @@
 //! Periodic checks of the polling thread: log ends, topics that appear or disappear, the end of a bounded run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
-use crate::connectors::kafka::librdkafka::admin::{OffsetQuery, list_offsets};
+use crate::connectors::kafka::librdkafka::admin::{OffsetQuery, TopicIdRequest, list_offsets};
 use crate::connectors::kafka::librdkafka::commits::cached_watermarks;
 use crate::connectors::kafka::source::partitions::OwnedPartitions;
 use crate::connectors::kafka::source::rebalance::{RebalanceContext, list};
@@ -14,6 +14,7 @@ use crate::record::{Partition, Topic};
 
 const LOG_END_INTERVAL: Duration = Duration::from_secs(1);
 const END_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const TOPIC_ID_INTERVAL: Duration = Duration::from_secs(1);
 const TOPICS_INTERVAL: Duration = Duration::from_secs(10);
 /// How often leaders are asked after a problem.
 const RECOVERY_INTERVAL: Duration = Duration::from_secs(5);
@@ -28,6 +29,11 @@ pub(crate) struct Monitor {
     topics: Instant,
     end_check: Instant,
     recovery: Instant,
+    topic_id_check: Instant,
+    /// Dropped before the consumer.
+    topic_id_request: Option<TopicIdRequest>,
+    /// The ids of the topics of the owned partitions.
+    topic_ids: HashMap<Topic, String>,
     /// Since when a subscribed topic is unknown to the brokers.
     unknown_since: Option<Instant>,
 }
@@ -35,7 +41,16 @@ pub(crate) struct Monitor {
 impl Monitor {
     pub(crate) fn new() -> Self {
         let now = Instant::now();
-        Self { log_ends: now, topics: now, end_check: now, recovery: now, unknown_since: None }
+        Self {
+            log_ends: now,
+            topics: now,
+            end_check: now,
+            recovery: now,
+            topic_id_check: now,
+            topic_id_request: None,
+            topic_ids: HashMap::new(),
+            unknown_since: None,
+        }
     }
 
     /// Returns the log ends of the owned partitions, when they are due.
@@ -75,6 +90,38 @@ impl Monitor {
         }
         let offsets = list_offsets(consumer.client(), &owned, OffsetQuery::Latest, false, REQUEST_TIMEOUT);
         offsets.is_ok_and(|offsets| offsets.len() == owned.len() && offsets.iter().all(|of| of.error.is_none()))
+    }
+
+    /// Sets the ids that the positions of these topics are valid for.
+    pub(crate) fn set_topic_ids(&mut self, ids: HashMap<Topic, String>) {
+        self.topic_ids.extend(ids);
+    }
+
+    /// Returns a topic whose id has changed, with the old and the new id: it was deleted and created again, and librdkafka reads on
+    /// in the new topic at the old offset. Never waits.
+    pub(crate) fn recreated_topic(
+        &mut self,
+        consumer: &BaseConsumer<RebalanceContext>,
+        partitions: &OwnedPartitions,
+    ) -> Option<(Topic, String, String)> {
+        if let Some(request) = &self.topic_id_request {
+            let answer = request.poll(Duration::ZERO)?;
+            self.topic_id_request = None;
+            for (name, id) in answer.ok()? {
+                let topic = Topic::named(&name);
+                if let Some(known) = self.topic_ids.get(&topic).filter(|known| **known != id).cloned() {
+                    self.topic_ids.insert(topic, id.clone());
+                    return Some((topic, known, id));
+                }
+            }
+        } else if !self.topic_ids.is_empty() && is_due(&mut self.topic_id_check, TOPIC_ID_INTERVAL) {
+            let topics: BTreeSet<Topic> = partitions.iter().map(|(partition, _)| partition.topic).collect();
+            let names: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
+            if !names.is_empty() {
+                self.topic_id_request = TopicIdRequest::send(consumer.client(), &names, REQUEST_TIMEOUT).ok();
+            }
+        }
+        None
     }
 
     /// Notes that the brokers do not know a topic.

@@ -15,19 +15,21 @@ use tokio::sync::oneshot;
 use crate::connectors::kafka::admin::{OffsetSpec, list_offsets};
 use crate::connectors::kafka::commit_metadata::CommittedOffset;
 use crate::connectors::kafka::librdkafka::messages;
-use crate::connectors::kafka::resume::{self, ResumeRules};
+use crate::connectors::kafka::lookup;
+use crate::connectors::kafka::resume::{self, OnGap, ResumeRules};
 use crate::connectors::kafka::source::batch_builder::BatchBuilder;
 use crate::connectors::kafka::source::committer::Committer;
 use crate::connectors::kafka::source::membership::Members;
 use crate::connectors::kafka::source::monitor::Monitor;
 use crate::connectors::kafka::source::partitions::OwnedPartitions;
 use crate::connectors::kafka::source::rebalance::{
-    PendingRevocation, RebalanceContext, RebalanceEvent, ResolvedStarts, StartResolver, assign, list, log_refusal, unassign,
+    PendingRevocation, RebalanceContext, RebalanceEvent, ResolvedStarts, StartResolver, Starts, assign, list, log_refusal,
+    unassign,
 };
 use crate::connectors::kafka::source::record_queue::RecordQueue;
-use crate::pipeline::{Assignment, Commit, ConnectorError, Failure, Signal};
+use crate::pipeline::{Assignment, Commit, ConnectorError, Failure, Refusal, RefusalReason, Signal};
 use crate::profile::KafkaSection;
-use crate::record::{NextOffset, Partition, Record, Topic};
+use crate::record::{Fingerprint, NextOffset, Partition, Record, Topic};
 
 /// How long one poll waits for a record.
 const POLL_TIMEOUT: Duration = Duration::from_millis(50);
@@ -169,7 +171,8 @@ impl Poller {
         if self.rebalance.is_some() {
             log_refusal("unassign", self.consumer.unassign()); // closing waits for the answer to the event
         }
-        drop(self.committer); // its queue belongs to the consumer
+        drop(self.committer); // its queue and the monitor's request belong to the consumer
+        drop(self.monitor);
         drop(self.consumer);
     }
 
@@ -287,15 +290,17 @@ impl Poller {
         }
     }
 
-    fn finish_assignment(&mut self, starts: Result<Vec<Assignment>, ConnectorError>) {
-        let starts = starts.unwrap_or_else(|error| {
+    fn finish_assignment(&mut self, starts: Result<Starts, ConnectorError>) {
+        let Starts { assignments, topic_ids } = starts.unwrap_or_else(|error| {
             self.queue.fail(error);
-            Vec::new()
+            Starts::default()
         });
-        let list: Vec<(Partition, NextOffset)> = starts.iter().map(|of| (of.partition, of.start)).collect();
+        self.committer.set_topic_ids(topic_ids.clone());
+        self.monitor.set_topic_ids(topic_ids);
+        let list: Vec<(Partition, NextOffset)> = assignments.iter().map(|of| (of.partition, of.start)).collect();
         list.iter().for_each(|(partition, start)| self.partitions.add(*partition, *start));
         self.reader.current = None;
-        self.signal_assigned(starts);
+        self.signal_assigned(assignments);
         if let Err(error) = assign(&self.consumer, &list) {
             self.queue.fail(self.failure("start to read from").because(error).into());
         }
@@ -467,6 +472,11 @@ impl Poller {
             self.degraded = false;
             self.queue.signal(Signal::Degraded(None));
         }
+        if let Some((topic, old_id, new_id)) = self.monitor.recreated_topic(&self.consumer, &self.partitions)
+            && !self.queue.has_failed()
+        {
+            self.on_recreated(topic, &old_id, &new_id);
+        }
         if let Subscription::Matching(matches) = &self.subscription {
             if let Some(topics) = self.monitor.matching_topics(&self.consumer, matches)
                 && topics != self.known_topics
@@ -479,8 +489,7 @@ impl Poller {
             }
         } else if let Some(topic) = self.monitor.missing_topic(&self.consumer, &self.known_topics) {
             let failure = Failure::new(format!("topic `{topic}` does not exist on `{}` any more", self.section.name));
-            let hint = "create it again or leave it out; a topic that is created anew is read with --from-beginning";
-            self.queue.fail(failure.hint(hint).into());
+            self.queue.fail(failure.hint("create it again, or leave it out").into());
         }
         if !self.ended && self.rebalance.is_none() && self.monitor.others_are_done(&self.consumer, &self.partitions) {
             self.end();
@@ -493,8 +502,7 @@ impl Poller {
         let failure = |what: &str| Failure::new(format!("{what} `{section}`")).because(error);
         let KafkaError::MessageConsumption(code) = error else {
             if let KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId) = error {
-                let fenced = failure("another member took over the instance id on");
-                return self.queue.fail(fenced.hint("give each running member an --instance-id of its own").into());
+                return self.on_fenced();
             }
             return self.queue.fail(failure("cannot read from").into());
         };
@@ -508,7 +516,36 @@ impl Poller {
                 self.monitor.on_unknown_topic();
                 self.report_degraded(error);
             }
+            RDKafkaErrorCode::InconsistentGroupProtocol => self.on_inconsistent_protocol(),
             _ => self.report_degraded(error),
+        }
+    }
+
+    /// Another member has the partitions already: nothing of them may be written or committed any more.
+    fn on_fenced(&mut self) {
+        let partitions: Vec<Partition> = self.partitions.iter().map(|(partition, _)| partition).collect();
+        self.forget(&partitions);
+        self.queue.signal(Signal::Lost(partitions));
+        let refusal = Refusal {
+            reason: RefusalReason::InstanceFenced,
+            what: format!("another member took over the instance id on `{}`", self.section.name),
+            numbers: Vec::new(),
+        };
+        self.queue.fail(refusal.into());
+    }
+
+    /// The members of a group must share an assignment strategy. They may go away, but a bounded run does not wait for that.
+    fn on_inconsistent_protocol(&mut self) {
+        let refusal = Refusal {
+            reason: RefusalReason::InconsistentProtocol,
+            what: format!("the other members of the group on `{}` use another assignment strategy", self.section.name),
+            numbers: Vec::new(),
+        };
+        if self.partitions.is_bounded() {
+            self.queue.fail(refusal.into());
+        } else {
+            self.degraded = true;
+            self.queue.signal(Signal::Degraded(Some(refusal.what)));
         }
     }
 
@@ -538,12 +575,57 @@ impl Poller {
                 return self.queue.fail(self.failure("list the offsets of").because(error).into());
             }
         };
+        // A log that was truncated and has grown again holds other records at the same offsets.
+        let in_range = |(partition, last): &(Partition, Fingerprint)| {
+            low.get(partition).is_some_and(|low| *low <= last.offset) && end.get(partition).is_some_and(|end| last.offset < *end)
+        };
+        let last: Vec<_> = self.committer.fingerprints().into_iter().filter(in_range).collect();
+        if let Err(error) = lookup::verify_fingerprint_blocking(&self.section, &last, self.read_uncommitted) {
+            return self.queue.fail(error);
+        }
         for (partition, wanted) in wanted {
             let (low, end) = (low[&partition], end[&partition]);
-            if !(low..=end).contains(&wanted) {
-                match resume::gap(partition, wanted, low, end, self.rules.on_gap) {
-                    Ok(next) => self.go_on_behind_gap(partition, wanted, next),
-                    Err(refused) => return self.queue.fail(refused.into()),
+            if (low..=end).contains(&wanted) {
+                // librdkafka stops to read a partition that was out of range, also if the offset is in range again.
+                log_refusal("unassign", self.consumer.incremental_unassign(&list([&partition])));
+                self.read_from(partition, NextOffset(wanted));
+                continue;
+            }
+            match resume::gap(partition, wanted, low, end, self.rules.on_gap) {
+                Ok(next) => self.go_on_behind_gap(partition, wanted, next),
+                Err(refused) => return self.queue.fail(refused.into()),
+            }
+        }
+        self.reader.current = None;
+    }
+
+    /// Refuses to go on in a topic that was created again, or reads it anew if the rules say where.
+    fn on_recreated(&mut self, topic: Topic, old_id: &str, new_id: &str) {
+        let owned: Vec<_> = self.partitions.iter().filter(|(partition, _)| partition.topic == topic).collect();
+        let wanted: Vec<(Partition, i64)> = owned.into_iter().map(|(partition, progress)| (partition, progress.next)).collect();
+        let partitions: Vec<Partition> = wanted.iter().map(|(partition, _)| *partition).collect();
+        // What was fetched is delivered, and committed under the old id: then the next run refuses too.
+        let offsets = |of| list_offsets(self.consumer.client(), &partitions, of);
+        let (low, end) = match (offsets(OffsetSpec::Start), offsets(OffsetSpec::Log)) {
+            (Ok(low), Ok(end)) => (low, end),
+            (Err(error), _) | (_, Err(error)) => {
+                return self.queue.fail(self.failure("list the offsets of").because(error).into());
+            }
+        };
+        if self.rules.on_gap != OnGap::Refuse {
+            self.committer.set_topic_ids(HashMap::from([(topic, new_id.to_owned())]));
+        }
+        for (partition, wanted) in wanted {
+            let (low, end) = (low[&partition], end[&partition]);
+            match resume::recreated(partition, wanted, old_id, new_id, low, end, self.rules.on_gap) {
+                Ok(next) => {
+                    resume::log_gap(partition, wanted, next);
+                    log_refusal("unassign", self.consumer.incremental_unassign(&list([&partition])));
+                    self.restart(partition, next);
+                }
+                Err(refusal) => {
+                    self.committer.forget(&partitions);
+                    return self.queue.fail(refusal.into());
                 }
             }
         }
@@ -560,6 +642,12 @@ impl Poller {
             self.read_from(partition, next);
             return self.check_end();
         }
+        self.restart(partition, next);
+    }
+
+    /// Starts a partition again at `next`, once the records before have settled.
+    fn restart(&mut self, partition: Partition, next: NextOffset) {
+        self.reader.current = None;
         self.committer.forget(&[partition]);
         self.partitions.remove(&[partition]);
         let (pending, signal) = PendingRevocation::new(vec![partition], None);

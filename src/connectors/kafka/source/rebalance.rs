@@ -1,6 +1,6 @@
 //! Rebalances. The consumer's callback only passes the event on: the poller answers it between two polls.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, TryRecvError};
@@ -12,7 +12,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::connectors::kafka::admin::{OffsetSpec, list_offsets};
+use crate::connectors::kafka::admin::{OffsetSpec, list_offsets, topic_ids};
 use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::commit_metadata::{CommitMetadata, CommittedOffset};
 use crate::connectors::kafka::librdkafka::NativeError;
@@ -21,7 +21,7 @@ use crate::connectors::kafka::resume::{self, ResumeRules, StartReason};
 use crate::connectors::kafka::source::record_queue::RecordQueue;
 use crate::pipeline::{Assignment, Commit, ConnectorError, Failure, Revocation, Signal};
 use crate::profile::KafkaSection;
-use crate::record::{NextOffset, Partition};
+use crate::record::{NextOffset, Partition, Topic};
 
 /// Timeout of one request about newly assigned partitions.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -147,7 +147,14 @@ pub(crate) struct StartResolver {
 }
 
 /// The starts of newly assigned partitions, once they are known.
-pub(crate) type ResolvedStarts = mpsc::Receiver<Result<Vec<Assignment>, ConnectorError>>;
+pub(crate) type ResolvedStarts = mpsc::Receiver<Result<Starts, ConnectorError>>;
+
+/// Where newly assigned partitions start, and the ids of their topics.
+#[derive(Default)]
+pub(crate) struct Starts {
+    pub(crate) assignments: Vec<Assignment>,
+    pub(crate) topic_ids: HashMap<Topic, String>,
+}
 
 impl StartResolver {
     /// Starts to resolve.
@@ -164,7 +171,7 @@ impl StartResolver {
         resolved
     }
 
-    fn resolve(&self, partitions: &[Partition]) -> Result<Vec<Assignment>, ConnectorError> {
+    fn resolve(&self, partitions: &[Partition]) -> Result<Starts, ConnectorError> {
         let mut degraded = false;
         loop {
             match PartitionFacts::fetch(&self.consumer, partitions) {
@@ -172,7 +179,8 @@ impl StartResolver {
                     if degraded {
                         self.queue.signal(Signal::Degraded(None));
                     }
-                    return self.decide(partitions, &facts);
+                    let assignments = self.decide(partitions, &facts)?;
+                    return Ok(Starts { assignments, topic_ids: facts.topic_ids });
                 }
                 Err(error) if self.consumer.context().closing.load(Ordering::Relaxed) => {
                     return Err(Failure::new(format!("cannot resume on `{}`", self.section.name)).because(error).into());
@@ -191,7 +199,8 @@ impl StartResolver {
         for partition in partitions {
             let committed = facts.committed.get(partition);
             let (low, end) = (facts.low[partition], facts.end[partition]);
-            let start = resume::resume(*partition, committed, low, end, &self.rules)?;
+            let topic_id = facts.topic_ids.get(&partition.topic).map(String::as_str);
+            let start = resume::resume(*partition, committed, low, end, topic_id, &self.rules)?;
             let verified = self.verified.get(partition) == committed;
             let fingerprint = start.fingerprint.filter(|last| !verified && last.offset >= low);
             unverified.extend(fingerprint.map(|last| (*partition, last)));
@@ -212,6 +221,7 @@ struct PartitionFacts {
     committed: HashMap<Partition, CommittedOffset>,
     low: HashMap<Partition, i64>,
     end: HashMap<Partition, i64>,
+    topic_ids: HashMap<Topic, String>,
 }
 
 impl PartitionFacts {
@@ -225,7 +235,10 @@ impl PartitionFacts {
                 known.insert(Partition::new(element.topic(), element.partition()), committed);
             }
         }
+        let topics: BTreeSet<Topic> = partitions.iter().map(|partition| partition.topic).collect();
+        let topics: Vec<Topic> = topics.into_iter().collect();
+        let topic_ids = topic_ids(consumer.client(), &topics, REQUEST_TIMEOUT)?;
         let offsets = |of| list_offsets(consumer.client(), partitions, of);
-        Ok(Self { committed: known, low: offsets(OffsetSpec::Start)?, end: offsets(OffsetSpec::Log)? })
+        Ok(Self { committed: known, low: offsets(OffsetSpec::Start)?, end: offsets(OffsetSpec::Log)?, topic_ids })
     }
 }
