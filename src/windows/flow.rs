@@ -1,6 +1,6 @@
 //! Counts events in windows, and publishes each closed window together with the positions of its events.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -12,10 +12,11 @@ use tokio::time::Instant;
 use crate::pipeline::transaction::{Messages, OffsetCommit, OutgoingMessage, Receipt, TransactionFlow, TransactionIntake};
 use crate::pipeline::{Assignment, ConnectorError, Failure, Refused, Transform, TransformResult};
 use crate::record::{Headers, NextOffset, Partition, Record, Topic};
+use crate::terminal::escape_controls;
 use crate::windows::counts::Counts;
 use crate::windows::live_view::LiveView;
 use crate::windows::output::WindowFormatter;
-use crate::windows::projection::FieldSelector;
+use crate::windows::projection::{EventFields, FieldSelector};
 use crate::windows::restart_state::RestartState;
 use crate::windows::tumbling::{Classification, Now, PartitionStart, ResumePosition, Window, Windows, event_time};
 
@@ -23,6 +24,8 @@ use crate::windows::tumbling::{Classification, Now, PartitionStart, ResumePositi
 const END_OFFSETS_INTERVAL: Duration = Duration::from_millis(100);
 /// How often positions are committed that moved without a closed window.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
+/// After this number of events, a field that none of them has is reported.
+const FIELD_CHECK_EVENTS: u64 = 100_000;
 /// How long another member may own some of the partitions, as happens while a group rebalances.
 const SHARING_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -74,7 +77,47 @@ pub(crate) struct WindowFlow {
     publishing: (Vec<(Window, u64)>, Vec<ResumePosition>),
     /// Since when another member owns some of the partitions.
     shared_since: Option<Instant>,
+    fields: FieldCheck,
     began: Instant,
+}
+
+/// Finds configured fields that no event has.
+#[derive(Default)]
+struct FieldCheck {
+    events: u64,
+    present: u32,
+    has_time: bool,
+    /// Top-level fields of the first event.
+    example: Vec<String>,
+    done: bool,
+}
+
+impl FieldCheck {
+    fn add(&mut self, fields: &EventFields<'_>, event: &[u8]) {
+        if self.events == 0 {
+            let names: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_slice(event).unwrap_or_default();
+            self.example = names.into_keys().take(10).collect();
+        }
+        self.events += 1;
+        self.present |= fields.present();
+        self.has_time |= fields.time().is_some();
+    }
+
+    /// Reports the fields, once.
+    fn report(&mut self, selector: &FieldSelector, time: TimeSource) {
+        if self.events == 0 || std::mem::replace(&mut self.done, true) {
+            return;
+        }
+        let quoted = |names: &[String]| names.iter().map(|name| format!("`{}`", escape_controls(name))).collect::<Vec<_>>().join(", ");
+        let absent = selector.absent(self.present);
+        if !absent.is_empty() {
+            let (absent, example) = (quoted(&absent), quoted(&self.example));
+            tracing::warn!("None of the first {} events has the fields {absent}; the first one has {example}.", self.events);
+        }
+        if time == TimeSource::Event && !self.has_time {
+            tracing::warn!("None of the first {} events has a time in its time field: the time of its record counts.", self.events);
+        }
+    }
 }
 
 impl WindowFlow {
@@ -90,6 +133,7 @@ impl WindowFlow {
             closed_at: now,
             publishing: (Vec::new(), Vec::new()),
             shared_since: None,
+            fields: FieldCheck::default(),
             began: now,
         }
     }
@@ -250,6 +294,9 @@ impl TransactionFlow for WindowFlow {
                         (false, Some(reason)) => intake.bad.push((record.clone(), reason)),
                     },
                     Ok(fields) => {
+                        if !self.fields.done {
+                            self.fields.add(&fields, record.value.as_deref().unwrap_or_default());
+                        }
                         let (time, is_clamped) = match time {
                             TimeSource::Event => event_time(fields.time(), timestamp, now),
                             TimeSource::Record => (timestamp.unwrap_or(now.wall), false),
@@ -266,6 +313,9 @@ impl TransactionFlow for WindowFlow {
             run.end(last);
         }
         live_view.add_irregular(intake.late, clamped);
+        if self.fields.events >= FIELD_CHECK_EVENTS {
+            self.fields.report(selector, *time);
+        }
         intake
     }
 
@@ -286,6 +336,7 @@ impl TransactionFlow for WindowFlow {
     }
 
     fn finish(&mut self, complete: bool) -> Result<Option<Vec<OutgoingMessage>>, ConnectorError> {
+        self.fields.report(&self.options.selector, self.options.time);
         if complete && let Some(end) = self.options.windows.newest_end(self.now()) {
             if !self.options.windows.is_whole() {
                 let what =

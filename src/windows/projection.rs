@@ -32,6 +32,8 @@ pub struct EventFields<'r> {
     required: usize,
     has_missing: bool,
     time: Option<i64>,
+    /// One bit for each field of the selector.
+    present: u32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,7 +71,13 @@ impl FieldSelector {
         Ok(Self { fields, counted, required, time })
     }
 
-    /// Returns the selected fields of an event.
+    /// Returns the names of counted, required and time fields that no event had: `present` combines [`EventFields::present`] of all.
+    pub(crate) fn absent(&self, present: u32) -> Vec<String> {
+        let absent = self.fields.iter().enumerate().filter(|(at, _)| present & (1 << at) == 0);
+        absent.map(|(_, path)| path.names().join(".")).collect()
+    }
+
+    /// Selects the fields of an event.
     ///
     /// # Errors
     /// When the event is not a JSON object.
@@ -94,7 +102,11 @@ impl FieldSelector {
             required: self.required.len(),
             has_missing: false,
             time: None,
+            present: 0,
         };
+        for (at, text) in found[..self.fields.len()].iter().enumerate() {
+            fields.present |= u32::from(text.is_some_and(|text| text != "null")) << at;
+        }
         for (at, index) in self.counted.iter().enumerate() {
             fields.values[at] = found[*index].map_or(FieldValue::Missing, value);
         }
@@ -122,6 +134,11 @@ impl<'r> EventFields<'r> {
     /// Returns whether any required field is missing.
     pub(crate) fn has_missing(&self) -> bool {
         self.has_missing
+    }
+
+    /// Returns which fields of the selector are there and not null, one bit for each.
+    pub(crate) fn present(&self) -> u32 {
+        self.present
     }
 
     /// Returns the time field in milliseconds since the Unix epoch; `None` if it is missing or does not hold a time.
@@ -201,6 +218,14 @@ mod tests {
         assert_eq!(fields.values(), [FieldValue::Scalar("iOS".into()), FieldValue::Scalar("2.30".into())]);
         assert_eq!((fields.missing(), fields.has_missing()), (&[false, true][..], true));
         assert_eq!(fields.time(), Some(1_694_479_551_000));
+    }
+
+    #[test]
+    fn fields_that_no_event_has_are_named() {
+        let selector = selector();
+        let events = [&br#"{"device_type": "iOS", "app": {"version": null}}"#[..], br#"{"ip": null, "timestamp": "soon"}"#];
+        let present = events.iter().map(|event| selector.select(event).unwrap().present()).fold(0, |all, one| all | one);
+        assert_eq!(selector.absent(present), ["app.version", "ip"]);
     }
 
     #[test]

@@ -344,7 +344,22 @@ pub(crate) fn list_offsets<C: rdkafka::ClientContext>(
     }
     let asked: Vec<_> = partitions.iter().map(|partition| (partition.topic.name(), partition.index)).collect();
     let (spec, read_committed) = offset_query(of);
-    let entries = librdkafka::admin::list_offsets(client, &asked, spec, read_committed, REQUEST_TIMEOUT)?;
+    let list = || librdkafka::admin::list_offsets(client, &asked, spec, read_committed, REQUEST_TIMEOUT);
+    let is_stale = |error: &NativeError| matches!(error.code, RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopic);
+    let mut answer = list();
+    let stale = match &answer {
+        Ok(entries) => entries.iter().any(|entry| entry.error.as_ref().is_some_and(is_stale)),
+        Err(error) => is_stale(error),
+    };
+    if stale {
+        // librdkafka looks for leaders in metadata that may be 15 minutes old: a partition can be newer.
+        let topics: std::collections::BTreeSet<&str> = asked.iter().map(|(topic, _)| *topic).collect();
+        for topic in topics {
+            client.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+        }
+        answer = list();
+    }
+    let entries = answer?;
     let mut offsets = HashMap::with_capacity(entries.len());
     for entry in entries {
         if let Some(error) = entry.error {

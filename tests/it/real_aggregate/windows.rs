@@ -75,6 +75,9 @@ fn real_aggregate_windows_of_another_kind_are_not_mixed_in() {
     let profile = format!("[local_kafka]\nservers = {}\n", flow.clusters.source.servers);
     let looped = Sdl::new(&pattern).profile(&profile).run().expect(2);
     assert!(looped.stderr.contains("would be read and written"), "{}", looped.stderr);
+    let letters = format!("{pattern}-out --exclude {0}-told.* --dead-letters topic:{0}-letters", flow.topic);
+    let looped = Sdl::new(&letters).profile(&profile).run().expect(2);
+    assert!(looped.stderr.contains("of the dead letters would be read"), "{}", looped.stderr);
     let parts = flow.sdl("--partitions 0").run().expect(2);
     assert!(parts.stderr.contains("over all partitions"), "{}", parts.stderr);
 }
