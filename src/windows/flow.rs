@@ -108,14 +108,18 @@ impl FieldCheck {
         if self.events == 0 || std::mem::replace(&mut self.done, true) {
             return;
         }
-        let quoted = |names: &[String]| names.iter().map(|name| format!("`{}`", escape_controls(name))).collect::<Vec<_>>().join(", ");
+        let quoted =
+            |names: &[String]| names.iter().map(|name| format!("`{}`", escape_controls(name))).collect::<Vec<_>>().join(", ");
         let absent = selector.absent(self.present);
         if !absent.is_empty() {
             let (absent, example) = (quoted(&absent), quoted(&self.example));
             tracing::warn!("None of the first {} events has the fields {absent}; the first one has {example}.", self.events);
         }
         if time == TimeSource::Event && !self.has_time {
-            tracing::warn!("None of the first {} events has a time in its time field: the time of its record counts.", self.events);
+            tracing::warn!(
+                "None of the first {} events has a time in its time field: the time of its record counts.",
+                self.events
+            );
         }
     }
 }

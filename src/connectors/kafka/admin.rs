@@ -345,7 +345,8 @@ pub(crate) fn list_offsets<C: rdkafka::ClientContext>(
     let asked: Vec<_> = partitions.iter().map(|partition| (partition.topic.name(), partition.index)).collect();
     let (spec, read_committed) = offset_query(of);
     let list = || librdkafka::admin::list_offsets(client, &asked, spec, read_committed, REQUEST_TIMEOUT);
-    let is_stale = |error: &NativeError| matches!(error.code, RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopic);
+    let is_stale =
+        |error: &NativeError| matches!(error.code, RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopic);
     let mut answer = list();
     let stale = match &answer {
         Ok(entries) => entries.iter().any(|entry| entry.error.as_ref().is_some_and(is_stale)),
