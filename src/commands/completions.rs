@@ -1,4 +1,4 @@
-//! `sdl completions`, and what a shell gets when it asks for candidates.
+//! `sdl completions`, and the candidates that a shell asks for.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -14,62 +14,61 @@ use crate::error::Error;
 use crate::pipeline::Failure;
 use crate::profile::{Profile, SectionKind, WELL_KNOWN};
 
-/// The variable by which a shell's script asks for candidates.
-const ASKED: &str = "_SDL_COMPLETE";
+/// The variable that a shell's script sets to ask for candidates.
+const REQUEST_VARIABLE: &str = "_SDL_COMPLETE";
 
-/// Print the completions of a shell
+/// Print shell completions
 ///
-/// They know the commands and flags, and the sections, shapes, topics and groups that the profile names.
+/// They complete commands and flags, and the sections, shapes, topics and groups of the profile.
 ///
-/// bash: `sdl completions bash > ~/.local/share/bash-completion/completions/sdl`. zsh: `sdl completions zsh > _sdl` in a folder
-/// of $fpath. fish: `sdl completions fish > ~/.config/fish/completions/sdl.fish`. Print them anew after an upgrade.
+/// bash: `sdl completions bash > ~/.local/share/bash-completion/completions/sdl`. zsh: `sdl completions zsh > _sdl` in a
+/// directory of $fpath. fish: `sdl completions fish > ~/.config/fish/completions/sdl.fish`. Repeat after an upgrade.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The shell
-    shell: Supported,
+    shell: Shell,
 }
 
-/// The shells that completions are kept for.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Supported {
+enum Shell {
     Bash,
     Zsh,
     Fish,
 }
 
 impl Args {
-    /// Prints what the shell has to read once.
+    /// Prints the script that the shell loads.
     ///
     /// # Errors
-    /// When standard output cannot be written to.
+    /// When stdout fails.
     pub fn run(self) -> Result<(), Error> {
         let shell: &dyn EnvCompleter = match self.shell {
-            Supported::Bash => &Bash,
-            Supported::Zsh => &Zsh,
-            Supported::Fish => &Fish,
+            Shell::Bash => &Bash,
+            Shell::Zsh => &Zsh,
+            Shell::Fish => &Fish,
         };
         let mut script = Vec::new();
-        shell.write_registration(ASKED, "sdl", "sdl", "sdl", &mut script)?;
-        if matches!(self.shell, Supported::Zsh) {
-            // From a folder of $fpath, zsh runs the file for the first word it completes.
+        shell.write_registration(REQUEST_VARIABLE, "sdl", "sdl", "sdl", &mut script)?;
+        if matches!(self.shell, Shell::Zsh) {
+            // Zsh autoloads a file of $fpath at the first completion and runs it then.
             script.extend_from_slice(b"[[ $funcstack[1] = _sdl ]] && _clap_dynamic_completer_sdl \"$@\"\n");
         }
         Ok(std::io::stdout().write_all(&script)?)
     }
 }
 
-/// Answers a shell that asks for candidates; returns whether one has asked.
+/// Answers a shell that asks for candidates; returns whether one did.
 ///
 /// # Errors
-/// When the shell is not known, or does not listen.
+/// When the shell is unknown, or stdout fails.
 pub fn answer(command: fn() -> Command) -> Result<bool, Error> {
-    let here = std::env::current_dir().ok();
-    let asked = CompleteEnv::with_factory(move || with_all_candidates(command())).var(ASKED).bin("sdl").completer("sdl");
-    let answered = asked.try_complete(std::env::args_os(), here.as_deref());
+    let directory = std::env::current_dir().ok();
+    let completer = CompleteEnv::with_factory(move || with_all_candidates(command())).var(REQUEST_VARIABLE).bin("sdl").completer("sdl");
+    let answered = completer.try_complete(std::env::args_os(), directory.as_deref());
     answered.map_err(|error| Failure::new("cannot complete the command line").because(error).into())
 }
 
-/// Returns the whole command line with candidates, also for what `sdl help` explains.
+/// Returns the command line with candidates, also for the arguments of `sdl help`.
 fn with_all_candidates(root: Command) -> Command {
     let commands = root.get_subcommands().map(Command::get_name);
     let words: Vec<String> = commands.chain(help::topics()).map(str::to_owned).collect();
@@ -77,10 +76,10 @@ fn with_all_candidates(root: Command) -> Command {
     with_candidates(root).mut_subcommand("help", |help| help.mut_arg("words", |words| words.add(candidates)))
 }
 
-/// Returns `command` with candidates for every flag and argument whose values the profile knows. A name means the same in every
-/// command, so the names are all there is to tell.
+/// Returns `command` with candidates for every flag and argument whose values the profile knows. A flag means the same in every
+/// command: its name is enough.
 fn with_candidates(command: Command) -> Command {
-    // Of two kinds of sections the profile decides which one is the default.
+    // The default target of sink-es depends on the profile.
     let searches = command.get_name() == "sink-es";
     let command = command.mut_args(|arg| match arg.get_id().as_str() {
         "source" => arg.add(ArgValueCandidates::new(|| sections(&[SectionKind::Kafka]))),
@@ -105,13 +104,13 @@ fn with_candidates(command: Command) -> Command {
     command.mut_subcommands(with_candidates)
 }
 
-/// Returns the type of section that a flag wants, by the section that it takes without being given.
+/// Returns the type of section that a flag takes, by its default.
 fn kind_of(arg: &Arg) -> Option<SectionKind> {
     let default = arg.get_default_values().first()?;
     WELL_KNOWN.iter().find(|(name, _)| *name == default).map(|(_, kind)| *kind)
 }
 
-/// Returns the sections of these kinds, or of every kind.
+/// Returns the sections of these kinds, or all if `kinds` is empty.
 fn sections(kinds: &[SectionKind]) -> Vec<CompletionCandidate> {
     let profile = profile();
     let wanted = |name: &&str| kinds.is_empty() || profile.kind(name).is_some_and(|kind| kinds.contains(&kind));
@@ -123,7 +122,7 @@ fn from_profile(values: fn(&Profile) -> Vec<String>) -> ArgValueCandidates {
     ArgValueCandidates::new(move || values(&profile()).into_iter().map(CompletionCandidate::new).collect())
 }
 
-/// Returns the values of these keys in all sections, each once.
+/// Returns the distinct values of these keys in all sections.
 fn values(profile: &Profile, keys: &[&str]) -> Vec<String> {
     let shown = profile.section_names().filter_map(|name| profile.displayed_values(name).ok()).flatten();
     let mut values: Vec<_> = shown.filter(|shown| keys.contains(&shown.key.as_str())).map(|shown| shown.value).collect();
@@ -132,7 +131,7 @@ fn values(profile: &Profile, keys: &[&str]) -> Vec<String> {
     values
 }
 
-/// Returns the profile that the line being typed would use; an empty one if it cannot be read, as completing is no time to complain.
+/// Returns the profile of the command line that is being completed; an empty one if it cannot be read.
 fn profile() -> Profile {
     let typed: Vec<_> = std::env::args_os().skip_while(|argument| argument != "--").skip(1).collect();
     let named = typed.iter().enumerate().find_map(|(at, word)| match word.to_str()?.strip_prefix("--profile")? {

@@ -1,4 +1,4 @@
-//! `sdl demo`: the whole story on embedded brokers.
+//! `sdl demo`.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -15,22 +15,20 @@ mod sinks;
 
 use sinks::DemoSink;
 
-/// How many events the demo is about.
+/// The number of events.
 const EVENTS: &str = "20000";
-/// How many partitions their topic has.
 const PARTITIONS: i32 = 4;
-/// What the demo's topic is called.
 const TOPIC: &str = "user-login";
-/// Where they are counted by window.
+/// The topic of the windowed counts.
 const WINDOWS: &str = "user-login-processed";
 
-/// See it work: fake logins, copied between two embedded clusters, and every record accounted for
+/// See it work: fake logins, copied between two embedded clusters, with every record accounted for
 ///
-/// No server, profile or network is needed: the brokers live in this process. Each step is the command that would do it for
-/// real, run as its own process, with its own output.
+/// Needs no server, profile or network: the brokers run in this process. Each step runs the command that you would run yourself,
+/// as a separate process.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Also load the copy into this MongoDB: `mongodb://HOST:PORT`, with user and password if it wants them
+    /// Also load the copy into this MongoDB: `mongodb://HOST:PORT`, with user and password if required
     #[arg(long, value_name = "URI")]
     mongo: Option<String>,
     /// Also load the copy into this Elasticsearch or OpenSearch: `http://HOST:PORT`
@@ -42,42 +40,42 @@ impl Args {
     /// Runs the command.
     ///
     /// # Errors
-    /// When a step fails, or the accounts do not agree at the end.
+    /// When a step fails, or the numbers disagree at the end.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
-        let places: Vec<DemoSink> =
+        let sinks: Vec<DemoSink> =
             [self.mongo.map(DemoSink::mongo), self.es.as_deref().map(DemoSink::elastic)].into_iter().flatten().collect();
-        for place in &places {
-            place.reach().await?;
+        for sink in &sinks {
+            sink.reach().await?;
         }
         let clusters = Embedded::start("demo", TOPIC)?;
         clusters.create_topic(TOPIC, PARTITIONS)?;
         clusters.create_topic(WINDOWS, 1)?;
-        let sections: String = places.iter().map(DemoSink::section).collect();
+        let sections: String = sinks.iter().map(DemoSink::section).collect();
         let profile = TemporaryFile::write(None, "demo", &format!("{}{sections}", clusters.profile()))?;
-        context.say("Two Kafka clusters live in this process for as long as the demo runs.\n");
+        context.say("Two Kafka clusters run in this process during the demo.\n");
 
         let steps: [(&str, &[&str]); 5] = [
             (
-                "Fake logins go into the first cluster.",
+                "Fake logins are produced to the first cluster.",
                 &["produce-fake", TOPIC, "--target", "remote_kafka", "-n", EVENTS, "--seed", "7"],
             ),
-            ("The topic is copied to the second cluster, up to its present end.", &["replicate", TOPIC, "--until-caught-up"]),
+            ("The topic is replicated to the second cluster, up to its current end.", &["replicate", TOPIC, "--until-caught-up"]),
             (
-                "The copy is counted in windows of ten seconds, each published together with the offsets that it was made of.",
+                "The copy is aggregated in windows of ten seconds; each window is published in one transaction with its source offsets.",
                 &["aggregate", TOPIC, "--until-caught-up"],
             ),
-            ("This is what has arrived last.", &["tail", TOPIC, "-n", "3", "--keep", "user_id,device_type,locale,ip"]),
-            ("How far is the group that copied it behind?", &["lag", "demo", "--source", "remote_kafka"]),
+            ("The last records of the copy.", &["tail", TOPIC, "-n", "3", "--keep", "user_id,device_type,locale,ip"]),
+            ("The lag of the consumer group that replicated the topic.", &["lag", "demo", "--source", "remote_kafka"]),
         ];
         let sdl = Sdl { context, profile };
-        for (story, arguments) in steps {
-            sdl.step(story, arguments).await?;
+        for (title, arguments) in steps {
+            sdl.step(title, arguments).await?;
         }
-        for place in &places {
-            sdl.step(place.story(), &place.arguments(TOPIC)).await?;
+        for sink in &sinks {
+            sdl.step(sink.title(), &sink.arguments(TOPIC)).await?;
         }
-        let counted = sdl.count("Who trusts no tool counts the lines, here by partition.").await?;
-        let aggregated = sdl.aggregated("And this is what the windows say.").await?;
+        let counted = sdl.count("Independent check: count the lines, by partition.").await?;
+        let aggregated = sdl.aggregated("The windows.").await?;
         let (east, west) = (clusters.remote.clone(), clusters.local.clone());
         let (produced, replicated) = tokio::task::spawn_blocking(move || {
             Ok::<_, Error>((topic_digest(&east, TOPIC, PARTITIONS)?, topic_digest(&west, TOPIC, PARTITIONS)?))
@@ -85,31 +83,31 @@ impl Args {
         .await
         .map_err(|error| Failure::new("cannot read the topics").because(error))??;
         let mut loaded = Vec::new();
-        for place in &places {
-            loaded.push((place.name(), place.count(PARTITIONS).await?));
+        for sink in &sinks {
+            loaded.push((sink.name(), sink.count(PARTITIONS).await?));
         }
 
-        context.say("\nBoth topics were read once more, and compared record by record:\n");
+        context.say("\nBoth topics were read again and compared record by record:\n");
         let accounts = Accounts { produced, replicated, aggregated, counted, loaded };
         context.print(&accounts.listing().render(ListingFormat::Table))?;
         if !accounts.agree() {
-            return Err(Failure::new(format!("the accounts do not agree: {EVENTS} events were sent")).into());
+            return Err(Failure::new(format!("the numbers disagree: {EVENTS} events were produced")).into());
         }
-        for place in &places {
-            context.say(&place.leave());
+        for sink in &sinks {
+            context.say(&sink.farewell());
         }
         context.say(
-            "\nNext: `sdl sandbox` keeps such clusters running to play with; `sdl profile init` writes a profile for your own.\n",
+            "\nNext: `sdl sandbox` keeps such clusters running; `sdl profile init` writes a profile for your own.\n",
         );
         Ok(())
     }
 }
 
-/// What was counted where, by partition.
+/// The numbers of records by partition, by place.
 struct Accounts {
     produced: BTreeMap<Partition, PartitionDigest>,
     replicated: BTreeMap<Partition, PartitionDigest>,
-    /// In all windows, whatever the partition.
+    /// In all windows and partitions.
     aggregated: i64,
     counted: BTreeMap<i32, i64>,
     loaded: Vec<(&'static str, BTreeMap<i32, i64>)>,
@@ -124,7 +122,7 @@ impl Accounts {
         [held(&self.produced), held(&self.replicated)].into_iter().chain(counted).collect()
     }
 
-    /// Returns whether a partition is the same everywhere.
+    /// Returns whether the numbers and digests of a partition agree.
     fn is_same(&self, partition: &Partition) -> bool {
         let numbers = self.numbers(partition);
         self.produced.get(partition) == self.replicated.get(partition) && numbers.iter().all(|number| *number == numbers[0])
@@ -139,7 +137,7 @@ impl Accounts {
         sums
     }
 
-    /// Returns whether everything that was sent is everywhere.
+    /// Returns whether every event that was produced is everywhere.
     fn agree(&self) -> bool {
         self.produced.keys().all(|partition| self.is_same(partition))
             && self.sums().iter().chain([&self.aggregated]).all(|sum| sum.to_string() == EVENTS)
@@ -164,7 +162,7 @@ impl Accounts {
     }
 }
 
-/// The commands of the demo, each a process of its own.
+/// Runs the commands of the demo as separate processes.
 struct Sdl<'a> {
     context: &'a Context,
     profile: TemporaryFile,
@@ -172,9 +170,9 @@ struct Sdl<'a> {
 
 impl Sdl<'_> {
     /// Shows a command line and runs it.
-    async fn step<A: AsRef<str>>(&self, story: &str, arguments: &[A]) -> Result<(), Error> {
+    async fn step<A: AsRef<str>>(&self, title: &str, arguments: &[A]) -> Result<(), Error> {
         let arguments: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
-        self.context.say(&format!("\n{story}\n$ sdl {}\n", arguments.join(" ")));
+        self.context.say(&format!("\n{title}\n$ sdl {}\n", arguments.join(" ")));
         let what = || Failure::new(format!("the step `sdl {}` failed", arguments.join(" ")));
         let mut command = self.command(&arguments).map_err(|error| what().because(error))?;
         let status = tokio::task::spawn_blocking(move || command.status()).await;
@@ -182,20 +180,20 @@ impl Sdl<'_> {
         if status.success() { Ok(()) } else { Err(what().because(status).into()) }
     }
 
-    /// Returns how many events the windows say there were.
-    async fn aggregated(&self, story: &str) -> Result<i64, Error> {
-        let said = self.said(story, &["tail", WINDOWS, "--start", "beginning", "-f", "%s\\n"], "").await?;
-        self.context.print(&said)?;
+    /// Returns the sum of the windows' events.
+    async fn aggregated(&self, title: &str) -> Result<i64, Error> {
+        let output = self.output_of(title, &["tail", WINDOWS, "--start", "beginning", "-f", "%s\\n"], "").await?;
+        self.context.print(&output)?;
         let events = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["interval_messages_consumed"].as_i64();
-        let windows: Option<Vec<i64>> = said.lines().map(events).collect();
-        windows.map(|windows| windows.iter().sum()).ok_or_else(|| Failure::new("the windows cannot be read").into())
+        let windows: Option<Vec<i64>> = output.lines().map(events).collect();
+        windows.map(|windows| windows.iter().sum()).ok_or_else(|| Failure::new("the windows cannot be parsed").into())
     }
 
-    /// Shows a command line with what follows it in a pipe, runs it, and returns what it says.
-    async fn said(&self, story: &str, arguments: &[&str], pipe: &str) -> Result<String, Error> {
+    /// Shows a command line and the pipe that follows it, runs the command, and returns its output.
+    async fn output_of(&self, title: &str, arguments: &[&str], pipe: &str) -> Result<String, Error> {
         let shown = arguments.join(" ").replace("%p\\n", "'%p\\n'").replace("%s\\n", "'%s\\n'");
-        self.context.say(&format!("\n{story}\n$ sdl {shown}{pipe}\n"));
-        let what = || Failure::new("the topic could not be counted");
+        self.context.say(&format!("\n{title}\n$ sdl {shown}{pipe}\n"));
+        let what = || Failure::new("cannot count the records of the topic");
         let mut command = self.command(arguments).map_err(|error| what().because(error))?;
         let output = tokio::task::spawn_blocking(move || command.stderr(Stdio::inherit()).output()).await;
         let output = output.map_err(|error| what().because(error))?.map_err(|error| what().because(error))?;
@@ -205,13 +203,13 @@ impl Sdl<'_> {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Counts the records of the copy by partition, as a pipe would.
-    async fn count(&self, story: &str) -> Result<BTreeMap<i32, i64>, Error> {
-        let said = self.said(story, &["tail", TOPIC, "--start", "beginning", "-f", "%p\\n"], " | sort | uniq -c").await?;
-        let what = || Failure::new("the topic could not be counted");
+    /// Counts the records of the copy by partition, as the shown pipe does.
+    async fn count(&self, title: &str) -> Result<BTreeMap<i32, i64>, Error> {
+        let output = self.output_of(title, &["tail", TOPIC, "--start", "beginning", "-f", "%p\\n"], " | sort | uniq -c").await?;
+        let what = || Failure::new("cannot count the records of the topic");
         let mut counts = BTreeMap::new();
-        for line in said.lines() {
-            let partition = line.parse().map_err(|_| what().because(format!("`{line}` is no partition")))?;
+        for line in output.lines() {
+            let partition = line.parse().map_err(|_| what().because(format!("`{line}` is not a partition")))?;
             *counts.entry(partition).or_insert(0) += 1;
         }
         let lines: Vec<_> = counts.iter().map(|(partition, count)| format!("{count:7} {partition}\n")).collect();
@@ -222,7 +220,7 @@ impl Sdl<'_> {
     fn command(&self, arguments: &[&str]) -> std::io::Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(arguments).arg("--profile").arg(self.profile.path()).stdin(Stdio::null());
-        // Variables of the shell must not reach into the demo.
+        // Variables of the shell must not affect the demo.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SDL_")) {
             command.env_remove(name);
         }

@@ -1,4 +1,4 @@
-//! Two embedded clusters, and a profile that names them.
+//! Two embedded clusters, and a profile for them.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +7,10 @@ use crate::error::Error;
 use crate::pipeline::Failure;
 use crate::profile::KafkaSection;
 
-/// Two clusters in this process, `remote_kafka` and `local_kafka`, gone when dropped.
-pub struct Embedded {
-    /// The section of the first cluster.
-    pub remote: KafkaSection,
-    /// The section of the second cluster.
-    pub local: KafkaSection,
+/// Two clusters in this process, `remote_kafka` and `local_kafka`, which end when dropped.
+pub(crate) struct Embedded {
+    pub(crate) remote: KafkaSection,
+    pub(crate) local: KafkaSection,
     clusters: [EmbeddedCluster; 2],
 }
 
@@ -21,7 +19,7 @@ impl Embedded {
     ///
     /// # Errors
     /// When they cannot listen.
-    pub fn start(group: &str, topic: &str) -> Result<Self, Error> {
+    pub(crate) fn start(group: &str, topic: &str) -> Result<Self, Error> {
         let clusters = [EmbeddedCluster::start(1)?, EmbeddedCluster::start(1)?];
         let section = |name: &str, cluster: &EmbeddedCluster| KafkaSection {
             name: name.to_owned(),
@@ -34,17 +32,16 @@ impl Embedded {
         Ok(Self { remote: section("remote_kafka", first), local: section("local_kafka", second), clusters })
     }
 
-    /// Creates a topic on both.
+    /// Creates a topic on both clusters.
     ///
     /// # Errors
-    /// When the name is not taken.
-    pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), Error> {
+    /// When the name is not valid.
+    pub(crate) fn create_topic(&self, name: &str, partitions: i32) -> Result<(), Error> {
         Ok(self.clusters.iter().try_for_each(|cluster| cluster.create_topic(name, partitions))?)
     }
 
     /// Returns a profile with both sections.
-    #[must_use]
-    pub fn profile(&self) -> String {
+    pub(crate) fn profile(&self) -> String {
         let section = |section: &KafkaSection| {
             let KafkaSection { name, servers, default_consumer_group_id, default_consumer_topic, .. } = section;
             let (group, topic) = (default_consumer_group_id.as_deref(), default_consumer_topic.as_deref());
@@ -58,20 +55,20 @@ impl Embedded {
     }
 }
 
-/// A file that only its owner can read, removed when dropped.
-pub struct TemporaryFile(PathBuf);
+/// A file that only its owner can read, deleted when dropped.
+pub(crate) struct TemporaryFile(PathBuf);
 
 impl TemporaryFile {
-    /// Writes `text` to a new file: `path`, or one of the temporary directory called after `what`.
+    /// Writes `text` to a new file: `path`, or a file in the temporary directory with `what` in its name.
     ///
     /// # Errors
-    /// When there is such a file, or it cannot be written.
-    pub fn write(path: Option<PathBuf>, what: &str, text: &str) -> Result<Self, Error> {
+    /// When the file exists or cannot be written.
+    pub(crate) fn write(path: Option<PathBuf>, what: &str, text: &str) -> Result<Self, Error> {
         let name = || format!("sdl-{what}-{}-{:08x}.ini", std::process::id(), super::run::random());
         let hint = if path.is_some() {
-            "name a new file in a directory that is there"
+            "name a new file in an existing directory"
         } else {
-            "set TMPDIR to a directory that can be written to"
+            "set TMPDIR to a writable directory"
         };
         let path = path.unwrap_or_else(|| std::env::temp_dir().join(name()));
         write_private(&path, text)
@@ -79,9 +76,7 @@ impl TemporaryFile {
         Ok(Self(path))
     }
 
-    /// Returns where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -94,7 +89,7 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 
 impl Drop for TemporaryFile {
     fn drop(&mut self) {
-        // A file that is left behind harms nobody.
+        // A file that remains does no harm.
         let _ = std::fs::remove_file(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! The machine that a profile is read on.
+//! The environment of this process.
 
 use std::io;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub(crate) fn check_time_zone() -> Result<(), Error> {
     }
 }
 
-/// The variables and files of this process.
+/// The environment variables of this process, and the files it can read.
 #[derive(Debug)]
 pub struct SystemEnvironment;
 

@@ -1,30 +1,30 @@
-//! The flags that every command has.
+//! The flags of every command.
 
 use std::path::PathBuf;
 
-/// Flags that every command has, before or after its name.
+/// Flags of every command, before or after its name.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Profile to use [default: `$SDL_PROFILE`, ./database.ini, `$XDG_CONFIG_HOME/sdl/database.ini`, /etc/sdl/database.ini]
     #[arg(long, global = true, value_name = "FILE")]
     pub profile: Option<PathBuf>,
-    /// Say more: -v operational detail, -vv every record with its outcome
+    /// Show more: -v operational detail, -vv every record with its outcome
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Say nothing but errors and the summary's numbers that matter
+    /// Show only errors and the main numbers of the summary
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Answer every confirmation with yes
+    /// Answer yes to every confirmation
     #[arg(short, long, global = true)]
     pub yes: bool,
-    /// When to use colour; the variable `NO_COLOR` turns it off
+    /// When to use colour; the environment variable `NO_COLOR` turns it off
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: Color,
-    /// How log lines on stderr look
+    /// Format of log lines on stderr
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
-    /// Write a log file per run into this directory: `YYYYMMDD_HHMMSS_<command>.log`
+    /// Write one log file per run into this directory: `YYYYMMDD_HHMMSS_<command>.log`
     #[arg(long, global = true, value_name = "DIR")]
     pub log_dir: Option<PathBuf>,
 }
@@ -42,25 +42,25 @@ pub enum Color {
 }
 
 impl Color {
-    /// Returns whether to use colour on a stream that is a terminal or not.
+    /// Returns whether to use colour on a stream.
     #[must_use]
     pub fn on(self, terminal: bool) -> bool {
-        let unwanted = || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let disabled = || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         match self {
-            Self::Auto => terminal && !unwanted(),
+            Self::Auto => terminal && !disabled(),
             Self::Always => true,
             Self::Never => false,
         }
     }
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// A line for people.
+    /// Text for people.
     #[default]
     Text,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 

@@ -23,36 +23,36 @@ use crate::pipeline::{BadRecordPolicy, Failure, Limits, Observer, Pipeline, Rate
 use crate::record::{Partition, Topic};
 use crate::report::{RunInfo, parse_address};
 
-/// Fill a topic with fake user-login events, and with faults if asked
+/// Produce fake user-login events to a topic, with faults on request
 ///
-/// Without arguments ten events a second, until interrupted. With -n or --duration as fast as the cluster takes them. With
-/// --seed the same arguments give the same bytes, on every machine: then the events' time starts at --start-time and goes on
-/// by 1/RATE from event to event (by a millisecond without --rate), whatever the clock says.
+/// Without arguments: ten events per second until interrupted. With -n or --duration: at full speed. With --seed, the same arguments
+/// produce the same bytes on every machine: event times start at --start-time and advance by 1/RATE per event (by one millisecond
+/// without --rate), independent of the clock.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The topic to write to
+    /// Topic to write to
     #[arg(default_value = "user-login")]
     topic: String,
-    /// The Kafka section of the profile to write to
+    /// Kafka section of the profile to write to
     #[arg(long, value_name = "SECTION", default_value = "local_kafka")]
     target: String,
-    /// Stop after so many records, duplicates included
+    /// Stop after N records, including duplicates
     #[arg(short = 'n', long, value_name = "N")]
     count: Option<u64>,
-    /// Stop after this time; with --seed and a --rate in records, after as many records as it has room for
+    /// Stop after this time; with --seed and a --rate in records, after RATE x DURATION records
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "file")]
     duration: Option<Duration>,
-    /// Records a second (5000) or bytes a second (5MB) [default: 10 without -n and --duration, else full speed]
+    /// Records per second (5000) or bytes per second (5MB) [default: 10 without -n and --duration, else unlimited]
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     rate: Option<Rate>,
-    /// Create the topic with so many partitions and replicas, unless it is there
+    /// Create the topic with this number of partitions and replicas if it does not exist
     #[arg(long, value_name = "PARTITIONS:REPLICATION")]
     create: Option<Create>,
-    /// Send the records of this file instead, or of standard input (-): what `tail -o ndjson` wrote, or a JSON value a line
-    #[arg(long, value_name = "PATH", conflicts_with_all = FAKING)]
+    /// Send the records of this file, or of stdin (-), instead: output of `tail -o ndjson`, or one JSON value per line
+    #[arg(long, value_name = "PATH", conflicts_with_all = EVENT_FLAGS)]
     file: Option<PathBuf>,
-    /// How the summary is written: `text` on stderr, or `json` on stdout; `ndjson` prints the records instead of sending them
+    /// Format of the summary: `text` on stderr, or `json` on stdout; `ndjson` prints the records instead of sending them
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     output: OutputFormat,
     #[command(flatten)]
@@ -61,8 +61,8 @@ pub struct Args {
     sending: SendArgs,
 }
 
-/// The flags of [`EventArgs`], which a file leaves nothing to.
-const FAKING: [&str; 9] = ["seed", "start_time", "users", "key", "timestamps", "missing", "malformed", "late", "duplicates"];
+/// The flags of [`EventArgs`], which conflict with a file.
+const EVENT_FLAGS: [&str; 9] = ["seed", "start_time", "users", "key", "timestamps", "missing", "malformed", "late", "duplicates"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -72,35 +72,34 @@ Examples:
   sdl produce-fake -n 1000 --malformed 0.1:truncated,not-utf8 -o ndjson
   sdl tail orders --start beginning -o ndjson | sdl produce-fake orders-copy --file -";
 
-/// What the events are like.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Events")]
 struct EventArgs {
-    /// Make the same bytes every time
+    /// Produce the same bytes every time
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// The first event's time: now, Unix seconds or ms, a date or RFC 3339, or -1h [default: now, with --seed 2023-09-12T00:45:51Z]
-    #[arg(long, value_name = "TIME", value_parser = start_time, allow_hyphen_values = true)]
+    /// Time of the first event: now, Unix seconds or ms, a date or RFC 3339, or -1h [default: now, with --seed 2023-09-12T00:45:51Z]
+    #[arg(long, value_name = "TIME", value_parser = parse_start_time, allow_hyphen_values = true)]
     start_time: Option<i64>,
-    /// So many users; a few of them log in often
+    /// Number of users; a few of them log in often
     #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u64).range(1..))]
     users: u64,
-    /// What records are keyed by
+    /// Key of the records
     #[arg(long, value_name = "KEY", default_value = "user_id")]
     key: KeyBy,
-    /// How the event's time is written
+    /// Type of the event time
     #[arg(long, value_name = "TYPE", default_value = "int")]
-    timestamps: TimeAs,
-    /// Leave a field out of such a fraction of the events: device_type=0.05
+    timestamps: TimeType,
+    /// Omit a field from this fraction of the events: device_type=0.05
     #[arg(long, value_name = "FIELD=FRACTION", value_delimiter = ',')]
     missing: Vec<Missing>,
-    /// Break such a fraction of the values: 0.01, or 0.01:KIND,... with truncated, wrong-type, not-utf8, array, huge (900 kB), null (a tombstone)
+    /// Break this fraction of the values: 0.01, or 0.01:KIND,... with truncated, wrong-type, not-utf8, array, huge (900 kB), null (a tombstone)
     #[arg(long, value_name = "FRACTION[:KIND,...]")]
     malformed: Option<Malformed>,
-    /// Give such a fraction of the events a time that is past by so much: 0.02:30s
+    /// Make this fraction of the events late by DURATION: 0.02:30s
     #[arg(long, value_name = "FRACTION:DURATION")]
     late: Option<LateEvents>,
-    /// Send such a fraction of the records twice in a row
+    /// Send this fraction of the records twice in a row
     #[arg(long, value_name = "FRACTION", default_value = "0")]
     duplicates: Fraction,
 }
@@ -116,36 +115,35 @@ enum KeyBy {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum TimeAs {
+enum TimeType {
     Int,
     String,
 }
 
-/// How records are sent.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "How it is delivered")]
 struct SendArgs {
-    /// Compression on the way to the topic and in it
+    /// Compression codec of the produced batches
     #[arg(long, value_name = "CODEC", default_value = "lz4", value_parser = ["none", "gzip", "snappy", "lz4", "zstd"])]
     compression: String,
-    /// Fail when nothing could be delivered for so long; without it an outage is waited out
+    /// Fail if no record could be delivered for this long [default: wait for the end of an outage]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     retry_for: Option<Duration>,
     /// How long to wait for the first answer of a server
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     wait: Duration,
-    /// How long to wait at the end for what is in flight
+    /// How long to wait at the end for records in flight
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = humantime::parse_duration)]
     shutdown_timeout: Duration,
-    /// Without a terminal: a status line every so many records, and at least every 10 s
+    /// Without a terminal: one status line every N records, and at least every 10 s
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     log_interval: u64,
-    /// Show what would be done, and change nothing
+    /// Show what would be done, without changing anything
     #[arg(long)]
     dry_run: bool,
     /// Serve Prometheus metrics at this address (9464, 0.0.0.0:9464) while it runs: /metrics, /healthz, /readyz
     ///
-    /// A port alone is one of the loopback interface. /readyz is 200 while the topic takes records.
+    /// A port alone listens on the loopback interface. /readyz is 200 while records can be delivered.
     #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     metrics: Option<SocketAddr>,
 }
@@ -157,7 +155,7 @@ enum OutputFormat {
     Ndjson,
 }
 
-/// Partitions and replicas of a topic: `6:1`.
+/// The partitions and the replication factor of a topic to create: `6:1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Create {
     partitions: i32,
@@ -172,54 +170,54 @@ impl FromStr for Create {
         let parsed = text.split_once(':').and_then(|(partitions, replication)| {
             Some(Self { partitions: number(partitions)?, replication: number(replication)? })
         });
-        parsed.ok_or_else(|| format!("`{text}` is not PARTITIONS:REPLICATION, as 6:1 is"))
+        parsed.ok_or_else(|| "use PARTITIONS:REPLICATION, as in 6:1".to_owned())
     }
 }
 
-/// Returns the Unix seconds of a time as it is typed.
-fn start_time(text: &str) -> Result<i64, String> {
-    let now = || i64::try_from(unix().as_millis()).unwrap_or(i64::MAX);
+/// Parses a time; returns Unix seconds.
+fn parse_start_time(text: &str) -> Result<i64, String> {
+    let now = || i64::try_from(since_epoch().as_millis()).unwrap_or(i64::MAX);
     let milliseconds = match format!("@{text}").parse() {
         _ if text == "now" => now(),
         Ok(Pos::Time(time)) => time,
         Ok(Pos::Ago(before)) => now() - before,
-        _ => return Err("write now, Unix seconds or milliseconds, a date, RFC 3339, or -1h".to_owned()),
+        _ => return Err("use now, Unix seconds or milliseconds, a date, RFC 3339, or -1h".to_owned()),
     };
     Ok(milliseconds.div_euclid(1000))
 }
 
-fn unix() -> Duration {
+fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn now() -> i64 {
-    i64::try_from(unix().as_secs()).unwrap_or(i64::MAX)
+    i64::try_from(since_epoch().as_secs()).unwrap_or(i64::MAX)
 }
 
 impl Args {
     /// Runs the command.
     ///
     /// # Errors
-    /// When the profile, the file or the cluster cannot be used, a line is bad, or a record does not fit the topic.
+    /// When the profile, the file or the cluster cannot be used, a line is bad, or the topic rejects a record.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
         match &self.file {
             Some(path) if path.as_os_str() == "-" => {
                 let lines =
                     NdjsonSource::of("stdin", stdin()).map_err(|error| Failure::new("cannot read lines").because(error))?;
-                self.fill(context, "stdin".to_owned(), None, lines).await
+                self.produce(context, "stdin".to_owned(), None, lines).await
             }
-            Some(path) => self.fill(context, path.display().to_string(), None, NdjsonSource::open(path)?).await,
+            Some(path) => self.produce(context, path.display().to_string(), None, NdjsonSource::open(path)?).await,
             None => {
                 let (plan, duration) = self.plan();
                 let (route, count) = (format!("seed {}", plan.seed), plan.count);
                 let until = duration.map(|duration| Instant::now() + duration);
-                self.fill(context, route, count, FakeLogins::new(plan, until)).await
+                self.produce(context, route, count, FakeLogins::new(plan, until)).await
             }
         }
     }
 
-    /// Prints what `source` gives, or sends it; `from` says what that is.
-    async fn fill(&self, context: &Context, from: String, count: Option<u64>, source: impl Source) -> Result<(), Error> {
+    /// Prints or sends the records of `source`; `from` describes it.
+    async fn produce(&self, context: &Context, from: String, count: Option<u64>, source: impl Source) -> Result<(), Error> {
         let watch = ReportArgs {
             log_interval: self.sending.log_interval,
             output: if self.output == OutputFormat::Json { SummaryFormat::Json } else { SummaryFormat::Text },
@@ -246,7 +244,7 @@ impl Args {
         run::run_pipeline(context, show, |observer, stop| self.pipeline(source, sink, observer, stop)).await
     }
 
-    /// Prints the records and nothing else: neither progress nor a summary.
+    /// Prints the records, without progress and summary.
     async fn print(&self, source: impl Source, watching: &RunReporting<'_>) -> Result<(), Error> {
         let lines = NdjsonSink::new(stdout(), Partition::new(&self.topic, -1));
         let silent: Arc<dyn Observer> = Arc::new(watching.observers());
@@ -273,7 +271,7 @@ impl Args {
             batch_bytes: usize::try_from(KAFKA_DEFAULTS.batch_bytes).unwrap_or(usize::MAX),
             linger: Duration::ZERO,
             in_flight: KAFKA_DEFAULTS.in_flight as usize,
-            rate: self.pace(),
+            rate: self.effective_rate(),
             count: self.count,
             commit_each: false,
             retry_for: self.sending.retry_for,
@@ -284,7 +282,7 @@ impl Args {
         Pipeline { source, sink, dead_letters, transform, bad_records, limits, observer, stop }
     }
 
-    /// Opens the topic, created if that was asked for; nothing with `--dry-run`.
+    /// Opens the topic, and creates it on request; `None` after a dry run.
     async fn open(&self, context: &Context, from: &str) -> Result<Option<KafkaSink>, Error> {
         let section = context.kafka(&self.target)?;
         let admin = Admin::connect(&section, self.sending.wait).await?;
@@ -293,13 +291,13 @@ impl Args {
         let create = match self.create {
             Some(create) if missing => Some(create),
             None if missing => {
-                let failure = Failure::new(format!("there is no topic `{topic}` on `{}`", section.name));
+                let failure = Failure::new(format!("topic `{topic}` does not exist on `{}`", section.name));
                 return Err(failure.hint(format!("create it: sdl produce-fake {topic} --create 6:1")).into());
             }
             _ => None,
         };
         if let Some(Create { partitions, replication }) = create {
-            tracing::info!("creates {topic} with {partitions} partitions and {replication} replicas");
+            tracing::info!("{topic}: will be created with {partitions} partitions and {replication} replicas");
         }
         tracing::info!("{from} to {}/{topic}", section.name);
         if self.sending.dry_run {
@@ -321,31 +319,29 @@ impl Args {
         Ok(Some(KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?))
     }
 
-    /// Returns whether there is an end to it.
     fn is_bounded(&self) -> bool {
         self.count.is_some() || self.duration.is_some() || self.file.is_some()
     }
 
-    /// Returns how fast records are made.
-    fn pace(&self) -> Option<Rate> {
+    fn effective_rate(&self) -> Option<Rate> {
         self.rate.or((!self.is_bounded()).then_some(Rate::Records(10.0)))
     }
 
-    /// Returns the plan of the events, and how long to go on.
+    /// Returns the plan of the events, and the time limit.
     fn plan(&self) -> (FakePlan, Option<Duration>) {
         let events = &self.events;
-        let paced = match self.pace() {
+        let rate = match self.effective_rate() {
             Some(Rate::Records(rate)) => Some(rate),
             _ => None,
         };
         let mut count = self.count;
         let mut duration = self.duration;
-        if let (Some(_), Some(rate), Some(time)) = (events.seed, paced, duration) {
-            let room = whole(rate * time.as_secs_f64());
-            count = Some(count.map_or(room, |count| count.min(room)));
+        if let (Some(_), Some(rate), Some(time)) = (events.seed, rate, duration) {
+            let most = whole(rate * time.as_secs_f64());
+            count = Some(count.map_or(most, |count| count.min(most)));
             duration = None;
         }
-        let steps = |start| Clock::Steps { start, step: Duration::from_secs_f64(1.0 / paced.unwrap_or(1000.0)) };
+        let steps = |start| Clock::Steps { start, step: Duration::from_secs_f64(1.0 / rate.unwrap_or(1000.0)) };
         let plan = FakePlan {
             seed: events.seed.unwrap_or_else(|| u64::from(run::random())),
             count,
@@ -360,7 +356,7 @@ impl Args {
             malformed: events.malformed.clone(),
             late: events.late,
             duplicates: events.duplicates,
-            timestamps: if events.timestamps == TimeAs::String { TimestampFormat::String } else { TimestampFormat::Int },
+            timestamps: if events.timestamps == TimeType::String { TimestampFormat::String } else { TimestampFormat::Int },
             clock: match (events.start_time, events.seed) {
                 (Some(start), _) => steps(start),
                 (None, Some(_)) => steps(Clock::START),

@@ -12,7 +12,7 @@ use crate::terminal::{Column, Listing, ListingFormat};
 
 /// List, show or write the profile
 ///
-/// The profile is an INI file with a section for each server. Without a word more, the sections are listed.
+/// The profile is an INI file with one section per server. Without an argument, lists the sections.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -21,9 +21,9 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// List the sections: what each is, and where its servers are
+    /// List the sections with their types and servers
     List {
-        /// How to write it
+        /// Output format
         #[arg(short, long, value_name = "FORMAT", default_value = "table")]
         output: ListingFormat,
     },
@@ -31,28 +31,28 @@ enum Action {
     Show {
         /// The section to show [default: all]
         section: Option<String>,
-        /// How to write it
+        /// Output format
         #[arg(short, long, value_name = "FORMAT", default_value = "table")]
         output: ListingFormat,
     },
-    /// Write a profile: asks what it needs and tests each connection
+    /// Write a profile: asks questions and tests each connection
     ///
-    /// Written to the file that --profile or `$SDL_PROFILE` names, else to ./database.ini, readable by you alone. Never overwrites a file without
-    /// asking.
+    /// Writes to the file that --profile or `$SDL_PROFILE` names, else to ./database.ini, readable only by its owner. Never
+    /// overwrites a file without asking.
     Init,
 }
 
 impl Args {
-    /// Returns whether the profile is read: it need not be there to be written.
+    /// Returns whether the command reads the profile.
     #[must_use]
     pub fn needs_profile(&self) -> bool {
         !matches!(self.action, Some(Action::Init))
     }
 
-    /// Does what was asked for; lists the sections without a word.
+    /// Runs the command.
     ///
     /// # Errors
-    /// When the profile is wrong or standard output cannot be written to.
+    /// When the profile is wrong, or stdout fails.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
         match self.action.unwrap_or(Action::List { output: ListingFormat::Table }) {
             Action::List { output } => list(context, output),
@@ -63,7 +63,7 @@ impl Args {
 }
 
 fn list(context: &Context, output: ListingFormat) -> Result<(), Error> {
-    let profile = some_sections(context)?;
+    let profile = nonempty(context)?;
     let columns = [Column::Text("section"), Column::Text("type"), Column::Text("servers"), Column::Text("from")];
     let mut listing = Listing::new("sections", &columns);
     for name in profile.section_names() {
@@ -76,7 +76,7 @@ fn list(context: &Context, output: ListingFormat) -> Result<(), Error> {
 fn show(context: &Context, section: Option<&str>, output: ListingFormat) -> Result<(), Error> {
     let names: Vec<_> = match section {
         Some(name) => vec![name],
-        None => some_sections(context)?.section_names().collect(),
+        None => nonempty(context)?.section_names().collect(),
     };
     let columns = [Column::Text("section"), Column::Text("key"), Column::Text("value"), Column::Text("from")];
     let mut listing = Listing::new("values", &columns);
@@ -97,16 +97,16 @@ fn print(listing: &Listing, output: ListingFormat) -> Result<(), Error> {
     Ok(std::io::stdout().write_all(listing.render(output).as_bytes())?)
 }
 
-/// Returns the profile, if there is anything in it.
-fn some_sections(context: &Context) -> Result<&Profile, Error> {
+/// Returns the profile, unless it has no section.
+fn nonempty(context: &Context) -> Result<&Profile, Error> {
     let profile = &context.profile;
     if profile.section_names().next().is_some() {
         return Ok(profile);
     }
     let searched: Vec<_> = profile.searched().iter().map(|path| path.display().to_string()).collect();
     let what = match profile.path() {
-        Some(path) => format!("there is no section in {}", path.display()),
+        Some(path) => format!("{} has no sections", path.display()),
         None => format!("no profile found, searched {}", searched.join(", ")),
     };
-    Err(Error::Usage { what, hint: "run `sdl profile init`".to_owned() })
+    Err(Error::Usage { what, hint: "create one with `sdl profile init`".to_owned() })
 }

@@ -1,4 +1,4 @@
-//! `sdl sandbox`: the embedded brokers for other processes.
+//! `sdl sandbox`.
 
 use std::path::PathBuf;
 
@@ -6,40 +6,38 @@ use crate::commands::embedded::{Embedded, TemporaryFile};
 use crate::commands::{Context, run};
 use crate::error::Error;
 
-/// Run two embedded Kafka clusters until Ctrl-C, to play with
+/// Run two embedded Kafka clusters until interrupted, for experiments
 ///
-/// No server or network is needed. The profile for them goes to standard output and into a file, and command lines to try to
-/// standard error. They are librdkafka's own test brokers and serve clients that are built on it: sdl, kcat, and those of Confluent
-/// for Python, Go and .NET; not Kafka's Java tools. They keep at most 5 MiB of a partition, in memory, and know no transactions, no offsets by time and no
-/// administration.
+/// Needs no server and no network. Writes a profile for the clusters to stdout and into a file, and command lines to try to stderr.
+/// The brokers are librdkafka's mock brokers. They serve clients that are built on librdkafka: sdl, kcat, and Confluent's clients
+/// for Python, Go and .NET; not Kafka's Java tools. They keep at most 5 MiB per partition, in memory, and support neither
+/// transactions, offsets by time nor admin requests.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Topics to create on both clusters, with so many partitions or 4
-    #[arg(value_name = "TOPIC[:PARTITIONS]", default_value = "user-login", value_parser = topic)]
+    /// Topics to create on both clusters [default partitions: 4]
+    #[arg(value_name = "TOPIC[:PARTITIONS]", default_value = "user-login", value_parser = parse_topic)]
     topics: Vec<TopicSpec>,
-    /// Write the profile into this file instead of a temporary one; it is there once the clusters are, and as long
+    /// Write the profile into this file instead of a temporary one; the file exists while the clusters run
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
 }
 
-/// A topic to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct TopicSpec {
     name: String,
     partitions: i32,
 }
 
-fn topic(text: &str) -> Result<TopicSpec, String> {
+fn parse_topic(text: &str) -> Result<TopicSpec, String> {
     let (name, partitions) = match text.split_once(':') {
         Some((name, partitions)) => (name, partitions.parse().ok()),
         None => (text, Some(4)),
     };
-    // The rule of Kafka itself.
-    let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.is_empty() || name.len() > 249 || name == "." || name == ".." || !name.chars().all(sound) {
-        return Err("a topic's name has up to 249 letters, digits, dots, underscores and dashes".to_owned());
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name.len() > 249 || name == "." || name == ".." || !name.chars().all(is_legal) {
+        return Err("not a valid topic name: use up to 249 letters, digits, dots, underscores and dashes".to_owned());
     }
-    let partitions = partitions.filter(|count| (1..=1000).contains(count)).ok_or("a topic has 1 to 1000 partitions here")?;
+    let partitions = partitions.filter(|count| (1..=1000).contains(count)).ok_or("the number of partitions must be 1 to 1000")?;
     Ok(TopicSpec { name: name.to_owned(), partitions })
 }
 
@@ -61,7 +59,7 @@ impl Args {
         let (remote, local) = (&clusters.remote.servers, &clusters.local.servers);
         context.say(&format!(
             "
-Two Kafka clusters are running in this process. Ctrl-C ends them, and what they hold is gone.
+Two Kafka clusters are running in this process. Ctrl-C ends them and deletes their records.
 In another terminal:
 
   export SDL_PROFILE={}
@@ -75,9 +73,8 @@ In another terminal:
 ",
             file.path().display()
         ));
-        // The sender lives as long as the process.
         let _ = stop.wait_for(|stop| *stop).await;
-        context.say("The clusters are gone.\n");
+        context.say("The clusters have ended.\n");
         Ok(())
     }
 }
@@ -88,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_topic_has_a_name_and_partitions() {
-        let read = |text: &str| topic(text).map(|topic| (topic.name, topic.partitions));
+        let read = |text: &str| parse_topic(text).map(|topic| (topic.name, topic.partitions));
         assert_eq!(read("orders"), Ok(("orders".to_owned(), 4)));
         assert_eq!(read("a.b_c-d:12"), Ok(("a.b_c-d".to_owned(), 12)));
         for text in ["", ":3", "a:", "a:0", "a:-1", "a:1001", "a:b", "a b", "..", "a/b"] {

@@ -1,4 +1,4 @@
-//! Sections of the profile, with their warnings told.
+//! Sections of the profile, with their warnings logged.
 
 use crate::commands::Context;
 use crate::connectors::{elastic, kafka};
@@ -6,10 +6,10 @@ use crate::error::Error;
 use crate::profile::{ElasticSection, KafkaSection, MongoSection};
 
 impl Context {
-    /// Returns the Kafka section called `name`, and tells its warnings.
+    /// Returns the Kafka section `name`, and logs its warnings.
     ///
     /// # Errors
-    /// When there is none, or it is of another type, or a value is missing or wrong, or a file or property does not serve.
+    /// When it does not exist or has another type, a value is missing or wrong, or a file or property cannot be used.
     pub fn kafka(&self, name: &str) -> Result<KafkaSection, Error> {
         let section = self.profile.kafka(name)?;
         self.warn(&section.warnings());
@@ -17,18 +17,18 @@ impl Context {
         Ok(section)
     }
 
-    /// Returns the MongoDB section called `name`.
+    /// Returns the MongoDB section `name`.
     ///
     /// # Errors
-    /// When there is none, or it is of another type, or a value is missing or wrong.
+    /// When it does not exist or has another type, or a value is missing or wrong.
     pub fn mongo(&self, name: &str) -> Result<MongoSection, Error> {
         Ok(self.profile.mongo(name)?)
     }
 
-    /// Returns the Elasticsearch or OpenSearch section called `name`, and tells its warnings.
+    /// Returns the Elasticsearch or OpenSearch section `name`, and logs its warnings.
     ///
     /// # Errors
-    /// When there is none, or it is of another type, or a value is missing or wrong, or a file does not serve.
+    /// When it does not exist or has another type, a value is missing or wrong, or a file cannot be used.
     pub fn elastic(&self, name: &str) -> Result<ElasticSection, Error> {
         let section = self.profile.elastic(name)?;
         self.warn(&section.warnings());
@@ -36,8 +36,7 @@ impl Context {
         Ok(section)
     }
 
-    /// Tells warnings in the log.
-    pub fn warn(&self, warnings: &[String]) {
+    pub(crate) fn warn(&self, warnings: &[String]) {
         for warning in warnings {
             tracing::warn!("{warning}");
         }

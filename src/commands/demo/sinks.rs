@@ -1,4 +1,4 @@
-//! The servers that the demo also loads into, when it is given some.
+//! Servers that the demo loads the copy into.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use crate::error::Error;
 use crate::pipeline::{ConnectorError, Failure};
 use crate::profile::{ElasticLogin, ElasticSection, MongoSection, Secret};
 
-/// How long the servers are waited for.
-const WAIT: Duration = Duration::from_secs(10);
-/// The field that tells the partition.
+/// How long to wait for the servers.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The metadata field of the partition.
 const PARTITION: &str = "_kafka_partition";
 /// The database of the demo's collections.
 const DATABASE: &str = "sdl-demo";
 
-/// A server, and where in it the demo's documents go: somewhere new, so that nothing is mixed with what is there.
+/// A server, and the new collection or index for the demo's documents.
 pub(super) struct DemoSink {
     server: DemoServer,
     target: String,
@@ -50,7 +50,7 @@ impl DemoSink {
         Self { server, target: format!("{DATABASE}-logins-{:08x}", random()) }
     }
 
-    /// Returns the section of a profile that names the server.
+    /// Returns the section of the server for a profile.
     pub(super) fn section(&self) -> String {
         let (name, keys) = match &self.server {
             DemoServer::Mongo(section) => {
@@ -70,7 +70,7 @@ impl DemoSink {
         format!("\n[{name}]\n{keys}consumer_group_id = demo-{name}\n")
     }
 
-    /// Returns the name of its column.
+    /// Returns the name of its column in the result.
     pub(super) fn name(&self) -> &'static str {
         match self.server {
             DemoServer::Mongo(_) => "in mongodb",
@@ -78,15 +78,15 @@ impl DemoSink {
         }
     }
 
-    /// Returns what the step is about.
-    pub(super) fn story(&self) -> &'static str {
+    /// Returns the title of its step.
+    pub(super) fn title(&self) -> &'static str {
         match self.server {
-            DemoServer::Mongo(_) => "The copy goes on into MongoDB: a document for each record.",
-            DemoServer::Elastic(_) => "The copy goes on into an index: a document for each record.",
+            DemoServer::Mongo(_) => "The copy is loaded into MongoDB: one document per record.",
+            DemoServer::Elastic(_) => "The copy is loaded into an index: one document per record.",
         }
     }
 
-    /// Returns the command of the step.
+    /// Returns the command line of its step.
     pub(super) fn arguments(&self, topic: &str) -> Vec<String> {
         let (command, [flag, value]) = match &self.server {
             DemoServer::Mongo(_) => ("sink-mongo", ["--collection", &self.target]),
@@ -95,19 +95,19 @@ impl DemoSink {
         [command, topic, flag, value, "--time-field", "timestamp", "--until-caught-up"].map(str::to_owned).to_vec()
     }
 
-    /// Makes sure that the server answers.
+    /// Connects to the server.
     ///
     /// # Errors
-    /// When it does not: the flag is to blame, as the demo has no profile that somebody wrote.
+    /// When it does not answer. The hint names the flag: the user wrote no profile.
     pub(super) async fn reach(&self) -> Result<(), Error> {
         let (reached, flag) = match &self.server {
-            DemoServer::Mongo(section) => (MongoClient::connect(section, 1, WAIT).await.map(drop), "--mongo"),
-            DemoServer::Elastic(section) => (ElasticClient::connect(section, WAIT).await.map(drop), "--es"),
+            DemoServer::Mongo(section) => (MongoClient::connect(section, 1, CONNECT_TIMEOUT).await.map(drop), "--mongo"),
+            DemoServer::Elastic(section) => (ElasticClient::connect(section, CONNECT_TIMEOUT).await.map(drop), "--es"),
         };
         reached.map_err(|error| match error {
             ConnectorError::Failed(failure) => {
-                let what = format!("cannot load into the server of {flag}");
-                Failure { what, hint: Some(format!("correct {flag}, or leave it out")), ..failure }.into()
+                let what = format!("cannot connect to the server of {flag}");
+                Failure { what, hint: Some(format!("correct {flag}, or remove it")), ..failure }.into()
             }
             refused => refused.into(),
         })
@@ -116,18 +116,18 @@ impl DemoSink {
     /// Counts the documents of each partition.
     ///
     /// # Errors
-    /// When the server does not say.
+    /// When the server does not answer.
     pub(super) async fn count(&self, partitions: i32) -> Result<BTreeMap<i32, i64>, Error> {
         let mut counts = BTreeMap::new();
         match &self.server {
             DemoServer::Mongo(section) => {
-                let client = MongoClient::connect(section, 1, WAIT).await?;
+                let client = MongoClient::connect(section, 1, CONNECT_TIMEOUT).await?;
                 for partition in 0..partitions {
                     counts.insert(partition, client.count(DATABASE, &self.target, PARTITION, partition).await?);
                 }
             }
             DemoServer::Elastic(section) => {
-                let client = ElasticClient::connect(section, WAIT).await?;
+                let client = ElasticClient::connect(section, CONNECT_TIMEOUT).await?;
                 for partition in 0..partitions {
                     counts.insert(partition, client.count(&self.target, PARTITION, partition).await?);
                 }
@@ -136,11 +136,11 @@ impl DemoSink {
         Ok(counts)
     }
 
-    /// Returns where the documents are left.
-    pub(super) fn leave(&self) -> String {
+    /// Returns the line about the documents that remain.
+    pub(super) fn farewell(&self) -> String {
         match self.server {
-            DemoServer::Mongo(_) => format!("\nThe documents are left in {DATABASE}.{}, to be looked at.\n", self.target),
-            DemoServer::Elastic(_) => format!("\nThe documents are left in the index {}, to be looked at.\n", self.target),
+            DemoServer::Mongo(_) => format!("\nThe documents remain in {DATABASE}.{}.\n", self.target),
+            DemoServer::Elastic(_) => format!("\nThe documents remain in the index {}.\n", self.target),
         }
     }
 }
@@ -151,8 +151,8 @@ mod tests {
 
     #[test]
     fn a_login_in_a_url_goes_to_the_keys_that_it_has_in_a_profile() {
-        let place = DemoSink::elastic("https://elastic:p:w@host:9200/");
-        let section = place.section();
+        let sink = DemoSink::elastic("https://elastic:p:w@host:9200/");
+        let section = sink.section();
         assert!(section.contains("url = https://host:9200\nusername = elastic\npassword = p:w\n"), "{section}");
         assert!(!DemoSink::elastic("http://host:9200").section().contains("username"));
     }

@@ -1,4 +1,4 @@
-//! A profile before it is written.
+//! The profile that `sdl profile init` writes.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
@@ -9,15 +9,15 @@ use std::sync::Arc;
 use crate::commands::SystemEnvironment;
 use crate::profile::{Environment, Profile, ProfileError};
 
-/// A section with its keys and values, in the order in which they will stand.
+/// A section with its keys and values, in order.
 pub(super) struct DraftSection {
     pub(super) name: String,
     pub(super) values: Vec<(&'static str, String)>,
 }
 
-/// Returns the text of a profile with these sections; empty values are left out.
+/// Returns the text of a profile with these sections, without empty values.
 pub(super) fn text(sections: &[DraftSection]) -> String {
-    let mut text = String::from("# Written by `sdl profile init`. `sdl profile show` tells what is in force.\n");
+    let mut text = String::from("# Written by `sdl profile init`. `sdl profile show` shows the effective values.\n");
     for section in sections {
         let _ = writeln!(text, "\n[{}]", section.name);
         for (key, value) in section.values.iter().filter(|(_, value)| !value.is_empty()) {
@@ -27,21 +27,21 @@ pub(super) fn text(sections: &[DraftSection]) -> String {
     text
 }
 
-/// Returns the profile that `text` will be once it is written.
+/// Parses `text` as the profile at `path`.
 ///
 /// # Errors
-/// When something in it is wrong.
+/// When it is wrong.
 pub(super) fn profile(path: &Path, text: &str) -> Result<Profile, ProfileError> {
     let draft = Draft { path: path.to_owned(), text: text.to_owned() };
     Profile::load(Some(path), Arc::new(draft))
 }
 
-/// Returns whether `value` reads the same when it comes back from a profile.
-pub(super) fn survives(value: &str) -> bool {
+/// Returns whether `value` reads back unchanged from a profile.
+pub(super) fn is_writable(value: &str) -> bool {
     value.trim() == value && !value.contains(['\n', '\r'])
 }
 
-/// The machine, with one file that is not written yet.
+/// The environment of this process, with one file that is not written yet.
 struct Draft {
     path: PathBuf,
     text: String,
@@ -65,21 +65,21 @@ impl Environment for Draft {
     }
 }
 
-/// Writes `text` to `path` in one step, readable by its owner alone; whoever reads it meanwhile sees the old file or the new one.
+/// Writes `text` to `path` atomically, readable only by its owner.
 ///
 /// # Errors
 /// When it cannot be written.
 pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-    let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    let written = create_private(&beside).and_then(|mut file| {
+    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let written = create_private(&temporary).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&beside, path)
+        fs::rename(&temporary, path)
     });
     if written.is_err() {
-        // It may never have been there.
-        let _ = fs::remove_file(&beside);
+        // The file may not exist.
+        let _ = fs::remove_file(&temporary);
     }
     written
 }
@@ -113,9 +113,9 @@ mod tests {
 
     #[test]
     fn a_value_that_would_not_survive_is_known() {
-        assert!(survives("${env:X} a=b#c"));
+        assert!(is_writable("${env:X} a=b#c"));
         for lost in [" x", "x ", "x\ny"] {
-            assert!(!survives(lost), "{lost:?}");
+            assert!(!is_writable(lost), "{lost:?}");
         }
     }
 

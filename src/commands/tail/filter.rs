@@ -1,4 +1,4 @@
-//! Which records are shown, and what of them.
+//! Which records are shown, and with which value.
 
 use std::str::FromStr;
 
@@ -9,7 +9,7 @@ use crate::commands::args::ReportingShape;
 use crate::record::RecordView;
 use crate::shape::ShapeResult;
 
-/// What a record must be like to be shown, and what becomes of its value.
+/// Conditions on records, and the shape of their values.
 #[derive(Debug, Default)]
 pub(super) struct Filter {
     pub(super) patterns: Vec<Regex>,
@@ -17,7 +17,7 @@ pub(super) struct Filter {
     pub(super) shape: Option<ReportingShape>,
 }
 
-/// What a header must be: there, or there with this value.
+/// A header that must be present, or have this value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HeaderTest {
     name: String,
@@ -30,7 +30,7 @@ impl FromStr for HeaderTest {
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value.to_owned())));
         if name.is_empty() {
-            return Err("a header has a name: trace, or trace=4bf92f".to_owned());
+            return Err("the header name is missing: use NAME or NAME=VALUE, as in trace=4bf92f".to_owned());
         }
         Ok(Self { name: name.to_owned(), value })
     }
@@ -39,10 +39,8 @@ impl FromStr for HeaderTest {
 /// How a record is shown.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FilterResult {
-    /// As it is.
     AsIs,
-    /// With this value.
-    With(Bytes),
+    WithValue(Bytes),
 }
 
 impl FilterResult {
@@ -50,33 +48,33 @@ impl FilterResult {
     pub(super) fn of<'a>(&'a self, record: &RecordView<'a>) -> RecordView<'a> {
         match self {
             Self::AsIs => *record,
-            Self::With(value) => RecordView { value: Some(value), ..*record },
+            Self::WithValue(value) => RecordView { value: Some(value), ..*record },
         }
     }
 }
 
 impl Filter {
-    /// Returns whether any record could be left out.
+    /// Returns whether it can leave records out.
     pub(super) fn selects(&self) -> bool {
         !self.patterns.is_empty() || !self.headers.is_empty() || self.shape.is_some()
     }
 
-    /// Returns how a record is shown, if it is. Patterns and headers are looked at before the value is shaped.
+    /// Returns how a record is shown, if at all. Patterns and headers are checked before the value is shaped.
     ///
     /// # Errors
-    /// When its value cannot be shaped: why not.
+    /// When its value cannot be shaped.
     pub(super) fn filter(&self, record: &RecordView<'_>) -> Result<Option<FilterResult>, String> {
-        let fits = |pattern: &Regex| [record.key, record.value].into_iter().flatten().any(|part| pattern.is_match(part));
-        if !self.patterns.iter().all(fits) || !self.headers.iter().all(|test| test.holds(record)) {
+        let matches = |pattern: &Regex| [record.key, record.value].into_iter().flatten().any(|part| pattern.is_match(part));
+        if !self.patterns.iter().all(matches) || !self.headers.iter().all(|test| test.holds(record)) {
             return Ok(None);
         }
         let Some(shape) = &self.shape else { return Ok(Some(FilterResult::AsIs)) };
-        // Elsewhere a tombstone passes for its key's sake; here it has no field that was asked for.
+        // Elsewhere a tombstone passes because its key matters; here it lacks the fields of the conditions.
         if record.value.is_none() && shape.0.has_conditions() {
             return Ok(None);
         }
         match shape.apply(record.value) {
-            ShapeResult::Keep(changed) => Ok(Some(changed.map_or(FilterResult::AsIs, FilterResult::With))),
+            ShapeResult::Keep(changed) => Ok(Some(changed.map_or(FilterResult::AsIs, FilterResult::WithValue))),
             ShapeResult::Filtered => Ok(None),
             ShapeResult::Bad(fault) => Err(fault.message),
         }
@@ -112,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_fits_the_key_or_the_value_and_all_must_fit() {
+    fn a_pattern_matches_key_or_value_and_all_must_match() {
         let filter = |patterns: &[&str]| Filter {
             patterns: patterns.iter().map(|pattern| Regex::new(pattern).unwrap()).collect(),
             ..Filter::default()
@@ -120,7 +118,7 @@ mod tests {
         assert!(passes(&filter(&["^a", "^b"]), &record(Some("a"), Some("b"))));
         assert!(!passes(&filter(&["^a", "^c"]), &record(Some("a"), Some("b"))));
         assert!(passes(&filter(&[r"(?-u)\xff"]), &Record { key: Some(Bytes::from_static(b"\xff")), ..record(None, None) }));
-        assert!(!passes(&filter(&[""]), &record(None, None)), "there is nothing that it could fit");
+        assert!(!passes(&filter(&[""]), &record(None, None)), "there is neither key nor value");
     }
 
     #[test]
@@ -144,12 +142,12 @@ mod tests {
             Filter { shape: Some(ReportingShape(Shape::parse(&rules, None).unwrap())), ..Filter::default() }
         };
         let filter = shape(&[(RuleKind::Where, "a > 1"), (RuleKind::Drop, "b")]);
-        let sift = |value| filter.filter(&record(None, value).view());
-        assert_eq!(sift(Some(r#"{"a":2,"b":1}"#)), Ok(Some(FilterResult::With(Bytes::from_static(br#"{"a":2}"#)))));
-        assert_eq!(sift(Some(r#"{"a":2}"#)), Ok(Some(FilterResult::AsIs)));
-        assert_eq!(sift(Some(r#"{"a":1}"#)), Ok(None));
-        assert_eq!(sift(None), Ok(None), "a tombstone has no field");
-        assert!(sift(Some("no JSON")).is_err());
+        let filtered = |value| filter.filter(&record(None, value).view());
+        assert_eq!(filtered(Some(r#"{"a":2,"b":1}"#)), Ok(Some(FilterResult::WithValue(Bytes::from_static(br#"{"a":2}"#)))));
+        assert_eq!(filtered(Some(r#"{"a":2}"#)), Ok(Some(FilterResult::AsIs)));
+        assert_eq!(filtered(Some(r#"{"a":1}"#)), Ok(None));
+        assert_eq!(filtered(None), Ok(None), "a tombstone has no field");
+        assert!(filtered(Some("no JSON")).is_err());
         assert_eq!(shape(&[(RuleKind::Drop, "b")]).filter(&record(None, None).view()), Ok(Some(FilterResult::AsIs)));
     }
 }

@@ -7,22 +7,21 @@ use crate::commands::tail::filter::FilterResult;
 use crate::connectors::kafka::ScanRange;
 use crate::record::{Partition, Record, RecordView};
 
-/// How many times larger each window is than the one behind it.
+/// How many times larger each step is than the one before.
 const GROWTH: i64 = 4;
 
-/// Keeps the newest records of all that it is shown, in an order that is by time and, within a partition, by offset.
+/// The newest of the records that were added, ordered by time and, within a partition, by offset.
 #[derive(Debug)]
 pub(super) struct NewestRecords {
-    most: usize,
+    limit: usize,
     kept: BinaryHeap<Reverse<KeptRecord>>,
 }
 
-/// A record that is kept.
 #[derive(Debug)]
 pub(super) struct KeptRecord {
     order: (i64, Partition, i64),
     pub(super) record: Record,
-    /// Whether the broker set its timestamp.
+    /// Whether the timestamp is the log append time.
     pub(super) appended: bool,
 }
 
@@ -47,28 +46,28 @@ impl Ord for KeptRecord {
 }
 
 impl NewestRecords {
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, kept: BinaryHeap::new() }
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, kept: BinaryHeap::new() }
     }
 
-    /// Returns whether a record of this time could still be kept.
+    /// Returns whether a record of this order would be kept.
     fn wants(&self, order: (i64, Partition, i64)) -> bool {
-        self.kept.len() < self.most || self.kept.peek().is_some_and(|Reverse(oldest)| oldest.order < order)
+        self.kept.len() < self.limit || self.kept.peek().is_some_and(|Reverse(oldest)| oldest.order < order)
     }
 
     fn keep(&mut self, order: (i64, Partition, i64), record: &RecordView<'_>) {
         self.kept.push(Reverse(KeptRecord { order, record: record.to_record(), appended: record.appended }));
-        if self.kept.len() > self.most {
+        if self.kept.len() > self.limit {
             self.kept.pop();
         }
     }
 
-    /// Returns the time before which nothing is kept any more.
+    /// Returns the time of the oldest record once the limit is reached: older ones are not kept.
     fn oldest(&self) -> Option<i64> {
-        (self.kept.len() >= self.most).then(|| self.kept.peek().map_or(i64::MAX, |Reverse(oldest)| oldest.order.0))
+        (self.kept.len() >= self.limit).then(|| self.kept.peek().map_or(i64::MAX, |Reverse(oldest)| oldest.order.0))
     }
 
-    /// Returns what was kept, oldest first.
+    /// Returns the records, oldest first.
     pub(super) fn into_sorted(self) -> Vec<KeptRecord> {
         let mut kept: Vec<KeptRecord> = self.kept.into_iter().map(|Reverse(kept)| kept).collect();
         kept.sort();
@@ -76,7 +75,7 @@ impl NewestRecords {
     }
 }
 
-/// The part of a partition that is being looked through, from its end backwards.
+/// The range of a partition that is being searched, from its end backwards.
 #[derive(Debug)]
 struct BackwardRange {
     partition: Partition,
@@ -85,29 +84,29 @@ struct BackwardRange {
     from: i64,
     to: i64,
     size: i64,
-    /// The latest time seen in this window.
+    /// The latest time in this range.
     latest: i64,
-    /// The time of the window's first record.
+    /// The time of the range's first record.
     first: Option<i64>,
-    /// The time of the first record behind this window: nothing in here counts as newer.
+    /// The time of the first record after this range: no record in the range counts as newer.
     cap: i64,
-    /// Whether it is being looked through now.
+    /// Whether it is searched in this step.
     open: bool,
 }
 
-/// A search for the newest records, backwards from the ends in growing steps: each step reads what lies before the last one, of
-/// the partitions that could still hold newer records than those that were found.
+/// A search for the newest records, backwards from the ends in growing steps. Each step reads the range before the last one, of
+/// the partitions that could still hold newer records than those found.
 #[derive(Debug)]
 pub(super) struct BackwardSearch {
-    windows: Vec<BackwardRange>,
+    ranges: Vec<BackwardRange>,
     newest: NewestRecords,
     current: usize,
 }
 
 impl BackwardSearch {
-    /// Returns a search for `most` records in these partitions, each between two offsets. The first step is `step` offsets.
-    pub(super) fn new(most: usize, step: i64, partitions: impl IntoIterator<Item = (Partition, i64, i64)>) -> Self {
-        let window = |(partition, low, end): (Partition, i64, i64)| BackwardRange {
+    /// Returns a search for `limit` records in these partitions, each between two offsets. The first step is `step` offsets.
+    pub(super) fn new(limit: usize, step: i64, partitions: impl IntoIterator<Item = (Partition, i64, i64)>) -> Self {
+        let range = |(partition, low, end): (Partition, i64, i64)| BackwardRange {
             partition,
             low,
             from: end.saturating_sub(step).max(low),
@@ -118,54 +117,53 @@ impl BackwardSearch {
             cap: i64::MAX,
             open: end > low,
         };
-        Self { windows: partitions.into_iter().map(window).collect(), newest: NewestRecords::new(most), current: 0 }
+        Self { ranges: partitions.into_iter().map(range).collect(), newest: NewestRecords::new(limit), current: 0 }
     }
 
-    /// Returns what is to be read now; nothing when the search is over.
-    pub(super) fn spans(&self) -> Vec<ScanRange> {
-        let open = self.windows.iter().filter(|window| window.open);
-        open.map(|window| ScanRange { partition: window.partition, from: window.from, to: window.to }).collect()
+    /// Returns the ranges to read next; none when the search is complete.
+    pub(super) fn ranges(&self) -> Vec<ScanRange> {
+        let open = self.ranges.iter().filter(|range| range.open);
+        open.map(|range| ScanRange { partition: range.partition, from: range.from, to: range.to }).collect()
     }
 
-    /// Takes a record of a span that is being read. `sift` says whether and how it is shown; it is asked only if the record would
-    /// be kept.
-    pub(super) fn take(&mut self, record: &RecordView<'_>, sift: impl FnOnce() -> Option<FilterResult>) {
-        if self.windows.get(self.current).is_none_or(|window| window.partition != record.partition) {
-            let Some(found) = self.windows.iter().position(|window| window.partition == record.partition) else { return };
+    /// Adds a record of a range. `filter` returns whether and how it is shown; called only if the record would be kept.
+    pub(super) fn add(&mut self, record: &RecordView<'_>, filter: impl FnOnce() -> Option<FilterResult>) {
+        if self.ranges.get(self.current).is_none_or(|range| range.partition != record.partition) {
+            let Some(found) = self.ranges.iter().position(|range| range.partition == record.partition) else { return };
             self.current = found;
         }
-        let window = &mut self.windows[self.current];
-        // Producers' clocks differ: time never runs backwards along a partition, so that its order is kept.
-        window.latest = window.latest.max(record.timestamp.unwrap_or(-1));
-        let time = window.latest.min(window.cap);
-        window.first.get_or_insert(time);
+        let range = &mut self.ranges[self.current];
+        // Producers' clocks differ: time never runs backwards within a partition, which keeps the order of offsets.
+        range.latest = range.latest.max(record.timestamp.unwrap_or(-1));
+        let time = range.latest.min(range.cap);
+        range.first.get_or_insert(time);
         let order = (time, record.partition, record.offset);
         if self.newest.wants(order)
-            && let Some(shown) = sift()
+            && let Some(shown) = filter()
         {
             self.newest.keep(order, &shown.of(record));
         }
     }
 
-    /// Goes a step back, where a step back could find something.
+    /// Moves to the ranges before, in partitions that could still hold newer records.
     pub(super) fn step_back(&mut self) {
         let oldest = self.newest.oldest();
-        for window in self.windows.iter_mut().filter(|window| window.from <= window.low) {
-            window.open = false;
+        for range in self.ranges.iter_mut().filter(|range| range.from <= range.low) {
+            range.open = false;
         }
-        for window in self.windows.iter_mut().filter(|window| window.from > window.low) {
-            let first = window.first.unwrap_or(window.cap);
-            window.open = oldest.is_none_or(|oldest| first > oldest);
-            if window.open {
-                window.size = window.size.saturating_mul(GROWTH);
-                (window.to, window.from) = (window.from, window.from.saturating_sub(window.size).max(window.low));
-                (window.cap, window.latest, window.first) = (first, i64::MIN, None);
+        for range in self.ranges.iter_mut().filter(|range| range.from > range.low) {
+            let first = range.first.unwrap_or(range.cap);
+            range.open = oldest.is_none_or(|oldest| first > oldest);
+            if range.open {
+                range.size = range.size.saturating_mul(GROWTH);
+                (range.to, range.from) = (range.from, range.from.saturating_sub(range.size).max(range.low));
+                (range.cap, range.latest, range.first) = (first, i64::MIN, None);
             }
         }
     }
 
-    /// Returns what was found, oldest first.
-    pub(super) fn found(self) -> Vec<KeptRecord> {
+    /// Returns the found records, oldest first.
+    pub(super) fn into_found(self) -> Vec<KeptRecord> {
         self.newest.into_sorted()
     }
 }
@@ -188,24 +186,24 @@ mod tests {
         let mut search = BackwardSearch::new(most, step, partitions);
         let mut read = 0;
         loop {
-            let spans = search.spans();
-            if spans.is_empty() {
+            let ranges = search.ranges();
+            if ranges.is_empty() {
                 break;
             }
-            for span in spans {
-                for (offset, time, wanted) in logs[usize::try_from(span.partition.index).unwrap()] {
-                    if (span.from..span.to).contains(offset) {
-                        let (partition, offset, timestamp) = (span.partition, *offset, Some(*time));
+            for range in ranges {
+                for (offset, time, wanted) in logs[usize::try_from(range.partition.index).unwrap()] {
+                    if (range.from..range.to).contains(offset) {
+                        let (partition, offset, timestamp) = (range.partition, *offset, Some(*time));
                         let value = Some(Bytes::new());
                         let record = Record { partition, offset, timestamp, key: None, value, headers: Vec::new() };
-                        search.take(&record.view(), || wanted.then_some(FilterResult::AsIs));
+                        search.add(&record.view(), || wanted.then_some(FilterResult::AsIs));
                         read += 1;
                     }
                 }
             }
             search.step_back();
         }
-        (search.found().iter().map(|kept| (kept.record.partition.index, kept.record.offset)).collect(), read)
+        (search.into_found().iter().map(|kept| (kept.record.partition.index, kept.record.offset)).collect(), read)
     }
 
     fn log(times: impl IntoIterator<Item = i64>) -> Vec<(i64, i64, bool)> {

@@ -1,4 +1,4 @@
-//! The forms in which records are written.
+//! The output formats.
 
 use std::borrow::Cow;
 
@@ -9,27 +9,21 @@ use crate::terminal::{
     ByteEncoding, LineFormat, PrettyPrinter, StreamingTable, escape_controls, escape_controls_json, format_utc,
 };
 
-/// A form and its state.
+/// An output format and its state.
 pub(super) enum Printer {
-    /// As a format says.
     Format(LineFormat, ByteEncoding),
-    /// For a person.
     Pretty(PrettyPrinter),
-    /// For a person who wants to see every byte.
+    /// A hex dump.
     Dump(PrettyPrinter),
-    /// A JSON object a line.
     Ndjson,
-    /// A row each.
     Table(Columns, StreamingTable, PrettyPrinter),
-    /// A line each with commas and quotes; the names stand above the first.
-    Csv { columns: Columns, writing: ByteEncoding, begun: bool },
+    Csv { columns: Columns, encoding: ByteEncoding, header_written: bool },
 }
 
-/// What stands in a row besides its place and time: fields of the value, or without any the whole value.
+/// The columns after partition, offset and time: fields of the value, or else key and value.
 pub(super) struct Columns(pub(super) Option<SelectedFields>);
 
 impl Columns {
-    /// Returns the names of the last columns.
     fn names(&self) -> Vec<String> {
         match &self.0 {
             Some(fields) => fields.names().collect(),
@@ -37,9 +31,8 @@ impl Columns {
         }
     }
 
-    /// Returns what stands in the last columns.
-    fn of(&self, record: &RecordView<'_>, writing: ByteEncoding) -> Vec<Option<Vec<u8>>> {
-        let written = |text: &[u8]| match writing {
+    fn cells(&self, record: &RecordView<'_>, encoding: ByteEncoding) -> Vec<Option<Vec<u8>>> {
+        let written = |text: &[u8]| match encoding {
             ByteEncoding::Escaped => escape_controls(text).into_owned().into_bytes(),
             ByteEncoding::Raw | ByteEncoding::Base64 => text.to_vec(),
         };
@@ -53,17 +46,15 @@ impl Columns {
 }
 
 impl Printer {
-    /// Returns a table for people.
     pub(super) fn table(columns: Columns, pretty: PrettyPrinter) -> Self {
         let place = [("partition", false), ("offset", true), ("time", false)].map(|(name, right)| (name.to_owned(), right));
         let rows = StreamingTable::new(place.into_iter().chain(columns.names().into_iter().map(|name| (name, false))));
         Self::Table(columns, rows, pretty)
     }
 
-    /// Appends a record.
     pub(super) fn write(&mut self, record: &RecordView<'_>, out: &mut Vec<u8>) {
         match self {
-            Self::Format(format, writing) => format.write(record, *writing, out),
+            Self::Format(format, encoding) => format.write(record, *encoding, out),
             Self::Pretty(pretty) => pretty.write(record, out),
             Self::Dump(pretty) => pretty.dump(record, out),
             Self::Ndjson => ndjson(record, out),
@@ -73,13 +64,13 @@ impl Printer {
                     Some(record.offset.to_string()),
                     record.timestamp.map(|time| pretty.time(time)),
                 ];
-                let cells = columns.of(record, ByteEncoding::Escaped);
+                let cells = columns.cells(record, ByteEncoding::Escaped);
                 let text = |cell: Vec<u8>| String::from_utf8_lossy(&cell).into_owned();
                 rows.push(place.into_iter().chain(cells.into_iter().map(|cell| cell.map(text))), out);
             }
-            Self::Csv { columns, writing, begun } => {
+            Self::Csv { columns, encoding, header_written } => {
                 let place = ["topic", "partition", "offset", "timestamp"];
-                if !std::mem::replace(begun, true) {
+                if !std::mem::replace(header_written, true) {
                     let names = place.iter().map(|name| Some(name.as_bytes().to_vec()));
                     csv(names.chain(columns.names().into_iter().map(|name| Some(name.into_bytes()))), out);
                 }
@@ -89,20 +80,20 @@ impl Printer {
                     Some(record.offset.to_string()),
                     record.timestamp.map(format_utc),
                 ];
-                csv(place.into_iter().map(|cell| cell.map(String::into_bytes)).chain(columns.of(record, *writing)), out);
+                csv(place.into_iter().map(|cell| cell.map(String::into_bytes)).chain(columns.cells(record, *encoding)), out);
             }
         }
     }
 
-    /// Appends what was kept back: nothing more comes for now.
-    pub(super) fn settle(&mut self, out: &mut Vec<u8>) {
+    /// Appends rows that were held back to align columns: no more records for now.
+    pub(super) fn flush(&mut self, out: &mut Vec<u8>) {
         if let Self::Table(_, rows, _) = self {
             rows.flush(out);
         }
     }
 }
 
-/// Appends the line; what could steer a terminal is escaped as JSON does, so that it means the same.
+/// Appends the line. Control characters are escaped as JSON escapes them, which keeps the meaning.
 fn ndjson(record: &RecordView<'_>, out: &mut Vec<u8>) {
     let start = out.len();
     ndjson::write(record, out);
@@ -116,7 +107,7 @@ fn ndjson(record: &RecordView<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a line as RFC 4180 has it; what is not there is empty.
+/// Appends a line of RFC 4180; null is empty.
 fn csv(cells: impl Iterator<Item = Option<Vec<u8>>>, out: &mut Vec<u8>) {
     for (at, cell) in cells.enumerate() {
         if at > 0 {

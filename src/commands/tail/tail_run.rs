@@ -1,26 +1,26 @@
-//! What is read for a look at topics, and in which order.
+//! Which records are read, and in which order.
 
 use std::collections::HashMap;
 
 use crate::commands::tail::last::BackwardSearch;
 use crate::commands::tail::output::Output;
-use crate::commands::tail::{LAST, SelectArgs};
+use crate::commands::tail::select_args::SelectArgs;
 use crate::connectors::kafka::{Bounds, OffsetSpec, Pos, ScanEvent, ScanRange, Scanner, TopicInfo};
 use crate::error::Error;
 use crate::profile::KafkaSection;
 use crate::record::{Partition, RecordView};
 use crate::report::grouped;
 
-/// How many offsets of a partition are read first when not every record is wanted.
-const STEP: i64 = 1000;
+/// How many records are shown by default.
+const DEFAULT_COUNT: u64 = 10;
+/// How many offsets of a partition a search with filters reads first.
+const FIRST_STEP: i64 = 1000;
 
-/// A look at some topics.
 pub(super) struct TailRun {
-    pub(super) reader: Scanner,
-    pub(super) gate: Output,
+    pub(super) scanner: Scanner,
+    pub(super) output: Output,
 }
 
-/// A partition that is looked at.
 struct TailPartition {
     partition: Partition,
     low: i64,
@@ -30,53 +30,52 @@ struct TailPartition {
 }
 
 impl TailRun {
-    /// Shows what was asked for.
-    pub(super) fn run(&mut self, what: &SelectArgs, section: &KafkaSection, terminal: bool) -> Result<(), Error> {
-        let topics = self.topics(what, section)?;
-        let places = self.places(what, &topics)?;
-        let follows = what.follows(terminal);
-        match what.start {
-            None => self.last(what, &places)?,
-            Some(_) if !follows => self.all_between(what, &places)?,
+    pub(super) fn run(&mut self, select: &SelectArgs, section: &KafkaSection, terminal: bool) -> Result<(), Error> {
+        let topics = self.topics(select, section)?;
+        let partitions = self.partitions(select, &topics)?;
+        let follows = select.follows(terminal);
+        match select.start {
+            None => self.last(select, &partitions)?,
+            Some(_) if !follows => self.all_between(select, &partitions)?,
             Some(_) => {}
         }
-        if self.gate.shown() == 0 && what.count != Some(0) && what.start.is_none_or(|_| !follows) {
-            let why = self.why_nothing(what, &topics, &places)?;
+        if self.output.shown() == 0 && select.count != Some(0) && select.start.is_none_or(|_| !follows) {
+            let why = self.why_nothing(select, &topics, &partitions)?;
             if follows {
-                self.gate.remark(&format!("{why}; waiting for what comes, Ctrl-C ends it"));
+                self.output.remark(&format!("{why}; waiting for new records, Ctrl-C ends it"));
             } else {
-                self.gate.say(&why);
+                self.output.say(&why);
             }
         }
-        if follows && self.gate.goes_on() {
-            self.follow(what, section, &places)?;
+        if follows && self.output.should_continue() {
+            self.follow(select, section, &partitions)?;
         }
-        self.gate.finish(follows)
+        self.output.finish(follows)
     }
 
-    fn topics(&self, what: &SelectArgs, section: &KafkaSection) -> Result<Vec<TopicInfo>, Error> {
-        let chosen = topics(&self.reader, what, section)?;
-        if let Some(partitions) = &what.partitions {
+    fn topics(&self, select: &SelectArgs, section: &KafkaSection) -> Result<Vec<TopicInfo>, Error> {
+        let chosen = topics(&self.scanner, select, section)?;
+        if let Some(partitions) = &select.partitions {
             partitions.check(&chosen)?;
         }
         Ok(chosen)
     }
 
-    fn places(&self, what: &SelectArgs, topics: &[TopicInfo]) -> Result<Vec<TailPartition>, Error> {
-        let partitions: Vec<Partition> = topics.iter().flat_map(|topic| what.partitions_of(topic)).collect();
-        let low = self.reader.ends(&partitions, OffsetSpec::Start)?;
-        let end = self.reader.reachable(&partitions)?;
+    fn partitions(&self, select: &SelectArgs, topics: &[TopicInfo]) -> Result<Vec<TailPartition>, Error> {
+        let asked: Vec<Partition> = topics.iter().flat_map(|topic| select.partitions_of(topic)).collect();
+        let low = self.scanner.ends(&asked, OffsetSpec::Start)?;
+        let end = self.scanner.reachable(&asked)?;
         let now = jiff::Timestamp::now().as_millisecond();
-        let positions = [what.start, what.stop];
+        let positions = [select.start, select.stop];
         let mut at_time: HashMap<i64, HashMap<Partition, i64>> = HashMap::new();
         for time in positions.iter().flatten().filter_map(|pos| pos.time(now)) {
-            at_time.insert(time, self.reader.ends(&partitions, OffsetSpec::Time(time))?);
+            at_time.insert(time, self.scanner.ends(&asked, OffsetSpec::Time(time))?);
         }
-        let committed = match &what.group {
-            Some(group) if positions.contains(&Some(Pos::Committed)) => self.reader.committed(group)?,
+        let committed = match &select.group {
+            Some(group) if positions.contains(&Some(Pos::Committed)) => self.scanner.committed(group)?,
             _ => HashMap::new(),
         };
-        let place = |partition: Partition| {
+        let tail_partition = |partition: Partition| {
             let at = |ends: &HashMap<Partition, i64>| ends.get(&partition).copied().unwrap_or(0);
             let offset = |pos: Pos, flag: &str| {
                 let bounds = Bounds {
@@ -86,7 +85,7 @@ impl TailRun {
                     at_time: pos.time(now).and_then(|time| at_time.get(&time)?.get(&partition).copied()),
                 };
                 pos.offset(&bounds).map_err(|why| Error::Usage {
-                    what: format!("{flag} does not fit {partition}: {why}"),
+                    what: format!("{flag} is outside {partition}: {why}"),
                     hint: "name an offset that each partition has, or choose partitions with --partitions".to_owned(),
                 })
             };
@@ -95,117 +94,116 @@ impl TailRun {
                 partition,
                 low,
                 end,
-                start: what.start.map_or(Ok(low), |start| offset(start, "--start"))?.clamp(low, end.max(low)),
-                stop: what.stop.map_or(Ok(end), |stop| offset(stop, "--stop"))?,
+                start: select.start.map_or(Ok(low), |start| offset(start, "--start"))?.clamp(low, end.max(low)),
+                stop: select.stop.map_or(Ok(end), |stop| offset(stop, "--stop"))?,
             })
         };
-        partitions.into_iter().map(place).collect()
+        asked.into_iter().map(tail_partition).collect()
     }
 
     /// Shows the last records before the stop.
-    fn last(&mut self, what: &SelectArgs, places: &[TailPartition]) -> Result<(), Error> {
-        let count = usize::try_from(what.count.unwrap_or(LAST)).unwrap_or(usize::MAX);
+    fn last(&mut self, select: &SelectArgs, partitions: &[TailPartition]) -> Result<(), Error> {
+        let count = usize::try_from(select.count.unwrap_or(DEFAULT_COUNT)).unwrap_or(usize::MAX);
         if count == 0 {
             return Ok(());
         }
-        let gate = &mut self.gate;
-        let step = i64::try_from(count).unwrap_or(i64::MAX).max(if gate.filter.selects() { STEP } else { 1 });
-        let mut search = BackwardSearch::new(count, step, places.iter().map(|place| (place.partition, place.low, place.stop)));
-        gate.expect(places.iter().map(|place| place.stop - place.low).sum());
+        let output = &mut self.output;
+        let step = i64::try_from(count).unwrap_or(i64::MAX).max(if output.filter.selects() { FIRST_STEP } else { 1 });
+        let mut search = BackwardSearch::new(count, step, partitions.iter().map(|it| (it.partition, it.low, it.stop)));
+        output.start_scan(partitions.iter().map(|it| it.stop - it.low).sum());
         loop {
-            let spans = search.spans();
-            if spans.is_empty() {
+            let ranges = search.ranges();
+            if ranges.is_empty() {
                 break;
             }
-            let ended = self.reader.read(&spans, |happening| match happening {
+            let ended = self.scanner.read(&ranges, |event| match event {
                 ScanEvent::Record(record) => {
-                    search.take(record, || gate.sift(record));
-                    gate.looked()
+                    search.add(record, || output.filter(record));
+                    output.on_read()
                 }
-                other => gate.wait(&other),
+                other => output.on_idle(&other),
             })?;
             if ended.is_break() {
                 break;
             }
             search.step_back();
         }
-        gate.searched()?;
-        search.found().iter().try_for_each(|kept| gate.show(&RecordView { appended: kept.appended, ..kept.record.view() }))?;
+        output.end_scan()?;
+        search.into_found().iter().try_for_each(|kept| output.show(&RecordView { appended: kept.appended, ..kept.record.view() }))?;
         Ok(())
     }
 
     /// Shows everything from the start to the stop.
-    fn all_between(&mut self, what: &SelectArgs, places: &[TailPartition]) -> Result<(), Error> {
-        let gate = &mut self.gate;
-        if !gate.limit(what.count) {
+    fn all_between(&mut self, select: &SelectArgs, partitions: &[TailPartition]) -> Result<(), Error> {
+        let output = &mut self.output;
+        if !output.limit(select.count) {
             return Ok(());
         }
-        gate.expect(places.iter().map(|place| (place.stop - place.start).max(0)).sum());
-        let spans = places.iter().map(|place| ScanRange { partition: place.partition, from: place.start, to: place.stop });
-        let _ = self.reader.read(&spans.collect::<Vec<_>>(), |happening| gate.take(&happening))?;
-        gate.searched()?;
+        output.start_scan(partitions.iter().map(|it| (it.stop - it.start).max(0)).sum());
+        let ranges = partitions.iter().map(|it| ScanRange { partition: it.partition, from: it.start, to: it.stop });
+        let _ = self.scanner.read(&ranges.collect::<Vec<_>>(), |event| output.on_event(&event))?;
+        output.end_scan()?;
         Ok(())
     }
 
-    /// Shows what comes: from the start, or else behind the last records, which were shown. Topics and partitions that are created
-    /// later are read from their beginnings.
-    fn follow(&mut self, what: &SelectArgs, section: &KafkaSection, places: &[TailPartition]) -> Result<(), Error> {
-        let gate = &mut self.gate;
-        if !gate.limit(what.count.filter(|_| what.start.is_some())) {
+    /// Shows records as they arrive: from the start, or else after the last records, which were shown. Topics and partitions that
+    /// are created later are read from the beginning.
+    fn follow(&mut self, select: &SelectArgs, section: &KafkaSection, partitions: &[TailPartition]) -> Result<(), Error> {
+        let output = &mut self.output;
+        if !output.limit(select.count.filter(|_| select.start.is_some())) {
             return Ok(());
         }
-        let from = |place: &TailPartition| (place.partition, if what.start.is_some() { place.start } else { place.end });
-        let from: Vec<(Partition, i64)> = places.iter().map(from).collect();
-        // What cannot be looked up now is looked up again; that nothing can be read is told by who reads.
+        let from = |it: &TailPartition| (it.partition, if select.start.is_some() { it.start } else { it.end });
+        let from: Vec<(Partition, i64)> = partitions.iter().map(from).collect();
+        // A failed lookup is repeated; the scanner reports that the cluster cannot be read.
         let look_for_more = |reader: &Scanner| {
-            let topics = topics(reader, what, section).unwrap_or_default();
-            topics.iter().flat_map(|topic| what.partitions_of(topic)).collect()
+            let topics = topics(reader, select, section).unwrap_or_default();
+            topics.iter().flat_map(|topic| select.partitions_of(topic)).collect()
         };
-        Ok(self.reader.follow(&from, look_for_more, |happening| gate.take(&happening))?)
+        Ok(self.scanner.follow(&from, look_for_more, |event| output.on_event(&event))?)
     }
 
-    /// Returns why there was nothing to show.
-    fn why_nothing(&self, what: &SelectArgs, topics: &[TopicInfo], places: &[TailPartition]) -> Result<String, Error> {
+    /// Returns why no record was shown.
+    fn why_nothing(&self, select: &SelectArgs, topics: &[TopicInfo], partitions: &[TailPartition]) -> Result<String, Error> {
         let names: Vec<String> = topics.iter().map(|topic| format!("`{}`", topic.topic)).collect();
         let [which, is, holds] = match names.as_slice() {
             [one] => [&format!("topic {one}"), "is", "holds"],
             several => [&format!("topics {}", several.join(", ")), "are", "hold"],
         };
-        let transactions = if what.read_uncommitted { "" } else { "; --read-uncommitted shows those of transactions too" };
-        if places.iter().all(|place| place.end <= place.low) {
-            let partitions: Vec<Partition> = places.iter().map(|place| place.partition).collect();
-            let ends = if what.read_uncommitted { HashMap::new() } else { self.reader.ends(&partitions, OffsetSpec::Log)? };
-            if places.iter().any(|place| ends.get(&place.partition).is_some_and(|end| *end > place.end)) {
-                return Ok(format!("{which} {holds} nothing but records of open transactions; --read-uncommitted shows them"));
+        let transactions = if select.read_uncommitted { "" } else { "; --read-uncommitted shows aborted records too" };
+        if partitions.iter().all(|it| it.end <= it.low) {
+            let asked: Vec<Partition> = partitions.iter().map(|it| it.partition).collect();
+            let ends = if select.read_uncommitted { HashMap::new() } else { self.scanner.ends(&asked, OffsetSpec::Log)? };
+            if partitions.iter().any(|it| ends.get(&it.partition).is_some_and(|end| *end > it.end)) {
+                return Ok(format!("{which} {holds} only records of open transactions; --read-uncommitted shows them"));
             }
-            return Ok(match &what.partitions {
+            return Ok(match &select.partitions {
                 None => format!("{which} {is} empty"),
                 Some(_) => format!("{which} {is} empty in these partitions"),
             });
         }
-        let begins = |place: &TailPartition| what.start.map_or(place.low, |_| place.start);
-        if places.iter().all(|place| place.stop <= begins(place)) {
-            let held: i64 = places.iter().map(|place| place.end - place.low).sum();
+        let begins = |it: &TailPartition| select.start.map_or(it.low, |_| it.start);
+        if partitions.iter().all(|it| it.stop <= begins(it)) {
+            let held: i64 = partitions.iter().map(|it| it.end - it.low).sum();
             let offsets = if held == 1 { "1 offset".to_owned() } else { format!("{} offsets", grouped(held.cast_unsigned())) };
-            return Ok(format!("nothing lies between start and stop; {which} {holds} {offsets} in all"));
+            return Ok(format!("no offset is between start and stop; {which} {holds} {offsets} in total"));
         }
-        Ok(match self.gate.read() {
+        Ok(match self.output.read() {
             0 => {
-                format!("{which} {holds} no record that can be read there, only what was aborted or compacted away{transactions}")
+                format!("{which} {holds} no readable record there: all were aborted or compacted away{transactions}")
             }
             read => format!("0 of {} records matched", grouped(read)),
         })
     }
 }
 
-/// Returns the topics that are looked at.
-fn topics(reader: &Scanner, what: &SelectArgs, section: &KafkaSection) -> Result<Vec<TopicInfo>, Error> {
-    let named = what.topics.named(section)?;
+fn topics(reader: &Scanner, select: &SelectArgs, section: &KafkaSection) -> Result<Vec<TopicInfo>, Error> {
+    let named = select.topics.named(section)?;
     let mut found = Vec::new();
     for name in &named {
         found.extend(reader.topics(Some(name))?);
     }
-    // All there are, for a pattern, and to suggest a name for one that is not there.
+    // All topics: for a pattern, and to suggest a name for a missing topic.
     let all = if named.is_empty() || found.len() < named.len() { reader.topics(None)? } else { found };
-    what.topics.choose(section, &all)
+    select.topics.choose(section, &all)
 }

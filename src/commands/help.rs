@@ -8,17 +8,17 @@ use crate::commands::Context;
 use crate::commands::args::nearest;
 use crate::error::Error;
 
-/// What can be explained besides the commands, and the explanation.
+/// Help topics besides the commands.
 const TOPICS: [(&str, &str); 4] = [
-    ("offsets", include_str!("offsets.txt")),
-    ("formats", include_str!("formats.txt")),
-    ("guarantees", include_str!("guarantees.txt")),
-    ("exit-codes", include_str!("exit-codes.txt")),
+    ("offsets", include_str!("help/offsets.txt")),
+    ("formats", include_str!("help/formats.txt")),
+    ("guarantees", include_str!("help/guarantees.txt")),
+    ("exit-codes", include_str!("help/exit-codes.txt")),
 ];
 
 /// Explain a command, or one of: offsets, formats, guarantees, exit-codes
 ///
-/// Without a word more, the commands are listed.
+/// Without an argument, lists the commands.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A command (`replicate`, `profile show`), or a topic: offsets, formats, guarantees, exit-codes
@@ -30,7 +30,7 @@ impl Args {
     /// Prints the explanation; `root` is the whole command line.
     ///
     /// # Errors
-    /// When there is no such command or topic, or standard output cannot be written to.
+    /// When the command or topic is unknown, or stdout fails.
     pub fn run(self, context: &Context, mut root: Command) -> Result<(), Error> {
         if let Some((_, text)) = self.topic() {
             return Ok(std::io::stdout().write_all(text.as_bytes())?);
@@ -42,7 +42,7 @@ impl Args {
             if command.find_subcommand(word).is_none() {
                 return Err(unknown(word, command));
             }
-            command = command.find_subcommand_mut(word).expect("it was found a line above");
+            command = command.find_subcommand_mut(word).expect("it exists");
         }
         Ok(command.print_long_help()?)
     }
@@ -55,18 +55,17 @@ impl Args {
 
 fn unknown(word: &str, command: &Command) -> Error {
     let commands = command.get_subcommands().map(Command::get_name);
-    // Topics stand beside the commands, and not below one.
+    // Only the root command has topics.
     let topics = TOPICS.iter().map(|(name, _)| *name).filter(|_| command.get_name() == "sdl");
     let known: Vec<_> = commands.chain(topics).collect();
     let hint = match nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("there is: {}", known.join(", ")),
+        None => format!("choose one of: {}", known.join(", ")),
     };
     Error::Usage { what: format!("there is no help for `{word}`"), hint }
 }
 
-/// Returns the words that `sdl help` knows besides the commands, for completions.
-#[must_use]
-pub fn topics() -> [&'static str; 4] {
+/// Returns the help topics, for completions.
+pub(crate) fn topics() -> [&'static str; 4] {
     TOPICS.map(|(name, _)| name)
 }
