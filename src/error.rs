@@ -92,7 +92,8 @@ impl Error {
         }
     }
 
-    /// Returns the text for stderr: the error, its causes, the hint.
+    /// Returns the text for stderr: the error, its causes, the hint. Control characters, which a payload or a server may have sent, are
+    /// escaped.
     #[must_use]
     pub fn render(&self) -> String {
         let (what, causes) = self.what_and_causes();
@@ -150,5 +151,26 @@ fn profile_hint(hint: ProfileHint) -> String {
             Replacement::ReadUncommitted => "use --read-uncommitted".to_owned(),
             Replacement::Nothing(reason) => format!("remove it: {reason}"),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_foreign_steers_the_terminal_or_passes_for_a_line_of_ours() {
+        let steering = "\x1b]0;owned\x07\u{202e}\r\nhint: run this";
+        let refused = Refused { what: steering.to_owned(), numbers: vec![steering.to_owned()], hint: steering.to_owned() };
+        for error in [
+            Error::Refused(refused),
+            Error::Failed(Failure::new(steering).because(steering).hint(steering)),
+            Error::Usage { what: steering.to_owned(), hint: steering.to_owned() },
+        ] {
+            let text = error.render();
+            assert!(!text.contains(['\x1b', '\x07', '\u{202e}', '\r']), "{text:?}");
+            assert_eq!(text.lines().filter(|line| line.starts_with("hint:")).count(), 1, "{text}");
+            assert!(text.contains("\\x1b]0;owned\\x07\\u{202e}\\r\\nhint: run this"), "{text}");
+        }
     }
 }

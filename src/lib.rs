@@ -21,6 +21,7 @@ pub mod logins;
 pub mod pipeline;
 pub mod profile;
 pub mod record;
+mod replication;
 pub(crate) mod report;
 pub mod shape;
 pub(crate) mod terminal;

@@ -73,10 +73,10 @@ struct Count {
     #[arg(long, value_name = "FIELD", default_value = "timestamp")]
     time_field: String,
     /// How long a window stays open for late events after its end
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = crate::commands::args::parse_duration)]
     grace: Duration,
     /// Idle time after which a partition stops holding windows open
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = crate::commands::args::parse_duration)]
     idle: Duration,
     /// Fields to count by value
     #[arg(long, value_name = "FIELDS", default_value = "device_type,locale", value_delimiter = ',')]
@@ -105,7 +105,7 @@ Examples:
   sdl tail user-login-processed --follow               show the result";
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let length = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let length = crate::commands::args::parse_duration(text)?;
     if length < Duration::from_secs(1) || length.subsec_nanos() > 0 {
         return Err("use whole seconds, as in 10s or 1m".to_owned());
     }

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod documents;
+mod numbers;
 mod read;
 mod report;
 mod shaping;
@@ -11,7 +12,8 @@ pub(crate) use delivery::{
     DOCUMENT_DEFAULTS, DeadLetterTarget, DeliveryArgs, FailureArgs, KAFKA_DEFAULTS, SourceLimits, parse_rate,
 };
 pub(crate) use documents::{DocumentArgs, chain};
+pub(crate) use numbers::parse_duration;
 pub(crate) use read::ReadArgs;
 pub(crate) use report::{ReportArgs, SummaryFormat};
 pub(crate) use shaping::{ReportingShape, ShapingArgs, transform};
-pub(crate) use topics::{PartitionList, TopicArgs, nearest, parse_partitions, parse_pattern, parse_position};
+pub(crate) use topics::{PartitionList, TopicArgs, check_range, nearest, parse_partitions, parse_pattern, parse_position};

@@ -63,7 +63,8 @@ impl Args {
 /// When the shell is unknown, or stdout fails.
 pub fn answer(command: fn() -> Command) -> Result<bool, Error> {
     let directory = std::env::current_dir().ok();
-    let completer = CompleteEnv::with_factory(move || with_all_candidates(command())).var(REQUEST_VARIABLE).bin("sdl").completer("sdl");
+    let completer =
+        CompleteEnv::with_factory(move || with_all_candidates(command())).var(REQUEST_VARIABLE).bin("sdl").completer("sdl");
     let answered = completer.try_complete(std::env::args_os(), directory.as_deref());
     answered.map_err(|error| Failure::new("cannot complete the command line").because(error).into())
 }

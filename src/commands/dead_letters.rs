@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::commands::Context;
-use crate::commands::args::{DeadLetterTarget, FailureArgs};
-use crate::connectors::kafka::{Admin, KafkaSink, ProducerOptions, Targets, TopicPlan};
+use crate::commands::args::{DeadLetterTarget, FailureArgs, ReadArgs};
+use crate::connectors::kafka::{Admin, KafkaSink, ProducerOptions, Targets, TopicInfo, TopicPlan};
 use crate::connectors::ndjson::DeadLetterFile;
 use crate::error::Error;
 use crate::pipeline::{
@@ -18,6 +18,40 @@ use crate::record::Topic;
 pub(crate) enum DeadLetterSink {
     Topic(KafkaSink),
     File(DeadLetterFile),
+}
+
+/// Checks that no dead letter is read by the run that writes it, or mixed with the records that it delivers: `writes` returns whether
+/// the run writes to a topic, given section and name.
+///
+/// # Errors
+/// When one would be, or the cluster of the dead letters does not answer.
+pub(crate) async fn check_feedback(
+    args: &FailureArgs,
+    context: &Context,
+    home: &KafkaSection,
+    source: &Admin,
+    (read, topics): (&ReadArgs, &[TopicInfo]),
+    writes: impl Fn(&str, &str) -> bool,
+) -> Result<(), Error> {
+    let Some(DeadLetterTarget::Topic { section, name }) = &args.dead_letters else { return Ok(()) };
+    let section = section.as_deref().map_or_else(|| Ok(home.clone()), |name| context.profile.kafka(name))?;
+    let refused = |what: String| {
+        let hint = "name another topic with --dead-letters, or leave it out with --exclude REGEX".to_owned();
+        Error::Refused(Refused { what, numbers: vec![format!("dead letters go to `{name}` on `{}`", section.name)], hint })
+    };
+    if writes(&section.name, name) {
+        return Err(refused(format!("dead letters would be mixed with the records of topic `{name}`")));
+    }
+    let is_read = read.topics.fits(name) || topics.iter().any(|topic| topic.topic.name() == name);
+    if !is_read {
+        return Ok(());
+    }
+    let same_cluster =
+        section.name == source.section() || Admin::connect(&section, args.wait).await?.cluster_id() == source.cluster_id();
+    if same_cluster {
+        return Err(refused(format!("topic `{name}` of the dead letters would be read by the same run")));
+    }
+    Ok(())
 }
 
 /// Opens the destination that the flags name, if any; `home` is the cluster of a topic without a section. Creates the topic if

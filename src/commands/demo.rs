@@ -96,9 +96,7 @@ impl Args {
         for sink in &sinks {
             context.say(&sink.farewell());
         }
-        context.say(
-            "\nNext: `sdl sandbox` keeps such clusters running; `sdl profile init` writes a profile for your own.\n",
-        );
+        context.say("\nNext: `sdl sandbox` keeps such clusters running; `sdl profile init` writes a profile for your own.\n");
         Ok(())
     }
 }

@@ -65,11 +65,7 @@ impl TemporaryFile {
     /// When the file exists or cannot be written.
     pub(crate) fn write(path: Option<PathBuf>, what: &str, text: &str) -> Result<Self, Error> {
         let name = || format!("sdl-{what}-{}-{:08x}.ini", std::process::id(), super::run::random());
-        let hint = if path.is_some() {
-            "name a new file in an existing directory"
-        } else {
-            "set TMPDIR to a writable directory"
-        };
+        let hint = if path.is_some() { "name a new file in an existing directory" } else { "set TMPDIR to a writable directory" };
         let path = path.unwrap_or_else(|| std::env::temp_dir().join(name()));
         write_private(&path, text)
             .map_err(|error| Failure::new(format!("cannot write `{}`", path.display())).because(error).hint(hint))?;

@@ -99,7 +99,7 @@ impl LagFormat {
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let interval = crate::commands::args::parse_duration(text)?;
     if interval < Duration::from_millis(100) { Err("at least 100ms".to_owned()) } else { Ok(interval) }
 }
 

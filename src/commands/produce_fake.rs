@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::commands::args::{KAFKA_DEFAULTS, ReportArgs, SummaryFormat, parse_rate};
+use crate::commands::args::{KAFKA_DEFAULTS, ReportArgs, SummaryFormat, parse_duration, parse_rate};
 use crate::commands::dead_letters::DeadLetterSink;
 use crate::commands::hints::with_hint;
 use crate::commands::run::{self, Presentation, RunReporting};
@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(short = 'n', long, value_name = "N")]
     count: Option<u64>,
     /// Stop after this time; with --seed and a --rate in records, after RATE x DURATION records
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "file")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "file")]
     duration: Option<Duration>,
     /// Records per second (5000) or bytes per second (5MB) [default: 10 without -n and --duration, else unlimited]
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
@@ -127,16 +127,16 @@ struct SendArgs {
     #[arg(long, value_name = "CODEC", default_value = "lz4", value_parser = ["none", "gzip", "snappy", "lz4", "zstd"])]
     compression: String,
     /// Fail if no record could be delivered for this long [default: wait for the end of an outage]
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     retry_for: Option<Duration>,
     /// How long to wait for the first answer of a server
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     wait: Duration,
     /// How long to wait at the end for records in flight
-    #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = parse_duration)]
     shutdown_timeout: Duration,
     /// Without a terminal: one status line every N records, and at least every 10 s
-    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     log_interval: u64,
     /// Show what would be done, without changing anything
     #[arg(long)]
@@ -180,7 +180,7 @@ fn parse_start_time(text: &str) -> Result<i64, String> {
     let milliseconds = match format!("@{text}").parse() {
         _ if text == "now" => now(),
         Ok(Pos::Time(time)) => time,
-        Ok(Pos::Ago(before)) => now() - before,
+        Ok(Pos::Ago(before)) => now().saturating_sub(before),
         _ => return Err("use now, Unix seconds or milliseconds, a date, RFC 3339, or -1h".to_owned()),
     };
     Ok(milliseconds.div_euclid(1000))

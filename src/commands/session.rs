@@ -43,6 +43,11 @@ pub(crate) trait FlowTarget {
         source
     }
 
+    /// Returns whether records are written to a Kafka topic of this name in [`Self::section`].
+    fn writes_topic(&self, _: &str) -> bool {
+        false
+    }
+
     /// Returns whether topics and indices may be created.
     fn may_create(&self) -> bool {
         true
@@ -111,6 +116,9 @@ impl<'a> Session<'a> {
         let group = read.group(&section, destination.default_group())?;
         let rules = read.rules(format!("{command} {}", destination.flow()));
         let plan = read.plan(&admin, &section, &topics, &group, &rules, context.global.yes).await?;
+        let home = destination.dead_letter_home(&section);
+        let writes = |section: &str, topic: &str| section == destination.section() && destination.writes_topic(topic);
+        dead_letters::check_feedback(failure, context, home, &admin, (read, &topics), writes).await?;
         let about_destination = destination.plan(&plan).await?;
         for line in plan_lines(&plan, report.dry_run || context.global.verbose > 0).into_iter().chain(about_destination) {
             tracing::info!("{line}");

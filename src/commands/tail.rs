@@ -127,7 +127,8 @@ impl Args {
         let terminal = stdout().is_terminal();
         let printer = self.format.printer(context, self.shaping.fields(&context.profile)?, terminal);
         let stop = run::stop_signal()?;
-        let scanner = Scanner::connect(&section, self.select.group.as_deref(), self.select.read_uncommitted, CONNECT_TIMEOUT).await?;
+        let scanner =
+            Scanner::connect(&section, self.select.group.as_deref(), self.select.read_uncommitted, CONNECT_TIMEOUT).await?;
         let screen = (context.screen.clone(), context.global.quiet);
         let select = self.select;
         let running = tokio::task::spawn_blocking(move || {

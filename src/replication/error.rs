@@ -11,7 +11,7 @@ pub(crate) enum ReplicationError {
     InvalidName(String),
     /// Source and target are the same topic.
     #[error("topic `{topic}` would be written into itself without end")]
-    IntoItself { topic: Topic, source: String, target: String, cluster: String },
+    IntoItself { topic: Topic, from: String, to: String, cluster: String },
     /// A target topic is also read by this run.
     #[error("topic `{target}` would be read and written by the same run: copies would be copied again without end")]
     FeedsItself { topic: Topic, target: Topic, cluster: String },

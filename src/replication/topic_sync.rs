@@ -89,8 +89,8 @@ impl TopicSync {
             None => Ok(()),
             Some((topic, target)) if topic == target => Err(ReplicationError::IntoItself {
                 topic,
-                source: self.source.section().to_owned(),
-                target: self.target.section().to_owned(),
+                from: self.source.section().to_owned(),
+                to: self.target.section().to_owned(),
                 cluster: cluster(),
             }),
             Some((topic, target)) => Err(ReplicationError::FeedsItself { topic, target, cluster: cluster() }),
@@ -245,7 +245,7 @@ impl TopicSync {
                 None => {}
                 Some(MissingTarget::Partitions { topic, has, needs }) if self.may_create => {
                     tracing::info!(%topic, has, needs, "The source has more partitions now: adding them to the target topic.");
-                    self.target.grow_topic(topic, needs).await?;
+                    self.target.create_partitions(topic, needs).await?;
                     self.lock().insert(topic, needs);
                 }
                 Some(missing) => {

@@ -97,3 +97,23 @@ fn commits_that_fail_are_made_good_with_the_current_position_and_never_go_back()
     watch.assert_monotonic();
     flow.assert_exact();
 }
+
+#[test]
+fn a_run_never_reads_what_it_writes() {
+    let cluster = Mock::start(1);
+    for topic in ["shop.a", "bad"] {
+        cluster.create_topic(topic, 1);
+    }
+    let profile = Cluster::profile(&cluster.cluster(), &cluster.cluster(), "group");
+    for (flags, what) in [
+        ("--topics-matching .*shop.* --prefix c.", "topic `c.shop.a` would be read and written by the same run"),
+        ("shop.a", "topic `shop.a` would be written into itself"),
+        ("shop.a bad --prefix c. --dead-letters topic:bad", "topic `bad` of the dead letters would be read by the same run"),
+        ("--topics-matching .* --exclude c.* --prefix c. --dead-letters topic:letters", "topic `letters` of the dead letters"),
+        ("shop.a --to-topic copy --dead-letters topic:copy", "dead letters would be mixed with the records of topic `copy`"),
+    ] {
+        let run = Sdl::new(&format!("replicate {flags} --until-caught-up")).profile(&profile).start().wait();
+        let stderr = run.expect(5).stderr;
+        assert!(stderr.contains(what), "{flags}: {stderr}");
+    }
+}

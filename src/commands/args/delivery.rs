@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::commands::args::numbers::{parse_duration, parse_interval};
 use crate::pipeline::{BadRecordPolicy, BreakerLimit, Limits, Rate};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -15,13 +16,13 @@ pub(crate) struct DeliveryArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_batch_bytes)]
     batch_bytes: Option<u64>,
     /// How long a batch waits to fill [default: 5ms for replicate, 500ms for the sinks]
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     linger: Option<Duration>,
     /// Batches in flight [default: 16 for replicate, 4 for the sinks]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     in_flight: Option<u32>,
     /// Time between two commits of the delivered positions
-    #[arg(long, value_name = "DURATION", default_value = "200ms", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "200ms", value_parser = parse_interval)]
     commit_interval: Duration,
     /// Deliver one record at a time, and wait for the broker to confirm its commit before the next: slow, and literal
     #[arg(long)]
@@ -38,10 +39,10 @@ pub(crate) struct FailureArgs {
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub(crate) rate: Option<Rate>,
     /// Fail if nothing could be delivered for this long; without it an outage is waited out
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) retry_for: Option<Duration>,
     /// Deadline for the first answer of a server
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) wait: Duration,
     /// Where bad records go: topic:NAME, topic:SECTION/NAME or file:PATH; without it the run stops at the first
     #[arg(long, value_name = "WHERE", value_parser = parse_dead_letters)]
@@ -53,7 +54,7 @@ pub(crate) struct FailureArgs {
     #[arg(long, value_name = "N/DURATION", default_value = "1000/1m", value_parser = parse_limit)]
     pub(crate) dead_letter_limit: DeadLetterLimit,
     /// How long to wait at the end for batches in flight
-    #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = parse_duration)]
     pub(crate) shutdown_timeout: Duration,
 }
 
@@ -157,7 +158,7 @@ fn parse_limit(text: &str) -> Result<DeadLetterLimit, String> {
         return Ok(DeadLetterLimit(None));
     }
     let parsed = text.split_once('/').and_then(|(records, within)| {
-        Some(BreakerLimit { records: records.parse().ok()?, within: humantime::parse_duration(within).ok()? })
+        Some(BreakerLimit { records: records.parse().ok()?, within: parse_interval(within).ok()? })
     });
     parsed.map(|limit| DeadLetterLimit(Some(limit))).ok_or_else(|| "use N/DURATION, as in 1000/1m, or none".to_owned())
 }
@@ -192,7 +193,11 @@ pub(crate) fn parse_rate(text: &str) -> Result<Rate, String> {
     let bare = text.strip_suffix("/s").unwrap_or(text);
     let invalid = || "not a rate: use records per second, as in 5000, or bytes per second, as in 5MB".to_owned();
     if let Ok(records) = bare.parse::<f64>() {
-        return if records > 0.0 && records.is_finite() { Ok(Rate::Records(records)) } else { Err(invalid()) };
+        return match records {
+            0.001..=1e9 => Ok(Rate::Records(records)),
+            _ if records > 0.0 => Err("a rate is 0.001 to 1000000000 records per second".to_owned()),
+            _ => Err(invalid()),
+        };
     }
     parse_size(bare).map(|bytes| Rate::Bytes(bytes as f64)).map_err(|_| invalid())
 }
@@ -212,7 +217,7 @@ mod tests {
         assert_eq!(parse_rate("5000"), Ok(Rate::Records(5000.0)));
         assert_eq!(parse_rate("0.5/s"), Ok(Rate::Records(0.5)));
         assert_eq!(parse_rate("5MB"), Ok(Rate::Bytes(5e6)));
-        for text in ["", "0", "-1", "fast", "inf"] {
+        for text in ["", "0", "-1", "fast", "inf", "1e-300", "1e300", "NaN"] {
             assert!(parse_rate(text).is_err(), "{text}");
         }
     }
@@ -230,6 +235,8 @@ mod tests {
         let limit = BreakerLimit { records: 10, within: Duration::from_secs(90) };
         assert_eq!(parse_limit("10/1m 30s"), Ok(DeadLetterLimit(Some(limit))));
         assert_eq!(parse_limit("none"), Ok(DeadLetterLimit(None)));
-        assert!(parse_limit("10").is_err() && parse_limit("x/1m").is_err());
+        for text in ["10", "x/1m", "-1/1m", "10/0s", "10/584542046090y", "99999999999999999999/1m"] {
+            assert!(parse_limit(text).is_err(), "{text}");
+        }
     }
 }

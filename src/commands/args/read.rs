@@ -3,7 +3,7 @@
 use clap::builder::NonEmptyStringValueParser as Text;
 
 use crate::commands::args::SourceLimits;
-use crate::commands::args::topics::{PartitionList, TopicArgs, parse_partitions, parse_position};
+use crate::commands::args::topics::{PartitionList, TopicArgs, check_range, parse_partitions, parse_position};
 use crate::commands::run;
 use crate::connectors::kafka::{Admin, KafkaSource, OnGap, Pos, ReadPlan, ReadPlanRequest, ResumeRules};
 use crate::connectors::kafka::{SourceOptions, Subscription, TopicInfo};
@@ -99,6 +99,7 @@ impl ReadArgs {
         rules: &ResumeRules,
         yes: bool,
     ) -> Result<ReadPlan, Error> {
+        check_range(self.start, self.stop)?;
         if let Some(wanted) = &self.partitions {
             wanted.check(topics)?;
             crate::connectors::kafka::require_empty(admin, group, "its partitions cannot be read beside it").await?;

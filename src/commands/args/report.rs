@@ -8,7 +8,7 @@ use crate::report::parse_address;
 #[command(next_help_heading = "Reporting")]
 pub(crate) struct ReportArgs {
     /// Without a terminal: one status line per N records, and at least every 10 s
-    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) log_interval: u64,
     /// Format of the summary: `text` on stderr, or `json` on stdout
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]

@@ -55,6 +55,20 @@ pub(crate) fn parse_position(text: &str) -> Result<Pos, String> {
     text.parse()
 }
 
+/// Refuses a start after the stop.
+///
+/// # Errors
+/// When no record can be between them.
+pub(crate) fn check_range(start: Option<Pos>, stop: Option<Pos>) -> Result<(), Error> {
+    match (start, stop) {
+        (Some(start), Some(stop)) if start.is_after(stop) => Err(Error::Usage {
+            what: "--start is after --stop: no record is between them".to_owned(),
+            hint: "exchange the two positions, or leave --stop out".to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 impl PartitionList {
     /// Refuses partitions that one of the topics does not have.
     ///

@@ -83,10 +83,8 @@ fn ask_for_values(name: &str, kind: SectionKind) -> Result<Vec<(&'static str, St
             let protocol = select("Security protocol", &protocols)?;
             values.push(("security_protocol", protocol.to_owned()));
             if protocol.starts_with("SASL") {
-                values.push((
-                    "sasl_mechanism",
-                    select("SASL mechanism", &["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"])?.to_owned(),
-                ));
+                values
+                    .push(("sasl_mechanism", select("SASL mechanism", &["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"])?.to_owned()));
                 values.push(("username", ask_required("Username")?));
                 values.push(("password", ask_secret(name, "password")?));
             }

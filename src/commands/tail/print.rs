@@ -17,7 +17,11 @@ pub(super) enum Printer {
     Dump(PrettyPrinter),
     Ndjson,
     Table(Columns, StreamingTable, PrettyPrinter),
-    Csv { columns: Columns, encoding: ByteEncoding, header_written: bool },
+    Csv {
+        columns: Columns,
+        encoding: ByteEncoding,
+        header_written: bool,
+    },
 }
 
 /// The columns after partition, offset and time: fields of the value, or else key and value.

@@ -2,7 +2,7 @@
 
 use clap::builder::NonEmptyStringValueParser as Text;
 
-use crate::commands::args::{PartitionList, TopicArgs, parse_partitions, parse_position};
+use crate::commands::args::{PartitionList, TopicArgs, check_range, parse_partitions, parse_position};
 use crate::connectors::kafka::{Pos, TopicInfo};
 use crate::error::Error;
 use crate::record::Partition;
@@ -43,7 +43,7 @@ impl SelectArgs {
                 hint: "add --group NAME; the group is neither joined nor changed".to_owned(),
             });
         }
-        Ok(())
+        check_range(self.start, self.stop)
     }
 
     /// Returns the partitions of a topic that are read.

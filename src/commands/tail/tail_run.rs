@@ -129,7 +129,10 @@ impl TailRun {
             search.step_back();
         }
         output.end_scan()?;
-        search.into_found().iter().try_for_each(|kept| output.show(&RecordView { appended: kept.appended, ..kept.record.view() }))?;
+        search
+            .into_found()
+            .iter()
+            .try_for_each(|kept| output.show(&RecordView { appended: kept.appended, ..kept.record.view() }))?;
         Ok(())
     }
 

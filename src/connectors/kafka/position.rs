@@ -90,6 +90,16 @@ impl Pos {
         }
     }
 
+    /// Returns whether this position is after `other` in every partition.
+    #[must_use]
+    pub(crate) fn is_after(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Offset(one), Self::Offset(other)) | (Self::Time(one), Self::Time(other)) => one > other,
+            (Self::BeforeEnd(one), Self::BeforeEnd(other)) | (Self::Ago(one), Self::Ago(other)) => one < other,
+            _ => false,
+        }
+    }
+
     /// Returns the offset in a partition; [`Self::Committed`] without a commit is the beginning.
     ///
     /// # Errors
@@ -199,5 +209,12 @@ mod tests {
                 prop_assert!(pos.offset(&bounds).is_ok_and(|offset| (low..=low + size).contains(&offset)) || pos == Pos::Offset(count));
             }
         }
+    }
+
+    #[test]
+    fn a_start_after_the_stop_is_known() {
+        assert!(Pos::Offset(9).is_after(Pos::Offset(8)) && Pos::Time(9).is_after(Pos::Time(8)));
+        assert!(Pos::BeforeEnd(8).is_after(Pos::BeforeEnd(9)) && Pos::Ago(8).is_after(Pos::Ago(9)));
+        assert!(!Pos::Offset(8).is_after(Pos::Offset(8)) && !Pos::Offset(9).is_after(Pos::BeforeEnd(9)));
     }
 }
