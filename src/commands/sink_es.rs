@@ -8,7 +8,7 @@ use crate::connectors::elastic::{
     Bootstrap, ElasticClient, ElasticSink, ElasticSinkOptions, IndexKind, InvalidElasticOptions, Op, index_rule,
 };
 use crate::connectors::kafka::ReadPlan;
-use crate::document::{NamePattern, NameTemplate, TEMPLATE_GRAMMAR};
+use crate::document::{Ids, NamePattern, NameTemplate, TEMPLATE_GRAMMAR};
 use crate::error::Error;
 use crate::pipeline::{ConnectorError, Failure, Refused, Sink as _};
 use crate::profile::ElasticSection;
@@ -129,7 +129,8 @@ impl Args {
         let shape = self.shaping.build(&context.profile, from.mask_key.as_ref())?.map(transform);
         let session =
             Session::connect(context, "sink-es", from, (&self.read, &self.delivery.failure, &self.report), None).await?;
-        self.documents.check_topics(session.topics.len(), self.read.topics.topics_matching.is_some())?;
+        let partitions: Vec<i32> = session.topics.iter().map(|topic| topic.partitions).collect();
+        self.documents.check_topics(&partitions, self.read.topics.topics_matching.is_some())?;
         let client = ElasticClient::connect(&to, self.delivery.failure.wait).await?;
         let sink = ElasticSink::new(client, mapper, options).map_err(invalid)?;
         let mut destination = TargetIndex { section: to, index, args: &self, found: None, sink: &sink };
@@ -151,7 +152,16 @@ impl Args {
         let failure = |what: &str| Failure::new(format!("`{index}` of `{section}` {what}"));
         match found {
             IndexKind::DataStream if !self.data_stream => Err(failure("is a data stream").hint("add --data-stream").into()),
-            IndexKind::Index if self.data_stream => Err(failure("is not a data stream").hint("leave --data-stream out").into()),
+            IndexKind::Indices if self.documents.ids() != Ids::Random => Err(Error::Refused(Refused {
+                what: format!(
+                    "`{index}` of `{section}` is an alias of several indices: a repeated record would be stored in each"
+                ),
+                numbers: Vec::new(),
+                hint: "write to one index, or use --id uuid if repeated documents do not matter".to_owned(),
+            })),
+            IndexKind::Index | IndexKind::Indices if self.data_stream => {
+                Err(failure("is not a data stream").hint("leave --data-stream out").into())
+            }
             _ => Ok(()),
         }
     }

@@ -90,7 +90,8 @@ impl Args {
         let shape = self.shaping.build(&context.profile, from.mask_key.as_ref())?.map(transform);
         let args = (&self.read, &self.delivery.failure, &self.report);
         let session = Session::connect(context, "sink-mongo", from, args, None).await?;
-        self.documents.check_topics(session.topics.len(), self.read.topics.topics_matching.is_some())?;
+        let partitions: Vec<i32> = session.topics.iter().map(|topic| topic.partitions).collect();
+        self.documents.check_topics(&partitions, self.read.topics.topics_matching.is_some())?;
         let client = MongoClient::connect(&to, limits.in_flight, self.delivery.failure.wait).await?;
         let sink = MongoSink::new(client, mapper, Some(write), tombstones.is_none()).map_err(invalid)?;
         let mut destination = TargetCollection { section: to, name: format!("{database}.{collection}"), sink: &sink };

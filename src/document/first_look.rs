@@ -4,7 +4,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::document::{Document, DocumentBatch};
+use crate::document::{Document, DocumentBatch, MetaNames, Owner};
+use crate::pipeline::Outcome;
 use crate::record::Partition;
 
 /// The partitions whose first records have been looked up.
@@ -33,6 +34,14 @@ impl FirstLook {
             true
         };
         batch.good().map(|(_, document)| document).filter(|document| is_wanted(document)).collect()
+    }
+
+    /// Returns the outcome of records that are found in the place of the looked-up ones by their timestamps: topics that are created
+    /// again can repeat timestamps, so the payloads have to agree too. One document can have been changed since; not most of them.
+    pub(crate) fn judge_payloads(found: &[(Document<'_>, bool)], names: Option<&MetaNames>) -> Option<Outcome> {
+        let same = found.iter().filter(|(_, is_same)| *is_same).count();
+        let (document, _) = found.iter().find(|(_, is_same)| !is_same).filter(|_| same * 2 < found.len())?;
+        Some(Owner::AnotherRecord.outcome(document, names, None))
     }
 
     /// Notes the partitions of documents that were looked up.

@@ -101,6 +101,11 @@ impl NamePattern {
         self.parts.iter().filter_map(|part| if let Part::Field(path) = part { Some(path) } else { None })
     }
 
+    /// Returns whether the name depends on the time of a record.
+    pub(crate) fn is_dated(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Time(_)))
+    }
+
     /// Returns the name, if it is the same for every record.
     pub(crate) fn constant(&self) -> Option<&str> {
         if let [Part::Text(text)] = self.parts.as_slice() { Some(text) } else { None }

@@ -1,6 +1,8 @@
 //! The flags that say how records become documents: the same for every sink that stores documents.
 
-use crate::document::{DocumentMapper, Ids, MetadataFields, NamePattern, NameTemplate, RawValues, Version};
+use crate::document::{
+    DocumentMapper, Ids, MetadataFields, NamePattern, NameTemplate, RawValues, Unsound, Version, check_deletes, check_topics,
+};
 use crate::error::Error;
 use crate::pipeline::{Reason, Transform, TransformResult};
 use crate::shape::FieldPath;
@@ -111,18 +113,8 @@ impl DocumentArgs {
         if self.id_prefix.is_some() && !matches!(ids, Ids::Offset { .. }) {
             return usage("--id-prefix belongs to ids made of offsets", "leave it out, or leave --id out");
         }
-        if self.on_tombstone == Some(OnTombstone::Delete) && ids != Ids::Key {
-            return usage("only ids made of keys say what a tombstone deletes", "use --id key, or another --on-tombstone");
-        }
-        if let (OnTombstone::Delete, Version::Field(path)) = (self.on_tombstone.unwrap_or(OnTombstone::Skip), &self.version) {
-            let what = format!("a tombstone has no `{path}` that would tell whether it is the newer write");
-            return usage(&what, "use --version offset or timestamp, or another --on-tombstone");
-        }
-        let makes_names = |template: &NameTemplate| template.pattern().fields().next().is_some();
-        if self.on_tombstone == Some(OnTombstone::Delete) && templates.iter().any(makes_names) {
-            let what = "a tombstone has no field that would tell where its document is";
-            return usage(what, "leave fields out of the names, or use another --on-tombstone");
-        }
+        let deletes = self.on_tombstone == Some(OnTombstone::Delete);
+        check_deletes(&ids, &self.version, &templates, deletes).map_err(unsound)?;
         let meta = if self.no_meta { MetadataFields::none() } else { MetadataFields::prefixed(&self.meta_prefix) };
         let raw = match self.raw_value {
             None => RawValues::Bad,
@@ -132,16 +124,12 @@ impl DocumentArgs {
         Ok(DocumentMapper::new(ids, self.version.clone(), meta, raw, self.time_field.clone(), templates))
     }
 
-    /// Refuses versions that so many topics do not have in common; a pattern may come to fit more than it does now.
+    /// Refuses versions that these topics, of so many partitions each, do not have in common; a pattern may match more later.
     ///
     /// # Errors
-    /// When they are of several topics, and offsets are to be compared.
-    pub(crate) fn check_topics(&self, topics: usize, is_pattern: bool) -> Result<(), Error> {
-        if self.ids().can_repeat() && self.version == Version::Offset && (is_pattern || topics > 1) {
-            let what = "offsets of several topics cannot tell which write of an id is the newer one";
-            return usage(what, "use --version timestamp or --version field:PATH, or load one topic at a time");
-        }
-        Ok(())
+    /// When offsets of several of them would be compared.
+    pub(crate) fn check_topics(&self, partitions: &[i32], is_pattern: bool) -> Result<(), Error> {
+        check_topics(&self.ids(), &self.version, partitions, is_pattern).map_err(unsound)
     }
 
     /// Returns the names that `template`, the value of `flag`, makes under `rule`.
@@ -171,6 +159,19 @@ impl DocumentArgs {
         };
         Some(Box::new(move |record| if record.value.is_none() { shaped.clone() } else { TransformResult::Keep }))
     }
+}
+
+/// Returns the error of flags that would lose the newest record of an id.
+fn unsound(reason: Unsound) -> Error {
+    let hint = match reason {
+        Unsound::OffsetsOfTopics => "use --version timestamp or --version field:PATH, or load one topic at a time",
+        Unsound::OffsetsOfPartitions => "use --version timestamp or --version field:PATH",
+        Unsound::DeletesWithoutKey => "use --id key, or another --on-tombstone",
+        Unsound::DeletesByFieldVersion(_) => "use --version offset or timestamp, or another --on-tombstone",
+        Unsound::DeletesByFieldName => "leave fields out of the names, or use another --on-tombstone",
+        Unsound::DeletesByDatedName => "leave dates out of the names, or use another --on-tombstone",
+    };
+    Error::Usage { what: reason.to_string(), hint: hint.to_owned() }
 }
 
 fn usage<T>(what: &str, hint: &str) -> Result<T, Error> {
@@ -224,14 +225,16 @@ mod tests {
 
     #[test]
     fn flags_that_do_not_go_together_are_refused() {
-        let code = |line: &[&str], topics| {
+        let code = |line: &[&str], topics: usize| {
             let flags = flags(line);
-            let read = flags.mapper(Vec::new()).and_then(|_| flags.check_topics(topics, false));
+            let read = flags.mapper(Vec::new()).and_then(|_| flags.check_topics(&vec![2; topics], false));
             read.map_err(|error| error.exit_code())
         };
         assert_eq!(code(&["--id", "key"], 1), Ok(()));
         assert_eq!(code(&["--id", "key"], 2), Err(2));
         assert_eq!(code(&["--id", "key", "--version", "timestamp"], 2), Ok(()));
+        assert_eq!(code(&["--id", "field:a"], 1), Err(2));
+        assert_eq!(code(&["--id", "field:a", "--version", "timestamp"], 1), Ok(()));
         assert_eq!(code(&["--id", "key", "--id-prefix", "x"], 1), Err(2));
         assert_eq!(code(&["--on-tombstone", "delete"], 1), Err(2));
         assert_eq!(code(&["--id", "field:a", "--on-tombstone", "delete"], 1), Err(2));
@@ -239,8 +242,10 @@ mod tests {
         assert_eq!(code(&["--id", "key", "--on-tombstone", "delete", "--version", "field:v"], 1), Err(2));
         assert_eq!(code(&["--id", "key", "--on-tombstone", "skip", "--version", "field:v"], 1), Ok(()));
         let by_field = flags(&["--id", "key", "--on-tombstone", "delete"]);
-        let names = vec![by_field.naming("--index", "i-{country}", |_| Ok(())).unwrap()];
-        assert_eq!(by_field.mapper(names).unwrap_err().exit_code(), 2);
+        for pattern in ["i-{country}", "i-%Y-%m"] {
+            let names = vec![by_field.naming("--index", pattern, |_| Ok(())).unwrap()];
+            assert_eq!(by_field.mapper(names).unwrap_err().exit_code(), 2, "{pattern}");
+        }
         for prefix in ["a.", "$", "\n"] {
             assert!(Line::try_parse_from(["sdl", "--meta-prefix", prefix]).is_err(), "{prefix}");
         }

@@ -126,7 +126,10 @@ impl ElasticClient {
             Self { section: section.clone(), nodes, next: AtomicUsize::new(0), server: ClusterInfo::default(), wait };
         let until = Instant::now() + wait;
         loop {
-            let left = until.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(100), QUESTION_TIMEOUT);
+            // One silent node leaves time for the others.
+            let share = wait / u32::try_from(client.nodes.len()).unwrap_or(u32::MAX);
+            let left = until.saturating_duration_since(Instant::now()).min(share);
+            let left = left.clamp(Duration::from_millis(100), QUESTION_TIMEOUT);
             let failure = match client.identify(left).await {
                 Ok(server) => {
                     client.server = server.require_supported(section)?;
@@ -183,7 +186,8 @@ impl ElasticClient {
     pub(super) async fn call(&self, call: Request<'_>) -> Result<Reply, CallError> {
         let node = self.next_node().await;
         let answered = node.call(call).await;
-        *node.left_out_until() = answered.is_err().then(|| Instant::now() + NODE_BACKOFF);
+        let is_away = answered.as_ref().map_or(true, |reply| is_gateway_error(reply.status));
+        *node.left_out_until() = is_away.then(|| Instant::now() + NODE_BACKOFF);
         answered
     }
 
@@ -195,6 +199,8 @@ impl ElasticClient {
         let until = Instant::now() + self.wait;
         for tries in 1.. {
             match self.call(call()).await {
+                // A proxy whose node is away answers for that node alone.
+                Ok(reply) if is_gateway_error(reply.status) && tries < self.nodes.len() => {}
                 Ok(reply) => return Ok(reply),
                 Err(error)
                     if error.cause.is_lasting() || tries >= self.nodes.len() && Instant::now() + CONNECT_BACKOFF >= until =>
@@ -322,6 +328,11 @@ impl ClusterNode {
         let body = response.bytes().await.map_err(failed)?;
         Ok(Reply { status, body, is_elastic })
     }
+}
+
+/// Returns whether a proxy answers in the place of a node that is away.
+fn is_gateway_error(status: u16) -> bool {
+    matches!(status, 502 | 504)
 }
 
 /// Returns the header that logs in.

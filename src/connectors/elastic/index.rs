@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use elasticsearch::http::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::connectors::elastic::client::{Reply, Request, RequestBody};
 use crate::connectors::elastic::cluster::Flavour;
 use crate::connectors::elastic::names::in_path;
 use crate::connectors::elastic::reason::{clean, kind, text};
+use crate::connectors::elastic::request::TIME_FIELD;
 use crate::connectors::elastic::response::{self, BulkAction, ItemVerdict};
 use crate::connectors::elastic::target::{ElasticTarget, Op};
+use crate::document::WRAPPED;
 use crate::pipeline::{ConnectorError, Failure, Outcome, Reason, Refused};
 
 /// How long the creation of an index may take.
@@ -22,8 +24,10 @@ const CREATE_TIMEOUT: Duration = Duration::from_secs(60);
 pub enum IndexKind {
     /// Nothing.
     Missing,
-    /// An index, or an alias.
+    /// An index, or an alias of one.
     Index,
+    /// An alias of several indices.
+    Indices,
     /// A data stream.
     DataStream,
     /// Records name the index, or the server does not tell.
@@ -58,7 +62,13 @@ pub(super) fn plan(target: &ElasticTarget, index: &IndexKind) -> Vec<String> {
 pub(super) async fn find(target: &ElasticTarget) -> Result<IndexKind, ConnectorError> {
     let Some(name) = target.index() else { return Ok(IndexKind::Unknown) };
     let path = format!("/{}", in_path(name));
-    Ok(kind_of(&target.client.ask(|| Request::get(&path)).await?))
+    let reply = target.client.ask(|| Request::get(&path)).await?;
+    if let Some(routing) = alias_routing(&reply.json(), name) {
+        // The first run knows it; the server does not change it.
+        let _ = target.alias_routing.set(routing);
+    }
+    let _ = target.keeps_sources.set(keeps_sources(&reply.json()));
+    Ok(kind_of(&reply))
 }
 
 /// Creates the index if it is missing.
@@ -68,7 +78,8 @@ pub(super) async fn create(target: &ElasticTarget, found: &IndexKind) -> Result<
         return require_stream_template(target, name).await;
     }
     let (path, section) = (format!("/{}", in_path(name)), target.client.name());
-    let reply = target.client.ask(|| Request { deadline: CREATE_TIMEOUT, ..Request::put(&path, &json!({})) }).await?;
+    let body = json!({"mappings": {"properties": own_fields(target)}});
+    let reply = target.client.ask(|| Request { deadline: CREATE_TIMEOUT, ..Request::put(&path, &body) }).await?;
     let answer = reply.json();
     let error = answer.get("error").unwrap_or(&Value::Null);
     if reply.is_success() || kind(error) == "resource_already_exists_exception" {
@@ -83,6 +94,45 @@ pub(super) async fn create(target: &ElasticTarget, found: &IndexKind) -> Result<
     Err(Failure::new(format!("cannot create index `{name}` on `{section}`")).because(cause).hint(hint).into())
 }
 
+/// Returns the mapping of the fields that the sink itself adds: the server would guess their types from the first document.
+fn own_fields(target: &ElasticTarget) -> Value {
+    let keyword = || json!({"type": "keyword", "ignore_above": 1024});
+    let mut fields = Map::new();
+    let mut field = |name: &str, mapping: Value| drop(fields.insert(name.to_owned(), mapping));
+    field(WRAPPED, json!({"type": "object", "enabled": false}));
+    if target.format.has_time {
+        field(TIME_FIELD, json!({"type": "date"}));
+    }
+    if let Some(names) = target.format.mapper.meta().names() {
+        for name in [&names.key, &names.key_base64, &names.topic] {
+            field(name, keyword());
+        }
+        for name in [&names.partition, &names.offset, &names.timestamp, &names.version] {
+            field(name, json!({"type": "long"}));
+        }
+        field(&names.processed_at, json!({"type": "date"}));
+    }
+    Value::Object(fields)
+}
+
+/// Returns whether no pipeline and no setting of `_source` changes what an index stores, by the answer to `GET /name`.
+fn keeps_sources(answer: &Value) -> bool {
+    let Some(indices) = answer.as_object() else { return false };
+    let settings = ["default_pipeline", "final_pipeline", "derived_source", "mapping"];
+    let is_plain = |index: &Value| {
+        let own = index.pointer("/settings/index");
+        let changes = settings.iter().any(|name| own.is_some_and(|own| own.get(name).is_some_and(|value| value != "_none")));
+        own.is_some() && !changes && index.pointer("/mappings/_source").is_none()
+    };
+    indices.values().all(is_plain)
+}
+
+/// Returns the routing of writes through the alias `name`, by the answer to `GET /name`.
+fn alias_routing(answer: &Value, name: &str) -> Option<String> {
+    let aliases = answer.as_object()?.values().find_map(|index| index.get("aliases")?.get(name))?;
+    aliases.get("index_routing").and_then(Value::as_str).map(str::to_owned)
+}
+
 /// Returns what an answer to `GET /name` finds.
 fn kind_of(reply: &Reply) -> IndexKind {
     if reply.status == 404 {
@@ -91,7 +141,11 @@ fn kind_of(reply: &Reply) -> IndexKind {
     match reply.json() {
         Value::Object(indices) if reply.is_success() && !indices.is_empty() => {
             let of_stream = |index: &Value| index.get("data_stream").is_some();
-            if indices.values().all(of_stream) { IndexKind::DataStream } else { IndexKind::Index }
+            match indices.len() {
+                _ if indices.values().all(of_stream) => IndexKind::DataStream,
+                1 => IndexKind::Index,
+                _ => IndexKind::Indices,
+            }
         }
         // A data stream without indices, or a user without the right to ask.
         _ => IndexKind::Unknown,
@@ -258,6 +312,18 @@ mod tests {
             |status, body: &str| kind_of(&Reply { status, body: Bytes::copy_from_slice(body.as_bytes()), is_elastic: true });
         assert_eq!(found(404, ""), IndexKind::Missing);
         assert_eq!(found(200, r#"{"logins":{"aliases":{}}}"#), IndexKind::Index);
+        assert_eq!(found(200, r#"{"i-1":{"aliases":{"i":{}}},"i-2":{"aliases":{"i":{}}}}"#), IndexKind::Indices);
+        assert!(keeps_sources(&json!({"i": {"settings": {"index": {"number_of_shards": "1"}}, "mappings": {}}})));
+        for changing in [
+            json!({"i": {"settings": {"index": {"default_pipeline": "p"}}}}),
+            json!({"i": {"settings": {"index": {"derived_source": {"enabled": "true"}}}}}),
+            json!({"i": {"settings": {"index": {}}, "mappings": {"_source": {"excludes": ["a"]}}}}),
+            json!({"i": {}}),
+        ] {
+            assert!(!keeps_sources(&changing), "{changing}");
+        }
+        let routed = json!({"i-1": {"aliases": {"i": {"index_routing": "tenant", "search_routing": "tenant"}}}});
+        assert_eq!((alias_routing(&routed, "i").as_deref(), alias_routing(&routed, "j")), (Some("tenant"), None));
         assert_eq!(found(200, r#"{".ds-logins-1":{"data_stream":"logins"}}"#), IndexKind::DataStream);
         assert_eq!(found(403, r#"{"error":{}}"#), IndexKind::Unknown);
     }

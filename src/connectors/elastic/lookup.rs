@@ -1,6 +1,6 @@
 //! A look at the documents that are stored under ids.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -15,7 +15,8 @@ use crate::connectors::elastic::reason::{clean, kind, text};
 use crate::connectors::elastic::response::{self, BulkAction};
 use crate::connectors::elastic::target::ElasticTarget;
 use crate::document::{
-    Document, DocumentBatch, FirstLook, Ids, MetaNames, Owner, StoredMetadata, deciding_fields, overtaken, version_field,
+    Disagreements, Document, DocumentBatch, FirstLook, Ids, MetaNames, Owner, StoredMetadata, deciding_fields, overtaken,
+    version_field,
 };
 use crate::pipeline::{Outcome, Reason};
 
@@ -32,14 +33,35 @@ pub(super) struct IdConflict {
     pub(super) index: Option<String>,
 }
 
+/// A question for a stored document.
+pub(super) struct Question {
+    index: String,
+    id: String,
+    routing: Option<String>,
+}
+
+impl Question {
+    fn json(&self, names_index: bool) -> Value {
+        let mut question = Map::from_iter([("_id".to_owned(), json!(self.id))]);
+        if names_index {
+            question.insert("_index".to_owned(), json!(self.index));
+        }
+        if let Some(routing) = &self.routing {
+            question.insert("routing".to_owned(), json!(routing));
+        }
+        Value::Object(question)
+    }
+}
+
 pub(super) struct ElasticLookup {
     target: Arc<ElasticTarget>,
     first_look: Mutex<FirstLook>,
+    disagreements: std::sync::Mutex<Disagreements>,
 }
 
 impl ElasticLookup {
     pub(super) fn new(target: Arc<ElasticTarget>) -> Self {
-        Self { target, first_look: Mutex::default() }
+        Self { target, first_look: Mutex::default(), disagreements: std::sync::Mutex::default() }
     }
 
     /// Finds out whose documents have the ids that are taken, and puts the outcomes of their records into `outcomes`.
@@ -50,11 +72,22 @@ impl ElasticLookup {
             let answers = self.find(questions.collect()).await;
             for (at, conflict) in conflicts.iter().enumerate() {
                 outcomes[conflict.place] = match &answers {
-                    Ok(answers) => judge(&self.target, &document(conflict), conflict.action, &answers[at]),
+                    Ok(answers) => self.reconcile(&document(conflict), conflict.action, &answers[at]),
                     Err(outcome) => outcome.clone(),
                 };
             }
         }
+    }
+
+    /// Judges the answer for a document whose id is taken, and stops a run whose look-ups never agree with its writes.
+    fn reconcile(&self, document: &Document<'_>, action: BulkAction, answer: &Value) -> Outcome {
+        let outcome = judge(&self.target, document, action, answer);
+        let mut disagreements = self.disagreements.lock().unwrap_or_else(PoisonError::into_inner);
+        if answer.get("error").is_some() || is_found(answer) || action == BulkAction::Delete {
+            disagreements.forget(document.record);
+            return outcome;
+        }
+        disagreements.note(document.record).map_or(outcome, Outcome::Stop)
     }
 
     /// Looks up the first ids of each new partition before anything of it is written. Returns the outcome of the whole batch if one
@@ -89,24 +122,34 @@ impl ElasticLookup {
         let questions = documents.iter().map(|document| self.question(document, None)).collect();
         let answers = match self.target.index() {
             Some(stream) if self.target.options.data_stream => self.search(stream, documents).await?,
+            _ if self.target.keeps_sources() => self.find_fields(questions, None).await?,
             _ => self.find(questions).await?,
         };
-        for (document, answer) in documents.iter().zip(&answers).filter(|(_, answer)| is_found(answer)) {
-            if let stop @ Outcome::Stop(_) = judge(&self.target, document, BulkAction::Create, answer) {
-                return Err(stop);
+        let mut ours = Vec::new();
+        for (document, answer) in documents.iter().zip(&answers) {
+            let is_missing = answer.get("error").is_some_and(|error| kind(error) == "index_not_found_exception");
+            if is_missing || answer.get("error").is_none() && !is_found(answer) {
+                continue;
+            }
+            match judge(&self.target, document, BulkAction::Create, answer) {
+                outcome @ (Outcome::Stop(_) | Outcome::Unclear(_)) => return Err(outcome),
+                Outcome::AlreadyThere if self.target.keeps_sources() && !self.target.options.data_stream => {
+                    ours.push((*document, self.target.format.has_payload(document, &answer["_source"])));
+                }
+                _ => {}
             }
         }
-        Ok(())
+        FirstLook::judge_payloads(&ours, self.target.format.mapper.meta().names()).map_or(Ok(()), Err)
     }
 
     /// Returns the question for the document that is stored under an id, in the index that the server named or in its own.
-    pub(super) fn question(&self, document: &Document<'_>, index: Option<&str>) -> Value {
-        let mut question = Map::from_iter([("_id".to_owned(), json!(document.id))]);
-        question.insert("_index".to_owned(), json!(index.unwrap_or(document.names[0])));
-        if self.target.format.has_routing {
-            question.insert("routing".to_owned(), json!(document.names[1]));
-        }
-        Value::Object(question)
+    pub(super) fn question(&self, document: &Document<'_>, index: Option<&str>) -> Question {
+        let routing = if self.target.format.has_routing {
+            Some(document.names[1].to_owned())
+        } else {
+            self.target.alias_routing().map(str::to_owned)
+        };
+        Question { index: index.unwrap_or(document.names[0]).to_owned(), id: document.id.to_owned(), routing }
     }
 
     /// Returns the fields that tell whose a document is; none if only the whole document tells.
@@ -115,17 +158,25 @@ impl ElasticLookup {
     }
 
     /// Returns an answer to each question.
-    pub(super) async fn find(&self, questions: Vec<Value>) -> Result<Vec<Value>, Outcome> {
+    pub(super) async fn find(&self, questions: Vec<Question>) -> Result<Vec<Value>, Outcome> {
+        self.find_fields(questions, self.fields()).await
+    }
+
+    /// Returns the same with these fields of the sources, or with all without.
+    async fn find_fields(&self, questions: Vec<Question>, fields: Option<String>) -> Result<Vec<Value>, Outcome> {
         #[derive(Deserialize)]
         struct Answers<'a> {
             #[serde(borrow)]
             docs: Vec<&'a RawValue>,
         }
-        let fields = self.fields();
         let query: Vec<_> = fields.as_deref().map(|fields| ("_source_includes", fields)).into_iter().collect();
         let count = questions.len();
-        let body = json!({ "docs": questions });
-        let answer = self.ask(Request { deadline: BULK_TIMEOUT, ..Request::post("/_mget", &body) }.with(&query)).await?;
+        // Servers can forbid an index in the body: one for all goes into the path.
+        let index = questions.first().map(|first| first.index.clone());
+        let index = index.filter(|index| questions.iter().all(|question| question.index == *index));
+        let body = json!({ "docs": questions.iter().map(|question| question.json(index.is_none())).collect::<Vec<_>>() });
+        let path = index.map_or_else(|| "/_mget".to_owned(), |index| format!("/{}/_mget", in_path(&index)));
+        let answer = self.ask(Request { deadline: BULK_TIMEOUT, ..Request::post(&path, &body) }.with(&query)).await?;
         let answer = String::from_utf8_lossy(&answer);
         let answers: Answers<'_> = serde_json::from_str(&answer)
             .ok()
@@ -159,7 +210,10 @@ impl ElasticLookup {
         let reply = client.call(call).await.map_err(|error| response::unanswered(&error, client.section()))?;
         match reply.status {
             200 => Ok(reply.body),
-            401 | 403 => Err(response::whole(reply.status, &reply.body)),
+            400 | 401 | 403 => match response::whole(reply.status, &reply.body) {
+                Outcome::BatchRejected(reason) => Err(Outcome::Unclear(reason)),
+                outcome => Err(outcome),
+            },
             status => Err(not_looked_up(status)),
         }
     }

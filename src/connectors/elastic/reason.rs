@@ -87,6 +87,8 @@ pub(super) fn permanent(status: u16, error: &Value) -> Reason {
         _ if text.contains("no write index") => {
             Reason::new("no_write_index", text).hint("set `is_write_index` for one of the indices of the alias")
         }
+        _ if text.starts_with("explicit index in") => Reason::new("explicit_index_forbidden", text)
+            .hint("write to one index, or set `rest.action.multi.allow_explicit_index` of the cluster to true"),
         _ => Reason::new(code(status, error), text),
     }
 }
@@ -105,7 +107,8 @@ pub(super) fn unauthorized(status: u16, text: String) -> Reason {
 pub(super) fn is_misconfigured(error: &Value) -> bool {
     let text = text(error);
     let of_pipeline = text.starts_with("pipeline with id [") && text.contains("does not exist");
-    of_pipeline || text.starts_with("no write index is defined for alias")
+    let of_explicit_index = text.starts_with("explicit index in");
+    of_pipeline || of_explicit_index || text.starts_with("no write index is defined for alias")
 }
 
 /// Returns whether the server waited in vain, such as for a new field of the mapping.

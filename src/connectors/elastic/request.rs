@@ -17,7 +17,7 @@ use crate::record::Record;
 /// The longest id that the servers accept, in bytes.
 const MAX_ID_BYTES: usize = 512;
 /// The field with the time of a document.
-const TIME_FIELD: &str = "@timestamp";
+pub(super) const TIME_FIELD: &str = "@timestamp";
 
 /// How documents are written into bodies.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct BulkFormat {
     /// Whether the second name is the routing.
     pub(super) has_routing: bool,
     /// Whether documents get an `@timestamp`.
-    has_time: bool,
+    pub(super) has_time: bool,
     labels: Option<Labels>,
 }
 
@@ -103,6 +103,21 @@ impl BulkFormat {
         let mut ours = Vec::new();
         self.source(document, &mut MetadataJson::default(), &mut ours);
         serde_json::from_slice::<Value>(&ours).is_ok_and(|ours| ours == *source)
+    }
+
+    /// Returns whether the stored `source` has the fields of the payload of `document`.
+    pub(super) fn has_payload(&self, document: &Document<'_>, source: &Value) -> bool {
+        let (text, wrapped) = match document.payload {
+            ParsedPayload::Object(text) => (text.as_ref(), false),
+            ParsedPayload::Json(text) => (*text, true),
+            ParsedPayload::Text(_) | ParsedPayload::Binary(_) | ParsedPayload::Tombstone => return true,
+        };
+        // A number or a depth that cannot be compared proves nothing.
+        match serde_json::from_str::<Value>(text) {
+            Ok(value) if wrapped => source.get(WRAPPED) == Some(&value),
+            Ok(Value::Object(fields)) => fields.iter().all(|(name, value)| source.get(name) == Some(value)),
+            _ => true,
+        }
     }
 
     /// Returns the guard that keeps a document from overwriting a newer one.

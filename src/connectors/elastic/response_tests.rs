@@ -45,6 +45,7 @@ fn each_answer_for_a_document_has_one_meaning() {
         (Create, 201, String::new(), "delivered"),
         (Index, 200, String::new(), "delivered"),
         (Update, 200, String::new(), "delivered"),
+        (Create, 200, String::new(), "bad dropped_by_pipeline"),
         (Create, 202, String::new(), "unclear unknown_answer"),
         (Create, 0, String::new(), "unclear unknown_answer"),
         (Create, 404, String::new(), "unclear unknown_answer"),

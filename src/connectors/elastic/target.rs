@@ -1,5 +1,7 @@
 //! What the sink writes, where, and how.
 
+use std::sync::OnceLock;
+
 use crate::connectors::elastic::client::ElasticClient;
 use crate::connectors::elastic::request::BulkFormat;
 use crate::connectors::elastic::response::BulkAction;
@@ -79,6 +81,10 @@ pub(super) struct ElasticTarget {
     pub(super) format: BulkFormat,
     pub(super) op: Op,
     pub(super) options: ElasticSinkOptions,
+    /// The routing of the alias that is written to, once it is known.
+    pub(super) alias_routing: OnceLock<String>,
+    /// Whether the index stores sources as they are sent, once that is known.
+    pub(super) keeps_sources: OnceLock<bool>,
 }
 
 impl ElasticTarget {
@@ -95,7 +101,17 @@ impl ElasticTarget {
             Op::Update | Op::Upsert => BulkAction::Update,
         };
         let has_time = mapper.meta().names().is_some() || mapper.time_field().is_some() || options.data_stream;
-        Ok(Self { client, format: BulkFormat::new(mapper, action, options.routing, has_time), op, options })
+        let format = BulkFormat::new(mapper, action, options.routing, has_time);
+        Ok(Self { client, format, op, options, alias_routing: OnceLock::new(), keeps_sources: OnceLock::new() })
+    }
+
+    pub(super) fn alias_routing(&self) -> Option<&str> {
+        self.alias_routing.get().map(String::as_str)
+    }
+
+    /// Returns whether a stored source can be compared with what is sent.
+    pub(super) fn keeps_sources(&self) -> bool {
+        self.options.pipeline.is_none() && self.keeps_sources.get() == Some(&true)
     }
 
     /// Returns the name of the index, if it is the same for every record.

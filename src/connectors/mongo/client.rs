@@ -237,7 +237,7 @@ fn command_error(error: &Error) -> CommandError {
         ErrorKind::Io(io) if io.kind() == std::io::ErrorKind::TimedOut => CommandError::TimedOut,
         ErrorKind::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => CommandError::Unreachable(io.to_string()),
         ErrorKind::Io(io) => CommandError::Closed(io.to_string()),
-        ErrorKind::BsonDeserialization(_) | ErrorKind::InvalidResponse { .. } => {
+        ErrorKind::Bson(_) | ErrorKind::BsonDeserialization(_) | ErrorKind::InvalidResponse { .. } => {
             CommandError::Unreadable("the answer of the server cannot be read".to_owned())
         }
         // A server that is shutting down rejects every login too, but says why.

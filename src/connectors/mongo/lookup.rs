@@ -1,7 +1,7 @@
 //! A look at the documents that are stored under ids.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use mongodb::bson::{Bson as Value, Document as Stored, RawDocumentBuf};
 use tokio::sync::Mutex;
@@ -9,10 +9,11 @@ use tokio::sync::Mutex;
 use crate::connectors::mongo::bson::Bson;
 use crate::connectors::mongo::command::WriteKind;
 use crate::connectors::mongo::command_error::CommandError;
-use crate::connectors::mongo::target::MongoTarget;
+use crate::connectors::mongo::target::{MongoTarget, Write};
 use crate::connectors::mongo::{document, response};
 use crate::document::{
-    Document, DocumentBatch, FirstLook, Ids, MetaNames, Owner, StoredMetadata, deciding_fields, overtaken, version_field,
+    Disagreements, Document, DocumentBatch, FirstLook, Ids, MetaNames, Owner, StoredMetadata, deciding_fields, overtaken,
+    version_field,
 };
 use crate::pipeline::Outcome;
 
@@ -32,11 +33,12 @@ pub(super) struct DuplicateId {
 pub(super) struct MongoLookup {
     target: Arc<MongoTarget>,
     first_look: Mutex<FirstLook>,
+    disagreements: std::sync::Mutex<Disagreements>,
 }
 
 impl MongoLookup {
     pub(super) fn new(target: Arc<MongoTarget>) -> Self {
-        Self { target, first_look: Mutex::default() }
+        Self { target, first_look: Mutex::default(), disagreements: std::sync::Mutex::default() }
     }
 
     /// Returns the outcomes of records whose documents have ids that are taken, each with its place.
@@ -52,7 +54,7 @@ impl MongoLookup {
         for conflicts in conflicts.chunks(LOOKUP_SIZE) {
             let document = |conflict: &DuplicateId| batch.get(conflict.place).expect("only good documents are sent");
             let ids = conflicts.iter().map(|conflict| document(conflict).id).collect();
-            let found = self.find(database, collection, ids).await;
+            let found = self.find(database, collection, ids, true).await;
             outcomes.extend(conflicts.iter().map(|conflict| {
                 let document = document(conflict);
                 let outcome = match found.as_ref().map(|found| found.get(document.id)) {
@@ -60,7 +62,10 @@ impl MongoLookup {
                     Ok(Some(stored)) => self.judge(&document, stored, now),
                     Ok(None) if kind == WriteKind::Delete => Outcome::Delivered,
                     // The server named the id, which was free a moment later.
-                    Ok(None) if conflict.index.is_some() => Outcome::Retry(overtaken()),
+                    Ok(None) if conflict.index.is_some() => {
+                        let mut disagreements = self.disagreements.lock().unwrap_or_else(PoisonError::into_inner);
+                        disagreements.note(document.record).map_or_else(|| Outcome::Retry(overtaken()), Outcome::Stop)
+                    }
                     Ok(None) => Outcome::Reject(response::duplicate(None)),
                 };
                 (conflict.place, outcome)
@@ -78,18 +83,24 @@ impl MongoLookup {
         // Other batches wait here: they may hold records of the same partitions.
         let mut first_look = self.first_look.lock().await;
         let unchecked = first_look.unchecked(batch, FIRST_LOOK_SIZE);
+        let mut ours = Vec::new();
         for document in &unchecked {
             let [database, collection] = document.names;
             // One by one: some servers read a whole collection for a list of ids.
-            match self.find(database, collection, vec![document.id]).await {
+            let found = match self.find(database, collection, vec![document.id], false).await {
                 Err(error) => return Some(lookup_failed(&error)),
-                Ok(found) => {
-                    let outcome = found.get(document.id).map(|stored| self.judge(document, stored, now));
-                    if let Some(stop @ Outcome::Stop(_)) = outcome {
-                        return Some(stop);
-                    }
+                Ok(found) => found,
+            };
+            match found.get(document.id).map(|stored| (stored, self.judge(document, stored, now))) {
+                Some((_, stop @ Outcome::Stop(_))) => return Some(stop),
+                Some((stored, Outcome::AlreadyThere)) if self.target.write == Write::Insert => {
+                    ours.push((*document, self.has_payload(document, stored, now)));
                 }
+                _ => {}
             }
+        }
+        if let Some(stop) = FirstLook::judge_payloads(&ours, self.target.mapper.meta().names()) {
+            return Some(stop);
         }
         first_look.check(&unchecked);
         None
@@ -109,12 +120,27 @@ impl MongoLookup {
         owner.outcome(document, mapper.meta().names(), mapper.version())
     }
 
-    /// Returns the documents under `ids`: their metadata, or all of them without metadata.
-    async fn find(&self, database: &str, collection: &str, ids: Vec<&str>) -> Result<HashMap<String, Stored>, CommandError> {
+    /// Returns whether the stored document has the fields of `document`, apart from the time of processing.
+    fn has_payload(&self, document: &Document<'_>, stored: &Stored, now: i64) -> bool {
+        let mapper = &self.target.mapper;
+        let processed_at = mapper.meta().names().map(|names| names.processed_at.as_str());
+        let ours = document::bytes(mapper, document, now).ok().and_then(|bytes| RawDocumentBuf::from_bytes(bytes).ok());
+        let Some(ours) = ours.and_then(|ours| Stored::try_from(&ours).ok()) else { return true };
+        ours.iter().all(|(name, value)| Some(name.as_str()) == processed_at || stored.get(name) == Some(value))
+    }
+
+    /// Returns the documents under `ids`: only the fields that decide, if `only_metadata` and there are any.
+    async fn find(
+        &self,
+        database: &str,
+        collection: &str,
+        ids: Vec<&str>,
+        only_metadata: bool,
+    ) -> Result<HashMap<String, Stored>, CommandError> {
         let mut found = HashMap::new();
         let mut missing = ids;
         while !missing.is_empty() {
-            let reply = self.target.client.write(database, self.find_command(collection, &missing)).await?;
+            let reply = self.target.client.write(database, self.find_command(collection, &missing, only_metadata)).await?;
             let before = found.len();
             let documents = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
             for document in documents.into_iter().flatten().filter_map(Value::as_document) {
@@ -131,7 +157,7 @@ impl MongoLookup {
         Ok(found)
     }
 
-    fn find_command(&self, collection: &str, ids: &[&str]) -> Vec<u8> {
+    fn find_command(&self, collection: &str, ids: &[&str], only_metadata: bool) -> Vec<u8> {
         let mut out = Bson::with_capacity(4096);
         let command = out.begin();
         out.text("find", collection);
@@ -149,7 +175,7 @@ impl MongoLookup {
             out.end(id);
         }
         out.end(filter);
-        if let Some(names) = self.target.mapper.meta().names() {
+        if let Some(names) = self.target.mapper.meta().names().filter(|_| only_metadata) {
             let projection = out.begin_document("projection");
             for name in deciding_fields(names) {
                 out.int32(name, 1);

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,10 +12,10 @@ use serde::de::IgnoredAny;
 use crate::connectors::ndjson::envelope::write;
 use crate::pipeline::{Answers, Batch, ConnectorError, Failure, Ordering, Outcome, Reason, Sink};
 
-/// How every line of a letters file begins: what ends a file and does not begin so is none of ours to remove.
+/// The start of every dead letter: a last line that begins otherwise is not removed.
 const START: &[u8] = b"{\"topic\":";
 
-/// A file that dead letters are appended to, a line each. Several runs may share one.
+/// A file of dead letters, one a line. Several runs may share it; a file that is rotated or removed is created again.
 #[derive(Clone, Debug)]
 pub struct DeadLetterFile {
     path: Arc<PathBuf>,
@@ -23,45 +23,68 @@ pub struct DeadLetterFile {
 }
 
 impl DeadLetterFile {
-    /// Returns the letters file at `path`; a new one can be read by its owner only.
+    /// Opens the file at `path`; a new one can be read by its owner only.
     ///
     /// # Errors
-    /// When it cannot be opened, or ends with something that is no letter.
+    /// When it cannot be opened, or its last line is not a dead letter.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let failure = |error| unusable(path, &error);
-        let options = OpenOptions::new().read(true).append(true).create(true).mode(0o600).to_owned();
-        let file = options.open(path).map_err(failure)?;
+        let file = open_durably(path).map_err(failure)?;
         let letters = Self { path: Arc::new(path.to_owned()), file: Arc::new(Mutex::new(file)) };
         letters.locked(|file, _| file.sync_all()).map_err(failure)?;
-        // The name of a new file is as durable as its folder.
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failure)?;
         Ok(letters)
     }
 
     /// Appends `lines` and returns when they are durable; after an error the file is as it was before.
     fn append(&self, lines: &[u8]) -> io::Result<()> {
-        self.locked(|mut file, end| {
-            let written = file.write_all(lines).and_then(|()| file.sync_data());
-            if written.is_err() && file.metadata()?.is_file() {
-                file.set_len(end)?;
+        loop {
+            if self.is_moved()? {
+                *self.file.lock().unwrap_or_else(PoisonError::into_inner) = open_durably(&self.path)?;
             }
-            written
-        })
+            self.locked(|mut file, end| {
+                let written = file.write_all(lines).and_then(|()| file.sync_data());
+                if written.is_err() && file.metadata()?.is_file() {
+                    file.set_len(end)?;
+                }
+                written
+            })?;
+            // A letter counts once it is in the file of this name: one that was removed meanwhile takes it along.
+            if !self.is_moved()? {
+                return Ok(());
+            }
+        }
     }
 
-    /// Runs `work` with the file and its end while nobody else appends to it, here or in another run.
+    /// Returns whether the path leads to another file than the open one, or to none: it was rotated or removed.
+    fn is_moved(&self) -> io::Result<bool> {
+        let open = self.file.lock().unwrap_or_else(PoisonError::into_inner).metadata()?;
+        match std::fs::metadata(&*self.path) {
+            Ok(named) => Ok((named.dev(), named.ino()) != (open.dev(), open.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Runs `work` with the file and its end; no other run appends to it meanwhile.
     fn locked(&self, work: impl FnOnce(&File, u64) -> io::Result<()>) -> io::Result<()> {
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         flock(&*file, FlockOperation::LockExclusive)?;
-        let done = mend(&file).and_then(|end| work(&file, end));
+        let done = repair(&file).and_then(|end| work(&file, end));
         flock(&*file, FlockOperation::Unlock)?;
         done
     }
 }
 
-/// Makes good what a crash left of a line, and returns the file's end. A line cut short was never answered for: it goes.
-fn mend(mut file: &File) -> io::Result<u64> {
+/// Opens the file at `path`; the name of a new file is as durable as its folder.
+fn open_durably(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all())?;
+    Ok(file)
+}
+
+/// Repairs a last line that a crash cut off, and returns the end of the file. A cut line was never delivered: it is removed.
+fn repair(mut file: &File) -> io::Result<u64> {
     let about = file.metadata()?;
     if !about.is_file() {
         return Ok(0);
@@ -73,7 +96,7 @@ fn mend(mut file: &File) -> io::Result<u64> {
     }
     let ours = if tail.len() < START.len() { START.starts_with(&tail) } else { tail.starts_with(START) };
     if !ours {
-        return Err(io::Error::other("its last line is no dead letter"));
+        return Err(io::Error::other("its last line is not a dead letter"));
     }
     if serde_json::from_slice::<IgnoredAny>(&tail).is_ok() {
         file.write_all(b"\n")?;
@@ -85,7 +108,7 @@ fn mend(mut file: &File) -> io::Result<u64> {
     Ok(end)
 }
 
-/// Returns what stands behind the last line feed of a file that ends at `end`.
+/// Returns the text behind the last line feed of a file that ends at `end`.
 fn last_line(mut file: &File, end: u64) -> io::Result<Vec<u8>> {
     let mut start = end;
     let mut tail = Vec::new();
@@ -213,6 +236,20 @@ mod tests {
         assert_eq!(offsets(&path), [1]);
     }
 
+    #[tokio::test]
+    async fn a_file_that_was_rotated_or_removed_is_created_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, rotated) = (folder.path().join("letters.ndjson"), folder.path().join("letters.ndjson.1"));
+        let letters = DeadLetterFile::open(&path).unwrap();
+        sent(&letters, [1]).await;
+        fs::rename(&path, &rotated).unwrap();
+        assert_eq!(sent(&letters, [2]).await, [Outcome::Delivered]);
+        assert_eq!((offsets(&rotated), offsets(&path)), (vec![1], vec![2]));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(sent(&letters, [3]).await, [Outcome::Delivered]);
+        assert_eq!(offsets(&path), [3]);
+    }
+
     #[test]
     fn a_file_of_something_else_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
@@ -222,7 +259,7 @@ mod tests {
         let failure = DeadLetterFile::open(&path).unwrap_err();
         assert_eq!(
             failure.to_string(),
-            format!("cannot keep dead letters in `{}`: its last line is no dead letter", path.display())
+            format!("cannot keep dead letters in `{}`: its last line is not a dead letter", path.display())
         );
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }

@@ -27,8 +27,10 @@ impl Request {
     /// Returns whether it looks at ids made of offsets before anything is written: it does not know of any other index.
     fn is_first_look(&self) -> bool {
         let asked: Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        let is_new = |of: &Value| of["_index"] != "real" && of["_id"].as_str().is_some_and(|id| id.contains(':'));
-        self.path.starts_with("/_mget") && asked["docs"].as_array().is_some_and(|asked| asked.iter().all(is_new))
+        let is_new = |of: &Value| of["_id"].as_str().is_some_and(|id| id.contains(':'));
+        self.path.contains("/_mget")
+            && !self.path.starts_with("/real/")
+            && asked["docs"].as_array().is_some_and(|asked| asked.iter().all(is_new))
     }
 
     /// Returns the actions of a bulk request, each with its source.

@@ -19,7 +19,7 @@ fn holding(stored: impl Fn(usize) -> Value + Send + 'static) -> HttpStub {
     HttpStub::start(move |request| match request.path.as_str() {
         "/" => Reply::Json(200, json!({"version": {"number": "3.6.0", "distribution": "opensearch"}})),
         path if path.starts_with("/_nodes") => Reply::Json(200, json!({})),
-        path if path.starts_with("/_mget") => {
+        path if path.contains("/_mget") => {
             let asked: Value = serde_json::from_slice(&request.body).unwrap();
             Reply::Json(200, json!({"docs": (0..asked["docs"].as_array().unwrap().len()).map(&stored).collect::<Vec<_>>()}))
         }
@@ -40,8 +40,69 @@ async fn nothing_of_a_partition_is_written_before_its_first_ids_are_known_to_be_
     let sink = sink(&stub).await;
     assert_eq!(outcome_codes(&deliver(&sink, records(5)).await), "ddddd");
     assert_eq!(outcome_codes(&deliver(&sink, records(5)).await), "ddddd");
-    let looks = |stub: &HttpStub| stub.requests().iter().filter(|request| request.path.starts_with("/_mget")).count();
+    let looks = |stub: &HttpStub| stub.requests().iter().filter(|request| request.path.contains("/_mget")).count();
     assert_eq!((looks(&stub), stub.bulks().len()), (1, 2), "once for a partition");
+}
+
+#[tokio::test]
+async fn a_topic_created_again_with_the_same_timestamps_is_told_by_its_payloads() {
+    for (payload, codes) in [(json!({"other": 1}), "!!!"), (json!({}), "ddd")] {
+        let stub = HttpStub::start(move |request| match request.path.as_str() {
+            "/" => Reply::Json(200, json!({"version": {"number": "3.6.0", "distribution": "opensearch"}})),
+            path if path.starts_with("/_nodes") => Reply::Json(200, json!({})),
+            "/logins" => Reply::Json(200, json!({"logins": {"settings": {"index": {"uuid": "u"}}, "mappings": {}}})),
+            path if path.contains("/_mget") => {
+                let found = |at: i64| {
+                    let mut source = json!({"_kafka_timestamp": 1000 + at, "n": at});
+                    if payload.get("other").is_some() {
+                        source["n"] = json!("of another record");
+                    }
+                    json!({"found": true, "_source": source})
+                };
+                Reply::Json(200, json!({"docs": (0..3).map(found).collect::<Vec<_>>()}))
+            }
+            _ => created(request),
+        });
+        let sink = sink(&stub).await;
+        sink.index().await.unwrap();
+        assert_eq!(outcome_codes(&deliver(&sink, records(3)).await), codes);
+    }
+}
+
+#[tokio::test]
+async fn a_look_up_that_never_agrees_with_the_write_stops_the_run() {
+    // A pipeline changes the id: the id that is sent is never found.
+    let stub = HttpStub::search(|request| {
+        if request.path.contains("/_mget") {
+            return Reply::Json(200, json!({"docs": [{"found": false}]}));
+        }
+        Reply::Json(200, items([(409, "version_conflict_engine_exception")]))
+    });
+    let sink = sink(&stub).await;
+    let mut codes = String::new();
+    while !codes.contains('!') {
+        codes += &outcome_codes(&deliver(&sink, records(1)).await);
+    }
+    assert_eq!(codes, "rrrr!");
+}
+
+#[tokio::test]
+async fn an_alias_is_looked_up_with_its_routing() {
+    let stub = HttpStub::search(|request| match request.path.as_str() {
+        "/logins" => Reply::Json(200, json!({"i-1": {"aliases": {"logins": {"index_routing": "tenant"}}}})),
+        path if path.contains("/_mget") => {
+            let asked: Value = serde_json::from_slice(&request.body).unwrap();
+            assert_eq!(asked["docs"][0]["routing"], "tenant");
+            Reply::Json(200, json!({"docs": [{"found": true, "_source": {"_kafka_timestamp": 1000}}]}))
+        }
+        _ => {
+            let conflict = json!({"type": "version_conflict_engine_exception", "index": "real"});
+            Reply::Json(200, json!({"items": [{"create": {"status": 409, "error": conflict}}]}))
+        }
+    });
+    let sink = sink(&stub).await;
+    sink.index().await.unwrap();
+    assert_eq!(outcome_codes(&deliver(&sink, records(1)).await), "a");
 }
 
 #[tokio::test]
@@ -51,7 +112,7 @@ async fn what_cannot_be_looked_at_is_waited_for_and_who_may_not_look_can_write()
         let stub = HttpStub::start(move |request| match request.path.as_str() {
             "/" => Reply::Json(200, json!({"version": {"number": "3.6.0", "distribution": "opensearch"}})),
             path if path.starts_with("/_nodes") => Reply::Json(200, json!({})),
-            path if path.starts_with("/_mget") => Reply::Json(status, error.clone()),
+            path if path.contains("/_mget") => Reply::Json(status, error.clone()),
             _ => created(request),
         });
         outcome_codes(&deliver(&sink(&stub).await, records(2)).await)
@@ -68,7 +129,7 @@ async fn what_cannot_be_looked_at_is_waited_for_and_who_may_not_look_can_write()
 async fn an_equal_version_is_looked_up_before_it_counts_as_ours() {
     let stored = |time: i64| json!({"_kafka_topic": "t", "_kafka_partition": 0, "_kafka_timestamp": time});
     let stub = HttpStub::search(move |request| {
-        if request.path.starts_with("/_mget") {
+        if request.path.contains("/_mget") {
             let found = |time| json!({"found": true, "_source": stored(time)});
             return Reply::Json(200, json!({"docs": [found(1000), found(5), {"found": false}]}));
         }

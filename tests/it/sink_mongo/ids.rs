@@ -60,6 +60,35 @@ async fn a_foreign_record_is_found_before_anything_is_written_though_ids_before_
 }
 
 #[tokio::test]
+async fn a_topic_created_again_with_the_same_timestamps_is_told_by_its_payloads() {
+    for (n, codes) in [(7, "!"), (0, "d")] {
+        let stub = MongoStub::start(move |command| match name(command) {
+            "find" => {
+                let stored = doc! {
+                    "_id": "t:0:0", "n": n, "_kafka_key": "k", "_kafka_topic": "t", "_kafka_partition": 0,
+                    "_kafka_offset": 0_i64, "_kafka_timestamp": 1000_i64,
+                };
+                Answer::Reply(doc! {"cursor": {"firstBatch": [stored], "id": 0_i64, "ns": "d.t"}, "ok": 1.0})
+            }
+            _ => all_well(command),
+        });
+        assert_eq!(outcome_codes(&deliver(&sink(&stub, offset_ids(), false).await, records(1)).await), codes);
+    }
+}
+
+#[tokio::test]
+async fn a_look_up_that_never_agrees_with_the_write_stops_the_run() {
+    // A collation finds the id taken that a look-up does not find.
+    let stub = taken(Some(doc! {"_id": 1}), |_| None);
+    let sink = sink(&stub, offset_ids(), false).await;
+    let mut codes = String::new();
+    while !codes.contains('!') {
+        codes += &outcome_codes(&deliver(&sink, records(1)).await);
+    }
+    assert_eq!(codes, "rrrr!");
+}
+
+#[tokio::test]
 async fn a_duplicate_in_another_unique_index_is_bad() {
     for pattern in [Some(doc! {"email": 1}), None] {
         let stub = taken(pattern, |_| None);
