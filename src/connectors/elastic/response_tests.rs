@@ -276,10 +276,10 @@ fn what_is_rejected_for_its_size_alone_is_not_waited_for() {
         serde_json::json!({"type": "es_rejected_execution_exception", "reason": reason})
     };
     let item = |own, most| word(&judged(BulkAction::Create, 429, &pressed(own, most).to_string()));
-    assert_eq!(item(71, 51), "batch rejected too_large");
+    assert_eq!(item(71, 51), "batch rejected too_large_for_memory");
     assert_eq!(item(51, 51), "retry es_rejected_execution_exception");
     let all = |own, most| whole(429, serde_json::json!({"error": pressed(own, most), "status": 429}).to_string().as_bytes());
-    assert_eq!(word(&ItemVerdict::Outcome(all(71, 51))), "batch rejected too_large");
+    assert_eq!(word(&ItemVerdict::Outcome(all(71, 51))), "batch rejected too_large_for_memory");
     assert_eq!(word(&ItemVerdict::Outcome(all(5, 51))), "retry es_rejected_execution_exception");
 }
 
