@@ -35,8 +35,9 @@ fn what_does_not_fit_is_said_in_one_error() {
     );
     topic.fails(
         "logins --where =1",
-        "error: cannot use `--where =1`: `` has a field without a name\n\
-         hint: write FIELD, or FIELD with =, !=, <, <=, >, >= or ~ and a value: 'device_type = iOS'\n",
+        "error: cannot use `--where =1`: unexpected `=1` at column 1\n\
+         hint: write FIELD, FIELD = VALUE (or ==, !=, <, <=, >, >=, ~ for a regex) or FIELD in (A, B), several joined by `and`, \
+         values with blanks in quotes: \"city = 'New York' and n > 5\"\n",
         2,
     );
 }
@@ -51,7 +52,7 @@ fn what_cannot_be_read_as_a_flag_is_refused_with_what_can() {
         ),
         ("--grep (", "invalid value '(' for '--grep <REGEX>': regex parse error"),
         ("-f %z", "invalid value '%z' for '--format <FORMAT>': unknown token `%z`: use %s %S %R %k %K %t %p %o %T %h or %%"),
-        ("-f 100%", "it ends in a single `%`"),
+        ("-f 100%", "the format ends in a single `%`"),
         ("--header =x", "a header has a name: trace, or trace=4bf92f"),
         ("--partitions 1-", "not a list of partitions: use numbers and ranges, as in 0,2-5"),
         ("-F --stop end", "the argument '--follow' cannot be used with '--stop <POS>'"),
