@@ -19,8 +19,8 @@ fn the_demo_accounts_for_every_record() {
 #[test]
 fn a_server_that_is_not_there_is_told_before_anything_begins() {
     let ended = Sdl::new("demo --mongo mongodb://127.0.0.1:1").env("SDL_PROFILE", "/nowhere").run().expect(1);
-    let said = "error: cannot load into the server of --mongo\n  caused by: 127.0.0.1:1: connecting: connection refused\n\
-                hint: correct --mongo, or leave it out\n";
+    let said = "error: cannot connect to the server of --mongo\n  caused by: 127.0.0.1:1: connecting: connection refused\n\
+                hint: correct --mongo, or remove it\n";
     assert_eq!(ended.stderr, said);
 }
 
@@ -37,12 +37,12 @@ fn real_sinks_the_demo_loads_into_servers_and_counts_there() {
         let text = ended.stderr.split_once(before).unwrap_or_else(|| panic!("{}", ended.stderr)).1;
         text.split_once(after).unwrap().0.to_owned()
     };
-    let collection = left("are left in sdl-demo.", ",");
+    let collection = left("remain in sdl-demo.", ".");
     let counted = pymongo(&mongo, &json!(collection), "answer = client['sdl-demo'][arg].count_documents({})");
     assert_eq!(counted, json!(20_000));
     pymongo(&mongo, &json!(collection), "client['sdl-demo'].drop_collection(arg)");
     let server = Server::new("opensearch");
-    let index = left("are left in the index ", ",");
+    let index = left("remain in the index ", ".");
     assert_eq!(server.ask("GET", &format!("/{index}/_count"), &Value::Null)["count"], 20_000);
     server.ask("DELETE", &format!("/{index}"), &Value::Null);
 }

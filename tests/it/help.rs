@@ -74,7 +74,7 @@ fn what_cannot_be_explained_is_a_usage_error() {
     for (words, stderr) in [
         ("help offset", "error: there is no help for `offset`\nhint: did you mean `offsets`?\n"),
         ("help replicat", "error: there is no help for `replicat`\nhint: did you mean `replicate`?\n"),
-        ("help profile everything", "error: there is no help for `everything`\nhint: there is: list, show, init\n"),
+        ("help profile everything", "error: there is no help for `everything`\nhint: choose one of: list, show, init\n"),
     ] {
         let ended = folder.run(words);
         assert_eq!((ended.stderr.as_str(), ended.stdout.as_str(), ended.code), (stderr, "", Some(2)));

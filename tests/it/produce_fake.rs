@@ -99,9 +99,12 @@ fn wrong_arguments_say_how_they_are_written() {
         ("--malformed 0.1:torn", "`torn` is not a kind: the kinds are truncated, wrong-type, not-utf8, array, huge, null"),
         ("--malformed 2", "`2` is not a fraction between 0 and 1, such as 0.01"),
         ("--duplicates often", "`often` is not a fraction between 0 and 1, such as 0.01"),
-        ("--create 6", "`6` is not PARTITIONS:REPLICATION, as 6:1 is"),
-        ("--rate fast", "not a rate: use records a second, as in 5000, or bytes a second, as in 5MB"),
-        ("--start-time yesterday", "write now, Unix seconds or milliseconds, a date, RFC 3339, or -1h"),
+        ("--create 6", "use PARTITIONS:REPLICATION, as in 6:1"),
+        ("--rate fast", "not a rate: use records per second, as in 5000, or bytes per second, as in 5MB"),
+        ("--start-time yesterday", "use now, Unix seconds or milliseconds, a date, RFC 3339, or -1h"),
+        ("--rate 1e-300", "a rate is 0.001 to 1000000000 records per second"),
+        ("--wait 584542046090y", "at most 366d"),
+        ("--log-interval 0", "0 is not in 1..18446744073709551615"),
         ("--users 0", "0 is not in 1..18446744073709551615"),
         ("--file x --seed 7", "the argument '--file <PATH>' cannot be used with '--seed <N>'"),
     ] {
@@ -160,7 +163,7 @@ fn real_a_topic_is_created_when_asked_for_and_filled() {
     let profile = profile(&clusters.source);
     let finished = Sdl::new(&format!("produce-fake {topic} -n 10")).profile(&profile).run().expect(1);
     let said =
-        format!("error: there is no topic `{topic}` on `local_kafka`\nhint: create it: sdl produce-fake {topic} --create 6:1\n");
+        format!("error: topic `{topic}` does not exist on `local_kafka`\nhint: create it: sdl produce-fake {topic} --create 6:1\n");
     assert!(finished.stderr.ends_with(&said), "{}", finished.stderr);
     for _ in 0..2 {
         Sdl::new(&format!("produce-fake {topic} -n 1000 --create 6:1")).profile(&profile).run().expect(0);

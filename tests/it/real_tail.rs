@@ -177,7 +177,7 @@ fn real_what_transactions_left_is_neither_shown_nor_waited_for() {
     let sender = Sender::transactional(topic.cluster(), &topic.name);
     sender.open_transaction(&topic.name, &value("open at first"));
     let only_open = topic.tail("");
-    let said = format!("topic `{}` holds nothing but records of open transactions; --read-uncommitted shows them\n", topic.name);
+    let said = format!("topic `{}` holds only records of open transactions; --read-uncommitted shows them\n", topic.name);
     assert_eq!((only_open.stdout.len(), only_open.stderr.as_str()), (0, said.as_str()));
     assert_eq!(topic.shown("--read-uncommitted"), "open at first\n");
     drop(sender);

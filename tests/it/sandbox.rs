@@ -38,7 +38,7 @@ fn a_second_sdl_talks_to_the_sandbox() {
     running.signal("INT");
     let ended = running.wait().expect(0);
     assert_eq!(String::from_utf8(ended.stdout.clone()).unwrap(), profile, "the profile is the data");
-    assert!(ended.stderr.ends_with("The clusters are gone.\n"), "{}", ended.stderr);
+    assert!(ended.stderr.ends_with("The clusters have ended.\n"), "{}", ended.stderr);
     assert!(!ended.path("sandbox.ini").exists());
 }
 
@@ -79,7 +79,7 @@ fn a_file_that_is_there_is_not_overwritten() {
 fn a_topic_that_cannot_be_is_a_usage_error() {
     let ended = Sdl::new("sandbox a/b").run().expect(2);
     assert!(
-        ended.stderr.contains("a topic's name has up to 249 letters, digits, dots, underscores and dashes"),
+        ended.stderr.contains("not a valid topic name: use up to 249 letters, digits, dots, underscores and dashes"),
         "{}",
         ended.stderr
     );

@@ -227,7 +227,7 @@ fn nothing_to_show_is_said_and_why() {
     for (arguments, why) in [
         ("empty", "topic `empty` is empty\n"),
         ("logins --partitions 1", "topic `logins` is empty in these partitions\n"),
-        ("logins --start end", "nothing lies between start and stop; topic `logins` holds 1 offset in all\n"),
+        ("logins --start end", "no offset is between start and stop; topic `logins` holds 1 offset in total\n"),
     ] {
         topic.fails(arguments, why, 0);
     }

@@ -50,7 +50,7 @@ fn the_answers_are_tested_and_written_for_the_owner_alone() {
     assert!(shown.contains("connected"), "{shown}");
     let path = folder.path().join("database.ini");
     let expected = format!(
-        "# Written by `sdl profile init`. `sdl profile show` tells what is in force.\n\n\
+        "# Written by `sdl profile init`. `sdl profile show` shows the effective values.\n\n\
          [mongodb]\nhost = 127.0.0.1\nport = {port}\ndefault_database = glamira\n"
     );
     assert_eq!(fs::read_to_string(&path).unwrap(), expected);
@@ -63,7 +63,7 @@ fn a_connection_that_fails_is_told_and_asked_about() {
     let closed = TcpListener::bind("127.0.0.214:0").unwrap().local_addr().unwrap().port().to_string();
     let mut answers = mongodb(&closed);
     answers[1].1 = "127.0.0.214\r".to_owned();
-    answers.push(("Keep these answers all the same?", "y".to_owned()));
+    answers.push(("Keep these answers anyway?", "y".to_owned()));
     let folder = Folder::new();
     let (code, shown) = init(&folder, &answers);
     assert_eq!(code, Some(0), "{shown}");
@@ -76,6 +76,6 @@ fn a_file_that_is_there_is_not_replaced_unasked() {
     let folder = Folder::with_profile("[local_kafka]\nservers = a:1\n");
     let (code, shown) = init(&folder, &[("exists: replace it?", "n".to_owned())]);
     assert_eq!(code, Some(2), "{shown}");
-    assert!(shown.contains("./database.ini was left as it is"), "{shown}");
+    assert!(shown.contains("./database.ini was not changed"), "{shown}");
     assert_eq!(fs::read_to_string(folder.path().join("database.ini")).unwrap(), "[local_kafka]\nservers = a:1\n");
 }

@@ -23,13 +23,13 @@ fn what_does_not_fit_is_said_in_one_error() {
     topic.fails("logins --partitions 0,2", "error: topic `logins` has no partition 2\nhint: it has partitions 0 to 1\n", 2);
     topic.fails(
         "logins --start committed",
-        "error: `committed` is the position of a group, and none is named\n\
-         hint: add --group NAME; the group is not joined, and nothing of it is changed\n",
+        "error: `committed` is the position of a consumer group, and none is named\n\
+         hint: add --group NAME; the group is neither joined nor changed\n",
         2,
     );
     topic.fails(
         "logins --start 7",
-        "error: --start does not fit logins/0: offset 7 is not in 0..1\n\
+        "error: --start is outside logins/0: offset 7 is not in 0..1\n\
          hint: name an offset that each partition has, or choose partitions with --partitions\n",
         2,
     );
@@ -52,9 +52,10 @@ fn what_cannot_be_read_as_a_flag_is_refused_with_what_can() {
         ),
         ("--grep (", "invalid value '(' for '--grep <REGEX>': regex parse error"),
         ("-f %z", "invalid value '%z' for '--format <FORMAT>': unknown token `%z`: use %s %S %R %k %K %t %p %o %T %h or %%"),
-        ("-f 100%", "the format ends in a single `%`"),
-        ("--header =x", "a header has a name: trace, or trace=4bf92f"),
+        ("-f 100%", "ends in a single `%`"),
+        ("--header =x", "the header name is missing: use NAME or NAME=VALUE, as in trace=4bf92f"),
         ("--partitions 1-", "not a list of partitions: use numbers and ranges, as in 0,2-5"),
+        ("--start 9 --stop 8", "--start is after --stop: no record is between them"),
         ("-F --stop end", "the argument '--follow' cannot be used with '--stop <POS>'"),
         ("-o json", "[possible values: pretty, value, ndjson, table, csv]"),
         ("--hex --base64", "cannot be used with"),
