@@ -19,6 +19,10 @@ impl<K: Sink> Sink for WithHints<K> {
         self.0.check().await
     }
 
+    async fn is_available(&self) -> bool {
+        self.0.is_available().await
+    }
+
     fn ordering(&self) -> Ordering {
         self.0.ordering()
     }
@@ -35,6 +39,7 @@ fn with_hint(outcome: Outcome) -> Outcome {
     };
     match outcome {
         Outcome::Reject(reason) => Outcome::Reject(add(reason)),
+        Outcome::Unclear(reason) => Outcome::Unclear(add(reason)), // the engine may find the record to blame
         Outcome::BatchRejected(reason) => Outcome::BatchRejected(add(reason)),
         Outcome::Stop(reason) => Outcome::Stop(add(reason)),
         outcome => outcome,

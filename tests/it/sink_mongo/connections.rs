@@ -44,7 +44,8 @@ fn a_document_that_makes_the_server_hang_up_is_found_while_others_pass() {
     let run = Sdl::new(
         "sink-mongo numbers --database d --collection c --raw-value text --until-caught-up --dead-letters file:bad -o json",
     );
-    let finished = run.profile(&profile).run().expect(3);
+    // A verdict takes a minute.
+    let finished = run.profile(&profile).deadline(Duration::from_secs(240)).run().expect(3);
     let summary = finished.json();
     assert_eq!((&summary["read"], &summary["delivered"], &summary["dead_lettered"]), (&json!(20), &json!(19), &json!(1)));
     assert!(std::fs::read_to_string(finished.path("bad")).unwrap().contains("poison"));
