@@ -19,7 +19,7 @@ fn no_profile_anywhere() {
     let ended = Folder::new().run("profile list");
     let expected = "\
 error: no profile found, searched ./database.ini, /etc/sdl/database.ini
-hint: run `sdl profile init`
+hint: create one with `sdl profile init`
 ";
     assert_eq!((ended.stderr.as_str(), ended.code), (expected, Some(2)));
 }
@@ -215,7 +215,7 @@ fn no_command_at_all() {
 #[test]
 fn questions_without_a_terminal() {
     let expected = "\
-error: `sdl profile init` asks questions, and there is no terminal to ask on
+error: `sdl profile init` asks questions, and there is no terminal
 hint: copy database.ini.example to ./database.ini and edit it
 ";
     let folder = Folder::new();

@@ -70,7 +70,7 @@ fn a_file_that_is_there_is_not_overwritten() {
     let run = Sdl::new("sandbox --file database.ini").profile("# mine\n");
     let ended = run.run().expect(1);
     let expected = "error: cannot write `database.ini`\n  caused by: File exists (os error 17)\n\
-                    hint: name a new file in a directory that is there\n";
+                    hint: name a new file in an existing directory\n";
     assert_eq!(ended.stderr, expected);
     assert_eq!(std::fs::read_to_string(ended.path("database.ini")).unwrap(), "# mine\n");
 }

@@ -176,8 +176,12 @@ async fn a_merge_looks_first_and_writes_only_over_what_it_saw() {
             };
             return Reply::Json(200, json!({"docs": [{"found": false}, found(0), found(99)]}));
         }
-        let well = json!({"status": 200, "_seq_no": 50, "_primary_term": 2});
-        Reply::Json(200, json!({"items": vec![json!({"update": well}); request.ids().len()]}))
+        let written = |action: &str| {
+            let status = if action == "create" { 201 } else { 200 };
+            json!({action: {"status": status, "_seq_no": 50, "_primary_term": 2}})
+        };
+        let items: Vec<_> = request.actions().iter().map(|(action, ..)| written(action)).collect();
+        Reply::Json(200, json!({"items": items}))
     });
     let sink = sink_of(&stub, Ids::Key, ElasticSinkOptions { op: Some(Op::Upsert), ..ElasticSinkOptions::default() }).await;
     let batch = vec![
