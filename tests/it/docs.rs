@@ -149,7 +149,9 @@ fn command_lines(code: &str) -> Vec<String> {
         while let Some(line) = start.captures(rest).and_then(|found| found.get(1)) {
             let from = &rest[line.start()..];
             let (command, after) = from.split_at(end(from));
-            found.push(command.trim_end().trim_end_matches(" 2").to_owned());
+            // In front of `>` stands the number of a stream, as in `2>`.
+            let command = if after.starts_with('>') { command.trim_end_matches(" 2") } else { command };
+            found.push(command.trim_end().to_owned());
             rest = after;
         }
     }
