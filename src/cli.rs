@@ -133,7 +133,7 @@ fn start_logging(command: &Command, context: &Context) -> Result<(), Error> {
         file,
     };
     crate::report::init(&options, &context.screen).map_err(|failure| failure.hint("name a writable directory with --log-dir"))?;
-    context.warn(context.profile.warnings());
+    Context::warn(context.profile.warnings());
     Ok(())
 }
 

@@ -12,7 +12,7 @@ impl Context {
     /// When it does not exist or has another type, a value is missing or wrong, or a file or property cannot be used.
     pub fn kafka(&self, name: &str) -> Result<KafkaSection, Error> {
         let section = self.profile.kafka(name)?;
-        self.warn(&section.warnings());
+        Self::warn(&section.warnings());
         kafka::check(&section).map_err(Error::Section)?;
         Ok(section)
     }
@@ -31,12 +31,12 @@ impl Context {
     /// When it does not exist or has another type, a value is missing or wrong, or a file cannot be used.
     pub fn elastic(&self, name: &str) -> Result<ElasticSection, Error> {
         let section = self.profile.elastic(name)?;
-        self.warn(&section.warnings());
+        Self::warn(&section.warnings());
         elastic::check(&section).map_err(Error::Section)?;
         Ok(section)
     }
 
-    pub(crate) fn warn(&self, warnings: &[String]) {
+    pub(crate) fn warn(warnings: &[String]) {
         for warning in warnings {
             tracing::warn!("{warning}");
         }

@@ -74,9 +74,8 @@ impl Owner {
         let Some(theirs) = stored.version else { return Self::Unversioned };
         match (theirs, stored.offset.unwrap_or(record.offset)).cmp(&(ours, record.offset)) {
             Ordering::Less => Self::Older,
-            Ordering::Greater => Self::Newer,
             Ordering::Equal if place == Some(true) => claimed,
-            Ordering::Equal => Self::Newer,
+            Ordering::Greater | Ordering::Equal => Self::Newer,
         }
     }
 

@@ -227,8 +227,8 @@ fn group_lag(group: Group, committed: CommittedPositions, leaders: &Leaders, fil
     let members = group.members.as_deref().unwrap_or_default();
     let mut assigned: BTreeMap<Partition, Arc<AssignedMember>> = BTreeMap::new();
     for member in members {
-        let assignee = Arc::new(AssignedMember { client_id: member.client_id.clone(), host: member.host.clone() });
-        assigned.extend(member.partitions.iter().map(|partition| (*partition, Arc::clone(&assignee))));
+        let reader = Arc::new(AssignedMember { client_id: member.client_id.clone(), host: member.host.clone() });
+        assigned.extend(member.partitions.iter().map(|partition| (*partition, Arc::clone(&reader))));
     }
     // During a rebalance no partition has a member; that is not a flag.
     let settled = group.state.as_deref() == Some("Stable") && !members.is_empty();

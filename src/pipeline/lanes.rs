@@ -77,6 +77,7 @@ pub(crate) struct BatchLimits {
 
 /// See the module.
 #[derive(Debug)]
+#[allow(clippy::struct_field_names)] // the word for them
 pub(crate) struct Lanes {
     ordering: Ordering,
     limits: BatchLimits,

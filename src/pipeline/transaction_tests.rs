@@ -531,10 +531,12 @@ async fn a_message_that_the_target_refuses_is_found_and_its_record_is_bad() {
     let world = ten();
     world.lock().poison = vec!["0@2", "0@9"];
     let report = Run::start(&world, |run| run.bad_records = BadRecordPolicy::DeadLetters).finish().await;
-    let state = world.lock();
-    let copied: Vec<String> = values(0, 0..10).into_iter().filter(|value| value != "0@2" && value != "0@9").collect();
-    assert_eq!((state.committed.clone(), state.letters.clone(), state.positions[&p(0)]), (copied, vec![2, 9], 10));
-    assert_eq!((report.tally.delivered, report.tally.dead_lettered), (8, 2));
+    {
+        let state = world.lock();
+        let copied: Vec<String> = values(0, 0..10).into_iter().filter(|value| value != "0@2" && value != "0@9").collect();
+        assert_eq!((state.committed.clone(), state.letters.clone(), state.positions[&p(0)]), (copied, vec![2, 9], 10));
+        assert_eq!((report.tally.delivered, report.tally.dead_lettered), (8, 2));
+    }
     let world = ten();
     world.lock().poison = vec!["0@2"];
     let report = Run::start(&world, |_| {}).finish().await;

@@ -174,7 +174,7 @@ impl Observer for LogObserver {
             }
             Event::Bad { record, reason, fate } => match fate {
                 BadRecordAction::DeadLetter => {
-                    tracing::warn!(record = %record, code = reason.code(), "Bad record: dead-lettered.")
+                    tracing::warn!(record = %record, code = reason.code(), "Bad record: dead-lettered.");
                 }
                 BadRecordAction::Skipped => tracing::warn!(record = %record, code = reason.code(), "Bad record: skipped."),
                 BadRecordAction::Stops => tracing::debug!(record = %record, code = reason.code(), "Bad record: stopping."),

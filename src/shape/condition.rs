@@ -440,7 +440,9 @@ mod tests {
                 if let Ok(conditions) = Condition::parse(text) {
                     prop_assert!(!conditions.is_empty());
                     let mut document = Node::parse(r#"{"a": [1, "b"], "b": {"c": null}, "c": "x"}"#).unwrap();
-                    conditions.iter().for_each(|condition| { condition.matches(&mut document); });
+                    for condition in &conditions {
+                        condition.matches(&mut document);
+                    }
                 }
             }
         }

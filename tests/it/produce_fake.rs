@@ -162,8 +162,9 @@ fn real_a_topic_is_created_when_asked_for_and_filled() {
     let topic = unique("logins");
     let profile = profile(&clusters.source);
     let finished = Sdl::new(&format!("produce-fake {topic} -n 10")).profile(&profile).run().expect(1);
-    let said =
-        format!("error: topic `{topic}` does not exist on `local_kafka`\nhint: create it: sdl produce-fake {topic} --create 6:1\n");
+    let said = format!(
+        "error: topic `{topic}` does not exist on `local_kafka`\nhint: create it: sdl produce-fake {topic} --create 6:1\n"
+    );
     assert!(finished.stderr.ends_with(&said), "{}", finished.stderr);
     for _ in 0..2 {
         Sdl::new(&format!("produce-fake {topic} -n 1000 --create 6:1")).profile(&profile).run().expect(0);

@@ -162,6 +162,7 @@ impl DocumentArgs {
 }
 
 /// Returns the error of flags that would lose the newest record of an id.
+#[allow(clippy::needless_pass_by_value)] // for `map_err`
 fn unsound(reason: Unsound) -> Error {
     let hint = match reason {
         Unsound::OffsetsOfTopics => "use --version timestamp or --version field:PATH, or load one topic at a time",

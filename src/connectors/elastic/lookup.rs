@@ -134,7 +134,7 @@ impl ElasticLookup {
             match judge(&self.target, document, BulkAction::Create, answer) {
                 outcome @ (Outcome::Stop(_) | Outcome::Unclear(_)) => return Err(outcome),
                 Outcome::AlreadyThere if self.target.keeps_sources() && !self.target.options.data_stream => {
-                    ours.push((*document, self.target.format.has_payload(document, &answer["_source"])));
+                    ours.push((*document, crate::connectors::elastic::BulkFormat::has_payload(document, &answer["_source"])));
                 }
                 _ => {}
             }

@@ -106,7 +106,7 @@ impl BulkFormat {
     }
 
     /// Returns whether the stored `source` has the fields of the payload of `document`.
-    pub(super) fn has_payload(&self, document: &Document<'_>, source: &Value) -> bool {
+    pub(super) fn has_payload(document: &Document<'_>, source: &Value) -> bool {
         let (text, wrapped) = match document.payload {
             ParsedPayload::Object(text) => (text.as_ref(), false),
             ParsedPayload::Json(text) => (*text, true),

@@ -347,7 +347,7 @@ impl ProducerWorker {
             }
             if let Some(failure) = self.failure.clone() {
                 self.empty(&client);
-                let rest = self.groups(group.records);
+                let rest = self.groups(&group.records);
                 if self.answered == before && !rest.iter().any(|group| group.is_refused) {
                     return Err(Failure::new(format!("cannot write to `{}`", self.factory.section)).because(failure).into());
                 }
@@ -387,10 +387,10 @@ impl ProducerWorker {
             let count = self.batches[*slot].as_ref().map_or(0, |batch| batch.batch.len());
             (0..count).map(|at| RecordId { slot: *slot, at }).collect::<Vec<_>>()
         };
-        self.groups(self.order.iter().flat_map(batch).collect())
+        self.groups(&self.order.iter().flat_map(batch).collect::<Vec<_>>())
     }
 
-    fn groups(&self, records: Vec<RecordId>) -> Vec<OrderedRecords> {
+    fn groups(&self, records: &[RecordId]) -> Vec<OrderedRecords> {
         let of = |is_wanted: fn(&RecordState) -> bool| {
             let is_wanted = |id: &&RecordId| self.batches[id.slot].as_ref().is_some_and(|batch| is_wanted(&batch.states[id.at]));
             records.iter().filter(is_wanted).copied().collect::<Vec<_>>()

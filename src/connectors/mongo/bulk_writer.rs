@@ -198,7 +198,9 @@ impl BulkWriter {
             Ok(reply) => self.on_reply(kind, [&database, &collection], &records, &reply, batch, now, outcomes).await,
             Err(error) => {
                 let outcome = self.with_name(response::whole(&error));
-                records.iter().for_each(|place| outcomes[*place] = Some(outcome.clone()));
+                for place in records {
+                    outcomes[place] = Some(outcome.clone());
+                }
             }
         }
     }

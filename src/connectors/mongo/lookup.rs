@@ -109,13 +109,12 @@ impl MongoLookup {
     /// Returns the outcome of `document`, whose id has the `stored` document.
     fn judge(&self, document: &Document<'_>, stored: &Stored, now: i64) -> Outcome {
         let mapper = &self.target.mapper;
-        let owner = match mapper.meta().names() {
-            Some(names) => Owner::of(document, &stored_metadata(stored, names, version_field(names, mapper.version()))),
-            None => {
-                let ours = document::bytes(mapper, document, now);
-                let theirs = RawDocumentBuf::try_from(stored);
-                Owner::of_unmarked(ours.is_ok_and(|ours| theirs.is_ok_and(|theirs| theirs.as_bytes() == ours)))
-            }
+        let owner = if let Some(names) = mapper.meta().names() {
+            Owner::of(document, &stored_metadata(stored, names, version_field(names, mapper.version())))
+        } else {
+            let ours = document::bytes(mapper, document, now);
+            let theirs = RawDocumentBuf::try_from(stored);
+            Owner::of_unmarked(ours.is_ok_and(|ours| theirs.is_ok_and(|theirs| theirs.as_bytes() == ours)))
         };
         owner.outcome(document, mapper.meta().names(), mapper.version())
     }

@@ -314,7 +314,7 @@ mod tests {
     fn the_index_of_a_duplicate_is_named_by_pattern_or_text() {
         let index = |error| match item(&error) {
             WriteErrorVerdict::DuplicateKey { index } => index,
-            other => panic!("{other:?}"),
+            other @ WriteErrorVerdict::Outcome(_) => panic!("{other:?}"),
         };
         assert_eq!(index(doc! {"code": 11000, "keyPattern": {"_id": 1}}), Some("_id".to_owned()));
         assert_eq!(index(doc! {"code": 11000, "keyPattern": {"a": 1, "b.c": -1}}), Some("a, b.c".to_owned()));

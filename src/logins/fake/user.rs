@@ -45,6 +45,7 @@ const DEVICE_TYPES: [(&str, u64); 2] = [("android", 712), ("iOS", 288)];
 
 /// A user with a device, a country and a home address.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_field_names)] // the names of the event
 pub(super) struct User {
     pub(super) user_id: [u8; 36],
     pub(super) device_id: [u8; 11],

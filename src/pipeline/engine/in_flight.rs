@@ -130,6 +130,7 @@ impl<K: Sink + 'static, D: Sink + 'static> InFlight<K, D> {
     }
 
     /// Awaits the answers to a batch that was accepted; gives the delivery back if it was not.
+    #[allow(clippy::result_large_err)] // once a batch
     pub(super) fn on_accepted(&mut self, (delivery, accepted): Accepted) -> Result<(), (Delivery, ConnectorError)> {
         let is_sink = delivery.destination == Destination::Sink;
         self.is_pushed_back &= !is_sink;

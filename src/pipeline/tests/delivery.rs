@@ -308,6 +308,6 @@ async fn trouble_of_the_source_is_not_over_because_the_destination_answers() {
 #[tokio::test(start_paused = true)]
 async fn limits_at_the_edge_of_what_a_number_holds_do_not_overflow() {
     let all = |limits: &mut Limits| (limits.batch_bytes, limits.in_flight) = (usize::MAX, usize::MAX);
-    let (finished, _) = run_of(100).limits(all).start().engine.await.map(|finished| (finished, ())).unwrap();
+    let (finished, ()) = run_of(100).limits(all).start().engine.await.map(|finished| (finished, ())).unwrap();
     assert_eq!(finished.tally.delivered, 100);
 }

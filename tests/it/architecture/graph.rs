@@ -29,7 +29,7 @@ impl Graph {
         let parsed: Vec<_> = modules.iter().map(|(module, _, code)| (module, Code::parse(code))).collect();
         for (module, code) in &parsed {
             let exports = code.uses.iter().filter(|used| used.public);
-            let exports = exports.map(|used| (used.name.clone(), graph.absolute(module, &used.path)));
+            let exports = exports.map(|used| (used.name.clone(), Self::absolute(module, &used.path)));
             let exports = exports.collect();
             graph.exports.insert((*module).clone(), exports);
         }
@@ -38,7 +38,7 @@ impl Graph {
             let used = code.uses.iter().filter(|used| !used.public || code.mentions(&used.name)).map(|used| &used.path);
             let targets: BTreeSet<Module> = used
                 .chain(&code.paths)
-                .map(|path| graph.resolve(graph.absolute(module, path), 0))
+                .map(|path| graph.resolve(&Self::absolute(module, path), 0))
                 .filter(|target| target != *module && !target.is_empty())
                 .collect();
             graph.edges.insert((*module).clone(), targets);
@@ -74,7 +74,7 @@ impl Graph {
     }
 
     /// Returns a path as it stands in `module` from the crate's root on.
-    fn absolute(&self, module: &Module, path: &[String]) -> Module {
+    fn absolute(module: &Module, path: &[String]) -> Module {
         let mut base = module.clone();
         let mut rest = path;
         loop {
@@ -93,9 +93,9 @@ impl Graph {
     }
 
     /// Returns the module of the file in which the item at an absolute path is defined.
-    fn resolve(&self, path: Module, depth: usize) -> Module {
+    fn resolve(&self, path: &[String], depth: usize) -> Module {
         let mut module = Vec::new();
-        let mut rest = path.as_slice();
+        let mut rest = path;
         while let Some(name) = rest.first() {
             let mut below = module.clone();
             below.push(name.clone());
@@ -105,7 +105,8 @@ impl Graph {
             (module, rest) = (below, &rest[1..]);
         }
         if let Some(behind) = rest.first().and_then(|name| self.exports.get(&module)?.get(name)).filter(|_| depth < 8) {
-            return self.resolve(behind.iter().cloned().chain(rest[1..].iter().cloned()).collect(), depth + 1);
+            let behind: Module = behind.iter().chain(&rest[1..]).cloned().collect();
+            return self.resolve(&behind, depth + 1);
         }
         module
     }
@@ -139,8 +140,16 @@ struct Code {
 
 impl Code {
     fn parse(code: &str) -> Self {
-        let code: String =
-            code.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect();
+        let code: String = code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .flat_map(|line| {
+                [
+                    line, "
+",
+                ]
+            })
+            .collect();
         let (mut uses, mut body) = (Vec::new(), String::new());
         let mut rest = code.as_str();
         while let Some((at, public)) = next_use(rest) {

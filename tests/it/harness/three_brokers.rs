@@ -22,6 +22,7 @@ pub(crate) struct ThreeBrokers {
     _hold: MutexGuard<'static, ()>,
 }
 
+#[allow(clippy::unused_self)] // who calls holds the cluster
 impl ThreeBrokers {
     /// Waits until no other test uses the cluster, and returns it with all brokers up.
     #[track_caller]
@@ -93,8 +94,11 @@ impl ThreeBrokers {
         let metadata =
             eventually("the metadata", CLUSTER_TIMEOUT, || consumer.fetch_metadata(Some(topic), Duration::from_secs(5)).ok());
         let found = metadata.topics().iter().find(|found| found.name() == topic);
-        let mut leaders: Vec<_> =
-            found.into_iter().flat_map(|found| found.partitions()).map(|one| (one.id(), one.leader())).collect();
+        let mut leaders: Vec<_> = found
+            .into_iter()
+            .flat_map(rdkafka::metadata::MetadataTopic::partitions)
+            .map(|one| (one.id(), one.leader()))
+            .collect();
         leaders.sort_unstable();
         leaders.into_iter().map(|(_, leader)| leader).collect()
     }

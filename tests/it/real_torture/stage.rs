@@ -158,10 +158,10 @@ impl<'s> Stage<'s> {
         if self.scenario.static_members
             && let Some(member) = member
         {
-            line += &format!(" --instance-id member-{member}");
+            line.extend([" --instance-id member-", &member.to_string()]);
         }
         if self.scenario.target_max_message_bytes.is_some() {
-            line += &format!(" --dead-letters topic:{}-dead", self.topic);
+            line.extend([" --dead-letters topic:", &self.topic, "-dead"]);
         }
         self.started += 1;
         let mut sdl = Sdl::new(&line).profile(&profile).deadline(RUN_TIMEOUT);
@@ -681,7 +681,7 @@ impl<'s> Stage<'s> {
                 wrong.push(format!("{again:?} stands behind {before:?}, and no run began there: {:?}", self.repeats.from));
             }
         }
-        let times = self.repeats.unknown as usize * 2 + self.repeats.from.len();
+        let times = usize::try_from(self.repeats.unknown).expect("few") * 2 + self.repeats.from.len();
         for partition in 0..self.partitions {
             let rewinds = findings.rewinds.iter().filter(|(_, again)| again.0 == partition).count();
             if rewinds > times {

@@ -71,7 +71,7 @@ impl Workload {
             3 => Some(b"\0\0\0\0\x07framed".to_vec()),
             _ => Some(named("{not json ").repeat(3)),
         };
-        let timestamp = Some(self.began + i64::try_from(n).expect("a small number") * if n % 7 == 0 { -1 } else { 3 });
+        let timestamp = Some(self.began + i64::try_from(n).expect("a small number") * if n.is_multiple_of(7) { -1 } else { 3 });
         let mut content = Content { timestamp, key, value, headers };
         if large {
             self.enlarge(&mut content, dice);

@@ -193,7 +193,9 @@ impl Source for KafkaSource {
         let signal = self.queue.next(demand).await?;
         if let Signal::Assigned(assigned) = &signal {
             self.member = self.members.pop();
-            assigned.iter().for_each(|of| *self.epochs.entry(of.partition).or_default() += 1);
+            for of in assigned {
+                *self.epochs.entry(of.partition).or_default() += 1;
+            }
         }
         Ok(signal)
     }

@@ -195,6 +195,7 @@ impl Poller {
     }
 
     /// Carries out the engine's commands; returns the receiver of the outcome when the source closes.
+    #[allow(clippy::option_option)] // whether to close, and who waits for the outcome
     fn serve_commands(&mut self) -> Option<Option<oneshot::Sender<Result<(), ConnectorError>>>> {
         loop {
             match self.commands.try_recv() {
@@ -227,7 +228,9 @@ impl Poller {
     fn flush(&mut self) -> Result<(), ConnectorError> {
         let mut signals = Vec::new();
         let flushed = self.committer.flush(&self.consumer, Instant::now() + LAST_COMMIT_TIMEOUT, &mut signals);
-        signals.into_iter().for_each(|signal| self.queue.signal(signal));
+        for signal in signals {
+            self.queue.signal(signal);
+        }
         let failure = || Failure::new(format!("the offsets were not committed on `{}`", self.section.name));
         flushed.map_err(|error| failure().because(error).into())
     }
@@ -252,7 +255,7 @@ impl Poller {
                 Err(TryRecvError::Disconnected) => unreachable!("the resolver sends an answer before it ends"),
             },
             Some(PendingRebalance::Revocation(pending)) => match pending.poll() {
-                Some(commits) => self.finish_revocation(pending.partitions, commits),
+                Some(commits) => self.finish_revocation(&pending.partitions, commits),
                 None => self.rebalance = Some(PendingRebalance::Revocation(pending)),
             },
         }
@@ -298,7 +301,9 @@ impl Poller {
         self.committer.set_topic_ids(topic_ids.clone());
         self.monitor.set_topic_ids(topic_ids);
         let list: Vec<(Partition, NextOffset)> = assignments.iter().map(|of| (of.partition, of.start)).collect();
-        list.iter().for_each(|(partition, start)| self.partitions.add(*partition, *start));
+        for (partition, start) in &list {
+            self.partitions.add(*partition, *start);
+        }
         self.reader.current = None;
         self.signal_assigned(assignments);
         if let Err(error) = assign(&self.consumer, &list) {
@@ -307,7 +312,7 @@ impl Poller {
     }
 
     /// Answers a revocation; `commits` are the last ones of its partitions, if they settled in time.
-    fn finish_revocation(&mut self, partitions: Vec<Partition>, commits: Option<Vec<Commit>>) {
+    fn finish_revocation(&mut self, partitions: &[Partition], commits: Option<Vec<Commit>>) {
         if let Some(commits) = commits {
             match self.committer.commit_revoked(&self.consumer, &commits) {
                 Ok(()) => {
@@ -318,9 +323,9 @@ impl Poller {
             }
         } else {
             tracing::warn!(?partitions, "Records in flight did not settle in time; the next owner reads them again.");
-            self.queue.signal(Signal::Lost(partitions.clone()));
+            self.queue.signal(Signal::Lost(partitions.to_vec()));
         }
-        unassign(&self.consumer, &partitions);
+        unassign(&self.consumer, partitions);
     }
 
     /// Drops everything of these partitions that the engine has not got.
@@ -401,7 +406,9 @@ impl Poller {
             .collect();
         match self.queue.offer(records, self.timeout(OFFER_TIMEOUT)) {
             Ok(()) => {
-                runs.into_iter().for_each(|(partition, next)| self.partitions.advance(partition, next));
+                for (partition, next) in runs {
+                    self.partitions.advance(partition, next);
+                }
                 if std::mem::take(&mut self.paused) {
                     self.with_unfinished("resume", rdkafka::consumer::Consumer::resume);
                     self.wake_fetchers();

@@ -126,6 +126,7 @@ impl PendingRevocation {
     }
 
     /// Returns the last commits once the engine has released the partitions, or `None` in their place if it is too late.
+    #[allow(clippy::option_option)] // whether it is over, and with which commits
     pub(crate) fn poll(&self) -> Option<Option<Vec<Commit>>> {
         match self.released.try_recv() {
             Ok(commits) => Some(Some(commits)),
