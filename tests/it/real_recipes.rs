@@ -467,7 +467,10 @@ fn real_sink_tour_runs_as_it_stands() {
     let sums = all(r"(?m)^\d{6,} \d{6,}$");
     assert!(sums.len() == 2 && sums[0] == sums[1], "both clusters have the same records: {sums:?}\n{said}");
     assert_eq!(all(r"(?m)^  dead-lettered +34$").len(), 3, "{said}");
-    assert_eq!(all(r#""count":299966\b"#).len(), 1, "{said}");
+    // What the killed copy repeated is there twice.
+    let counts: Vec<u64> =
+        all(r#""count":\d+"#).iter().map(|count| count["\"count\":".len()..].parse().expect("a number")).collect();
+    assert!(matches!(counts[..], [count] if (299_966..320_000).contains(&count)), "{counts:?}\n{said}");
     assert_eq!(all(r"(?m)^exit code \d+$"), ["exit code 0", "exit code 0"], "{said}");
     assert!(all(r"(?m)^error: .*$").iter().all(|error| error.contains("bad records")), "{said}");
 }

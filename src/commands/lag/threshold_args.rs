@@ -14,7 +14,7 @@ pub(super) struct ThresholdArgs {
     #[arg(long, value_name = "N")]
     max_lag: Option<u64>,
     /// Maximum time lag of a partition; an unknown time lag exceeds it
-    #[arg(long, value_name = "DURATION", value_parser = crate::commands::args::parse_duration, conflicts_with = "no_time")]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "no_time")]
     max_time: Option<Duration>,
 }
 

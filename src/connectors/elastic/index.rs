@@ -139,7 +139,7 @@ fn kind_of(reply: &Reply) -> IndexKind {
         return IndexKind::Missing;
     }
     match reply.json() {
-        Value::Object(indices) if reply.is_success() && !indices.is_empty() => {
+        Value::Object(indices) if reply.is_success() && !indices.is_empty() && indices.values().all(Value::is_object) => {
             let of_stream = |index: &Value| index.get("data_stream").is_some();
             match indices.len() {
                 _ if indices.values().all(of_stream) => IndexKind::DataStream,

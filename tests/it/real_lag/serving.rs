@@ -66,6 +66,6 @@ fn real_a_watch_in_a_pipe_tells_the_pace_and_who_is_stalled() {
     assert!(moving["time"].as_str() > stalled["time"].as_str());
     assert!(running.is_running());
     running.signal("INT");
-    let looks = running.wait().expect(0).stderr.matches("Looked at one record.").count();
+    let looks = running.wait().expect(0).stderr.matches("Read a single record.").count();
     assert_eq!(looks, 2, "who stands still is not read for again");
 }

@@ -201,7 +201,7 @@ fn each_position_is_read_once_and_only_where_there_is_lag(ten: &Ten) {
         .stderr
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|line| line["message"] == "Looked at one record.")
+        .filter(|line| line["message"] == "Read a single record.")
         .map(|line| (line["partition"].as_str().expect("its place").to_owned(), line["offset"].as_i64().expect("its offset")))
         .collect();
     let mut expected = BTreeMap::new();
