@@ -54,7 +54,7 @@ pub struct Args {
     file: Option<PathBuf>,
     /// Format of the summary: `text` on stderr, or `json` on stdout; `ndjson` prints the records instead of sending them
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    output: OutputFormat,
+    output: EventFormat,
     #[command(flatten)]
     events: EventArgs,
     #[command(flatten)]
@@ -149,7 +149,7 @@ struct SendArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum OutputFormat {
+enum EventFormat {
     Text,
     Json,
     Ndjson,
@@ -220,12 +220,12 @@ impl Args {
     async fn produce(&self, context: &Context, from: String, count: Option<u64>, source: impl Source) -> Result<(), Error> {
         let watch = ReportArgs {
             log_interval: self.sending.log_interval,
-            output: if self.output == OutputFormat::Json { SummaryFormat::Json } else { SummaryFormat::Text },
+            output: if self.output == EventFormat::Json { SummaryFormat::Json } else { SummaryFormat::Text },
             dry_run: self.sending.dry_run,
             metrics: self.sending.metrics,
         };
         let watching = RunReporting::begin(&watch, None).await?;
-        if self.output == OutputFormat::Ndjson {
+        if self.output == EventFormat::Ndjson {
             return self.print(source, &watching).await;
         }
         let Some(sink) = self.open(context, &from).await? else { return Ok(()) };

@@ -86,7 +86,7 @@ struct FormatArgs {
     format: Option<LineFormat>,
     /// Output format [default: `pretty` on a terminal, else `ndjson`; with --keep `table`]
     #[arg(short, long, value_name = "FORMAT", conflicts_with = "format")]
-    output: Option<OutputFormat>,
+    output: Option<TailFormat>,
     /// Write keys, headers and values as a hex dump with offsets and ASCII
     #[arg(long, conflicts_with_all = ["format", "output"])]
     hex: bool,
@@ -99,7 +99,7 @@ struct FormatArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum OutputFormat {
+enum TailFormat {
     /// For people: partition, offset, time, key, headers, and the value with coloured JSON
     Pretty,
     /// The value and a newline; null is an empty line
@@ -141,7 +141,7 @@ impl Args {
 
 impl FormatArgs {
     fn check(&self) -> Result<(), Error> {
-        if self.raw_output && matches!(self.output, Some(OutputFormat::Pretty | OutputFormat::Ndjson | OutputFormat::Table)) {
+        if self.raw_output && matches!(self.output, Some(TailFormat::Pretty | TailFormat::Ndjson | TailFormat::Table)) {
             return Err(Error::Usage {
                 what: "--raw-output applies to values, --format and csv only".to_owned(),
                 hint: "add -o value, or remove --raw-output".to_owned(),
@@ -165,20 +165,20 @@ impl FormatArgs {
             return Printer::Dump(pretty);
         }
         match self.output.unwrap_or_else(|| self.default_format(fields.is_some(), terminal)) {
-            OutputFormat::Value => Printer::Format(LineFormat::value(), encoding),
-            OutputFormat::Ndjson => Printer::Ndjson,
-            OutputFormat::Pretty => Printer::Pretty(pretty),
-            OutputFormat::Table => Printer::table(Columns(fields), pretty),
-            OutputFormat::Csv => Printer::Csv { columns: Columns(fields), encoding, header_written: false },
+            TailFormat::Value => Printer::Format(LineFormat::value(), encoding),
+            TailFormat::Ndjson => Printer::Ndjson,
+            TailFormat::Pretty => Printer::Pretty(pretty),
+            TailFormat::Table => Printer::table(Columns(fields), pretty),
+            TailFormat::Csv => Printer::Csv { columns: Columns(fields), encoding, header_written: false },
         }
     }
 
-    fn default_format(&self, fields: bool, terminal: bool) -> OutputFormat {
+    fn default_format(&self, fields: bool, terminal: bool) -> TailFormat {
         match (self.base64 || (self.raw_output && terminal), fields, terminal) {
-            (true, ..) => OutputFormat::Value,
-            (_, true, _) => OutputFormat::Table,
-            (.., true) => OutputFormat::Pretty,
-            (.., false) => OutputFormat::Ndjson,
+            (true, ..) => TailFormat::Value,
+            (_, true, _) => TailFormat::Table,
+            (.., true) => TailFormat::Pretty,
+            (.., false) => TailFormat::Ndjson,
         }
     }
 }

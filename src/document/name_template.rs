@@ -19,11 +19,11 @@ pub const GRAMMAR: &str = "text with {topic}, {topic:lower}, {field} and dates s
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePattern {
     text: String,
-    parts: Vec<Part>,
+    parts: Vec<PatternPart>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum PatternPart {
     Text(String),
     Topic,
     LowerTopic,
@@ -46,9 +46,9 @@ impl FromStr for NamePattern {
                     let name = &rest[1..end];
                     rest = &rest[end + 1..];
                     match name {
-                        "topic" => Part::Topic,
-                        "topic:lower" => Part::LowerTopic,
-                        field => Part::Field(FieldPath::parse(field)?),
+                        "topic" => PatternPart::Topic,
+                        "topic:lower" => PatternPart::LowerTopic,
+                        field => PatternPart::Field(FieldPath::parse(field)?),
                     }
                 }
                 '%' if rest.starts_with("%%") => {
@@ -62,7 +62,7 @@ impl FromStr for NamePattern {
                     rest = &rest[end..];
                     render(conversion, Timestamp::UNIX_EPOCH)
                         .map_err(|()| format!("`{conversion}` is not a part of a date: use {GRAMMAR}"))?;
-                    Part::Time(conversion.to_owned())
+                    PatternPart::Time(conversion.to_owned())
                 }
                 c => {
                     plain.push(c);
@@ -71,12 +71,12 @@ impl FromStr for NamePattern {
                 }
             };
             if !plain.is_empty() {
-                parts.push(Part::Text(std::mem::take(&mut plain)));
+                parts.push(PatternPart::Text(std::mem::take(&mut plain)));
             }
             parts.push(part);
         }
         if !plain.is_empty() {
-            parts.push(Part::Text(plain));
+            parts.push(PatternPart::Text(plain));
         }
         if parts.is_empty() {
             return Err(format!("a name is missing: use {GRAMMAR}"));
@@ -98,22 +98,22 @@ impl std::fmt::Display for NamePattern {
 impl NamePattern {
     /// Returns the fields whose values it takes.
     pub(crate) fn fields(&self) -> impl Iterator<Item = &FieldPath> {
-        self.parts.iter().filter_map(|part| if let Part::Field(path) = part { Some(path) } else { None })
+        self.parts.iter().filter_map(|part| if let PatternPart::Field(path) = part { Some(path) } else { None })
     }
 
     /// Returns whether the name depends on the time of a record.
     pub(crate) fn is_dated(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Time(_)))
+        self.parts.iter().any(|part| matches!(part, PatternPart::Time(_)))
     }
 
     /// Returns the name, if it is the same for every record.
     pub(crate) fn constant(&self) -> Option<&str> {
-        if let [Part::Text(text)] = self.parts.as_slice() { Some(text) } else { None }
+        if let [PatternPart::Text(text)] = self.parts.as_slice() { Some(text) } else { None }
     }
 
     /// Returns the name with `*` for every placeholder.
     pub(crate) fn wildcard(&self) -> String {
-        let part = |part: &Part| if let Part::Text(text) = part { text.clone() } else { "*".to_owned() };
+        let part = |part: &PatternPart| if let PatternPart::Text(text) = part { text.clone() } else { "*".to_owned() };
         self.parts.iter().map(part).collect()
     }
 
@@ -128,10 +128,10 @@ impl NamePattern {
     ) -> Result<(), Reason> {
         for part in &self.parts {
             match part {
-                Part::Text(text) => name.push_str(text),
-                Part::Topic => name.push_str(topic.name()),
-                Part::LowerTopic => name.push_str(&topic.name().to_lowercase()),
-                Part::Field(path) => {
+                PatternPart::Text(text) => name.push_str(text),
+                PatternPart::Topic => name.push_str(topic.name()),
+                PatternPart::LowerTopic => name.push_str(&topic.name().to_lowercase()),
+                PatternPart::Field(path) => {
                     let missing = || {
                         let what = format!("`{path}` is missing, and the name `{self}` needs it");
                         Reason::new("missing_field", what).at(path.to_string())
@@ -143,7 +143,7 @@ impl NamePattern {
                         Err(_) => name.push_str(value),
                     }
                 }
-                Part::Time(conversion) => {
+                PatternPart::Time(conversion) => {
                     let time = time.and_then(|time| Timestamp::from_millisecond(time).ok());
                     let time = time.ok_or_else(|| {
                         Reason::new("missing_timestamp", format!("the record has no time, and the name `{self}` needs one"))

@@ -24,14 +24,14 @@ const SERVER_TIMEOUT: &str = "30s";
 /// The verdict on one document, and its sequence number and primary term if it was merged.
 pub(super) type Item = (ItemVerdict, Option<(i64, i64)>);
 
-pub(super) struct BulkWriter {
+pub(super) struct ElasticBulkWriter {
     target: Arc<ElasticTarget>,
     path: String,
     /// Buffers of requests that were sent, for those to come: fresh memory costs more than what is written into it.
     spare: Mutex<Vec<Vec<u8>>>,
 }
 
-impl BulkWriter {
+impl ElasticBulkWriter {
     pub(super) fn new(target: Arc<ElasticTarget>) -> Self {
         let index = target.index().map_or_else(String::new, |index| format!("/{}", in_path(index)));
         Self { target, path: format!("{index}/_bulk"), spare: Mutex::default() }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use serde_json::Value;
 
-use crate::connectors::elastic::bulk_writer::BulkWriter;
+use crate::connectors::elastic::bulk_writer::ElasticBulkWriter;
 use crate::connectors::elastic::lookup::{self, ElasticLookup, LOOKUP_SIZE};
 use crate::connectors::elastic::metadata_json::MetadataJson;
 use crate::connectors::elastic::request::{BulkFormat, WriteGuard};
@@ -44,7 +44,7 @@ enum MergeStep {
 /// Merges a batch and returns the outcomes of its good records, each with its place.
 pub(super) async fn merge(
     target: &ElasticTarget,
-    writer: &BulkWriter,
+    writer: &ElasticBulkWriter,
     lookup: &ElasticLookup,
     batch: &DocumentBatch<'_>,
     now: i64,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::connectors::elastic::bootstrap::{self, Bootstrap};
-use crate::connectors::elastic::bulk_writer::BulkWriter;
+use crate::connectors::elastic::bulk_writer::ElasticBulkWriter;
 use crate::connectors::elastic::client::ElasticClient;
 use crate::connectors::elastic::index::{self, IndexKind};
 use crate::connectors::elastic::lookup::{ElasticLookup, IdConflict};
@@ -22,7 +22,7 @@ pub struct ElasticSink {
 
 struct SinkParts {
     target: Arc<ElasticTarget>,
-    writer: BulkWriter,
+    writer: ElasticBulkWriter,
     lookup: ElasticLookup,
 }
 
@@ -37,7 +37,7 @@ impl ElasticSink {
         options: ElasticSinkOptions,
     ) -> Result<Self, InvalidElasticOptions> {
         let target = Arc::new(ElasticTarget::new(client, mapper, options)?);
-        let (writer, lookup) = (BulkWriter::new(Arc::clone(&target)), ElasticLookup::new(Arc::clone(&target)));
+        let (writer, lookup) = (ElasticBulkWriter::new(Arc::clone(&target)), ElasticLookup::new(Arc::clone(&target)));
         Ok(Self { parts: Arc::new(SinkParts { target, writer, lookup }) })
     }
 

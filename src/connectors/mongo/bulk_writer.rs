@@ -25,12 +25,12 @@ const COMMAND_BYTES: usize = 2 << 20;
 type Outcomes = Vec<Option<Outcome>>;
 
 /// Writes batches.
-pub(super) struct BulkWriter {
+pub(super) struct MongoBulkWriter {
     target: Arc<MongoTarget>,
     lookup: MongoLookup,
 }
 
-impl BulkWriter {
+impl MongoBulkWriter {
     pub(super) fn new(target: Arc<MongoTarget>, lookup: MongoLookup) -> Self {
         Self { target, lookup }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::connectors::mongo::MongoClient;
-use crate::connectors::mongo::bulk_writer::BulkWriter;
+use crate::connectors::mongo::bulk_writer::MongoBulkWriter;
 use crate::connectors::mongo::client::COMMAND_TIMEOUT;
 use crate::connectors::mongo::lookup::MongoLookup;
 use crate::connectors::mongo::target::{InvalidMongoOptions, MongoTarget, Write};
@@ -13,7 +13,7 @@ use crate::pipeline::{Answers, Batch, ConnectorError, Ordering, Sink, answers_fr
 /// A MongoDB server as a destination.
 pub struct MongoSink {
     target: Arc<MongoTarget>,
-    writer: Arc<BulkWriter>,
+    writer: Arc<MongoBulkWriter>,
 }
 
 impl MongoSink {
@@ -30,7 +30,7 @@ impl MongoSink {
     ) -> Result<Self, InvalidMongoOptions> {
         let write = Write::choose(write, &mapper)?;
         let target = Arc::new(MongoTarget { client, mapper, write, deletes });
-        let writer = BulkWriter::new(Arc::clone(&target), MongoLookup::new(Arc::clone(&target)));
+        let writer = MongoBulkWriter::new(Arc::clone(&target), MongoLookup::new(Arc::clone(&target)));
         Ok(Self { target, writer: Arc::new(writer) })
     }
 

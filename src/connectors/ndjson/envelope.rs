@@ -120,7 +120,7 @@ fn present<'de, D: serde::Deserializer<'de>>(field: D) -> Result<Option<&'de Raw
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Part {
+enum EnvelopePart {
     Text(String),
     Binary { base64: String },
 }
@@ -151,7 +151,7 @@ impl Fields<'_> {
         let topic: String = typed("topic", "text", self.topic)?;
         let index = typed("partition", "a partition's number", self.partition)?;
         let time: Option<i64> = typed("ts", "a whole number", self.ts)?;
-        let headers: Option<Vec<Option<Part>>> = typed("headers", "a list of names and values", self.headers)?;
+        let headers: Option<Vec<Option<EnvelopePart>>> = typed("headers", "a list of names and values", self.headers)?;
         Ok(Record {
             partition: Partition::new(&topic, index),
             offset: typed("offset", "a whole number", self.offset)?,
@@ -188,15 +188,15 @@ fn decode(name: &str, base64: &str) -> Result<Bytes, String> {
     BASE64_STANDARD.decode(base64).map(Bytes::from).map_err(|_| format!("`{name}` is not base64"))
 }
 
-fn pairs(parts: Vec<Option<Part>>) -> Result<Headers, String> {
+fn pairs(parts: Vec<Option<EnvelopePart>>) -> Result<Headers, String> {
     if parts.len() % 2 == 1 {
         return Err("`headers` has a name without a value".to_owned());
     }
     let mut headers = Headers::with_capacity(parts.len() / 2);
     let mut parts = parts.into_iter().map(|part| {
         part.map(|part| match part {
-            Part::Text(text) => Ok(text.into()),
-            Part::Binary { base64 } => decode("base64", &base64),
+            EnvelopePart::Text(text) => Ok(text.into()),
+            EnvelopePart::Binary { base64 } => decode("base64", &base64),
         })
         .transpose()
     });
