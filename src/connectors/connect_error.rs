@@ -226,6 +226,10 @@ impl ConnectCause {
             Self::Other { hint: Some(hint), .. } => hint.clone(),
             Self::NameNotResolved | Self::WrongServer(_) | Self::Other { .. } => correct,
             Self::ConnectionRefused => format!("start the {server}, or {correct}"),
+            // With TLS on, a server without it may wait for more rather than answer.
+            Self::NoAnswer(_) if tls_on == tls_off => {
+                format!("{correct}, see whether a firewall is in between, or {tls_off}")
+            }
             Self::NoAnswer(_) => format!("{correct}, or see whether a firewall is in between"),
             Self::TlsNotSpoken => tls_off.clone(),
             Self::Closed(_) | Self::TlsRequired => tls_on.clone(),
