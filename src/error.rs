@@ -1,7 +1,10 @@
 //! The one error of the program: how it is shown, what helps, and the exit code.
 
+pub(crate) mod hints;
+
 use std::fmt::Write as _;
 
+use crate::error::hints::with_hint;
 use crate::pipeline::{ConnectorError, Failure, Refusal, RefusalReason, Refused};
 use crate::profile::{ProfileError, ProfileHint, Replacement};
 use crate::terminal::escape_controls;
@@ -43,7 +46,7 @@ pub enum Error {
 impl From<ConnectorError> for Error {
     fn from(error: ConnectorError) -> Self {
         match error {
-            ConnectorError::Failed(failure) => Self::Failed(failure),
+            ConnectorError::Failed(failure) => Self::Failed(with_hint(failure)),
             ConnectorError::Refused(refused) => Self::Refused(refused),
             ConnectorError::Refusal(Refusal { reason, what, numbers }) => {
                 Self::Refused(Refused { what, numbers, hint: refusal_hint(reason).to_owned() })

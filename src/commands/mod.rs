@@ -9,7 +9,6 @@ pub mod embedded;
 pub(crate) mod environment;
 mod global;
 pub mod help;
-pub(crate) mod hints;
 pub mod lag;
 pub mod produce_fake;
 pub mod profile;

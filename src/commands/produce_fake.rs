@@ -12,12 +12,12 @@ use tokio::time::Instant;
 
 use crate::commands::args::{KAFKA_DEFAULTS, ReportArgs, SummaryFormat, parse_duration, parse_rate};
 use crate::commands::dead_letters::DeadLetterSink;
-use crate::commands::hints::with_hint;
 use crate::commands::run::{self, Presentation, RunReporting};
 use crate::commands::{Context, protect};
 use crate::connectors::kafka::{Admin, KafkaSink, Pos, ProducerOptions, Targets, TopicPlan};
 use crate::connectors::ndjson::{NdjsonSink, NdjsonSource};
 use crate::error::Error;
+use crate::error::hints::with_hint;
 use crate::logins::fake::{Clock, FakeLogins, FakePlan, Fraction, LateEvents, Malformed, Missing, RecordKey, TimestampFormat};
 use crate::pipeline::{BadRecordPolicy, Failure, Limits, Observer, Pipeline, Rate, RunOutcome, Sink, Source};
 use crate::record::{Partition, Topic};

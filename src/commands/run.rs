@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::commands::args::{ReportArgs, SummaryFormat};
-use crate::commands::hints::with_hint;
 use crate::commands::{Context, LogFormat};
 use crate::error::Error;
+use crate::error::hints::with_hint;
 use crate::pipeline::{ConnectorError, Failure, Observer, Pipeline, RunOutcome, RunReport, Sink, Source, Tally};
 use crate::report::{
     Endpoint, ExtraLines, ExtraMetrics, LogObserver, Metrics, Monitored, RunBar, RunInfo, RunStatus, StatusLines, Summary,

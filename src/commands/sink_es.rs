@@ -223,11 +223,6 @@ impl FlowTarget for TargetIndex<'_> {
             self.sink.bootstrap(records).await?;
         }
         self.sink.create(self.found.as_ref().expect("the plan has looked at the index")).await.map_err(with_template_hint)?;
-        Ok(self.sink.check().await.map_err(|error| match error {
-            ConnectorError::Failed(failure) if self.args.pipeline.is_some() && failure.hint.is_none() => {
-                failure.hint("create the pipeline, or correct --pipeline").into()
-            }
-            error => error,
-        })?)
+        Ok(self.sink.check().await?)
     }
 }

@@ -39,12 +39,14 @@ pub struct Failure {
     pub kind: FailureKind,
 }
 
-/// The failures that the engine itself finds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What a hint can be given for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum FailureKind {
     /// A failure of a connector or a command.
     #[default]
     Other,
+    /// A destination that rejects every record, by the code of its reason.
+    NotWritable(String),
     /// A bad record, where bad records stop the run.
     BadRecord,
     /// More bad records than the breaker allows.

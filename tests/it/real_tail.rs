@@ -186,7 +186,7 @@ fn real_what_transactions_left_is_neither_shown_nor_waited_for() {
     let sender = Sender::transactional(topic.cluster(), &topic.name);
     sender.transaction(&topic.name, &value("aborted at first"), false);
     let only_aborted = topic.tail("");
-    assert!(only_aborted.stderr.contains("holds no record that can be read there"), "{}", only_aborted.stderr);
+    assert!(only_aborted.stderr.contains("holds no readable record there"), "{}", only_aborted.stderr);
     sender.transaction(&topic.name, &value("committed"), true);
     for _ in 0..30 {
         sender.transaction(&topic.name, &value("aborted"), false);

@@ -122,7 +122,7 @@ fn real_a_client_certificate_that_is_missing_or_strange_is_told() {
     let none = format!("security_protocol = SSL\n{}", trust("ca"));
     let hint = "set `ssl_certificate_location` and `ssl_key_location` under [local_kafka]";
     fails("SSL", &none, "TLS handshake: the broker requires a client certificate", hint);
-    let hint = "set `ssl_certificate_location` under [local_kafka] to one that the broker's CA has signed";
+    let hint = "set `ssl_certificate_location` under [local_kafka] to one that is signed by the broker's CA";
     fails("SSL", &certificate("stranger"), "TLS handshake: the broker rejects the client certificate", hint);
 }
 
@@ -152,7 +152,7 @@ fn real_the_wrong_protocol_for_a_port_is_told() {
 fn real_another_cluster_than_the_named_one_is_refused() {
     let ended = load("PLAINTEXT", "cluster_id = another\n");
     assert_eq!(ended.code, Some(5));
-    let first = "error: `local_kafka` is not the cluster that the profile names\n  cluster_id in the profile: another\n";
+    let first = "error: `local_kafka` is not the cluster of the profile's `cluster_id`\n  cluster_id in the profile: another\n";
     assert!(ended.stderr.starts_with(first), "{}", ended.stderr);
     assert!(ended.stderr.ends_with("hint: correct `servers` or `cluster_id` under [local_kafka]\n"), "{}", ended.stderr);
 }

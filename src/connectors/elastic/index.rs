@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use elasticsearch::http::Method;
 use serde_json::{Map, Value, json};
 
@@ -14,7 +13,7 @@ use crate::connectors::elastic::request::TIME_FIELD;
 use crate::connectors::elastic::response::{self, BulkAction, ItemVerdict};
 use crate::connectors::elastic::target::{ElasticTarget, Op};
 use crate::document::WRAPPED;
-use crate::pipeline::{ConnectorError, Failure, Outcome, Reason, Refused};
+use crate::pipeline::{ConnectorError, Failure, FailureKind, Outcome, Reason, Refused};
 
 /// How long the creation of an index may take.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -152,8 +151,14 @@ fn kind_of(reply: &Reply) -> IndexKind {
     }
 }
 
-/// A write that requires a sequence number which no document has.
-const IMPOSSIBLE_WRITE: &str = "{\"index\":{\"_id\":\"sdl-check\",\"if_seq_no\":9007199254740991,\"if_primary_term\":1}}\n{}\n";
+/// Returns a write that requires a sequence number which no document has.
+fn impossible_write(target: &ElasticTarget) -> RequestBody {
+    let mut action = json!({"_id": "sdl-check", "if_seq_no": 9_007_199_254_740_991_i64, "if_primary_term": 1});
+    if target.format.has_routing {
+        action["routing"] = json!("sdl-check");
+    }
+    RequestBody::Lines(format!("{}\n{{}}\n", json!({ "index": action })).into())
+}
 
 /// Returns whether the cluster accepts writes at present; asks once.
 pub(super) async fn is_available(target: &ElasticTarget) -> bool {
@@ -161,7 +166,7 @@ pub(super) async fn is_available(target: &ElasticTarget) -> bool {
         return target.client.call(Request::get("/")).await.is_ok_and(|reply| reply.is_success());
     };
     let path = format!("/{}/_bulk", in_path(name));
-    let body = Some(RequestBody::Lines(Bytes::from_static(IMPOSSIBLE_WRITE.as_bytes())));
+    let body = Some(impossible_write(target));
     let Ok(reply) = target.client.call(Request { method: Method::Post, body, ..Request::get(&path) }).await else { return false };
     let Ok(answer) = response::parse(&reply.body, 1) else { return false };
     let verdict = answer.items().next().map(|item| response::judge(BulkAction::Index, item, false));
@@ -181,9 +186,9 @@ pub(super) async fn probe(target: &ElasticTarget) -> Result<(), ConnectorError> 
     }
     let pipeline: Vec<_> = target.options.pipeline.as_deref().map(|name| ("pipeline", name)).into_iter().collect();
     let path = format!("/{}/_bulk", in_path(name));
-    let body = || Some(RequestBody::Lines(Bytes::from_static(IMPOSSIBLE_WRITE.as_bytes())));
-    let reply =
-        target.client.ask(|| Request { method: Method::Post, body: body(), ..Request::get(&path).with(&pipeline) }).await?;
+    let request =
+        || Request { method: Method::Post, body: Some(impossible_write(target)), ..Request::get(&path).with(&pipeline) };
+    let reply = target.client.ask(request).await?;
     let outcome = match response::parse(&reply.body, 1) {
         Ok(answer) if reply.status == 200 => {
             match response::judge(BulkAction::Index, answer.items().next().expect("an item for one document"), false) {
@@ -227,7 +232,9 @@ async fn ask_for_rights(target: &ElasticTarget, name: &str) -> Result<bool, Conn
 }
 
 fn not_writable(target: &ElasticTarget, name: &str, reason: &Reason) -> Failure {
-    let mut failure = Failure::new(format!("cannot write to `{name}` of `{}`", target.client.name())).because(reason);
+    let mut failure = Failure::new(format!("cannot write to `{name}` of `{}`", target.client.name()))
+        .because(reason)
+        .kind(FailureKind::NotWritable(reason.code().to_owned()));
     failure.hint = reason.hinted().map(str::to_owned);
     failure
 }
@@ -273,6 +280,8 @@ fn matches(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[test]

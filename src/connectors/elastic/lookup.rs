@@ -11,7 +11,7 @@ use crate::connectors::elastic::bulk_writer::BULK_TIMEOUT;
 use crate::connectors::elastic::client::{QUESTION_TIMEOUT, Request};
 use crate::connectors::elastic::lenient_json;
 use crate::connectors::elastic::names::in_path;
-use crate::connectors::elastic::reason::{clean, kind, text};
+use crate::connectors::elastic::reason::{clean, kind, permanent, text};
 use crate::connectors::elastic::response::{self, BulkAction};
 use crate::connectors::elastic::target::ElasticTarget;
 use crate::document::{
@@ -237,6 +237,7 @@ pub(super) fn lookup_failed(error: &Value) -> Outcome {
         kind @ "security_exception" => {
             Outcome::Stop(Reason::new(kind, quoted).hint("grant the user or the key the right to read the index"))
         }
+        "routing_missing_exception" => Outcome::Stop(permanent(400, error)),
         // An alias of several indices: none of them is the one to look in.
         "illegal_argument_exception" => Outcome::Stop(Reason::new("ambiguous_index", quoted)),
         _ => Outcome::Unclear(Reason::new("not_looked_up", "the server does not tell what is stored under an id").detail(quoted)),

@@ -83,6 +83,8 @@ pub(super) fn permanent(status: u16, error: &Value) -> Reason {
         _ if status == 401 || status == 403 || kind == "security_exception" => unauthorized(status, text),
         "index_not_found_exception" => Reason::new(kind, "the index does not exist, and the server may not create it")
             .hint("create it, or allow it in `action.auto_create_index` of the cluster"),
+        // An empty routing of a record is found before it is sent: none has one.
+        "routing_missing_exception" => Reason::new(kind, "the index requires a routing value for each document"),
         _ if text.contains("pipeline with id") => Reason::new("pipeline_missing", text),
         _ if text.contains("no write index") => {
             Reason::new("no_write_index", text).hint("set `is_write_index` for one of the indices of the alias")

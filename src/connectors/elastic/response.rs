@@ -159,11 +159,10 @@ const TRANSIENT: [&str; 21] = [
 ];
 
 /// Errors of the document.
-const BAD: [&str; 8] = [
+const BAD: [&str; 7] = [
     "mapper_parsing_exception",
     "document_parsing_exception",
     "strict_dynamic_mapping_exception",
-    "routing_missing_exception",
     "invalid_index_name_exception",
     "document_missing_exception",
     "not_x_content_exception",
@@ -186,7 +185,7 @@ pub(super) fn judge(action: BulkAction, item: &BulkItem<'_>, is_piped: bool) -> 
     }
     match kind {
         "version_conflict_engine_exception" => conflict(action, item, error),
-        "security_exception" | "index_not_found_exception" => stop(),
+        "security_exception" | "index_not_found_exception" | "routing_missing_exception" => stop(),
         "illegal_argument_exception" if reason::is_misconfigured(error) => stop(),
         "mapper_exception" if reason::is_timeout(error) => retry(),
         "validation_exception" if reason::is_shard_limit(error) => retry(),

@@ -84,7 +84,7 @@ fn each_answer_for_a_document_has_one_meaning() {
         (Create, 400, of("document_parsing_exception"), "bad document_parsing_exception"),
         (Create, 400, of("strict_dynamic_mapping_exception"), "bad strict_dynamic_mapping_exception"),
         (Create, 400, of("illegal_argument_exception"), "bad illegal_argument_exception"),
-        (Create, 400, of("routing_missing_exception"), "bad routing_missing_exception"),
+        (Create, 400, of("routing_missing_exception"), "stop routing_missing_exception"),
         (Create, 400, of("invalid_index_name_exception"), "bad invalid_index_name_exception"),
         (Update, 404, of("document_missing_exception"), "bad document_missing_exception"),
         (Create, 400, of("something_new"), "bad something_new"),

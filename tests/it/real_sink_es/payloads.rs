@@ -114,7 +114,7 @@ fn real_sink_es_what_a_server_has_never_memory_for_is_stored_elsewhere_or_set_as
         let finished = finished.expect(if dead > 0 { 3 } else { 0 });
         assert_eq!(load.count(), 3 - dead);
         if dead > 0 {
-            assert_eq!(codes(&letters(&finished, "bad")), ["too_large"]);
+            assert_eq!(codes(&letters(&finished, "bad")), ["too_large_for_memory"]);
         }
     });
 }

@@ -70,7 +70,7 @@ fn real_sink_es_settings_that_do_not_go_together_are_refused_before_anything_is_
             assert!(said, "{flags}: {}", finished.stderr);
         }
         let bootstrap = load.sdl("--until-caught-up --index {topic} --bootstrap user-login").run().expect(5);
-        assert!(bootstrap.stderr.contains("indices that are not ours"), "{}", bootstrap.stderr);
+        assert!(bootstrap.stderr.contains("indices of others"), "{}", bootstrap.stderr);
         assert_eq!(load.server.ask("GET", &format!("/{}", load.topic), &Value::Null)["status"], 404);
         assert_eq!(load.committed(), [0]);
     });

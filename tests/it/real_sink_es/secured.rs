@@ -92,7 +92,7 @@ fn real_sink_es_hosts_and_certificates_that_are_not_good_are_named_within_second
         wrong(
             "http://no-such-host.invalid:9200",
             "",
-            "looking up the name: it is not known here",
+            "looking up the name: the name does not resolve",
             "correct `url` under [search]",
         );
         wrong("http://127.0.0.1:1", "", "connection refused", "start the server");

@@ -19,13 +19,13 @@ use tokio::sync::oneshot;
 
 use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::config::client_config;
-use crate::connectors::kafka::plan::ReadPlan;
+use crate::connectors::kafka::plan::{PlannedPartition, ReadPlan};
 use crate::connectors::kafka::resume::ResumeRules;
 use crate::connectors::kafka::source::batch_builder::BatchBuilder;
 use crate::connectors::kafka::source::committer::Committer;
 use crate::connectors::kafka::source::membership::{GroupMetadata, Members};
 use crate::connectors::kafka::source::monitor::Monitor;
-use crate::connectors::kafka::source::partitions::OwnedPartitions;
+use crate::connectors::kafka::source::partitions::{OwnedPartitions, PlannedStop};
 use crate::connectors::kafka::source::poller::{LAST_COMMIT_TIMEOUT, Poller, PollerCommand, Reader};
 use crate::connectors::kafka::source::rebalance::RebalanceContext;
 use crate::connectors::kafka::source::record_queue::RecordQueue;
@@ -114,9 +114,10 @@ impl KafkaSource {
             // A session shorter than the default of 3 s would expire between two heartbeats.
             config.set("heartbeat.interval.ms", (session.as_millis() / 4).clamp(1, 3000).to_string());
         }
-        let stops: HashMap<Partition, i64> =
-            plan.partitions.iter().filter_map(|planned| Some((planned.partition, planned.stop?))).collect();
-        let planned_stops = stops.iter().map(|(partition, stop)| (*partition, NextOffset(*stop))).collect();
+        let stop = |planned: &PlannedPartition| Some(PlannedStop { start: planned.start.0, stop: planned.stop? });
+        let stops: HashMap<Partition, PlannedStop> =
+            plan.partitions.iter().filter_map(|planned| Some((planned.partition, stop(planned)?))).collect();
+        let planned_stops = stops.iter().map(|(partition, planned)| (*partition, NextOffset(planned.stop))).collect();
         let verified = plan.partitions.iter().filter_map(|planned| Some((planned.partition, planned.committed.clone()?)));
         let (commands, received) = mpsc::channel();
         let (event_sender, events) = mpsc::channel();

@@ -36,6 +36,7 @@ pub(crate) struct Monitor {
     topic_ids: HashMap<Topic, String>,
     /// Since when a subscribed topic is unknown to the brokers.
     unknown_since: Option<Instant>,
+    said_waiting: bool,
 }
 
 impl Monitor {
@@ -50,6 +51,7 @@ impl Monitor {
             topic_id_request: None,
             topic_ids: HashMap::new(),
             unknown_since: None,
+            said_waiting: false,
         }
     }
 
@@ -142,19 +144,27 @@ impl Monitor {
         topics.iter().find(is_missing).copied()
     }
 
-    /// Returns whether the other members have committed everything up to the stops: then a member without partitions is done too.
+    /// Returns whether the other members of the group have committed their partitions up to the stops of a bounded run. The partitions
+    /// of a member that has died come to this one when its session ends.
     pub(crate) fn others_are_done(&mut self, consumer: &BaseConsumer<RebalanceContext>, partitions: &OwnedPartitions) -> bool {
-        if !partitions.is_bounded() || !partitions.is_empty() || !is_due(&mut self.end_check, END_CHECK_INTERVAL) {
-            return false;
+        let stops = partitions.unowned_stops();
+        if stops.is_empty() && !partitions.is_empty() {
+            return true;
         }
-        let stops = partitions.stops();
+        if !is_due(&mut self.end_check, END_CHECK_INTERVAL) {
+            return false; // nothing may have been assigned yet
+        }
         let Ok(committed) = consumer.committed_offsets(list(stops.keys()), REQUEST_TIMEOUT) else { return false };
         let committed = committed.elements();
-        stops.iter().all(|(partition, stop)| {
+        let is_done = stops.iter().all(|(partition, stop)| {
             let is_reached = |next: Offset| matches!(next, Offset::Offset(next) if next >= *stop);
             let mut of = committed.iter().filter(|of| of.topic() == partition.topic.name() && of.partition() == partition.index);
-            *stop == 0 || of.next().is_some_and(|of| of.error().is_ok() && is_reached(of.offset()))
-        })
+            of.next().is_some_and(|of| of.error().is_ok() && is_reached(of.offset()))
+        });
+        if !is_done && !partitions.is_empty() && !std::mem::replace(&mut self.said_waiting, true) {
+            tracing::info!(partitions = stops.len(), "Waiting for the other members of the group to read their partitions.");
+        }
+        is_done
     }
 }
 

@@ -19,17 +19,25 @@ impl PartitionProgress {
     }
 }
 
+/// What a bounded run reads of a partition, whichever member of the group owns it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PlannedStop {
+    pub(crate) start: i64,
+    /// Exclusive.
+    pub(crate) stop: i64,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct OwnedPartitions {
-    /// Where the run stops; a run without stops follows.
-    stops: HashMap<Partition, i64>,
+    /// What the run reads; a run without stops follows.
+    stops: HashMap<Partition, PlannedStop>,
     owned: HashMap<Partition, PartitionProgress>,
     epochs: HashMap<Partition, u64>,
 }
 
 impl OwnedPartitions {
-    pub(crate) fn new(stops: HashMap<Partition, i64>) -> Self {
+    pub(crate) fn new(stops: HashMap<Partition, PlannedStop>) -> Self {
         Self { stops, ..Self::default() }
     }
 
@@ -37,13 +45,16 @@ impl OwnedPartitions {
         !self.stops.is_empty()
     }
 
-    pub(crate) fn stops(&self) -> &HashMap<Partition, i64> {
-        &self.stops
+    /// Returns the stops of the partitions that other members have to read, or nobody yet.
+    pub(crate) fn unowned_stops(&self) -> HashMap<Partition, i64> {
+        let unread =
+            self.stops.iter().filter(|(partition, planned)| planned.start < planned.stop && !self.owned.contains_key(partition));
+        unread.map(|(partition, planned)| (*partition, planned.stop)).collect()
     }
 
     /// Adds a partition. One that appeared after a bounded run was planned ends where it starts.
     pub(crate) fn add(&mut self, partition: Partition, start: NextOffset) {
-        let stop = self.stops.get(&partition).copied().or(self.is_bounded().then_some(start.0));
+        let stop = self.stops.get(&partition).map(|planned| planned.stop).or(self.is_bounded().then_some(start.0));
         let epoch = self.epochs.entry(partition).or_default();
         *epoch += 1;
         self.owned.insert(partition, PartitionProgress { next: start.0, stop, epoch: *epoch });
@@ -88,9 +99,9 @@ impl OwnedPartitions {
         self.iter().filter(|(_, progress)| !progress.is_done()).map(|(partition, _)| partition)
     }
 
-    /// Returns whether every owned partition has reached its stop.
+    /// Returns whether every owned partition of a bounded run has reached its stop.
     pub(crate) fn all_done(&self) -> bool {
-        !self.owned.is_empty() && self.owned.values().all(PartitionProgress::is_done)
+        self.is_bounded() && self.owned.values().all(PartitionProgress::is_done)
     }
 }
 
@@ -101,9 +112,16 @@ mod tests {
     #[test]
     fn a_bounded_run_is_done_at_its_stops() {
         let [planned, later] = [0, 1].map(|index| Partition::new("owned", index));
-        let mut partitions = OwnedPartitions::new(HashMap::from([(planned, 10)]));
-        assert!(!partitions.all_done(), "nothing is owned yet");
+        let [elsewhere, read_before] = [2, 3].map(|index| Partition::new("owned", index));
+        let mut partitions = OwnedPartitions::new(HashMap::from([
+            (planned, PlannedStop { start: 0, stop: 10 }),
+            (elsewhere, PlannedStop { start: 5, stop: 6 }),
+            (read_before, PlannedStop { start: 7, stop: 7 }),
+        ]));
+        assert_eq!(partitions.unowned_stops(), HashMap::from([(planned, 10), (elsewhere, 6)]));
         partitions.add(planned, NextOffset(4));
+        assert_eq!(partitions.unowned_stops(), HashMap::from([(elsewhere, 6)]));
+        assert!(!partitions.all_done());
         partitions.add(later, NextOffset(7));
         assert_eq!(partitions.unfinished().collect::<Vec<_>>(), [planned]);
         assert_eq!(partitions.pass(planned, 8), Some(NextOffset(8)));

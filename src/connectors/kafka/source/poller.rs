@@ -459,16 +459,13 @@ impl Poller {
         self.check_end();
     }
 
-    /// Ends a bounded run once every partition has been read to its stop.
+    /// Ends a bounded run once every planned partition has been read to its stop, by this member or by others.
     fn check_end(&mut self) {
-        if self.partitions.is_bounded() && !self.ended && self.partitions.all_done() && self.restarts.is_empty() {
-            self.end();
+        let is_settled = !self.ended && self.rebalance.is_none() && self.restarts.is_empty();
+        if is_settled && self.partitions.all_done() && self.monitor.others_are_done(&self.consumer, &self.partitions) {
+            self.ended = true;
+            self.queue.signal_in_order(Signal::End);
         }
-    }
-
-    fn end(&mut self) {
-        self.ended = true;
-        self.queue.signal_in_order(Signal::End);
     }
 
     fn run_checks(&mut self) {
@@ -498,9 +495,7 @@ impl Poller {
             let failure = Failure::new(format!("topic `{topic}` does not exist on `{}` any more", self.section.name));
             self.queue.fail(failure.hint("create it again, or leave it out").into());
         }
-        if !self.ended && self.rebalance.is_none() && self.monitor.others_are_done(&self.consumer, &self.partitions) {
-            self.end();
-        }
+        self.check_end();
     }
 
     /// Reports an error that passes, and fails with any other.

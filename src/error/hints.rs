@@ -1,0 +1,62 @@
+//! What helps after a failure of a run: the flags, which nothing below the commands names.
+
+use crate::pipeline::{Failure, FailureKind};
+
+/// Returns `failure` with the hint of its kind, unless it has one.
+pub(crate) fn with_hint(failure: Failure) -> Failure {
+    let hint = match &failure.kind {
+        _ if failure.hint.is_some() => None,
+        FailureKind::Other => None,
+        FailureKind::NotWritable(code) => record_hint(code),
+        FailureKind::BadRecord => {
+            Some("set bad records aside with --dead-letters topic:NAME or file:PATH, or leave them out with --skip-bad-records")
+        }
+        FailureKind::TooManyBadRecords => Some(
+            "look at the dead letters: what is wrong with them is probably one thing; then start again, or raise \
+             --dead-letter-limit",
+        ),
+        FailureKind::DeadLetterRejected => Some("name another destination with --dead-letters"),
+        FailureKind::GaveUp => Some("start again when the destination is back, or raise --retry-for"),
+    };
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// Returns what helps against a reason, by its code.
+pub(crate) fn record_hint(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "missing_key" => "--id offset takes records without key",
+        "key_not_text" => "--id offset takes records whatever their key",
+        "empty_id" => "--id offset needs neither key nor field",
+        "id_too_long" => "--id offset makes short ones",
+        "foreign_id" => "--id field:_id takes it for the id; --drop _id leaves it out",
+        "claimed_field" => "--meta-prefix gives metadata fields other names; --no-meta leaves them out",
+        "not_json" => "--raw-value text or binary wraps what is not JSON",
+        "not_a_date" => "--time-field takes Unix seconds or milliseconds and ISO 8601",
+        "too_many_names" => "--max-names allows more",
+        "tombstone" => "--on-tombstone skip leaves it out",
+        "empty_routing" => "correct --routing",
+        "routing_missing_exception" => "--routing makes one of a record's fields",
+        "repeated_name" => "--drop leaves a field out, however often it is there",
+        "no_literal_name" => "--write replace stores such names",
+        "document_too_large" => "--keep or --drop make it smaller; --dead-letters file:PATH sets it aside",
+        "document_missing" | "document_missing_exception" => "--op upsert creates it then",
+        "pipeline_missing" => "create the pipeline, or correct --pipeline",
+        "ambiguous_index" => "name one index with --index",
+        "too_large" => "raise `http.max_content_length` of the server, or set such records aside with --dead-letters",
+        "too_large_for_memory" => {
+            "raise `indexing_pressure.memory.limit` of the server, or set such records aside with --dead-letters"
+        }
+        "mongodb_73" | "mongodb_13297" => "name another with --database or --collection",
+        "mongodb_11000" => "set such records aside with --dead-letters, or drop the index",
+        "foreign_record" => "tell them apart with --id-prefix, or write to another index or collection",
+        "foreign_version" => "let the later one win with --version timestamp, or write to another index or collection",
+        "foreign_document" => "leave --no-meta out, or tell them apart with --id-prefix, or write to another index or collection",
+        "foreign_document_version" => {
+            "leave --no-meta out, or let the later one win with --version timestamp, or write to another index or collection"
+        }
+        _ => return None,
+    })
+}
