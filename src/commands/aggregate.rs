@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use crate::commands::args::{DeadLetterTarget, FailureArgs, ReadArgs, ReportArgs, ShapingArgs, SourceLimits, transform};
-use crate::commands::run::{self, Presentation, RunReporting};
-use crate::commands::{Context, dead_letters, protect, session};
-use crate::connectors::kafka::{Admin, OffsetSpec, ReadPlan, StartReason, TopicPlan, TransactionalProducer, value_at};
+use crate::commands::session::{FlowTarget, Session};
+use crate::commands::{Context, protect};
+use crate::connectors::kafka::{Admin, OffsetSpec, ReadPlan, StartReason, TopicInfo, TopicPlan, TransactionalProducer, value_at};
 use crate::error::Error;
+use crate::error::hints::may_not_create;
 use crate::logins::event::FIELDS;
-use crate::pipeline::transaction::{Receipt, TransactionLoop};
-use crate::pipeline::{Limits, Refused};
+use crate::pipeline::Refused;
+use crate::pipeline::transaction::Receipt;
 use crate::profile::{KafkaSection, Secret};
 use crate::record::{Partition, Topic};
-use crate::report::{RunInfo, grouped};
+use crate::report::grouped;
 use crate::windows::counts::Counts;
 use crate::windows::flow::{EndOffsetQuery, TimeSource, WindowFlow, WindowFlowOptions};
 use crate::windows::live_view::LiveView;
@@ -28,6 +29,8 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 const MEMBERS_INTERVAL: Duration = Duration::from_millis(250);
 /// Records in a batch.
 const BATCH: usize = 10_000;
+const SOURCE_LIMITS: SourceLimits =
+    SourceLimits { batch: BATCH, buffer_bytes: 16_000_000, commit_interval: Duration::from_secs(1) };
 
 /// Count login events by window into another topic of the same cluster
 ///
@@ -39,7 +42,7 @@ const BATCH: usize = 10_000;
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
-    select: ReadArgs,
+    read: ReadArgs,
     /// Section to read from and to write to
     #[arg(long, value_name = "SECTION", default_value = "local_kafka")]
     source: String,
@@ -54,9 +57,9 @@ pub struct Args {
     #[command(flatten)]
     shaping: ShapingArgs,
     #[command(flatten)]
-    care: FailureArgs,
+    failure: FailureArgs,
     #[command(flatten)]
-    watch: ReportArgs,
+    report: ReportArgs,
 }
 
 /// Flags that say what is counted, and how.
@@ -119,160 +122,96 @@ impl Args {
     /// When the run does not end well; see the exit codes.
     pub async fn run(mut self, context: &Context) -> Result<(), Error> {
         let mut section = context.kafka(&self.source)?;
-        let session = shorten_session(&mut section);
-        if self.select.topics.names.is_empty() && self.select.topics.topics_matching.is_none() {
-            self.select.topics.names = vec![LOGINS.to_owned()];
+        let session_timeout = shorten_session(&mut section);
+        if self.read.topics.names.is_empty() && self.read.topics.topics_matching.is_none() {
+            self.read.topics.names = vec![LOGINS.to_owned()];
         }
-        if self.select.partitions.is_some() {
+        if self.read.partitions.is_some() {
             return Err(Error::Usage {
                 what: "a window is counted over all partitions of its topics".to_owned(),
                 hint: "leave --partitions out".to_owned(),
             });
         }
         let selector = self.count.selector()?;
-        let formatter = self.count.formatter();
-        let to = Topic::named(self.to_topic.as_deref().unwrap_or(match self.count.emit {
+        let transform = self.shaping.build(&context.profile, section.mask_key.as_ref())?.map(transform);
+        let pattern = self.read.topics.topics_matching.as_ref().map(|pattern| pattern.as_str().to_owned());
+        let live_view = LiveView::new(pattern.unwrap_or_else(|| self.read.topics.names.join(",")), &self.count.by);
+        let args = (&self.read, &self.failure, &self.report);
+        let session = Session::connect(context, "aggregate", section, args, Some(live_view.metrics())).await?;
+        let mut target = WindowTopic::find(&self, context, &session, session_timeout).await?;
+        let admin = session.admin.clone();
+        let Some(session) = session.start(&mut target).await? else { return Ok(()) };
+
+        let table = live_view.clone();
+        let flow = WindowFlow::new(WindowFlowOptions {
+            windows: Windows::new(self.count.rules(), session.plan.partitions.iter().map(|planned| planned.partition)),
+            selector,
+            time: self.count.time,
+            formatter: self.count.formatter(),
+            target: target.topic,
+            total: target.total,
+            last_output: target.last_output,
+            end_offsets: end_offsets(admin, self.read.read_uncommitted),
+            idle: self.count.window + self.count.grace + self.count.idle,
+            live_view,
+        });
+        let producer = target.producer.expect("the session has taken the group over");
+        let limits = self.failure.limits(BATCH, self.read.count);
+        let table = Box::new(move || table.table());
+        Box::pin(session.run_transactions(flow, producer, transform, limits, &SOURCE_LIMITS, table)).await
+    }
+
+    /// Refuses to read a topic that the run writes.
+    fn check_loop(&self, topics: &[TopicInfo], to: Topic) -> Result<(), Error> {
+        let is_read = |name: &str| self.read.topics.fits(name) || topics.iter().any(|topic| topic.topic.name() == name);
+        let (what, flag) = match &self.failure.dead_letters {
+            _ if is_read(to.name()) => (format!("topic `{to}` would be read and written"), "--to-topic"),
+            Some(DeadLetterTarget::Topic { section: None, name }) if is_read(name) => {
+                (format!("topic `{name}` of the dead letters would be read"), "--dead-letters")
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::Usage { what, hint: format!("name another with {flag}, or leave it out with --exclude") })
+    }
+}
+
+/// The topic of the windows during the start, and what earlier runs left in it.
+struct WindowTopic<'a> {
+    args: &'a Args,
+    context: &'a Context,
+    admin: Admin,
+    section: KafkaSection,
+    session_timeout: Duration,
+    topic: Topic,
+    exists: bool,
+    producer: Option<TransactionalProducer>,
+    /// Everything up to the last closed window.
+    total: Counts,
+    last_output: Option<Receipt>,
+}
+
+impl<'a> WindowTopic<'a> {
+    async fn find(args: &'a Args, context: &'a Context, session: &Session<'_>, session_timeout: Duration) -> Result<Self, Error> {
+        let topic = Topic::named(args.to_topic.as_deref().unwrap_or(match args.count.emit {
             OutputForm::Summary => "user-login-processed",
             OutputForm::Rows => "user-login-analytics",
         }));
-        let pattern = self.select.topics.topics_matching.as_ref().map(|pattern| pattern.as_str().to_owned());
-        let live_view = LiveView::new(pattern.unwrap_or_else(|| self.select.topics.names.join(",")), &self.count.by);
-        let watching = RunReporting::begin(&self.watch, Some(live_view.metrics())).await?;
-        let admin = Admin::connect(&section, self.care.wait).await?;
-        let topics = self.select.topics(&admin, &section).await?;
-        if topics.iter().any(|topic| topic.topic == to) || self.select.topics.fits(to.name()) {
-            return Err(Error::Usage {
-                what: format!("topic `{to}` would be read and written"),
-                hint: "name another with --to-topic, or leave it out with --exclude".to_owned(),
-            });
+        args.check_loop(&session.topics, topic)?;
+        let (admin, section) = (session.admin.clone(), session.section.clone());
+        let exists = admin.topic(topic.name()).await?.is_some();
+        if !exists && args.no_create {
+            return Err(may_not_create(&format!("topic `{topic}`"), &section.name).into());
         }
-        if let Some(DeadLetterTarget::Topic { name, .. }) = &self.care.dead_letters
-            && (self.select.topics.fits(name) || topics.iter().any(|topic| topic.topic.name() == name))
-        {
-            return Err(Error::Usage {
-                what: format!("topic `{name}` of the dead letters would be read"),
-                hint: "name another with --dead-letters, or leave it out with --exclude".to_owned(),
-            });
-        }
-        let is_there = admin.topic(to.name()).await?.is_some();
-        if !is_there && self.no_create {
-            return Err(Error::Refused(Refused {
-                what: format!("topic `{to}` is not on `{}`, and may not be created (--no-create)", section.name),
-                numbers: Vec::new(),
-                hint: "create it, or leave --no-create out".to_owned(),
-            }));
-        }
-        if !self.watch.dry_run {
-            protect::confirm(context, &section, &format!("write to {to}"))?;
-        }
-        let group = self.select.group(&section, Some(&format!("aggregate-{to}")))?;
-        let rules = self.select.rules(self.count.flow(&section, to));
-        if self.select.instance_id.is_none() {
-            wait_for_members(&admin, &group, session, self.watch.dry_run).await?;
-        }
-        // Opened before the plan: it ends the transaction of an earlier run, and the offsets are final.
-        let target = if self.watch.dry_run {
-            None
-        } else {
-            let id = format!("sdl-aggregate-{group}");
-            Some(TransactionalProducer::open(&section, id, rules.flow.clone(), self.care.wait).await?)
-        };
-        let plan = self.select.plan(&admin, &section, &topics, &group, &rules, context.global.yes).await?;
-        let states = restart_states(&plan)
-            .map_err(|refused| Refused { hint: "read the topic again with --from-beginning".to_owned(), ..refused })?;
-        let last_output = states.values().max_by_key(|state| state.closed).and_then(|state| state.last_output);
-        let total = self.totals(&section, &formatter, to, last_output, &plan).await?;
-        let mut lines = session::plan_lines(&plan, self.watch.dry_run || context.global.verbose > 0);
-        lines.push(self.count.line(to));
-        lines.extend((!is_there).then(|| format!("{to} does not exist: it will be created, with one partition")));
-        lines.extend((total.events > 0).then(|| format!("totals continue from {} events", grouped(total.events))));
-        for line in lines {
-            tracing::info!("{line}");
-        }
-        let Some(target) = target else {
-            context.say("dry run: nothing was changed\n");
-            return Ok(());
-        };
-        let run = run::new_id();
-        let dead_letters = dead_letters::open(&self.care, context, &section, &run, !self.no_create).await?;
-        if !is_there {
-            admin
-                .create_topic(&TopicPlan { name: to.name().to_owned(), partitions: 1, replication: None, config: Vec::new() })
-                .await?;
-        }
-        plan.begin(&admin, &rules.flow).await?;
-
-        let limits = SourceLimits { batch: BATCH, buffer_bytes: 16_000_000, commit_interval: Duration::from_secs(1) };
-        let source = self.select.open(&section, &plan, rules, &limits)?;
-        let transform = self.shaping.build(&context.profile, section.mask_key.as_ref())?.map(transform);
-        let bounded = self.select.is_bounded();
-        let show = Presentation {
-            headline: RunInfo { command: "aggregate", run, route: format!("{} → {to}", section.name), has_positions: true },
-            expected: bounded.then(|| plan.backlog().min(self.select.count.unwrap_or(u64::MAX))),
-            bounded,
-            reporting: watching,
-            extra_lines: Some({
-                let live_view = live_view.clone();
-                Box::new(move || live_view.table())
-            }),
-        };
-        let options = WindowFlowOptions {
-            windows: Windows::new(self.count.rules(), plan.partitions.iter().map(|planned| planned.partition)),
-            selector,
-            time: self.count.time,
-            formatter,
-            target: to,
-            total,
-            last_output,
-            end_offsets: end_offsets(admin, self.select.read_uncommitted),
-            idle: self.count.window + self.count.grace + self.count.idle,
-            live_view,
-        };
-        run::run_reported(context, show, |observer, stop| {
-            let work = TransactionLoop {
-                source,
-                flow: WindowFlow::new(options),
-                target,
-                dead_letters,
-                transform,
-                bad_records: self.care.bad_records(),
-                limits: self.limits(),
-                observer,
-                stop,
-            };
-            work.run()
-        })
-        .await
-    }
-
-    fn limits(&self) -> Limits {
-        Limits {
-            batch: BATCH,
-            batch_bytes: usize::MAX,
-            linger: Duration::ZERO,
-            in_flight: 1,
-            rate: self.care.rate,
-            count: self.select.count,
-            commit_each: false,
-            retry_for: self.care.retry_for,
-            breaker: self.care.dead_letter_limit.0,
-            shutdown_timeout: self.care.shutdown_timeout,
-        }
+        let (producer, total, last_output) = (None, Counts::default(), None);
+        Ok(Self { args, context, admin, section, session_timeout, topic, exists, producer, total, last_output })
     }
 
     /// Returns the totals so far: those of the last summary.
-    async fn totals(
-        &self,
-        section: &KafkaSection,
-        formatter: &WindowFormatter,
-        to: Topic,
-        last_output: Option<Receipt>,
-        plan: &ReadPlan,
-    ) -> Result<Counts, Error> {
-        let Some((index, offset)) = last_output.filter(|_| formatter.has_totals() && !self.count.reset_totals) else {
-            return Ok(Counts::default());
-        };
-        let partition = Partition { topic: to, index };
+    async fn totals(&self, plan: &ReadPlan) -> Result<Counts, Error> {
+        let formatter = self.args.count.formatter();
+        let continues = formatter.has_totals() && !self.args.count.reset_totals;
+        let Some((index, offset)) = self.last_output.filter(|_| continues) else { return Ok(Counts::default()) };
+        let partition = Partition { topic: self.topic, index };
         let refused = |what: &str| {
             Error::Refused(Refused {
                 what: what.to_owned(),
@@ -283,9 +222,65 @@ impl Args {
         if plan.partitions.iter().any(|planned| planned.reason == StartReason::Requested) {
             return Err(refused("the totals include events that would be read again or skipped"));
         }
-        let value = value_at(section, partition, offset).await?;
+        let value = value_at(&self.section, partition, offset).await?;
         let totals = value.and_then(|value| formatter.totals(&value));
         totals.ok_or_else(|| refused("the last summary, which holds the totals, is gone, or counts other fields"))
+    }
+}
+
+impl FlowTarget for WindowTopic<'_> {
+    fn section(&self) -> &str {
+        &self.section.name
+    }
+
+    fn shown(&self) -> &str {
+        self.topic.name()
+    }
+
+    fn flow(&self) -> String {
+        self.args.count.flow(&self.section, self.topic)
+    }
+
+    fn default_group(&self) -> Option<String> {
+        Some(format!("aggregate-{}", self.topic))
+    }
+
+    fn topics(&self) -> Vec<Topic> {
+        vec![self.topic]
+    }
+
+    fn may_create(&self) -> bool {
+        !self.args.no_create
+    }
+
+    /// Opens the producer, which ends the transaction of an earlier run.
+    async fn take_over(&mut self, group: &str, flow: &str) -> Result<(), Error> {
+        protect::confirm(self.context, &self.section, &[self.topic])?;
+        if self.args.read.instance_id.is_none() {
+            wait_for_members(&self.admin, group, self.session_timeout).await?;
+        }
+        let (id, wait) = (format!("sdl-aggregate-{group}"), self.args.failure.wait);
+        self.producer = Some(TransactionalProducer::open(&self.section, id, flow.to_owned(), wait).await?);
+        Ok(())
+    }
+
+    async fn plan(&mut self, plan: &ReadPlan) -> Result<Vec<String>, Error> {
+        let states = restart_states(plan)
+            .map_err(|refused| Refused { hint: "read the topic again with --from-beginning".to_owned(), ..refused })?;
+        self.last_output = states.values().max_by_key(|state| state.closed).and_then(|state| state.last_output);
+        self.total = self.totals(plan).await?;
+        let mut lines = vec![self.args.count.line(self.topic)];
+        lines.extend((!self.exists).then(|| format!("{} does not exist: it will be created, with one partition", self.topic)));
+        lines.extend((self.total.events > 0).then(|| format!("totals continue from {} events", grouped(self.total.events))));
+        Ok(lines)
+    }
+
+    async fn prepare(&mut self) -> Result<(), Error> {
+        if !self.exists {
+            let name = self.topic.name().to_owned();
+            self.admin.create_topic(&TopicPlan { name, partitions: 1, replication: None, config: Vec::new() }).await?;
+        }
+        Ok(())
     }
 }
 
@@ -311,10 +306,10 @@ impl Count {
         WindowRules { length: millis(self.window), grace: millis(self.grace), idle: millis(self.idle) }
     }
 
-    /// Returns what the group's offsets are committed for: windows of another kind have other edges.
+    /// Returns the name of the flow in commit metadata: windows of another kind have other edges.
     fn flow(&self, section: &KafkaSection, to: Topic) -> String {
         let field = if self.time == TimeSource::Event { format!(" {}", self.time_field) } else { String::new() };
-        format!("aggregate {}/{to} {} {}{field}", section.name, humantime::format_duration(self.window), self.time_name())
+        format!("{}/{to} {} {}{field}", section.name, humantime::format_duration(self.window), self.time_name())
     }
 
     fn time_name(&self) -> &'static str {
@@ -355,12 +350,12 @@ fn shorten_session(section: &mut KafkaSection) -> Duration {
 }
 
 /// Waits until the group has no members, at most until the session of a killed one has expired.
-async fn wait_for_members(admin: &Admin, group: &str, session: Duration, dry_run: bool) -> Result<(), Error> {
+async fn wait_for_members(admin: &Admin, group: &str, session: Duration) -> Result<(), Error> {
     let deadline = tokio::time::Instant::now() + session + Duration::from_secs(2);
     let mut logged = false;
     loop {
         let members = admin.group_members(group).await?.unwrap_or_default();
-        if members.is_empty() || dry_run {
+        if members.is_empty() {
             return Ok(());
         }
         if tokio::time::Instant::now() > deadline {

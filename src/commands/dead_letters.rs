@@ -7,6 +7,7 @@ use crate::commands::args::{DeadLetterTarget, FailureArgs, ReadArgs};
 use crate::connectors::kafka::{Admin, KafkaSink, ProducerOptions, Targets, TopicInfo, TopicPlan};
 use crate::connectors::ndjson::DeadLetterFile;
 use crate::error::Error;
+use crate::error::hints::may_not_create;
 use crate::pipeline::{
     Answers, Batch, ConnectorError, DeadLetterBuilder, DeadLetterCause, DeadLetters, FailureStage, Ordering, Refused, Sink,
     dead_letter,
@@ -74,14 +75,7 @@ pub(crate) async fn open(
             let admin = Admin::connect(&section, args.wait).await?;
             if admin.topic(name).await?.is_none() {
                 if !create {
-                    return Err(Error::Refused(Refused {
-                        what: format!(
-                            "the dead-letter topic `{name}` is not on `{}`, and may not be created (--no-create)",
-                            section.name
-                        ),
-                        numbers: Vec::new(),
-                        hint: "create it, or leave --no-create out".to_owned(),
-                    }));
+                    return Err(may_not_create(&format!("the dead-letter topic `{name}`"), &section.name).into());
                 }
                 let plan = TopicPlan { name: name.clone(), partitions: 1, replication: None, config: Vec::new() };
                 admin.create_topic(&plan).await?;

@@ -241,7 +241,7 @@ impl Args {
             reporting: watching,
             extra_lines: None,
         };
-        run::run_pipeline(context, show, |observer, stop| self.pipeline(source, sink, observer, stop)).await
+        run::run_reported(context, show, |observer, stop| self.pipeline(source, sink, observer, stop).run()).await
     }
 
     /// Prints the records, without progress and summary.
@@ -304,7 +304,7 @@ impl Args {
             context.say("dry run: nothing was changed\n");
             return Ok(None);
         }
-        protect::confirm(context, &section, &format!("write to {topic}"))?;
+        protect::confirm(context, &section, &[topic])?;
         if let Some(Create { partitions, replication }) = create {
             let (name, config) = (self.topic.clone(), Vec::new());
             admin.create_topic(&TopicPlan { name, partitions, replication: Some(replication), config }).await?;

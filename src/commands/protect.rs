@@ -6,12 +6,15 @@ use crate::commands::Context;
 use crate::error::Error;
 use crate::pipeline::{Failure, Refused};
 use crate::profile::{KafkaSection, Protect};
+use crate::record::Topic;
 
 /// Asks for confirmation before a write to a protected cluster; never without a terminal.
 ///
 /// # Errors
 /// When the cluster is read-only, or the write is not confirmed.
-pub(crate) fn confirm(context: &Context, section: &KafkaSection, what: &str) -> Result<(), Error> {
+pub(crate) fn confirm(context: &Context, section: &KafkaSection, topics: &[Topic]) -> Result<(), Error> {
+    let names: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
+    let what = format!("write to {}", names.join(", "));
     match section.protect {
         Protect::Off => Ok(()),
         Protect::ReadOnly => Err(Error::Refused(Refused {

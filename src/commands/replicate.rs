@@ -89,8 +89,7 @@ impl Args {
             keep_timestamps: true,
         };
         let sink = KafkaSink::open(&to, &options, sync.limits(), sync.route())?.with_prepare(prepare_targets(&sync));
-        let source = session.open(&self.delivery.source_limits(&limits))?;
-        session.run(source, sink, transform, limits).await
+        session.run(sink, transform, limits, &self.delivery.source_limits(&limits)).await
     }
 
     /// Returns the transform of each record, unless no flag asks for one.
@@ -147,12 +146,6 @@ struct TargetTopics<'a> {
     sync: &'a TopicSync,
 }
 
-impl TargetTopics<'_> {
-    fn names(&self) -> impl Iterator<Item = Topic> {
-        self.topics.iter().map(|topic| self.sync.names().target(topic.topic))
-    }
-}
-
 impl FlowTarget for TargetTopics<'_> {
     fn section(&self) -> &str {
         &self.section.name
@@ -170,17 +163,12 @@ impl FlowTarget for TargetTopics<'_> {
         Ok(self.missing.iter().map(ToString::to_string).collect())
     }
 
-    fn protected(&self) -> Option<(&KafkaSection, String)> {
-        let names: Vec<&str> = self.names().map(Topic::name).collect();
-        Some((&self.section, format!("write to {}", names.join(", "))))
+    fn topics(&self) -> Vec<Topic> {
+        self.topics.iter().map(|topic| self.sync.names().target(topic.topic)).collect()
     }
 
-    fn dead_letter_home<'s>(&'s self, _: &'s KafkaSection) -> &'s KafkaSection {
-        &self.section
-    }
-
-    fn writes_topic(&self, name: &str) -> bool {
-        self.names().any(|topic| topic.name() == name)
+    fn cluster(&self) -> Option<&KafkaSection> {
+        Some(&self.section)
     }
 
     fn may_create(&self) -> bool {

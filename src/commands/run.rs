@@ -11,7 +11,7 @@ use crate::commands::args::{ReportArgs, SummaryFormat};
 use crate::commands::{Context, LogFormat};
 use crate::error::Error;
 use crate::error::hints::with_hint;
-use crate::pipeline::{ConnectorError, Failure, Observer, Pipeline, RunOutcome, RunReport, Sink, Source, Tally};
+use crate::pipeline::{ConnectorError, Failure, Observer, RunOutcome, RunReport, Tally};
 use crate::report::{
     Endpoint, ExtraLines, ExtraMetrics, LogObserver, Metrics, Monitored, RunBar, RunInfo, RunStatus, StatusLines, Summary,
     log_summary,
@@ -108,18 +108,6 @@ pub(crate) fn stop_signal() -> Result<watch::Receiver<bool>, Error> {
         }
     });
     Ok(stop)
-}
-
-/// Runs the pipeline that `make(observer, stop)` returns, and reports it.
-///
-/// # Errors
-/// When the run failed, or a bad record needs attention.
-pub(crate) async fn run_pipeline<S: Source, K: Sink + 'static, D: Sink + 'static>(
-    context: &Context,
-    presentation: Presentation<'_>,
-    make: impl FnOnce(Arc<dyn Observer>, watch::Receiver<bool>) -> Pipeline<S, K, D>,
-) -> Result<(), Error> {
-    run_reported(context, presentation, |observer, stop| make(observer, stop).run()).await
 }
 
 /// Awaits `work(observer, stop)`, and reports it.

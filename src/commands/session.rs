@@ -1,30 +1,45 @@
 //! The one way to start a moving command:
-//! connect, topics, plan, show, dry run, confirm, dead letters, prepare, begin, open. A command supplies its [`FlowTarget`].
+//! connect, topics, take over, plan, show, dry run, confirm, dead letters, prepare, begin, open. A command supplies its [`FlowTarget`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use crate::commands::args::{FailureArgs, ReadArgs, ReportArgs, SourceLimits};
 use crate::commands::dead_letters::{self, DeadLetterSink};
 use crate::commands::run::{self, Presentation, RunReporting};
 use crate::commands::{Context, protect};
-use crate::connectors::kafka::{Admin, KafkaSource, PlannedPartition, ReadPlan, ResumeRules, TopicInfo};
+use crate::connectors::kafka::{Admin, KafkaSource, PlannedPartition, ReadPlan, ResumeRules, TopicInfo, TransactionalProducer};
 use crate::error::Error;
-use crate::pipeline::{BadRecordPolicy, DeadLetters, Limits, Pipeline, Sink, Transform};
+use crate::pipeline::transaction::{TransactionFlow, TransactionLoop};
+use crate::pipeline::{BadRecordPolicy, DeadLetters, Limits, Observer, Pipeline, RunReport, Sink, Transform};
 use crate::profile::KafkaSection;
 use crate::record::Topic;
-use crate::report::{ExtraMetrics, RunInfo, grouped};
+use crate::report::{ExtraLines, ExtraMetrics, RunInfo, grouped};
 
 /// The other end of a flow, as far as the start needs it.
 pub(crate) trait FlowTarget {
     /// Returns the section that is written to.
     fn section(&self) -> &str;
 
+    /// Returns the name of the destination in the summary.
+    fn shown(&self) -> &str {
+        self.section()
+    }
+
     /// Returns the name of the flow in commit metadata, behind the command: `elasticsearch/user-login`.
     fn flow(&self) -> String;
 
-    /// Returns the consumer group that the destination's section names.
-    fn default_group(&self) -> Option<&str> {
+    /// Returns the consumer group that the destination names.
+    fn default_group(&self) -> Option<String> {
         None
+    }
+
+    /// Fences earlier runs of the group, which makes the offsets that the plan reads final. Not called in a dry run; what it changes
+    /// is confirmed here. Fails while another instance keeps the group.
+    async fn take_over(&mut self, _group: &str, _flow: &str) -> Result<(), Error> {
+        Ok(())
     }
 
     /// Looks at the destination without changing it, and returns the lines of the plan that are about it.
@@ -33,19 +48,15 @@ pub(crate) trait FlowTarget {
     /// When the flow would not be safe, or the destination cannot be written to.
     async fn plan(&mut self, plan: &ReadPlan) -> Result<Vec<String>, Error>;
 
-    /// Returns the cluster that is written to, if it is one that a profile can protect, and what is done to it.
-    fn protected(&self) -> Option<(&KafkaSection, String)> {
+    /// Returns the Kafka topics of [`Self::section`] that are written to.
+    fn topics(&self) -> Vec<Topic> {
+        Vec::new()
+    }
+
+    /// Returns the Kafka cluster for which the session confirms writes, and which keeps the dead letters that name no section; without
+    /// one, those stay on the source's.
+    fn cluster(&self) -> Option<&KafkaSection> {
         None
-    }
-
-    /// Returns the cluster of dead letters that name no section.
-    fn dead_letter_home<'s>(&'s self, source: &'s KafkaSection) -> &'s KafkaSection {
-        source
-    }
-
-    /// Returns whether records are written to a Kafka topic of this name in [`Self::section`].
-    fn writes_topic(&self, _: &str) -> bool {
-        false
     }
 
     /// Returns whether topics and indices may be created.
@@ -73,19 +84,16 @@ pub(crate) struct Session<'a> {
     pub(crate) topics: Vec<TopicInfo>,
 }
 
-/// A session whose start is complete: what remains is to open the ends and run.
+/// A session whose start is complete: what remains is to open the destination and run.
 pub(crate) struct StartedSession<'a> {
     context: &'a Context,
-    command: &'static str,
     read: &'a ReadArgs,
     reporting: RunReporting<'a>,
-    /// The sections that records are read from and written to.
-    sections: [String; 2],
-    run_id: String,
+    headline: RunInfo,
     rules: ResumeRules,
     bad_records: BadRecordPolicy,
     dead_letters: Option<DeadLetters<DeadLetterSink>>,
-    pub(crate) section: KafkaSection,
+    section: KafkaSection,
     pub(crate) plan: ReadPlan,
 }
 
@@ -113,12 +121,17 @@ impl<'a> Session<'a> {
     /// When it is not safe to go on, or the destination cannot be written to.
     pub(crate) async fn start(self, destination: &mut impl FlowTarget) -> Result<Option<StartedSession<'a>>, Error> {
         let Self { context, command, read, failure, report, reporting, section, admin, topics } = self;
-        let group = read.group(&section, destination.default_group())?;
-        let rules = read.rules(format!("{command} {}", destination.flow()));
-        let plan = read.plan(&admin, &section, &topics, &group, &rules, context.global.yes).await?;
-        let home = destination.dead_letter_home(&section);
-        let writes = |section: &str, topic: &str| section == destination.section() && destination.writes_topic(topic);
+        let written = destination.topics();
+        let writes =
+            |section: &str, name: &str| section == destination.section() && written.iter().any(|topic| topic.name() == name);
+        let home = destination.cluster().unwrap_or(&section);
         dead_letters::check_feedback(failure, context, home, &admin, (read, &topics), writes).await?;
+        let group = read.group(&section, destination.default_group().as_deref())?;
+        let rules = read.rules(format!("{command} {}", destination.flow()));
+        if !report.dry_run {
+            destination.take_over(&group, &rules.flow).await?;
+        }
+        let plan = read.plan(&admin, &section, &topics, &group, &rules, context.global.yes).await?;
         let about_destination = destination.plan(&plan).await?;
         for line in plan_lines(&plan, report.dry_run || context.global.verbose > 0).into_iter().chain(about_destination) {
             tracing::info!("{line}");
@@ -127,79 +140,82 @@ impl<'a> Session<'a> {
             context.say("dry run: nothing was changed\n");
             return Ok(None);
         }
-        if let Some((cluster, what)) = destination.protected() {
-            protect::confirm(context, cluster, &what)?;
+        if let Some(cluster) = destination.cluster() {
+            protect::confirm(context, cluster, &written)?;
         }
         // Before the flow changes anything: a run that cannot set bad records aside must not begin.
-        let run_id = run::new_id();
-        let home = destination.dead_letter_home(&section);
-        let dead_letters = dead_letters::open(failure, context, home, &run_id, destination.may_create()).await?;
+        let run = run::new_id();
+        let home = destination.cluster().unwrap_or(&section);
+        let dead_letters = dead_letters::open(failure, context, home, &run, destination.may_create()).await?;
         destination.prepare().await?;
         plan.begin(&admin, &rules.flow).await?;
-        let sections = [section.name.clone(), destination.section().to_owned()];
+        let route = format!("{} → {}", section.name, destination.shown());
+        let headline = RunInfo { command, run, route, has_positions: true };
         let bad_records = failure.bad_records();
-        Ok(Some(StartedSession {
-            context,
-            command,
-            read,
-            reporting,
-            sections,
-            run_id,
-            rules,
-            bad_records,
-            dead_letters,
-            section,
-            plan,
-        }))
+        Ok(Some(StartedSession { context, read, reporting, headline, rules, bad_records, dead_letters, section, plan }))
     }
 }
 
 impl StartedSession<'_> {
-    /// Opens the source as planned.
-    ///
-    /// # Errors
-    /// When the client cannot be made.
-    pub(crate) fn open(&self, limits: &SourceLimits) -> Result<KafkaSource, Error> {
-        self.read.open(&self.section, &self.plan, self.rules.clone(), limits)
-    }
-
     /// Runs the flow to its end.
     ///
     /// # Errors
     /// When the run failed, or a bad record needs attention.
     pub(crate) async fn run<K: Sink + 'static>(
         self,
-        source: KafkaSource,
         sink: K,
         transform: Option<Transform>,
         limits: Limits,
+        source_limits: &SourceLimits,
     ) -> Result<(), Error> {
+        let bad_records = self.bad_records;
+        self.report(source_limits, None, |source, dead_letters, observer, stop| {
+            Pipeline { source, sink, dead_letters, transform, bad_records, limits, observer, stop }.run()
+        })
+        .await
+    }
+
+    /// Runs the flow in transactions to its end, with `extra_lines` below the progress bar.
+    ///
+    /// # Errors
+    /// When the run failed, or a bad record needs attention.
+    pub(crate) async fn run_transactions(
+        self,
+        flow: impl TransactionFlow,
+        target: TransactionalProducer,
+        transform: Option<Transform>,
+        limits: Limits,
+        source_limits: &SourceLimits,
+        extra_lines: ExtraLines,
+    ) -> Result<(), Error> {
+        let bad_records = self.bad_records;
+        self.report(source_limits, Some(extra_lines), |source, dead_letters, observer, stop| {
+            TransactionLoop { source, flow, target, dead_letters, transform, bad_records, limits, observer, stop }.run()
+        })
+        .await
+    }
+
+    async fn report<W: Future<Output = RunReport>>(
+        self,
+        source_limits: &SourceLimits,
+        extra_lines: Option<ExtraLines>,
+        work: impl FnOnce(KafkaSource, Option<DeadLetters<DeadLetterSink>>, Arc<dyn Observer>, watch::Receiver<bool>) -> W,
+    ) -> Result<(), Error> {
+        let source = self.read.open(&self.section, &self.plan, self.rules, source_limits)?;
         let bounded = self.read.is_bounded();
-        let [from, to] = self.sections;
         let presentation = Presentation {
-            headline: RunInfo { command: self.command, run: self.run_id, route: format!("{from} → {to}"), has_positions: true },
+            headline: self.headline,
             expected: bounded.then(|| self.plan.backlog().min(self.read.count.unwrap_or(u64::MAX))),
             bounded,
             reporting: self.reporting,
-            extra_lines: None,
+            extra_lines,
         };
-        let (bad_records, dead_letters) = (self.bad_records, self.dead_letters);
-        run::run_pipeline(self.context, presentation, |observer, stop| Pipeline {
-            source,
-            sink,
-            dead_letters,
-            transform,
-            bad_records,
-            limits,
-            observer,
-            stop,
-        })
-        .await
+        run::run_reported(self.context, presentation, |observer, stop| work(source, self.dead_letters, observer, stop)).await
     }
 }
 
 /// Returns the lines that show a plan: what is read, from where, and why; one per partition or one per topic.
-pub(crate) fn plan_lines(plan: &ReadPlan, each_partition: bool) -> Vec<String> {
+fn plan_lines(plan: &ReadPlan, each_partition: bool) -> Vec<String> {
     let number = |number: i64| grouped(u64::try_from(number).unwrap_or(0));
     if each_partition {
         let line = |planned: &PlannedPartition| {

@@ -10,6 +10,7 @@ use crate::connectors::elastic::{
 use crate::connectors::kafka::ReadPlan;
 use crate::document::{Ids, NamePattern, NameTemplate, TEMPLATE_GRAMMAR};
 use crate::error::Error;
+use crate::error::hints::may_not_create;
 use crate::pipeline::{ConnectorError, Failure, Refused, Sink as _};
 use crate::profile::ElasticSection;
 
@@ -136,8 +137,7 @@ impl Args {
         let mut destination = TargetIndex { section: to, index, args: &self, found: None, sink: &sink };
         let Some(session) = session.start(&mut destination).await? else { return Ok(()) };
 
-        let source = session.open(&self.delivery.source_limits(&limits))?;
-        session.run(source, WithHints(sink), chain(shape, tombstones), limits).await
+        session.run(WithHints(sink), chain(shape, tombstones), limits, &self.delivery.source_limits(&limits)).await
     }
 
     /// Returns the section to write to.
@@ -193,19 +193,15 @@ impl FlowTarget for TargetIndex<'_> {
         format!("{}/{}", self.section.name, self.index)
     }
 
-    fn default_group(&self) -> Option<&str> {
-        self.section.consumer_group_id.as_deref()
+    fn default_group(&self) -> Option<String> {
+        self.section.consumer_group_id.clone()
     }
 
     async fn plan(&mut self, _: &ReadPlan) -> Result<Vec<String>, Error> {
         let found = self.sink.index().await?;
         self.args.check_kind(&found, &self.index, &self.section.name)?;
         if self.args.no_create && found == IndexKind::Missing {
-            return Err(Error::Refused(Refused {
-                what: format!("`{}` is not on `{}`, and may not be created (--no-create)", self.index, self.section.name),
-                numbers: Vec::new(),
-                hint: "create it, or leave --no-create out".to_owned(),
-            }));
+            return Err(may_not_create(&format!("`{}`", self.index), &self.section.name).into());
         }
         let template = self.args.bootstrap.map(|records| self.sink.template(records)).transpose()?;
         let template = template.map(|(name, names)| format!("index template {name} will be installed, for {names}"));

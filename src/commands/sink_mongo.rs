@@ -97,8 +97,7 @@ impl Args {
         let mut destination = TargetCollection { section: to, name: format!("{database}.{collection}"), sink: &sink };
         let Some(session) = session.start(&mut destination).await? else { return Ok(()) };
 
-        let source = session.open(&self.delivery.source_limits(&limits))?;
-        session.run(source, WithHints(sink), chain(shape, tombstones), limits).await
+        session.run(WithHints(sink), chain(shape, tombstones), limits, &self.delivery.source_limits(&limits)).await
     }
 
     /// Returns the templates of database and collection.
@@ -132,8 +131,8 @@ impl FlowTarget for TargetCollection<'_> {
         format!("{}/{}", self.section.name, self.name)
     }
 
-    fn default_group(&self) -> Option<&str> {
-        self.section.consumer_group_id.as_deref()
+    fn default_group(&self) -> Option<String> {
+        self.section.consumer_group_id.clone()
     }
 
     async fn plan(&mut self, _: &ReadPlan) -> Result<Vec<String>, Error> {

@@ -1,6 +1,12 @@
 //! What helps after a failure of a run: the flags, which nothing below the commands names.
 
-use crate::pipeline::{Failure, FailureKind};
+use crate::pipeline::{Failure, FailureKind, Refused};
+
+/// Returns the refusal of `--no-create`.
+pub(crate) fn may_not_create(what: &str, section: &str) -> Refused {
+    let what = format!("{what} is not on `{section}`, and may not be created (--no-create)");
+    Refused { what, numbers: Vec::new(), hint: "create it, or leave --no-create out".to_owned() }
+}
 
 /// Returns `failure` with the hint of its kind, unless it has one.
 pub(crate) fn with_hint(failure: Failure) -> Failure {

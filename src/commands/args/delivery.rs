@@ -95,16 +95,11 @@ impl DeliveryArgs {
 
     pub(crate) fn limits(&self, defaults: &BatchDefaults, count: Option<u64>) -> Limits {
         Limits {
-            batch: self.batch.unwrap_or(defaults.batch) as usize,
             batch_bytes: usize::try_from(self.batch_bytes.unwrap_or(defaults.batch_bytes)).unwrap_or(usize::MAX),
             linger: if defaults.engine_lingers { self.linger(defaults) } else { Duration::ZERO },
             in_flight: self.in_flight.unwrap_or(defaults.in_flight) as usize,
-            rate: self.failure.rate,
-            count,
             commit_each: self.commit_each,
-            retry_for: self.failure.retry_for,
-            breaker: self.failure.dead_letter_limit.0,
-            shutdown_timeout: self.failure.shutdown_timeout,
+            ..self.failure.limits(self.batch.unwrap_or(defaults.batch) as usize, count)
         }
     }
 
@@ -118,6 +113,22 @@ impl DeliveryArgs {
 }
 
 impl FailureArgs {
+    /// Returns the limits of a flow that settles one batch at a time.
+    pub(crate) fn limits(&self, batch: usize, count: Option<u64>) -> Limits {
+        Limits {
+            batch,
+            batch_bytes: usize::MAX,
+            linger: Duration::ZERO,
+            in_flight: 1,
+            rate: self.rate,
+            count,
+            commit_each: false,
+            retry_for: self.retry_for,
+            breaker: self.dead_letter_limit.0,
+            shutdown_timeout: self.shutdown_timeout,
+        }
+    }
+
     pub(crate) fn bad_records(&self) -> BadRecordPolicy {
         match (&self.dead_letters, self.skip_bad_records) {
             (Some(_), _) => BadRecordPolicy::DeadLetters,
