@@ -106,22 +106,20 @@ impl FieldCheck {
 
     /// Reports the fields, once.
     fn report(&mut self, selector: &FieldSelector, time: TimeSource) {
-        if self.events == 0 || std::mem::replace(&mut self.done, true) {
-            return;
+        if !std::mem::replace(&mut self.done, self.events > 0) {
+            self.messages(selector, time)
+                .for_each(|message| tracing::warn!("None of the first {} events has {message}", self.events));
         }
+    }
+
+    fn messages(&self, selector: &FieldSelector, time: TimeSource) -> impl Iterator<Item = String> {
         let quoted =
             |names: &[String]| names.iter().map(|name| format!("`{}`", escape_controls(name))).collect::<Vec<_>>().join(", ");
-        let absent = selector.absent(self.present);
-        if !absent.is_empty() {
-            let (absent, example) = (quoted(&absent), quoted(&self.example));
-            tracing::warn!("None of the first {} events has the fields {absent}; the first one has {example}.", self.events);
-        }
-        if time == TimeSource::Event && !self.has_time {
-            tracing::warn!(
-                "None of the first {} events has a time in its time field: the time of its record counts.",
-                self.events
-            );
-        }
+        let absent = Some(selector.absent(self.present)).filter(|absent| self.events > 0 && !absent.is_empty());
+        let absent = absent.map(|absent| format!("the fields {}; the first one has {}.", quoted(&absent), quoted(&self.example)));
+        let timeless = self.events > 0 && time == TimeSource::Event && !self.has_time;
+        let timeless = timeless.then(|| "a time in its time field: the time of its record counts.".to_owned());
+        absent.into_iter().chain(timeless)
     }
 }
 
@@ -385,5 +383,26 @@ impl TransactionFlow for WindowFlow {
 
     fn held(&self) -> u64 {
         self.options.windows.open_events()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_no_event_has_are_named_with_the_fields_of_the_first_event() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let selector =
+            FieldSelector::new(&names(&["device_typ", "locale"]), &names(&["user_id", "ip"]), Some("tmestamp")).unwrap();
+        let mut check = FieldCheck::default();
+        assert_eq!(check.messages(&selector, TimeSource::Event).count(), 0, "no event says nothing");
+        for event in [r#"{"locale": "FR", "timestamp": 1}"#, r#"{"user_id": "a"}"#] {
+            check.add(&selector.select(event.as_bytes()).unwrap(), event.as_bytes());
+        }
+        let absent = "the fields `device_typ`, `ip`, `tmestamp`; the first one has `locale`, `timestamp`.";
+        let timeless = "a time in its time field: the time of its record counts.";
+        assert_eq!(check.messages(&selector, TimeSource::Event).collect::<Vec<_>>(), [absent, timeless]);
+        assert_eq!(check.messages(&selector, TimeSource::Record).collect::<Vec<_>>(), [absent]);
     }
 }

@@ -81,3 +81,15 @@ fn real_aggregate_windows_of_another_kind_are_not_mixed_in() {
     let parts = flow.sdl("--partitions 0").run().expect(2);
     assert!(parts.stderr.contains("over all partitions"), "{}", parts.stderr);
 }
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_fields_that_no_event_has_are_named() {
+    let flow = Flow::new("misspelt", 1);
+    flow.send(&events(2_000, 3));
+    let run = flow.catch_up("--keep user_id,app_version,gone --by device_typ --required user_id,contry --time-field tmestamp");
+    let own = "has the fields `device_typ`, `contry`, `tmestamp`; the first one has `app_version`";
+    for said in [own, "has a time in its time field", "records has the field `gone`"] {
+        assert!(run.stderr.contains(said), "{}", run.stderr);
+    }
+}
