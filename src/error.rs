@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_foreign_steers_the_terminal_or_passes_for_a_line_of_ours() {
+    fn foreign_text_cannot_control_the_terminal_or_forge_lines() {
         let steering = "\x1b]0;owned\x07\u{202e}\r\nhint: run this";
         let refused = Refused { what: steering.to_owned(), numbers: vec![steering.to_owned()], hint: steering.to_owned() };
         for error in [

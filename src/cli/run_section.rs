@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_typed_flag_puts_aside_what_it_excludes() {
+    fn a_typed_flag_overrides_the_keys_that_it_excludes() {
         assert_eq!(
             typed("start = 5\n", "sdl load --from-beginning --linger=1s").unwrap(),
             "sdl load --from-beginning --linger=1s"
@@ -178,17 +178,17 @@ mod tests {
     }
 
     #[test]
-    fn flags_stand_before_what_is_no_flag() {
+    fn flags_precede_positional_arguments() {
         assert_eq!(typed("batch = 1\n", "sdl load -- -odd").unwrap(), "sdl load --batch=1 --linger=9s -- -odd");
     }
 
     #[test]
-    fn sections_of_other_commands_are_passed_over() {
+    fn sections_of_other_commands_are_ignored() {
         assert_eq!(typed("batch = 1\n", "sdl tail").unwrap(), "sdl tail");
     }
 
     #[test]
-    fn an_unknown_flag_has_its_line_and_what_was_meant() {
+    fn an_unknown_flag_is_reported_with_its_line_and_a_suggestion() {
         let expected = "unknown key `dead_leters` at ./database.ini:3; did you mean `dead_letters`?";
         assert_eq!(typed("batch = 1\ndead_leters = x\n", "sdl load").unwrap_err(), expected);
         let expected = "unknown key `profile` at ./database.ini:2; see `sdl load --help` for the flags";
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_the_flag_does_not_take_has_its_line() {
+    fn an_invalid_value_is_reported_with_its_line() {
         let expected = "key `batch` at ./database.ini:2: invalid value 'many' for '--batch <batch>': invalid digit found in string; \
                         correct it in [run.load], or remove it";
         assert_eq!(typed("batch = many\n", "sdl load").unwrap_err(), expected);

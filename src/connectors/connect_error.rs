@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_names_the_server_the_step_the_cause_and_what_helps() {
+    fn a_failure_names_the_server_step_cause_and_remedy() {
         for (text, sentence, hint) in [
             (
                 "Connection refused (os error 111)",
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_does_not_help_against_a_wrong_password_or_certificate() {
+    fn a_wrong_password_or_certificate_is_not_retried() {
         let is_lasting = |text| ConnectCause::of_text(text).unwrap().is_lasting();
         assert!(ConnectCause::AuthenticationFailed(String::new()).is_lasting());
         assert!(is_lasting("invalid peer certificate: UnknownIssuer"));

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_left_counts_what_is_written_meanwhile() {
+    fn the_eta_includes_records_written_meanwhile() {
         assert_eq!(after(&[(0, 100), (10, 105)]).unwrap().eta, Some(95.0 / 5.0));
         assert_eq!(after(&[(0, 100), (10, 110)]).unwrap().eta, None, "as much is written as is read");
         assert_eq!(after(&[(0, 100), (10, 150)]).unwrap().eta, None, "the group falls behind");
@@ -187,7 +187,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_seen_the_numbers_are_numbers(
+        fn throughput_is_finite_for_any_samples(
             samples in proptest::collection::vec((0..1_000_000_i64, 0..1_000_i64, 0..1_000_i64), 1..30)
         ) {
             let (mut tracker, mut at) = (ThroughputTracker::default(), 0);

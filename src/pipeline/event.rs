@@ -103,7 +103,7 @@ pub enum Event<'a> {
         /// Why it is bad.
         reason: &'a Reason,
         /// What becomes of it.
-        fate: BadRecordAction,
+        action: BadRecordAction,
     },
     /// The broker confirmed these positions.
     Committed(&'a [(Partition, NextOffset)]),

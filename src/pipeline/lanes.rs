@@ -127,16 +127,16 @@ impl Lanes {
         self.bytes
     }
 
-    pub(crate) fn push(&mut self, chunk: TaggedBatch, now: Instant) {
-        self.queued += chunk.len();
-        self.bytes += chunk.bytes;
-        let Some(first) = chunk.slots.first().map(|slot| slot.lane) else { return };
+    pub(crate) fn push(&mut self, tagged: TaggedBatch, now: Instant) {
+        self.queued += tagged.len();
+        self.bytes += tagged.bytes;
+        let Some(first) = tagged.slots.first().map(|slot| slot.lane) else { return };
         if self.ordering == Ordering::Overlapping {
-            self.lane(0, chunk.len(), chunk.bytes, now).push_all(chunk, now);
-        } else if chunk.slots.iter().all(|slot| slot.lane == first) {
-            self.lane(first, chunk.len(), chunk.bytes, now).push_all(chunk, now);
+            self.lane(0, tagged.len(), tagged.bytes, now).push_all(tagged, now);
+        } else if tagged.slots.iter().all(|slot| slot.lane == first) {
+            self.lane(first, tagged.len(), tagged.bytes, now).push_all(tagged, now);
         } else {
-            for (record, slot) in chunk.records.into_iter().zip(chunk.slots) {
+            for (record, slot) in tagged.records.into_iter().zip(tagged.slots) {
                 self.lane(slot.lane, 1, record.bytes(), now).push(record, slot, now);
             }
         }
@@ -195,10 +195,10 @@ impl Lanes {
     /// Drops what is queued of the lanes for which `gone` holds.
     pub(crate) fn discard(&mut self, gone: impl Fn(usize) -> bool) {
         for lane in &mut self.lanes {
-            lane.waiting.iter_mut().for_each(|(_, chunk)| chunk.retain(|slot| !gone(slot.lane)));
-            lane.waiting.retain(|(_, chunk)| chunk.len() > 0);
-            lane.records = lane.waiting.iter().map(|(_, chunk)| chunk.len()).sum();
-            lane.bytes = lane.waiting.iter().map(|(_, chunk)| chunk.bytes).sum();
+            lane.waiting.iter_mut().for_each(|(_, tagged)| tagged.retain(|slot| !gone(slot.lane)));
+            lane.waiting.retain(|(_, tagged)| tagged.len() > 0);
+            lane.records = lane.waiting.iter().map(|(_, tagged)| tagged.len()).sum();
+            lane.bytes = lane.waiting.iter().map(|(_, tagged)| tagged.bytes).sum();
         }
         self.queued = self.lanes.iter().map(|lane| lane.records).sum();
         self.bytes = self.lanes.iter().map(|lane| lane.bytes).sum();
@@ -221,16 +221,16 @@ impl Lane {
         Self { limits, waiting: VecDeque::new(), records: 0, bytes: 0, in_flight: false }
     }
 
-    fn push_all(&mut self, chunk: TaggedBatch, now: Instant) {
+    fn push_all(&mut self, tagged: TaggedBatch, now: Instant) {
         match self.waiting.back_mut() {
-            Some((_, last)) if last.fits(chunk.len(), chunk.bytes, &self.limits) => return last.append(chunk),
+            Some((_, last)) if last.fits(tagged.len(), tagged.bytes, &self.limits) => return last.append(tagged),
             Some((_, last)) if last.len() < self.limits.records => {}
-            _ if TaggedBatch::default().fits(chunk.len(), chunk.bytes, &self.limits) => {
-                return self.waiting.push_back((now, chunk));
+            _ if TaggedBatch::default().fits(tagged.len(), tagged.bytes, &self.limits) => {
+                return self.waiting.push_back((now, tagged));
             }
             _ => {}
         }
-        for (record, slot) in chunk.records.into_iter().zip(chunk.slots) {
+        for (record, slot) in tagged.records.into_iter().zip(tagged.slots) {
             self.push(record, slot, now);
         }
     }
@@ -239,25 +239,25 @@ impl Lane {
         match self.waiting.back_mut() {
             Some((_, last)) if last.fits(1, record.bytes(), &self.limits) => last.push(record, slot),
             _ => {
-                let mut chunk = TaggedBatch::default();
-                chunk.push(record, slot);
-                self.waiting.push_back((now, chunk));
+                let mut tagged = TaggedBatch::default();
+                tagged.push(record, slot);
+                self.waiting.push_back((now, tagged));
             }
         }
     }
 
     /// Moves batches from the front to `batch` while they fit; a record above the limit goes alone.
     fn fill(&mut self, batch: &mut TaggedBatch, limits: &BatchLimits) {
-        while let Some((since, mut chunk)) = self.waiting.pop_front() {
-            if batch.len() == 0 && chunk.len() > limits.records {
-                self.waiting.push_front((since, chunk.split_off(limits.records)));
+        while let Some((since, mut tagged)) = self.waiting.pop_front() {
+            if batch.len() == 0 && tagged.len() > limits.records {
+                self.waiting.push_front((since, tagged.split_off(limits.records)));
             }
-            if batch.len() > 0 && !batch.fits(chunk.len(), chunk.bytes, limits) {
-                return self.waiting.push_front((since, chunk));
+            if batch.len() > 0 && !batch.fits(tagged.len(), tagged.bytes, limits) {
+                return self.waiting.push_front((since, tagged));
             }
-            self.records -= chunk.len();
-            self.bytes -= chunk.bytes;
-            if batch.len() == 0 { *batch = chunk } else { batch.append(chunk) }
+            self.records -= tagged.len();
+            self.bytes -= tagged.bytes;
+            if batch.len() == 0 { *batch = tagged } else { batch.append(tagged) }
         }
     }
 }
@@ -270,8 +270,8 @@ mod tests {
 
     const LIMITS: BatchLimits = BatchLimits { records: 3, bytes: 1000, linger: Duration::from_millis(50) };
 
-    fn chunk(records: &[(usize, u64)]) -> TaggedBatch {
-        let mut chunk = TaggedBatch::default();
+    fn tagged(records: &[(usize, u64)]) -> TaggedBatch {
+        let mut tagged = TaggedBatch::default();
         for &(lane, number) in records {
             let record = Record {
                 partition: Partition::new("lanes", i32::try_from(lane).unwrap()),
@@ -281,24 +281,24 @@ mod tests {
                 value: Some(Bytes::from_static(&[0; 100])),
                 headers: Vec::new(),
             };
-            chunk.push(record, Slot { lane, epoch: 0, number });
+            tagged.push(record, Slot { lane, epoch: 0, number });
         }
-        chunk
+        tagged
     }
 
-    fn numbers(chunk: Option<&TaggedBatch>) -> Vec<(usize, u64)> {
-        chunk.map_or(Vec::new(), |chunk| chunk.slots.iter().map(|slot| (slot.lane, slot.number)).collect())
+    fn numbers(tagged: Option<&TaggedBatch>) -> Vec<(usize, u64)> {
+        tagged.map_or(Vec::new(), |tagged| tagged.slots.iter().map(|slot| (slot.lane, slot.number)).collect())
     }
 
     #[test]
     fn a_batch_waits_for_more_until_it_is_full_or_old() {
         let start = Instant::now();
         let mut lanes = Lanes::new(Ordering::Overlapping, LIMITS);
-        lanes.push(chunk(&[(0, 0), (1, 0)]), start);
+        lanes.push(tagged(&[(0, 0), (1, 0)]), start);
         assert!(lanes.next(start, false).is_none());
         assert_eq!(lanes.due(), Some(start + LIMITS.linger));
         assert_eq!(numbers(lanes.next(start + LIMITS.linger, false).as_ref()), [(0, 0), (1, 0)]);
-        lanes.push(chunk(&[(0, 1), (0, 2), (0, 3), (0, 4)]), start);
+        lanes.push(tagged(&[(0, 1), (0, 2), (0, 3), (0, 4)]), start);
         assert_eq!(numbers(lanes.next(start, false).as_ref()), [(0, 1), (0, 2), (0, 3)], "full is due at once");
         assert!(lanes.next(start, false).is_none());
         assert_eq!(numbers(lanes.next(start, true).as_ref()), [(0, 4)]);
@@ -309,20 +309,20 @@ mod tests {
     fn a_batch_keeps_to_its_bytes_but_holds_at_least_one_record() {
         let now = Instant::now();
         let mut lanes = Lanes::new(Ordering::Overlapping, BatchLimits { bytes: 250, linger: Duration::ZERO, ..LIMITS });
-        lanes.push(chunk(&[(0, 0), (0, 1), (0, 2)]), now);
+        lanes.push(tagged(&[(0, 0), (0, 1), (0, 2)]), now);
         assert_eq!(numbers(lanes.next(now, false).as_ref()), [(0, 0), (0, 1)]);
         assert_eq!(numbers(lanes.next(now, false).as_ref()), [(0, 2)]);
         let mut lanes = Lanes::new(Ordering::Overlapping, BatchLimits { bytes: 10, ..LIMITS });
-        lanes.push(chunk(&[(0, 0), (0, 1)]), now);
+        lanes.push(tagged(&[(0, 0), (0, 1)]), now);
         assert_eq!(numbers(lanes.next(now, false).as_ref()), [(0, 0)], "a record above the limit goes alone");
     }
 
     #[test]
-    fn what_waits_is_cut_when_batches_become_smaller() {
+    fn queued_batches_are_split_when_the_limit_shrinks() {
         let now = Instant::now();
         for ordering in [Ordering::Overlapping, Ordering::OneByOne] {
             let mut lanes = Lanes::new(ordering, BatchLimits { linger: Duration::ZERO, ..LIMITS });
-            lanes.push(chunk(&[(0, 0), (0, 1), (0, 2), (0, 3)]), now);
+            lanes.push(tagged(&[(0, 0), (0, 1), (0, 2), (0, 3)]), now);
             lanes.limit_records(2);
             let mut sent = Vec::new();
             while let Some(batch) = lanes.next(now, true) {
@@ -338,7 +338,7 @@ mod tests {
     fn one_by_one_sends_a_lane_again_only_when_its_batch_is_back() {
         let now = Instant::now();
         let mut lanes = Lanes::new(Ordering::OneByOne, BatchLimits { linger: Duration::ZERO, ..LIMITS });
-        lanes.push(chunk(&[(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)]), now);
+        lanes.push(tagged(&[(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)]), now);
         let first = lanes.next(now, true).unwrap();
         assert_eq!(numbers(Some(&first)), [(0, 0), (0, 1), (0, 2)]);
         let second = lanes.next(now, true).unwrap();
@@ -353,7 +353,7 @@ mod tests {
         let now = Instant::now();
         for ordering in [Ordering::Overlapping, Ordering::OneByOne] {
             let mut lanes = Lanes::new(ordering, LIMITS);
-            lanes.push(chunk(&[(0, 0), (1, 0), (0, 1)]), now);
+            lanes.push(tagged(&[(0, 0), (1, 0), (0, 1)]), now);
             lanes.discard(|lane| lane == 0);
             assert_eq!(lanes.queued(), 1);
             assert_eq!(numbers(lanes.next(now, true).as_ref()), [(1, 0)]);

@@ -474,9 +474,9 @@ where
     async fn set_aside(&mut self, bad: Vec<(Record, Reason)>, attempts: u32) -> Result<(), RunOutcome> {
         let mut letters = Vec::new();
         for (record, reason) in &bad {
-            let (fate, tripped) = self.bad_records.apply(&mut self.breaker, Instant::now());
-            self.observer.on(&Event::Bad { record, reason, fate });
-            match fate {
+            let (action, tripped) = self.bad_records.apply(&mut self.breaker, Instant::now());
+            self.observer.on(&Event::Bad { record, reason, action });
+            match action {
                 BadRecordAction::Stops => return Err(RunOutcome::Record(failures::bad_record(record, reason, tripped))),
                 BadRecordAction::Skipped => self.tally.skipped += 1,
                 BadRecordAction::DeadLetter => {

@@ -218,7 +218,7 @@ impl Observer for World {
             Event::Stalled(stalled) => format!("stalled {stalled}"),
             Event::Retrying { attempt, .. } => format!("retrying attempt {attempt}"),
             Event::Bisecting { records, .. } => format!("bisecting {records}"),
-            Event::Bad { record, fate, .. } => format!("bad {} {fate:?}", record.offset),
+            Event::Bad { record, action, .. } => format!("bad {} {action:?}", record.offset),
             Event::Draining(_) => "draining".to_owned(),
             _ => return,
         };
@@ -430,7 +430,7 @@ async fn records_and_positions_are_committed_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_commit_without_an_answer_is_only_committed_again() {
+async fn an_unanswered_commit_is_only_committed_again() {
     let world = ten();
     world.script("commit", Reply::DoneAndLost);
     world.script("commit", Reply::Error(lost_answer()));
@@ -440,7 +440,7 @@ async fn a_commit_without_an_answer_is_only_committed_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transaction_that_fails_anywhere_is_aborted_and_sent_again_as_it_was() {
+async fn a_transaction_that_fails_at_any_step_is_aborted_and_sent_again_unchanged() {
     for call in ["send", "flush", "send_offsets", "commit"] {
         let world = ten();
         world.script(call, Reply::Error(away()));
@@ -470,7 +470,7 @@ async fn a_fenced_producer_ends_the_run_and_nothing_is_committed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_does_not_answer_is_reported_and_given_up_after_the_limit() {
+async fn a_silent_target_is_reported_and_fails_the_run_after_the_limit() {
     let world = ten();
     world.script("flush", Reply::Late(Duration::from_secs(4)));
     Run::start(&world, |_| {}).finish().await;
@@ -508,7 +508,7 @@ async fn bad_records_are_set_aside_before_the_positions_that_cover_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bad_record_stops_the_run_and_so_do_too_many() {
+async fn one_or_too_many_bad_records_stop_the_run() {
     let bad: fn() -> Transform = || Box::new(|_| crate::pipeline::TransformResult::Bad(Reason::new("bad", "bad")));
     let world = ten();
     let report = Run::start(&world, |run| run.transform = Some(bad())).finish().await;
@@ -527,7 +527,7 @@ async fn a_bad_record_stops_the_run_and_so_do_too_many() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_the_target_refuses_is_found_and_its_record_is_bad() {
+async fn a_rejected_message_is_found_and_its_record_is_bad() {
     let world = ten();
     world.lock().poison = vec!["0@2", "0@9"];
     let report = Run::start(&world, |run| run.bad_records = BadRecordPolicy::DeadLetters).finish().await;
@@ -585,7 +585,7 @@ async fn a_lost_partition_takes_its_messages_out_of_the_transaction() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_partition_that_is_lost_during_a_commit_is_still_committed_whole_or_not_at_all() {
+async fn a_partition_lost_during_a_commit_is_committed_atomically() {
     let world = World::default();
     world.assign(0, 0);
     world.records(0, 0..10);
@@ -600,7 +600,7 @@ async fn a_partition_that_is_lost_during_a_commit_is_still_committed_whole_or_no
 }
 
 #[tokio::test(start_paused = true)]
-async fn positions_of_an_old_generation_are_refused_and_the_new_owner_reads_on() {
+async fn offsets_of_an_old_generation_are_refused_and_the_new_owner_continues() {
     let world = World::default();
     world.assign(0, 0);
     world.records(0, 0..10);
@@ -619,7 +619,7 @@ async fn positions_of_an_old_generation_are_refused_and_the_new_owner_reads_on()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_in_mid_transaction_commits_it_within_the_deadline_and_otherwise_leaves_it() {
+async fn a_stop_commits_the_open_transaction_within_the_deadline_or_abandons_it() {
     let world = World::default();
     world.assign(0, 0);
     world.records(0, 0..10);

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_grow_and_nothing_is_nothing() {
+    fn bounds_grow_and_an_empty_histogram_is_empty() {
         assert!(BOUNDS.is_sorted_by(|one, next| one < next));
         let nothing = Histogram::default();
         assert!(nothing.buckets().all(|(_, count)| count == 0));

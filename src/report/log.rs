@@ -172,7 +172,7 @@ impl Observer for LogObserver {
             Event::Bisecting { records, reason } => {
                 tracing::debug!(records, code = reason.code(), "Bisecting a batch that failed as a whole.");
             }
-            Event::Bad { record, reason, fate } => match fate {
+            Event::Bad { record, reason, action } => match action {
                 BadRecordAction::DeadLetter => {
                     tracing::warn!(record = %record, code = reason.code(), "Bad record: dead-lettered.");
                 }

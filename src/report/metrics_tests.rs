@@ -56,7 +56,7 @@ fn every_event_is_counted() {
     run.on(&Event::LogEndOffsets(&[(p(0), 120), (p(1), 30)]));
     run.on(&Event::Read { bytes: 5000, waited: ms(3), shaping: Some(Duration::from_micros(700)) });
     let record = Record { partition: p(0), offset: 7, timestamp: None, key: None, value: None, headers: Vec::new() };
-    run.on(&Event::Bad { record: &record, reason: &why(), fate: BadRecordAction::DeadLetter });
+    run.on(&Event::Bad { record: &record, reason: &why(), action: BadRecordAction::DeadLetter });
     run.on(&Event::Bisecting { records: 20, reason: &why() });
     for attempt in 2..4 {
         run.on(&Event::Retrying { records: 10, attempt, pause: ms(100), reason: &why() });

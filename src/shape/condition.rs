@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn every_comparison_does_what_it_says() {
+    fn every_comparison_holds() {
         let login = r#"{"device_type": "iOS", "n": 10, "at": "1694479551", "ok": true, "no": null, "big": 12345678901234567890}"#;
         for wanted in [
             "device_type = iOS",
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_name_that_is_there_twice_the_last_counts() {
+    fn the_last_of_duplicate_names_counts() {
         assert!(matches("a = 2", r#"{"a": 1, "\u0061": 2}"#));
         assert!(!matches("a = 1", r#"{"a": 1, "\u0061": 2}"#));
     }

@@ -83,14 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_the_same_however_it_is_written() {
+    fn notations_of_one_number_are_equal() {
         for (one, other) in [("1", "1.0"), ("100", "1e2"), ("0.05", "5E-2"), ("-0", "0"), ("0e5", "0.00"), ("1200", "1.2e+3")] {
             assert_eq!(number(one), number(other));
         }
     }
 
     #[test]
-    fn numbers_that_a_float_takes_for_one_are_told_apart() {
+    fn numbers_that_round_to_one_float_stay_distinct() {
         assert!(number("12345678901234567890") < number("12345678901234567891"));
         assert!(number("1e400") < number("1e401"));
         assert!(number("-1e400") < number("1e-400"));
@@ -98,14 +98,14 @@ mod tests {
     }
 
     #[test]
-    fn what_json_does_not_call_a_number_is_none() {
+    fn only_json_numbers_parse() {
         for text in ["", "-", "+1", "01", "1.", ".5", "1e", "1e+", "0x1", "1_000", "NaN", "1 ", "١"] {
             assert_eq!(Decimal::parse(text), None, "{text}");
         }
     }
 
     #[test]
-    fn scaling_cuts_what_is_behind_the_point() {
+    fn scaling_truncates_the_fraction() {
         assert_eq!(number("1.23456").scaled(3), Some(1234));
         assert_eq!(number("-1.5").scaled(0), Some(-1));
         assert_eq!(number("0.0001").scaled(2), Some(0));
@@ -115,13 +115,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whole_numbers_compare_as_they_do(one in any::<i64>(), other in any::<i64>()) {
+        fn integers_compare_by_value(one in any::<i64>(), other in any::<i64>()) {
             prop_assert_eq!(number(&one.to_string()).cmp(&number(&other.to_string())), one.cmp(&other));
             prop_assert_eq!(number(&one.to_string()).scaled(0), Some(i128::from(one)));
         }
 
         #[test]
-        fn fractions_compare_as_they_do(one in -1e6..1e6, other in -1e6..1e6) {
+        fn fractions_compare_by_value(one in -1e6..1e6, other in -1e6..1e6) {
             let (one, other): (f64, f64) = (one, other);
             prop_assert_eq!(number(&one.to_string()).cmp(&number(&other.to_string())), one.total_cmp(&other));
         }

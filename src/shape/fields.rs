@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_is_what_stands_there() {
+    fn a_field_is_copied_unchanged() {
         let mut rules = ShapeRules::default();
         rules.add(RuleKind::Keep, r"name,user.id,items.sku,a\.b", "");
         rules.add(RuleKind::Keep, "gone", "");

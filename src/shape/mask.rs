@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_is_the_hmac_of_what_the_value_says() {
+    fn a_mask_is_the_hmac_of_the_value() {
         // RFC 4231, test case 2.
         let mask = Mask::new("Jefe");
         let hidden = changed(r#""what do ya want for nothing?""#, |value| mask.apply(value));
@@ -144,7 +144,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_address_comes_through_unmasked(v4 in any::<[u8; 4]>(), v6 in any::<[u16; 8]>()) {
+        fn no_address_passes_unmasked(v4 in any::<[u8; 4]>(), v6 in any::<[u16; 8]>()) {
             for address in [IpAddr::from(v4), IpAddr::from(v6)] {
                 let masked = changed(&json_string(&address.to_string()), mask_ip);
                 prop_assert!(!masked.contains(&address.to_string()));

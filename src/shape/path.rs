@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn dots_go_deeper_unless_a_backslash_stands_before_them() {
+    fn dots_separate_names_unless_escaped() {
         assert_eq!(names("user.id"), ["user", "id"]);
         assert_eq!(names(r" user\.id "), ["user.id"]);
         assert_eq!(names(r"a\\.b"), [r"a\", "b"]);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_has_commas_unless_a_backslash_stands_before_them() {
+    fn commas_separate_paths_unless_escaped() {
         let paths = Path::list(r"a, b.c,d\,e").unwrap();
         assert_eq!(paths.iter().map(|path| path.names.join("/")).collect::<Vec<_>>(), ["a", "b/c", "d,e"]);
     }

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_becomes_iso_8601_however_it_is_written() {
+    fn every_time_notation_becomes_iso_8601() {
         for (time, date) in [
             ("1694479551", "2023-09-12T00:45:51Z"),
             ("\"1694479551\"", "2023-09-12T00:45:51Z"),
@@ -217,7 +217,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_date_stays_the_date_that_it_is(time in -300_000_000_000_i64..300_000_000_000_000) {
+        fn a_date_is_unchanged(time in -300_000_000_000_i64..300_000_000_000_000) {
             if let Ok(()) = to_iso_8601(&mut Cow::Owned(time.to_string())) {
                 let once = dated(&time.to_string());
                 prop_assert_eq!(dated(&once), once);

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_steer_the_terminal_is_shown_as_escapes() {
+    fn terminal_control_sequences_are_shown_as_escapes() {
         for (text, shown) in [
             (&b"\x1b]0;owned\x07"[..], "\\x1b]0;owned\\x07"),
             (b"\x1b[2J\x1b[1;1H", "\\x1b[2J\\x1b[1;1H"),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_stay_lines_where_there_is_room_for_several() {
+    fn line_feeds_are_kept_in_multi_line_text() {
         assert_eq!(escape_controls_text("a\n\tb\r\x1b[2J"), "a\n\tb\\r\\x1b[2J");
         assert!(matches!(escape_controls_text("a\n"), Cow::Borrowed("a\n")));
     }
@@ -123,7 +123,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_harmful_comes_through(bytes in proptest::collection::vec(any::<u8>(), 0..60), text in any::<String>()) {
+        fn no_control_character_passes(bytes in proptest::collection::vec(any::<u8>(), 0..60), text in any::<String>()) {
             for shown in [escape_controls(&bytes), escape_controls(&text)] {
                 prop_assert!(!shown.contains(is_control), "{shown:?}");
             }

@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_may_do_without_columns_that_programs_get() {
+    fn a_table_may_omit_columns_of_the_machine_formats() {
         let mut listing =
             Listing::new("waits", &[Column::Text("topic"), Column::Duration("time_lag_seconds"), Column::Text("notes")]);
         listing.push([
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_in_two_units() {
+    fn durations_are_shown_in_two_units() {
         for (seconds, text) in [
             (0.0, "0s"),
             (0.04, "0s"),

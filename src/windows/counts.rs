@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn values_and_what_is_missing_are_counted() {
+    fn values_and_missing_fields_are_counted() {
         let counts = counts(&[
             r#"{"kind": "a", "ip": "x"}"#.to_owned(),
             r#"{"kind": "b", "ip": null}"#.to_owned(),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_bounded_whatever_producers_write() {
+    fn counts_are_bounded_for_any_input() {
         let mut events: Vec<String> = (0..5 * MAX_VALUES).map(|n| format!(r#"{{"kind": "k{n}"}}"#)).collect();
         events.push(format!(r#"{{"kind": "{}"}}"#, "x".repeat(MAX_VALUE_BYTES + 1)));
         events.push(r#"{"kind": {"a": 1}}"#.to_owned());

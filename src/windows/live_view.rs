@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_series_is_bounded_whatever_producers_write() {
+    fn the_number_of_series_is_bounded_for_any_input() {
         let view = LiveView::new("logins".to_owned(), &["kind".to_owned()]);
         for round in 0..5 {
             let kinds: Vec<String> = (0..MAX_SERIES).map(|n| format!("{round}-{n}")).collect();

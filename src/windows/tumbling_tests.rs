@@ -104,7 +104,7 @@ fn a_partition_without_a_fresh_end_offset_is_not_idle() {
 }
 
 #[test]
-fn a_partition_whose_event_time_stands_still_does_not_hold_windows_open() {
+fn a_partition_with_stuck_event_time_does_not_hold_windows_open() {
     let mut windows = windows(2);
     windows.set_ends(&[(partition(0), 9), (partition(1), 100)]);
     count(&mut windows, 0, 0, 1, at(0));
@@ -160,7 +160,7 @@ fn no_window_closes_while_a_partition_is_away_and_it_is_counted_again_when_it_re
 }
 
 #[test]
-fn counting_continues_behind_a_gap() {
+fn counting_continues_after_a_gap() {
     let mut windows = windows(1);
     count(&mut windows, 0, 0, 1, at(0));
     windows.remove(&[partition(0)]);
@@ -213,7 +213,7 @@ mod recount {
         /// However often a run is killed between two transactions, and whatever partitions go and come back: each event is in its
         /// window once, unless it was late.
         #[test]
-        fn windows_are_those_of_a_recount_whatever_the_restarts(
+        fn restarted_windows_equal_a_recount(
             logs in proptest::collection::vec(proptest::collection::vec(0_i64..120, 0..60), 1..4),
             steps in proptest::collection::vec((0_usize..4, 1_usize..9, 0_u8..12), 1..80),
         ) {

@@ -24,7 +24,7 @@ fn the_files_in_the_tree_are_fresh() {
 }
 
 #[test]
-fn completions_do_not_need_a_sound_profile() {
+fn completions_work_with_an_invalid_profile() {
     let folder = Folder::with_profile("broken");
     assert_eq!(folder.run("completions bash").code, Some(0));
     assert_eq!(candidates(&folder, "fish", "replicate --source "), [] as [&str; 0]);
@@ -45,7 +45,7 @@ fn candidates(folder: &Folder, shell: &str, words: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_the_profile_names_is_offered_where_it_fits() {
+fn sections_of_the_profile_are_completed() {
     let folder = Folder::with_profile(PROFILE);
     folder.write("other.ini", "[staging]\nservers = c:9092\n[logs]\ntype = opensearch\nurl = http://d:9200\n");
     for (words, offered) in [
@@ -73,7 +73,7 @@ fn what_the_profile_names_is_offered_where_it_fits() {
 }
 
 #[test]
-fn a_shell_that_is_not_known_is_an_error() {
+fn an_unknown_shell_is_an_error() {
     let mut command = Folder::new().sdl("");
     let ended = ended(command.env("_SDL_COMPLETE", "csh").current_dir("/").args(["--", "sdl", ""]));
     assert_eq!(ended.code, Some(1));

@@ -85,7 +85,7 @@ fn the_panels_of_a_dashboard_do_not_overlap_and_have_ids_of_their_own() {
 }
 
 #[test]
-fn grafana_is_told_where_dashboards_and_data_are() {
+fn grafana_is_provisioned_with_dashboards_and_data_sources() {
     let compose = document_of("compose.yml");
     let mounted: Vec<_> = list(&compose["services"]["grafana"]["volumes"]).map(text).collect();
     let folder = document_of("grafana/provisioning/dashboards/sdl.yml")["providers"][0]["options"]["path"].clone();

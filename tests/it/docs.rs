@@ -67,7 +67,7 @@ impl Page {
 }
 
 #[test]
-fn every_link_leads_to_a_file_and_a_heading_that_exist() {
+fn every_link_target_exists() {
     let pages = pages();
     let anchors: BTreeMap<_, _> =
         pages.iter().map(|page| (root().join(&page.path).canonicalize().unwrap(), page.anchors())).collect();
@@ -228,7 +228,7 @@ fn source() -> &'static str {
 }
 
 #[test]
-fn every_message_that_is_explained_is_one_of_the_program() {
+fn every_explained_message_exists_in_the_program() {
     let page = fs::read_to_string(root().join("docs/troubleshooting.md")).unwrap();
     let (spans, gaps) = (pattern(r"`([^`]+)`"), pattern(r"\.\.\.|\b[NM]\b|\b[01]\b"));
     let (mut found, mut wrong) = (0, Vec::new());

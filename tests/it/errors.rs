@@ -225,7 +225,7 @@ hint: copy database.ini.example to ./database.ini and edit it
 }
 
 #[test]
-fn a_closed_pipe_is_a_quiet_end() {
+fn a_closed_pipe_ends_the_run_quietly() {
     let folder = Folder::with_profile("[local_kafka]\nservers = a:1\n");
     for arguments in ["profile list", "profile show -o json", "completions bash", "--help"] {
         let (reader, writer) = std::io::pipe().unwrap();

@@ -115,7 +115,7 @@ fn a_limit_that_is_passed_ends_with_4_after_the_rows() {
 }
 
 #[test]
-fn a_partition_without_a_leader_holds_nothing_up() {
+fn a_partition_without_a_leader_delays_nothing() {
     let logins = Logins::new();
     logins.mock.faults().partition_leader("logins", 0, None).unwrap();
     let finished = logins.lag("billing -o json").expect(0);
@@ -132,14 +132,14 @@ fn a_partition_without_a_leader_holds_nothing_up() {
 }
 
 #[test]
-fn a_limit_on_nothing_is_no_check_that_passed() {
+fn a_limit_without_rows_fails() {
     let logins = Logins::new();
     let nothing = logins.lag("billing --exclude .* --max-lag 1").expect(4);
     assert!(nothing.stderr.contains("error: nothing was checked: no group matches\n"), "{}", nothing.stderr);
 }
 
 #[test]
-fn a_group_that_may_not_be_seen_is_said_to_be_so() {
+fn an_unauthorized_group_is_reported_as_such() {
     let logins = Logins::new();
     let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
     logins.mock.faults().request_errors(RDKafkaApiKey::OffsetFetch, &[error; 10]);
@@ -148,7 +148,7 @@ fn a_group_that_may_not_be_seen_is_said_to_be_so() {
 }
 
 #[test]
-fn a_record_that_cannot_be_read_leaves_its_time_open_and_holds_nothing_up() {
+fn an_unreadable_record_leaves_its_time_unknown_and_delays_nothing() {
     let logins = Logins::new();
     for (error, note) in [
         (
@@ -169,7 +169,7 @@ fn a_record_that_cannot_be_read_leaves_its_time_open_and_holds_nothing_up() {
 }
 
 #[test]
-fn a_cluster_that_does_not_answer_takes_nothing_from_the_others() {
+fn a_silent_cluster_does_not_affect_the_others() {
     let logins = Logins::new();
     // Nobody listens on this address.
     let both = format!("{}\n[remote_kafka]\nservers = 127.0.0.213:9\n", logins.profile());

@@ -41,7 +41,7 @@ fn error(page: &MetricsPage, kind: &str) -> Option<f64> {
 }
 
 #[test]
-fn a_run_tells_what_it_moved_and_its_endpoint_ends_with_it() {
+fn a_run_exposes_its_counts_and_closes_the_endpoint_at_the_end() {
     let sent = numbered(1, 0, 10_000, 3);
     let (_source, _target, profile) = clusters(&sent);
     let mut running = Sdl::new(&format!("replicate {TOPIC} --metrics 0 -o json")).profile(&profile).start();
@@ -90,7 +90,7 @@ fn each_record_has_one_outcome() {
 }
 
 #[test]
-fn a_destination_that_takes_nothing_makes_a_run_unready_until_it_does() {
+fn a_stalled_destination_makes_a_run_unready_until_it_accepts() {
     let kafka = Mock::start(1);
     kafka.create_topic(TOPIC, 1);
     Sender::new(&kafka.cluster(), &[]).send(TOPIC, &numbered(1, 0, 200, 1));
@@ -127,7 +127,7 @@ fn a_destination_that_takes_nothing_makes_a_run_unready_until_it_does() {
 }
 
 #[test]
-fn fake_events_are_told_too() {
+fn fake_events_are_counted() {
     let kafka = Mock::start(1);
     kafka.create_topic("logins", 2);
     let profile = format!("[local_kafka]\nservers = {}\n", kafka.cluster().servers);

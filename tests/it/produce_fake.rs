@@ -59,7 +59,7 @@ fn without_a_seed_events_have_the_time_at_which_they_are_made() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn a_closed_pipe_is_not_a_failure() {
     let mut reader = Command::new("head").arg("-c1").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("head starts");
     let pipe = reader.stdin.take().expect("its input");
     let finished = Sdl::new("produce-fake -o ndjson --rate 10000").stdout(pipe).run().expect(0);
@@ -68,7 +68,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 }
 
 #[test]
-fn what_was_printed_is_printed_again_from_a_file_and_from_a_pipe() {
+fn printed_records_are_read_back_from_a_file_and_a_pipe() {
     let first = Sdl::new(&format!("produce-fake -n 500 --seed 3 -o ndjson {FAULTS}")).run().expect(0);
     let contents = |finished: &Finished| printed(finished).into_iter().map(|r| (r.key, r.value)).collect::<Vec<_>>();
     let file = first.path("logins.ndjson");
@@ -84,15 +84,15 @@ fn a_bad_line_is_named_and_ends_the_run() {
     std::fs::write(&file, "{\"a\": 1}\n{\"a\":\n").expect("the lines are written");
     let finished = Sdl::new("produce-fake -o ndjson --file").arg(&file).run().expect(1);
     let expected = format!(
-        "error: line 2 of `{}` is no record\n  caused by: not JSON: EOF while parsing a value at line 1 column 5\n\
-         hint: each line is a JSON object, as `sdl tail -o ndjson` writes them\n",
+        "error: line 2 of `{}` is not a record\n  caused by: not JSON: EOF while parsing a value at line 1 column 5\n\
+         hint: each line is a JSON object, as written by `sdl tail -o ndjson`\n",
         file.display()
     );
     assert!(finished.stderr.ends_with(&expected), "{}", finished.stderr);
 }
 
 #[test]
-fn wrong_arguments_say_how_they_are_written() {
+fn invalid_arguments_show_their_syntax() {
     for (arguments, said) in [
         ("--late 0.1", "write FRACTION:DURATION, as in 0.02:30s"),
         ("--missing device=0.1", "there is no field `device`: the fields are user_id, app_version, device_type, ip, locale"),

@@ -57,7 +57,7 @@ fn commit(cluster: &Cluster, group: &str, topic: &str, offsets: &[i64]) {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_retention_is_told_before_and_after_it_strikes() {
+fn real_retention_is_reported_before_and_after_deletion() {
     let clusters = Clusters::shared();
     let (kept, compacted, group) = (unique("kept"), unique("compacted"), unique("late"));
     clusters.source.create_topic(&kept, 1, &[("retention.ms", "3600000")]);
@@ -102,7 +102,7 @@ impl Drop for NewMember {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_group_of_the_new_protocol_is_told_like_any_other() {
+fn real_a_group_of_the_new_protocol_is_listed_like_any_other() {
     let clusters = Clusters::shared();
     let (topic, group) = (unique("new-protocol"), unique("new-group"));
     clusters.source.create_topic(&topic, 2, &[]);

@@ -440,7 +440,7 @@ impl Drop for TourStack {
 
 #[test]
 #[ignore = "needs Kafka, MongoDB and OpenSearch: scripts/test runs it"]
-fn real_sink_tour_runs_as_it_stands() {
+fn real_sink_tour_runs_as_written() {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let home = tempfile::tempdir().expect("a temporary folder");
     let stack = TourStack(home.path().join("stack"));

@@ -49,50 +49,50 @@ macro_rules! keeps {
 keeps!(
     kafka,
     Kafka::new(),
-    [real_every_record_is_answered_for_in_its_place, real_a_wrong_password_stops],
-    [real_nothing_is_given_up_while_the_server_is_away]
+    [real_each_record_has_its_outcome_in_order, real_a_wrong_password_stops_the_run],
+    [real_records_are_retried_while_the_server_is_away]
 );
 keeps!(
     ferretdb,
     Mongo::new("ferretdb"),
     [
-        real_every_record_is_answered_for_in_its_place,
-        real_a_wrong_password_stops,
-        real_what_is_written_twice_is_there_once_and_unchanged
+        real_each_record_has_its_outcome_in_order,
+        real_a_wrong_password_stops_the_run,
+        real_a_repeated_write_stores_one_unchanged_document
     ],
-    [real_nothing_is_given_up_while_the_server_is_away]
+    [real_records_are_retried_while_the_server_is_away]
 );
 keeps!(
     mongo_java,
     Mongo::new("mongo-java"),
     [
-        real_every_record_is_answered_for_in_its_place,
-        real_a_wrong_password_stops,
-        real_what_is_written_twice_is_there_once_and_unchanged,
+        real_each_record_has_its_outcome_in_order,
+        real_a_wrong_password_stops_the_run,
+        real_a_repeated_write_stores_one_unchanged_document,
         real_an_older_record_never_overwrites_a_newer_one,
-        real_runs_that_are_cut_off_and_begun_again_end_as_one_that_is_not
+        real_interrupted_and_restarted_runs_end_as_one_run
     ],
-    [real_nothing_is_given_up_while_the_server_is_away]
+    [real_records_are_retried_while_the_server_is_away]
 );
 keeps!(
     opensearch,
     Elastic::new("opensearch"),
     [
-        real_every_record_is_answered_for_in_its_place,
-        real_what_is_written_twice_is_there_once_and_unchanged,
+        real_each_record_has_its_outcome_in_order,
+        real_a_repeated_write_stores_one_unchanged_document,
         real_an_older_record_never_overwrites_a_newer_one,
-        real_runs_that_are_cut_off_and_begun_again_end_as_one_that_is_not
+        real_interrupted_and_restarted_runs_end_as_one_run
     ],
-    [real_nothing_is_given_up_while_the_server_is_away]
+    [real_records_are_retried_while_the_server_is_away]
 );
 // Its queue is short, so that a part of every other request is refused for now.
 keeps!(
     opensearch_small,
     Elastic::new("opensearch-small"),
     [
-        real_what_is_written_twice_is_there_once_and_unchanged,
+        real_a_repeated_write_stores_one_unchanged_document,
         real_an_older_record_never_overwrites_a_newer_one,
-        real_runs_that_are_cut_off_and_begun_again_end_as_one_that_is_not
+        real_interrupted_and_restarted_runs_end_as_one_run
     ],
     []
 );
@@ -100,14 +100,14 @@ keeps!(
     elasticsearch,
     Elastic::new("elasticsearch"),
     [
-        real_every_record_is_answered_for_in_its_place,
-        real_what_is_written_twice_is_there_once_and_unchanged,
+        real_each_record_has_its_outcome_in_order,
+        real_a_repeated_write_stores_one_unchanged_document,
         real_an_older_record_never_overwrites_a_newer_one,
-        real_runs_that_are_cut_off_and_begun_again_end_as_one_that_is_not
+        real_interrupted_and_restarted_runs_end_as_one_run
     ],
-    [real_nothing_is_given_up_while_the_server_is_away]
+    [real_records_are_retried_while_the_server_is_away]
 );
-keeps!(elasticsearch_secure, Elastic::new("elasticsearch-secure"), [real_a_wrong_password_stops], []);
+keeps!(elasticsearch_secure, Elastic::new("elasticsearch-secure"), [real_a_wrong_password_stops_the_run], []);
 
 fn record(place: &str, offset: i64, key: &str, value: Option<String>) -> Record {
     Record {
@@ -161,7 +161,7 @@ fn assert_there(outcomes: &[Outcome]) {
     assert!(other.is_none(), "{other:?}");
 }
 
-async fn real_every_record_is_answered_for_in_its_place(subject: &impl Subject) {
+async fn real_each_record_has_its_outcome_in_order(subject: &impl Subject) {
     let place = unique("answers");
     let sink = subject.open(&place, offsets(), false).await;
     sink.check().await.expect("it can be written to");
@@ -186,7 +186,7 @@ async fn real_every_record_is_answered_for_in_its_place(subject: &impl Subject) 
     assert_eq!(there, (0..next).filter(|n| !bad.contains(n)).collect::<Vec<_>>());
 }
 
-async fn real_a_wrong_password_stops(subject: &impl Subject) {
+async fn real_a_wrong_password_stops_the_run(subject: &impl Subject) {
     let begun = Instant::now();
     let error = subject.refused("hunter2-wrong").await;
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
@@ -194,7 +194,7 @@ async fn real_a_wrong_password_stops(subject: &impl Subject) {
     assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
 }
 
-async fn real_nothing_is_given_up_while_the_server_is_away(subject: &impl Subject) {
+async fn real_records_are_retried_while_the_server_is_away(subject: &impl Subject) {
     let place = unique("away");
     let sink = subject.open(&place, offsets(), false).await;
     let mut all = 0;
@@ -226,7 +226,7 @@ async fn real_nothing_is_given_up_while_the_server_is_away(subject: &impl Subjec
     assert_eq!(there, (0..all + 100).collect::<Vec<_>>());
 }
 
-async fn real_what_is_written_twice_is_there_once_and_unchanged(subject: &impl Subject) {
+async fn real_a_repeated_write_stores_one_unchanged_document(subject: &impl Subject) {
     let place = unique("twice");
     let records = numbered(&place, 0..1000);
     let sink = subject.open(&place, offsets(), false).await;
@@ -274,7 +274,7 @@ async fn real_an_older_record_never_overwrites_a_newer_one(subject: &impl Subjec
     assert_eq!(newest(subject, &place), by_the_book(&records), "seed {seed}");
 }
 
-async fn real_runs_that_are_cut_off_and_begun_again_end_as_one_that_is_not(subject: &impl Subject) {
+async fn real_interrupted_and_restarted_runs_end_as_one_run(subject: &impl Subject) {
     let seed = seed();
     let mut random = Pcg64Mcg::seed_from_u64(seed);
     let mut below = |n: usize| usize::try_from(random.next_u64() % n as u64).expect("a small number");

@@ -80,7 +80,7 @@ fn at(seconds: i64, value: &str) -> Content {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_what_ndjson_tells_is_the_same_records_once_it_is_replayed() {
+fn real_ndjson_output_replays_to_the_same_records() {
     let topic = Topic::new("told", 1);
     topic.send(&in_partition(0, edge_cases()));
     let lines = topic.tail("--start beginning -o ndjson").stdout;
@@ -143,7 +143,7 @@ fn real_the_last_records_are_the_newest_of_all_topics_and_partitions() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_positions_say_where_to_start_and_where_to_stop() {
+fn real_offsets_and_times_select_the_start_and_the_end() {
     let topic = Topic::new("positions", 1);
     topic.send(&in_partition(0, (0..10).map(|i| at(i, &i.to_string()))));
     topic.cluster().delete_records(&topic.name, 0, 2);
@@ -171,7 +171,7 @@ fn real_positions_say_where_to_start_and_where_to_stop() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_what_transactions_left_is_neither_shown_nor_waited_for() {
+fn real_aborted_and_open_transactions_are_not_shown() {
     let topic = Topic::new("transactions", 1);
     let value = |value: &str| in_partition(0, [at(1, value)]);
     let sender = Sender::transactional(topic.cluster(), &topic.name);
@@ -201,7 +201,7 @@ fn real_what_transactions_left_is_neither_shown_nor_waited_for() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_the_last_records_are_found_behind_what_compaction_took_away() {
+fn real_the_last_records_are_found_across_compacted_offsets() {
     let settings = [("cleanup.policy", "compact"), ("segment.ms", "1000"), ("min.cleanable.dirty.ratio", "0.01")];
     let topic = Topic::on(Clusters::shared(), "compacted", 1, &settings);
     let keyed = |key: &str, i: i64| Content { key: Some(key.as_bytes().to_vec()), ..at(i, &format!("{key}{i}")) };
@@ -226,7 +226,7 @@ fn real_the_last_records_are_found_behind_what_compaction_took_away() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_what_is_created_later_is_followed_too() {
+fn real_topics_and_partitions_created_later_are_followed() {
     let topic = Topic::new("later", 1);
     topic.send(&in_partition(0, [at(1, "1")]));
     let running = topic.sdl_without_name(&format!("--topics-matching {}.* -F -f", topic.name)).arg("%t/%p %s\\n").start();
@@ -282,7 +282,7 @@ fn real_no_group_is_joined_and_nothing_is_committed() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_memory_stays_small_whatever_the_topic_holds() {
+fn real_memory_stays_bounded_for_any_topic() {
     let topic = Topic::new("large", 6);
     let count = setting("SDL_TEST_RECORDS", 2_000_000);
     let profile = format!("[local_kafka]\nservers = {}\n", topic.cluster().servers);
@@ -305,7 +305,7 @@ fn real_memory_stays_small_whatever_the_topic_holds() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_who_closes_the_pipe_ends_it_quietly() {
+fn real_a_closed_pipe_ends_tail_quietly() {
     let topic = Topic::new("closed", 2);
     topic.send(&numbered(1, 0, 50_000, 2));
     for arguments in ["", "--start beginning", "--start beginning -F", "-F -o ndjson"] {

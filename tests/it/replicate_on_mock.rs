@@ -47,7 +47,7 @@ fn records_arrive_once_in_order_and_are_committed() {
 }
 
 #[test]
-fn errors_that_pass_neither_lose_nor_repeat_nor_reorder() {
+fn transient_errors_lose_repeat_and_reorder_nothing() {
     use RDKafkaRespErr::{
         RD_KAFKA_RESP_ERR__TRANSPORT as TRANSPORT, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION as NOT_LEADER,
         RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT as TIMED_OUT,
@@ -66,7 +66,7 @@ fn errors_that_pass_neither_lose_nor_repeat_nor_reorder() {
 }
 
 #[test]
-fn a_broker_that_is_down_and_a_leader_that_moves_are_waited_for() {
+fn a_down_broker_and_a_moved_leader_are_waited_for() {
     let flow = Flow::new(20_000, 3);
     let mut running = flow.start("--until-caught-up --rate 5000");
     running.wait_for_count(&flow.target.cluster(), TOPIC, 2_000);
@@ -81,7 +81,7 @@ fn a_broker_that_is_down_and_a_leader_that_moves_are_waited_for() {
 }
 
 #[test]
-fn commits_that_fail_are_made_good_with_the_current_position_and_never_go_back() {
+fn failed_commits_are_repeated_with_the_current_position_and_never_go_back() {
     use RDKafkaRespErr::{
         RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS as LOADING, RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE as UNAVAILABLE,
         RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT as TIMED_OUT,

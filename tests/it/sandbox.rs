@@ -66,7 +66,7 @@ fn the_command_lines_to_try_do_what_they_say() {
 }
 
 #[test]
-fn a_file_that_is_there_is_not_overwritten() {
+fn an_existing_file_is_not_overwritten() {
     let run = Sdl::new("sandbox --file database.ini").profile("# mine\n");
     let ended = run.run().expect(1);
     let expected = "error: cannot write `database.ini`\n  caused by: File exists (os error 17)\n\

@@ -67,7 +67,7 @@ fn not_in_what_is_shown() {
 }
 
 #[test]
-fn not_in_what_is_shown_of_a_variable() {
+fn not_in_the_display_of_a_variable() {
     let folder = Folder::with_profile("[local_kafka]\nservers = a:1\n");
     let ended = ended(folder.sdl("profile show").env("SDL_LOCAL_KAFKA_PASSWORD", CANARY).env("SDL_LOCAL_KAFKA_USERNAME", "u"));
     assert!(ended.stdout.contains("SDL_LOCAL_KAFKA_PASSWORD"));

@@ -77,20 +77,20 @@ fn real_every_mechanism_logs_in_with_and_without_tls() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_user_without_a_protocol_logs_in_plainly() {
+fn real_a_user_without_a_protocol_logs_in_with_sasl_plaintext() {
     let (user, password) = (stack_env("SDL_TEST_USERNAME"), stack_env("SDL_TEST_PASSWORD"));
     works("SASL_PLAINTEXT", &format!("username = {user}\npassword = {password}\n"));
 }
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_client_certificate_is_shown() {
+fn real_a_client_certificate_is_presented() {
     works("SSL", &certificate("client"));
 }
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_wrong_password_is_told() {
+fn real_a_wrong_password_is_named() {
     for (protocol, mechanism) in [("SASL_PLAINTEXT", "PLAIN"), ("SASL_PLAINTEXT", "SCRAM-SHA-256"), ("SASL_SSL", "SCRAM-SHA-512")]
     {
         let cause = format!("SASL: authentication failed for `loader` ({mechanism})");
@@ -101,7 +101,7 @@ fn real_a_wrong_password_is_told() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_certificate_that_is_not_good_is_told() {
+fn real_an_invalid_certificate_is_named() {
     let ssl = |authority: &str| format!("security_protocol = SSL\n{}", trust(authority));
     let unknown = (
         "TLS handshake: the broker's certificate is signed by an untrusted CA",
@@ -118,7 +118,7 @@ fn real_a_certificate_that_is_not_good_is_told() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_client_certificate_that_is_missing_or_strange_is_told() {
+fn real_a_missing_or_untrusted_client_certificate_is_named() {
     let none = format!("security_protocol = SSL\n{}", trust("ca"));
     let hint = "set `ssl_certificate_location` and `ssl_key_location` under [local_kafka]";
     fails("SSL", &none, "TLS handshake: the broker requires a client certificate", hint);
@@ -128,7 +128,7 @@ fn real_a_client_certificate_that_is_missing_or_strange_is_told() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_the_wrong_protocol_for_a_port_is_told() {
+fn real_a_wrong_protocol_for_a_port_is_named() {
     let tls_wanted = "first request: the broker closed the connection: the listener requires TLS";
     let hint = "set `security_protocol = SSL` under [local_kafka], or use the listener for PLAINTEXT";
     fails("SSL", "", tls_wanted, hint);

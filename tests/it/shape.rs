@@ -79,7 +79,7 @@ fn without_shaping_no_value_is_parsed() {
 }
 
 #[test]
-fn a_value_that_cannot_be_shaped_stops_the_run_where_it_stands() {
+fn a_value_that_cannot_be_shaped_stops_the_run_at_its_record() {
     let flow = Flow::new(&[Some(r#"{"user_id": "a"}"#), Some(r#"{"user_id": 7}"#), Some(r#"{"user_id": "c"}"#)]);
     let finished = flow.replicate(&["--require", "user_id:string"], "").expect(3);
     assert!(finished.stderr.contains("logins/0@1"), "{}", finished.stderr);
@@ -91,7 +91,7 @@ fn a_value_that_cannot_be_shaped_stops_the_run_where_it_stands() {
 }
 
 #[test]
-fn what_cannot_be_shaped_is_set_aside_in_a_file_with_its_cause() {
+fn records_that_cannot_be_shaped_are_dead_lettered_with_the_cause() {
     let flow = Flow::new(&[Some("\0\0\0\0\x2ano json"), Some(r#"{"at": "soon"}"#), Some(r#"{"at": 0}"#), Some("[]")]);
     let finished = flow.replicate(&["--date", "at", "--require", "at", "--dead-letters", "file:letters.ndjson"], "").expect(3);
     let summary = finished.json();
@@ -212,7 +212,7 @@ fn a_rule_that_matches_no_record_is_reported_with_what_the_records_hold() {
 }
 
 #[test]
-fn a_value_that_no_walk_survives_is_set_aside() {
+fn a_value_nested_too_deeply_is_dead_lettered() {
     let deep = format!(r#"{{"ip": {}1{}}}"#, "[".repeat(60_000), "]".repeat(60_000));
     for flags in [["--where", "ip != 1"], ["--mask-ip", "ip"], ["--drop", "ip.x"], ["--default", "ip.x=1"]] {
         let flow = Flow::new(&[Some(&deep), Some(r#"{"ip": {"x": "1.2.3.4"}}"#)]);

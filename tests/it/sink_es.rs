@@ -46,7 +46,7 @@ fn reason(outcome: &Outcome) -> &Reason {
 }
 
 #[tokio::test]
-async fn every_record_is_answered_for_by_its_own_item() {
+async fn each_record_has_the_outcome_of_its_item() {
     let stub = HttpStub::search(|_| {
         Reply::Json(
             200,
@@ -70,7 +70,7 @@ async fn every_record_is_answered_for_by_its_own_item() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_none_is_no_delivery() {
+async fn an_invalid_answer_is_not_a_delivery() {
     type Script = fn() -> Reply;
     let cut =
         b"HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\n{\"errors\":false,\"items\":[{\"create\":{\"status\":201}},".to_vec();
@@ -112,7 +112,7 @@ fn taken(stored: impl Fn(usize) -> Value + Send + 'static) -> HttpStub {
 }
 
 #[tokio::test]
-async fn an_id_that_is_taken_is_looked_up_before_it_counts_as_ours() {
+async fn an_existing_id_is_looked_up_before_it_counts_as_ours() {
     let stub = taken(|at| match at {
         0 | 1 => json!({"found": true, "_source": {"_kafka_timestamp": 1000 + at}}),
         2 => json!({"found": true, "_source": {"_kafka_timestamp": 7}}),
@@ -149,7 +149,7 @@ async fn a_request_longer_than_the_server_takes_is_not_sent() {
 }
 
 #[tokio::test]
-async fn what_is_newer_there_is_superseded_and_what_is_gone_is_deleted() {
+async fn a_newer_stored_document_supersedes_and_a_missing_one_counts_as_deleted() {
     let stub = HttpStub::search(|_| {
         let conflict = |current: i64, ours: i64| {
             let reason =
@@ -167,7 +167,7 @@ async fn what_is_newer_there_is_superseded_and_what_is_gone_is_deleted() {
 }
 
 #[tokio::test]
-async fn a_merge_looks_first_and_writes_only_over_what_it_saw() {
+async fn a_merge_looks_up_first_and_writes_only_over_the_looked_up_version() {
     let stub = HttpStub::search(|request| {
         if request.path.contains("/_mget") {
             let found = |offset: i64| {
@@ -214,7 +214,7 @@ async fn requests_are_compressed_when_asked() {
 }
 
 #[tokio::test]
-async fn an_overload_and_a_time_out_are_told_to_the_engine() {
+async fn overloads_and_timeouts_are_reported_to_the_engine() {
     let stub = HttpStub::search(|_| Reply::Text(429, ""));
     let outcomes = deliver(&sink(&stub).await, records(2)).await;
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Retry(reason) if reason.is_overload())), "{outcomes:?}");
@@ -224,7 +224,7 @@ async fn an_overload_and_a_time_out_are_told_to_the_engine() {
 }
 
 #[test]
-fn a_whole_run_sends_again_only_what_failed_and_halves_down_to_the_one_to_blame() {
+fn a_run_resends_only_failed_records_and_bisects_to_the_bad_one() {
     let kafka = Mock::start(1);
     kafka.create_topic("numbers", 1);
     let sent = numbered(1, 0, 200, 1);

@@ -105,7 +105,7 @@ async fn each_document_is_judged_by_its_own_error() {
 }
 
 #[tokio::test]
-async fn a_whole_command_that_fails_blames_a_document_only_where_one_can_be_to_blame() {
+async fn a_failed_command_is_bisected_only_if_a_document_can_be_the_cause() {
     for (code, word) in
         [(2, '?'), (9, '?'), (10334, '?'), (10107, 'r'), (11600, 'r'), (91, 'r'), (64, 'r'), (4242, 'u'), (13, 'S'), (73, 'b')]
     {
@@ -116,7 +116,7 @@ async fn a_whole_command_that_fails_blames_a_document_only_where_one_can_be_to_b
 }
 
 #[tokio::test]
-async fn what_no_majority_acknowledged_is_not_delivered() {
+async fn a_write_without_majority_is_not_delivered() {
     for (code, word) in [(64, 'r'), (91, 'r'), (79, 'S'), (100, 'S')] {
         let concern = Some(doc! {"code": code, "errmsg": "no"});
         let errors = vec![
@@ -132,21 +132,21 @@ async fn what_no_majority_acknowledged_is_not_delivered() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_count_every_document_has_not_taken_them() {
+async fn a_short_count_is_not_a_delivery() {
     let stub = peer(|_| Answer::Reply(doc! {"n": 2, "ok": 1.0}));
     let outcomes = deliver(&sink(&stub, offset_ids(), false).await, records(3)).await;
     assert_eq!(outcome_codes(&outcomes), "uuu");
 }
 
 #[tokio::test]
-async fn a_server_that_leaves_off_at_a_document_is_asked_with_fewer() {
+async fn a_command_cut_off_at_a_document_is_sent_with_fewer() {
     // Of five, it wrote three and left off at the fourth; but it blames the first.
     let stub = peer(|_| Answer::Reply(doc! {"n": 3, "writeErrors": [{"index": 0, "code": 2, "errmsg": "no"}], "ok": 1.0}));
     assert_eq!(outcome_codes(&deliver(&sink(&stub, offset_ids(), false).await, records(5)).await), "?????");
 }
 
 #[tokio::test]
-async fn a_name_that_no_record_made_and_the_server_does_not_take_stops_the_run() {
+async fn a_rejected_configured_name_stops_the_run() {
     for code in [73, 13297] {
         let stub = peer(move |_| failed(code));
         let client = MongoClient::connect(&section(&stub.uri()), 4, Duration::from_secs(5)).await.unwrap();
@@ -159,7 +159,7 @@ async fn a_name_that_no_record_made_and_the_server_does_not_take_stops_the_run()
 }
 
 #[tokio::test]
-async fn a_server_that_blames_a_document_that_is_none_has_not_said_what_became_of_any() {
+async fn an_error_for_an_unknown_index_leaves_every_outcome_unclear() {
     for errors in [vec![doc! {"index": 7, "code": 2}], vec![doc! {"code": 2}], vec![doc! {"index": 1, "code": 2}; 2]] {
         let stub = erring(errors, None);
         assert_eq!(outcome_codes(&deliver(&sink(&stub, offset_ids(), false).await, records(3)).await), "uuu");
@@ -167,7 +167,7 @@ async fn a_server_that_blames_a_document_that_is_none_has_not_said_what_became_o
 }
 
 #[tokio::test]
-async fn what_a_server_quotes_is_for_dead_letters_alone() {
+async fn server_quotes_appear_only_in_dead_letters() {
     let stub = erring(vec![doc! {"index": 0, "code": 2, "errmsg": "bad value: { card: \"4111\" }"}], None);
     let outcomes = deliver(&sink(&stub, offset_ids(), false).await, records(1)).await;
     let Outcome::Reject(reason) = &outcomes[0] else { panic!("{outcomes:?}") };
@@ -175,7 +175,7 @@ async fn what_a_server_quotes_is_for_dead_letters_alone() {
 }
 
 #[tokio::test]
-async fn writes_ask_for_a_majority_and_go_on_after_an_error() {
+async fn writes_use_majority_and_are_unordered() {
     let stub = peer(|command| {
         assert_eq!(command.get_str("$db").unwrap(), "d");
         assert_eq!(command.get_str("insert").unwrap(), "t");
@@ -214,7 +214,7 @@ async fn a_record_that_is_bad_by_itself_is_never_sent() {
 }
 
 #[tokio::test]
-async fn large_documents_are_spread_over_commands() {
+async fn large_documents_are_split_over_commands() {
     let stub = peer(all_well);
     let value = format!("{{\"a\": \"{}\"}}", "x".repeat(7 << 20));
     let batch = (0..5).map(|offset| record(offset, "k", Some(&value))).collect();

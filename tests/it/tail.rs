@@ -161,7 +161,7 @@ logins/0@2  2023-09-12 00:45:55.000
 }
 
 #[test]
-fn the_filters_choose_the_last_that_fit_and_what_cannot_be_shaped_is_told() {
+fn filters_select_the_last_matches_and_shaping_failures_are_reported() {
     let records: Vec<_> =
         (0..5000).map(|at| (at % 2, format!("k{at}"), format!(r#"{{"n": {at}, "old": {}}}"#, at < 20))).collect();
     let records: Vec<_> =
@@ -188,7 +188,7 @@ fn the_filters_choose_the_last_that_fit_and_what_cannot_be_shaped_is_told() {
 }
 
 #[test]
-fn headers_are_looked_for_and_shown() {
+fn headers_are_filtered_and_shown() {
     let headers = |list: &[(&str, Option<&[u8]>)]| Content {
         timestamp: Some(TIME),
         value: Some(b"v".to_vec()),
@@ -221,7 +221,7 @@ logins/0@2  2023-09-12 00:45:51.000
 }
 
 #[test]
-fn nothing_to_show_is_said_and_why() {
+fn an_empty_result_is_explained() {
     let topic = Topic::with(2, &[(0, None, Some(b"x"))]);
     topic.mock.create_topic("empty", 1);
     for (arguments, why) in [
@@ -234,7 +234,7 @@ fn nothing_to_show_is_said_and_why() {
 }
 
 #[test]
-fn following_shows_what_comes_until_it_is_interrupted_or_nobody_reads_on() {
+fn following_continues_until_interrupted_or_the_pipe_is_closed() {
     let topic = Topic::with(1, &[(0, None, Some(b"first"))]);
     let sender = Sender::new(&topic.mock.cluster(), &[]);
     let send = |value: &str| {
@@ -262,13 +262,13 @@ fn following_shows_what_comes_until_it_is_interrupted_or_nobody_reads_on() {
 }
 
 #[test]
-fn a_count_ends_what_follows() {
+fn a_count_ends_following() {
     let topic = Topic::with(1, &[(0, None, Some(b"1")), (0, None, Some(b"2")), (0, None, Some(b"3"))]);
     topic.shows("logins --start beginning -F -n 2 -o value", "1\n2\n");
 }
 
 #[test]
-fn a_terminal_is_shown_everything_and_obeys_nothing() {
+fn control_sequences_are_escaped_on_a_terminal() {
     let evil = "\x1b[2J\u{202e}\u{9b}31m\x07\r";
     let mut contents = Vec::new();
     for value in [
@@ -307,7 +307,7 @@ fn a_terminal_is_shown_everything_and_obeys_nothing() {
 }
 
 #[test]
-fn a_terminal_gets_colour_and_is_followed_unless_something_is_asked_for() {
+fn a_terminal_gets_colour_and_follows_by_default() {
     let topic = Topic::with(1, &[(0, Some("k"), Some(br#"{"a": [1, "x", null]}"#))]);
     let mut terminal = Terminal::open();
     let mut running = topic.sdl("logins").stdout(terminal.side()).start();

@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_login_in_a_url_goes_to_the_keys_that_it_has_in_a_profile() {
+    fn a_login_in_a_url_becomes_the_profile_keys() {
         let sink = DemoSink::elastic("https://elastic:p:w@host:9200/");
         let section = sink.section();
         assert!(section.contains("url = https://host:9200\nusername = elastic\npassword = p:w\n"), "{section}");

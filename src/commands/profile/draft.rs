@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_answered_is_what_is_read() {
+    fn the_answer_is_read_back() {
         let password = r#"p\w"d';#$x${y"#;
         let values = vec![("servers", "a:1,b:2".to_owned()), ("username", "u".to_owned()), ("password", password.to_owned())];
         let text = text(&[section([values, vec![("cluster_id", String::new())]].concat())]);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_would_not_survive_is_known() {
+    fn a_value_that_would_change_is_detected() {
         assert!(is_writable("${env:X} a=b#c"));
         for lost in [" x", "x ", "x\ny"] {
             assert!(!is_writable(lost), "{lost:?}");
@@ -121,7 +121,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_profile_is_written_for_its_owner_alone() {
+    fn a_profile_is_readable_by_its_owner_only() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("database.ini");

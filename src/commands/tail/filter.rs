@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shape_changes_filters_and_complains() {
+    fn a_shape_changes_filters_and_rejects() {
         let shape = |flags: &[(RuleKind, &str)]| {
             let mut rules = ShapeRules::default();
             for (kind, text) in flags {

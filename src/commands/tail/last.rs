@@ -220,13 +220,13 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_runs_ahead_does_not_turn_a_partitions_order_round() {
+    fn a_clock_that_runs_ahead_does_not_reorder_a_partition() {
         let ahead = log([1, 1000, 3, 4]);
         assert_eq!(found(3, 3, &[&ahead, &log([2, 5])]).0, [(0, 1), (0, 2), (0, 3)]);
     }
 
     #[test]
-    fn what_few_records_fit_is_searched_for_backwards_as_far_as_it_takes() {
+    fn a_rare_match_is_searched_for_backwards_to_the_beginning() {
         let wanted = |at: &[i64]| (0..1000).map(|i| (i, i, at.contains(&i))).collect::<Vec<_>>();
         let (one, two) = (wanted(&[3, 990]), wanted(&[500, 700, 999]));
         let (all, read) = found(3, 10, &[&one, &two]);

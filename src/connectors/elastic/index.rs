@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_is_told_from_a_data_stream() {
+    fn indices_and_data_streams_are_distinguished() {
         let found =
             |status, body: &str| kind_of(&Reply { status, body: Bytes::copy_from_slice(body.as_bytes()), is_elastic: true });
         assert_eq!(found(404, ""), IndexKind::Missing);

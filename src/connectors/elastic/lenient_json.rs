@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quoted_payload_does_not_make_an_answer_unreadable() {
+    fn an_answer_with_a_quoted_payload_is_parsed() {
         for (text, expected) in [
             (&br#"{"a":"x\ud800y"}"#[..], "x\u{fffd}y"),
             (br#"{"a":"\udc00\ud83d\ude00"}"#, "\u{fffd}\u{1f600}"),

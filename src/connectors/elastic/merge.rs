@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_document_is_created_or_missed() {
+    fn a_missing_document_is_created_or_fails_an_update() {
         let of = |op, value| step_of(Version::Offset, op, value, &StoredDocument::Missing);
         assert_eq!(of(Op::Upsert, Some("{}")), MergeStep::Send(BulkAction::Create, WriteGuard::None));
         assert!(matches!(of(Op::Update, Some("{}")), MergeStep::Settled(Outcome::Reject(_))));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_older_document_is_merged_into() {
+    fn only_an_older_document_is_updated_by_a_merge() {
         let offset = |stored: &StoredDocument| step_of(Version::Offset, Op::Update, Some("{}"), stored);
         assert_eq!(offset(&present(2, 9, 600, 9)), MergeStep::Send(BulkAction::Update, WriteGuard::Unchanged(7, 1)));
         assert_eq!(offset(&present(2, 11, 400, 11)), MergeStep::Settled(Outcome::Superseded));
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_tells_the_stored_document() {
+    fn an_answer_holds_the_stored_document() {
         let names = MetadataFields::default();
         let of = |answer: Value| stored(&answer, names.names().unwrap(), "_kafka_offset");
         let found = of(json!({"found": true, "_seq_no": 5, "_primary_term": 1, "_source": {"_kafka_offset": 3}}));

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_the_servers_reject_is_known() {
+    fn a_name_that_the_servers_reject_is_invalid() {
         for name in ["logins", "logins-2026.11.21", "a_b+c", "ümlaut", "%7b", &"x".repeat(255)] {
             assert_eq!(index_rule(name), Ok(()), "{name}");
         }
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_in_a_path_stays_one_part_of_it() {
+    fn a_name_in_a_path_is_one_segment() {
         assert_eq!(in_path("logins-2026.11.21"), "logins-2026.11.21");
         assert_eq!(in_path("ü%&{x}"), "%C3%BC%25%26%7Bx%7D");
     }

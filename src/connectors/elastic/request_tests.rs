@@ -167,7 +167,7 @@ fn names_that_differ_are_in_each_line_and_ids_of_the_server_in_none() {
 }
 
 #[test]
-fn a_record_that_the_server_would_reject_with_its_neighbours_is_bad() {
+fn a_record_that_invalidates_the_whole_request_is_bad() {
     let long = [b'k'; 513];
     let (sent, bad) = lines(
         &format(Ids::Key, BulkAction::Index),
@@ -198,7 +198,7 @@ fn value() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn any_object_is_two_lines_and_stays_what_it_is(
+    fn any_object_is_two_lines_and_unchanged(
         fields in prop::collection::btree_map(any::<String>(), value(), 0..6),
         key in prop::option::of(any::<Vec<u8>>()),
         pretty: bool,

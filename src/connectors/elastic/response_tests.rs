@@ -119,7 +119,7 @@ fn each_answer_for_a_document_has_one_meaning() {
 }
 
 #[test]
-fn a_document_that_was_not_there_is_deleted_and_one_in_a_failure_store_is_not_delivered() {
+fn a_missing_document_counts_as_deleted_and_one_in_a_failure_store_is_not_delivered() {
     let item = |rest: &str| format!(r#"{{"items":[{{"delete":{{{rest}}}}}]}}"#);
     let of = |action, rest: &str| word(&judge(action, parse(item(rest).as_bytes(), 1).unwrap().items().next().unwrap(), false));
     assert_eq!(of(BulkAction::Delete, r#""status":404,"result":"not_found""#), "delivered");
@@ -130,7 +130,7 @@ fn a_document_that_was_not_there_is_deleted_and_one_in_a_failure_store_is_not_de
 }
 
 #[test]
-fn an_id_that_reads_like_a_version_is_not_one() {
+fn an_id_that_looks_like_a_version_is_not_parsed_as_one() {
     let reason =
         "[current version [9] provided [1]]: version conflict, current version [7] is higher or equal to the one provided [7]";
     let error = format!(r#"{{"type":"version_conflict_engine_exception","index":"i","reason":"{reason}"}}"#);
@@ -140,7 +140,7 @@ fn an_id_that_reads_like_a_version_is_not_one() {
 }
 
 #[test]
-fn an_answer_that_is_cut_off_or_short_or_another_one_is_rejected() {
+fn a_truncated_short_or_foreign_answer_is_rejected() {
     let code = |body: &str, count| parse(body.as_bytes(), count).map(drop).map_err(|reason| reason.code().to_owned());
     let short = || Err("incomplete_answer".to_owned());
     let whole = r#"{"took":1,"errors":false,"items":[{"create":{"status":201}},{"index":{"status":200}}]}"#;
@@ -167,7 +167,7 @@ const ITEMS: [&str; 6] = [
 
 proptest! {
     #[test]
-    fn an_answer_is_read_the_same_item_by_item(
+    fn item_by_item_parsing_gives_the_same_outcomes(
         some in prop::collection::vec(0..ITEMS.len(), 1..6), times in 1..4_usize, more in "|,| |x|]}", head in "|\"took\":1,", asked in 0..20_usize,
     ) {
         let items: Vec<&str> = some.iter().cycle().take(some.len() * times).map(|item| ITEMS[*item]).collect();
@@ -257,7 +257,7 @@ fn a_reason_names_the_field_and_keeps_the_text_of_the_server_in_its_detail() {
 }
 
 #[test]
-fn causes_are_told_once_each_and_without_control_characters() {
+fn each_cause_is_printed_once_without_control_characters() {
     let error = serde_json::json!({
         "type": "mapper_parsing_exception", "reason": "outer",
         "caused_by": {"type": "x", "reason": "outer", "caused_by": {"reason": "inner"}}
@@ -268,7 +268,7 @@ fn causes_are_told_once_each_and_without_control_characters() {
 }
 
 #[test]
-fn what_is_rejected_for_its_size_alone_is_not_waited_for() {
+fn a_record_too_large_on_its_own_is_rejected_at_once() {
     let pressed = |own: u64, most: u64| {
         let reason = format!(
             "rejected execution of primary operation [coordinating_and_primary_bytes=9, replica_bytes=0, all_bytes=9, primary_operation_bytes={own}, max_primary_bytes={most}]"
@@ -284,7 +284,7 @@ fn what_is_rejected_for_its_size_alone_is_not_waited_for() {
 }
 
 #[test]
-fn a_state_that_a_pipeline_does_not_like_is_the_fault_of_the_document() {
+fn a_document_rejected_by_a_pipeline_is_bad() {
     let body = br#"{"items":[{"create":{"status":500,"error":{"type":"illegal_state_exception","reason":"r"}}}]}"#;
     let answer = parse(body, 1).unwrap();
     let item = answer.items().next().unwrap();

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_names_the_server_the_step_and_what_helps() {
+    fn a_failure_names_the_server_step_and_remedy() {
         for (said, expected, hint) in [
             (
                 selection("I/O error: Connection refused (os error 111)"),
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_login_is_told_from_a_missing_right() {
+    fn a_missing_login_and_a_missing_privilege_are_distinguished() {
         let refused =
             CommandError::Command { code: 13, name: "Unauthorized".to_owned(), message: "no".to_owned(), is_transient: false };
         for (uri, cause, hint) in [
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_does_not_help_against_a_wrong_password_or_certificate() {
+    fn a_wrong_password_or_certificate_is_not_retried() {
         assert!(is_lasting(&section(None), &CommandError::Login("no".to_owned())));
         assert!(is_lasting(&section(None), &selection("I/O error: invalid peer certificate: UnknownIssuer")));
         assert!(!is_lasting(&section(None), &selection("I/O error: Connection refused (os error 111)")));

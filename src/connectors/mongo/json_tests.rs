@@ -67,14 +67,14 @@ fn name() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn bytes_say_what_the_json_said(fields in proptest::collection::btree_map(name(), json(), 0..20), pretty in any::<bool>()) {
+    fn bson_holds_the_values_of_the_json(fields in proptest::collection::btree_map(name(), json(), 0..20), pretty in any::<bool>()) {
         let value: serde_json::Value = fields.into_iter().collect();
         let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
         prop_assert_eq!(Value::Document(read(&text).unwrap()), expected(&value));
     }
 
     #[test]
-    fn no_text_makes_it_panic_or_write_what_is_no_document(text in ".{0,40}") {
+    fn any_text_becomes_a_document_or_an_error(text in ".{0,40}") {
         let _ = read(&text);
         let _ = read(&format!("{{{text}}}"));
         let _ = read(&format!("{{\"a\":{text}}}"));
@@ -96,7 +96,7 @@ fn numbers_are_exact() {
 }
 
 #[test]
-fn names_and_extended_json_mean_nothing() {
+fn names_and_extended_json_are_plain_data() {
     let read = read(
         r#"{"$where": "1", "a.b": {"$oid": "507f1f77bcf86cd799439011"}, "": {"$date": 0}, "\u0024set": {"$numberLong": "1"}}"#,
     );
@@ -107,13 +107,13 @@ fn names_and_extended_json_mean_nothing() {
 }
 
 #[test]
-fn text_keeps_its_characters() {
+fn strings_keep_their_characters() {
     let read = read(r#"{"a": "\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00\u0000é", "b\n": ""}"#).unwrap();
     assert_eq!(read, doc! {"a": "\"\\/\u{8}\u{c}\n\r\té😀\0é", "b\n": ""});
 }
 
 #[test]
-fn what_bson_cannot_hold_is_a_flaw_with_its_path() {
+fn values_that_bson_cannot_hold_are_rejected_with_their_path() {
     let said = |code: &str, path: &str| (code.to_owned(), path.to_owned());
     assert_eq!(flaw(r#"{"a": [0, {"b\u0000": 1}]}"#), said("nul_in_name", "a.1.b\\u0000"));
     assert_eq!(flaw(r#"{"a": {"b": 1, "c": 2, "\u0062": 3}}"#), said("repeated_name", "a.b"));
@@ -124,7 +124,7 @@ fn what_bson_cannot_hold_is_a_flaw_with_its_path() {
 }
 
 #[test]
-fn a_name_that_is_twice_among_many_is_found() {
+fn a_duplicate_name_among_many_is_found() {
     let fields = |last: &str| {
         let mut names: Vec<String> = (0..1000).map(|n| format!("\"f{n}\":{n}")).collect();
         names.push(format!("\"{last}\":1"));
@@ -135,7 +135,7 @@ fn a_name_that_is_twice_among_many_is_found() {
 }
 
 #[test]
-fn a_document_has_so_many_levels_and_no_more() {
+fn a_document_nests_up_to_the_limit() {
     let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
     assert!(read(&nested(MAX_LEVELS)).is_ok());
     assert_eq!(read(&nested(MAX_LEVELS + 1)).unwrap_err().code(), "too_deep");
@@ -143,7 +143,7 @@ fn a_document_has_so_many_levels_and_no_more() {
 }
 
 #[test]
-fn the_field_of_the_time_becomes_a_date() {
+fn the_time_field_becomes_a_date() {
     let path = ["at".to_owned(), "t".to_owned()];
     let date = Value::DateTime(mongodb::bson::DateTime::from_millis(7));
     for (json, expected) in [
@@ -157,7 +157,7 @@ fn the_field_of_the_time_becomes_a_date() {
 }
 
 #[test]
-fn what_was_written_in_vain_can_be_taken_back() {
+fn a_partly_written_document_can_be_truncated() {
     let mut out = Bson::default();
     let document = out.begin();
     out.int32("a", 1);

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_fails_as_a_whole_is_bisected_only_if_a_document_can_be_to_blame() {
+    fn a_command_error_is_bisected_only_if_a_document_can_be_the_cause() {
         for (codes, verdict) in [
             (&[6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436][..], "retry"),
             (&[2, 9, 14, 22, 10334, 17280], "batch rejected"),
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_that_blame_no_document_or_one_twice_tell_nothing() {
+    fn errors_for_no_or_a_repeated_index_leave_the_outcomes_unclear() {
         let places = |errors: Vec<Document>| {
             by_place(&doc! {"writeErrors": errors}, 3).map(|errors| errors.iter().map(Option::is_some).collect::<Vec<_>>())
         };

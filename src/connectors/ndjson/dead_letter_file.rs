@@ -12,7 +12,7 @@ use serde::de::IgnoredAny;
 use crate::connectors::ndjson::envelope::write;
 use crate::pipeline::{Answers, Batch, ConnectorError, Failure, Ordering, Outcome, Reason, Sink};
 
-/// The start of every dead letter: a last line that begins otherwise is not removed.
+/// The start of every dead letter. A last line with another start is never removed.
 const START: &[u8] = b"{\"topic\":";
 
 /// A file of dead letters, one a line. Several runs may share it; a file that is rotated or removed is created again.
@@ -23,7 +23,7 @@ pub struct DeadLetterFile {
 }
 
 impl DeadLetterFile {
-    /// Opens the file at `path`; a new one can be read by its owner only.
+    /// Opens the file at `path`. A new file is readable by its owner only.
     ///
     /// # Errors
     /// When it cannot be opened, or its last line is not a dead letter.
@@ -48,14 +48,14 @@ impl DeadLetterFile {
                 }
                 written
             })?;
-            // A letter counts once it is in the file of this name: one that was removed meanwhile takes it along.
+            // Only a letter in the file at this path counts: if the file was replaced meanwhile, append again.
             if !self.is_moved()? {
                 return Ok(());
             }
         }
     }
 
-    /// Returns whether the path leads to another file than the open one, or to none: it was rotated or removed.
+    /// Returns whether the file was rotated or removed since it was opened.
     fn is_moved(&self) -> io::Result<bool> {
         let open = self.file.lock().unwrap_or_else(PoisonError::into_inner).metadata()?;
         match std::fs::metadata(&*self.path) {
@@ -75,7 +75,7 @@ impl DeadLetterFile {
     }
 }
 
-/// Opens the file at `path`; the name of a new file is as durable as its folder.
+/// Opens the file at `path`, and syncs its folder to make a new file name durable.
 fn open_durably(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -83,7 +83,7 @@ fn open_durably(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Repairs a last line that a crash cut off, and returns the end of the file. A cut line was never delivered: it is removed.
+/// Repairs a torn last line and returns the end of the file. A torn line was never acknowledged and is removed.
 fn repair(mut file: &File) -> io::Result<u64> {
     let about = file.metadata()?;
     if !about.is_file() {
@@ -108,7 +108,7 @@ fn repair(mut file: &File) -> io::Result<u64> {
     Ok(end)
 }
 
-/// Returns the text behind the last line feed of a file that ends at `end`.
+/// Returns the bytes after the last line feed of a file that ends at `end`.
 fn last_line(mut file: &File, end: u64) -> io::Result<Vec<u8>> {
     let mut start = end;
     let mut tail = Vec::new();
@@ -220,14 +220,14 @@ mod tests {
             fs::write(&path, &line[..cut]).unwrap();
             let letters = DeadLetterFile::open(&path).unwrap();
             sent(&letters, [3]).await;
-            // Only the line feed was missing from the last but one: that letter is whole.
+            // Only the line feed is missing: the letter is complete.
             let expected: &[i64] = if cut >= line.len() - 1 { &[1, 2, 3] } else { &[1, 3] };
             assert_eq!(offsets(&path), expected, "cut at {cut}");
         }
     }
 
     #[tokio::test]
-    async fn a_line_that_another_run_left_torn_is_made_good_before_the_next_letter() {
+    async fn a_torn_line_of_another_run_is_repaired_before_the_next_dead_letter() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("letters.ndjson");
         let letters = DeadLetterFile::open(&path).unwrap();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_something_else_is_left_alone() {
+    fn a_file_with_other_content_is_not_changed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("thesis.txt");
         let text = "x".repeat(100_000);
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letters_file_that_cannot_be_opened_is_named() {
+    fn a_dead_letter_file_that_cannot_be_opened_is_named() {
         let failure = DeadLetterFile::open(Path::new("/nowhere/letters")).unwrap_err();
         assert_eq!(failure.to_string(), "cannot keep dead letters in `/nowhere/letters`: No such file or directory (os error 2)");
     }

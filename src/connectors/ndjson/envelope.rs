@@ -1,4 +1,4 @@
-//! One record, one line.
+//! Records as lines of JSON.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
@@ -40,11 +40,11 @@ pub fn write(record: &RecordView<'_>, out: &mut Vec<u8>) {
 }
 
 fn text(text: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, text).expect("text is JSON and memory takes it");
+    serde_json::to_writer(out, text).expect("a string serializes to memory");
 }
 
 fn number(number: i64, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, &number).expect("a number is JSON and memory takes it");
+    serde_json::to_writer(out, &number).expect("a number serializes to memory");
 }
 
 fn field(name: &str, bytes: Option<&[u8]>, out: &mut Vec<u8>) {
@@ -81,16 +81,16 @@ fn header(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
     }
 }
 
-/// What a line holds.
+/// Content of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParsedLine {
     /// A record with its coordinates.
     Record(Record),
-    /// Any other JSON: the value of a record, as it stands there.
+    /// Any other JSON, unchanged: the value of a record.
     Value(Bytes),
 }
 
-/// The fields of a record's line; each as it stands there, because an event of someone's own may use a name otherwise.
+/// Fields of a record's line, unparsed: a user's event may use the same names with other types.
 #[derive(Deserialize)]
 struct Fields<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
@@ -113,7 +113,7 @@ struct Fields<'a> {
     payload_base64: Option<&'a RawValue>,
 }
 
-/// Keeps a field that is null apart from one that is not there.
+/// Distinguishes a null field from an absent one.
 fn present<'de, D: serde::Deserializer<'de>>(field: D) -> Result<Option<&'de RawValue>, D::Error> {
     Deserialize::deserialize(field).map(Some)
 }
@@ -125,13 +125,13 @@ enum EnvelopePart {
     Binary { base64: String },
 }
 
-/// Returns what `line` holds, without its line feed.
+/// Parses `line`, which has no line feed.
 ///
-/// An object with `topic`, `partition`, `offset` and `payload` or `payload_base64` is a record; a payload that is neither text
-/// nor null is kept as the JSON it is, as kcat writes what it has decoded. Everything else is a value.
+/// An object with `topic`, `partition`, `offset` and `payload` or `payload_base64` is a record. A payload that is neither a
+/// string nor null is kept as JSON (kcat writes decoded payloads this way). Any other JSON is a value.
 ///
 /// # Errors
-/// When the line is not JSON, or has the fields of a record but not their types: what is wrong, in words.
+/// When the line is not JSON, or has the fields of a record with other types.
 pub fn read(line: &[u8]) -> Result<ParsedLine, String> {
     let line = std::str::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?;
     if let Some(fields) = serde_json::from_str(line).ok().filter(Fields::are_a_record) {
@@ -163,7 +163,7 @@ impl Fields<'_> {
     }
 }
 
-/// Returns a field's value; a field that is not there counts as null.
+/// Parses a field; an absent field counts as null.
 fn typed<T: DeserializeOwned>(name: &str, kind: &str, field: Option<&RawValue>) -> Result<T, String> {
     serde_json::from_str(field.map_or("null", RawValue::get)).map_err(|_| format!("`{name}` is not {kind}"))
 }
@@ -178,7 +178,7 @@ fn bytes(name: &str, plain: Option<&RawValue>, base64: Option<&RawValue>) -> Res
     };
     Ok(Some(match serde_json::from_str::<String>(plain) {
         Ok(text) => text.into(),
-        // Text that is no text, as a lone surrogate is, must not become its own source.
+        // An invalid string, such as one with a lone surrogate, must not be kept as raw JSON.
         Err(_) if plain.starts_with('"') => return Err(format!("`{name}` is not text")),
         Err(_) => Bytes::copy_from_slice(plain.as_bytes()),
     }))
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_the_names_of_kcat() {
+    fn a_line_uses_the_names_of_kcat() {
         let headers = vec![(Bytes::from_static(b"trace"), Some(Bytes::from_static(b"x"))), (Bytes::from_static(b"trace"), None)];
         assert_eq!(
             written(&Record { headers, ..record() }),
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_text_is_base64_and_null_is_null() {
+    fn binary_data_is_base64_and_null_is_null() {
         let headers = vec![(Bytes::from_static(b"\xff"), Some(Bytes::from_static(b"\xfe")))];
         let record = Record { key: Some(Bytes::from_static(b"\xff")), value: None, timestamp: None, headers, ..record() };
         assert_eq!(
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_kcat_is_a_record() {
+    fn a_kcat_line_is_a_record() {
         let line = r#"{"topic":"logins","partition":3,"offset":1042,"tstype":"create","ts":1694479551000,"broker":1,"key":"k","payload":"{\"a\": 1}"}"#;
         assert_eq!(read(line.as_bytes()), Ok(ParsedLine::Record(record())));
         let decoded = r#"{"topic":"logins","partition":3,"offset":1042,"ts":1694479551000,"key":"k","payload":{"a": 1}}"#;
@@ -264,14 +264,14 @@ mod tests {
     }
 
     #[test]
-    fn any_other_json_is_a_value_as_it_stands_there() {
+    fn any_other_json_is_a_value_unchanged() {
         for line in [r#"{"user_id": 1e400, "topic": "music", "key": 7}"#, "[1, 2]", "null", r#""text""#] {
             assert_eq!(read(format!(" {line}\r").as_bytes()), Ok(ParsedLine::Value(line.to_owned().into())));
         }
     }
 
     #[test]
-    fn a_bad_line_says_what_is_wrong_with_it() {
+    fn the_error_for_a_bad_line_names_the_cause() {
         let wrong = |line: &[u8]| read(line).unwrap_err();
         let with = |field: &str| format!(r#"{{"topic":"t","partition":0,"offset":1,"payload":"x",{field}}}"#);
         assert_eq!(wrong(b"\xff"), "not UTF-8");
@@ -306,7 +306,7 @@ mod tests {
         }
 
         #[test]
-        fn no_line_makes_the_reader_panic(line in vec(any::<u8>(), 0..200)) {
+        fn any_line_is_parsed_or_refused(line in vec(any::<u8>(), 0..200)) {
             let _ = read(&line);
         }
     }

@@ -1,9 +1,8 @@
 //! Files of records, a JSON object a line: written by `tail -o ndjson` and as dead letters, read back by `produce-fake --file`.
 //!
 //! A line has kcat's `-J` names: `topic`, `partition`, `offset`, `tstype`, `ts` (milliseconds), `headers` (names and values in
-//! turn), `key` and `payload`; null is null. Bytes that are not UTF-8 have no place in JSON text, so that a line keeps every
-//! record whole: such a key or payload stands as base64 in `key_base64` or `payload_base64` instead, and such a header name or
-//! value as `{"base64": "..."}`.
+//! turn), `key` and `payload`; null is null. A key or payload that is not UTF-8 is written as base64 in `key_base64` or
+//! `payload_base64`, and a header name or value that is not UTF-8 as `{"base64": "..."}`.
 
 mod dead_letter_file;
 mod envelope;

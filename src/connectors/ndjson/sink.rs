@@ -1,4 +1,4 @@
-//! Lines as a sink.
+//! A sink that writes lines.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use crate::connectors::ndjson::envelope::write;
 use crate::pipeline::{Answers, Batch, ConnectorError, Failure, Ordering, Outcome, Sink};
 use crate::record::{Partition, Record, RecordView};
 
-/// A sink that writes each record as a line, and has delivered it once the line is flushed. Clones share one output.
+/// Writes each record as a line, which is delivered once flushed. Clones share one output.
 pub struct NdjsonSink<W> {
     shared: Arc<Mutex<Shared<W>>>,
     partition: Partition,
@@ -25,13 +25,13 @@ impl<W> Clone for NdjsonSink<W> {
 }
 
 impl<W: Write + Send + 'static> NdjsonSink<W> {
-    /// Returns the sink that writes to `out`; every line says `partition`, wherever its record was read.
+    /// Returns a sink that writes to `out`. Every line has the coordinates of `partition`, not those of its source.
     #[must_use]
     pub fn new(out: W, partition: Partition) -> Self {
         Self { shared: Arc::new(Mutex::new(Shared { out, error: None })), partition }
     }
 
-    /// Returns what ended the output, once: a reader that closed the pipe has seen enough, which is no failure.
+    /// Takes the write error, for the caller to distinguish a closed pipe from a failure.
     #[must_use]
     pub fn error(&self) -> Option<io::Error> {
         self.shared().error.take()
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_output_ends_the_run_and_says_what_it_was() {
+    async fn a_closed_output_ends_the_run_and_keeps_the_error() {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
         let sink = NdjsonSink::new(writer, Partition::new("user-login", -1));

@@ -1,4 +1,4 @@
-//! Lines as a source.
+//! A source that reads lines.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read};
@@ -10,24 +10,24 @@ use crate::connectors::ndjson::envelope::{ParsedLine, read};
 use crate::pipeline::{Assignment, Commit, ConnectorError, Demand, Failure, Signal, Source};
 use crate::record::{NextOffset, Partition, Record};
 
-/// Records handed over by the reading thread at once.
+/// Records per batch of the reading thread.
 const BATCH: usize = 1000;
-/// Bytes of lines handed over at once, unless a single line is longer.
+/// Bytes of lines per batch, unless a single line is longer.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// A source of records from lines: the partition `NAME/0`, where a record's offset is its line, from 1. There is nothing to
-/// commit. A line that is no record is the value of one; a line with nothing on it is none.
+/// Reads lines as records of the partition `NAME/0`, with the line number (from 1) as offset; commits do nothing. A line that is
+/// not a record is the value of one, and blank lines are skipped.
 #[derive(Debug)]
 pub struct NdjsonSource {
     first: Option<Signal>,
     batches: Receiver<Result<Vec<Record>, Failure>>,
-    /// Read, but more than was asked for.
+    /// Read beyond the demand.
     waiting: VecDeque<Record>,
     ended: bool,
 }
 
 impl NdjsonSource {
-    /// Returns the source of the lines in the file at `path`.
+    /// Returns a source that reads the file at `path`.
     ///
     /// # Errors
     /// When it cannot be opened.
@@ -44,13 +44,13 @@ impl NdjsonSource {
         Self::of(&path.display().to_string(), file).map_err(unreadable)
     }
 
-    /// Returns the source of the lines that `input` gives, which errors and coordinates call `name`.
+    /// Returns a source that reads `input`; `name` is its name in errors and coordinates.
     ///
     /// # Errors
-    /// When there is no thread to read them.
+    /// When the reading thread cannot be started.
     pub fn of(name: &str, input: impl Read + Send + 'static) -> io::Result<Self> {
         let partition = Partition::new(name, 0);
-        // Reading blocks, so it is done elsewhere; a batch is read ahead.
+        // A thread does the blocking reads, one batch ahead.
         let (sender, batches) = channel(1);
         let reader = LineReader { input: BufReader::new(input), partition, line: 0 };
         std::thread::Builder::new().name("lines".to_owned()).spawn(move || reader.run(&sender))?;
@@ -61,11 +61,11 @@ impl NdjsonSource {
 }
 
 impl Source for NdjsonSource {
-    async fn next(&mut self, appetite: Demand) -> Result<Signal, ConnectorError> {
+    async fn next(&mut self, demand: Demand) -> Result<Signal, ConnectorError> {
         if let Some(first) = self.first.take() {
             return Ok(first);
         }
-        let Demand::Records(most) = appetite else { return std::future::pending().await };
+        let Demand::Records(most) = demand else { return std::future::pending().await };
         if most == 0 || self.ended {
             return std::future::pending().await;
         }
@@ -98,14 +98,14 @@ struct LineReader<R> {
 }
 
 impl<R: Read> LineReader<R> {
-    /// Hands over batches until the input ends, a line is bad or nobody wants more.
+    /// Sends batches until the input ends, a line is bad or the receiver is dropped.
     fn run(mut self, batches: &Sender<Result<Vec<Record>, Failure>>) {
         loop {
             let (batch, failure) = self.batch();
             let last = failure.is_some() || batch.is_empty();
             let sent = batch.is_empty() || batches.blocking_send(Ok(batch)).is_ok();
             if let Some(failure) = failure.filter(|_| sent) {
-                // The receiver may be gone by now: then nobody wants to know.
+                // The receiver may be dropped: the run ended.
                 let _ = batches.blocking_send(Err(failure));
             }
             if last || !sent {
@@ -114,7 +114,7 @@ impl<R: Read> LineReader<R> {
         }
     }
 
-    /// Returns the next records, none at the end, and what is wrong behind them.
+    /// Returns the next records, none at the end, and the failure that follows them.
     fn batch(&mut self) -> (Vec<Record>, Option<Failure>) {
         let mut records = Vec::new();
         let mut bytes = 0;
@@ -124,7 +124,7 @@ impl<R: Read> LineReader<R> {
                 Ok(0) => break,
                 Ok(length) => bytes += length,
                 Err(error) => {
-                    let what = format!("cannot read on in `{}` behind line {}", self.partition.topic, self.line);
+                    let what = format!("cannot read `{}` after line {}", self.partition.topic, self.line);
                     return (records, Some(Failure::new(what).because(error)));
                 }
             }
@@ -142,8 +142,8 @@ impl<R: Read> LineReader<R> {
                     records.push(Record { partition, offset, timestamp: None, key: None, value, headers: Vec::new() });
                 }
                 Err(why) => {
-                    let failure = Failure::new(format!("line {offset} of `{}` is no record", partition.topic)).because(why);
-                    return (records, Some(failure.hint("each line is a JSON object, as `sdl tail -o ndjson` writes them")));
+                    let failure = Failure::new(format!("line {offset} of `{}` is not a record", partition.topic)).because(why);
+                    return (records, Some(failure.hint("each line is a JSON object, as written by `sdl tail -o ndjson`")));
                 }
             }
         }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_written_as_lines_is_read_again() {
+    async fn written_lines_are_read_back() {
         let records: Vec<_> = (1..=3000)
             .map(|line| match line % 3 {
                 0 => record(line, None, None),
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn plain_json_is_a_value_and_an_empty_line_is_nothing() {
+    async fn plain_json_is_a_value_and_empty_lines_are_skipped() {
         let (records, error) = all(NdjsonSource::of("input", Cursor::new("{\"a\": 1}\r\n\n  \n[2]")).unwrap()).await;
         assert!(error.is_none());
         let values: Vec<_> = records.iter().map(|record| (record.offset, record.value.as_deref().unwrap())).collect();
@@ -216,10 +216,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bad_line_ends_the_source_behind_the_good_ones_and_is_named() {
+    async fn a_bad_line_ends_the_source_after_the_good_ones_and_is_named() {
         let (records, error) = all(NdjsonSource::of("input", Cursor::new("1\n\n2\nthree\n4\n")).unwrap()).await;
         assert_eq!(records.len(), 2);
-        assert_eq!(error.unwrap().to_string(), "line 4 of `input` is no record: not JSON: expected ident at line 1 column 2");
+        assert_eq!(error.unwrap().to_string(), "line 4 of `input` is not a record: not JSON: expected ident at line 1 column 2");
     }
 
     #[tokio::test]

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_option_says_how_it_is_written() {
+    fn an_invalid_option_shows_its_syntax() {
         assert_eq!(wrong::<Missing>("device_type"), "write FIELD=FRACTION, as in device_type=0.05");
         assert!(wrong::<Missing>("device=0.1").starts_with("there is no field `device`: the fields are user_id,"));
         assert_eq!(wrong::<Missing>("ip=5"), "`5` is not a fraction between 0 and 1, such as 0.01");

@@ -289,7 +289,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         if action == BadRecordAction::Stops && self.shutdown.has_failed() {
             return; // the run stops at the first
         }
-        self.observer.on(&Event::Bad { record, reason, fate: action });
+        self.observer.on(&Event::Bad { record, reason, action });
         match action {
             BadRecordAction::Skipped => self.tally.skipped += self.partitions.settle(slot, 1),
             BadRecordAction::DeadLetter => self.bad_records.set_aside(record, slot, reason, attempts),

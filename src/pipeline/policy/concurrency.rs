@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_grows_by_one_an_answer_until_the_first_overload_and_by_one_a_round_after_it() {
+    fn the_limit_grows_per_answer_until_the_first_overload_and_per_round_afterwards() {
         let mut limit = ConcurrencyLimit::new(8);
         let mut seen = vec![allowed(&limit)];
         for _ in 0..7 {
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_halved_once_for_batches_that_were_in_flight_together_and_never_below_one() {
+    fn the_limit_is_halved_once_per_round_and_never_below_one() {
         let mut limit = ConcurrencyLimit::new(8);
         (0..8).for_each(|_| limit.on_answer());
         let together = [limit.round(); 8];

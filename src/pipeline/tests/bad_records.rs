@@ -41,7 +41,7 @@ async fn a_bad_record_is_skipped_when_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_letter_is_delivered_before_its_record_is_committed() {
+async fn a_dead_letter_is_delivered_before_its_record_is_committed() {
     let letters: Script = Box::new(|call| call.answer(|_, _| Outcome::Delivered).after(Duration::from_secs(5)));
     let (finished, log) = run_of(20).sink(rejects(3)).letters(letters).finish().await;
     assert_eq!((finished.tally.delivered, finished.tally.dead_lettered), (19, 1));
@@ -54,7 +54,7 @@ async fn a_letter_is_delivered_before_its_record_is_committed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_the_transform_finds_bad_goes_to_the_letters_too() {
+async fn a_record_that_the_transform_rejects_is_dead_lettered() {
     let shape = |record: &mut Record| if record.offset == 7 { TransformResult::Bad(why()) } else { TransformResult::Keep };
     let (finished, log) = run_of(20).transform(shape).letters(takes_all()).finish().await;
     assert_eq!((finished.tally.delivered, finished.tally.dead_lettered), (19, 1));
@@ -63,7 +63,7 @@ async fn a_record_that_the_transform_finds_bad_goes_to_the_letters_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn letters_that_cannot_be_delivered_yet_hold_the_commit_and_the_reading() {
+async fn pending_dead_letters_hold_back_the_commit_and_reading() {
     let letters = answers(|_, sent| if sent < 8 { Outcome::Retry(why()) } else { Outcome::Delivered });
     let run = run_of(1000).sink(rejects(3)).letters(letters).start();
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -74,7 +74,7 @@ async fn letters_that_cannot_be_delivered_yet_hold_the_commit_and_the_reading() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_letter_that_is_not_taken_stops_the_run() {
+async fn a_rejected_dead_letter_stops_the_run() {
     let letters = answers(|_, _| Outcome::Reject(Reason::new("too_large", "the letter is too large")));
     let (finished, log) = run_of(100).sink(rejects(3)).letters(letters).finish().await;
     assert_eq!(
@@ -101,7 +101,7 @@ async fn the_breaker_trips_at_its_limit_and_nothing_is_committed_past_that() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_at_a_bad_record_is_told_once() {
+async fn a_stop_at_a_bad_record_is_reported_once() {
     let (_, log) = run_of(100)
         .transform(|record| if record.offset >= 3 { TransformResult::Bad(why()) } else { TransformResult::Keep })
         .finish()
@@ -118,7 +118,7 @@ fn poisoned_by(poison: &'static [i64]) -> Script {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poison_record_is_found_by_halving_and_only_it_is_set_aside() {
+async fn a_poison_record_is_found_by_bisecting_and_dead_lettered_alone() {
     for ordering in [Ordering::Overlapping, Ordering::OneByOne] {
         for poison in [&[0][..], &[19], &[7], &[3, 4], &[0, 9, 10]] {
             let setup = run_of(30).ordering(ordering).sink(poisoned_by(poison)).letters(takes_all());
@@ -132,7 +132,7 @@ async fn a_poison_record_is_found_by_halving_and_only_it_is_set_aside() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn halving_keeps_the_order_of_a_batch() {
+async fn bisecting_keeps_the_order_of_a_batch() {
     let (_, log) = run_of(10).sink(poisoned_by(&[4])).skipping().finish().await;
     assert_eq!(log.taken(Destination::Sink), [0, 1, 2, 3, 5, 6, 7, 8, 9]);
 }
@@ -163,7 +163,7 @@ async fn a_batch_may_hold_every_outcome_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bad_record_found_while_draining_is_what_the_run_ended_with() {
+async fn a_bad_record_found_while_draining_is_the_outcome_of_the_run() {
     let sink: Script = Box::new(|call| {
         let outcome = |offset, _| if offset == 3 { Outcome::Reject(why()) } else { Outcome::Delivered };
         super::destination::Reply::after(call.answer(outcome), Duration::from_secs(1))

@@ -20,7 +20,7 @@ async fn everything_is_delivered_in_order_and_committed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_there_already_or_superseded_counts_as_delivered() {
+async fn already_there_and_superseded_count_as_delivered() {
     let outcome = |offset, _| match offset % 3 {
         0 => Outcome::Delivered,
         1 => Outcome::AlreadyThere,
@@ -75,7 +75,7 @@ async fn bytes_limit_what_is_read_ahead_and_what_is_sent_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_passing_failure_is_retried_until_it_passes_and_only_what_failed() {
+async fn a_transient_failure_is_retried_for_the_failed_records_only() {
     let outcome = |offset, sent| if offset == 4 && sent < 5 { Outcome::Retry(why()) } else { Outcome::Delivered };
     let (finished, log) = run_of(10).sink(answers(outcome)).finish().await;
     assert_eq!((finished.tally.delivered, finished.tally.retried), (10, 5));
@@ -87,7 +87,7 @@ async fn a_passing_failure_is_retried_until_it_passes_and_only_what_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_told_and_its_end_too_and_nothing_is_set_aside() {
+async fn an_outage_and_its_end_are_reported_and_nothing_is_dead_lettered() {
     let up = Switch::new(AtomicBool::new(false));
     let switch = Arc::clone(&up);
     let outcome = move |_, _| if switch.load(SeqCst) { Outcome::Delivered } else { Outcome::Retry(why()) };
@@ -101,7 +101,7 @@ async fn an_outage_is_told_and_its_end_too_and_nothing_is_set_aside() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_destination_is_told_even_while_the_source_talks() {
+async fn a_silent_destination_is_reported_while_the_source_is_active() {
     let run = run_of(10).sink(Box::new(|call| call.answer(|_, _| Outcome::Delivered).after(Duration::from_secs(20)))).start();
     for _ in 0..60 {
         tokio::time::sleep(ms(100)).await;
@@ -188,7 +188,7 @@ async fn commit_each_sends_the_next_record_when_the_broker_has_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn commit_each_hears_of_a_rebalance_while_the_broker_refuses() {
+async fn commit_each_handles_a_rebalance_while_the_broker_refuses() {
     let setup = run_of(4).limits(|limits| limits.commit_each = true);
     setup.broker.refuse_flushes(u32::MAX);
     let run = setup.start();
@@ -202,7 +202,7 @@ async fn commit_each_hears_of_a_rebalance_while_the_broker_refuses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_commit_of_a_run_is_asked_for_until_it_is_taken() {
+async fn the_last_commit_of_a_run_is_repeated_until_confirmed() {
     let setup = run_of(4);
     setup.broker.refuse_flushes(20);
     let begun = tokio::time::Instant::now();
@@ -213,7 +213,7 @@ async fn the_last_commit_of_a_run_is_asked_for_until_it_is_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_whose_last_commit_is_refused_stops_when_told() {
+async fn a_run_with_a_refused_last_commit_stops_on_request() {
     let setup = run_of(4);
     setup.broker.refuse_flushes(u32::MAX);
     let run = setup.start();
@@ -227,7 +227,7 @@ async fn a_run_whose_last_commit_is_refused_stops_when_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn commit_each_stops_when_told_although_the_broker_refuses() {
+async fn commit_each_stops_on_request_while_the_broker_refuses() {
     let setup = run_of(4).limits(|limits| limits.commit_each = true);
     setup.broker.refuse_flushes(u32::MAX);
     let run = setup.start();
@@ -286,7 +286,7 @@ async fn filtered_records_are_passed_and_committed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn trouble_of_the_source_is_not_over_because_the_destination_answers() {
+async fn source_degradation_outlasts_answers_of_the_destination() {
     let trouble = |what: Option<&str>| crate::pipeline::Signal::Degraded(what.map(ToOwned::to_owned));
     let sink = answers(|_, sent| if sent < 8 { Outcome::Retry(why()) } else { Outcome::Delivered });
     let setup = follow();

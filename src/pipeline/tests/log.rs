@@ -99,12 +99,12 @@ impl Observer for Log {
     fn on(&self, event: &Event<'_>) {
         match event {
             Event::Progress(tally) => self.note(Entry::Tally((*tally).clone())),
-            Event::Bad { record, fate, .. } => {
-                if *fate == BadRecordAction::Skipped {
+            Event::Bad { record, action, .. } => {
+                if *action == BadRecordAction::Skipped {
                     self.note(Entry::Spared(coordinates(record)));
                 }
                 self.note(Entry::Bad(coordinates(record)));
-                self.note(Entry::Told(format!("bad {record} {fate:?}")));
+                self.note(Entry::Told(format!("bad {record} {action:?}")));
             }
             Event::Degraded(trouble) => self.note(Entry::Told(format!("trouble {}", trouble.unwrap_or("over")))),
             Event::Retrying { records, attempt, .. } => self.note(Entry::Told(format!("retrying {records} attempt {attempt}"))),

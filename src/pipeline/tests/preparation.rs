@@ -21,7 +21,7 @@ async fn the_sink_is_prepared_before_the_first_batch_of_new_partitions() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_passing_failure_to_prepare_is_retried_and_shown() {
+async fn a_transient_failure_to_prepare_is_retried_and_reported() {
     let setup = run_of(30).preparing(|call| (Duration::ZERO, if call < 7 { Err(passing()) } else { Ok(()) }));
     let (finished, log) = setup.finish().await;
     assert!(matches!(finished.outcome, RunOutcome::Complete), "{:?}", finished.outcome);
@@ -33,7 +33,7 @@ async fn a_passing_failure_to_prepare_is_retried_and_shown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_passing_failure_to_prepare_is_borne_for_as_long_as_deliveries_may_fail() {
+async fn a_transient_failure_to_prepare_is_retried_up_to_the_delivery_limit() {
     let setup = run_of(30).preparing(|_| (Duration::ZERO, Err(passing())));
     let (finished, _) = setup.limits(|limits| limits.retry_for = Some(Duration::from_secs(60))).finish().await;
     let RunOutcome::Failed(error) = &finished.outcome else { panic!("{:?}", finished.outcome) };
@@ -42,7 +42,7 @@ async fn a_passing_failure_to_prepare_is_borne_for_as_long_as_deliveries_may_fai
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_or_a_lasting_failure_to_prepare_ends_the_run() {
+async fn a_refusal_or_a_permanent_failure_to_prepare_ends_the_run() {
     let refused = || Refused { what: "another flow's topic".to_owned(), numbers: Vec::new(), hint: String::new() };
     let setup = run_of(30).preparing(move |_| (Duration::ZERO, Err(refused().into())));
     let (finished, log) = setup.finish().await;
@@ -54,7 +54,7 @@ async fn a_refusal_or_a_lasting_failure_to_prepare_ends_the_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rebalance_is_heard_while_the_sink_is_prepared() {
+async fn a_rebalance_is_handled_while_the_sink_is_prepared() {
     let setup = follow().preparing(|_| (Duration::from_secs(3600), Ok(())));
     setup.broker.partition(p(0), 0..100, 100);
     setup.broker.assign(&[p(0)]);

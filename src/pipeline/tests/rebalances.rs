@@ -76,7 +76,7 @@ async fn a_lost_partition_is_not_committed_whatever_is_answered_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_of_an_earlier_life_does_not_settle_the_next() {
+async fn a_batch_of_an_earlier_epoch_does_not_settle_the_next() {
     for ordering in [Ordering::Overlapping, Ordering::OneByOne] {
         let run = three().ordering(ordering).sink(slow(Duration::from_secs(4))).start();
         tokio::time::sleep(ms(100)).await;
@@ -90,7 +90,7 @@ async fn a_batch_of_an_earlier_life_does_not_settle_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_partition_comes_back_although_its_revocation_was_not_waited_for() {
+async fn a_partition_can_return_before_its_revocation_completes() {
     let run = three().sink(slow(Duration::from_secs(20))).start();
     tokio::time::sleep(ms(100)).await;
     run.broker.revoke(&[p(0), p(1)]);
@@ -121,7 +121,7 @@ async fn a_partition_that_is_lost_while_it_is_revoked_does_not_hold_up_the_other
 }
 
 #[tokio::test(start_paused = true)]
-async fn letters_of_a_revoked_partition_are_delivered_first() {
+async fn dead_letters_of_a_revoked_partition_are_delivered_first() {
     let setup = three().sink(answers(|offset, _| if offset % 10 == 0 { Outcome::Reject(why()) } else { Outcome::Delivered }));
     let run = setup.letters(slow(Duration::from_secs(2))).start();
     tokio::time::sleep(ms(100)).await;
@@ -135,7 +135,7 @@ async fn letters_of_a_revoked_partition_are_delivered_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn letters_that_are_stalled_do_not_hold_up_a_release() {
+async fn stalled_dead_letters_do_not_delay_a_release() {
     let setup = three().sink(answers(|offset, _| if offset % 10 == 5 { Outcome::Reject(why()) } else { Outcome::Delivered }));
     let run = setup.letters(answers(|_, _| Outcome::Retry(why()))).start();
     tokio::time::sleep(Duration::from_secs(600)).await;
@@ -151,7 +151,7 @@ async fn letters_that_are_stalled_do_not_hold_up_a_release() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rebalance_is_heard_while_the_destination_pushes_back() {
+async fn a_rebalance_is_handled_while_the_destination_pushes_back() {
     let sink: Script = Box::new(|call| call.answer(|_, _| Outcome::Delivered).pushing_back(Duration::from_secs(3600)));
     let setup = follow();
     setup.broker.partition(p(0), 0..100, 100);
@@ -198,7 +198,7 @@ async fn a_new_partition_is_read_from_its_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn records_of_a_partition_that_is_going_or_gone_are_released_and_not_sent() {
+async fn records_of_a_revoked_partition_are_released_and_not_sent() {
     use crate::pipeline::Signal;
     let run = three().sink(slow(Duration::from_secs(4))).start();
     let late =
@@ -218,7 +218,7 @@ async fn records_of_a_partition_that_is_going_or_gone_are_released_and_not_sent(
 }
 
 #[tokio::test(start_paused = true)]
-async fn trouble_is_over_when_what_failed_was_taken_away() {
+async fn degradation_ends_when_the_failed_records_are_revoked() {
     let run = three().sink(answers(|_, _| Outcome::Retry(why()))).start();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(run.log.told("trouble").last().unwrap(), "trouble the script says so");

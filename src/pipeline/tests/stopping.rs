@@ -14,7 +14,7 @@ fn slow(by: Duration) -> Script {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_read_is_drained_when_the_run_is_told_to_stop() {
+async fn a_stop_request_drains_the_read_records() {
     let run = run_of(1000).sink(slow(Duration::from_secs(5))).start();
     tokio::time::sleep(ms(10)).await;
     run.stop();
@@ -36,7 +36,7 @@ async fn a_stop_sends_what_lingers_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_drained_in_time_is_counted_and_not_committed() {
+async fn undrained_records_are_counted_and_not_committed() {
     let sinks: [fn() -> Script; 3] = [
         || slow(Duration::from_secs(60)),
         || answers(|_, _| Outcome::Retry(why())),
@@ -88,7 +88,7 @@ async fn a_run_that_is_pushed_back_sleeps() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_destination_that_says_stop_ends_the_run_and_keeps_the_other_answers() {
+async fn a_stop_outcome_ends_the_run_and_keeps_the_other_answers() {
     let sink = answers(|offset, _| if offset == 4 { Outcome::Stop(why().hint("grant `write`")) } else { Outcome::Delivered });
     let (finished, log) = run_of(10).sink(sink).finish().await;
     assert_eq!(failure(&finished), "the destination rejects every write until its configuration is fixed: the script says so");
@@ -132,7 +132,7 @@ async fn a_source_that_fails_ends_the_run_after_what_is_in_flight() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_while_draining_is_what_the_run_ended_with() {
+async fn a_failure_while_draining_is_the_outcome_of_the_run() {
     let sink: Script = Box::new(|call| call.answer(|_, _| Outcome::Stop(why())).after(ms(500)));
     let run = run_of(10).sink(sink).start();
     tokio::time::sleep(ms(100)).await;
@@ -152,7 +152,7 @@ async fn a_run_that_is_stopped_before_it_began_reads_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_whose_stop_switch_is_gone_goes_on() {
+async fn a_run_with_a_dropped_stop_handle_continues() {
     let Run { engine, stop, .. } = run_of(100).start();
     drop(stop);
     assert_eq!(engine.await.unwrap().tally.delivered, 100);
@@ -175,7 +175,7 @@ async fn a_run_that_ends_short_of_its_plan_is_not_complete() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_read_before_the_source_failed_is_delivered_however_slow_it_is() {
+async fn records_read_before_the_source_failed_are_delivered_by_a_slow_sink() {
     let run = run_of(1000).sink(slow(Duration::from_secs(10))).start();
     tokio::time::sleep(ms(10)).await;
     run.broker.fail("the log has a gap");

@@ -277,7 +277,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn whatever_the_weather_nothing_is_lost_and_nothing_is_committed_too_early(weather in weather()) {
+    fn nothing_is_lost_or_committed_too_early_under_random_faults(weather in weather()) {
         let time = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         time.block_on(weathered(weather));
     }

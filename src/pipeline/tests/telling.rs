@@ -5,7 +5,7 @@ use super::*;
 use crate::pipeline::{Outcome, Tally};
 
 #[tokio::test(start_paused = true)]
-async fn what_is_read_is_told_with_its_bytes_and_how_long_it_was_waited_for() {
+async fn reads_are_reported_with_bytes_and_waiting_time() {
     for shapes in [false, true] {
         let setup = follow();
         setup.broker.partition(p(0), [], 0);
@@ -30,7 +30,7 @@ async fn what_is_read_is_told_with_its_bytes_and_how_long_it_was_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_there_is_no_room_for_is_not_waited_for() {
+async fn a_full_engine_does_not_wait_for_records() {
     let sink: Script = Box::new(|call| call.answer(|_, _| Outcome::Delivered).after(Duration::from_secs(1)));
     let (_, log) = run_of(40).sink(sink).finish().await;
     let told = log.told("read");
@@ -52,7 +52,7 @@ async fn each_call_is_timed_and_the_batch_from_its_first_to_its_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_batches_that_were_answered_for_good_are_told_as_done() {
+async fn only_batches_with_final_answers_are_reported_as_complete() {
     let batches = |log: &Log| log.told("responded").iter().filter(|told| told.contains("Some")).count();
     let (_, log) = run_of(10).sink(answers(|_, _| Outcome::Stop(why()))).finish().await;
     assert_eq!((log.told("responded").len(), batches(&log)), (1, 0), "stopped");
@@ -67,7 +67,7 @@ async fn only_batches_that_were_answered_for_good_are_told_as_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_was_taken_away_is_not_told_as_done() {
+async fn a_revoked_batch_is_not_reported_as_complete() {
     let run = run_of(10).sink(Box::new(|call| call.answer(|_, _| Outcome::Retry(why())).after(ms(20)))).start();
     tokio::time::sleep(ms(10)).await;
     run.broker.revoke(&[p(0)]);
@@ -77,7 +77,7 @@ async fn a_batch_that_was_taken_away_is_not_told_as_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stall_is_told_when_nothing_is_taken_and_when_something_is() {
+async fn a_stall_and_its_end_are_reported() {
     let stalls = |log: &Log| log.told("stalled");
     let outage = answers(|_, sent| if sent < 5 { Outcome::Retry(why()) } else { Outcome::Delivered });
     let (_, log) = run_of(50).sink(outage).finish().await;
@@ -94,7 +94,7 @@ async fn a_stall_is_told_when_nothing_is_taken_and_when_something_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_rebalance_takes_away_is_in_the_accounts_at_once() {
+async fn revoked_records_are_counted_at_once() {
     let setup = follow();
     setup.broker.partition(p(0), 0..10, 10);
     setup.broker.assign(&[p(0)]);

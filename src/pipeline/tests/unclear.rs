@@ -18,7 +18,7 @@ fn indigestible(poison: &'static [i64]) -> Script {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_keeps_failing_is_dead_lettered_and_passed() {
+async fn a_record_that_keeps_failing_is_dead_lettered_and_the_run_continues() {
     for ordering in [Ordering::Overlapping, Ordering::OneByOne] {
         for poison in [&[0][..], &[29], &[7], &[3, 4], &[0, 9, 10, 25]] {
             let setup = run_of(30).ordering(ordering).sink(indigestible(poison)).letters(takes_all());
@@ -42,7 +42,7 @@ async fn a_record_that_keeps_failing_stops_the_run_where_bad_records_do() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_alone_gets_an_unclear_answer_in_its_batch_is_judged_too() {
+async fn a_single_unclear_record_in_a_batch_is_judged() {
     let sink = answers(|offset, _| if offset == 14 { Outcome::Unclear(why()) } else { Outcome::Delivered });
     let (finished, log) = run_of(30).sink(sink).letters(takes_all()).finish().await;
     assert_eq!((finished.tally.delivered, log.taken(Destination::DeadLetters)), (29, vec![14]));
@@ -129,7 +129,7 @@ async fn time_outs_make_batches_smaller_until_answers_come() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_runs_into_the_deadline_alone_is_never_blamed_by_checks() {
+async fn a_record_that_times_out_alone_is_never_blamed_by_checks() {
     let run = run_of(1).sink(slow(0)).letters(takes_all()).start();
     tokio::time::sleep(Duration::from_secs(24 * 3600 - 60)).await;
     assert_eq!(run.log.told("stalled"), ["stalled true"]);

@@ -239,7 +239,7 @@ fn parts(text: &str) -> impl Iterator<Item = String> {
 }
 
 #[test]
-fn a_circle_is_found_through_trees_re_exports_and_plain_paths() {
+fn a_cycle_is_found_through_trees_re_exports_and_plain_paths() {
     let file = |name: &str, code: &str| (PathBuf::from(name), code.to_owned());
     let graph = |a: &str, b: &str| {
         let top = "mod a;\nmod b;\npub use a::Apple;\npub(crate) use b::{Pear, Plum as Prune};\n";

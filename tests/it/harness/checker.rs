@@ -107,21 +107,21 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_and_is_there_is_exact() {
+    fn equal_sent_and_stored_records_are_exact() {
         let sent = numbered(1, 0, 8, 2);
         assert!(check(&sent, &topic(&sent, &[0, 1, 2, 3, 4, 5, 6, 7])).is_exact());
         assert!(check(&sent, &topic(&sent, &[1, 3, 0, 2, 5, 4, 6, 7])).is_exact(), "order is a partition's");
     }
 
     #[test]
-    fn a_missing_record_is_lost_and_no_disorder() {
+    fn a_missing_record_is_lost_and_not_disorder() {
         let sent = numbered(1, 0, 5, 1);
         assert_eq!(check(&sent, &topic(&sent, &[0, 1, 3, 4])), CheckReport { lost: 1, ..CheckReport::default() });
         assert_eq!(check(&sent, &topic(&sent, &[1, 2, 3])), CheckReport { lost: 2, ..CheckReport::default() });
     }
 
     #[test]
-    fn a_repeated_stretch_is_a_rewind_and_no_disorder() {
+    fn a_repeated_stretch_is_a_rewind_and_not_disorder() {
         let sent = numbered(1, 0, 6, 1);
         let report = check(&sent, &topic(&sent, &[0, 1, 2, 3, 1, 2, 3, 4, 5]));
         assert_eq!(report, CheckReport { duplicated: 3, rewinds: 1, longest_rewind: 3, ..CheckReport::default() });
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_sent_or_not_so_is_told() {
+    fn invented_and_changed_records_are_reported() {
         let sent = numbered(1, 0, 4, 2);
         let mut seen = topic(&sent, &[0, 1, 2, 3]);
         seen.push(ReadRecord { partition: 0, offset: 9, content: numbered(2, 0, 1, 1).remove(0).1 });

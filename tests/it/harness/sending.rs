@@ -238,7 +238,7 @@ impl Sender {
 }
 
 #[test]
-fn a_numbered_value_tells_its_number_and_any_damage() {
+fn a_numbered_value_shows_its_number_and_any_damage() {
     let number = Numbered { producer: 3, sequence: 70_000 };
     for size in [0, Numbered::HEAD, 200] {
         let value = number.value(size);

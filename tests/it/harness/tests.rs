@@ -18,7 +18,7 @@ fn the_mock_cluster_gives_back_what_was_sent() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_both_readers_see_what_was_sent_whatever_the_codec() {
+fn real_both_readers_read_the_sent_records_for_each_codec() {
     let clusters = Clusters::shared();
     let topic = unique("readers");
     clusters.source.create_topic(&topic, 1, &[]);
@@ -32,7 +32,7 @@ fn real_both_readers_see_what_was_sent_whatever_the_codec() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_aborted_records_are_not_read_and_the_group_tool_tells_a_commit() {
+fn real_aborted_records_are_not_read_and_the_group_tool_shows_a_commit() {
     let clusters = Clusters::shared();
     let topic = unique("aborted");
     clusters.source.create_topic(&topic, 1, &[]);

@@ -16,7 +16,7 @@ fn example() -> String {
 }
 
 #[test]
-fn the_example_is_a_profile_as_it_stands() {
+fn the_example_is_a_valid_profile() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("database.ini.example");
     let profile = profile(&std::fs::read_to_string(path).unwrap()).load().unwrap();
     for name in ["remote_kafka", "local_kafka"] {

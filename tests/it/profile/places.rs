@@ -8,7 +8,7 @@ use sdl::profile::Profile;
 use super::{Made, profile};
 
 #[test]
-fn the_first_place_that_has_a_profile_counts() {
+fn the_first_existing_profile_is_used() {
     let section = |name: &str| format!("[{name}]\nservers = a:1\n");
     let places =
         [("/named.ini", "named"), ("./database.ini", "here"), ("/xdg/sdl/database.ini", "xdg"), ("/etc/sdl/database.ini", "etc")];
@@ -27,7 +27,7 @@ fn the_first_place_that_has_a_profile_counts() {
 }
 
 #[test]
-fn a_flag_names_the_profile_before_the_variable_does() {
+fn a_flag_overrides_the_variable_that_names_the_profile() {
     let made = Made::default().file("/flag.ini", "[flag]\nservers = a:1\n").file("/variable.ini", "[variable]\nservers = a:1\n");
     let made = made.variable("SDL_PROFILE", "/variable.ini");
     let profile = Profile::load(Some(Path::new("/flag.ini")), Arc::new(made)).unwrap();

@@ -15,7 +15,7 @@ fn value() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn whatever_is_written_is_read(values in proptest::collection::btree_map(word(), value(), 1..8), padding in " {0,3}") {
+    fn written_profiles_are_read_back(values in proptest::collection::btree_map(word(), value(), 1..8), padding in " {0,3}") {
         let lines: String = values.iter().map(|(key, value)| format!("{padding}{key}{padding}={padding}{value}{padding}\n")).collect::<Vec<_>>().concat();
         let profile = profile(&format!("[run.x]\n{lines}")).load();
         prop_assume!(!lines.contains("${"));
@@ -24,7 +24,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_reader_panic(text in "(\\PC|\n|\\[|\\]|=|#){0,200}") {
+    fn any_text_is_parsed_or_refused(text in "(\\PC|\n|\\[|\\]|=|#){0,200}") {
         let _ = profile(&text).load();
     }
 

@@ -79,7 +79,7 @@ fn a_section_can_come_from_variables_alone() {
 }
 
 #[test]
-fn variables_of_nobody_are_nobodys_business() {
+fn variables_without_a_section_are_ignored() {
     let made = profile("[local_kafka]\nservers = a:1\n")
         .variable("SDL_VIDEODRIVER", "x11")
         .variable("SDL_AUDIO_DRIVER", "alsa")
@@ -99,7 +99,7 @@ fn a_variable_belongs_to_the_section_with_the_longest_fitting_name() {
 }
 
 #[test]
-fn a_missing_key_says_where_to_put_it() {
+fn the_error_for_a_missing_key_shows_where_to_add_it() {
     let error = kafka("username = u\n").unwrap_err();
     assert_eq!(error.to_string(), "cannot read section `local_kafka`");
     assert_eq!(error.causes(), ["missing key `servers`"]);
@@ -108,7 +108,7 @@ fn a_missing_key_says_where_to_put_it() {
 }
 
 #[test]
-fn a_missing_section_says_where_to_put_it() {
+fn the_error_for_a_missing_section_shows_where_to_add_it() {
     let hint = |made: Made| Error::from(made.load().unwrap().kafka("local_kafka").unwrap_err()).hint().unwrap();
     assert_eq!(hint(Made::default()), "run `sdl profile init`, or set SDL_LOCAL_KAFKA_SERVERS");
     let expected = "add [local_kafka] with `servers = host:9092` to ./database.ini, or set SDL_LOCAL_KAFKA_SERVERS";
@@ -117,7 +117,7 @@ fn a_missing_section_says_where_to_put_it() {
 }
 
 #[test]
-fn what_a_section_is_follows_from_its_keys_or_its_type() {
+fn the_keys_or_the_type_determine_the_kind_of_a_section() {
     let text = "[a]\nservers = x:1\n[b]\nuri = mongodb://x\n[c]\nhost = x\n[d]\nurl = http://x\n[my-opensearch]\nurl = http://x\n\
                 [e]\ntype = opensearch\nurl = http://x\n[f]\nusername = u\n[shape.s]\nx = y\n[run.tail]\nx = y\n[remote_kafka]\n";
     let profile = profile(text).load().unwrap();
@@ -143,7 +143,7 @@ fn what_a_section_is_follows_from_its_keys_or_its_type() {
 }
 
 #[test]
-fn every_property_that_the_promise_rests_on_is_refused() {
+fn properties_that_delivery_depends_on_are_refused() {
     let owned = [
         "acks",
         "request.required.acks",

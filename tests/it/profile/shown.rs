@@ -4,7 +4,7 @@ use super::profile;
 use crate::run::{Folder, ended};
 
 #[test]
-fn a_secret_that_others_can_read_draws_a_warning() {
+fn a_secret_readable_by_others_draws_a_warning() {
     let literal = "[local_kafka]\nservers = a:1\nusername = u\npassword = canary\n";
     let exposed = profile(literal).exposed().load().unwrap();
     let expected = "others can read `./database.ini`, which holds secrets of `local_kafka`: run `chmod 600 ./database.ini`";
@@ -25,7 +25,7 @@ fn the_warning_is_on_stderr_unless_quiet() {
 }
 
 #[test]
-fn list_shows_what_each_section_is_and_where() {
+fn list_shows_kind_and_address_of_each_section() {
     let folder = Folder::with_profile(
         "[local_kafka]\nservers = localhost:9092\n\n[mongodb]\nuri = mongodb://u:canary@a:1,b:2/x?y=z\n[shape.login]\nmask = user_id\n[old]\nusername = x\n",
     );
@@ -46,7 +46,7 @@ elasticsearch  elasticsearch  http://e:9200      variables
 }
 
 #[test]
-fn show_tells_where_each_value_comes_from() {
+fn show_names_the_origin_of_each_value() {
     let folder = Folder::with_profile(
         "[local_kafka]\nservers = localhost:9092\nusername = u\npassword = canary\nkafka.sasl.oauthbearer.config = canary\n",
     );

@@ -16,7 +16,7 @@ fn a_value_arrives_as_it_was_written() {
 }
 
 #[test]
-fn blanks_comments_and_line_ends_of_any_kind_are_passed_over() {
+fn blanks_comments_and_line_ends_are_ignored() {
     let section = kafka("\r\n  # servers = b:1\r\n; servers = c:1\r\n\tservers:a:1  \r\ncluster_id=u\r\n").unwrap();
     assert_eq!((section.servers.as_str(), section.cluster_id.as_deref()), ("a:1", Some("u")));
     let marked = profile("\u{feff}[local_kafka]\nservers = a:1\n").load().unwrap();
@@ -59,7 +59,7 @@ fn references_are_expanded_once() {
 }
 
 #[test]
-fn a_missing_reference_stops_only_who_needs_it() {
+fn a_missing_reference_fails_only_the_section_that_uses_it() {
     let text = "[local_kafka]\nservers = a:1\n[remote_kafka]\nservers = b:1\nusername = u\npassword = ${env:GONE}\n";
     let profile = profile(text).load().unwrap();
     assert!(profile.kafka("local_kafka").is_ok());
@@ -74,7 +74,7 @@ fn a_missing_reference_stops_only_who_needs_it() {
 }
 
 #[test]
-fn a_value_that_its_key_does_not_take_is_told_without_it() {
+fn an_invalid_value_is_reported_without_the_value() {
     for (lines, expected) in [
         ("servers = a:1\nsecurity_protocol = canary\n", "one of `PLAINTEXT`, `SASL_PLAINTEXT`, `SSL`, `SASL_SSL`"),
         ("servers = a:1\nsasl_mechanism = canary\n", "one of `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`"),
@@ -128,7 +128,7 @@ fn a_username_alone_means_sasl_plaintext_and_plain_with_a_warning_off_this_machi
 }
 
 #[test]
-fn whoever_turns_verification_off_is_warned() {
+fn disabled_verification_draws_a_warning() {
     let insecure =
         profile("[elasticsearch]\nurl = https://a\ninsecure = true\n").load().unwrap().elastic("elasticsearch").unwrap();
     assert_eq!(insecure.warnings().len(), 1);
@@ -180,7 +180,7 @@ fn values_that_configparser_interpolates_draw_a_warning_without_the_value() {
 }
 
 #[test]
-fn names_of_other_kafka_tools_lead_to_the_key() {
+fn property_names_of_other_kafka_tools_suggest_the_key() {
     for (name, key) in [
         ("bootstrap.servers", "servers"),
         ("bootstrap_servers", "servers"),
@@ -201,7 +201,7 @@ fn names_of_other_kafka_tools_lead_to_the_key() {
 }
 
 #[test]
-fn a_comment_behind_a_value_is_named_where_the_value_makes_no_sense() {
+fn a_comment_after_a_value_is_named_if_the_value_is_invalid() {
     let mongo = |lines: &str| cause(profile(&format!("[mongodb]\n{lines}")).load().unwrap().mongo("mongodb"));
     assert_eq!(
         mongo("host = a\nport = 27017 ; the default\n"),

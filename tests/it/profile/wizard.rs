@@ -41,7 +41,7 @@ fn init(folder: &Folder, answers: &[(&'static str, String)]) -> (Option<i32>, St
 }
 
 #[test]
-fn the_answers_are_tested_and_written_for_the_owner_alone() {
+fn the_answers_are_tested_and_written_readable_by_the_owner_only() {
     let server = MongoStub::start(all_well);
     let port = server.uri().rsplit_once(':').unwrap().1.to_owned();
     let folder = Folder::new();
@@ -59,7 +59,7 @@ fn the_answers_are_tested_and_written_for_the_owner_alone() {
 }
 
 #[test]
-fn a_connection_that_fails_is_told_and_asked_about() {
+fn a_failed_connection_is_reported_and_confirmed() {
     let closed = TcpListener::bind("127.0.0.214:0").unwrap().local_addr().unwrap().port().to_string();
     let mut answers = mongodb(&closed);
     answers[1].1 = "127.0.0.214\r".to_owned();
@@ -72,7 +72,7 @@ fn a_connection_that_fails_is_told_and_asked_about() {
 }
 
 #[test]
-fn a_file_that_is_there_is_not_replaced_unasked() {
+fn an_existing_file_is_replaced_only_when_asked() {
     let folder = Folder::with_profile("[local_kafka]\nservers = a:1\n");
     let (code, shown) = init(&folder, &[("exists: replace it?", "n".to_owned())]);
     assert_eq!(code, Some(2), "{shown}");

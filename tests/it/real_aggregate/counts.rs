@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_aggregate_tells_what_a_recount_says_in_both_forms_over_any_number_of_partitions() {
+fn real_aggregate_equals_a_recount_in_both_forms_over_1_4_and_12_partitions() {
     for partitions in [1, 4, 12] {
         for emit in ["summary", "rows"] {
             let flow = Flow::new("counted", partitions);
@@ -19,7 +19,7 @@ fn real_aggregate_tells_what_a_recount_says_in_both_forms_over_any_number_of_par
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_aggregate_a_difference_would_be_found() {
+fn real_aggregate_the_recount_detects_a_difference() {
     let flow = Flow::new("differs", 1);
     flow.send(&events(100, 20));
     flow.catch_up("--grace 30s --where device_type=iOS");
@@ -28,7 +28,7 @@ fn real_aggregate_a_difference_would_be_found() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_aggregate_totals_go_on_after_a_restart_unless_they_are_to_begin_anew() {
+fn real_aggregate_totals_continue_after_a_restart_unless_reset() {
     let flow = Flow::new("totals", 2);
     let event = |second: u64| format!("{{\"timestamp\": {}}}", BEGINNING + second);
     let totals = || flow.told().iter().map(|told| told["total_messages_consumed"].as_u64().unwrap()).collect::<Vec<_>>();
@@ -50,7 +50,7 @@ fn real_aggregate_totals_go_on_after_a_restart_unless_they_are_to_begin_anew() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_aggregate_what_is_late_is_counted_as_late_and_what_is_from_tomorrow_is_counted_now() {
+fn real_aggregate_late_events_count_as_late_and_future_events_count_now() {
     let flow = Flow::new("odd-times", 1);
     // The records themselves are of 2023-11-14T22:13:20Z.
     let at = |time: u64| format!("{{\"timestamp\": {time}}}");
@@ -71,7 +71,7 @@ fn real_aggregate_what_is_late_is_counted_as_late_and_what_is_from_tomorrow_is_c
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_aggregate_what_is_no_event_stops_the_run_or_is_set_aside_once() {
+fn real_aggregate_an_invalid_event_stops_the_run_or_is_dead_lettered_once() {
     let flow = Flow::new("bad", 1);
     let mut all = events(50, 5);
     all.insert(10, "{\"timestamp\": ".to_owned());

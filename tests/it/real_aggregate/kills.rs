@@ -8,7 +8,7 @@ use crate::harness::eventually;
 /// Offsets 0 (first window), 1 (second), 2 (first): the first window is told, the run is killed, and the second goes on.
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_aggregate_what_was_counted_in_a_closed_window_is_not_counted_again_after_a_kill() {
+fn real_aggregate_events_of_a_closed_window_are_not_counted_again_after_a_kill() {
     let flow = Flow::new("three", 1);
     let at = |second: u64| format!("{{\"timestamp\": {}}}", BEGINNING + second);
     flow.send(&[at(1), at(16), at(2)]);
@@ -31,7 +31,7 @@ fn real_aggregate_what_was_counted_in_a_closed_window_is_not_counted_again_after
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_aggregate_a_run_that_ends_before_its_windows_are_read_again_publishes_none_of_them() {
+fn real_aggregate_a_run_that_ends_during_the_replay_publishes_no_window() {
     let flow = Flow::new("cut-short", 1);
     let at = |second: u64| format!("{{\"timestamp\": {}}}", BEGINNING + second);
     flow.send(&[at(1), at(16), at(17), at(2)]);
@@ -76,7 +76,7 @@ fn real_aggregate_sigkill_neither_loses_nor_repeats_an_event() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_aggregate_brokers_that_are_killed_or_silent_cost_nothing() {
+fn real_aggregate_killed_or_silent_brokers_lose_and_repeat_nothing() {
     let flow = Flow::alone("broker-killed", 4);
     flow.send(&events(20_000, 400));
     let mut running = flow.sdl("--grace 30s --rate 2500 -o json").deadline(Duration::from_secs(180)).start();
@@ -98,7 +98,7 @@ fn real_aggregate_brokers_that_are_killed_or_silent_cost_nothing() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_aggregate_sigterm_ends_well_and_what_is_open_is_counted_by_the_next_run() {
+fn real_aggregate_sigterm_exits_0_and_the_next_run_counts_the_open_windows() {
     let flow = Flow::new("ended", 2);
     flow.send(&events(1_000, 100));
     let mut running = flow.sdl("--grace 30s -o json").start();

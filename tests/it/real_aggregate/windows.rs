@@ -7,7 +7,7 @@ use crate::harness::{Scrape, eventually};
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_aggregate_a_topic_that_falls_silent_has_its_window_closed_in_time() {
+fn real_aggregate_the_window_of_a_silent_topic_closes_in_time() {
     let flow = Flow::new("silent", 3);
     let mut running = flow.sdl("--window 2s --grace 1s --idle 1s --by device_type --metrics 0 -v").start();
     let scrape = Scrape::of(&mut running);
@@ -30,7 +30,7 @@ fn real_aggregate_a_topic_that_falls_silent_has_its_window_closed_in_time() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_aggregate_a_second_instance_is_refused_and_the_first_goes_on() {
+fn real_aggregate_a_second_instance_is_refused_and_the_first_continues() {
     let flow = Flow::new("second", 2);
     let mut first = flow.sdl("--window 1s --grace 0s --idle 1s").start();
     eventually("the first is a member", Duration::from_secs(20), || {
@@ -47,7 +47,7 @@ fn real_aggregate_a_second_instance_is_refused_and_the_first_goes_on() {
 /// Both of them see an empty group when they start; the one that opens its transactions first is shut out by the other.
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_aggregate_two_instances_never_both_tell_the_windows() {
+fn real_aggregate_two_instances_never_both_publish_a_window() {
     let flow = Flow::new("fenced", 2);
     flow.send(&events(200, 60));
     let mut one = flow.sdl("--grace 30s --instance-id same --rate 20").start();
@@ -60,7 +60,7 @@ fn real_aggregate_two_instances_never_both_tell_the_windows() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_aggregate_windows_of_another_kind_are_not_mixed_in() {
+fn real_aggregate_windows_of_another_flow_are_not_mixed_in() {
     let flow = Flow::new("other-kind", 1);
     flow.send(&events(100, 30));
     flow.catch_up("");

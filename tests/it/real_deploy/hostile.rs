@@ -49,7 +49,7 @@ fn events() -> Vec<(i32, Content)> {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_dashboards_keep_few_series_whatever_is_written_into_the_events() {
+fn real_dashboards_keep_few_series_for_any_event() {
     let clusters = Clusters::shared();
     let (logins, counts) = (unique("hostile"), unique("counts"));
     clusters.source.create_topic(&logins, 1, &[]);

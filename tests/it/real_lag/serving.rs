@@ -9,7 +9,7 @@ use crate::harness::{Clusters, Running, Scrape, Sdl, Sender, eventually, unique}
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_the_exporter_goes_on_when_a_cluster_is_down_and_ends_when_interrupted() {
+fn real_the_exporter_survives_a_cluster_outage_and_ends_when_interrupted() {
     let clusters = Clusters::shared();
     let (topic, group) = (unique("exported"), unique("exported"));
     clusters.source.create_topic(&topic, 1, &[]);
@@ -43,7 +43,7 @@ fn watched(running: &Running) -> Vec<Value> {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_watch_in_a_pipe_tells_the_pace_and_who_is_stalled() {
+fn real_a_watch_in_a_pipe_shows_the_throughput_and_stalled_groups() {
     let clusters = Clusters::shared();
     let (topic, group) = (unique("watched"), unique("watched"));
     clusters.source.create_topic(&topic, 1, &[]);

@@ -75,7 +75,7 @@ const GROUPS: [&str; 10] =
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_ten_groups_in_ten_states_are_as_kafkas_own_tool_and_the_records_say() {
+fn real_ten_groups_in_ten_states_agree_with_kafkas_own_tool_and_the_records() {
     let ten = Ten::set_up();
     let before = now();
     let found = rows(&ten.clusters, &format!("--groups {}-.* --by partition", ten.prefix));

@@ -7,7 +7,7 @@ use crate::harness::{Clusters, Sdl, Sender, Terminal, unique};
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_watch_on_a_terminal_stays_in_place_and_leaves_the_terminal_as_it_was() {
+fn real_a_watch_redraws_in_place_and_restores_the_terminal() {
     let clusters = Clusters::shared();
     let (topic, group) = (unique("seen"), unique("seen"));
     clusters.source.create_topic(&topic, 30, &[]);

@@ -22,7 +22,7 @@ fn with_a_large_record(name: &str, count: usize) -> (Flow, Vec<(i32, Content)>) 
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_record_too_large_for_the_target_stops_the_run_at_its_coordinates() {
+fn real_a_too_large_record_stops_the_run_at_its_coordinates() {
     let (flow, good) = with_a_large_record("large", 1_000);
     for _ in 0..2 {
         let finished = flow.sdl("--until-caught-up").run().expect(3);
@@ -40,7 +40,7 @@ fn real_a_record_too_large_for_the_target_stops_the_run_at_its_coordinates() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_small_records_fit_a_small_target_however_they_are_batched() {
+fn real_small_records_fit_a_target_with_a_small_message_limit() {
     let flow = Flow::new("small", 2);
     flow.clusters.target.create_topic(&flow.topic, 2, &[("max.message.bytes", "100000")]);
     let sent = flow.send(0, 50_000);
@@ -51,7 +51,7 @@ fn real_small_records_fit_a_small_target_however_they_are_batched() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_bad_record_becomes_a_letter_that_tells_where_it_came_from() {
+fn real_a_dead_letter_names_the_origin_of_its_record() {
     let (flow, good) = with_a_large_record("letters", 1_000);
     let letters = format!("{}-dead", flow.topic);
     flow.clusters.target.create_topic(&letters, 1, &[("max.message.bytes", "1000000")]);
@@ -101,7 +101,7 @@ fn with_poison(name: &str, count: usize, nth: usize) -> Flow {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_letters_in_a_file_are_whole_lines_even_after_a_torn_one() {
+fn real_the_dead_letter_file_has_whole_lines_after_a_torn_one() {
     let flow = with_poison("file", 1_000, 100);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("dead.ndjson");
@@ -148,7 +148,7 @@ fn real_a_storm_of_bad_records_trips_the_breaker() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_full_disk_under_the_letters_stalls_and_acknowledges_nothing() {
+fn real_a_full_disk_under_the_dead_letter_file_stalls_and_commits_nothing() {
     let flow = with_poison("full", 1_000, 1_000);
     let finished = flow.sdl("--until-caught-up --require user_id --dead-letters file:/dev/full --retry-for 3s").run();
     let finished = finished.expect(1);
@@ -159,7 +159,7 @@ fn real_a_full_disk_under_the_letters_stalls_and_acknowledges_nothing() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_letters_wait_for_a_broker_that_does_not_answer() {
+fn real_dead_letters_wait_for_a_silent_broker() {
     let flow = Flow::alone("letters-wait", 1);
     let proxy = Proxy::before(&flow.clusters.target);
     let letters = format!("{}-dead", flow.topic);
@@ -191,7 +191,7 @@ fn real_letters_wait_for_a_broker_that_does_not_answer() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_letter_that_its_topic_does_not_take_stops_the_run() {
+fn real_a_rejected_dead_letter_stops_the_run() {
     let (flow, good) = with_a_large_record("large-letter", 1_000);
     let letters = format!("{}-dead", flow.topic);
     flow.clusters.target.create_topic(&letters, 1, &[("max.message.bytes", "50000")]);

@@ -13,7 +13,7 @@ fn placed(contents: Vec<Content>, partitions: i32) -> Vec<(i32, Content)> {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_every_byte_arrives_whatever_the_codec_of_either_side() {
+fn real_every_byte_arrives_for_each_codec_of_either_side() {
     let flow = Flow::new("bytes", 3);
     let mut sent = Vec::new();
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
@@ -55,7 +55,7 @@ fn real_a_million_fake_records_arrive_equal_and_in_order_within_the_memory() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_aborted_transactions_are_left_out_and_the_lag_behind_their_markers_is_nought() {
+fn real_aborted_transactions_are_skipped_and_the_lag_past_their_markers_is_0() {
     let flow = Flow::new("aborted", 2);
     let records = numbered(1, 0, 40, 2);
     let sender = Sender::transactional(&flow.clusters.source, &flow.topic);
@@ -87,7 +87,7 @@ fn real_an_open_transaction_does_not_hold_up_a_run_until_caught_up() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_holes_of_compaction_are_passed_and_the_lag_is_nought() {
+fn real_compacted_offsets_are_passed_and_the_lag_is_0() {
     let flow = Flow::new("holes", 1);
     let settings = [("cleanup.policy", "compact"), ("segment.ms", "1000"), ("min.cleanable.dirty.ratio", "0.01")];
     let topic = unique("compacted");
@@ -112,7 +112,7 @@ fn real_holes_of_compaction_are_passed_and_the_lag_is_nought() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_missing_target_topic_is_created_as_the_source_is_without_what_belongs_to_a_cluster() {
+fn real_a_missing_target_topic_is_created_like_the_source_without_cluster_settings() {
     let flow = Flow::new("unused", 1);
     let topic = unique("configured");
     let settings = [
@@ -136,7 +136,7 @@ fn real_a_missing_target_topic_is_created_as_the_source_is_without_what_belongs_
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_re_read_that_is_killed_goes_on_without_the_flag() {
+fn real_a_killed_re_read_continues_without_the_flag() {
     let flow = Flow::new("again", 2);
     let sent = flow.send(0, 40_000);
     flow.catch_up("");

@@ -7,7 +7,7 @@ use crate::harness::setting;
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_brokers_that_are_killed_and_come_back_cost_nothing() {
+fn real_killed_and_restarted_brokers_lose_and_repeat_nothing() {
     let flow = Flow::alone("restarts", 4);
     let count = setting("SDL_TEST_RECORDS", 80_000);
     let sent = flow.send(0, count);
@@ -29,7 +29,7 @@ fn real_brokers_that_are_killed_and_come_back_cost_nothing() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_silent_target_is_waited_for_with_the_membership_kept() {
+fn real_a_silent_target_is_waited_for_with_membership_kept() {
     let flow = Flow::alone("silent", 4)
         .with("kafka.session.timeout.ms = 6000")
         .with("kafka.heartbeat.interval.ms = 1000")
@@ -54,7 +54,7 @@ fn real_a_silent_target_is_waited_for_with_the_membership_kept() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_target_that_stays_away_longer_than_asked_ends_the_run_with_nothing_committed_past_it() {
+fn real_a_target_away_past_the_limit_ends_the_run_and_commits_nothing_past_it() {
     let flow = Flow::alone("gone", 2);
     let sent = flow.send(0, 40_000);
     let mut running = flow.sdl("--until-caught-up --rate 10000 --retry-for 4s").start();

@@ -10,7 +10,7 @@ const STEADY: &str = "--rate 20000 --batch 200 --in-flight 4 --instance-id one";
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_sigkill_loses_nothing_and_repeats_only_what_was_not_committed() {
+fn real_sigkill_loses_nothing_and_repeats_only_uncommitted_records() {
     let flow = Flow::new("killed", 4);
     let (kills, count) = (setting("SDL_TEST_KILLS", 20), setting("SDL_TEST_RECORDS", 100_000));
     let sent = flow.send(0, count);
@@ -51,7 +51,7 @@ fn settled_repeats(flow: &Flow, repeats: u64) -> u64 {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_sigterm_under_load_ends_well_and_a_restart_repeats_nothing() {
+fn real_sigterm_under_load_exits_0_and_a_restart_repeats_nothing() {
     let flow = Flow::new("ended", 4);
     let sent = flow.send(0, 60_000);
     let stops = setting("SDL_TEST_STOPS", 4);
@@ -76,7 +76,7 @@ fn real_sigterm_under_load_ends_well_and_a_restart_repeats_nothing() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_sigterm_with_a_dead_target_ends_in_time_and_commits_nothing_undelivered() {
+fn real_sigterm_with_a_silent_target_exits_in_time_and_commits_only_delivered_records() {
     let flow = Flow::alone("dead-target", 2);
     let sent = flow.send(0, 40_000);
     let mut running = flow.sdl("--rate 10000 --shutdown-timeout 3s").start();
@@ -99,7 +99,7 @@ fn real_sigterm_with_a_dead_target_ends_in_time_and_commits_nothing_undelivered(
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_second_interrupt_ends_at_once() {
+fn real_a_second_interrupt_exits_at_once() {
     let flow = Flow::alone("twice", 2);
     flow.send(0, 40_000);
     for _ in 0..setting("SDL_TEST_STOPS", 3) {
@@ -125,7 +125,7 @@ fn real_a_second_interrupt_ends_at_once() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_closed_pipe_is_a_quiet_end() {
+fn real_a_closed_pipe_ends_the_run_quietly() {
     let flow = Flow::new("pipe", 1);
     flow.send(0, 100);
     let (reader, writer) = std::io::pipe().expect("a pipe");

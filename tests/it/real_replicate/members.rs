@@ -7,7 +7,7 @@ use crate::harness::{numbered, setting};
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_members_that_come_and_go_lose_nothing_and_keep_the_order() {
+fn real_members_that_join_and_leave_lose_nothing_and_keep_the_order() {
     let flow = Flow::new("members", 6).with("kafka.session.timeout.ms = 6000").with("kafka.heartbeat.interval.ms = 500");
     let rounds = setting("SDL_TEST_REBALANCES", 8) / 2;
     let count = rounds * 40_000;
@@ -41,7 +41,7 @@ fn real_members_that_come_and_go_lose_nothing_and_keep_the_order() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_partitions_added_in_mid_run_are_read_from_their_beginning() {
+fn real_partitions_added_during_a_run_are_read_from_their_beginning() {
     let flow = Flow::new("grown", 4).with("kafka.topic.metadata.refresh.interval.ms = 500");
     let sent = flow.send(0, 4_000);
     flow.catch_up("");

@@ -18,7 +18,7 @@ fn strike(proxy: &Proxy, running: &mut Running, deal: impl FnOnce(&Proxy)) {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_bad_line_to_the_target_neither_loses_nor_repeats_nor_reorders() {
+fn real_a_faulty_connection_to_the_target_loses_repeats_and_reorders_nothing() {
     let mut flow = Flow::alone("bad-target-line", 2);
     let proxy = Proxy::before(&flow.clusters.target);
     let direct = flow.clusters.target.clone();
@@ -45,7 +45,7 @@ fn real_a_bad_line_to_the_target_neither_loses_nor_repeats_nor_reorders() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_commits_whose_answers_are_lost_are_made_good_and_never_go_back() {
+fn real_commits_with_lost_answers_are_repeated_and_never_go_back() {
     let mut flow = Flow::alone("bad-source-line", 2);
     let watch = flow.watch_commits();
     let proxy = Proxy::before(&flow.clusters.source);

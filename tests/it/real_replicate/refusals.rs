@@ -15,7 +15,7 @@ fn refused(finished: Finished, words: &[&str]) {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_topic_created_again_is_refused_whether_shorter_or_longer() {
+fn real_a_recreated_topic_is_refused_whether_shorter_or_longer() {
     for (again, number) in [(500, "1000"), (3_000, "0..3000")] {
         let flow = Flow::new("re-created", 1);
         flow.send(0, 1_000);
@@ -37,7 +37,7 @@ fn real_a_topic_created_again_is_refused_whether_shorter_or_longer() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_records_that_retention_took_are_refused_with_their_number() {
+fn real_records_deleted_by_retention_are_refused_with_their_number() {
     let flow = Flow::new("retention", 1);
     flow.send(0, 1_000);
     flow.catch_up("");
@@ -52,7 +52,7 @@ fn real_records_that_retention_took_are_refused_with_their_number() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_group_that_another_flow_used_is_refused_until_it_is_adopted() {
+fn real_a_group_of_another_flow_is_refused_until_adopted() {
     let flow = Flow::new("foreign", 1);
     flow.send(0, 100);
     flow.catch_up("--to-topic elsewhere-of-foreign --start beginning");
@@ -75,7 +75,7 @@ fn real_a_target_with_records_is_refused_to_a_new_group_without_a_start() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_start_that_would_skip_records_is_refused_without_a_yes() {
+fn real_a_start_that_skips_records_needs_confirmation() {
     let flow = Flow::new("skipping", 1);
     flow.send(0, 100);
     flow.catch_up("");
@@ -114,7 +114,7 @@ fn real_a_topic_is_not_replicated_onto_itself_nor_into_fewer_partitions() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_missing_topic_on_either_side_is_said_at_once() {
+fn real_a_missing_topic_on_either_side_fails_at_once() {
     let flow = Flow::new("present", 1);
     refused(flow.sdl("--until-caught-up --no-create").run(), &[&flow.topic, "--no-create"]);
     let missing = crate::harness::Sdl::new("replicate no-such-topic --until-caught-up").profile(&flow.profile()).run();

@@ -40,7 +40,7 @@ fn ways() -> Vec<(&'static str, String)> {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_each_way_to_log_in_reads_and_writes() {
+fn real_each_login_mechanism_reads_and_writes() {
     let plain = Cluster::at(&stack_env("SDL_TEST_KAFKA_PLAINTEXT"));
     let topic = unique("secured");
     plain.create_topic(&topic, 2, &[]);
@@ -61,7 +61,7 @@ fn real_each_way_to_log_in_reads_and_writes() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_wrong_way_to_log_in_fails_in_time_says_why_and_leaks_nothing() {
+fn real_a_wrong_login_fails_in_time_names_the_cause_and_leaks_nothing() {
     let ca = file("ca.pem");
     let wrong = login("PLAIN").replace(&stack_env("SDL_TEST_PASSWORD"), "wrong-canary");
     let cases = [
@@ -93,7 +93,7 @@ fn real_a_wrong_way_to_log_in_fails_in_time_says_why_and_leaks_nothing() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_host_that_does_not_exist_or_listen_fails_in_time() {
+fn real_an_unknown_or_closed_address_fails_in_time() {
     let good = section("local_kafka", "PLAINTEXT", "");
     for servers in ["no-such-host.invalid:9092", "127.0.0.1:1"] {
         let profile = format!("[remote_kafka]\nservers = {servers}\n\n{good}");

@@ -28,7 +28,7 @@ fn replaced(records: &[(i32, Content)]) -> BTreeMap<String, Value> {
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_keys_replayed_in_part_leave_what_the_book_says() {
+fn real_sink_es_partly_replayed_keys_end_in_the_expected_state() {
     let versions = ["--version offset", "--version timestamp", "--version field:n --on-tombstone skip"];
     each(BOTH, "keys", 3, |load| together(versions, |flags| replay_in_part(&load.another("keys", 3), flags)));
 }

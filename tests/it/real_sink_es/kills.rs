@@ -33,7 +33,7 @@ fn real_sink_es_sigkill_neither_loses_nor_repeats_a_document() {
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_a_server_that_is_killed_and_started_again_has_everything_once() {
+fn real_sink_es_a_killed_and_restarted_server_has_every_document_once() {
     each(SMALL, "restarted", 4, |load| {
         let count = setting("SDL_TEST_ES_RECORDS", 20_000);
         load.fake(count);
@@ -51,7 +51,7 @@ fn real_sink_es_a_server_that_is_killed_and_started_again_has_everything_once() 
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_a_silent_server_is_waited_for_and_the_group_kept() {
+fn real_sink_es_a_silent_server_is_waited_for_with_membership_kept() {
     each(SMALL, "frozen", 2, |load| {
         let count = setting("SDL_TEST_ES_RECORDS", 20_000);
         load.fake(count);
@@ -91,7 +91,7 @@ fn real_sink_es_a_silent_server_is_waited_for_and_the_group_kept() {
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_what_was_stored_and_not_committed_is_already_there_after_a_kill() {
+fn real_sink_es_stored_uncommitted_records_are_already_there_after_a_kill() {
     each(BOTH, "uncommitted", 2, |load| {
         load.fake(3_000);
         let mut running = load.sdl("--commit-interval 1h --batch 500 --instance-id one").start();
@@ -112,7 +112,7 @@ fn real_sink_es_what_was_stored_and_not_committed_is_already_there_after_a_kill(
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_sigterm_with_a_silent_server_ends_in_time_and_commits_nothing_undelivered() {
+fn real_sink_es_sigterm_with_a_silent_server_exits_in_time_and_commits_only_delivered_records() {
     each([OPENSEARCH_SMALL], "stuck", 2, |load| {
         load.fake(20_000);
         let mut running = load.sdl("--rate 5000 --batch 200 --linger 20ms --shutdown-timeout 3s").start();

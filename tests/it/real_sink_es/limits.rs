@@ -16,7 +16,7 @@ fn until_stalled(running: &mut Running, why: &str) {
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_requests_that_are_too_large_are_halved_down_to_the_record_to_blame() {
+fn real_sink_es_too_large_requests_are_bisected_to_the_record() {
     each(SMALL, "large", 1, |load| {
         let of = |length: usize| format!(r#"{{"text": "{}"}}"#, "x".repeat(length));
         let (usual, large) = (of(20_000), of(2_000_000));
@@ -33,7 +33,7 @@ fn real_sink_es_requests_that_are_too_large_are_halved_down_to_the_record_to_bla
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_a_busy_server_gets_everything_in_the_end() {
+fn real_sink_es_a_busy_server_receives_every_record() {
     each(SMALL, "busy", 4, |load| {
         load.server.tell("PUT", &format!("/{}", load.topic), &json!({"settings": {"number_of_shards": 8}}));
         load.fake(20_000);
@@ -78,7 +78,7 @@ fn real_sink_es_a_blocked_or_closed_index_is_a_stall_and_never_a_dead_letter() {
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_a_cluster_that_is_full_of_shards_is_a_stall() {
+fn real_sink_es_the_shard_limit_is_a_stall() {
     each(SMALL, "full", 1, |load| {
         load.fake(500);
         load.server.setting("cluster.max_shards_per_node", &json!(1));
@@ -96,7 +96,7 @@ fn real_sink_es_a_cluster_that_is_full_of_shards_is_a_stall() {
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_an_index_that_is_deleted_and_may_not_come_back_stops_the_run() {
+fn real_sink_es_a_deleted_index_that_may_not_be_created_stops_the_run() {
     each(SMALL, "deleted", 1, |load| {
         load.fake(500);
         load.server.setting("action.auto_create_index", &json!("false"));
@@ -115,7 +115,7 @@ fn real_sink_es_an_index_that_is_deleted_and_may_not_come_back_stops_the_run() {
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_two_hundred_partitions_before_a_silent_server_stay_within_their_memory() {
+fn real_sink_es_two_hundred_partitions_and_a_silent_server_stay_within_the_memory_limit() {
     each([OPENSEARCH], "wide", 200, |load| {
         load.fake(600_000);
         let stub = HttpStub::search(|request| if request.is_bulk() { Reply::Silence } else { created(request) });

@@ -81,13 +81,13 @@ fn load_many(server: &'static str) {
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_many_records_are_as_many_documents_in_opensearch() {
+fn real_sink_es_each_record_is_one_document_in_opensearch() {
     load_many(OPENSEARCH);
 }
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_many_records_are_as_many_documents_in_elasticsearch() {
+fn real_sink_es_each_record_is_one_document_in_elasticsearch() {
     load_many(ELASTICSEARCH);
 }
 

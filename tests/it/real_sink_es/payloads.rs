@@ -9,7 +9,7 @@ use crate::harness::{ReadRecord, Sdl, read_with_kcat, setting};
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_a_strict_mapping_takes_the_good_and_the_bad_are_set_aside_once() {
+fn real_sink_es_documents_that_violate_a_strict_mapping_are_dead_lettered_once() {
     each(BOTH, "strict", 3, |load| {
         let count = setting("SDL_TEST_ES_RECORDS", 20_000);
         load.fake_with(count, "--malformed 0.01 --missing device_type=0.05");
@@ -103,7 +103,7 @@ fn real_sink_es_hostile_payloads_are_data_or_bad_and_never_interpreted() {
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_what_a_server_has_never_memory_for_is_stored_elsewhere_or_set_aside() {
+fn real_sink_es_documents_over_the_server_s_memory_are_stored_elsewhere_or_dead_lettered() {
     each(BOTH, "huge", 1, |load| {
         let huge = format!(r#"{{"huge": "{}"}}"#, "x".repeat(17 << 20));
         load.send(&[(None, Some("{}")), (None, Some(huge.as_str())), (None, Some("{}"))]);
@@ -121,7 +121,7 @@ fn real_sink_es_what_a_server_has_never_memory_for_is_stored_elsewhere_or_set_as
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_the_first_bad_record_stops_the_run_with_its_place_and_without_its_bytes() {
+fn real_sink_es_the_first_bad_record_stops_the_run_and_is_named_by_coordinates_only() {
     each(BOTH, "stops", 1, |load| {
         let mapping = json!({"mappings": {"properties": {"n": {"type": "long"}}}});
         load.server.tell("PUT", &format!("/{}", load.topic), &mapping);

@@ -33,7 +33,7 @@ fn user(server: &Server, name: &str, indices: &[String], privileges: &[&str]) {
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_wrong_logins_and_certificates_are_named_within_seconds() {
+fn real_sink_es_wrong_logins_and_certificates_fail_within_seconds() {
     each([SECURE], "logins", 1, |load| {
         load.fake(10);
         let ca = format!("{}/ca.pem", stack_env("SDL_TEST_TLS"));
@@ -65,7 +65,7 @@ fn real_sink_es_wrong_logins_and_certificates_are_named_within_seconds() {
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_hosts_and_certificates_that_are_not_good_are_named_within_seconds() {
+fn real_sink_es_invalid_hosts_and_certificates_fail_within_seconds() {
     each([OPENSEARCH], "hosts", 1, |load| {
         load.fake(10);
         let file = |name: &str| format!("{}/{name}", stack_env("SDL_TEST_TLS"));
@@ -105,7 +105,7 @@ fn real_sink_es_hosts_and_certificates_that_are_not_good_are_named_within_second
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_a_user_with_the_right_to_write_is_enough_and_one_without_is_told() {
+fn real_sink_es_write_privileges_suffice_and_missing_ones_are_named() {
     each([SECURE], "rights", 1, |load| {
         load.fake(100);
         let own = [load.topic.clone()];
@@ -127,7 +127,7 @@ fn real_sink_es_a_user_with_the_right_to_write_is_enough_and_one_without_is_told
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_a_missing_right_for_one_document_stops_the_run_and_its_neighbours_are_kept() {
+fn real_sink_es_a_missing_privilege_for_one_document_stops_the_run_and_its_neighbours_are_stored() {
     each([SECURE], "partly", 1, |load| {
         load.send(&[(None, Some(r#"{"to": "a"}"#)), (None, Some(r#"{"to": "b"}"#)), (None, Some(r#"{"to": "a"}"#))]);
         let name = format!("{}-half", load.topic);

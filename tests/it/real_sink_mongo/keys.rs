@@ -17,7 +17,7 @@ fn assert_left(load: &Load, left: &BTreeMap<String, Value>) {
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
-fn real_sink_mongo_keys_replayed_in_part_leave_what_the_book_says() {
+fn real_sink_mongo_partly_replayed_keys_end_in_the_expected_state() {
     for flags in ["--version offset", "--version timestamp", "--version field:n --on-tombstone skip"] {
         let deletes = !flags.contains("skip");
         let load = Load::new(JAVA, "keys", 3);
@@ -65,7 +65,7 @@ fn real_sink_mongo_an_update_leaves_other_fields_as_they_are() {
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
-fn real_sink_mongo_the_first_tombstone_of_a_key_is_bad_unless_its_meaning_is_said() {
+fn real_sink_mongo_the_first_tombstone_of_a_key_is_bad_without_on_tombstone() {
     let load = Load::new(JAVA, "tombstone", 1);
     load.send(&[(Some("a"), Some("{}")), (Some("a"), None)]);
     let finished = load.sdl("--until-caught-up --id key").run().expect(3);

@@ -38,7 +38,7 @@ fn real_sink_mongo_sigkill_neither_loses_nor_repeats_a_document() {
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
-fn real_sink_mongo_a_server_that_is_killed_and_started_again_has_everything_once() {
+fn real_sink_mongo_a_killed_and_restarted_server_has_every_document_once() {
     for kind in [FERRET, JAVA] {
         let load = Load::own(kind, "restarted", 4, &[]);
         let count = setting("SDL_TEST_MONGO_RECORDS", 20_000);
@@ -57,7 +57,7 @@ fn real_sink_mongo_a_server_that_is_killed_and_started_again_has_everything_once
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
-fn real_sink_mongo_a_server_that_forgets_what_it_acknowledged_is_found_out() {
+fn real_sink_mongo_a_server_that_loses_acknowledged_writes_is_detected() {
     let load = Load::own(JAVA, "forgetful", 2, &["forget.ms=3600000"]);
     load.fake(1_000);
     load.catch_up("");
@@ -74,7 +74,7 @@ fn real_sink_mongo_a_server_that_forgets_what_it_acknowledged_is_found_out() {
 /// than memory may hold of them.
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
-fn real_sink_mongo_servers_that_are_silent_for_a_minute_are_waited_for_and_the_group_and_memory_kept() {
+fn real_sink_mongo_a_silent_server_is_waited_for_with_membership_and_memory_kept() {
     let many = Load::own(FERRET, "frozen", 200, &[]);
     let keyed = Load::own(JAVA, "frozen", 2, &[]);
     let count = setting("SDL_TEST_MONGO_RECORDS", 40_000);
@@ -112,7 +112,7 @@ fn real_sink_mongo_servers_that_are_silent_for_a_minute_are_waited_for_and_the_g
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
-fn real_sink_mongo_sigterm_with_a_silent_server_ends_in_time_and_commits_nothing_undelivered() {
+fn real_sink_mongo_sigterm_with_a_silent_server_exits_in_time_and_commits_only_delivered_records() {
     let load = Load::own(FERRET, "stuck", 2, &[]);
     load.fake(20_000);
     let mut running = load.sdl("--rate 5000 --batch 200 --linger 20ms --shutdown-timeout 3s").start();

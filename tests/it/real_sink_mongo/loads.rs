@@ -61,20 +61,20 @@ answer = answer[-3:]",
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
-fn real_sink_mongo_many_fake_records_are_in_ferretdb_and_each_is_one_document() {
+fn real_sink_mongo_each_record_is_one_document_in_ferretdb() {
     // This server takes the fewer a second the more it has: a million takes it many minutes.
     assert_load(&Load::own(FERRET, "many", 6, &[]), setting("SDL_TEST_FERRETDB_RECORDS", 50_000));
 }
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
-fn real_sink_mongo_many_fake_records_are_in_mongo_java_and_each_is_one_document() {
+fn real_sink_mongo_each_record_is_one_document_in_mongo_java() {
     assert_load(&Load::own(JAVA, "many", 6, &["heap=3g"]), setting("SDL_TEST_RECORDS", 200_000));
 }
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
-fn real_sink_mongo_what_is_read_again_is_there_already() {
+fn real_sink_mongo_re_read_records_are_already_there() {
     for server in [FERRET, JAVA] {
         let (load, count) = (Load::new(server, "reread", 6), 5_000);
         assert_load(&load, count);
@@ -86,7 +86,7 @@ fn real_sink_mongo_what_is_read_again_is_there_already() {
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
-fn real_sink_mongo_templates_make_the_names() {
+fn real_sink_mongo_templates_name_the_collections() {
     let load = Load::new(JAVA, "named", 2);
     load.fake(1_000);
     let template = format!("{}-{{device_type}}-%Y", load.topic);
@@ -105,7 +105,7 @@ fn real_sink_mongo_templates_make_the_names() {
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
-fn real_sink_mongo_ids_of_their_own_are_new_each_time() {
+fn real_sink_mongo_uuids_are_new_on_each_delivery() {
     let load = Load::new(FERRET, "random", 2);
     load.fake(500);
     load.catch_up("--id uuid");

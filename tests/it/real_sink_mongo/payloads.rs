@@ -63,7 +63,7 @@ fn real_sink_mongo_hostile_payloads_are_data_or_dead_letters() {
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
-fn real_sink_mongo_what_a_unique_index_refuses_is_set_aside_and_its_neighbours_are_stored() {
+fn real_sink_mongo_duplicates_in_a_unique_index_are_dead_lettered_alone() {
     for server in [FERRET, JAVA] {
         let load = Load::new(server, "unique", 1);
         load.python(&Value::Null, "collection.create_index('email', unique=True)");
@@ -86,7 +86,7 @@ fn real_sink_mongo_what_a_unique_index_refuses_is_set_aside_and_its_neighbours_a
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
-fn real_sink_mongo_a_document_that_makes_the_server_hang_up_is_set_aside_alone() {
+fn real_sink_mongo_a_document_that_closes_the_connection_is_dead_lettered_alone() {
     let load = Load::new(FERRET, "poison", 1);
     // This server hangs up at a decimal128, which is what a number above 64 bits becomes.
     let values: Vec<String> =
@@ -103,7 +103,7 @@ fn real_sink_mongo_a_document_that_makes_the_server_hang_up_is_set_aside_alone()
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
-fn real_sink_mongo_what_a_server_does_not_take_is_set_aside_and_its_neighbours_are_stored() {
+fn real_sink_mongo_rejected_documents_are_dead_lettered_alone() {
     let load = Load::new(FERRET, "refused", 1);
     // This server takes no array in an array, and no name with a dollar in front.
     let values: Vec<String> = (0..60)
@@ -137,7 +137,7 @@ fn real_sink_mongo_a_storm_of_bad_records_trips_the_breaker() {
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
-fn real_sink_mongo_malformed_logins_are_set_aside_and_the_accounts_balance() {
+fn real_sink_mongo_malformed_logins_are_dead_lettered_and_the_counts_add_up() {
     let load = Load::new(JAVA, "malformed", 3);
     let line = format!("produce-fake {} -n 5000 --seed 3 --malformed 0.01 --missing device_type=0.05", load.topic);
     crate::harness::Sdl::new(&line).profile(&load.profile()).run().expect(0);
@@ -154,7 +154,7 @@ fn real_sink_mongo_malformed_logins_are_set_aside_and_the_accounts_balance() {
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
-fn real_sink_mongo_names_out_of_payloads_are_checked_and_counted() {
+fn real_sink_mongo_names_from_payloads_are_checked_and_limited() {
     let load = Load::new(JAVA, "names", 1);
     let long = "x".repeat(300);
     let names = ["a", "../../etc", "x$y", "x\\u0000y", "system.users", "", &long, "*", "c", "a"];

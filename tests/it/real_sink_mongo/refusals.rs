@@ -75,7 +75,7 @@ fn assert_says(finished: &Finished, words: &[&str]) {
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
-fn real_sink_mongo_a_server_that_cannot_be_talked_to_is_named_within_seconds() {
+fn real_sink_mongo_an_unusable_server_is_named_within_seconds() {
     let (load, host, port) = secure("tls", &[]);
     let tls = stack_env("SDL_TEST_TLS");
     let ca = format!("tls_ca_file = {tls}/ca.pem");

@@ -157,13 +157,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_late_writer_appends_is_disorder() {
+    fn records_of_a_late_writer_are_disorder() {
         assert_eq!(compared(&[0, 1, 3, 4, 1, 7]).wrong.len(), 1, "7 follows 1");
         assert_eq!(compared(&[1, 0, 3, 4, 7]).wrong.len(), 2, "1 stands before 0, and 3 follows 0");
     }
 
     #[test]
-    fn what_is_missing_changed_or_invented_is_named() {
+    fn missing_changed_and_invented_records_are_named() {
         let findings = compared(&[0, 1, 4, 9]);
         assert_eq!(findings.missing, [(0, 0, 3), (0, 0, 7)]);
         assert_eq!(findings.wrong.len(), 1);

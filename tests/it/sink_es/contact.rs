@@ -14,7 +14,7 @@ use super::{reading, section, sink};
 use crate::harness::{HttpStub, Reply, Request, created, deliver, offset_ids, outcome_codes, records};
 
 #[tokio::test]
-async fn of_several_nodes_one_that_is_away_is_left_alone() {
+async fn an_unreachable_node_among_several_is_skipped() {
     let (first, second) = (HttpStub::search(|_| Reply::Hangup), HttpStub::search(created));
     let client = ElasticClient::connect(&section(&[first.url(), second.url()]), Duration::from_secs(5)).await.unwrap();
     let sink = ElasticSink::new(
@@ -32,7 +32,7 @@ async fn of_several_nodes_one_that_is_away_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_node_that_rested_is_asked_before_anything_long_is_sent_to_it() {
+async fn an_idle_node_is_checked_before_a_large_request() {
     let is_silent = Arc::new(AtomicBool::new(false));
     let silent = Arc::clone(&is_silent);
     let first = HttpStub::start(move |request| match request.path.as_str() {
@@ -96,7 +96,7 @@ async fn settings_reach_the_server_and_secrets_only_their_header() {
 }
 
 #[tokio::test]
-async fn a_first_contact_that_fails_says_where_and_what_helps() {
+async fn a_failed_first_contact_names_the_address_and_a_remedy() {
     let failure = |stub: &HttpStub, login: ElasticLogin| {
         let section = ElasticSection { login, ..section(&[stub.url()]) };
         async move {
@@ -142,7 +142,7 @@ async fn a_first_contact_that_fails_says_where_and_what_helps() {
 }
 
 #[tokio::test]
-async fn a_check_writes_nothing_and_finds_what_keeps_from_writing() {
+async fn a_check_writes_nothing_and_finds_obstacles_to_writing() {
     let check = |status: u16, error: Value| async move {
         let stub = HttpStub::start(move |request| match request.path.as_str() {
             "/" => Reply::Json(200, json!({"version": {"number": "3.6.0", "distribution": "opensearch"}})),

@@ -28,7 +28,7 @@ fn holding(stored: impl Fn(usize) -> Value + Send + 'static) -> HttpStub {
 }
 
 #[tokio::test]
-async fn nothing_of_a_partition_is_written_before_its_first_ids_are_known_to_be_ours() {
+async fn nothing_is_written_before_the_first_ids_of_a_partition_are_checked() {
     let stub =
         holding(|at| if at < 2 { json!({"found": false}) } else { json!({"found": true, "_source": {"_kafka_timestamp": 7}}) });
     let outcomes = deliver(&sink(&stub).await, records(5)).await;
@@ -45,7 +45,7 @@ async fn nothing_of_a_partition_is_written_before_its_first_ids_are_known_to_be_
 }
 
 #[tokio::test]
-async fn a_topic_created_again_with_the_same_timestamps_is_told_by_its_payloads() {
+async fn a_recreated_topic_with_equal_timestamps_is_detected_by_its_payloads() {
     for (payload, codes) in [(json!({"other": 1}), "!!!"), (json!({}), "ddd")] {
         let stub = HttpStub::start(move |request| match request.path.as_str() {
             "/" => Reply::Json(200, json!({"version": {"number": "3.6.0", "distribution": "opensearch"}})),
@@ -70,7 +70,7 @@ async fn a_topic_created_again_with_the_same_timestamps_is_told_by_its_payloads(
 }
 
 #[tokio::test]
-async fn a_look_up_that_never_agrees_with_the_write_stops_the_run() {
+async fn a_lookup_that_never_agrees_with_the_write_stops_the_run() {
     // A pipeline changes the id: the id that is sent is never found.
     let stub = HttpStub::search(|request| {
         if request.path.contains("/_mget") {
@@ -106,7 +106,7 @@ async fn an_alias_is_looked_up_with_its_routing() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_looked_at_is_waited_for_and_who_may_not_look_can_write() {
+async fn a_failed_lookup_is_retried_and_a_forbidden_one_does_not_prevent_writes() {
     let answered = |status: u16| async move {
         let error = json!({"error": {"type": "security_exception", "reason": "unauthorized"}});
         let stub = HttpStub::start(move |request| match request.path.as_str() {
@@ -146,7 +146,7 @@ async fn an_equal_version_is_looked_up_before_it_counts_as_ours() {
 }
 
 #[tokio::test]
-async fn a_record_that_failed_never_takes_the_place_of_one_of_its_id_behind_it() {
+async fn a_failed_record_never_replaces_a_later_one_with_its_id() {
     let stub = HttpStub::search(|_| {
         let failed = (429, "es_rejected_execution_exception");
         Reply::Json(200, items([failed, (200, ""), failed, (200, ""), failed]))
@@ -165,7 +165,7 @@ async fn a_record_that_failed_never_takes_the_place_of_one_of_its_id_behind_it()
 }
 
 #[tokio::test]
-async fn a_write_that_failed_is_not_tried_again_once_its_document_is_deleted() {
+async fn a_failed_write_is_not_retried_after_its_document_is_deleted() {
     let stub = HttpStub::search(|_| Reply::Json(200, items([(500, "timeout_exception"), (200, "")])));
     let sink = sink_of(&stub, Ids::Key, ElasticSinkOptions { deletes: true, ..ElasticSinkOptions::default() }).await;
     // The server forgets the version of what is deleted after a while: the write would bring it back.
@@ -173,7 +173,7 @@ async fn a_write_that_failed_is_not_tried_again_once_its_document_is_deleted() {
 }
 
 #[test]
-fn a_server_that_rejects_a_third_of_everything_gets_each_document_once() {
+fn a_server_that_rejects_a_third_of_all_writes_stores_each_document_once() {
     let kafka = Mock::start(1);
     kafka.create_topic("numbers", 2);
     Sender::new(&kafka.cluster(), &[]).send("numbers", &numbered(1, 0, 600, 2));

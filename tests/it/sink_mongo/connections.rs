@@ -22,7 +22,7 @@ async fn a_lost_connection_proves_nothing_about_any_document() {
 }
 
 #[test]
-fn a_document_that_makes_the_server_hang_up_is_found_while_others_pass() {
+fn a_document_that_closes_the_connection_is_found_while_others_pass() {
     let kafka = Mock::start(1);
     kafka.create_topic("numbers", 1);
     let mut sent = numbered(1, 0, 20, 1);
@@ -52,7 +52,7 @@ fn a_document_that_makes_the_server_hang_up_is_found_while_others_pass() {
 }
 
 #[tokio::test]
-async fn answers_that_never_come_hold_nothing_up_once_the_server_is_back() {
+async fn missing_answers_do_not_delay_a_server_that_is_back() {
     let silent = AtomicU32::new(0);
     let stub = peer(move |command| if silent.fetch_add(1, SeqCst) < 8 { Answer::Silence } else { all_well(command) });
     let client = MongoClient::connect(&section(&stub.uri()), 1, Duration::from_secs(5)).await.unwrap();
@@ -65,7 +65,7 @@ async fn answers_that_never_come_hold_nothing_up_once_the_server_is_back() {
 }
 
 #[tokio::test]
-async fn a_server_that_lets_nobody_in_while_it_shuts_down_is_waited_for() {
+async fn a_server_that_rejects_logins_while_it_shuts_down_is_waited_for() {
     let asked = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&asked);
     let stub = MongoStub::start(move |command| match name(command) {
@@ -83,7 +83,7 @@ async fn a_server_that_lets_nobody_in_while_it_shuts_down_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_be_written_to_is_known_before_the_run() {
+async fn a_read_only_server_is_detected_before_the_run() {
     for (code, cause) in [(13, "requires a login"), (10107, "secondary"), (166, "view"), (100, "majority")] {
         let stub = MongoStub::start(move |command| if name(command) == "ping" { all_well(command) } else { failed(code) });
         let client = MongoClient::connect(&section(&stub.uri()), 4, Duration::from_secs(5)).await.unwrap();
@@ -114,7 +114,7 @@ async fn a_wrong_password_stops_at_once_and_is_not_shown() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_waited_for_and_named() {
+async fn an_unreachable_server_is_waited_for_and_named() {
     let stub = MongoStub::start(all_well);
     let uri = stub.uri();
     drop(stub);
@@ -124,7 +124,7 @@ async fn a_server_that_is_not_there_is_waited_for_and_named() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_is_named_within_a_short_wait_too() {
+async fn a_refused_connection_is_named_within_a_short_wait() {
     let refused = MongoClient::connect(&section("mongodb://127.0.0.1:1"), 1, Duration::from_secs(1)).await.unwrap_err();
     assert!(refused.to_string().ends_with("127.0.0.1:1: connecting: connection refused"), "{refused}");
 }

@@ -33,7 +33,7 @@ fn taken(pattern: Option<Document>, stored: impl Fn(&str) -> Option<Document> + 
 }
 
 #[tokio::test]
-async fn an_id_that_is_taken_is_looked_up_before_it_counts_as_there() {
+async fn an_existing_id_is_looked_up_before_it_counts_as_already_there() {
     let by_timestamp = |time: i64| move |_: &str| Some(doc! {"_kafka_timestamp": time});
     let ours = taken(Some(doc! {"_id": 1}), by_timestamp(1000));
     assert_eq!(outcome_codes(&deliver(&sink(&ours, offset_ids(), false).await, records(1)).await), "a");
@@ -45,7 +45,7 @@ async fn an_id_that_is_taken_is_looked_up_before_it_counts_as_there() {
 }
 
 #[tokio::test]
-async fn a_foreign_record_is_found_before_anything_is_written_though_ids_before_it_are_free() {
+async fn a_foreign_document_is_found_before_the_first_write() {
     let stub = MongoStub::start(|command| match name(command) {
         "find" => Answer::Reply(doc! {
             "cursor": {"firstBatch": [{"_id": "t:0:2", "_kafka_timestamp": 7_i64}], "id": 0_i64, "ns": "d.t"}, "ok": 1.0,
@@ -60,7 +60,7 @@ async fn a_foreign_record_is_found_before_anything_is_written_though_ids_before_
 }
 
 #[tokio::test]
-async fn a_topic_created_again_with_the_same_timestamps_is_told_by_its_payloads() {
+async fn a_recreated_topic_with_equal_timestamps_is_detected_by_its_payloads() {
     for (n, codes) in [(7, "!"), (0, "d")] {
         let stub = MongoStub::start(move |command| match name(command) {
             "find" => {
@@ -77,7 +77,7 @@ async fn a_topic_created_again_with_the_same_timestamps_is_told_by_its_payloads(
 }
 
 #[tokio::test]
-async fn a_look_up_that_never_agrees_with_the_write_stops_the_run() {
+async fn a_lookup_that_never_agrees_with_the_write_stops_the_run() {
     // A collation finds the id taken that a look-up does not find.
     let stub = taken(Some(doc! {"_id": 1}), |_| None);
     let sink = sink(&stub, offset_ids(), false).await;
@@ -111,7 +111,7 @@ async fn without_metadata_only_the_same_document_is_ours() {
 }
 
 #[tokio::test]
-async fn of_a_key_what_is_newer_stays_and_a_lost_race_is_run_again() {
+async fn the_newest_version_of_a_key_stays_and_a_lost_race_is_retried() {
     let stored = |offset: i64, timestamp: i64| {
         doc! {"_kafka_topic": "t", "_kafka_partition": 0, "_kafka_offset": offset, "_kafka_timestamp": timestamp}
     };
@@ -140,7 +140,7 @@ async fn writes_of_keys_are_guarded_by_their_version() {
 }
 
 #[tokio::test]
-async fn an_update_sets_fields_and_takes_no_name_for_more_than_a_name() {
+async fn an_update_sets_fields_and_does_not_interpret_names() {
     let stub = peer(|command| {
         let update = &written(command)[0];
         let set = update.get_document("u").unwrap().get_document("$set").unwrap();
@@ -156,7 +156,7 @@ async fn an_update_sets_fields_and_takes_no_name_for_more_than_a_name() {
 }
 
 #[tokio::test]
-async fn a_document_that_is_deleted_and_written_is_so_in_the_order_of_its_records() {
+async fn deletes_and_writes_of_a_document_keep_the_record_order() {
     let stub = peer(all_well);
     let sink = sink(&stub, Ids::Key, true).await;
     let batch = vec![
@@ -171,7 +171,7 @@ async fn a_document_that_is_deleted_and_written_is_so_in_the_order_of_its_record
 }
 
 #[tokio::test]
-async fn a_delete_does_not_overtake_a_write_that_is_tried_again() {
+async fn a_delete_does_not_overtake_a_retried_write() {
     let stub = erring(vec![doc! {"index": 0, "code": 11600, "errmsg": "no"}], None);
     let sink = sink(&stub, Ids::Key, true).await;
     let batch = vec![record(0, "a", Some("{}")), record(1, "b", Some("{}")), record(2, "a", None)];
@@ -181,7 +181,7 @@ async fn a_delete_does_not_overtake_a_write_that_is_tried_again() {
 }
 
 #[tokio::test]
-async fn ways_of_writing_that_do_not_go_with_the_ids_are_refused() {
+async fn write_modes_that_conflict_with_the_ids_are_refused() {
     let stub = peer(all_well);
     let client = MongoClient::connect(&section(&stub.uri()), 4, Duration::from_secs(5)).await.unwrap();
     for (ids, meta, write, fits) in [

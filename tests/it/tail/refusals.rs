@@ -6,7 +6,7 @@ use super::Topic;
 use crate::run::Folder;
 
 #[test]
-fn what_does_not_fit_is_said_in_one_error() {
+fn conflicting_flags_are_one_error() {
     let topic = Topic::with(2, &[(0, None, Some(b"x"))]);
     topic.fails("login", "error: topic `login` is not on `local_kafka`\nhint: did you mean `logins`?\n", 1);
     let servers = topic.mock.cluster().servers;
@@ -43,7 +43,7 @@ fn what_does_not_fit_is_said_in_one_error() {
 }
 
 #[test]
-fn what_cannot_be_read_as_a_flag_is_refused_with_what_can() {
+fn an_invalid_flag_value_is_refused_with_the_valid_syntax() {
     let folder = Folder::with_profile("[local_kafka]\nservers = 127.0.0.1:1\n");
     for (arguments, words) in [
         (
@@ -67,7 +67,7 @@ fn what_cannot_be_read_as_a_flag_is_refused_with_what_can() {
 }
 
 #[test]
-fn a_cluster_that_cannot_be_reached_is_named_within_ten_seconds() {
+fn an_unreachable_cluster_is_named_within_ten_seconds() {
     let server = std::net::TcpListener::bind("127.0.0.215:0").unwrap().local_addr().unwrap();
     let folder = Folder::with_profile(&format!("[local_kafka]\nservers = {server}\n"));
     let begun = Instant::now();
