@@ -36,7 +36,7 @@ More: sdl help offsets, formats, guarantees, exit-codes\n\
 Exit codes: 0 done · 1 failed · 2 usage or profile · 3 a record needs a person · 4 a check failed · 5 refused for safety · \
 130 interrupted twice";
 
-/// The commands: a file of `commands/` each.
+/// The commands, one file of `commands/` each.
 #[derive(Debug, clap::Subcommand)]
 #[expect(clippy::large_enum_variant, reason = "there is one, made once")]
 enum Command {
@@ -73,7 +73,7 @@ impl Command {
     }
 }
 
-/// Returns the whole command line, as completions and the help describe it.
+/// Returns the command line with help texts, for help and completions.
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
@@ -106,7 +106,7 @@ pub fn main() -> u8 {
         }
         Err(Unparsed::Usage(error)) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
-            // A pipe that closed early is no reason to fail.
+            // A closed pipe is not a failure.
             let _ = error.print();
             code
         }
@@ -114,12 +114,12 @@ pub fn main() -> u8 {
     }
 }
 
-/// Returns stderr as it is to be used.
+/// Returns stderr, with progress bars only for text logs on a terminal.
 fn screen(global: &Global) -> Screen {
     Screen::new(stderr().is_terminal() && global.log_format == LogFormat::Text)
 }
 
-/// Sets up the log, and says what is questionable in the profile.
+/// Initialises logging, and logs the warnings of the profile.
 fn start_logging(command: &Command, context: &Context) -> Result<(), Error> {
     crate::commands::environment::check_time_zone()?;
     let Global { log_format, log_dir, quiet, verbose, color, .. } = &context.global;
@@ -137,7 +137,7 @@ fn start_logging(command: &Command, context: &Context) -> Result<(), Error> {
     Ok(())
 }
 
-/// Why there is no command to run.
+/// Outcome of a command line without a command to run.
 enum Unparsed {
     Usage(clap::Error),
     Error(Error, Color),
@@ -223,7 +223,7 @@ fn report_run(error: &Error, global: &Global) -> u8 {
     if global.log_format == LogFormat::Json { code } else { report(error, global.color) }
 }
 
-/// Prints the error to stderr and returns its exit code. A closed pipe is not worth a word.
+/// Prints the error to stderr, except for a closed pipe, and returns its exit code.
 fn report(error: &Error, color: Color) -> u8 {
     let code = error.exit_code();
     if code != 0 {
@@ -231,7 +231,7 @@ fn report(error: &Error, color: Color) -> u8 {
         if color.on(stderr().is_terminal()) {
             text = coloured(&text);
         }
-        // Nobody is left to tell when stderr is gone.
+        // A failed write to stderr cannot be reported.
         let _ = stderr().write_all(text.as_bytes());
     }
     code
@@ -252,13 +252,12 @@ fn coloured(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// Says where a promise of our own was broken. A message that was put together at run time can quote a value, so only a
-/// literal one is shown.
+/// Reports an internal error by its location. A formatted message can quote a payload: only a literal message is shown.
 fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let place = panic.location().map_or_else(String::new, |place| format!(" at {}:{}", place.file(), place.line()));
     let sentence =
         panic.payload().downcast_ref::<&'static str>().map_or_else(String::new, |text| format!("\n  caused by: {text}"));
-    let hint = "hint: this is a bug in sdl; what was not committed is read again by the next run";
+    let hint = "hint: this is a bug in sdl; the next run reads uncommitted records again";
     let backtrace = std::backtrace::Backtrace::capture();
     let backtrace =
         if backtrace.status() == std::backtrace::BacktraceStatus::Captured { format!("{backtrace}") } else { String::new() };

@@ -1,4 +1,4 @@
-//! The one error of the program: how it is shown, what helps, and the exit code.
+//! The program's error: its text, hint and exit code.
 
 pub(crate) mod hints;
 
@@ -9,27 +9,27 @@ use crate::pipeline::{ConnectorError, Failure, Refusal, RefusalReason, Refused};
 use crate::profile::{ProfileError, ProfileHint, Replacement};
 use crate::terminal::escape_controls;
 
-/// What ends a command other than well.
+/// An error that ends a command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The profile is wrong: exit 2.
     #[error(transparent)]
     Profile(#[from] ProfileError),
-    /// A section of the profile names a file or a property that does not serve: exit 2.
+    /// A section of the profile names an unusable file or property: exit 2.
     #[error("{0}")]
     Section(Failure),
-    /// Flags or arguments that do not fit: exit 2.
+    /// Invalid or conflicting flags or arguments: exit 2.
     #[error("{what}")]
     Usage {
-        /// What does not fit.
+        /// The error.
         what: String,
-        /// What to type instead.
+        /// A valid command line.
         hint: String,
     },
-    /// An end, the network or a time limit: exit 1.
+    /// A source, a destination, the network or a time limit: exit 1.
     #[error(transparent)]
     Failed(#[from] Failure),
-    /// A record needs a person: exit 3.
+    /// A record needs attention: exit 3.
     #[error("{0}")]
     Record(Failure),
     /// A check did not hold: exit 4.
@@ -38,7 +38,7 @@ pub enum Error {
     /// Refused for safety: exit 5.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// Standard output cannot be written to: exit 1; a closed pipe is no error and exits 0.
+    /// Standard output cannot be written to: exit 1; a closed pipe is not an error and exits 0.
     #[error("cannot write to standard output")]
     Output(#[from] std::io::Error),
 }
@@ -69,7 +69,7 @@ impl Error {
         }
     }
 
-    /// Returns one thing to do about it.
+    /// Returns the hint.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -81,7 +81,7 @@ impl Error {
         }
     }
 
-    /// Returns what happened, and the causes, outermost first.
+    /// Returns the message and the causes, outermost first.
     #[must_use]
     pub fn what_and_causes(&self) -> (String, Vec<String>) {
         match self {
@@ -117,7 +117,7 @@ impl Error {
     }
 }
 
-/// Returns what a person types to continue in spite of a refusal.
+/// Returns the flags that override a refusal.
 fn refusal_hint(reason: RefusalReason) -> &'static str {
     match reason {
         RefusalReason::OtherFlow => "use a group of its own (--group NAME), or adopt these offsets with --adopt-group",
@@ -136,7 +136,7 @@ fn refusal_hint(reason: RefusalReason) -> &'static str {
     }
 }
 
-/// Returns what a person types to follow `hint`.
+/// Returns the command line for `hint`.
 fn profile_hint(hint: ProfileHint) -> String {
     match hint {
         ProfileHint::Text(text) => text,

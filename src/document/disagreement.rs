@@ -1,4 +1,4 @@
-//! Look-ups that cannot agree with the writes they explain. Pure.
+//! Detects look-ups that contradict the failed write. Pure.
 //!
 //! A write fails because its id is taken, and a look-up finds nothing under that id. Once, the document was deleted in between. Again and
 //! again, the look-up asks for another id or place than the write: a pipeline changes the id, a collation compares ids in another way.

@@ -1,6 +1,6 @@
-//! Which records of a batch are looked up before anything of their partition is written. Pure.
+//! Selects the records that are looked up before the first write of their partition. Pure.
 //!
-//! Records of a topic that was created again, or of another cluster, are found out before one of them counts as delivered.
+//! This detects records of a re-created topic or of another cluster before any of them counts as delivered.
 
 use std::collections::{HashMap, HashSet};
 

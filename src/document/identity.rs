@@ -1,4 +1,4 @@
-//! The id of a document, and the version that tells which write of an id is the newer one.
+//! The id of a document, and the version that orders the writes of an id.
 
 use std::str::FromStr;
 

@@ -18,7 +18,7 @@ pub enum RawValues {
     /// They are bad records.
     #[default]
     Bad,
-    /// They are wrapped as text; what is not UTF-8 is a bad record.
+    /// They are wrapped as text; a value that is not UTF-8 is a bad record.
     Text,
     /// They are wrapped as bytes.
     Binary,
@@ -38,7 +38,7 @@ pub struct DocumentMapper {
     wanted: Vec<FieldPath>,
     /// A top-level field whose presence is recorded.
     detected: Option<&'static str>,
-    /// The first bytes of the names that matter: most names are passed over by their first byte.
+    /// The first bytes of the needed names: the first byte rules out most fields.
     first_bytes: ByteSet,
 }
 
@@ -65,7 +65,7 @@ impl ByteSet {
     }
 }
 
-/// What the mapper finds in a record.
+/// A mapped record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Document<'b> {
     pub(crate) record: &'b Record,
@@ -78,12 +78,11 @@ pub(crate) struct Document<'b> {
     pub(crate) time: Option<i64>,
     /// The names that the templates make, in their order; empty without a template.
     pub(crate) names: [&'b str; 2],
-    /// Whether the payload is an object with the field to detect.
+    /// Whether the payload is an object with the detected field.
     pub(crate) has_field: bool,
 }
 
-/// The documents of a batch. Each record is parsed once, and what the mapper finds is kept for every later step; ids and names share
-/// one buffer.
+/// The documents of a batch. Each record is parsed once, for all later steps; ids and names share one buffer.
 #[derive(Debug)]
 pub(crate) struct DocumentBatch<'r> {
     records: &'r [Record],

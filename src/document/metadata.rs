@@ -1,6 +1,6 @@
 //! The metadata fields of a document.
 
-/// Names of the fields that say where a document comes from; empty without metadata.
+/// Names of the fields that hold the origin of a document; empty without metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetadataFields {
     names: Option<MetadataFieldNames>,
@@ -20,12 +20,12 @@ pub(crate) struct MetadataFieldNames {
     /// The record's timestamp, in milliseconds since the Unix epoch.
     pub(crate) timestamp: String,
     pub(crate) processed_at: String,
-    /// The version, if it is a field's: the other fields hold any other.
+    /// The version, if a payload field provides it; timestamp and offset are in the fields above.
     pub(crate) version: String,
 }
 
 impl MetadataFields {
-    /// Returns the names behind `prefix`; `_kafka_key` has the usual prefix, `_`.
+    /// Returns the names with `prefix`; `_kafka_key` has the usual prefix, `_`.
     #[must_use]
     pub fn prefixed(prefix: &str) -> Self {
         let name = |name: &str| format!("{prefix}{name}");

@@ -1,7 +1,6 @@
-//! Records as documents: the id of a document, its version, its place, its metadata, and whose document stands under an id already.
+//! Records as documents: id, version, names and metadata of a document, and the owner of a stored one.
 //!
-//! Pure, and shared by the sinks that store documents. A payload is parsed once, as text: a field that nothing needs is only checked
-//! to be JSON.
+//! Pure, and shared by the document sinks. A payload is parsed once; unneeded fields are only validated as JSON.
 
 mod disagreement;
 mod first_look;

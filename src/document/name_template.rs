@@ -156,12 +156,12 @@ impl NamePattern {
     }
 }
 
-/// Names that records make, checked and limited in number.
+/// Names derived from records, checked and limited in number.
 #[derive(Debug)]
 pub struct NameTemplate {
     pattern: NamePattern,
     rule: fn(&str) -> Result<(), String>,
-    /// The number of names that a run may make; unlimited without.
+    /// The maximum number of distinct names in a run; unlimited if absent.
     limit: Option<usize>,
     checked: Mutex<HashSet<String>>,
 }
@@ -188,7 +188,7 @@ impl NameTemplate {
         &self.pattern
     }
 
-    /// Appends the name for a record to `text`, as [`NamePattern`] says.
+    /// Appends the name for a record to `text`, by the rules of [`NamePattern`].
     ///
     /// # Errors
     /// When the record lacks a part of the name, or the name fails the rule or exceeds the limit.

@@ -1,4 +1,4 @@
-//! Whose document stands under an id: one decision table for every sink that stores documents. Pure.
+//! Owner of the document that is stored under an id: one decision table for every document sink. Pure.
 //!
 //! | ids | stored document | owner |
 //! |---|---|---|
@@ -11,7 +11,7 @@
 //! | can repeat | has the same version, offset, partition and timestamp | this record |
 //! | can repeat | has the same version, offset and partition, and another timestamp | another record |
 //!
-//! A tombstone stores no document, so that no document is its own.
+//! A tombstone stores no document and therefore owns none.
 
 use std::cmp::Ordering;
 
@@ -29,14 +29,14 @@ pub(crate) struct StoredMetadata {
     pub(crate) version: Option<i64>,
 }
 
-/// Whose document stands under the id of a record.
+/// Owner of the document that is stored under the id of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     /// An earlier write of the same record.
     ThisRecord,
     Newer,
     Older,
-    /// A record of another topic or cluster, or somebody else.
+    /// A record of another topic or cluster, or another writer.
     AnotherRecord,
     /// A document whose version is unknown.
     Unversioned,
@@ -63,7 +63,7 @@ impl Owner {
         let is_place =
             |topic: &str, partition| topic == record.partition.topic.name() && partition == i64::from(record.partition.index);
         let place = stored.topic.as_deref().zip(stored.partition).map(|(topic, partition)| is_place(topic, partition));
-        // Without a timestamp, the offset has to tell.
+        // Without a timestamp, the offset decides.
         let is_same_offset = stored.offset.map_or(record.timestamp.is_some(), |offset| offset == record.offset);
         let is_same_record = stored.timestamp == record.timestamp
             && is_same_offset
@@ -79,13 +79,12 @@ impl Owner {
         }
     }
 
-    /// Returns the owner of a stored document without metadata: whether it is the document that the record makes is all there is
-    /// to go by.
+    /// Returns the owner of a stored document without metadata, which only its content can show.
     pub(crate) fn of_unmarked(is_same: bool) -> Self {
         if is_same { Self::ThisRecord } else { Self::AnotherRecord }
     }
 
-    /// Returns what becomes of `document`, which was not written because its id is taken.
+    /// Returns the outcome of `document`, which was not written because its id exists.
     pub(crate) fn outcome(self, document: &Document<'_>, names: Option<&MetaNames>, version: Option<&Version>) -> Outcome {
         match self {
             Self::ThisRecord => Outcome::AlreadyThere,
@@ -97,7 +96,7 @@ impl Owner {
     }
 }
 
-/// Returns the reason of a write that came too late for what it had looked up.
+/// Returns the reason of a write that lost a race after its look-up.
 pub(crate) fn overtaken() -> Reason {
     Reason::new("overtaken", "another write of the same id came in between")
 }

@@ -1,10 +1,10 @@
-//! Which combinations of ids, versions, names and deletes keep the promise that the newest record of an id is the one that stays.
+//! Combinations of ids, versions, names and deletes that guarantee that the newest record of an id is the one stored.
 //! One table, checked before anything is read. Pure.
 //!
 //! | ids | version | names | tombstones delete | sound |
 //! |---|---|---|---|---|
 //! | `offset`, `uuid` | | any | no | yes |
-//! | `offset`, `uuid`, `field` | any | any | yes | no: a tombstone does not tell which document it deletes |
+//! | `offset`, `uuid`, `field` | any | any | yes | no: a tombstone does not identify its document |
 //! | `key` | `offset` | any | no | one topic: each key stays in one partition |
 //! | `field` | `offset` | any | no | one partition |
 //! | `key`, `field` | `timestamp`, `field` | any | no | yes |

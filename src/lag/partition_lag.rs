@@ -4,7 +4,7 @@ use crate::connectors::kafka::NextRecord;
 use crate::lag::throughput::Throughput;
 use crate::record::Partition;
 
-/// What a survey knows of one group in one partition. Offsets that were not needed were not requested.
+/// Survey result for one group in one partition. Unneeded offsets are not requested.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PartitionLag {
     pub(crate) partition: Partition,

@@ -70,7 +70,7 @@ pub(crate) async fn survey_all(clusters: &mut [SurveyedCluster], filter: &LagFil
     report
 }
 
-/// A cluster that is surveyed repeatedly: keeps the connection and what a later survey need not read again.
+/// A cluster that is surveyed repeatedly: keeps the connection and the records that later surveys would read again.
 pub(crate) struct SurveyedCluster {
     section: KafkaSection,
     admin: Option<Admin>,
@@ -199,7 +199,7 @@ impl SurveyedCluster {
                 let Some(next) = found.get(&(partition.partition, at)) else { continue };
                 partition.next = Some(next.clone());
             }
-            // A record does not change; that there is none, or no answer, may.
+            // A record does not change; its absence or a missing answer may.
             let lasting = found.into_iter().filter(|(_, next)| matches!(next, NextRecord::At(_)));
             known.extend(lasting.map(|((partition, at), next)| ((partition, at, read_uncommitted), next)));
         }
@@ -214,7 +214,7 @@ fn every_partition(leaders: &Leaders) -> Vec<Partition> {
     partitions.collect()
 }
 
-/// Returns what the group has committed and what its members read; log offsets are not known yet.
+/// Returns the group's committed offsets and assignments, without log offsets yet.
 fn group_lag(group: Group, committed: CommittedPositions, leaders: &Leaders, filter: &LagFilter) -> GroupLag {
     let mut unreadable = group.error.clone().map(|why| format!("cannot be described: {why}"));
     let committed: BTreeMap<Partition, i64> = match committed {

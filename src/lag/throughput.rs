@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns the throughput after samples of (committed, end) that are so many seconds apart.
+    /// Returns the throughput after samples of (committed, end) at intervals of this many seconds.
     fn after_each(seconds: i64, samples: &[(i64, i64)]) -> Option<Throughput> {
         let mut tracker = ThroughputTracker::default();
         let mut last = None;

@@ -8,35 +8,35 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 /// The fields of the event, in their order.
 pub const FIELDS: [&str; 7] = ["user_id", "app_version", "device_type", "ip", "locale", "device_id", "timestamp"];
 
-/// A user-login event as it is read: any field may be missing or null, and other fields are passed over.
+/// A parsed user-login event: any field may be missing or null, and other fields are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(expecting = "a user-login event", default)]
 pub struct Login<'a> {
-    /// Who.
+    /// The user's id.
     #[serde(borrow, deserialize_with = "text")]
     pub user_id: Option<Cow<'a, str>>,
-    /// With which version of the app.
+    /// The version of the app.
     #[serde(borrow, deserialize_with = "text")]
     pub app_version: Option<Cow<'a, str>>,
     /// `android` or `iOS`.
     #[serde(borrow, deserialize_with = "text")]
     pub device_type: Option<Cow<'a, str>>,
-    /// From where.
+    /// The IP address.
     #[serde(borrow, deserialize_with = "text")]
     pub ip: Option<Cow<'a, str>>,
     /// The country.
     #[serde(borrow, deserialize_with = "text")]
     pub locale: Option<Cow<'a, str>>,
-    /// On which device.
+    /// The device's id.
     #[serde(borrow, deserialize_with = "text")]
     pub device_id: Option<Cow<'a, str>>,
-    /// When, in Unix seconds; written as a number or as text.
+    /// Unix seconds, as a number or a string.
     #[serde(deserialize_with = "seconds")]
     pub timestamp: Option<i64>,
 }
 
 impl<'a> Login<'a> {
-    /// Returns the event that `value` is.
+    /// Parses an event.
     ///
     /// # Errors
     /// When it is not JSON, no object, or a field has another type.
@@ -75,7 +75,7 @@ fn seconds<'de, D: Deserializer<'de>>(field: D) -> Result<Option<i64>, D::Error>
 
         #[allow(clippy::cast_possible_truncation)] // checked against the range just before
         fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Self::Value, E> {
-            // The largest integers that a float tells apart.
+            // The largest integers that a float represents exactly.
             if seconds.abs() < 9_007_199_254_740_992.0 {
                 return Ok(Some(seconds.floor() as i64));
             }

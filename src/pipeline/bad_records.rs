@@ -1,11 +1,11 @@
-//! What becomes of bad records.
+//! The policy for bad records.
 
 use tokio::time::Instant;
 
 use crate::pipeline::{BadRecordAction, BadRecordPolicy, CircuitBreaker};
 
 impl BadRecordPolicy {
-    /// Returns what becomes of a record that is found bad at `now`, and whether the breaker trips at it.
+    /// Returns the action for a bad record at `now`, and whether the breaker trips.
     pub(crate) fn apply(self, breaker: &mut CircuitBreaker, now: Instant) -> (BadRecordAction, bool) {
         let action = match self {
             Self::Stop => return (BadRecordAction::Stops, false),

@@ -1,6 +1,6 @@
 //! Dead letters: bad records, with the cause in their headers.
 //!
-//! The names under `__connect.errors.` are those of Kafka Connect's dead letter queues; the others stand under `sdl.dlq.`.
+//! The names under `__connect.errors.` are those of Kafka Connect's dead letter queues; the others begin with `sdl.dlq.`.
 
 use bytes::Bytes;
 

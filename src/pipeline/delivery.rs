@@ -1,4 +1,4 @@
-//! A batch on its way through attempts: what is answered is settled, what must be sent again follows in order.
+//! The attempts of a batch: answered records are settled, the others are sent again in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -44,21 +44,21 @@ pub(crate) struct Delivery {
     attempts: VecDeque<Attempt>,
 }
 
-/// What the answers to an attempt ask for.
+/// The consequences of the answers to an attempt.
 #[derive(Debug, Default)]
 pub(crate) struct AttemptResult {
     /// Per outcome that settles: which record of the attempt, and how.
     pub(crate) settled: Vec<(usize, Outcome)>,
-    /// Records that are to blame themselves.
+    /// Records that are bad themselves.
     pub(crate) rejected: Vec<(usize, Reason)>,
     /// How many are sent again, after which attempt, and why.
     pub(crate) retry: Option<(usize, u32, Reason)>,
     /// The batch was bisected, and why.
     pub(crate) bisected: Option<Reason>,
-    /// Nothing can be delivered any more.
+    /// The run cannot deliver any more.
     pub(crate) stop: Option<Reason>,
     pub(crate) load: Load,
-    /// Only a check of the sink tells whether it answers at all.
+    /// Only a check of the sink shows whether it answers.
     pub(crate) needs_check: bool,
 }
 
@@ -94,10 +94,10 @@ impl Delivery {
         }
     }
 
-    /// Takes the answers to the attempt that was sent and arranges what follows.
+    /// Handles the answers to the attempt and arranges the next one.
     ///
     /// # Panics
-    /// When the sink did not answer for each record: nothing that it says can be relied on then.
+    /// When the number of outcomes is not the number of records: none of them is reliable.
     pub(crate) fn on_outcomes(
         &mut self,
         outcomes: Vec<Outcome>,
@@ -136,7 +136,7 @@ impl Delivery {
         if !result.settled.is_empty() && self.destination == Destination::Sink {
             detector.on_delivered();
         }
-        // Suspects go in front, then what is unclear: the sink holds later writes of the same id back behind those.
+        // Suspects go first, then unclear records: the sink holds later writes of the same id back.
         if let Some(reason) = why_refused {
             result.retry = Some((refused.len(), attempt.retries + 1, reason));
             self.attempts.push_front(attempt.subset(&refused, attempt.retries + 1, None));
@@ -145,7 +145,7 @@ impl Delivery {
             self.on_unclear(&attempt, &unclear, reason, &mut result, detector, now);
         }
         if let Some(reason) = why_suspect {
-            // Alone it is the culprit, but only when it was sent alone: others of its batch may have been to blame.
+            // A rejected batch proves a record bad only if it was sent alone.
             if attempt.batch.len() == 1 {
                 result.rejected.push((suspects[0], reason));
             } else {
@@ -156,7 +156,7 @@ impl Delivery {
         (attempt, result)
     }
 
-    /// Arranges what follows an unclear answer to `records` of an attempt.
+    /// Arranges the next attempt after an unclear answer to `records`.
     fn on_unclear(
         &mut self,
         attempt: &Attempt,
@@ -197,7 +197,7 @@ impl Delivery {
         }
     }
 
-    /// Drops the records for which `gone` holds from what is still to be sent.
+    /// Drops the unsent records for which `gone` holds.
     pub(crate) fn forget(&mut self, gone: impl Fn(&Slot) -> bool) {
         for attempt in &mut self.attempts {
             if attempt.slots.iter().any(&gone) {
@@ -208,7 +208,7 @@ impl Delivery {
         self.attempts.retain(|attempt| !attempt.slots.is_empty());
     }
 
-    /// Returns the slots of everything that is still to be sent.
+    /// Returns the slots of all unsent records.
     pub(crate) fn pending_slots(&self) -> impl Iterator<Item = &Slot> {
         self.attempts.iter().flat_map(|attempt| &attempt.slots)
     }

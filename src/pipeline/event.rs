@@ -49,7 +49,7 @@ pub enum Event<'a> {
     Released {
         /// The partitions.
         partitions: &'a [Partition],
-        /// Whether nothing of them can be committed any more.
+        /// Whether they were lost: nothing of them can be committed.
         lost: bool,
         /// Records that were read and not delivered; the new owner reads them.
         records: u64,
@@ -102,7 +102,7 @@ pub enum Event<'a> {
         record: &'a Record,
         /// Why it is bad.
         reason: &'a Reason,
-        /// What becomes of it.
+        /// The policy's action.
         action: BadRecordAction,
     },
     /// The broker confirmed these positions.
@@ -115,7 +115,7 @@ pub enum Event<'a> {
     Draining(&'a str),
 }
 
-/// What became of a bad record.
+/// The action for a bad record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadRecordAction {
     /// Queued for the dead letters.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why a source or a sink cannot go on.
+/// Why a source or a sink cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectorError {
     /// A failure: exit 1.
@@ -24,18 +24,18 @@ impl ConnectorError {
     }
 }
 
-/// A failure: what could not be done, why, and what helps.
+/// A failure: message, causes and hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What could not be done, with the name of the section: "cannot reach `local_kafka`".
+    /// The message, with the name of the section: "cannot reach `local_kafka`".
     pub what: String,
     /// The causes, outermost first.
     pub causes: Vec<String>,
-    /// One thing to do, if one is known.
+    /// The hint, if one is known.
     pub hint: Option<String>,
     /// Whether the cause may go away by itself, such as an unreachable server.
     pub passing: bool,
-    /// Which failure of the engine it is, for those who know more about what helps.
+    /// The engine's kind of failure, from which a command derives the hint.
     pub kind: FailureKind,
 }
 
@@ -70,14 +70,14 @@ impl Failure {
         self
     }
 
-    /// Names the failure.
+    /// Sets the kind.
     #[must_use]
     pub(crate) fn kind(mut self, kind: FailureKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// Marks the cause as one that may go away by itself: where a call can be repeated, it is.
+    /// Marks the cause as transient: the engine repeats the call.
     #[must_use]
     pub fn passing(mut self) -> Self {
         self.passing = true;
@@ -101,14 +101,14 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// A refusal: going on could lose or repeat records, unless that is meant.
+/// A refusal: continuing could lose or repeat records, and needs an explicit flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// What is refused and why.
+    /// The refused action and the reason.
     pub what: String,
     /// The figures, a line each.
     pub numbers: Vec<String>,
-    /// What to type when it is meant.
+    /// The flag that overrides the refusal.
     pub hint: String,
 }
 
@@ -123,7 +123,7 @@ pub struct Refusal {
     pub numbers: Vec<String>,
 }
 
-/// Why a source is not read any further.
+/// Why a source refuses to continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalReason {
     /// Another flow committed the group's offsets.

@@ -35,7 +35,7 @@ impl TaggedBatch {
         self.records.len()
     }
 
-    /// Returns whether that much more fits.
+    /// Returns whether this many more records and bytes fit.
     fn fits(&self, records: usize, bytes: usize, limits: &BatchLimits) -> bool {
         self.len() + records <= limits.records && self.bytes + bytes <= limits.bytes
     }
@@ -75,7 +75,7 @@ pub(crate) struct BatchLimits {
     pub(crate) linger: Duration,
 }
 
-/// See the module.
+/// Queues of records by lane.
 #[derive(Debug)]
 #[allow(clippy::struct_field_names)] // the word for them
 pub(crate) struct Lanes {
@@ -112,7 +112,7 @@ impl Lanes {
         Self { ordering, limits, lanes: Vec::new(), queued: 0, bytes: 0, ready: Ready::default() }
     }
 
-    /// Sets the most records of the next batches; what waits is cut where it is too long.
+    /// Sets the maximum number of records of the next batches; longer queued batches are split.
     pub(crate) fn limit_records(&mut self, records: usize) {
         self.limits.records = records;
     }
@@ -142,7 +142,7 @@ impl Lanes {
         }
     }
 
-    /// Counts what is about to be added to a lane and returns the lane.
+    /// Counts records that are added to a lane, and returns the lane.
     fn lane(&mut self, at: usize, records: usize, bytes: usize, now: Instant) -> &mut Lane {
         if self.lanes.len() <= at {
             self.lanes.resize_with(at + 1, || Lane::new(self.limits));
@@ -192,7 +192,7 @@ impl Lanes {
         }
     }
 
-    /// Drops what is queued of the lanes for which `gone` holds.
+    /// Drops the queued records of the lanes for which `gone` holds.
     pub(crate) fn discard(&mut self, gone: impl Fn(usize) -> bool) {
         for lane in &mut self.lanes {
             lane.waiting.iter_mut().for_each(|(_, tagged)| tagged.retain(|slot| !gone(slot.lane)));

@@ -9,7 +9,7 @@ use crate::pipeline::{Assignment, ConnectorError};
 use crate::record::Record;
 use crate::shape::ShapeError;
 
-/// The records of one call to a sink. Shared, because the engine keeps what it may have to send again or set aside.
+/// The records of one call to a sink. Shared, because the engine keeps records for retries and dead letters.
 pub type Batch = Arc<Vec<Record>>;
 
 /// The answers to a batch: exactly one outcome for each record, in the order of the batch.
@@ -28,8 +28,8 @@ pub trait Sink: Send + Sync {
         std::future::ready(Ok(()))
     }
 
-    /// Accepts a batch. Awaited in order: a full destination pushes back here. The answers come later; when they are dropped, it is
-    /// unknown what was delivered.
+    /// Accepts a batch. Awaited in order: a full destination pushes back here. The answers come later; if they are dropped, the
+    /// outcomes are unknown.
     ///
     /// # Errors
     /// When nothing of the batch was accepted and nothing more will be: the run stops.
@@ -43,8 +43,8 @@ pub trait Sink: Send + Sync {
 
     /// Returns whether the destination accepts a harmless write, or at least answers, at present: one try, `false` when in doubt.
     ///
-    /// The engine asks after an unclear answer when no other record was delivered meanwhile: it tells an outage from a record that
-    /// the destination cannot digest. Without an answer to this question only delivered neighbours are proof.
+    /// The engine calls this after an unclear answer when no other record was delivered meanwhile, to distinguish an outage from a
+    /// poison record. Without this check only delivered neighbours are proof.
     fn is_available(&self) -> impl Future<Output = bool> + Send {
         std::future::ready(false)
     }
@@ -89,14 +89,14 @@ pub enum Outcome {
     AlreadyThere,
     /// A newer version is stored.
     Superseded,
-    /// The server refused it for now, for load or an outage: sent again until it is answered otherwise, never a dead letter.
+    /// The server refused it for now, because of load or an outage: sent again until the answer changes, never a dead letter.
     Retry(Reason),
-    /// The answer proves nothing, such as a time-out, a cut connection or an unknown error: sent again. The engine decides whether a
-    /// record is to blame, by what happens to its neighbours.
+    /// The outcome is unknown, as after a time-out, a cut connection or an unknown error: sent again. The engine decides by the
+    /// outcomes of its neighbours whether a record is the cause.
     Unclear(Reason),
     /// A bad record: it can never be delivered.
     Reject(Reason),
-    /// The batch failed as a whole, and a record in it is to blame: it is bisected. Sent alone, the record is bad.
+    /// The batch failed as a whole because of a record in it: it is bisected. Sent alone, the record is bad.
     BatchRejected(Reason),
     /// Nothing can be delivered until the configuration is changed.
     Stop(Reason),
@@ -117,7 +117,7 @@ struct ReasonParts {
     load: Load,
 }
 
-/// What a reason says about the load of the destination.
+/// The load of the destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Load {
     #[default]
@@ -154,29 +154,28 @@ impl Reason {
         self
     }
 
-    /// Marks an [`Outcome::Stop`] as a refusal: going on would not be safe.
+    /// Marks an [`Outcome::Stop`] as a refusal: continuing would not be safe.
     #[must_use]
     pub fn refusal(mut self) -> Self {
         self.0.refusal = true;
         self
     }
 
-    /// Marks a destination that has too much to do (429): the engine sends fewer batches at once.
+    /// Marks an overloaded destination (429): the engine sends fewer batches at once.
     #[must_use]
     pub fn overload(mut self) -> Self {
         self.0.load = Load::Overloaded;
         self
     }
 
-    /// Marks a time-out: the engine sends fewer and smaller batches until answers come, and takes it for no proof against a record
-    /// by itself.
+    /// Marks a time-out: the engine sends fewer and smaller batches until answers come. A time-out alone does not prove a record bad.
     #[must_use]
     pub fn time_out(mut self) -> Self {
         self.0.load = Load::TimedOut;
         self
     }
 
-    /// Returns whether the destination has too much to do: marked by [`Self::overload`] or [`Self::time_out`].
+    /// Returns whether the destination is overloaded: marked by [`Self::overload`] or [`Self::time_out`].
     #[must_use]
     pub fn is_overload(&self) -> bool {
         self.0.load != Load::Normal
@@ -192,7 +191,7 @@ impl Reason {
         self.0.load
     }
 
-    /// Returns whether going on would not be safe.
+    /// Returns whether continuing would not be safe.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         self.0.refusal

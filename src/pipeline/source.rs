@@ -10,13 +10,13 @@ use crate::record::{Fingerprint, NextOffset, Partition, Record};
 pub trait Source: Send {
     /// Waits for the next signal. Cancel-safe: dropping the future loses nothing.
     ///
-    /// With [`Demand::Signals`] no records are returned: the engine has enough, but must still learn of a rebalance.
+    /// With [`Demand::Signals`] no records are returned: the engine is full, but must still handle a rebalance.
     ///
     /// # Errors
-    /// When the feed cannot go on. Every record that was read before comes first: the run delivers them, commits and fails.
+    /// When the feed cannot continue. Records read before are returned first: the run delivers and commits them, then fails.
     fn next(&mut self, demand: Demand) -> impl Future<Output = Result<Signal, ConnectorError>> + Send;
 
-    /// Returns up to where partitions are to be read before the feed ends: a run that ends before has not done what was asked for.
+    /// Returns the stop offsets of a bounded run: a run that ends before them is not complete.
     fn stops(&self) -> Vec<(Partition, NextOffset)> {
         Vec::new()
     }
@@ -34,11 +34,11 @@ pub trait Source: Send {
     /// Makes every noted commit durable and leaves.
     ///
     /// # Errors
-    /// When the last commit was refused or not answered in time: the next run repeats what it covered.
+    /// When the last commit was refused or not answered in time: the next run repeats its records.
     fn close(self) -> impl Future<Output = Result<(), ConnectorError>> + Send;
 }
 
-/// What the engine has room for.
+/// The engine's demand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Demand {
     /// At most this many records, and everything else.
@@ -66,7 +66,7 @@ pub enum Signal {
     Committed(Vec<(Partition, NextOffset)>),
     /// The source has a problem that may pass, or has none any more (`None`): shown, not acted on.
     Degraded(Option<String>),
-    /// Every record that was asked for has been returned.
+    /// The source has returned all its records.
     End,
 }
 
@@ -94,7 +94,7 @@ pub struct Commit {
     pub fingerprint: Option<Fingerprint>,
 }
 
-/// Partitions that a rebalance revokes. The rebalance goes on when this is released or dropped.
+/// Partitions that a rebalance revokes. The rebalance continues when this is released or dropped.
 #[derive(Debug)]
 pub struct Revocation {
     /// The partitions.
@@ -110,7 +110,7 @@ impl Revocation {
         (Self { partitions, release }, released)
     }
 
-    /// Lets the rebalance go on with these last commits.
+    /// Lets the rebalance continue with these last commits.
     pub fn release(self, commits: Vec<Commit>) {
         // The receiver is gone once the deadline has passed; the new owner reads the records again.
         let _ = self.release.send(commits);

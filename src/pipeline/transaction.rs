@@ -1,5 +1,5 @@
-//! The transactional loop: the engine's loop with another commit. What a flow makes of the records that it reads goes to the target
-//! together with the group's positions, in one transaction: a reader of committed records sees both or neither.
+//! The transactional loop: the engine's loop with a transactional commit. The messages of a flow and the group's offsets go to the
+//! target in one transaction: a `read_committed` consumer sees both or neither.
 //!
 //! ```text
 //! Source --records--> TransactionFlow --messages--> TransactionSink: begin, send, flush, send_offsets, commit
@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The loop owns the transaction's state, its messages until they are committed, back-off, bisecting, drain and accounts. A flow
-//! decides what is published and when; a sink translates. A transaction whose commit is not answered is only ever committed again:
+//! decides which messages are published and when; a sink translates. A transaction with an unanswered commit is only committed again:
 //! neither aborted nor sent again. Any other failure aborts it, and its messages are sent again in a new one.
 
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::pipeline::{
 };
 use crate::record::{Fingerprint, Headers, NextOffset, Partition, Record, Topic};
 
-/// How often a flow is asked whether something is due when nothing else happens.
+/// How often a flow is polled when idle.
 const DUE_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a run that ends may take to abort its transaction.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -81,7 +81,7 @@ pub(crate) enum TransactionError {
     Abort(String),
     /// The target refused these messages (counted from the start of the transaction); one of them is to blame.
     Rejected { messages: Vec<usize>, reason: Reason },
-    /// The target cannot go on.
+    /// The target cannot continue.
     Fatal(ConnectorError),
 }
 
@@ -119,7 +119,7 @@ pub(crate) trait TransactionSource: Source {
     fn member(&self) -> Option<Self::Member>;
 }
 
-/// The part of a run that differs between flows: what is made of records, and when it is published.
+/// The part of a run that differs between flows: how records become messages, and when they are published.
 pub(crate) trait TransactionFlow: Send {
     /// Begins to read partitions. Returns the number of records that were taken before and will be read again.
     fn on_assigned(&mut self, assigned: &[Assignment]) -> u64;
@@ -140,13 +140,13 @@ pub(crate) trait TransactionFlow: Send {
     /// Returns the last messages of the transaction that is to be committed now, if one is. Called often.
     ///
     /// # Errors
-    /// When going on would not be safe.
+    /// When continuing would not be safe.
     fn due(&mut self) -> Result<Option<Vec<OutgoingMessage>>, ConnectorError>;
 
     /// Returns the last messages of a run that ends: with `complete` because everything was read, otherwise because it is stopped.
     ///
     /// # Errors
-    /// When a complete run cannot publish what it read.
+    /// When a complete run cannot publish its records.
     fn finish(&mut self, complete: bool) -> Result<Option<Vec<OutgoingMessage>>, ConnectorError>;
 
     /// Returns the positions of the transaction whose messages have these receipts.
@@ -162,7 +162,7 @@ pub(crate) trait TransactionFlow: Send {
     fn held(&self) -> u64;
 }
 
-/// What became of records that a flow took. Those that are counted nowhere here are delivered by a later transaction.
+/// The result of taking records in. Uncounted records are delivered by a later transaction.
 #[derive(Debug, Default)]
 pub(crate) struct TransactionIntake {
     pub(crate) filtered: u64,
@@ -286,13 +286,13 @@ struct TransactionRun<S: TransactionSource, F, T, D> {
     /// Receipts and positions of the transaction whose commit was asked for.
     committing: (Vec<Receipt>, Vec<OffsetCommit>),
     member: Option<S::Member>,
-    /// A bad record is not set aside yet.
+    /// A bad record is not dead-lettered yet.
     letters_pending: bool,
     /// Changes of the assignment that wait for the answer to a commit.
     deferred: Vec<Signal>,
     /// Revocations that wait for the end of the transaction.
     revocations: Vec<Revocation>,
-    /// When a stopped run gives up what is under way.
+    /// The shutdown deadline.
     deadline: Option<Instant>,
     health: Health,
 }
@@ -355,7 +355,7 @@ where
         }
     }
 
-    /// Publishes what a run that ends still holds; returns how the run ended after all.
+    /// Publishes the remaining messages of a run that ends; returns the final outcome.
     async fn finish(&mut self, outcome: RunOutcome) -> RunOutcome {
         let complete = match &outcome {
             RunOutcome::Complete => true,
@@ -368,7 +368,7 @@ where
         if !complete && self.deadline.is_none() {
             self.drain();
         }
-        // A bad record that is not set aside, or a transaction that could not be committed in time, holds the positions back.
+        // A bad record without its dead letter, or an uncommitted transaction, holds the positions back.
         let is_out_of_time = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
         if self.letters_pending || is_out_of_time {
             self.abandon().await;
@@ -388,7 +388,7 @@ where
     /// Ends a transaction that will not be committed: left open, it would hold up readers until its timeout.
     async fn abandon(&mut self) {
         if matches!(self.state, TransactionState::Open | TransactionState::Failed) {
-            // Whatever comes of it, the next run's first call ends the transaction.
+            // If this fails, the next run's first call ends the transaction.
             let _ = tokio::time::timeout(ABORT_TIMEOUT, self.target.abort()).await;
         }
     }
@@ -435,7 +435,7 @@ where
         self.observer.on(&Event::Released { partitions, lost, records });
     }
 
-    /// Lets a rebalance go on. The positions are in transactions: nothing else is committed.
+    /// Lets a rebalance continue. The positions are in transactions: nothing else is committed.
     fn release(&mut self, revocation: Revocation) {
         self.remove(&revocation.partitions, false);
         revocation.release(Vec::new());
@@ -588,7 +588,7 @@ where
         }
     }
 
-    /// Gives the target what it has not been given yet, in a transaction that is open.
+    /// Sends the unsent messages to the target in an open transaction.
     async fn send(&mut self) -> Result<(), Halt> {
         if self.state == TransactionState::Failed {
             self.call(|target| async move { target.abort().await }).await?;
@@ -639,7 +639,7 @@ where
         }
     }
 
-    /// Narrows a refusal down to one message, and treats the record behind it as bad.
+    /// Bisects a refusal down to one message, and treats its record as bad.
     async fn isolate(&mut self, refused: &[usize], reason: Reason, attempts: u32) -> Result<(), RunOutcome> {
         self.isolating = true;
         let first = refused.iter().copied().min().expect("a refusal names messages");
@@ -666,7 +666,7 @@ where
         Err(RunOutcome::Failed(failure.into()))
     }
 
-    /// Splits what is pending before the messages with these indexes.
+    /// Splits the pending messages before these indexes.
     fn split_pending(&mut self, cuts: [usize; 3]) {
         let mut start = 0;
         for messages in std::mem::take(&mut self.pending) {
@@ -680,7 +680,7 @@ where
         }
     }
 
-    /// Waits before the next attempt; fails when there was none that succeeded for too long.
+    /// Waits before the next attempt; fails when no attempt succeeded for too long.
     async fn pause(&mut self, attempt: u32, since: Instant, records: usize, reason: &Reason) -> Result<(), RunOutcome> {
         if let Some(most) = self.limits.retry_for.filter(|most| since.elapsed() > *most) {
             return Err(RunOutcome::Failed(failures::gave_up(most, reason.message()).into()));
@@ -727,7 +727,7 @@ where
         }
     }
 
-    /// Stops reading, and limits the time for what is under way.
+    /// Stops reading, and starts the shutdown deadline.
     fn drain(&mut self) {
         self.deadline = Some(Instant::now() + self.limits.shutdown_timeout);
         self.observer.on(&Event::Draining("interrupted"));

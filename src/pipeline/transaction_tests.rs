@@ -20,7 +20,7 @@ fn record(partition: i32, offset: i64) -> Record {
     Record { partition: p(partition), offset, timestamp: None, key: None, value, headers: Headers::new() }
 }
 
-/// What source, target and observer of a run share.
+/// State shared by source, target and observer of a run.
 #[derive(Clone, Default)]
 struct World(Arc<Mutex<State>>);
 
@@ -31,15 +31,15 @@ struct State {
     generation: u64,
     /// The group's own: offsets of an older one are refused.
     group_generation: u64,
-    /// What the target is about to answer, by call.
+    /// Scripted answers of the target, by call.
     script: VecDeque<(&'static str, Reply)>,
     calls: Vec<String>,
     open: Option<Vec<OutgoingMessage>>,
     offsets: Vec<OffsetCommit>,
-    /// What a reader of committed records sees.
+    /// Committed records.
     committed: Vec<String>,
     positions: BTreeMap<Partition, i64>,
-    /// Values that the broker refuses, with every message of their batch.
+    /// Values that the broker rejects, with every message of their batch.
     poison: Vec<&'static str>,
     /// Messages of the open transaction that are not flushed yet.
     unflushed: Vec<usize>,
@@ -80,7 +80,7 @@ impl World {
         self.lock().script.push_back((call, reply));
     }
 
-    /// One call to the target: logs it, and plays what the script says of it.
+    /// One call to the target: logs it and plays its script.
     async fn call(&self, call: &'static str) -> Result<bool, TransactionError> {
         let reply = {
             let mut state = self.lock();
@@ -151,7 +151,7 @@ impl TransactionSink for World {
     async fn commit(&self) -> Result<(), TransactionError> {
         let answered = self.call("commit").await?;
         let mut state = self.lock();
-        // Asked again for what is done, the coordinator says so.
+        // The coordinator confirms a repeated commit.
         for message in state.open.take().unwrap_or_default() {
             state.committed.push(String::from_utf8(message.value.unwrap().to_vec()).unwrap());
         }
@@ -357,7 +357,7 @@ struct Run {
 }
 
 impl Run {
-    /// Starts to copy what the world's source holds, which is one partition with records 0 to 9.
+    /// Starts to copy one partition with records 0 to 9.
     fn start(world: &World, change: impl FnOnce(&mut TransactionLoop<World, Copy, World, World>)) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut run = TransactionLoop {
@@ -575,7 +575,7 @@ async fn a_lost_partition_takes_its_messages_out_of_the_transaction() {
     world.records(0, 0..10);
     world.records(1, 0..10);
     world.signal(Signal::Lost(vec![p(0)]));
-    // Its new owner was faster.
+    // The new owner committed first.
     world.signal(Signal::End);
     let report = Run::start(&world, |_| {}).finish().await;
     let state = world.lock();
@@ -606,7 +606,7 @@ async fn offsets_of_an_old_generation_are_refused_and_the_new_owner_continues() 
     world.records(0, 0..10);
     let run = Run::start(&world, |_| {});
     sleep(Duration::from_millis(50)).await;
-    // The member has rejoined, and the loop has not heard of it.
+    // The member has rejoined, which the loop has not seen yet.
     world.lock().group_generation += 1;
     sleep(Duration::from_secs(1)).await;
     assert!(world.lock().committed.is_empty());

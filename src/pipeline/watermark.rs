@@ -1,4 +1,4 @@
-//! How far a partition may be committed. Pure.
+//! The committable offset of a partition. Pure.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(watermark.last(), Some(fingerprint(3)));
     }
 
-    /// What happens to a partition, in one step.
+    /// One step of a partition.
     #[derive(Debug, Clone)]
     enum Step {
         Take { hole: u8, mark: bool },

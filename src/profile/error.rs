@@ -21,7 +21,7 @@ struct ErrorLocation {
     key: Option<String>,
 }
 
-/// One thing to do about a [`ProfileError`]. What to type on the command line is the command's to say.
+/// A remedy for a [`ProfileError`]. The command adds the flags to type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ProfileHint {
     /// A sentence.
@@ -92,7 +92,7 @@ pub(crate) enum ProfileErrorKind {
     },
     Unclosed,
     Value {
-        /// What looks like a comment behind the value.
+        /// Text after the value that looks like a comment.
         comment: Option<String>,
         wanted: String,
     },

@@ -189,7 +189,7 @@ impl Profile {
         self.sections.iter().map(|section| section.name.as_str())
     }
 
-    /// Returns the type of the section `name`; `None` if there is no such section, or its keys do not determine it.
+    /// Returns the type of the section `name`; `None` if the section does not exist, or its keys do not determine it.
     #[must_use]
     pub fn kind(&self, name: &str) -> Option<SectionKind> {
         self.sections.iter().find(|section| section.name == name)?.kind
@@ -293,7 +293,7 @@ impl Profile {
     /// Returns every value of the section `name` without its secrets, then the defaults of the keys that it leaves out.
     ///
     /// # Errors
-    /// When there is no such section.
+    /// When the section does not exist.
     pub(crate) fn displayed_values(&self, name: &str) -> Result<Vec<DisplayedValue>, ProfileError> {
         let section = self.find(name)?.ok_or_else(|| {
             let meant = keys::closest(name, self.section_names());

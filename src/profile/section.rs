@@ -340,7 +340,7 @@ impl Section {
     }
 }
 
-/// Returns what other INI readers would take for a comment behind a value.
+/// Returns text after a value that other INI parsers read as a comment.
 fn trailing_comment(text: &str) -> Option<String> {
     let start = [" ;", " #", "\t;", "\t#"].iter().filter_map(|sign| text.find(sign)).min()?;
     Some(text[start..].trim().to_owned())

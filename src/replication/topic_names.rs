@@ -3,7 +3,7 @@
 use crate::record::Topic;
 use crate::replication::ReplicationError;
 
-/// What stands for the name of the source topic.
+/// Placeholder for the name of the source topic.
 const PLACEHOLDER: &str = "{topic}";
 
 /// A template for the names of target topics: `{topic}` stands for the name of the source topic.

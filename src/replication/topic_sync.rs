@@ -1,4 +1,4 @@
-//! The topics of the target: whether they exist, what is missing, and where each record goes.
+//! The target topics: existence, missing partitions, and the route of each record.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -35,7 +35,7 @@ pub(crate) struct TopicSync {
     partitions: Mutex<HashMap<Topic, i32>>,
 }
 
-/// What the target lacks.
+/// Topics and partitions missing in the target.
 #[derive(Clone, Debug)]
 pub(crate) enum MissingTarget {
     Topic(TopicPlan),
@@ -97,7 +97,7 @@ impl TopicSync {
         }
     }
 
-    /// Returns what the target lacks, and loads the limits of the topics that exist.
+    /// Returns the missing topics and partitions, and loads the limits of existing topics.
     ///
     /// # Errors
     /// When a cluster does not answer, or a name is not valid.
@@ -137,10 +137,10 @@ impl TopicSync {
         Ok(TopicPlan { name: name.to_string(), partitions: topic.partitions, replication: None, config })
     }
 
-    /// Checks that what is missing may be created. Partitions are never added to a topic that exists when the run starts.
+    /// Checks that missing topics may be created. Partitions are never added to a topic that exists when the run starts.
     ///
     /// # Errors
-    /// When something may not.
+    /// When a missing topic may not be created.
     pub(crate) fn check_missing(&self, missing: &[MissingTarget]) -> Result<(), ReplicationError> {
         let section = || self.target.section().to_owned();
         for missing in missing {

@@ -60,7 +60,7 @@ impl Endpoint {
     /// Listens; port 0 is any free port.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// When the listener cannot be bound.
     pub(crate) async fn listen(address: SocketAddr) -> Result<Self, Failure> {
         let failure = |error: std::io::Error| {
             let failure = Failure::new(format!("cannot serve metrics at {address}"));
@@ -74,7 +74,7 @@ impl Endpoint {
         Ok(Self { listener, address })
     }
 
-    /// Returns the address that is listened on.
+    /// Returns the bound address.
     #[must_use]
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
@@ -89,7 +89,7 @@ impl Endpoint {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "Accepting a connection failed.");
-                    // Out of file descriptors, for example: that passes, but not at once.
+                    // A transient error, such as no free file descriptor.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -154,7 +154,7 @@ mod tests {
         }
     }
 
-    /// Returns what an endpoint answers to a request, which closes the connection.
+    /// Returns the response to a request; it closes the connection.
     async fn answer_to(pages: StubPages, request: &[u8]) -> String {
         let endpoint = Endpoint::listen(parse_address("0").unwrap()).await.unwrap();
         let mut stream = TcpStream::connect(endpoint.address()).await.unwrap();

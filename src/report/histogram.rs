@@ -67,7 +67,7 @@ mod tests {
         }
         let buckets: Vec<_> = histogram.buckets().collect();
         assert_eq!(buckets[..3], [(0.0005, 2), (0.001, 3), (0.0025, 3)], "a bound belongs to its bucket");
-        assert_eq!(buckets[14..], [(30.0, 3), (60.0, 4)], "what is longer is in none of them");
+        assert_eq!(buckets[14..], [(30.0, 3), (60.0, 4)], "a longer duration is in no bucket");
         assert_eq!((histogram.count(), histogram.sum()), (6, 3_720.001_002));
     }
 

@@ -31,7 +31,7 @@ impl MeteredRun {
         String::from_utf8(self.metrics.metrics().to_vec()).unwrap()
     }
 
-    /// Returns the samples, without what explains them, whose names begin with `name`.
+    /// Returns the samples whose names begin with `name`, without HELP and TYPE lines.
     fn samples(&self, name: &str) -> Vec<String> {
         self.page().lines().filter(|line| line.starts_with(name)).map(ToOwned::to_owned).collect()
     }
@@ -173,10 +173,10 @@ fn the_lag_of_a_partition_goes_with_it() {
     run.on(&Event::LogEndOffsets(&[(p(0), 5), (p(1), 9)]));
     run.on(&Event::Settled(&[(p(1), NextOffset(10))]));
     let lag = |index: i32, lag: u64| format!("sdl_consumer_lag{{topic=\"logins\",partition=\"{index}\"}} {lag}");
-    assert_eq!(run.samples("sdl_consumer_lag"), [lag(0, 5), lag(1, 0)], "a commit beyond the end known so far is no lag");
+    assert_eq!(run.samples("sdl_consumer_lag"), [lag(0, 5), lag(1, 0)], "a commit beyond the end known so far is not lag");
     run.on(&Event::Released { partitions: &[p(0)], lost: false, records: 0 });
     run.on(&Event::LogEndOffsets(&[(p(0), 6)]));
-    assert_eq!(run.samples("sdl_consumer_lag"), [lag(1, 0)], "what is heard of it later is not told");
+    assert_eq!(run.samples("sdl_consumer_lag"), [lag(1, 0)], "later events of a revoked partition are ignored");
     run.assign([p(0)]);
     assert_eq!(run.samples("sdl_consumer_lag"), [lag(1, 0)], "its end is not known yet");
 }
@@ -198,7 +198,7 @@ fn a_run_is_ready_while_it_has_partitions_and_a_destination_that_takes_records()
     run.assign([p(0)]);
     assert_eq!(ready(), Ok(()));
     run.on(&Event::Degraded(Some("a broker of the source is down")));
-    assert_eq!(ready(), Ok(()), "the source is no reason");
+    assert_eq!(ready(), Ok(()), "degradation of the source does not matter");
     run.on(&Event::Degraded(Some("the server has too much to do")));
     run.on(&Event::Stalled(true));
     assert_eq!(ready().unwrap_err(), "stalled, the server has too much to do");

@@ -1,4 +1,4 @@
-//! Observers of a run, and what it looked like in the end.
+//! Observers of a run, and its summary.
 
 mod endpoint;
 mod exposition;

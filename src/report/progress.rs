@@ -28,7 +28,7 @@ pub(crate) struct RunBar {
 }
 
 impl RunBar {
-    /// Returns a bar over `expected` records; without, it shows only what was done. Below it stands what `more` says.
+    /// Returns a bar over `expected` records, or a counter if the number is unknown. The lines of `more` follow below it.
     #[must_use]
     pub(crate) fn new(screen: &Screen, journal: Arc<RunStatus>, expected: Option<u64>, more: Option<ExtraLines>) -> Self {
         let style = |template: &str| {

@@ -26,7 +26,7 @@ impl RunStatus {
 }
 
 impl StatusFields {
-    /// Returns how many offsets lie between what is settled and the ends, where both are known.
+    /// Returns the number of offsets between the settled positions and the log ends, where both are known.
     pub(crate) fn lag(&self) -> Option<u64> {
         (!self.ends.is_empty()).then(|| self.lags().map(|(_, lag)| lag).sum())
     }

@@ -1,4 +1,4 @@
-//! Numbers as they are written in JSON: of any size, compared without rounding.
+//! JSON numbers of any size, compared without rounding.
 
 use std::cmp::Ordering;
 
@@ -11,7 +11,7 @@ pub(super) struct Decimal {
 }
 
 impl Decimal {
-    /// Returns the number that `text` is, if it is one in JSON's grammar.
+    /// Parses a number in JSON's grammar.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (negative, rest) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let (mantissa, exponent) = rest.split_once(['e', 'E']).unwrap_or((rest, "0"));
@@ -45,7 +45,7 @@ impl Decimal {
         Some(Self { negative, digits, point: length(whole.len()) - length(zeros) + exponent })
     }
 
-    /// Returns the number times `10^places` without what is left behind the decimal point, unless it is beyond 10^30.
+    /// Returns the number times `10^places`, truncated; `None` beyond 10^30.
     pub(super) fn scaled(&self, places: i64) -> Option<i128> {
         let length = usize::try_from((self.point + places).max(0)).ok().filter(|length| *length <= 30)?;
         let digits = self.digits.iter().copied().chain(std::iter::repeat(b'0')).take(length);

@@ -12,11 +12,11 @@
 //! | `--drop a,b` | `drop` | leaves these fields out |
 //!
 //! The rules are followed in this order, whatever the order of the flags. A field is named with dots (`buyer.id`), a backslash
-//! takes the next character as it is, and a path goes through arrays; but a value that is itself an array has no field that
-//! `--where` or `--require` could find. A field that is null counts as missing. Of a name that is
-//! there twice the last counts, but all are changed. What no rule names keeps its text: numbers of any size, order, escapes.
+//! escapes the next character, and a path goes through arrays; but a value that is itself an array has no fields for
+//! `--where` or `--require`. A null field counts as missing. The last of duplicate names counts, but all are changed. Other fields
+//! keep their text: numbers of any size, order, escapes.
 //!
-//! A tombstone passes whatever the rules: it has no field to look at, and without it the key would live on at the target.
+//! A tombstone passes all rules: filtered out, it would leave the key's old value at the target.
 
 mod condition;
 mod decimal;

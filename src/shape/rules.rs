@@ -8,7 +8,7 @@ use crate::shape::path::{Path, split, split_before};
 /// How a list of fields is written.
 const PATH_LIST: &str = "fields with commas, dots between the names of nested ones: user_id,buyer.id";
 
-/// What a rule does, in the order in which rules are applied.
+/// The kinds of rules, in the order of application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuleKind {
     /// Keeps the records that meet a condition.
@@ -63,7 +63,7 @@ impl ShapeRules {
     /// Adds the rule of a key of `[section]`.
     ///
     /// # Errors
-    /// When there is no such key.
+    /// When the key is unknown.
     pub(crate) fn key(&mut self, section: &str, key: &str, value: &str) -> Result<(), InvalidRule> {
         let origin = format!("`{key} = {value}` in [{section}]");
         let (name, field) = key.split_once('.').map_or((key, None), |(name, field)| (name, Some(field)));
@@ -133,8 +133,8 @@ impl Rule {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
 pub struct InvalidRule {
-    /// The rule, where it stands, and what is wrong with it.
+    /// The rule, its position, and the error.
     pub what: String,
-    /// What to write instead.
+    /// A suggested correction.
     pub hint: String,
 }

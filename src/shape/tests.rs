@@ -197,7 +197,7 @@ fn rules_that_match_no_record_are_found() {
         unmatched(&rules),
         ["gone", "timestmp", "at"].map(|field| format!("none of 2 records has the field `{field}` of the rule: {has}"))
     );
-    assert_eq!(unmatched(&shape(&[(RuleKind::Keep, "a")])), <[String; 0]>::default(), "no record says nothing");
+    assert_eq!(unmatched(&shape(&[(RuleKind::Keep, "a")])), <[String; 0]>::default(), "no record, no report");
 }
 
 #[test]

@@ -29,7 +29,7 @@ const FIELD_CHECK_EVENTS: u64 = 100_000;
 /// How long another member may own some of the partitions, as happens while a group rebalances.
 const SHARING_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Which clock tells when an event happened.
+/// Clock of the event time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum TimeSource {
     /// Its time field; without a time there, the timestamp of its record
@@ -146,8 +146,8 @@ impl WindowFlow {
         Now { wall: jiff::Timestamp::now().as_millisecond(), steady }
     }
 
-    /// Returns the time up to which windows can be closed. Where idle partitions decide, the brokers must say first that nothing
-    /// more is to be read.
+    /// Returns the time up to which windows can be closed. If idle partitions decide, fresh end offsets must confirm first that
+    /// nothing is left to read.
     fn due_until(&mut self) -> Option<i64> {
         let until = self.options.windows.due(self.now(), false);
         if until.is_some() || self.options.windows.due(self.now(), true).is_none() {

@@ -33,7 +33,7 @@ fn count(windows: &mut Windows, index: i32, offset: i64, second: i64, now: Now) 
     windows.run(partition(index), now).count(offset, second * 1000, &selector.select(b"{\"kind\": \"a\"}").unwrap())
 }
 
-/// Returns the beginnings, in seconds, of what is closed at `now`, and how many events each has.
+/// Returns the starts, in seconds, of the windows that close at `now`, with their numbers of events.
 fn closed(windows: &mut Windows, now: Now) -> Vec<(i64, u64)> {
     let until = windows.due(now, true);
     let closed = until.map(|until| windows.close(until)).unwrap_or_default();
@@ -59,7 +59,7 @@ fn an_event_of_a_closed_window_is_not_counted_again_after_a_restart() {
     let start = PartitionStart { next: 101, read: Some(103), closed: before.closed(), last: None };
     after.assign(partition(0), start, at(0));
     assert_eq!(count(&mut after, 0, 101, 16, at(0)), Classification::Counted);
-    assert_eq!(closed(&mut after, at(0)), [], "what was read before comes first");
+    assert_eq!(closed(&mut after, at(0)), [], "the replay comes first");
     assert_eq!(count(&mut after, 0, 102, 2, at(0)), Classification::Replayed);
     assert_eq!(count(&mut after, 0, 103, 3, at(0)), Classification::Late);
     assert_eq!(count(&mut after, 0, 104, 27, at(0)), Classification::Counted);
@@ -86,7 +86,7 @@ fn an_idle_topic_closes_its_window_by_the_clock_and_not_early() {
     let mut windows = windows(2);
     count(&mut windows, 0, 0, 1, at(100));
     count(&mut windows, 1, 0, 4, at(100));
-    assert_eq!(closed(&mut windows, at(1000)), [], "who knows whether there is more to read");
+    assert_eq!(closed(&mut windows, at(1000)), [], "the end offset is unknown");
     windows.set_ends(&[(partition(0), 1), (partition(1), 1)]);
     // The newest event is of second 4; second 15 is eleven seconds later.
     assert_eq!(closed(&mut windows, at(110)), []);
@@ -133,7 +133,7 @@ fn an_event_from_the_future_closes_nothing() {
     let wall = Now { wall: 9_000, steady: 0 };
     assert_eq!(count(&mut windows, 0, 1, 3_000, wall), Classification::Counted);
     assert_eq!(closed(&mut windows, at(0)), []);
-    assert_eq!(windows.newest_end(wall), Some(10_000), "what has not begun is not closed");
+    assert_eq!(windows.newest_end(wall), Some(10_000), "a window that has not begun is not closed");
     assert_eq!(count(&mut windows, 0, 2, 90_000, wall), Classification::Late, "it would be open for a day");
     let now = Now { wall: 5_000, steady: 0 };
     assert_eq!(event_time(Some(90_000), Some(1000), now), (1000, true));
@@ -151,7 +151,7 @@ fn no_window_closes_while_a_partition_is_away_and_it_is_counted_again_when_it_re
     windows.remove(&[partition(1)]);
     assert_eq!(windows.missing_partitions().collect::<Vec<_>>(), [partition(1)]);
     assert_eq!(closed(&mut windows, at(0)), []);
-    assert_eq!(resume(&windows), [(0, 2)], "what is not ours is not committed");
+    assert_eq!(resume(&windows), [(0, 2)], "partitions of other members are not committed");
     assert_eq!(windows.assign(partition(1), PartitionStart::default(), at(0)), 2);
     assert_eq!(closed(&mut windows, at(0)), []);
     count(&mut windows, 1, 0, 2, at(0));
@@ -196,7 +196,7 @@ fn skipped_records_advance_the_position_and_the_end_of_a_run_closes_open_windows
     assert_eq!((windows.open_events(), resume(&windows)), (0, vec![(9, 9)]));
 }
 
-/// What a transaction would have carried: the windows, and where to resume.
+/// Content of a transaction: the windows, and the offsets to resume from.
 #[derive(Clone, Default)]
 struct Published {
     events: BTreeMap<i64, u64>,
@@ -248,7 +248,7 @@ mod recount {
             };
             for (index, records, what) in steps {
                 match what {
-                    // A kill: what was not published is gone.
+                    // A kill: unpublished windows are lost.
                     0 => {
                         windows = begin(&published);
                         late = 0;

@@ -190,7 +190,7 @@ async fn the_source_ends_at_its_count() {
     }
     assert_eq!(seen, [1000, 500]);
     let more = tokio::time::timeout(Duration::ZERO, source.next(Demand::Records(1))).await;
-    assert!(more.is_err(), "after its end a source has nothing to say");
+    assert!(more.is_err(), "a source ends once");
 }
 
 #[tokio::test]

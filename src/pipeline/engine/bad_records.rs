@@ -18,7 +18,7 @@ impl BadRecords {
         Self { policy, breaker, build, queue: TaggedBatch::default() }
     }
 
-    /// Decides about one more bad record: returns what becomes of it, and whether the breaker tripped.
+    /// Counts a bad record: returns the action, and whether the breaker tripped.
     pub(super) fn decide(&mut self, now: Instant) -> (BadRecordAction, bool) {
         self.policy.apply(&mut self.breaker, now)
     }
@@ -42,7 +42,7 @@ impl BadRecords {
         std::mem::take(&mut self.queue)
     }
 
-    /// Drops the dead letters of these lanes: the new owner of the partition finds the records bad again.
+    /// Drops the dead letters of these lanes: the new owner of the partition reads the records again.
     pub(super) fn forget(&mut self, lanes: &[usize]) {
         self.queue.retain(|slot| !lanes.contains(&slot.lane));
     }

@@ -1,4 +1,4 @@
-//! Commits that the broker must confirm before the run goes on.
+//! Commits that the broker must confirm before the run continues.
 
 use tokio::time::Instant;
 
@@ -39,12 +39,12 @@ impl Confirmation {
         self.is_last && self.pending.is_none()
     }
 
-    /// Notes that it was confirmed, or is not asked for any more.
+    /// Notes that it was confirmed, or is no longer requested.
     pub(super) fn clear(&mut self) {
         self.pending = None;
     }
 
-    /// Notes that the broker refused; it is asked again at the instant that `backoff` gives for the attempt.
+    /// Notes that the broker refused; the next attempt is at the instant that `backoff` gives.
     pub(super) fn retry(&mut self, backoff: impl FnOnce(u32) -> Instant) {
         if let Some((_, attempt)) = self.pending {
             self.pending = Some((backoff(attempt), attempt + 1));

@@ -1,4 +1,4 @@
-//! What is wrong at the moment, and whether anything moves.
+//! Degradation and stalls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::pipeline::event::{Event, Observer};
 
-/// How often a stall is looked for when nothing else happens.
+/// How often stalls are checked for when idle.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Without an answer for this long, delivery is stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(3);
@@ -18,7 +18,7 @@ pub(crate) struct Health {
     /// Whether a destination fails.
     is_degraded: bool,
     is_stalled: bool,
-    /// The trouble that the source reported.
+    /// The problem that the source reported.
     source: Option<String>,
     /// When a record was last settled, or the first was sent after a pause.
     last_progress: Instant,
@@ -45,7 +45,7 @@ impl Health {
         is_due
     }
 
-    /// Starts the clock of a stall: something is sent, and nothing was awaited before.
+    /// Starts the stall clock: a batch is sent after a pause.
     pub(crate) fn start_clock(&mut self, now: Instant) {
         self.last_progress = now;
     }
@@ -66,7 +66,7 @@ impl Health {
         self.observer.on(&Event::Degraded(Some(reason)));
     }
 
-    /// Notes that nothing is taken by a destination that was sent something.
+    /// Notes that a destination accepts nothing.
     pub(crate) fn stall(&mut self) {
         if !std::mem::replace(&mut self.is_stalled, true) {
             self.observer.on(&Event::Stalled(true));
@@ -83,7 +83,7 @@ impl Health {
         }
     }
 
-    /// Notes that the destinations are well; the trouble of the source is shown again.
+    /// Notes that the destinations are healthy; a problem of the source is shown again.
     pub(crate) fn recover(&mut self) {
         if std::mem::take(&mut self.is_stalled) {
             self.observer.on(&Event::Stalled(false));
@@ -93,7 +93,7 @@ impl Health {
         }
     }
 
-    /// Takes the trouble of the source, or its end.
+    /// Handles a problem of the source, or its end.
     pub(crate) fn on_source(&mut self, reason: Option<String>) {
         if reason.is_some() || !self.is_degraded {
             self.observer.on(&Event::Degraded(reason.as_deref()));

@@ -1,4 +1,4 @@
-//! Batches that are with a destination, and how many may be.
+//! Batches in flight, and their limit.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use crate::pipeline::policy::concurrency::ConcurrencyLimit;
 use crate::pipeline::sink::Load;
 use crate::pipeline::{Answers, ConnectorError, Limits, Outcome, Sink};
 
-/// A batch that was offered: what the destination said to it.
+/// The result of offering a batch.
 pub(super) type Accepted = (Delivery, Result<Answers, ConnectorError>);
 type Submission = Pin<Box<dyn Future<Output = Accepted> + Send>>;
 type Call = Pin<Box<dyn Future<Output = (Delivery, Vec<Outcome>)> + Send>>;
@@ -26,7 +26,7 @@ pub(super) enum InFlightEvent {
     Answered(Delivery, Vec<Outcome>),
 }
 
-/// The deliveries that are open, from the first attempt of a batch to the last answer, and the calls under way for them.
+/// Open deliveries, from the first attempt of a batch to the last answer, and their calls in progress.
 pub(super) struct InFlight<K, D> {
     sink: Arc<K>,
     dead_letters: Option<Arc<D>>,
@@ -120,7 +120,7 @@ impl<K: Sink + 'static, D: Sink + 'static> InFlight<K, D> {
                 submit(Arc::clone(sink), delivery)
             }
         };
-        // A destination may push back for as long as it likes, and the source must be heard meanwhile.
+        // A destination may push back without limit; the source must be polled meanwhile.
         let accepted = submission.as_mut().now_or_never();
         if accepted.is_none() {
             self.is_pushed_back |= destination == Destination::Sink;
@@ -156,7 +156,7 @@ impl<K: Sink + 'static, D: Sink + 'static> InFlight<K, D> {
         }
     }
 
-    /// Takes what an answer says about the load of the sink.
+    /// Adapts the limits to an answer.
     pub(super) fn on_response(&mut self, delivery: &Delivery, attempt: &Attempt, result: &AttemptResult) {
         if delivery.destination == Destination::DeadLetters {
             return;
@@ -176,7 +176,7 @@ impl<K: Sink + 'static, D: Sink + 'static> InFlight<K, D> {
         }
     }
 
-    /// Ends the accounts of a delivery that has nothing left to send.
+    /// Closes a delivery with nothing left to send.
     pub(super) fn complete(&mut self, delivery: &Delivery) {
         self.bytes -= delivery.bytes;
         if let Some(at) = self.open.iter().position(|begun| *begun == delivery.first_sent) {
@@ -185,7 +185,7 @@ impl<K: Sink + 'static, D: Sink + 'static> InFlight<K, D> {
         self.has_dead_letters &= delivery.destination != Destination::DeadLetters;
     }
 
-    /// Gives up every call under way.
+    /// Abandons every call in progress.
     pub(super) fn abandon(&mut self) {
         self.submissions.clear();
         self.calls.clear();

@@ -1,4 +1,4 @@
-//! Reading: how much, and what becomes of a record before it is queued.
+//! Reading: demand, accounting and shaping of records before they are queued.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use crate::pipeline::lanes::{Slot, TaggedBatch};
 use crate::pipeline::{Demand, Limits, Reason, TokenBucket, Transform, TransformResult};
 use crate::record::{Partition, Record};
 
-/// What is read, and for how long.
+/// The state of reading.
 pub(super) struct Intake {
     transform: Option<Transform>,
     bucket: Option<TokenBucket>,
     count: Option<u64>,
     read: u64,
-    /// Everything that was asked for has been read.
+    /// The limit of records is reached.
     is_complete: bool,
     /// The source has nothing more.
     source_ended: bool,
-    /// The source failed and is asked no more.
+    /// The source failed and is not polled any more.
     pub(super) source_failed: bool,
-    /// Since when records are waited for, while there is room for them.
+    /// Start of the wait for records, while there is room for them.
     wanted_since: Option<Instant>,
 }
 
-/// What became of records that were read.
+/// The result of taking records in.
 #[derive(Default)]
 pub(super) struct Admitted {
     /// Records to deliver.
@@ -33,10 +33,10 @@ pub(super) struct Admitted {
     /// Bad records, each with the number of records of the batch before it.
     pub(super) bad: Vec<(usize, Record, Slot, Reason)>,
     pub(super) filtered: u64,
-    /// Records of partitions that are going or gone.
+    /// Records of partitions that are revoked or being revoked.
     pub(super) released: u64,
     pub(super) bytes: usize,
-    /// How long the records were waited for.
+    /// The wait for the records.
     pub(super) waited: Duration,
     /// How long it took to shape them; only where records are shaped.
     pub(super) shaping: Option<Duration>,
@@ -65,17 +65,17 @@ impl Intake {
         (self.is_complete, self.source_ended) = (true, true);
     }
 
-    /// Returns whether the source has nothing more, rather than that enough was read.
+    /// Returns whether the source ended, rather than the limit being reached.
     pub(super) fn has_source_ended(&self) -> bool {
         self.source_ended
     }
 
-    /// Starts the measurement of how long records are waited for anew.
+    /// Restarts the measurement of the wait for records.
     pub(super) fn restart_wait(&mut self) {
         self.wanted_since = None;
     }
 
-    /// Returns what is to be asked of the source when there is room for `room` records, and when to ask for more if a rate is kept.
+    /// Returns the demand for `room` records, and when it grows if a rate limits it.
     pub(super) fn demand(&mut self, room: usize, now: Instant) -> (Demand, Option<Instant>) {
         let left = self.count.map_or(u64::MAX, |count| count - self.read);
         let most = room.min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -92,7 +92,7 @@ impl Intake {
         (Demand::Records(most), wake)
     }
 
-    /// Takes records into account and shapes them.
+    /// Tracks and shapes records.
     pub(super) fn admit(&mut self, records: Vec<Record>, partitions: &mut Partitions, now: Instant) -> Admitted {
         let mut admitted = Admitted::default();
         admitted.batch.records.reserve(records.len());

@@ -212,7 +212,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         self.partitions.revoke(revocation);
     }
 
-    /// Drops what is queued or waits to be sent again of these partitions.
+    /// Drops queued records and retries of these partitions.
     fn stop_sending(&mut self, partitions: &[Partition]) {
         let lanes = self.partitions.lanes(partitions);
         self.lanes.discard(|lane| lanes.contains(&lane));
@@ -229,7 +229,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         }
     }
 
-    /// Lets rebalances go on whose partitions have nothing in flight.
+    /// Releases revocations without records in flight.
     fn release_revocations(&mut self) {
         loop {
             // Dead letters that wait for their next attempt may wait for long: the new owner sends them again.
@@ -241,7 +241,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         }
     }
 
-    /// Ends the epoch of these partitions and returns their last commits; what is unsettled is released.
+    /// Ends the epoch of these partitions, releases unsettled records, and returns the last commits.
     fn close_partitions(&mut self, partitions: &[Partition], lost: bool) -> Vec<Commit> {
         self.stop_sending(partitions);
         self.bad_records.forget(&self.partitions.lanes(partitions));
@@ -252,7 +252,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         commits
     }
 
-    /// Takes records into account, shapes them, and queues them.
+    /// Tracks, shapes and queues records.
     fn on_records(&mut self, records: Vec<Record>) {
         let now = Instant::now();
         self.tally.read += records.len() as u64;
@@ -266,7 +266,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         for (at, record, slot, reason) in &admitted.bad {
             self.on_bad_record(record, *slot, reason, 0);
             if self.shutdown.is_draining() {
-                // Behind a bad record that stops the run nothing is sent: the next run reads it again.
+                // Nothing is sent after a bad record that stops the run: the next run reads it again.
                 admitted.batch.truncate(*at);
                 break;
             }
@@ -280,7 +280,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         self.observer.on(&Event::Progress(&self.tally));
     }
 
-    /// Decides about a record that can never be delivered.
+    /// Handles a record that can never be delivered.
     fn on_bad_record(&mut self, record: &Record, slot: Slot, reason: &Reason, attempts: u32) {
         if !self.partitions.is_current(&slot) {
             return;
@@ -317,7 +317,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         }
     }
 
-    /// Sends what is due.
+    /// Sends due retries and batches.
     fn dispatch(&mut self) {
         if self.confirmation.is_pending() {
             return;
@@ -449,7 +449,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         }
     }
 
-    /// Ends the accounts of a delivery that has nothing left to send.
+    /// Closes a delivery with nothing left to send.
     fn complete(&mut self, delivery: &Delivery) {
         self.in_flight.complete(delivery);
         if delivery.destination == Destination::Sink {
@@ -496,7 +496,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         }
     }
 
-    /// Looks for what time alone changes: stalls, and retries that took too long.
+    /// Checks for stalls and for retries that took too long.
     fn check_health(&mut self, now: Instant) {
         if !self.health.is_check_due(now) {
             return;
@@ -522,7 +522,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         }
     }
 
-    /// Drops what is queued and was never sent: the next run reads it again.
+    /// Drops queued records that were never sent: the next run reads them again.
     fn discard_queued(&mut self) {
         self.lanes.discard(|_| true);
     }

@@ -10,15 +10,15 @@ use crate::record::{Fingerprint, NextOffset, Partition};
 /// One partition from assignment to assignment.
 struct PartitionState {
     partition: Partition,
-    /// Raised when the partition is assigned and when it goes: what was sent in another epoch settles nothing.
+    /// Incremented at assignment and at revocation: records sent in another epoch settle nothing.
     epoch: u64,
     owned: bool,
-    /// A rebalance is taking the partition away: nothing more of it is sent.
+    /// A rebalance is revoking the partition: nothing more of it is sent.
     revoking: bool,
     watermark: Watermark,
     /// The last commit that the source was given.
     noted: NextOffset,
-    /// Records of this epoch that are with a destination or wait to be sent again.
+    /// Records of this epoch in flight or waiting for a retry.
     in_flight: usize,
 }
 
@@ -84,7 +84,7 @@ impl Partitions {
 
     /// Notes that there is nothing to read before `position`.
     pub(super) fn advance_to(&mut self, partition: Partition, position: NextOffset) {
-        // Of a partition that is going, records before the position may have been released unread.
+        // Records of a partition being revoked may have been released unread before the position.
         if let Some(state) =
             self.lane(partition).map(|lane| &mut self.states[lane]).filter(|state| state.owned && !state.revoking)
         {
@@ -92,7 +92,7 @@ impl Partitions {
         }
     }
 
-    /// Takes a record into account; nothing if its partition is going or gone, so that the new owner reads it again.
+    /// Tracks a record; `None` if its partition is revoked or being revoked: the new owner reads it.
     pub(super) fn track(&mut self, lane: usize, offset: i64) -> Option<Slot> {
         let state = &mut self.states[lane];
         let is_ours = state.owned && !state.revoking;
@@ -128,7 +128,7 @@ impl Partitions {
         self.change_in_flight(slots, 1);
     }
 
-    /// Counts records as in flight no more.
+    /// Stops counting records as in flight.
     pub(super) fn remove_in_flight<'a>(&mut self, slots: impl Iterator<Item = &'a Slot>) {
         self.change_in_flight(slots, -1);
     }
@@ -160,7 +160,7 @@ impl Partitions {
         self.revocations.push(revocation);
     }
 
-    /// Takes partitions out of the revocations that wait: they were lost or assigned again meanwhile.
+    /// Removes partitions from waiting revocations: they were lost or assigned again.
     pub(super) fn forget_revocations(&mut self, partitions: &[Partition]) {
         for revocation in &mut self.revocations {
             revocation.partitions.retain(|partition| !partitions.contains(partition));

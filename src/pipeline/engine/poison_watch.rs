@@ -1,4 +1,4 @@
-//! Tells poison from outages: the detector, and the checks of the sink that stand in for neighbours.
+//! Distinguishes poison from outages: the detector, and the checks of the sink that replace neighbours.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -16,7 +16,7 @@ type Prepare = Pin<Box<dyn Future<Output = Result<(), ConnectorError>> + Send>>;
 pub(super) struct Preparation<K> {
     sink: Arc<K>,
     pending: Vec<Assignment>,
-    /// The call under way and the partitions that it is made for.
+    /// The call in progress, with its partitions.
     running: Option<(Vec<Assignment>, Prepare)>,
     /// When the next call may be made, and how many failed before it.
     retry_at: Option<Instant>,
@@ -38,7 +38,7 @@ impl<K: Sink + 'static> Preparation<K> {
         }
     }
 
-    /// Leaves out partitions that are revoked or lost. A call that is under way for them goes on.
+    /// Removes revoked or lost partitions. A call in progress for them continues.
     pub(super) fn forget(&mut self, partitions: impl IntoIterator<Item = Partition>) {
         for partition in partitions {
             let is_other = |assignment: &Assignment| assignment.partition != partition;
@@ -70,7 +70,7 @@ impl<K: Sink + 'static> Preparation<K> {
         self.retry_at.filter(|_| self.running.is_none() && !self.pending.is_empty())
     }
 
-    /// Asks the sink to prepare for what is pending, if that is due; returns its answer if it answers at once.
+    /// Asks the sink to prepare the pending partitions, if due; returns an immediate answer.
     pub(super) fn start(&mut self, now: Instant) -> Option<Result<(), ConnectorError>> {
         if self.running.is_some() || self.pending.is_empty() || self.retry_at.is_some_and(|due| due > now) {
             return None;
@@ -90,11 +90,11 @@ impl<K: Sink + 'static> Preparation<K> {
         }
     }
 
-    /// Takes the answer: after a failure that passes the same partitions are prepared again, after the pause that `backoff` gives
+    /// Handles the answer: after a transient failure, the same partitions are prepared again after the pause that `backoff` gives
     /// for the number of failures.
     ///
     /// # Errors
-    /// When the failure concerns partitions that are still ours and does not pass.
+    /// When a permanent failure concerns partitions that are still owned.
     pub(super) fn on_answer(
         &mut self,
         answer: Result<(), ConnectorError>,

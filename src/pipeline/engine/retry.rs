@@ -26,12 +26,12 @@ impl RetryQueue {
         Some(self.waiting.remove(at).1)
     }
 
-    /// Returns when [`Self::take_due`] finds one, unless a destination changes its mind.
+    /// Returns when [`Self::take_due`] may find one.
     pub(super) fn next_due(&self, can_send: impl Fn(Destination) -> bool) -> Option<Instant> {
         self.waiting.iter().filter(|(_, delivery)| can_send(delivery.destination)).map(|(due, _)| *due).min()
     }
 
-    /// Takes every delivery; those that still have something to send are to be pushed again.
+    /// Takes every delivery; the caller pushes those again that still have records to send.
     pub(super) fn take_all(&mut self) -> Vec<(Instant, Delivery)> {
         std::mem::take(&mut self.waiting)
     }

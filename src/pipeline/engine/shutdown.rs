@@ -1,4 +1,4 @@
-//! The end of a run: why, and until when records in flight are waited for.
+//! The end of a run: its outcome, and the deadline for records in flight.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ impl Shutdown {
         self.outcome.is_some()
     }
 
-    /// Returns whether the run ends for another reason than that it is done or was stopped.
+    /// Returns whether the run failed.
     pub(super) fn has_failed(&self) -> bool {
         matches!(self.outcome, Some(RunOutcome::Failed(_) | RunOutcome::Record(_)))
     }
@@ -45,7 +45,7 @@ impl Shutdown {
         true
     }
 
-    /// Waits for nothing more.
+    /// Ends the wait.
     pub(super) fn expire(&mut self, now: Instant) {
         self.deadline = Some(now);
     }

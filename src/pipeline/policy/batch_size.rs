@@ -1,4 +1,4 @@
-//! How many records are sent at once: half as many after a time-out, more again while answers come.
+//! The adaptive batch size: halved after a time-out, increased by answers.
 
 /// After an answer, the limit grows by the threshold divided by this, once it has reached the threshold.
 const GROWTH: usize = 50;
@@ -6,8 +6,8 @@ const GROWTH: usize = 50;
 /// The limit on the records of one call to the sink.
 ///
 /// A server that is too slow for its deadline and one that is silent look alike at first. After a series of time-outs the limit
-/// doubles with each answer up to half the size that timed out first, and grows slowly from there: a size that is too large is not
-/// tried again at once, since what timed out may have been carried out all the same.
+/// doubles with each answer up to half the size that timed out first, and grows slowly from there, because a call that timed out may
+/// still have been carried out.
 #[derive(Debug)]
 pub(crate) struct BatchSizeLimit {
     max: usize,

@@ -1,9 +1,9 @@
-//! How many batches are with the sink at once: more while it answers, half as many when it has too much to do.
+//! The adaptive number of batches in flight: increased by answers, halved by overload.
 
 /// Batches at once before the first answer.
 const INITIAL_LIMIT: f64 = 2.0;
 
-/// An additive-increase, multiplicative-decrease limit on the batches that are with the sink.
+/// An additive-increase, multiplicative-decrease (AIMD) limit on the batches in flight.
 #[derive(Debug)]
 pub(crate) struct ConcurrencyLimit {
     max: f64,
@@ -23,7 +23,7 @@ impl ConcurrencyLimit {
         Self { max, limit: INITIAL_LIMIT.min(max), round: 0 }
     }
 
-    /// Returns whether a batch may be sent while `in_flight` others are with the sink.
+    /// Returns whether a batch may be sent while `in_flight` others are in flight.
     #[allow(clippy::cast_precision_loss)] // a handful
     pub(crate) fn allows(&self, in_flight: usize) -> bool {
         (in_flight + 1) as f64 <= self.limit
@@ -33,14 +33,14 @@ impl ConcurrencyLimit {
         Round(self.round)
     }
 
-    /// Takes an answer that does not complain about load: one more batch per answer before the first overload, one more per round
-    /// of answers after it.
+    /// Handles an answer without overload: one more batch per answer before the first overload, one more per round of answers
+    /// after it.
     pub(crate) fn on_answer(&mut self) {
         let step = if self.round == 0 { 1.0 } else { 1.0 / self.limit };
         self.limit = (self.limit + step).min(self.max);
     }
 
-    /// Takes an answer of overload to a batch that was sent in `round`; returns whether the limit was halved for it.
+    /// Handles an overload answer to a batch that was sent in `round`; returns whether the limit was halved for it.
     pub(crate) fn on_overload(&mut self, round: Round) -> bool {
         let is_first = round == self.round();
         if is_first {

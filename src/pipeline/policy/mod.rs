@@ -1,4 +1,4 @@
-//! When to send again, how much at once, and which record is to blame. Pure: the time comes in as an argument.
+//! Retry, batch size, concurrency and poison detection. Pure: time is an argument.
 
 pub(crate) mod backoff;
 pub(crate) mod batch_size;

@@ -1,9 +1,9 @@
-//! Whether a record is to blame for unclear answers.
+//! Decides whether a record causes unclear answers.
 //!
-//! An answer that proves nothing (a cut connection, an unknown error) may come from an outage, from a line that breaks now and then,
-//! or from a record that the destination cannot digest. Counting failures tells none of them apart; neighbours do. What is unclear
-//! while the destination answers others is bisected. A record that stays unclear alone, in ten attempts and over a minute, is bad if
-//! a neighbour passed between each two of them, and nothing else was unclear meanwhile.
+//! An unclear answer (a cut connection, an unknown error) may come from an outage, from an unreliable connection, or from a poison
+//! record. Counting failures does not distinguish them; neighbours do. A batch that stays unclear while the destination answers
+//! others is bisected. A record that stays unclear alone, in ten attempts and over a minute, is bad if a neighbour was delivered
+//! between each two of them, and nothing else was unclear meanwhile.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub(crate) struct UnclearAnswers {
     proofs: u32,
 }
 
-/// What follows an unclear answer.
+/// The reaction to an unclear answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UnclearVerdict {
     /// The records are sent again together.
@@ -38,7 +38,7 @@ pub(crate) enum UnclearVerdict {
     Reject,
 }
 
-/// What happened last to others, by the number of the event.
+/// The latest events of other records, by event number.
 #[derive(Debug, Default)]
 pub(crate) struct PoisonDetector {
     events: u64,
@@ -61,16 +61,15 @@ impl PoisonDetector {
         *(if passed { &mut self.checked } else { &mut self.disturbed }) = self.events;
     }
 
-    /// Returns whether a check is needed to tell an outage from poison: nothing was delivered since `answers`.
+    /// Returns whether a check is needed to distinguish an outage from poison: nothing was delivered since `answers`.
     pub(crate) fn needs_check(&self, answers: &UnclearAnswers) -> bool {
         self.delivered <= answers.last
     }
 
-    /// Takes one more unclear answer to `records` records that were sent together, and returns what follows. The others of the same
-    /// call were delivered, if `neighbours_passed`.
+    /// Handles one more unclear answer to `records` records that were sent together, and returns the reaction. `neighbours_passed`
+    /// tells that the other records of the call were delivered.
     ///
-    /// A record that alone runs into a time-out is proven bad only by neighbours that were delivered: a check is too cheap to tell
-    /// it from a part of the destination that is down.
+    /// Only delivered neighbours prove a record bad that times out alone: a check is too cheap to exclude a partial outage.
     pub(crate) fn on_unclear(
         &mut self,
         answers: &mut Option<UnclearAnswers>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A limit on what is read.
+/// A limit on the read rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rate {
     /// Records a second.

@@ -106,10 +106,10 @@ async fn a_stop_at_a_bad_record_is_reported_once() {
         .transform(|record| if record.offset >= 3 { TransformResult::Bad(why()) } else { TransformResult::Keep })
         .finish()
         .await;
-    assert_eq!(log.told("bad"), ["bad t/0@3 Stops"]);
+    assert_eq!(log.observed("bad"), ["bad t/0@3 Stops"]);
 }
 
-/// A destination that refuses a whole batch with one of these in it, and does not say which it was.
+/// A destination that rejects a whole batch with one of these records, without naming it.
 fn poisoned_by(poison: &'static [i64]) -> Script {
     Box::new(move |call| {
         let poisoned = call.records.iter().any(|record| poison.contains(&record.offset));

@@ -10,7 +10,7 @@ use super::log::{Entry, Log};
 use crate::pipeline::{Assignment, Commit, ConnectorError, Demand, Failure, Revocation, Signal, Source};
 use crate::record::{NextOffset, Partition, Record};
 
-/// What the source of a run and the test that drives it share.
+/// State shared by the source of a run and its test.
 #[derive(Clone)]
 pub(super) struct Broker {
     state: Arc<Mutex<State>>,
@@ -22,10 +22,10 @@ struct State {
     partitions: BTreeMap<Partition, Feed>,
     queue: VecDeque<Queued>,
     revocations: Vec<(Vec<Partition>, mpsc::Receiver<Vec<Commit>>)>,
-    /// The end is told once everything has been handed over.
+    /// The source ends after its last record.
     ends: bool,
     ended: bool,
-    /// At most so many records at once, of one partition at a time in runs of this length.
+    /// Maximum number of records at once, and of consecutive records of one partition.
     most: usize,
     run: usize,
     turn: usize,
@@ -36,7 +36,7 @@ struct State {
     stops: Vec<(Partition, NextOffset)>,
 }
 
-/// What the run is to hear, in this order.
+/// The signals to return, in order.
 enum Queued {
     Assign(Vec<Partition>),
     Signal(Result<Signal, ConnectorError>),
@@ -113,7 +113,7 @@ impl Broker {
     pub(super) fn revoke(&self, partitions: &[Partition]) {
         self.change(|state| {
             for partition in partitions {
-                // Nothing of it is handed over any more.
+                // Its remaining records are not returned.
                 state.partitions.get_mut(partition).unwrap().at = usize::MAX;
             }
             let (revocation, released) = Revocation::new(partitions.to_vec());
@@ -309,7 +309,7 @@ impl Source for Broker {
         let state = &mut *self.state.lock().unwrap();
         self.hear_releases(state);
         for commit in commits {
-            // A partition whose revocation was not waited for is not ours, and the run cannot know it: the commit is ignored.
+            // A partition whose revocation timed out is not owned, unknown to the run: the commit is ignored.
             let feed = state.partitions.get_mut(&commit.partition).unwrap();
             if feed.owned {
                 feed.committed = commit.next;

@@ -1,4 +1,4 @@
-//! A sink that does what a test tells it.
+//! A scripted sink.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -23,9 +23,9 @@ impl Call<'_> {
     }
 }
 
-/// What the sink does with a call.
+/// The sink's reaction to a call.
 pub(super) struct Reply {
-    /// How long it pushes back before it takes the batch.
+    /// How long it pushes back before it accepts the batch.
     pub(super) push_back: Duration,
     /// How long it takes to answer; for ever without.
     pub(super) after: Option<Duration>,
@@ -66,7 +66,7 @@ pub(super) struct Scripted {
     pub(super) log: Log,
     state: Mutex<(Script, HashMap<Coordinates, u32>, usize)>,
     prepare: Mutex<(PrepareScript, usize)>,
-    /// Whether it says that it is available.
+    /// The result of its availability check.
     is_available: Box<dyn Fn() -> bool + Send + Sync>,
 }
 

@@ -1,4 +1,4 @@
-//! What happened in a run, in the order in which it happened, and whether that was allowed.
+//! The log of a run, and the invariants that it must satisfy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -31,11 +31,11 @@ pub(super) enum Entry {
     /// A record was found bad.
     Bad(Coordinates),
     Commit(Partition, NextOffset),
-    /// A partition is no longer ours; with the last commit if the rebalance waited for it.
+    /// A partition is revoked or lost; with the last commit if the rebalance waited for it.
     Gone(Partition, Option<NextOffset>),
     Flushed(bool),
-    /// What the observer was told, other than counts.
-    Told(String),
+    /// An event of the observer, other than counts.
+    Observed(String),
     Tally(Tally),
 }
 
@@ -85,13 +85,13 @@ impl Log {
         commits.collect()
     }
 
-    /// Returns what the observer was told that begins with `what`.
-    pub(super) fn told(&self, what: &str) -> Vec<String> {
-        let told = self.entries().into_iter().filter_map(|entry| match entry {
-            Entry::Told(text) if text.starts_with(what) => Some(text),
+    /// Returns the observed events that begin with `what`.
+    pub(super) fn observed(&self, what: &str) -> Vec<String> {
+        let events = self.entries().into_iter().filter_map(|entry| match entry {
+            Entry::Observed(text) if text.starts_with(what) => Some(text),
             _ => None,
         });
-        told.collect()
+        events.collect()
     }
 }
 
@@ -104,19 +104,21 @@ impl Observer for Log {
                     self.note(Entry::Spared(coordinates(record)));
                 }
                 self.note(Entry::Bad(coordinates(record)));
-                self.note(Entry::Told(format!("bad {record} {action:?}")));
+                self.note(Entry::Observed(format!("bad {record} {action:?}")));
             }
-            Event::Degraded(trouble) => self.note(Entry::Told(format!("trouble {}", trouble.unwrap_or("over")))),
-            Event::Retrying { records, attempt, .. } => self.note(Entry::Told(format!("retrying {records} attempt {attempt}"))),
-            Event::Bisecting { records, .. } => self.note(Entry::Told(format!("halving {records}"))),
-            Event::Stalled(stalled) => self.note(Entry::Told(format!("stalled {stalled}"))),
+            Event::Degraded(trouble) => self.note(Entry::Observed(format!("trouble {}", trouble.unwrap_or("over")))),
+            Event::Retrying { records, attempt, .. } => {
+                self.note(Entry::Observed(format!("retrying {records} attempt {attempt}")))
+            }
+            Event::Bisecting { records, .. } => self.note(Entry::Observed(format!("halving {records}"))),
+            Event::Stalled(stalled) => self.note(Entry::Observed(format!("stalled {stalled}"))),
             Event::Read { bytes, waited, shaping } => {
-                self.note(Entry::Told(format!("read {bytes} bytes after {waited:?}, shaped in {shaping:?}")));
+                self.note(Entry::Observed(format!("read {bytes} bytes after {waited:?}, shaped in {shaping:?}")));
             }
-            Event::Responded { took, batch } => self.note(Entry::Told(format!("responded in {took:?}, batch {batch:?}"))),
-            Event::Draining(why) => self.note(Entry::Told(format!("draining {why}"))),
-            Event::Released { lost, records, .. } => self.note(Entry::Told(format!("released {records} lost {lost}"))),
-            Event::Answered(record, outcome) => self.note(Entry::Told(format!("answered {record} {outcome:?}"))),
+            Event::Responded { took, batch } => self.note(Entry::Observed(format!("responded in {took:?}, batch {batch:?}"))),
+            Event::Draining(why) => self.note(Entry::Observed(format!("draining {why}"))),
+            Event::Released { lost, records, .. } => self.note(Entry::Observed(format!("released {records} lost {lost}"))),
+            Event::Answered(record, outcome) => self.note(Entry::Observed(format!("answered {record} {outcome:?}"))),
             _ => {}
         }
     }
@@ -136,7 +138,7 @@ struct Life {
     prepared: bool,
 }
 
-/// Checks what must hold whatever happens, against what the ends themselves saw.
+/// Checks the invariants of every run against the logs of source and sinks.
 pub(super) fn audit(log: &Log, finished: &RunReport, ordering: Ordering, most_unsettled: usize) {
     finished.tally.assert_balanced();
     let mut owned: BTreeMap<Partition, Life> = BTreeMap::new();
@@ -232,14 +234,14 @@ pub(super) fn audit(log: &Log, finished: &RunReport, ordering: Ordering, most_un
                 }
                 unsettled.retain(|record| record.0 != partition);
             }
-            Entry::Flushed(_) | Entry::Told(_) | Entry::Tally(_) => {}
+            Entry::Flushed(_) | Entry::Observed(_) | Entry::Tally(_) => {}
         }
     }
     assert_eq!(finished.tally.read, read, "the engine and the broker count differently");
     assert!(most_seen <= most_unsettled, "{most_seen} records were unsettled at once, {most_unsettled} are the limit");
     for (partition, position) in &finished.positions {
         if let Some(life) = owned.get(partition) {
-            assert_eq!(*position, life.committed, "{partition}: what is settled was not committed at the end");
+            assert_eq!(*position, life.committed, "{partition}: a settled offset was not committed at the end");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The promises of the engine, each on a broker and a sink in memory, with time held still.
+//! The promises of the engine, on a broker and a sink in memory, with paused time.
 
 mod broker;
 mod destination;
@@ -6,11 +6,11 @@ mod log;
 
 mod bad_records;
 mod delivery;
+mod observer_events;
 mod preparation;
 mod rebalances;
 mod stopping;
 mod storm;
-mod telling;
 mod unclear;
 
 use std::sync::Arc;

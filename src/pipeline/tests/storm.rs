@@ -1,4 +1,4 @@
-//! Everything at once, at random, against what must always hold.
+//! Random faults, checked against the invariants.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::destination::{Call, Reply, why};
 use super::*;
 use crate::pipeline::{Outcome, RunOutcome};
 
-/// What a run goes through.
+/// The random conditions of a run.
 #[derive(Clone, Debug)]
 struct Weather {
     seed: u64,
@@ -32,14 +32,14 @@ struct Weather {
     push_backs: bool,
     /// After how many milliseconds, what, to which partitions (a bit each), and how long a release is waited for.
     rebalances: Vec<(u64, Change, u8, u64)>,
-    /// When the run is told to stop.
+    /// The time of the stop request.
     stop: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Change {
     Revoke,
-    /// The deadline passes, and the run is told that the partitions are lost.
+    /// The deadline passes, and the run is notified of lost partitions.
     RevokeAndLose,
     Lose,
     Assign,
@@ -82,13 +82,13 @@ fn weather() -> impl Strategy<Value = Weather> {
     )
 }
 
-/// What becomes of a record in the end.
+/// The final outcome of a record.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
     Delivered,
     AlreadyThere,
     Superseded,
-    /// Taken at the attempt after so many.
+    /// Delivered after this many failed attempts.
     Late(u32),
     Rejected,
     /// Spoils every batch that it is in.

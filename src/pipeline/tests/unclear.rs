@@ -1,4 +1,4 @@
-//! Answers that prove nothing, time-outs and overload.
+//! Unclear answers, time-outs and overload.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
@@ -56,12 +56,12 @@ async fn an_outage_of_unclear_answers_makes_no_dead_letters() {
     let setup = run_of(50).sink(answers(outcome)).letters(takes_all()).available(move || check.load(SeqCst));
     let run = setup.start();
     tokio::time::sleep(Duration::from_secs(3600)).await;
-    assert_eq!(run.log.told("stalled"), ["stalled true"]);
+    assert_eq!(run.log.observed("stalled"), ["stalled true"]);
     assert!(run.log.submitted(Destination::Sink).iter().all(|batch| batch.len() == 10), "nothing is bisected");
     up.store(true, SeqCst);
     let (finished, log) = run.finish().await;
     assert_eq!((finished.tally.delivered, finished.tally.dead_lettered), (50, 0));
-    assert_eq!(log.told("stalled").last().unwrap(), "stalled false");
+    assert_eq!(log.observed("stalled").last().unwrap(), "stalled false");
 }
 
 #[tokio::test(start_paused = true)]
@@ -108,7 +108,7 @@ async fn a_storm_of_records_that_keep_failing_trips_the_breaker() {
     assert_eq!(finished.tally.dead_lettered, 3);
 }
 
-/// A server that needs so long for each record that more than `most` at once run into its deadline of a minute.
+/// A slow server: more than `most` records at once exceed its deadline of a minute.
 fn slow(most: usize) -> Script {
     Box::new(move |call| match call.records.len() {
         count if count > most => call.answer(|_, _| Outcome::Unclear(why().time_out())).after(Duration::from_secs(60)),
@@ -132,7 +132,7 @@ async fn time_outs_make_batches_smaller_until_answers_come() {
 async fn a_record_that_times_out_alone_is_never_blamed_by_checks() {
     let run = run_of(1).sink(slow(0)).letters(takes_all()).start();
     tokio::time::sleep(Duration::from_secs(24 * 3600 - 60)).await;
-    assert_eq!(run.log.told("stalled"), ["stalled true"]);
+    assert_eq!(run.log.observed("stalled"), ["stalled true"]);
     run.stop();
     let (finished, _) = run.finish().await;
     assert_eq!((finished.tally.dead_lettered, finished.tally.undelivered), (0, 1));

@@ -1,4 +1,4 @@
-//! What those who listen are told, for metrics.
+//! Events for metrics.
 
 use super::destination::{answers, why};
 use super::*;
@@ -20,7 +20,7 @@ async fn reads_are_reported_with_bytes_and_waiting_time() {
         let (_, log) = run.finish().await;
         let shaping = if shapes { "Some(0ns)" } else { "None" };
         assert_eq!(
-            log.told("read"),
+            log.observed("read"),
             [
                 format!("read 30 bytes after 500ms, shaped in {shaping}"),
                 format!("read 10 bytes after 250ms, shaped in {shaping}")
@@ -33,8 +33,8 @@ async fn reads_are_reported_with_bytes_and_waiting_time() {
 async fn a_full_engine_does_not_wait_for_records() {
     let sink: Script = Box::new(|call| call.answer(|_, _| Outcome::Delivered).after(Duration::from_secs(1)));
     let (_, log) = run_of(40).sink(sink).finish().await;
-    let told = log.told("read");
-    assert!(told.len() > 1 && told.iter().all(|told| told.contains("after 0ns")), "{told:?}");
+    let events = log.observed("read");
+    assert!(events.len() > 1 && events.iter().all(|events| events.contains("after 0ns")), "{events:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -43,19 +43,19 @@ async fn each_call_is_timed_and_the_batch_from_its_first_to_its_last() {
     let begun = tokio::time::Instant::now();
     let sink: Script = Box::new(move |call| call.answer(outcome).after(ms(20)).pushing_back(ms(5)));
     let (_, log) = run_of(10).sink(sink).finish().await;
-    let told = log.told("responded");
-    assert_eq!(told[0], "responded in 25ms, batch None");
-    let batch = told[1].strip_prefix("responded in 25ms, batch Some(").and_then(|rest| rest.strip_suffix(")")).unwrap();
+    let events = log.observed("responded");
+    assert_eq!(events[0], "responded in 25ms, batch None");
+    let batch = events[1].strip_prefix("responded in 25ms, batch Some(").and_then(|rest| rest.strip_suffix(")")).unwrap();
     let batch: f64 = batch.strip_suffix("ms").unwrap().parse().unwrap();
     assert!((51.0..begun.elapsed().as_secs_f64() * 1000.0 + 1.0).contains(&batch), "two calls and a pause: {batch}");
-    assert_eq!(told.len(), 2);
+    assert_eq!(events.len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn only_batches_with_final_answers_are_reported_as_complete() {
-    let batches = |log: &Log| log.told("responded").iter().filter(|told| told.contains("Some")).count();
+    let batches = |log: &Log| log.observed("responded").iter().filter(|events| events.contains("Some")).count();
     let (_, log) = run_of(10).sink(answers(|_, _| Outcome::Stop(why()))).finish().await;
-    assert_eq!((log.told("responded").len(), batches(&log)), (1, 0), "stopped");
+    assert_eq!((log.observed("responded").len(), batches(&log)), (1, 0), "stopped");
     let setup = run_of(8).letters(takes_all());
     let sink: Script = Box::new(move |call| {
         let to_blame = call.records.iter().any(|record| record.offset == 3);
@@ -63,7 +63,11 @@ async fn only_batches_with_final_answers_are_reported_as_complete() {
     });
     let (finished, log) = setup.sink(sink).finish().await;
     assert_eq!(finished.tally.dead_lettered, 1);
-    assert_eq!((log.told("responded").len(), batches(&log)), (7, 1), "8 are halved thrice; the letter is no call to the sink");
+    assert_eq!(
+        (log.observed("responded").len(), batches(&log)),
+        (7, 1),
+        "8 are halved thrice; the letter is no call to the sink"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,12 +77,12 @@ async fn a_revoked_batch_is_not_reported_as_complete() {
     run.broker.revoke(&[p(0)]);
     let (finished, log) = run.finish().await;
     assert_eq!(finished.tally.released, 10);
-    assert_eq!(log.told("responded"), ["responded in 20ms, batch None"]);
+    assert_eq!(log.observed("responded"), ["responded in 20ms, batch None"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stall_and_its_end_are_reported() {
-    let stalls = |log: &Log| log.told("stalled");
+    let stalls = |log: &Log| log.observed("stalled");
     let outage = answers(|_, sent| if sent < 5 { Outcome::Retry(why()) } else { Outcome::Delivered });
     let (_, log) = run_of(50).sink(outage).finish().await;
     assert_eq!(
@@ -87,7 +91,7 @@ async fn a_stall_and_its_end_are_reported() {
     );
     let partly = answers(|offset, sent| if offset >= 5 && sent == 0 { Outcome::Retry(why()) } else { Outcome::Delivered });
     let (_, log) = run_of(10).sink(partly).finish().await;
-    assert_eq!((stalls(&log), log.told("trouble").len()), (Vec::new(), 2), "something was taken");
+    assert_eq!((stalls(&log), log.observed("trouble").len()), (Vec::new(), 2), "something was taken");
     let slow: Script = Box::new(|call| call.answer(|_, _| Outcome::Delivered).after(Duration::from_secs(20)));
     let (_, log) = run_of(10).sink(slow).finish().await;
     assert_eq!(stalls(&log), ["stalled true", "stalled false"], "no answer for long");
