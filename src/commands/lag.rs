@@ -171,7 +171,7 @@ impl Args {
             names = context.profile.names_of(SectionKind::Kafka).map(str::to_owned).collect();
         }
         if names.is_empty() {
-            // The error for a missing section says how to add it.
+            // The error for a missing section explains how to add it.
             names.push("local_kafka".to_owned());
         }
         let mut seen = std::collections::HashSet::new();
@@ -185,7 +185,7 @@ impl Args {
     }
 }
 
-/// Returns what the rows do not show: why there are none, and which groups have none.
+/// Returns the notes below the rows: why there are none, and which groups have none.
 fn remarks(filter: &LagFilter, report: &LagReport, layout: RowLayout, is_empty: bool) -> Vec<String> {
     let mut lines = Vec::new();
     for survey in &report.surveys {

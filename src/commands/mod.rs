@@ -32,7 +32,7 @@ use crate::error::Error;
 use crate::profile::Profile;
 use crate::report::Screen;
 
-/// What every command is given besides its own arguments.
+/// The context of a command.
 #[derive(Debug)]
 pub struct Context {
     /// The profile; empty when no file was found and none was named.
@@ -44,7 +44,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Says something to the person at the terminal, on stderr.
+    /// Writes text to stderr.
     pub fn say(&self, text: &str) {
         self.screen.write(text);
     }
@@ -52,7 +52,7 @@ impl Context {
     /// Writes data to stdout.
     ///
     /// # Errors
-    /// When stdout takes it no more; a closed pipe is then no failure of the command.
+    /// When stdout cannot be written; a closed pipe is not a failure of the command.
     pub fn print(&self, text: &str) -> Result<(), Error> {
         self.screen.bars().suspend(|| Ok(std::io::stdout().lock().write_all(text.as_bytes())?))
     }

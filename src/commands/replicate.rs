@@ -64,7 +64,7 @@ impl Args {
     /// Runs the command.
     ///
     /// # Errors
-    /// When the run does not end well; see the exit codes.
+    /// When the run fails; see the exit codes.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
         let (from, to) = (context.kafka(&self.source)?, context.kafka(&self.target)?);
         let names = self.naming.names(&self.read, &to)?;
@@ -180,7 +180,7 @@ impl FlowTarget for TargetTopics<'_> {
     }
 }
 
-/// Returns what creates target topics and partitions during the run.
+/// Returns the hook that creates target topics and partitions during the run.
 fn prepare_targets(sync: &Arc<TopicSync>) -> PrepareTargets {
     let sync = Arc::clone(sync);
     Box::new(move |partitions| {
@@ -195,7 +195,7 @@ fn prepare_targets(sync: &Arc<TopicSync>) -> PrepareTargets {
     })
 }
 
-/// Adds the flags that help.
+/// Adds the hint with its flags.
 fn explain(error: ReplicationError) -> Error {
     let what = error.to_string();
     let (numbers, hint) = match error {

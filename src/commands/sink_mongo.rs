@@ -62,7 +62,7 @@ Examples:
   sdl sink-mongo --topics-matching 'shop\\..*' --collection '{topic}-%Y-%m'
   sdl sink-mongo users --id key --on-tombstone delete      the newest version of each user";
 
-/// Returns the error of options that do not go together.
+/// Returns the error of conflicting options.
 fn invalid(options: InvalidMongoOptions) -> Error {
     let hint = match options {
         InvalidMongoOptions::InsertRepeatingIds => "use --write replace or --write update",
@@ -76,7 +76,7 @@ impl Args {
     /// Runs the command.
     ///
     /// # Errors
-    /// When the run does not end well; see the exit codes.
+    /// When the run fails; see the exit codes.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
         let (from, to) = (context.kafka(&self.source)?, context.mongo(&self.target)?);
         let (database, collection) = self.names(&to)?;

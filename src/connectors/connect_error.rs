@@ -1,5 +1,4 @@
-//! Why a server cannot be connected to: the step, the cause, and whether waiting can help. One vocabulary and one set of
-//! sentences for every kind of server. Pure: text in, text out.
+//! Connection errors of every kind of server: the step, the cause, and whether a retry can help. Pure: text in, text out.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,7 +6,7 @@ use std::time::Duration;
 use crate::pipeline::Failure;
 use crate::profile::Secret;
 
-/// What a client does until a server has answered its first request.
+/// The steps of a connection until the first answer of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectStep {
     NameLookup,
@@ -40,7 +39,7 @@ pub(crate) enum CertificateError {
     Other(String),
 }
 
-/// What a step fails at.
+/// The cause of a failed step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(dead_code, reason = "some are of Kafka alone")]
 pub(crate) enum ConnectCause {
@@ -59,7 +58,7 @@ pub(crate) enum ConnectCause {
     /// The server closed the connection where a client logs in.
     LoginExpected,
     LoginNotOffered,
-    /// The login is rejected: of the user, or of whatever it names.
+    /// The login of the user (or of the named credentials) is rejected.
     AuthenticationFailed(String),
     /// The server offers these mechanisms, and not the one of the section.
     MechanismNotOffered {
@@ -77,18 +76,18 @@ pub(crate) enum ConnectCause {
     Other {
         step: Option<ConnectStep>,
         text: String,
-        /// What helps; the address is to be corrected without it.
+        /// The hint; without one, to correct the address.
         hint: Option<String>,
         is_lasting: bool,
     },
 }
 
-/// How a section of the profile names what a hint says to correct.
+/// The keys of a profile section, for hints.
 #[derive(Clone, Debug)]
 pub(crate) struct SectionKeys<'s> {
     /// The name of the section.
     pub(crate) section: &'s str,
-    /// What the server is: `server` or `broker`.
+    /// The noun for the server: `server` or `broker`.
     pub(crate) server: &'static str,
     /// The key with its address.
     pub(crate) address: &'static str,
@@ -100,27 +99,27 @@ pub(crate) struct SectionKeys<'s> {
     pub(crate) login: &'static str,
     /// The keys of a login that is missing, in backticks.
     pub(crate) new_login: &'static str,
-    /// What turns TLS on: ``set `tls = true` under [mongodb]``.
+    /// How to enable TLS: ``set `tls = true` under [mongodb]``.
     pub(crate) tls_on: String,
-    /// What turns it off.
+    /// How to disable it.
     pub(crate) tls_off: String,
 }
 
 /// One failed attempt to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConnectError {
-    /// The server, as people write it: `db:27017`; empty if the cause names none.
+    /// The server's address, `db:27017`; empty if the cause names none.
     pub(crate) server: String,
     pub(crate) cause: ConnectCause,
 }
 
 impl ConnectCause {
-    /// Returns a cause without a hint of its own, which may pass.
+    /// Returns a transient cause without a hint.
     pub(crate) fn other(step: ConnectStep, text: impl Into<String>) -> Self {
         Self::Other { step: Some(step), text: text.into(), hint: None, is_lasting: false }
     }
 
-    /// Returns the cause behind the text of rustls or of the operating system, whoever passes it on.
+    /// Parses the error text of rustls or of the operating system.
     pub(crate) fn of_text(text: &str) -> Option<Self> {
         let has = |part: &str| text.contains(part);
         Some(if has("UnknownIssuer") || has("CaUsedAsEndEntity") {
@@ -165,7 +164,7 @@ impl ConnectCause {
         })
     }
 
-    /// Returns whether waiting cannot help: a wrong password stays wrong, a server may be starting.
+    /// Returns whether a retry cannot help: a wrong password stays wrong, but a server may be starting.
     pub(crate) fn is_lasting(&self) -> bool {
         match self {
             Self::TlsNotSpoken
@@ -188,7 +187,7 @@ impl ConnectCause {
         }
     }
 
-    /// Returns the sentence about the cause; `server` is what the server is.
+    /// Returns the sentence about the cause; `server` is the noun for the server.
     fn sentence(&self, server: &str) -> String {
         match self {
             Self::NameNotResolved => "the name does not resolve".to_owned(),
@@ -218,7 +217,7 @@ impl ConnectCause {
         }
     }
 
-    /// Returns what helps.
+    /// Returns the hint.
     fn hint(&self, keys: &SectionKeys<'_>) -> String {
         let SectionKeys { section, server, address, ca, client_certificate, login, new_login, tls_on, tls_off } = keys;
         let correct = format!("correct `{address}` under [{section}]");
@@ -226,7 +225,7 @@ impl ConnectCause {
             Self::Other { hint: Some(hint), .. } => hint.clone(),
             Self::NameNotResolved | Self::WrongServer(_) | Self::Other { .. } => correct,
             Self::ConnectionRefused => format!("start the {server}, or {correct}"),
-            // With TLS on, a server without it may wait for more rather than answer.
+            // A server without TLS may wait for more bytes of the handshake instead of answering.
             Self::NoAnswer(_) if tls_on == tls_off => {
                 format!("{correct}, see whether a firewall is in between, or {tls_off}")
             }

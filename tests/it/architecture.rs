@@ -1,4 +1,4 @@
-//! The direction of dependencies, and what stands in one place only.
+//! The direction of dependencies, and definitions that must be unique.
 
 mod graph;
 

@@ -1,4 +1,4 @@
-//! The completions in the tree are those of the binary, and shells get from them what the profile names.
+//! The completions in the tree are current, and shells complete the names of the profile.
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn completions_work_with_an_invalid_profile() {
     assert_eq!(candidates(&folder, "fish", "repl"), ["replicate"]);
 }
 
-/// Returns what the binary answers when `shell` completes the last of `words`, which are separated by single blanks.
+/// Returns the candidates of the binary when `shell` completes the last of `words`, which are separated by single blanks.
 fn candidates(folder: &Folder, shell: &str, words: &str) -> Vec<String> {
     let mut command = folder.sdl("");
     command.env("_SDL_COMPLETE", shell).args(["--", "sdl"]).args(words.split(' '));
@@ -80,7 +80,7 @@ fn an_unknown_shell_is_an_error() {
     assert!(ended.stderr.starts_with("error: cannot complete the command line\n  caused by: "), "{}", ended.stderr);
 }
 
-/// Runs a script of `shell` in a folder where `sdl` is the binary and its completions stand, and returns what it prints.
+/// Runs a script of `shell` in a folder with the binary and its completions; returns its output.
 fn in_shell(shell: &str, script: &str) -> String {
     let folder = Folder::with_profile(PROFILE);
     for (shell, file) in FILES {

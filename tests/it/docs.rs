@@ -59,7 +59,7 @@ impl Page {
         self.prose().lines().filter_map(heading).map(anchor).collect()
     }
 
-    /// Returns what stands in backticks in the prose.
+    /// Returns the texts in backticks in the prose.
     fn code(&self) -> Vec<String> {
         let spans = pattern(r"`([^`\n]+)`");
         spans.captures_iter(&self.prose()).map(|code| code[1].to_owned()).collect()

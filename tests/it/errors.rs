@@ -1,4 +1,4 @@
-//! What is printed, and the exit code, when something is wrong.
+//! Errors: their text and exit code.
 
 use std::os::unix::fs::symlink;
 use std::process::Stdio;

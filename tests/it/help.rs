@@ -1,4 +1,4 @@
-//! What `--help` says, for every command there is.
+//! The `--help` text of every command.
 
 use clap::Command;
 

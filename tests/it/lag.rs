@@ -1,4 +1,4 @@
-//! `sdl lag` on embedded brokers, and what it says when something is wrong.
+//! `sdl lag` on embedded brokers: rows, limits and errors.
 
 use std::time::{Duration, Instant};
 
@@ -171,7 +171,7 @@ fn an_unreadable_record_leaves_its_time_unknown_and_delays_nothing() {
 #[test]
 fn a_silent_cluster_does_not_affect_the_others() {
     let logins = Logins::new();
-    // Nobody listens on this address.
+    // No server listens on this address.
     let both = format!("{}\n[remote_kafka]\nservers = 127.0.0.213:9\n", logins.profile());
     let started = Instant::now();
     let finished = Sdl::new("lag billing --no-time").profile(&both).run().expect(1);

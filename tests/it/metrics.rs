@@ -11,7 +11,7 @@ use crate::run::Folder;
 
 const TOPIC: &str = "numbers";
 
-/// Nobody listens on this address.
+/// No server listens on this address.
 const NOBODY: &str = "127.0.0.213:9";
 
 /// Returns two clusters with a topic of three partitions in each, and a profile of them.

@@ -1,4 +1,4 @@
-//! The profile: what it may hold, and which value wins.
+//! The profile: its keys, and the precedence of values.
 
 mod example;
 mod places;

@@ -13,7 +13,7 @@ mod windows;
 /// When the first event happens, in seconds since the Unix epoch: the beginning of a window of 10 s.
 const BEGINNING: u64 = 1_694_479_550;
 
-/// A topic of events, and one of what is told of them.
+/// A topic of events, and the topic of their windows.
 struct Flow {
     clusters: Clusters,
     topic: String,
@@ -44,13 +44,13 @@ impl Flow {
         format!("aggregate-{}", self.told)
     }
 
-    /// Returns `sdl aggregate` of this flow with more flags. A member that was killed is given up after two seconds.
+    /// Returns `sdl aggregate` of this flow with more flags. The session timeout is two seconds.
     fn sdl(&self, flags: &str) -> Sdl {
         let profile = format!("[local_kafka]\nservers = {}\nkafka.session.timeout.ms = 2000\n", self.clusters.source.servers);
         Sdl::new(&format!("aggregate {} --to-topic {} {flags}", self.topic, self.told)).profile(&profile)
     }
 
-    /// Counts what is there and returns the run, which must succeed.
+    /// Counts the present events and returns the run, which must succeed.
     #[track_caller]
     fn catch_up(&self, flags: &str) -> Finished {
         self.sdl(&format!("--until-caught-up -o json {flags}")).run().expect(0)
@@ -62,7 +62,7 @@ impl Flow {
         Sender::new(&self.clusters.source, &[]).send_values(&self.topic, self.partitions, &events);
     }
 
-    /// Waits until so many messages are told.
+    /// Waits until this many messages are published.
     #[track_caller]
     fn until_told(&self, running: &mut Running, count: usize) {
         crate::harness::eventually("windows are told", std::time::Duration::from_secs(60), || {
@@ -71,7 +71,7 @@ impl Flow {
         });
     }
 
-    /// Returns the values that are told to a reader of committed records, in their order.
+    /// Returns the published values, read with `read_committed`, in order.
     fn told(&self) -> Vec<Value> {
         let topics = Command::new("kcat").args(["-L", "-b", &self.clusters.source.servers, "-t", &self.told]).output().unwrap();
         if !String::from_utf8_lossy(&topics.stdout).contains("with 1 partitions") {
@@ -81,7 +81,7 @@ impl Flow {
         seen.iter().map(|seen| serde_json::from_slice(seen.content.value.as_deref().unwrap()).unwrap()).collect()
     }
 
-    /// Returns what differs between what is told and a recount of the events.
+    /// Returns the differences between the published windows and a recount of the events.
     #[track_caller]
     fn differs(&self, emit: &str, window: u64) -> Value {
         let arguments = [&self.clusters.source.servers, &self.topic, &self.told, emit, &window.to_string()];
@@ -132,7 +132,7 @@ fn events(count: u64, seconds: u64) -> Vec<String> {
     events
 }
 
-/// Counts the events of a topic by window, and says what is told otherwise, or of no window, or not at all.
+/// Recounts the events of a topic by window, and returns windows that are wrong, unexpected or missing.
 const RECOUNT: &str = r"
 import collections, datetime, json, subprocess, sys
 servers, source, told, emit, length = sys.argv[1:]

@@ -40,7 +40,7 @@ fn profile(clusters: &Clusters) -> String {
     format!("[remote_kafka]\nservers = {}\n[local_kafka]\nservers = {}\n", clusters.source.servers, clusters.target.servers)
 }
 
-/// Starts a pipeline: fake logins with faults, two movers of them of which one sets bad records aside, counts, and the lags.
+/// Starts a pipeline: fake logins with faults, two movers (one with dead letters), `aggregate` and `lag`.
 fn services(clusters: &Clusters) -> Vec<Service> {
     let (logins, letters, late) = (unique("logins"), unique("letters"), unique("late"));
     let groups = ["copy", "strict", "counts"].map(unique);
@@ -88,7 +88,7 @@ fn jobs_up(prometheus: &Prometheus) -> Vec<String> {
     jobs.into_iter().collect()
 }
 
-/// Returns why an expression would show nothing, or not what its legend says; `None` when all is well.
+/// Returns why an expression has no data or does not match its legend; `None` if it is correct.
 fn fault(prometheus: &Prometheus, expression: &str, labels: &[String]) -> Option<String> {
     match prometheus.query(expression) {
         Err(said) => Some(said),
@@ -132,7 +132,7 @@ fn real_dashboards_and_alerts_have_data_of_running_services() {
     let jobs = ["kafka", "sdl-aggregate", "sdl-lag", "sdl-produce-fake", "sdl-sink-es", "sdl-sink-mongo"];
     eventually("every target is up", DEPLOY_TIMEOUT, || (jobs_up(&prometheus) == jobs).then_some(()));
     assert_data(&prometheus, panels());
-    // What an alert looks for is seldom there. What it looks at is.
+    // An alert's condition rarely holds; its metrics must exist.
     let selectors = alerts().into_iter().flat_map(|alert| {
         let place = alert.place.clone();
         let asked = move |text| PanelQuery { place: place.clone(), expression: text, labels: Vec::new() };

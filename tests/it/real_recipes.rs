@@ -1,5 +1,5 @@
-//! The recipes of docs/recipes.md and the tour of docs/tour.md: the lines that stand there are run, what they print is compared with what stands there, and
-//! what has come of them is counted by programs that share no code with the project.
+//! The recipes of docs/recipes.md and the tour of docs/tour.md: their commands are run, their output is compared with the page, and
+//! their results are counted by programs that share no code with the project.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -20,7 +20,7 @@ use crate::real_sink_es::Server;
 
 /// How long the lines of a block may take together.
 const BLOCK_TIMEOUT: Duration = Duration::from_secs(240);
-/// Recipes use the names that stand in the document, so there is one at a time.
+/// Recipes use the names of the document: one runs at a time.
 static ONE: Mutex<()> = Mutex::new(());
 
 /// Returns a recipe with what is replaced in it before it is run, and nothing else is: the addresses of servers, the port of the
@@ -87,7 +87,7 @@ impl Recipe {
         self.home.path().join(name)
     }
 
-    /// Runs these blocks of commands, and compares what they print with what the document shows.
+    /// Runs these blocks of commands, and compares their output with the document.
     fn run(&self, blocks: std::ops::Range<usize>) {
         let at: Vec<_> = self.blocks.iter().enumerate().filter(|(_, (of, _))| of == "sh").map(|(at, _)| at).collect();
         for at in &at[blocks] {
@@ -98,7 +98,7 @@ impl Recipe {
         }
     }
 
-    /// Runs commands as they stand there, with `sdl` in the path, and returns what they print.
+    /// Runs commands unchanged, with `sdl` in the path, and returns their output.
     fn shell(&self, commands: &str) -> String {
         let mut bash = Command::new("bash");
         bash.args(["-euo", "pipefail", "-c", commands]).current_dir(self.home.path());
@@ -124,7 +124,7 @@ fn path_with_sdl() -> String {
     format!("{}:{}", sdl.display(), std::env::var("PATH").expect("a path"))
 }
 
-/// Runs a shell, which must succeed, and returns what it prints to a file.
+/// Runs a shell, which must succeed, and returns its output.
 #[track_caller]
 fn printed(mut bash: Command, output: &Path) -> String {
     let to = File::create(output).expect("a file for what is printed");
@@ -159,7 +159,7 @@ fn assert_shown(sample: &str, said: &str) {
     }
 }
 
-/// Deletes what a recipe leaves, or an earlier run of it has left.
+/// Deletes the results of a recipe and of its earlier runs.
 struct Swept<'a, F: Fn()>(&'a F);
 
 impl<'a, F: Fn()> Swept<'a, F> {
@@ -183,7 +183,7 @@ fn delete_topics(cluster: &Cluster, topics: &[&str]) {
     }
 }
 
-/// Has kcat read a topic and Python make of it what `recount.py` says, and returns that.
+/// Reads a topic with kcat, pipes it to `recount.py`, and returns the output.
 #[track_caller]
 fn recounted(cluster: &Cluster, topic: &str, arguments: &[&str]) -> Vec<Value> {
     let kcat = Command::new("kcat")
@@ -405,7 +405,7 @@ fn real_sink_recipe_logins_processed_into_opensearch() {
     }
     assert!(found.values().any(|document| document["device_type"] == "unknown"));
 
-    // What the panels of the dashboard ask for is there, in what its index pattern finds.
+    // The index pattern of the dashboard finds the fields of its panels.
     let objects = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/opensearch/user-login.ndjson"));
     let objects: Vec<Value> =
         objects.expect("the dashboard").lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
@@ -467,7 +467,7 @@ fn real_sink_tour_runs_as_written() {
     let sums = all(r"(?m)^\d{6,} \d{6,}$");
     assert!(sums.len() == 2 && sums[0] == sums[1], "both clusters have the same records: {sums:?}\n{said}");
     assert_eq!(all(r"(?m)^  dead-lettered +34$").len(), 3, "{said}");
-    // What the killed copy repeated is there twice.
+    // Records that the killed copy repeated are there twice.
     let counts: Vec<u64> =
         all(r#""count":\d+"#).iter().map(|count| count["\"count\":".len()..].parse().expect("a number")).collect();
     assert!(matches!(counts[..], [count] if (299_966..320_000).contains(&count)), "{counts:?}\n{said}");

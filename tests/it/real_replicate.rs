@@ -72,13 +72,13 @@ impl Flow {
         records
     }
 
-    /// Waits until the target holds so many records.
+    /// Waits until the target holds this many records.
     #[track_caller]
     fn until_delivered(&self, running: &mut Running, count: u64) {
         running.wait_for_count(&self.clusters.target, &self.topic, count);
     }
 
-    /// Returns what the target holds of what was sent.
+    /// Compares the target with the sent records.
     #[track_caller]
     fn verdict(&self, sent: &[(i32, Content)]) -> CheckReport {
         check(sent, &read_with_kcat(&self.clusters.target, &self.topic))
@@ -102,7 +102,7 @@ impl Flow {
     }
 }
 
-/// Returns records with the keys and values given, each for a partition of a topic with so many.
+/// Returns records with these keys and values, spread over this many partitions.
 fn records(contents: impl IntoIterator<Item = (Option<&'static str>, Option<String>)>, partitions: i32) -> Vec<(i32, Content)> {
     let bytes = |text: String| text.into_bytes();
     (0..)

@@ -1,4 +1,4 @@
-//! `sdl sink-es` from a real cluster into Elasticsearch and OpenSearch. What is there is counted with curl.
+//! `sdl sink-es` from a real cluster into Elasticsearch and OpenSearch. Documents are counted with curl.
 
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -182,7 +182,7 @@ impl<'c> Load<'c> {
         self.server.count(&self.topic)
     }
 
-    /// Waits until so many records are committed.
+    /// Waits until this many records are committed.
     #[track_caller]
     fn until_committed(&self, running: &mut Running, count: u64) {
         eventually("documents arrive", patience(), || {

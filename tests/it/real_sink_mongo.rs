@@ -1,5 +1,5 @@
 //! `sdl sink-mongo` from a real cluster into the servers of MongoDB's protocol that are to be had: each is right where the other
-//! is not. What is there is counted by Python's client.
+//! is not. Documents are counted with Python's client.
 
 use serde_json::{Value, json};
 
@@ -101,7 +101,7 @@ impl Load {
         self.python(&Value::Null, "answer = collection.count_documents({})").as_u64().expect("a count")
     }
 
-    /// Waits until so many records are committed.
+    /// Waits until this many records are committed.
     #[track_caller]
     fn until_committed(&self, running: &mut Running, count: u64) {
         eventually("documents arrive", std::time::Duration::from_secs(120), || {
@@ -110,7 +110,7 @@ impl Load {
         });
     }
 
-    /// Freezes the server until what is returned is dropped.
+    /// Freezes the server until the guard is dropped.
     #[must_use]
     fn freeze(&self) -> Frozen {
         stack(&["freeze", &self.server]);

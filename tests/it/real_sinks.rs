@@ -1,4 +1,4 @@
-//! What every sink keeps to, whatever it writes to, shown on real servers. What is there is read by programs that share no code
+//! Guarantees of every sink, on real servers. Their content is read by programs that share no code
 //! with the project: kcat, Python's client of MongoDB, curl.
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,7 +21,7 @@ mod subjects;
 /// How long a server that is back may take to take everything.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Makes the tests of one sink. Records in Kafka have no ids, so what is said of ids is for documents.
+/// Defines the tests of one sink. Kafka records have no ids: tests of ids are for documents.
 macro_rules! keeps {
     ($name:ident, $subject:expr, [$($shared:ident),*], [$($alone:ident),*]) => {
         mod $name {
@@ -129,7 +129,7 @@ fn offsets() -> Ids {
     Ids::Offset { prefix: String::new() }
 }
 
-/// Delivers records as the engine does: what is to be sent again is, until all is settled.
+/// Delivers records as the engine does, with retries until all are settled.
 async fn settle(sink: &impl Sink, mut records: Vec<Record>) -> Vec<Outcome> {
     let begun = Instant::now();
     let mut settled: HashMap<i64, Outcome> = HashMap::new();
@@ -153,7 +153,7 @@ async fn settle(sink: &impl Sink, mut records: Vec<Record>) -> Vec<Outcome> {
     all.into_iter().map(|offset| settled[&offset].clone()).collect()
 }
 
-/// Panics unless every outcome says that the record, or a newer one, is there.
+/// Panics unless every outcome is delivered, already there or superseded.
 #[track_caller]
 fn assert_there(outcomes: &[Outcome]) {
     let is_there = |outcome: &Outcome| matches!(outcome, Outcome::Delivered | Outcome::AlreadyThere | Outcome::Superseded);
@@ -293,7 +293,7 @@ async fn real_interrupted_and_restarted_runs_end_as_one_run(subject: &impl Subje
         let end = (committed + 1 + below(15)).min(batches.len());
         let written = batches[committed..end].iter().map(|batch| async move { assert_there(&settle(sink, batch.clone()).await) });
         stream::iter(written).buffered(at_once).collect::<Vec<()>>().await;
-        // Some of what was written was not committed.
+        // Some written records were not committed.
         committed = if end == batches.len() { end } else { end - below(end - committed + 1).min(8) };
     }
     assert_eq!(newest(subject, &place), by_the_book(&records), "seed {seed}");

@@ -49,7 +49,7 @@ impl Source {
         assert_eq!(self.brokers.cluster.committed(&self.topic, &self.topic), ends, "{}", finished.stderr);
     }
 
-    /// Waits until the group has committed so many records.
+    /// Waits until the group has committed this many records.
     #[track_caller]
     fn wait_for_committed(&self, running: &mut Running, count: u64) {
         eventually("records are committed", Duration::from_secs(120), || {
@@ -175,7 +175,7 @@ fn assert_incomplete(finished: &Finished, named: &str) {
     assert!(finished.stderr.contains(named), "`{named}` is named: {}", finished.stderr);
 }
 
-/// Runs the movers and `tail` to the end of a topic, of which one broker's partitions cannot be read.
+/// Runs the movers and `tail` to the end of a topic with unreachable partitions of one broker.
 #[track_caller]
 fn assert_all_incomplete(source: &Source, at: &Cluster, named: &str) {
     let copy = format!("{}-copy", source.topic);

@@ -1,4 +1,4 @@
-//! `sdl replicate` between two embedded clusters, which can be told to err in ways that a real one cannot.
+//! `sdl replicate` between two embedded clusters, with errors that a real cluster does not produce on demand.
 
 use std::time::Duration;
 

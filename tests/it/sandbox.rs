@@ -51,7 +51,7 @@ fn the_command_lines_to_try_do_what_they_say() {
     let lines = said.lines().filter_map(|line| line.strip_prefix("  ")).collect::<Vec<_>>().join("\n");
     assert!(lines.matches("\nsdl ").count() >= 2, "{said}");
     let folder = std::path::Path::new(env!("CARGO_BIN_EXE_sdl")).parent().unwrap();
-    // What follows a pipe or is another program may not be there: only the lines of ours, each of which has to succeed.
+    // Other programs may be missing: only lines of `sdl` without a pipe run, and each must succeed.
     let ours = lines.lines().filter(|line| line.starts_with("sdl ") || line.starts_with("export "));
     let script = format!(
         "set -e\nPATH={}:$PATH\ncd {}\n{}",

@@ -1,4 +1,4 @@
-//! What the sink for Elasticsearch and OpenSearch makes of answers that no real server gives on demand.
+//! The Elasticsearch and OpenSearch sink with answers that no real server gives on demand.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -95,7 +95,7 @@ async fn an_invalid_answer_is_not_a_delivery() {
     assert_eq!(outcome_codes(&deliver(&sink(&stub).await, records(2)).await), "uu");
 }
 
-/// Returns a server where every id is taken, by what `stored` says.
+/// Returns a server where every id exists, with the document given by `stored`.
 fn taken(stored: impl Fn(usize) -> Value + Send + 'static) -> HttpStub {
     HttpStub::search(move |request| {
         if request.is_bulk() {

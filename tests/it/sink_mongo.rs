@@ -1,4 +1,4 @@
-//! What the MongoDB sink makes of answers that no real server gives on demand.
+//! The MongoDB sink with answers that no real server gives on demand.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -121,7 +121,7 @@ async fn a_write_without_majority_is_not_delivered() {
         let concern = Some(doc! {"code": code, "errmsg": "no"});
         let errors = vec![
             doc! {"index": 0, "code": 121, "errmsg": "no"},
-            // What is there already may not be durable either.
+            // An existing document may not be durable either.
             doc! {"index": 1, "code": 11000, "errmsg": "no", "keyPattern": {"_id": 1}},
         ];
         let stub = erring(errors, concern);

@@ -1,4 +1,4 @@
-//! `sdl tail` on an embedded cluster: forms, filters, following, and what a terminal gets.
+//! `sdl tail` on an embedded cluster: formats, filters, following, and terminal output.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ struct Topic {
 }
 
 impl Topic {
-    /// Returns a topic of so many partitions that holds these records.
+    /// Returns a topic with this many partitions and these records.
     fn with(partitions: i32, records: &[Row<'_>]) -> Self {
         let contents = (0..).zip(records).map(|(at, (partition, key, value))| {
             let (key, value) = (key.map(|key| key.as_bytes().to_vec()), value.map(<[u8]>::to_vec));

@@ -1,4 +1,4 @@
-//! Flags that say how records are delivered and what happens to bad ones.
+//! Flags of delivery and bad records.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The flags that say how records become documents: the same for every sink that stores documents.
+//! Flags of documents, shared by the document sinks.
 
 use crate::document::{
     DocumentMapper, Ids, MetadataFields, NamePattern, NameTemplate, RawValues, Unsound, Version, check_deletes, check_topics,
@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::pipeline::{Reason, Transform, TransformResult};
 use crate::shape::FieldPath;
 
-/// Flags that say how records become documents.
+/// Flags of documents.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "What a document is")]
 pub(crate) struct DocumentArgs {
@@ -53,7 +53,7 @@ enum RawValue {
     Binary,
 }
 
-/// What a tombstone does.
+/// The effect of a tombstone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum OnTombstone {
     /// Its document is deleted.
@@ -124,7 +124,7 @@ impl DocumentArgs {
         Ok(DocumentMapper::new(ids, self.version.clone(), meta, raw, self.time_field.clone(), templates))
     }
 
-    /// Refuses versions that these topics, of so many partitions each, do not have in common; a pattern may match more later.
+    /// Refuses versions that these topics, with these numbers of partitions, do not allow; a pattern may match more later.
     ///
     /// # Errors
     /// When offsets of several of them would be compared.
@@ -143,7 +143,7 @@ impl DocumentArgs {
         NameTemplate::new(parsed, rule, self.max_names).map_err(wrong)
     }
 
-    /// Returns what the engine does to tombstones before the sink sees any; nothing if they delete.
+    /// Returns the transform of tombstones; `None` if they delete.
     pub(crate) fn tombstones(&self) -> Option<Transform> {
         let by_itself = matches!(self.id, Ids::Offset { .. } | Ids::Random).then_some(OnTombstone::Skip);
         let shaped = match self.on_tombstone.or(by_itself) {
@@ -179,7 +179,7 @@ fn usage<T>(what: &str, hint: &str) -> Result<T, Error> {
     Err(Error::Usage { what: what.to_owned(), hint: hint.to_owned() })
 }
 
-/// Returns what does both: `second` to what `first` keeps.
+/// Returns the transform that applies `first`, then `second`.
 pub(crate) fn chain(first: Option<Transform>, second: Option<Transform>) -> Option<Transform> {
     let (first, second) = match (first, second) {
         (Some(first), Some(second)) => (first, second),

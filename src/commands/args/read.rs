@@ -1,4 +1,4 @@
-//! Flags that say what is read.
+//! Flags that choose group, positions and bounds.
 
 use clap::builder::NonEmptyStringValueParser as Text;
 
@@ -65,7 +65,7 @@ impl ReadArgs {
         self.until_caught_up || self.stop.is_some() || self.count.is_some()
     }
 
-    /// Returns the group, from the flag or else from what the section says.
+    /// Returns the group, from the flag or else the section.
     ///
     /// # Errors
     /// When neither names one.
@@ -81,15 +81,15 @@ impl ReadArgs {
     /// Returns the topics to read, with their partitions.
     ///
     /// # Errors
-    /// When one is not there, or none is left.
+    /// When a topic does not exist, or none is left.
     pub(crate) async fn topics(&self, admin: &Admin, section: &KafkaSection) -> Result<Vec<TopicInfo>, Error> {
         self.topics.choose(section, &admin.topics().await?)
     }
 
-    /// Decides what is read, without changing anything.
+    /// Plans the positions to read, without changing anything.
     ///
     /// # Errors
-    /// When the cluster does not answer, or when reading on would not be safe.
+    /// When the cluster does not answer, or when continuing would not be safe.
     pub(crate) async fn plan(
         &self,
         admin: &Admin,

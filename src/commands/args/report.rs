@@ -1,4 +1,4 @@
-//! Flags that say how a run is reported.
+//! Flags of progress, summary and metrics.
 
 use std::net::SocketAddr;
 

@@ -5,7 +5,7 @@ use crate::pipeline::{Transform, TransformResult};
 use crate::profile::{Profile, Secret};
 use crate::shape::{InvalidRule, RuleKind, SAMPLE_RECORDS, SelectedFields, Shape, ShapeResult, ShapeRules};
 
-/// Fewer records than this say nothing about a rule.
+/// Below this number of records, unmatched rules are not reported.
 const MIN_RECORDS: u64 = 2;
 
 /// Flags that shape JSON values; without any of them no value is parsed or changed.
@@ -43,7 +43,7 @@ pub(crate) struct ShapingArgs {
 }
 
 impl ShapingArgs {
-    /// Returns the shape that the flags and the profile ask for, or `None` when they ask for none.
+    /// Returns the shape of the flags and the profile, if any.
     ///
     /// # Errors
     /// When a rule cannot be followed, a shape is not in the profile, or something is to be masked without `mask_key`.
@@ -88,7 +88,7 @@ impl ShapingArgs {
     }
 }
 
-/// Returns what the engine does to every record to give it `shape`.
+/// Returns the transform that applies `shape`.
 pub(crate) fn transform(shape: Shape) -> Transform {
     let shape = ReportingShape(shape);
     Box::new(move |record| match shape.apply(record.value.as_deref()) {

@@ -73,7 +73,7 @@ impl PartitionList {
     /// Refuses partitions that one of the topics does not have.
     ///
     /// # Errors
-    /// When there is one, with what there is.
+    /// When a partition does not exist.
     pub(crate) fn check(&self, topics: &[TopicInfo]) -> Result<(), Error> {
         for topic in topics {
             if let Some(none) = self.0.iter().find(|index| **index >= topic.partitions) {
@@ -91,7 +91,7 @@ impl PartitionList {
 }
 
 impl TopicArgs {
-    /// Returns whether a topic that is there, or comes later, is to be read because it fits.
+    /// Returns whether a present or future topic matches.
     #[must_use]
     pub(crate) fn fits(&self, topic: &str) -> bool {
         self.topics_matching.as_ref().is_some_and(|pattern| pattern.is_match(topic))
@@ -103,10 +103,10 @@ impl TopicArgs {
         self.exclude.as_ref().is_some_and(|pattern| pattern.is_match(topic))
     }
 
-    /// Returns the names that were typed, or else the section's; none where a pattern chooses.
+    /// Returns the topics of the flag, or else of the section; none with a pattern.
     ///
     /// # Errors
-    /// When nothing says what to read.
+    /// When no topic is chosen.
     pub(crate) fn named<'a>(&'a self, section: &'a KafkaSection) -> Result<Vec<&'a str>, Error> {
         let names = match (self.names.as_slice(), section.default_consumer_topic.as_deref()) {
             _ if self.topics_matching.is_some() => Vec::new(),
@@ -122,10 +122,10 @@ impl TopicArgs {
         Ok(names.into_iter().filter(|name| !self.excludes(name)).collect())
     }
 
-    /// Returns the topics to read out of all that there are.
+    /// Returns the topics to read out of all existing ones.
     ///
     /// # Errors
-    /// When one is not there, or none is left.
+    /// When a topic does not exist, or none is left.
     pub(crate) fn choose(&self, section: &KafkaSection, all: &[TopicInfo]) -> Result<Vec<TopicInfo>, Error> {
         let mut chosen: Vec<TopicInfo> = all.iter().filter(|topic| self.fits(topic.topic.name())).cloned().collect();
         for name in self.named(section)? {
@@ -156,7 +156,7 @@ fn missing(name: &str, section: &KafkaSection, all: &[TopicInfo]) -> Error {
     })
 }
 
-/// Returns which of `known` was probably meant by `name`.
+/// Returns the name in `known` that is most similar to `name`.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = known.map(|known| (strsim::damerau_levenshtein(name, known), known));
     near.filter(|(distance, known)| *distance <= 2.max(known.len() / 4)).min().map(|(_, known)| known)

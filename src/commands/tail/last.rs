@@ -178,7 +178,7 @@ mod tests {
     /// A partition as a list of records: an offset, a time, and whether it is wanted.
     type Log<'a> = &'a [(i64, i64, bool)];
 
-    /// Searches in partitions that hold these records, and returns what is found as (partition, offset), and how many were read.
+    /// Searches partitions with these records; returns the matches as (partition, offset), and the number of records read.
     fn found(most: usize, step: i64, logs: &[Log<'_>]) -> (Vec<(i32, i64)>, usize) {
         let index = |at: usize| i32::try_from(at).unwrap();
         let end = |log: Log<'_>| log.last().map_or(0, |(offset, ..)| offset + 1);
@@ -231,7 +231,7 @@ mod tests {
         let (one, two) = (wanted(&[3, 990]), wanted(&[500, 700, 999]));
         let (all, read) = found(3, 10, &[&one, &two]);
         assert_eq!(all, [(1, 700), (0, 990), (1, 999)]);
-        assert!(read < 2000, "{read} were read: beyond what was found there is nothing newer");
+        assert!(read < 2000, "{read} were read: it must not read past the newest matches");
         assert_eq!(found(9, 10, &[&one, &two]), (vec![(0, 3), (1, 500), (1, 700), (0, 990), (1, 999)], 2000));
     }
 

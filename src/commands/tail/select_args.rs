@@ -1,4 +1,4 @@
-//! Flags that choose what is read.
+//! Flags that select topics, positions and records.
 
 use clap::builder::NonEmptyStringValueParser as Text;
 

@@ -16,9 +16,9 @@ use crate::connectors::elastic::response::{self, BulkAction, BulkResponse, ItemV
 use crate::connectors::elastic::target::ElasticTarget;
 use crate::pipeline::{Outcome, Reason};
 
-/// How long a bulk request may take. The server itself gives up sooner, and then says why.
+/// The timeout of a bulk request: longer than the server's own, whose error names the cause.
 pub(super) const BULK_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long the server waits for what it needs, such as a shard.
+/// The server's own timeout, such as for an unavailable shard.
 const SERVER_TIMEOUT: &str = "30s";
 
 /// The verdict on one document, and its sequence number and primary term if it was merged.
@@ -27,7 +27,7 @@ pub(super) type Item = (ItemVerdict, Option<(i64, i64)>);
 pub(super) struct ElasticBulkWriter {
     target: Arc<ElasticTarget>,
     path: String,
-    /// Buffers of requests that were sent, for those to come: fresh memory costs more than what is written into it.
+    /// Buffers of earlier requests, for reuse: fresh memory costs more than filling it.
     spare: Mutex<Vec<Vec<u8>>>,
 }
 

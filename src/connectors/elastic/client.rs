@@ -25,7 +25,7 @@ use crate::connectors::elastic::names::in_path;
 use crate::pipeline::{ConnectorError, Failure};
 use crate::profile::{ElasticLogin, ElasticSection};
 
-/// How long a short question may take.
+/// The timeout of a short request.
 pub(super) const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a node that did not answer is left out while there are others.
 const NODE_BACKOFF: Duration = Duration::from_secs(10);
@@ -176,7 +176,7 @@ impl ElasticClient {
         &self.section
     }
 
-    /// Returns what the cluster tells about itself.
+    /// Returns product, version and limits of the cluster.
     #[must_use]
     pub fn server(&self) -> &ClusterInfo {
         &self.server
@@ -330,7 +330,7 @@ impl ClusterNode {
     }
 }
 
-/// Returns whether a proxy answers in the place of a node that is away.
+/// Returns whether a proxy answers for an unreachable node.
 fn is_gateway_error(status: u16) -> bool {
     matches!(status, 502 | 504)
 }

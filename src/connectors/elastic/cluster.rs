@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::pipeline::Failure;
 use crate::profile::ElasticSection;
 
-/// The product that a server is.
+/// The product of a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flavour {
     /// Elasticsearch.
@@ -19,7 +19,7 @@ pub enum Flavour {
     Unknown,
 }
 
-/// What a cluster tells about itself.
+/// Product, version and limits of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterInfo {
     /// The product.
@@ -43,7 +43,7 @@ impl fmt::Display for ClusterInfo {
 }
 
 impl ClusterInfo {
-    /// Returns what the answers to `/` and `/_nodes/_local` tell.
+    /// Parses the answers to `/` and `/_nodes/_local`.
     pub(super) fn of_answers(is_elastic: bool, about: &Value, nodes: &Value) -> Self {
         let node = nodes.get("nodes").and_then(Value::as_object).and_then(|nodes| nodes.values().next());
         let version = about.pointer("/version/number").or_else(|| node?.get("version")).and_then(Value::as_str);

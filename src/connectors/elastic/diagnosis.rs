@@ -79,7 +79,7 @@ impl CallError {
     }
 }
 
-/// Returns the failure of a contact that was tried for this long.
+/// Returns the failure of a first contact after this time.
 pub(super) fn diagnose(section: &ElasticSection, error: &CallError, wait: Duration) -> Failure {
     let cause = match &error.cause {
         ConnectCause::NoAnswer(_) => ConnectCause::NoAnswer(Some(wait)),

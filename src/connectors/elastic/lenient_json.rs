@@ -1,8 +1,8 @@
-//! Answers that quote documents: the servers copy a lone surrogate or a cut character of a payload into their own JSON. Pure.
+//! Parses answers that quote documents: servers copy lone surrogates and cut characters of payloads into their JSON. Pure.
 
 use serde_json::Value;
 
-/// Returns the JSON `bytes`, however the server quotes a document in it; null if they are not JSON.
+/// Parses `bytes`, also with invalid characters in strings; null if they are not JSON.
 pub(super) fn value(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).or_else(|_| serde_json::from_slice(&repair(bytes))).unwrap_or_default()
 }

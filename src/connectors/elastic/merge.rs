@@ -1,7 +1,7 @@
 //! Documents that are merged into older versions.
 //!
-//! The servers keep no version of ours for such writes. The stored document is looked up first, its metadata tells whether it is older,
-//! and it is written only if it has not changed in between.
+//! Updates take no external version. The stored document is looked up first, its metadata shows whether it is older, and the write
+//! requires that it has not changed in between.
 
 use std::collections::{HashMap, VecDeque};
 

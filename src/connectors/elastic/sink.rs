@@ -41,13 +41,13 @@ impl ElasticSink {
         Ok(Self { parts: Arc::new(SinkParts { target, writer, lookup }) })
     }
 
-    /// Returns the lines of a plan: what is written where, and what would be created.
+    /// Returns the lines of the plan: destination, write mode, and what the run would create.
     #[must_use]
     pub fn plan(&self, index: &IndexKind) -> Vec<String> {
         index::plan(&self.parts.target, index)
     }
 
-    /// Returns what has the name of the index.
+    /// Returns what the name of the index refers to.
     ///
     /// # Errors
     /// When no node answers.

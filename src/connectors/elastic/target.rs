@@ -1,4 +1,4 @@
-//! What the sink writes, where, and how.
+//! The destination of documents, and the write mode.
 
 use std::sync::OnceLock;
 
@@ -39,7 +39,7 @@ pub struct ElasticSinkOptions {
     pub deletes: bool,
 }
 
-/// Options that do not go together.
+/// Conflicting options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidElasticOptions {
     /// A document is created once, and its id comes again.
@@ -48,7 +48,7 @@ pub enum InvalidElasticOptions {
     /// Nothing is there to merge with.
     #[error("ids that come once have no older version to merge with")]
     MergeUniqueIds,
-    /// Only metadata says whether a document may be written over.
+    /// Only metadata shows whether a document may be overwritten.
     #[error("a merge needs the metadata of the stored document")]
     MergeWithoutMetadata,
     /// A data stream takes new documents alone.
@@ -57,10 +57,10 @@ pub enum InvalidElasticOptions {
 }
 
 impl ElasticSinkOptions {
-    /// Returns how documents are written: those whose ids come once are created, others replaced, unless `op` says otherwise.
+    /// Returns how documents are written: `op`, or else created if ids are unique, and replaced otherwise.
     ///
     /// # Errors
-    /// When that does not go with the ids or the metadata.
+    /// When the write mode conflicts with the ids or the metadata.
     pub fn choose_op(&self, mapper: &DocumentMapper) -> Result<Op, InvalidElasticOptions> {
         let repeat = mapper.ids().can_repeat();
         let op = self.op.unwrap_or(if repeat { Op::Index } else { Op::Create });
@@ -109,7 +109,7 @@ impl ElasticTarget {
         self.alias_routing.get().map(String::as_str)
     }
 
-    /// Returns whether a stored source can be compared with what is sent.
+    /// Returns whether a stored source can be compared with a sent one.
     pub(super) fn keeps_sources(&self) -> bool {
         self.options.pipeline.is_none() && self.keeps_sources.get() == Some(&true)
     }

@@ -21,7 +21,7 @@ pub(super) const GENERIC: u8 = 0;
 /// The subtype of a UUID.
 pub(super) const UUID: u8 = 4;
 
-/// What has been begun and is to be ended: where its length goes.
+/// An open document or array: the position of its length.
 #[must_use]
 pub(super) struct OpenDocument(usize);
 

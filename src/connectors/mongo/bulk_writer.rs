@@ -205,7 +205,7 @@ impl MongoBulkWriter {
         }
     }
 
-    /// Returns `outcome`; but a rejected name that no record made stops the run.
+    /// Returns `outcome`, but a rejected name that does not depend on records stops the run.
     fn with_name(&self, outcome: Outcome) -> Outcome {
         match outcome {
             Outcome::Reject(reason) if self.target.has_constant_names() && response::is_bad_name(&reason) => {
@@ -234,13 +234,13 @@ impl MongoBulkWriter {
         let n = usize::try_from(response::number(reply, "n")).unwrap_or(0);
         let is_short = n + failed < records.len();
         if is_short && failed > 0 && kind != WriteKind::Delete {
-            // The server stopped at a document, and perhaps not at the one that it names.
+            // The server stopped at a document, perhaps at another than the named one.
             let what = "the server stopped at one document of several";
             return set_all(Outcome::BatchRejected(Reason::new("unaccounted", what)));
         }
         let success = match &concern {
             Some(outcome) => outcome.clone(),
-            // Only a counted document is a delivery; of deletes, the server counts only what was there.
+            // Only a counted document is a delivery; deletes of missing documents are not counted.
             None if is_short && kind != WriteKind::Delete => unaccounted(),
             None => Outcome::Delivered,
         };

@@ -49,7 +49,7 @@ impl MongoClient {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Err(error) = client.ping(left.max(CONNECT_BACKOFF)).await else { return Ok(client) };
-            // The last attempt has little time: a time-out does not hide the error of the one before.
+            // The last attempt may have too little time: its time-out must not hide the previous error.
             if error != CommandError::TimedOut {
                 last = error;
             }
@@ -174,7 +174,7 @@ impl MongoClient {
         let mut task = tokio::spawn(async move { database.run_raw_command(command).await });
         match tokio::time::timeout(within, &mut task).await {
             Err(_) => {
-                // This closes the connection too: a host that vanished would hold it, and the command, for a quarter of an hour.
+                // Dropping the command closes its connection, which a vanished host would hold for a quarter of an hour.
                 task.abort();
                 Err(CommandError::TimedOut)
             }
@@ -225,7 +225,7 @@ async fn options(section: &MongoSection, commands: usize, wait: Duration) -> Res
     Ok(options)
 }
 
-/// Translates an error of the driver, which itself can quote what was sent.
+/// Translates an error of the driver, which can quote documents.
 fn command_error(error: &Error) -> CommandError {
     match error.kind.as_ref() {
         ErrorKind::Command(rejected) => CommandError::Command {
@@ -240,7 +240,7 @@ fn command_error(error: &Error) -> CommandError {
         ErrorKind::Bson(_) | ErrorKind::BsonDeserialization(_) | ErrorKind::InvalidResponse { .. } => {
             CommandError::Unreadable("the answer of the server cannot be read".to_owned())
         }
-        // A server that is shutting down rejects every login too, but says why.
+        // A server that is shutting down rejects every login too, with its own error.
         ErrorKind::Authentication { message, .. } => {
             let source = std::error::Error::source(error)
                 .and_then(|source| source.downcast_ref::<Box<Error>>())

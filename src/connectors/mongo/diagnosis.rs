@@ -7,17 +7,17 @@ use crate::connectors::mongo::command_error::CommandError;
 use crate::pipeline::Failure;
 use crate::profile::{MongoSection, Secret};
 
-/// Returns whether waiting cannot help.
+/// Returns whether a retry cannot help.
 pub(super) fn is_lasting(section: &MongoSection, error: &CommandError) -> bool {
     matches!(error, CommandError::Command { code: 13, .. }) || cause(section, error, Duration::ZERO).is_lasting()
 }
 
-/// Returns the failure of a contact that was tried for this long.
+/// Returns the failure of a first contact after this time.
 pub(super) fn diagnose(section: &MongoSection, error: &CommandError, wait: Duration) -> Failure {
     ConnectError::new(address(section), cause(section, error, wait)).failure(&keys(section))
 }
 
-/// Returns the failure of a try to write.
+/// Returns the failure of the write probe.
 pub(super) fn not_writable(section: &MongoSection, database: &str, collection: &str, error: &CommandError) -> Failure {
     let failure = Failure::new(format!("cannot write to `{database}.{collection}` of `{}`", section.name));
     let CommandError::Command { code, .. } = error else {

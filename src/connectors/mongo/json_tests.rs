@@ -22,7 +22,7 @@ fn flaw(json: &str) -> (String, String) {
     (reason.code().to_owned(), reason.path().unwrap_or_default().to_owned())
 }
 
-/// Returns what the bson crate is to say of a JSON value whose numbers are integers of 64 bits, or doubles.
+/// Returns the expected BSON of a JSON value whose numbers are 64-bit integers or doubles.
 fn expected(value: &serde_json::Value) -> Value {
     match value {
         serde_json::Value::Null => Value::Null,

@@ -1,4 +1,4 @@
-//! A look at the documents that are stored under ids.
+//! Looks up stored documents by id.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};

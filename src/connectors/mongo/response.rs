@@ -1,7 +1,7 @@
 //! From the errors of a server to outcomes. Pure.
 //!
-//! The error of a document is its own. A command that fails as a whole blames no document: if one of them can be the cause, the batch is
-//! rejected, and bisected down to it.
+//! A write error belongs to one document. A command error names no document: if a document can be the cause, the batch is rejected
+//! and bisected.
 
 use mongodb::bson::{Bson, Document};
 

@@ -34,10 +34,10 @@ impl MongoSink {
         Ok(Self { target, writer: Arc::new(writer) })
     }
 
-    /// Returns the lines of a plan: what is written where, and what would be created.
+    /// Returns the lines of the plan: destination, write mode, and what the run would create.
     ///
     /// # Errors
-    /// When the server does not tell what it has.
+    /// When the server does not list its collections.
     pub async fn plan(&self) -> Result<Vec<String>, ConnectorError> {
         let MongoTarget { client, mapper, write, deletes } = &*self.target;
         let [database, collection] = mapper.templates() else { unreachable!("a sink is made with two names") };

@@ -1,4 +1,4 @@
-//! What the sink writes, where, and how.
+//! The destination of documents, and the write mode.
 
 use crate::connectors::mongo::MongoClient;
 use crate::document::{DocumentMapper, Ids};
@@ -14,7 +14,7 @@ pub enum Write {
     Update,
 }
 
-/// Options that do not go together.
+/// Conflicting options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMongoOptions {
     /// A document is inserted once, and its id comes again.
@@ -23,16 +23,16 @@ pub enum InvalidMongoOptions {
     /// A new id has no stored document.
     #[error("documents with generated ids have nothing to write over")]
     OverwriteRandomIds,
-    /// Only metadata says whether a document may be written over.
+    /// Only metadata shows whether a document may be overwritten.
     #[error("a write over a stored document needs its metadata")]
     OverwriteWithoutMetadata,
 }
 
 impl Write {
-    /// Returns how documents are written: those whose ids come once are inserted, others replaced, unless `asked` says otherwise.
+    /// Returns how documents are written: `asked`, or else inserted if ids are unique, and replaced otherwise.
     ///
     /// # Errors
-    /// When that does not go with the ids or the metadata.
+    /// When the write mode conflicts with the ids or the metadata.
     pub fn choose(asked: Option<Self>, mapper: &DocumentMapper) -> Result<Self, InvalidMongoOptions> {
         let repeat = mapper.ids().can_repeat();
         let write = asked.unwrap_or(if repeat { Self::Replace } else { Self::Insert });

@@ -34,7 +34,7 @@ impl Graph {
             graph.exports.insert((*module).clone(), exports);
         }
         for (module, code) in &parsed {
-            // What is only handed on is no use of it.
+            // A re-export is not a use.
             let used = code.uses.iter().filter(|used| !used.public || code.mentions(&used.name)).map(|used| &used.path);
             let targets: BTreeSet<Module> = used
                 .chain(&code.paths)
@@ -73,7 +73,7 @@ impl Graph {
         found
     }
 
-    /// Returns a path as it stands in `module` from the crate's root on.
+    /// Returns a path in `module` as an absolute path of the crate.
     fn absolute(module: &Module, path: &[String]) -> Module {
         let mut base = module.clone();
         let mut rest = path;
@@ -125,14 +125,14 @@ fn module_of(inside: &Path) -> Option<Module> {
 
 struct Use {
     public: bool,
-    /// What the item is called here.
+    /// The local name of the item.
     name: String,
     path: Module,
 }
 
 struct Code {
     uses: Vec<Use>,
-    /// Paths with `crate` or `super` in front that stand in the code itself.
+    /// Paths in code that begin with `crate` or `super`.
     paths: Vec<Module>,
     /// The code without `use`, as words.
     words: BTreeSet<String>,

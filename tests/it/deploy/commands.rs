@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::compose::{filled, is_ours, settings};
 use crate::harness::{Scrape, Sdl, deployed, document_of, documents_of, files_in, list, text, text_of};
 
-/// Nobody listens on this address.
+/// No server listens on this address.
 const UNREACHABLE: &str = "127.0.0.213:9";
 
 /// A command line, and where it is.
@@ -52,7 +52,7 @@ fn of_systemd() -> CommandLine {
     CommandLine { place: "systemd".to_owned(), words: line.split_whitespace().map(str::to_owned).collect() }
 }
 
-/// Returns a profile of `deploy/` in which nobody listens anywhere, and secrets are files of `secrets`.
+/// Returns a profile of `deploy/` with unreachable addresses and secrets from files of `secrets`.
 fn profile(path: &str, secrets: &Path) -> String {
     let addresses = Regex::new(r"[A-Za-z][\w.-]*:\d+").unwrap();
     let text = addresses.replace_all(&text_of(path), UNREACHABLE).into_owned();
@@ -72,7 +72,7 @@ fn profile(path: &str, secrets: &Path) -> String {
     names.replace_all(&text, kept).into_owned()
 }
 
-/// Runs a command line until it has looked for a server in vain: then it was parsed, checked and fits the profile.
+/// Runs a command line until it fails to reach a server: then it was parsed and matches the profile.
 #[track_caller]
 fn assert_taken(line: &CommandLine, profile: &str) {
     let place = &line.place;

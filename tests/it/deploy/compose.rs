@@ -50,7 +50,7 @@ fn what_a_service_waits_for_is_there_and_can_be_waited_for() {
                 }
                 unknown => panic!("{name}: {unknown}"),
             }
-            // What a profile of the service leaves out must not be required.
+            // A key that the service's profile omits must not be required.
             let missing =
                 |profile: &&Value| !awaited["profiles"].is_null() && !list(&awaited["profiles"]).any(|one| &one == profile);
             let can_be_missing = list(&service["profiles"]).any(|profile| missing(&profile));

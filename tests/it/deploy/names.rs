@@ -1,4 +1,4 @@
-//! Dashboards and alerts name only metrics that are told.
+//! Dashboards and alerts use only existing metrics.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::harness::{MetricsPage, Mock, PanelQuery, Scrape, Sdl, Sender, alerts, numbered, panels, text_of};
 
-/// What only real brokers make `aggregate` and `lag` tell. The test of the dashboards on real brokers sees each of them.
+/// Metrics of `aggregate` and `lag` that exist only on real brokers, where the test of the dashboards covers them.
 pub(crate) const FROM_REAL_BROKERS: [&str; 5] = [
     "sdl_device_type_count",
     "sdl_group_deleted_unread_records",
@@ -15,10 +15,10 @@ pub(crate) const FROM_REAL_BROKERS: [&str; 5] = [
     "sdl_locale_count",
     "sdl_total_count",
 ];
-/// What Prometheus itself tells of each target.
+/// Metrics that Prometheus adds for each target.
 const OF_TARGETS: &str = "up";
 
-/// Returns the metrics that a mover tells of, and `lag` beside it.
+/// Returns the metrics of a mover and of `lag`.
 fn exported_metrics() -> BTreeSet<String> {
     let kafka = Mock::start(1);
     kafka.create_topic("logins", 1);

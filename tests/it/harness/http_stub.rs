@@ -98,7 +98,7 @@ pub(crate) struct HttpStub {
 }
 
 impl HttpStub {
-    /// Starts a server that answers every request as `script` says.
+    /// Starts a server that answers every request by `script`.
     pub(crate) fn start(script: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound");

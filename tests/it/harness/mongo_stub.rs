@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 
-/// What the peer does with a command.
+/// The peer's reaction to a command.
 pub(crate) enum Answer {
     /// It answers.
     Reply(Document),
@@ -18,10 +18,10 @@ pub(crate) enum Answer {
     Silence,
 }
 
-/// What a test says to a command; the database stands in it as `$db`.
+/// The scripted answer to a command, whose database is in `$db`.
 type Script = dyn FnMut(&Document) -> Answer + Send;
 
-/// A peer. It answers what a driver asks by itself, and the script what else there is. Dropping it closes everything.
+/// A MongoDB peer. It answers the driver's own commands; the script answers all others. Dropping it closes every connection.
 pub(crate) struct MongoStub {
     address: SocketAddr,
     shared: Arc<Shared>,

@@ -1,11 +1,11 @@
 //! What an expression of PromQL asks for.
 
-/// What is followed by names of labels in parentheses.
+/// Keywords that precede label names in parentheses.
 const BEFORE_LABELS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
 /// What combines series, with `by` or without.
 const AGGREGATORS: [&str; 12] =
     ["sum", "min", "max", "avg", "group", "stddev", "stdvar", "count", "count_values", "bottomk", "topk", "quantile"];
-/// What else is no name of a metric.
+/// Other words that are not metric names.
 const WORDS: [&str; 8] = ["and", "or", "unless", "offset", "bool", "atan2", "inf", "nan"];
 
 /// A metric with its matchers, as `sdl_errors_total{kind="retry"}`; ranges and offsets are left out.
@@ -51,7 +51,7 @@ fn length(text: &str, is_part: impl Fn(char) -> bool) -> usize {
     text.find(|c| !is_part(c)).unwrap_or(text.len())
 }
 
-/// Returns what follows the next `end` that is not quoted; `text` begins with what it ends.
+/// Returns the text after the next unquoted `end`.
 fn past(text: &str, end: char) -> &str {
     let (mut quoted, mut escaped) = (false, false);
     for (at, c) in text.char_indices().skip(1) {

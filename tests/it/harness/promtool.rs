@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-/// What promtool said.
+/// Output of promtool.
 pub(crate) struct Judged {
     /// Whether it found nothing wrong.
     pub(crate) well: bool,
@@ -23,7 +23,7 @@ pub(crate) fn promtool(arguments: &[&str], input: &str) -> Option<Judged> {
     Some(Judged { well: ended.status.success(), said: text(&ended.stdout) + &text(&ended.stderr) })
 }
 
-/// Returns what was started. A program that is not there is left out, and with `CI=true` a failure.
+/// Returns the child process. A missing program skips the check, and fails it with `CI=true`.
 #[track_caller]
 pub(super) fn is_there<T>(program: &str, started: std::io::Result<T>) -> Option<T> {
     match started {

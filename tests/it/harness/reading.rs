@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{Cluster, Content};
 
-/// A record as it stands in a topic.
+/// A record in a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReadRecord {
     /// Its partition.

@@ -15,7 +15,7 @@ pub(crate) struct Scrape {
 }
 
 impl Scrape {
-    /// Waits until a run says where it serves metrics.
+    /// Waits until a run logs the address of its metrics.
     #[track_caller]
     pub(crate) fn of(running: &mut Running) -> Self {
         running.wait_for_stderr("/metrics");
@@ -24,7 +24,7 @@ impl Scrape {
         Self { address: address.unwrap_or_else(|| panic!("no address in\n{said}")).to_owned() }
     }
 
-    /// Returns the status and the body of what is at `path`; `None` when the port is closed.
+    /// Returns the status and the body of a GET of `path`; `None` when the port is closed.
     pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(&self.address).ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
@@ -77,13 +77,13 @@ impl MetricsPage {
         names
     }
 
-    /// Panics unless `promtool check metrics` has nothing to say about it. Without promtool, that is left out.
+    /// Panics unless `promtool check metrics` passes. Skipped without promtool.
     #[track_caller]
     pub(crate) fn assert_sound(&self) {
         self.assert_sound_but(&[]);
     }
 
-    /// Panics unless `promtool check metrics` has nothing to say about it but about the names of these.
+    /// Panics unless `promtool check metrics` passes, apart from the names of these metrics.
     #[track_caller]
     pub(crate) fn assert_sound_but(&self, names: &[&str]) {
         let Some(judged) = promtool(&["check", "metrics"], &self.0) else { return };

@@ -234,7 +234,7 @@ impl Finished {
         self.status.code()
     }
 
-    /// Panics unless it ended with `code`, with all that it said; returns itself.
+    /// Panics with the output unless the exit code is `code`; returns itself.
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
         let out = String::from_utf8_lossy(&self.stdout[..self.stdout.len().min(2000)]).into_owned();

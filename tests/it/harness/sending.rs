@@ -12,7 +12,7 @@ use super::Cluster;
 
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a record holds, wherever it stands.
+/// The content of a record, without its coordinates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Content {
     /// Milliseconds since 1970; `None` lets the client choose.
@@ -52,7 +52,7 @@ pub(crate) fn edge_cases() -> Vec<Content> {
 /// A value with producer, sequence number and checksum: `producer sequence crc padding`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Numbered {
-    /// Who sent it.
+    /// The sender.
     pub(crate) producer: u32,
     /// As which of that producer's, from 0.
     pub(crate) sequence: u64,

@@ -16,7 +16,7 @@ pub(crate) struct Terminal {
     shown: Receiver<Vec<u8>>,
     name: String,
     all: Vec<u8>,
-    /// How much of it is behind what was waited for.
+    /// Length of the output up to the last match.
     since: usize,
 }
 
@@ -60,7 +60,7 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).expect("the terminal takes keys");
     }
 
-    /// Waits until `text` is shown, behind what was waited for before.
+    /// Waits until `text` is shown after the last match.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, text: &str) {
         let started = Instant::now();

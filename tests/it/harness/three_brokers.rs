@@ -13,7 +13,7 @@ use super::{Cluster, Clusters, Proxy, eventually, stack, stack_env, unique};
 const OFFSETS_PARTITIONS: i32 = 4;
 static BROKERS: Mutex<()> = Mutex::new(());
 
-/// One cluster of three brokers, for one test at a time. Topics have three replicas, of which two must be in sync.
+/// One cluster of three brokers, for one test at a time. Topics have three replicas and `min.insync.replicas` 2.
 pub(crate) struct ThreeBrokers {
     /// The cluster at its plain listeners.
     pub(crate) cluster: Cluster,

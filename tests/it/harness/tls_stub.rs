@@ -1,4 +1,4 @@
-//! A server that speaks TLS, with a certificate of the stack's, and has nothing to say.
+//! A silent TLS server with a certificate of the stack.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -25,7 +25,7 @@ impl TlsStub {
         let mut child = openssl.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("openssl starts");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let accepts = lines.find_map(|line| line.ok()?.strip_prefix("ACCEPT ")?.rsplit(':').next()?.parse().ok());
-        // What else it says must not fill the pipe.
+        // Its further output must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, port: accepts.expect("it says where it listens") }
     }

@@ -1,4 +1,4 @@
-//! Reading a profile, whatever is in it.
+//! Parsing profiles of any content.
 
 use proptest::prelude::*;
 

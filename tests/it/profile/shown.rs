@@ -1,4 +1,4 @@
-//! What `profile list` and `profile show` tell, and what is warned of.
+//! Output and warnings of `profile list` and `profile show`.
 
 use super::profile;
 use crate::run::{Folder, ended};

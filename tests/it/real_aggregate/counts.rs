@@ -1,4 +1,4 @@
-//! What is counted, in runs that end by themselves.
+//! Counts of bounded runs.
 
 use super::*;
 
@@ -41,7 +41,7 @@ fn real_aggregate_totals_continue_after_a_restart_unless_reset() {
     flow.send(&[event(31)]);
     flow.catch_up("--reset-totals");
     assert_eq!(totals(), [2, 3, 5, 1]);
-    // What was counted would be counted twice.
+    // Counted events would be counted twice.
     let refused = flow.sdl("--until-caught-up --from-beginning").run().expect(5);
     assert!(refused.stderr.contains("--reset-totals"), "{}", refused.stderr);
     flow.catch_up("--from-beginning --reset-totals");

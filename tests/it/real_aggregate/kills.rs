@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::harness::eventually;
 
-/// Offsets 0 (first window), 1 (second), 2 (first): the first window is told, the run is killed, and the second goes on.
+/// Offsets 0 (first window), 1 (second), 2 (first): the first window is published, the run is killed, and the second run continues.
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
 fn real_aggregate_events_of_a_closed_window_are_not_counted_again_after_a_kill() {

@@ -1,4 +1,4 @@
-//! Windows of a run that follows, and who may run.
+//! Windows of a following run, and concurrent instances.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

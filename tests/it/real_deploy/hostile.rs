@@ -1,9 +1,9 @@
-//! Who writes events chooses the values that are counted. They must not choose how many series a monitoring system keeps.
+//! Producers choose the counted values, but must not choose the number of series in a monitoring system.
 
 use super::{DEPLOY_TIMEOUT, NAMED_LIKE_COUNTS, Service, jobs_up, profile};
 use crate::harness::{Clusters, Content, Prometheus, Sender, eventually, unique};
 
-/// The most series of a field, with the one for what is beyond.
+/// The maximum number of series of a field, including the one for other values.
 const SERIES: usize = 201;
 /// Windows, and events in each. Every event has a value of its own.
 const WINDOWS: u64 = 6;

@@ -15,7 +15,7 @@ fn real_the_exporter_survives_a_cluster_outage_and_ends_when_interrupted() {
     clusters.source.create_topic(&topic, 1, &[]);
     Sender::new(&clusters.source, &[]).send(&topic, &records(0, 0, 10));
     commit(&clusters.source, &group, &topic, &[4]);
-    // Nobody listens on this address.
+    // No server listens on this address.
     let both = format!("{}\n[remote_kafka]\nservers = 127.0.0.213:9\n", profile(&clusters.source));
     let mut running = Sdl::new("lag --metrics 0 --interval 200ms").profile(&both).start();
     let scrape = Scrape::of(&mut running);

@@ -145,7 +145,7 @@ fn real_ten_groups_in_ten_states_agree_with_kafkas_own_tool_and_the_records() {
     assert_eq!(notes("partly", "orders", 0), serde_json::json!([]));
     assert_eq!(notes("stable", "orders", 0), serde_json::json!([]));
 
-    // Not among the rows: the group without offsets, and the group that is no more.
+    // Not among the rows: the group without offsets, and the deleted group.
     let groups: BTreeSet<_> = found.iter().map(|row| row["group"].as_str().expect("a name").to_owned()).collect();
     assert_eq!(groups, names.iter().map(ToString::to_string).collect());
     let by_group = rows(&ten.clusters, &format!("--groups {}-.*", ten.prefix));
@@ -191,7 +191,7 @@ fn sums_are_the_sums_of_partitions(ten: &Ten, found: &[Value], by_group: &[Value
     assert_eq!(lagging.len(), found.iter().filter(|row| row["lag"].as_i64() > Some(0)).count());
 }
 
-/// The position of `empty` in partition 0 is where nobody else is, that of `behind` and `behind-too` in partition 0 is shared.
+/// `empty` has its own position in partition 0; `behind` and `behind-too` share theirs.
 fn each_position_is_read_once_and_only_where_there_is_lag(ten: &Ten) {
     let flags = "--by partition -o json -vv --log-format json";
     let all = lag(&ten.clusters, &format!("--groups {}-.* {flags}", ten.prefix)).expect(0);

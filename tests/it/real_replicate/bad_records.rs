@@ -90,7 +90,7 @@ fn real_a_record_without_key_is_bad_for_a_compacted_target() {
     assert_eq!(flow.committed(), [3]);
 }
 
-/// A flow of JSON values of which every `nth` lacks the field that is required.
+/// A flow of JSON values; every `nth` lacks the required field.
 fn with_poison(name: &str, count: usize, nth: usize) -> Flow {
     let flow = Flow::new(name, 2);
     let value = |i: usize| if i % nth == nth / 2 { format!("{{\"n\":{i}}}") } else { format!("{{\"user_id\":\"u\",\"n\":{i}}}") };

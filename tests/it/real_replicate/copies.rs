@@ -1,4 +1,4 @@
-//! What arrives is what was there: bytes, order, partitions, timestamps, configuration.
+//! Copies are exact: bytes, order, partitions, timestamps, configuration.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Servers that die, hang and come back under a run.
+//! Servers that are killed, hang and restart during a run.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a run leaves when it is ended, gently or not.
+//! Runs ended by signals: what they deliver and commit.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ fn real_sigkill_loses_nothing_and_repeats_only_uncommitted_records() {
     let verdict = flow.verdict(&sent);
     assert!(verdict.is_complete(), "{verdict:?}");
     assert_eq!(verdict.duplicated, repeats, "exactly what was there and not committed is repeated: {verdict:?}");
-    // In flight, and what the target took since the last commit.
+    // Records in flight, and those delivered since the last commit.
     assert!(repeats / kills < 800 + 20_000, "{repeats} in {kills} kills");
     assert_eq!(flow.committed(), flow.ends());
 }
@@ -82,7 +82,7 @@ fn real_sigterm_with_a_silent_target_exits_in_time_and_commits_only_delivered_re
     let mut running = flow.sdl("--rate 10000 --shutdown-timeout 3s").start();
     flow.until_delivered(&mut running, 5_000);
     flow.clusters.target.server("freeze");
-    // Enough to have records in flight that nobody answers for.
+    // Enough for unanswered records in flight.
     std::thread::sleep(Duration::from_secs(1));
     let asked = Instant::now();
     running.signal("TERM");

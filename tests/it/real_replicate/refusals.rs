@@ -1,9 +1,9 @@
-//! What is refused for safety: exit 5, with the numbers and what to do.
+//! Refusals for safety: exit 5, with the numbers and a hint.
 
 use super::Flow;
 use crate::harness::Finished;
 
-/// Panics unless a run was refused and said all of that.
+/// Panics unless a run was refused with all these texts.
 #[track_caller]
 fn refused(finished: Finished, words: &[&str]) {
     let finished = finished.expect(5);
@@ -25,7 +25,7 @@ fn real_a_recreated_topic_is_refused_whether_shorter_or_longer() {
         flow.clusters.source.create_topic(&flow.topic, 1, &[]);
         let sent = flow.send(10_000, again);
         refused(flow.sdl("--until-caught-up").run(), &[&flow.topic, "--from-beginning"]);
-        // A broker forgets the offsets of a topic that it deletes; one that was restored from a copy, or is no Apache Kafka, may not.
+        // Apache Kafka deletes the offsets of a deleted topic; a restored broker or another implementation may not.
         flow.clusters.source.commit(&flow.group, &flow.topic, 0, 1_000, &note);
         refused(flow.sdl("--until-caught-up").run(), &[&flow.topic, number]);
         assert_eq!(flow.clusters.target.count(&flow.topic), 1_000, "nothing was written");

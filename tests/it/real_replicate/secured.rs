@@ -1,4 +1,4 @@
-//! Clusters that want to know who is there.
+//! Clusters with authentication and TLS.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Documents whose ids come again: the newest version stays, whatever is repeated.
+//! Documents with repeating ids: the newest version stays, also after replays.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(super) fn assert_left(load: &Load<'_>, left: &BTreeMap<String, Value>) {
     assert_eq!(&there, left);
 }
 
-/// Returns what is left when each value takes the place of the one before.
+/// Returns the final state when each value replaces the previous one.
 fn replaced(records: &[(i32, Content)]) -> BTreeMap<String, Value> {
     let text = |bytes: &Option<Vec<u8>>| String::from_utf8(bytes.clone().unwrap()).unwrap();
     records.iter().map(|(_, content)| (text(&content.key), serde_json::from_str(&text(&content.value)).unwrap())).collect()
@@ -33,7 +33,7 @@ fn real_sink_es_partly_replayed_keys_end_in_the_expected_state() {
     each(BOTH, "keys", 3, |load| together(versions, |flags| replay_in_part(&load.another("keys", 3), flags)));
 }
 
-/// Loads by key, with kills and replays in between, and panics unless what is left is what the book says.
+/// Loads by key, with kills and replays in between, and panics unless the final state is as expected.
 #[track_caller]
 fn replay_in_part(load: &Load<'_>, flags: &str) {
     let deletes = !flags.contains("skip");

@@ -67,7 +67,7 @@ fn real_sink_es_a_silent_server_is_waited_for_with_membership_kept() {
         load.until_committed(&mut running, count / 4);
         let server = Frozen::new(&load.server);
         let frozen = Instant::now();
-        // Longer than a request may take: the server does late what was given up here, and sent again.
+        // Longer than a request may take: the server executes late a request that timed out and was sent again.
         let most = Duration::from_secs(setting("SDL_TEST_SILENCE", 63));
         while frozen.elapsed() < most {
             assert!(running.is_running(), "it ended:\n{}", running.stderr());
@@ -118,7 +118,7 @@ fn real_sink_es_sigterm_with_a_silent_server_exits_in_time_and_commits_only_deli
         let mut running = load.sdl("--rate 5000 --batch 200 --linger 20ms --shutdown-timeout 3s").start();
         load.until_committed(&mut running, 3_000);
         let server = Frozen::new(&load.server);
-        // Enough to have records in flight that nobody answers for.
+        // Enough for unanswered records in flight.
         std::thread::sleep(Duration::from_secs(1));
         let asked = Instant::now();
         running.signal("TERM");

@@ -1,4 +1,4 @@
-//! Documents whose ids come again: the newest version stays, whatever is repeated.
+//! Documents with repeating ids: the newest version stays, also after replays.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -44,7 +44,7 @@ fn real_sink_mongo_partly_replayed_keys_end_in_the_expected_state() {
     }
 }
 
-/// Returns what is left when each value takes the place of the one before.
+/// Returns the final state when each value replaces the previous one.
 fn replaced(records: &[(i32, Content)]) -> BTreeMap<String, Value> {
     let text = |bytes: &Option<Vec<u8>>| String::from_utf8(bytes.clone().unwrap()).unwrap();
     records.iter().map(|(_, content)| (text(&content.key), serde_json::from_str(&text(&content.value)).unwrap())).collect()

@@ -16,7 +16,7 @@ const STEADY: &str = "--rate 5000 --batch 200 --linger 20ms --in-flight 4 --inst
 fn real_sink_mongo_sigkill_neither_loses_nor_repeats_a_document() {
     for (server, quick) in [(FERRET, 5), (JAVA, 15)] {
         let load = Load::new(server, "killed", 4);
-        // FerretDB reads a whole collection for each look at ids that are taken, and goes on with it when nobody waits any more.
+        // FerretDB scans the whole collection for each look-up of existing ids, and continues after the client has timed out.
         let (kills, count) = match server {
             FERRET => (quick, 5_000),
             _ => (setting("SDL_TEST_KILLS", quick), setting("SDL_TEST_MONGO_RECORDS", 20_000)),
@@ -65,7 +65,7 @@ fn real_sink_mongo_a_server_that_loses_acknowledged_writes_is_detected() {
     stack(&["kill", &load.server]);
     stack(&["start", &load.server]);
     assert_eq!(load.wrong(), json!(["1000 are missing"]), "no other test could see a loss");
-    // What is lost so is brought back by reading again.
+    // A re-read restores the lost documents.
     load.catch_up("--from-beginning");
     load.assert_each_once();
 }
@@ -118,7 +118,7 @@ fn real_sink_mongo_sigterm_with_a_silent_server_exits_in_time_and_commits_only_d
     let mut running = load.sdl("--rate 5000 --batch 200 --linger 20ms --shutdown-timeout 3s").start();
     load.until_committed(&mut running, 3_000);
     let server = load.freeze();
-    // Enough to have records in flight that nobody answers for.
+    // Enough for unanswered records in flight.
     std::thread::sleep(Duration::from_secs(1));
     let asked = Instant::now();
     running.signal("TERM");

@@ -1,4 +1,4 @@
-//! What a load leaves.
+//! Loads, and the documents that they store.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{FERRET, JAVA, Load};
 use crate::harness::{read, setting};
 
-/// Loads made-up logins, and looks at what is there with another client: how many they are, and each of a sample whole.
+/// Loads fake logins, then counts the documents and compares a sample with another client.
 #[track_caller]
 fn assert_load(load: &Load, count: u64) {
     load.fake(count);
@@ -20,7 +20,7 @@ fn assert_load(load: &Load, count: u64) {
     }
     let summary = running.wait().expect(0).json();
     assert_eq!(summary["delivered"].as_u64(), Some(count), "{summary}");
-    // What is tried again, as the server was too slow to answer, may be there already.
+    // A retry after a time-out may find its document already there.
     assert!(summary["already_there"].as_u64() <= summary["retried"].as_u64(), "{summary}");
     assert!(peak < 128, "{peak} MiB");
     load.assert_committed();

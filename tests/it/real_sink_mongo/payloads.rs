@@ -33,7 +33,7 @@ fn real_sink_mongo_hostile_payloads_are_data_or_dead_letters() {
     let expected = ["claimed_field", "document_too_large", "foreign_id", "not_json", "not_text", "nul_in_name", "too_deep"];
     let letters = letters(&finished, "letters");
     assert_eq!(codes(&letters), expected);
-    // Each tells what is wrong, and where.
+    // Each names the error and its path.
     let told = |code: &str, name: &str| {
         let letter = letters.iter().find(|letter| header(letter, "sdl.dlq.code").as_deref() == Some(code)).unwrap();
         header(letter, name)
@@ -88,7 +88,7 @@ fn real_sink_mongo_duplicates_in_a_unique_index_are_dead_lettered_alone() {
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
 fn real_sink_mongo_a_document_that_closes_the_connection_is_dead_lettered_alone() {
     let load = Load::new(FERRET, "poison", 1);
-    // This server hangs up at a decimal128, which is what a number above 64 bits becomes.
+    // This server closes the connection at a decimal128, the type of a number above 64 bits.
     let values: Vec<String> =
         (0..64).map(|n| if n == 37 { "{\"n\": 18446744073709551615}".to_owned() } else { format!("{{\"n\": {n}}}") }).collect();
     let values: Vec<_> = values.iter().map(|value| (None, Some(value.as_str()))).collect();

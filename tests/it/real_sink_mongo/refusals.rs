@@ -1,4 +1,4 @@
-//! What is refused, and what fails at once.
+//! Refusals and immediate failures.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ fn secure(name: &str, settings: &[&str]) -> (Load, String, String) {
     (load, host.to_owned(), port.to_owned())
 }
 
-/// Runs a load through a section of its own, with more keys; whatever comes of it comes soon.
+/// Runs a load through its own section with more keys; it must end soon.
 #[track_caller]
 fn run(load: &Load, host: &str, port: &str, more: &str) -> Finished {
     let section = format!("[secure]\ntype = mongodb\nhost = {host}\nport = {port}\ndefault_database = loads\n{more}\n");

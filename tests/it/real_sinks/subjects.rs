@@ -1,4 +1,4 @@
-//! The sinks that are tested, each on a server of its kind, and another program that reads what is there.
+//! The tested sinks, each on its server, and another program that reads the stored documents.
 
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
@@ -19,7 +19,7 @@ use crate::real_sink_es::Server;
 
 const WAIT: Duration = Duration::from_secs(10);
 
-/// What stands in a place.
+/// A stored document or record.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Stored {
     /// The id of a document, the key of a record.
@@ -38,7 +38,7 @@ pub(super) trait Subject {
     async fn open(&self, place: &str, ids: Ids, deletes: bool) -> Self::Sink;
     /// Opens the sink with a wrong password, which must not come to a run.
     async fn refused(&self, password: &str) -> ConnectorError;
-    /// Returns what is there, in order of the ids.
+    /// Returns the stored documents, in order of their ids.
     fn stored(&self, place: &str) -> Vec<Stored>;
     /// Stops, kills, freezes the server, or brings it back: a verb of `scripts/stack`.
     fn server(&self, verb: &str);

@@ -1,4 +1,4 @@
-//! The oracle: what the source held, what the target holds, and what is wrong between them.
+//! The oracle: compares the records of the source with those of the target.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -16,7 +16,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Adds what the source shows now.
+    /// Adds the present records of the source.
     pub(super) fn absorb(&mut self, seen: Vec<ReadRecord>) {
         for ReadRecord { partition, offset, content } in seen {
             let before = self.records.insert((partition, self.incarnation, offset), content.clone());
@@ -25,7 +25,7 @@ impl Ledger {
     }
 }
 
-/// What was found in the target.
+/// Content of the target.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     /// Not in the target.
@@ -79,7 +79,7 @@ pub(super) fn compare(ledger: &Ledger, seen: &[ReadRecord]) -> Findings {
     findings
 }
 
-/// Says what a record may be that the source did not show.
+/// Explains a record that the source did not hold.
 fn stranger(ledger: &Ledger, partition: i32, offset: i64, content: &Content) -> String {
     let alike = ledger.records.iter().find(|(_, known)| {
         let same = |equal: bool| u8::from(equal);

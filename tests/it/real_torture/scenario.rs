@@ -1,4 +1,4 @@
-//! What a seed stands for: a topic, the flags of a run, and the faults that it meets.
+//! The scenario of a seed: a topic, the flags of a run, and its faults.
 
 use super::dice::Dice;
 
@@ -43,14 +43,14 @@ pub(super) struct Scenario {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Writes so many records, and aborts one transaction among them.
+    /// Writes this many records, with one aborted transaction among them.
     Produce {
         records: u64,
         transactions: bool,
     },
     /// Writes records in a transaction that stays open until the end.
     OpenTransaction,
-    /// Waits for so many deliveries.
+    /// Waits for this many deliveries.
     Progress(u64),
     Kill,
     Terminate,

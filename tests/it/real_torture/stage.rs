@@ -48,7 +48,7 @@ pub(super) struct Stage<'s> {
     faults: u64,
     killed: bool,
     repeats: Repeats,
-    /// Records that runs say they have delivered.
+    /// Records that runs report as delivered.
     reported: u64,
     began: Instant,
 }
@@ -177,7 +177,7 @@ impl<'s> Stage<'s> {
         self.members.insert(member, running);
     }
 
-    /// Ends a member with SIGTERM: it must deliver what it has read, and say so.
+    /// Ends a member with SIGTERM: it must deliver and report the records that it has read.
     #[track_caller]
     fn terminate(&mut self, member: usize) {
         let running = self.members.remove(member);
@@ -274,7 +274,7 @@ impl<'s> Stage<'s> {
         ends.filter(|(partition, _)| !waits(*partition)).map(|(_, (end, committed))| end - committed).sum()
     }
 
-    /// Waits until so many offsets more are committed, or all.
+    /// Waits until this many more offsets are committed, or all.
     #[track_caller]
     fn progress(&mut self, records: i64) {
         let first = self.committed();
@@ -573,7 +573,7 @@ impl<'s> Stage<'s> {
         }
         assert!(refused > 0, "no member refused");
         if self.scenario.command == Command::Replicate {
-            // What a member wrote before it noticed is written again.
+            // Records that a member wrote before it noticed are written again.
             self.repeats.unknown += 1;
             self.killed = true;
             self.catch_up("--from-beginning");
@@ -666,7 +666,7 @@ impl<'s> Stage<'s> {
         }
     }
 
-    /// Adds what is repeated for no good reason.
+    /// Adds unexplained repetitions.
     fn repeated(&self, findings: &mut Findings) {
         let mut wrong = Vec::new();
         for (before, again) in &findings.rewinds {

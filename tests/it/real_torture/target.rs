@@ -1,4 +1,4 @@
-//! Where records go, and what stands there, read by programs that share no code with the project.
+//! The targets and their content, read by programs that share no code with the project.
 
 use serde_json::{Value, json};
 
@@ -96,7 +96,7 @@ answer = [{f: d.get(f) for f in fields} for d in client['torture'][arg].find({},
             .collect()
     }
 
-    /// Deletes what a scenario wrote.
+    /// Deletes the output of a scenario.
     pub(super) fn clean(&self, topic: &str) {
         match self {
             Self::Topic => {}

@@ -8,7 +8,7 @@ use crate::harness::Content;
 pub(super) struct Workload {
     next: u64,
     began: i64,
-    /// A record cannot be told by its timestamp.
+    /// Timestamps do not identify records.
     replaced_timestamps: bool,
     needs_key: bool,
     json: bool,

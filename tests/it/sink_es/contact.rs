@@ -1,4 +1,4 @@
-//! The first contact with a server, and what is sent with every request.
+//! The first contact with a server, and the headers of every request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

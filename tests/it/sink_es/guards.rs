@@ -14,7 +14,7 @@ use crate::harness::{
     HttpStub, Mock, Reply, Request, Sdl, Sender, created, deliver, items, numbered, outcome_codes, record, records,
 };
 
-/// Returns a server whose documents are as `stored` says, by their place in the question.
+/// Returns a server whose documents are given by `stored`, by their index in the request.
 fn holding(stored: impl Fn(usize) -> Value + Send + 'static) -> HttpStub {
     HttpStub::start(move |request| match request.path.as_str() {
         "/" => Reply::Json(200, json!({"version": {"number": "3.6.0", "distribution": "opensearch"}})),
@@ -168,7 +168,7 @@ async fn a_failed_record_never_replaces_a_later_one_with_its_id() {
 async fn a_failed_write_is_not_retried_after_its_document_is_deleted() {
     let stub = HttpStub::search(|_| Reply::Json(200, items([(500, "timeout_exception"), (200, "")])));
     let sink = sink_of(&stub, Ids::Key, ElasticSinkOptions { deletes: true, ..ElasticSinkOptions::default() }).await;
-    // The server forgets the version of what is deleted after a while: the write would bring it back.
+    // The server forgets the version of a deleted document after a while: the write would restore it.
     assert_eq!(outcome_codes(&deliver(&sink, vec![record(0, "a", Some("{}")), record(1, "a", None)]).await), "sd");
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Returns a peer on which ids are taken, by what `stored` says of an id.
+/// Returns a peer on which ids exist, with the documents given by `stored`.
 fn taken(pattern: Option<Document>, stored: impl Fn(&str) -> Option<Document> + Send + 'static) -> MongoStub {
     peer(move |command| {
         if name(command) == "find" {

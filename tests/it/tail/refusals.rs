@@ -1,4 +1,4 @@
-//! What is said when something is wrong.
+//! Errors of `sdl tail`.
 
 use std::time::{Duration, Instant};
 
