@@ -8,46 +8,29 @@ use std::path::{Path, PathBuf};
 
 use graph::Graph;
 
+/// Layers that the commands and the command line may use.
+const COMMAND_LAYERS: &[&str] = &[
+    "commands",
+    "lag",
+    "replication",
+    "windows",
+    "report",
+    "terminal",
+    "connectors",
+    "logins",
+    "document",
+    "pipeline",
+    "profile",
+    "shape",
+    "record",
+    "error",
+];
+
 /// Each layer with the layers below it that it may use.
 const LAYERS: [(&str, &[&str]); 16] = [
     ("main", &["cli"]),
-    (
-        "cli",
-        &[
-            "commands",
-            "lag",
-            "replication",
-            "windows",
-            "report",
-            "terminal",
-            "connectors",
-            "logins",
-            "document",
-            "pipeline",
-            "profile",
-            "shape",
-            "record",
-            "error",
-        ],
-    ),
-    (
-        "commands",
-        &[
-            "lag",
-            "replication",
-            "windows",
-            "report",
-            "terminal",
-            "connectors",
-            "logins",
-            "document",
-            "pipeline",
-            "profile",
-            "shape",
-            "record",
-            "error",
-        ],
-    ),
+    ("cli", COMMAND_LAYERS),
+    ("commands", COMMAND_LAYERS),
     ("lag", &["connectors", "pipeline", "profile", "record"]),
     ("replication", &["connectors", "pipeline", "profile", "record"]),
     ("windows", &["report", "terminal", "connectors", "logins", "pipeline", "profile", "shape", "record"]),
