@@ -141,13 +141,13 @@ mod tests {
         let profile = Profile::load(None, Arc::new(Only(format!("[run.load]\n{lines}")))).unwrap();
         let arguments: Vec<OsString> = arguments.split(' ').map(OsString::from).collect();
         let matches = root().try_get_matches_from(&arguments).unwrap();
-        let said =
+        let located =
             |error: ProfileError| format!("{}; {}", error.causes().join("; "), crate::error::Error::from(error).hint().unwrap());
-        let set = flags(&root(), &matches, &profile).map_err(said)?;
+        let set = flags(&root(), &matches, &profile).map_err(located)?;
         let arguments = inserted(&arguments, &set);
         match root().try_get_matches_from(&arguments) {
             Ok(_) => Ok(arguments.iter().map(|argument| argument.to_str().unwrap()).collect::<Vec<_>>().join(" ")),
-            Err(error) => Err(said(blame(&error, &matches, &set, &profile).unwrap())),
+            Err(error) => Err(located(blame(&error, &matches, &set, &profile).unwrap())),
         }
     }
 

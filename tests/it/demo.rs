@@ -19,9 +19,9 @@ fn the_demo_accounts_for_every_record() {
 #[test]
 fn an_unreachable_server_is_reported_before_the_start() {
     let ended = Sdl::new("demo --mongo mongodb://127.0.0.1:1").env("SDL_PROFILE", "/nowhere").run().expect(1);
-    let said = "error: cannot connect to the server of --mongo\n  caused by: 127.0.0.1:1: connecting: connection refused\n\
+    let expected = "error: cannot connect to the server of --mongo\n  caused by: 127.0.0.1:1: connecting: connection refused\n\
                 hint: correct --mongo, or remove it\n";
-    assert_eq!(ended.stderr, said);
+    assert_eq!(ended.stderr, expected);
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn promtool_takes_the_configuration_and_the_alerts_pass_their_tests() {
         let path = deployed("prometheus").join(file);
         let arguments: Vec<_> = check.split(' ').chain(path.to_str()).collect();
         let Some(judged) = promtool(&arguments, "") else { return };
-        assert!(judged.well, "promtool {check} {file}:\n{}", judged.said);
+        assert!(judged.well, "promtool {check} {file}:\n{}", judged.output);
     }
 }
 

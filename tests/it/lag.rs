@@ -93,13 +93,13 @@ fn rows_are_written_in_every_format() {
 fn empty_results_say_why() {
     let logins = Logins::new();
     logins.commit("done", &[(0, 10)]);
-    for (arguments, said) in [
+    for (arguments, expected) in [
         ("done --only-lagging", "nothing lags: all 1 positions are caught up\n"),
         ("billing --topic logins --partitions 2", "the groups have committed nothing in these topics and partitions\n"),
         ("billing --exclude log.*", "the groups have committed nothing in these topics and partitions\n"),
     ] {
         let finished = logins.lag(arguments).expect(0);
-        assert_eq!((stdout(&finished).as_str(), finished.stderr.as_str()), ("", said), "{arguments}");
+        assert_eq!((stdout(&finished).as_str(), finished.stderr.as_str()), ("", expected), "{arguments}");
     }
 }
 
@@ -217,7 +217,7 @@ fn a_profile_without_a_kafka_section() {
 
 #[test]
 fn flags_that_do_not_fit() {
-    for (arguments, said) in [
+    for (arguments, expected) in [
         ("--groups (", "regex parse error"),
         ("--groups a b", "the argument '--groups <REGEX>' cannot be used with '[GROUP]...'"),
         ("--partitions x", "not a list of partitions: use numbers and ranges, as in 0,2-5"),
@@ -229,7 +229,7 @@ fn flags_that_do_not_fit() {
     ] {
         let ended = Folder::with_profile("[local_kafka]\nservers = 127.0.0.213:9\n").run(&format!("lag {arguments}"));
         assert_eq!(ended.code, Some(2), "{arguments}: {}", ended.stderr);
-        assert!(ended.stderr.contains(said), "{arguments} is answered by\n{}", ended.stderr);
+        assert!(ended.stderr.contains(expected), "{arguments} printed\n{}", ended.stderr);
     }
 }
 
@@ -248,10 +248,10 @@ fn a_coordinator_that_moves_is_asked_again() {
             "replicate logins --source local_kafka --to-topic copy --group billing --dry-run",
         ] {
             let asked = || Sdl::new(command).profile(&logins.profile()).run().expect(0);
-            let told = asked();
+            let first = asked();
             logins.mock.faults().request_errors(RDKafkaApiKey::OffsetFetch, &[error; 2]);
             let again = asked();
-            assert_eq!(told.stdout, again.stdout, "{command} after {error:?}: {}", again.stderr);
+            assert_eq!(first.stdout, again.stdout, "{command} after {error:?}: {}", again.stderr);
         }
     }
 }

@@ -114,9 +114,9 @@ fn a_stalled_destination_makes_a_run_unready_until_it_accepts() {
     assert_eq!((outcome(&stalled, "delivered"), stalled.value("sdl_in_flight")), (Some(0.0), Some(200.0)));
     assert!(error(&stalled, "retry") >= Some(1.0) && stalled.value("sdl_retries_total") >= Some(200.0), "{}", stalled.0);
     assert_eq!(error(&stalled, "degraded"), Some(1.0));
-    let said = scrape.wait_for_readyz(503);
-    assert!(said.starts_with("not ready: stalled, "), "{said}");
-    assert!(!format!("{said}{}", stalled.0).contains("canary7f3a"), "a secret is seen nowhere: {said}{}", stalled.0);
+    let output = scrape.wait_for_readyz(503);
+    assert!(output.starts_with("not ready: stalled, "), "{output}");
+    assert!(!format!("{output}{}", stalled.0).contains("canary7f3a"), "a secret is seen nowhere: {output}{}", stalled.0);
     assert_eq!(scrape.get("/healthz").map(|(status, _)| status), Some(200));
     up.store(true, SeqCst);
     scrape.wait_for_readyz(200);

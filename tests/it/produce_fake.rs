@@ -93,7 +93,7 @@ fn a_bad_line_is_named_and_ends_the_run() {
 
 #[test]
 fn invalid_arguments_show_their_syntax() {
-    for (arguments, said) in [
+    for (arguments, expected) in [
         ("--late 0.1", "write FRACTION:DURATION, as in 0.02:30s"),
         ("--missing device=0.1", "there is no field `device`: the fields are user_id, app_version, device_type, ip, locale"),
         ("--malformed 0.1:torn", "`torn` is not a kind: the kinds are truncated, wrong-type, not-utf8, array, huge, null"),
@@ -109,7 +109,7 @@ fn invalid_arguments_show_their_syntax() {
         ("--file x --seed 7", "the argument '--file <PATH>' cannot be used with '--seed <N>'"),
     ] {
         let finished = Sdl::new(&format!("produce-fake {arguments}")).run().expect(2);
-        assert!(finished.stderr.contains(said), "{arguments} is answered by\n{}", finished.stderr);
+        assert!(finished.stderr.contains(expected), "{arguments} printed\n{}", finished.stderr);
     }
 }
 
@@ -162,10 +162,10 @@ fn real_a_topic_is_created_when_asked_for_and_filled() {
     let topic = unique("logins");
     let profile = profile(&clusters.source);
     let finished = Sdl::new(&format!("produce-fake {topic} -n 10")).profile(&profile).run().expect(1);
-    let said = format!(
+    let expected = format!(
         "error: topic `{topic}` does not exist on `local_kafka`\nhint: create it: sdl produce-fake {topic} --create 6:1\n"
     );
-    assert!(finished.stderr.ends_with(&said), "{}", finished.stderr);
+    assert!(finished.stderr.ends_with(&expected), "{}", finished.stderr);
     for _ in 0..2 {
         Sdl::new(&format!("produce-fake {topic} -n 1000 --create 6:1")).profile(&profile).run().expect(0);
     }

@@ -17,7 +17,7 @@ const BEGINNING: u64 = 1_694_479_550;
 struct Flow {
     clusters: Clusters,
     topic: String,
-    told: String,
+    published: String,
     partitions: i32,
 }
 
@@ -37,17 +37,17 @@ impl Flow {
     fn on(clusters: Clusters, name: &str, partitions: i32) -> Self {
         let topic = unique(name);
         clusters.source.create_topic(&topic, partitions, &[]);
-        Self { clusters, told: format!("{topic}-told"), topic, partitions }
+        Self { clusters, published: format!("{topic}-windows"), topic, partitions }
     }
 
     fn group(&self) -> String {
-        format!("aggregate-{}", self.told)
+        format!("aggregate-{}", self.published)
     }
 
     /// Returns `sdl aggregate` of this flow with more flags. The session timeout is two seconds.
     fn sdl(&self, flags: &str) -> Sdl {
         let profile = format!("[local_kafka]\nservers = {}\nkafka.session.timeout.ms = 2000\n", self.clusters.source.servers);
-        Sdl::new(&format!("aggregate {} --to-topic {} {flags}", self.topic, self.told)).profile(&profile)
+        Sdl::new(&format!("aggregate {} --to-topic {} {flags}", self.topic, self.published)).profile(&profile)
     }
 
     /// Counts the present events and returns the run, which must succeed.
@@ -64,27 +64,28 @@ impl Flow {
 
     /// Waits until this many messages are published.
     #[track_caller]
-    fn until_told(&self, running: &mut Running, count: usize) {
-        crate::harness::eventually("windows are told", std::time::Duration::from_secs(60), || {
+    fn until_published(&self, running: &mut Running, count: usize) {
+        crate::harness::eventually("windows are published", std::time::Duration::from_secs(60), || {
             assert!(running.is_running(), "it ended:\n{}", running.stderr());
-            (self.told().len() >= count).then_some(())
+            (self.published().len() >= count).then_some(())
         });
     }
 
     /// Returns the published values, read with `read_committed`, in order.
-    fn told(&self) -> Vec<Value> {
-        let topics = Command::new("kcat").args(["-L", "-b", &self.clusters.source.servers, "-t", &self.told]).output().unwrap();
+    fn published(&self) -> Vec<Value> {
+        let topics =
+            Command::new("kcat").args(["-L", "-b", &self.clusters.source.servers, "-t", &self.published]).output().unwrap();
         if !String::from_utf8_lossy(&topics.stdout).contains("with 1 partitions") {
             return Vec::new(); // it is not there yet
         }
-        let seen = crate::harness::read_with_kcat(&self.clusters.source, &self.told);
+        let seen = crate::harness::read_with_kcat(&self.clusters.source, &self.published);
         seen.iter().map(|seen| serde_json::from_slice(seen.content.value.as_deref().unwrap()).unwrap()).collect()
     }
 
     /// Returns the differences between the published windows and a recount of the events.
     #[track_caller]
     fn differs(&self, emit: &str, window: u64) -> Value {
-        let arguments = [&self.clusters.source.servers, &self.topic, &self.told, emit, &window.to_string()];
+        let arguments = [&self.clusters.source.servers, &self.topic, &self.published, emit, &window.to_string()];
         let ran = Command::new("python3").args(["-c", RECOUNT]).args(arguments).output().expect("python starts");
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
         serde_json::from_slice(&ran.stdout).expect("python wrote JSON")
@@ -92,7 +93,7 @@ impl Flow {
 
     #[track_caller]
     fn assert_recounted(&self, emit: &str, window: u64) {
-        assert_eq!(self.differs(emit, window), json!([]), "what is told is not what a recount says");
+        assert_eq!(self.differs(emit, window), json!([]), "the published windows differ from a recount");
     }
 }
 
@@ -135,7 +136,7 @@ fn events(count: u64, seconds: u64) -> Vec<String> {
 /// Recounts the events of a topic by window, and returns windows that are wrong, unexpected or missing.
 const RECOUNT: &str = r"
 import collections, datetime, json, subprocess, sys
-servers, source, told, emit, length = sys.argv[1:]
+servers, source, published, emit, length = sys.argv[1:]
 length = int(length)
 def read(topic):
     out = subprocess.run(['kcat', '-C', '-b', servers, '-t', topic, '-o', 'beginning', '-e', '-q', '-J'], check=True, capture_output=True).stdout
@@ -158,7 +159,7 @@ def same(what, is_, should):
         wrong.append([what, is_, should])
 if emit == 'summary':
     total, seen = {'events': 0, 'missing': counter(), 'device_type': counter(), 'locale': counter()}, set()
-    for key, message in read(told):
+    for key, message in read(published):
         start = message['timestamp_start']
         same('key', key, f'summary:{start}:{start + length}')
         same('once', start in seen, False)
@@ -184,7 +185,7 @@ else:
         for kind, value, count in rows:
             row = {'processing_time': end, 'record_type': kind, kind: value, 'count': count}
             should[f'{kind}:{value}:{start}:{start + length}'] = row
-    rows = read(told)
+    rows = read(published)
     same('rows', len(rows), len(should))
     same('contents', dict(rows), should)
 print(json.dumps(wrong[:5]))

@@ -91,7 +91,7 @@ fn jobs_up(prometheus: &Prometheus) -> Vec<String> {
 /// Returns why an expression has no data or does not match its legend; `None` if it is correct.
 fn fault(prometheus: &Prometheus, expression: &str, labels: &[String]) -> Option<String> {
     match prometheus.query(expression) {
-        Err(said) => Some(said),
+        Err(reason) => Some(reason),
         Ok(samples) if !samples.iter().any(|sample| sample.value.is_finite()) => Some(format!("no data: {samples:?}")),
         Ok(samples) => {
             let lacking = |label: &&String| samples.iter().any(|sample| !sample.labels.contains_key(*label));
@@ -105,13 +105,13 @@ fn fault(prometheus: &Prometheus, expression: &str, labels: &[String]) -> Option
 fn assert_data(prometheus: &Prometheus, mut asked: Vec<PanelQuery>) {
     let begun = std::time::Instant::now();
     while !asked.is_empty() {
-        let mut said = String::new();
+        let mut output = String::new();
         asked.retain(|one| {
             let fault = fault(prometheus, &one.expression, &one.labels);
-            let _ = fault.as_ref().map(|fault| writeln!(said, "{}: {}\n  {fault}", one.place, one.expression));
+            let _ = fault.as_ref().map(|fault| writeln!(output, "{}: {}\n  {fault}", one.place, one.expression));
             fault.is_some()
         });
-        assert!(begun.elapsed() < DEPLOY_TIMEOUT, "without data or wrong:\n{said}");
+        assert!(begun.elapsed() < DEPLOY_TIMEOUT, "without data or wrong:\n{output}");
         std::thread::sleep(Duration::from_millis(if asked.is_empty() { 0 } else { 200 }));
     }
 }
@@ -140,7 +140,7 @@ fn real_dashboards_and_alerts_have_data_of_running_services() {
     });
     assert_data(&prometheus, selectors.collect());
     for alert in alerts() {
-        prometheus.query(&alert.expression).unwrap_or_else(|said| panic!("{}: {said}", alert.place));
+        prometheus.query(&alert.expression).unwrap_or_else(|reason| panic!("{}: {reason}", alert.place));
     }
     assert_eq!(prometheus.sick_rules(), Vec::<String>::new());
 

@@ -47,9 +47,9 @@ fn the_command_lines_to_try_do_what_they_say() {
     let (running, _) = sandbox("");
     let mut running = running;
     running.wait_for_stderr("In another terminal");
-    let said = running.stderr();
-    let lines = said.lines().filter_map(|line| line.strip_prefix("  ")).collect::<Vec<_>>().join("\n");
-    assert!(lines.matches("\nsdl ").count() >= 2, "{said}");
+    let printed = running.stderr();
+    let lines = printed.lines().filter_map(|line| line.strip_prefix("  ")).collect::<Vec<_>>().join("\n");
+    assert!(lines.matches("\nsdl ").count() >= 2, "{printed}");
     let folder = std::path::Path::new(env!("CARGO_BIN_EXE_sdl")).parent().unwrap();
     // Other programs may be missing: only lines of `sdl` without a pipe run, and each must succeed.
     let ours = lines.lines().filter(|line| line.starts_with("sdl ") || line.starts_with("export "));

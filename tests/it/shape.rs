@@ -103,7 +103,7 @@ fn records_that_cannot_be_shaped_are_dead_lettered_with_the_cause() {
     assert_eq!(std::fs::metadata(&path).expect("the letters are there").permissions().mode() & 0o777, 0o600);
     let text = std::fs::read_to_string(&path).expect("the letters are text");
     let letters: Vec<_> = text.lines().map(letter).collect();
-    let told: Vec<_> = letters
+    let reported: Vec<_> = letters
         .iter()
         .map(|letter| {
             let header = |name: &str| {
@@ -118,7 +118,7 @@ fn records_that_cannot_be_shaped_are_dead_lettered_with_the_cause() {
         .collect();
     let path = |path: &str| Some(path.to_owned());
     assert_eq!(
-        told,
+        reported,
         [(0, "not_json".to_owned(), None), (1, "not_a_date".to_owned(), path("at")), (3, "missing_field".to_owned(), path("at"))]
     );
     assert_eq!(letters[0].value.as_deref(), Some(&b"\0\0\0\0\x2ano json"[..]));
@@ -133,7 +133,7 @@ fn letter(line: &str) -> Record {
 
 #[test]
 fn a_wrong_rule_is_refused_before_anything_is_done() {
-    for (flags, profile, said) in [
+    for (flags, profile, expected) in [
         (
             vec!["--where", "a !"],
             "",
@@ -161,7 +161,7 @@ fn a_wrong_rule_is_refused_before_anything_is_done() {
     ] {
         let flow = Flow::new(&[Some("{}")]);
         let finished = flow.replicate(&flags, profile).expect(2);
-        assert!(finished.stderr.ends_with(said), "{flags:?} is answered by\n{}", finished.stderr);
+        assert!(finished.stderr.ends_with(expected), "{flags:?} printed\n{}", finished.stderr);
         assert_eq!(flow.arrived(), []);
     }
 }
@@ -199,14 +199,14 @@ fn a_rule_that_matches_no_record_is_reported_with_what_the_records_hold() {
     let flow = Flow::new(&[Some(r#"{"device_type": "iOS", "at": 1}"#), Some(r#"{"device_type": "android", "at": 2}"#)]);
     let flags = ["--where", "device_type = ios"];
     let finished = flow.replicate(&flags, "").expect(0);
-    let told = "none of 2 records matches `--where device_type = ios`: `device_type` holds `iOS`, `android`";
-    assert_eq!(finished.stderr.matches(told).count(), 1, "{}", finished.stderr);
+    let reported = "none of 2 records matches `--where device_type = ios`: `device_type` holds `iOS`, `android`";
+    assert_eq!(finished.stderr.matches(reported).count(), 1, "{}", finished.stderr);
 
     let flow = Flow::new(&[Some(r#"{"device_type": "iOS", "at": 1}"#), Some(r#"{"device_type": "android", "at": 2}"#)]);
     let finished = flow.replicate(&["--date", "timestmp", "--keep", "at,locle", "--mask-ip", "device_type"], "").expect(0);
     for (flag, field) in [("--date timestmp", "timestmp"), ("--keep at,locle", "locle")] {
-        let told = format!("none of 2 records has the field `{field}` of `{flag}`: a record has `device_type`, `at`");
-        assert!(finished.stderr.contains(&told), "{}", finished.stderr);
+        let reported = format!("none of 2 records has the field `{field}` of `{flag}`: a record has `device_type`, `at`");
+        assert!(finished.stderr.contains(&reported), "{}", finished.stderr);
     }
     assert!(!finished.stderr.contains("--mask-ip"), "{}", finished.stderr);
 }

@@ -176,8 +176,8 @@ mod tests {
         MongoSection { name: "mongodb".to_owned(), uri, host, port: 27017, username, password, ..MongoSection::default() }
     }
 
-    fn cause(said: &CommandError) -> (String, String) {
-        let failure = diagnose(&section(None), said, Duration::from_secs(10));
+    fn cause(error: &CommandError) -> (String, String) {
+        let failure = diagnose(&section(None), error, Duration::from_secs(10));
         assert_eq!(failure.what, "cannot connect to `mongodb`");
         (failure.causes[0].clone(), failure.hint.unwrap())
     }
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_failure_names_the_server_step_and_remedy() {
-        for (said, expected, hint) in [
+        for (error, expected, hint) in [
             (
                 selection("I/O error: Connection refused (os error 111)"),
                 "db:27017: connecting: connection refused",
@@ -231,7 +231,7 @@ mod tests {
                 "set `tls = true`",
             ),
         ] {
-            let (what, helps) = cause(&said);
+            let (what, helps) = cause(&error);
             assert!(what.starts_with(expected), "{what}");
             assert!(helps.starts_with(hint), "{helps}");
         }
@@ -266,12 +266,12 @@ mod tests {
             ["mongodb://loader:canary@db:27017/x?tls=true", "mongodb://loader:canary@canary@db:27017", "mongodb://db:27017"]
         {
             let section = section(Some(uri));
-            for said in [
+            for error in [
                 CommandError::Unreachable(format!("odd: {uri} and canary@canary")),
                 CommandError::Command { code: 1, name: String::new(), message: format!("odd {uri}"), is_transient: false },
                 CommandError::Login("canary".to_owned()),
             ] {
-                let failure = diagnose(&section, &said, Duration::ZERO);
+                let failure = diagnose(&section, &error, Duration::ZERO);
                 if uri.contains("canary") {
                     assert!(!failure.to_string().contains("canary"), "{failure}");
                 }

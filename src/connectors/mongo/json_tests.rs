@@ -114,13 +114,13 @@ fn strings_keep_their_characters() {
 
 #[test]
 fn values_that_bson_cannot_hold_are_rejected_with_their_path() {
-    let said = |code: &str, path: &str| (code.to_owned(), path.to_owned());
-    assert_eq!(flaw(r#"{"a": [0, {"b\u0000": 1}]}"#), said("nul_in_name", "a.1.b\\u0000"));
-    assert_eq!(flaw(r#"{"a": {"b": 1, "c": 2, "\u0062": 3}}"#), said("repeated_name", "a.b"));
-    assert_eq!(flaw(r#"{"a": 1e400}"#), said("number_too_large", "a"));
-    assert_eq!(flaw(r#"{"a": 12345678901234567890123456789012345}"#), said("number_too_long", "a"));
-    assert_eq!(flaw(r#"{"a": "\ud800"}"#), said("not_text", "a"));
-    assert_eq!(flaw(r#"{"a": x}"#), said("not_json", "a"));
+    let error = |code: &str, path: &str| (code.to_owned(), path.to_owned());
+    assert_eq!(flaw(r#"{"a": [0, {"b\u0000": 1}]}"#), error("nul_in_name", "a.1.b\\u0000"));
+    assert_eq!(flaw(r#"{"a": {"b": 1, "c": 2, "\u0062": 3}}"#), error("repeated_name", "a.b"));
+    assert_eq!(flaw(r#"{"a": 1e400}"#), error("number_too_large", "a"));
+    assert_eq!(flaw(r#"{"a": 12345678901234567890123456789012345}"#), error("number_too_long", "a"));
+    assert_eq!(flaw(r#"{"a": "\ud800"}"#), error("not_text", "a"));
+    assert_eq!(flaw(r#"{"a": x}"#), error("not_json", "a"));
 }
 
 #[test]

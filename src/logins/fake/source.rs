@@ -48,11 +48,11 @@ impl FakeLogins {
 }
 
 impl Source for FakeLogins {
-    async fn next(&mut self, appetite: Demand) -> Result<Signal, ConnectorError> {
+    async fn next(&mut self, demand: Demand) -> Result<Signal, ConnectorError> {
         if let Some(signal) = self.initial_signals.pop_front() {
             return Ok(signal);
         }
-        match appetite {
+        match demand {
             Demand::Records(most) if most > 0 && !self.ended => Ok(self.records(most)),
             _ => std::future::pending().await,
         }

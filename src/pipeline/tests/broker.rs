@@ -226,7 +226,7 @@ impl Broker {
         }
     }
 
-    fn pull(&self, appetite: Demand) -> Option<Result<Signal, ConnectorError>> {
+    fn pull(&self, demand: Demand) -> Option<Result<Signal, ConnectorError>> {
         let state = &mut *self.state.lock().unwrap();
         state.asked += 1;
         self.hear_releases(state);
@@ -235,7 +235,7 @@ impl Broker {
             Some(Queued::Signal(signal)) => return Some(signal),
             None => {}
         }
-        if let Demand::Records(most) = appetite {
+        if let Demand::Records(most) = demand {
             assert!(most > 0, "an appetite for no record at all");
             let records = state.records(most);
             if !records.is_empty() {
@@ -292,9 +292,9 @@ fn record(partition: Partition, offset: i64, life: i64) -> Record {
 }
 
 impl Source for Broker {
-    async fn next(&mut self, appetite: Demand) -> Result<Signal, ConnectorError> {
+    async fn next(&mut self, demand: Demand) -> Result<Signal, ConnectorError> {
         loop {
-            if let Some(signal) = self.pull(appetite) {
+            if let Some(signal) = self.pull(demand) {
                 return signal;
             }
             self.bell.notified().await;

@@ -172,7 +172,7 @@ async fn commit_each_sends_the_next_record_when_the_broker_has_answered() {
     setup.broker.refuse_flushes(3);
     let (finished, log) = setup.finish().await;
     assert_eq!(finished.tally.delivered, 4);
-    let story: Vec<String> = log
+    let steps: Vec<String> = log
         .entries()
         .iter()
         .filter_map(|entry| match entry {
@@ -182,8 +182,8 @@ async fn commit_each_sends_the_next_record_when_the_broker_has_answered() {
             _ => None,
         })
         .collect();
-    assert_eq!(story[..5], ["send 0", "commit 1", "confirmed false", "confirmed false", "confirmed false"]);
-    assert_eq!(story[5..9], ["confirmed true", "send 1", "commit 2", "confirmed true"]);
+    assert_eq!(steps[..5], ["send 0", "commit 1", "confirmed false", "confirmed false", "confirmed false"]);
+    assert_eq!(steps[5..9], ["confirmed true", "send 1", "commit 2", "confirmed true"]);
     assert_eq!(log.observed("trouble").last().unwrap(), "trouble over");
 }
 

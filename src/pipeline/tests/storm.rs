@@ -101,7 +101,7 @@ enum Fate {
 }
 
 impl Weather {
-    fn fate(&self, partition: i32, offset: i64) -> Fate {
+    fn verdict(&self, partition: i32, offset: i64) -> Fate {
         let mixed =
             self.seed ^ u64::from(partition.unsigned_abs()).wrapping_mul(0x9E37_79B9) ^ offset.unsigned_abs().rotate_left(32);
         match Pcg64Mcg::seed_from_u64(mixed).next_u32() % 100 {
@@ -119,7 +119,7 @@ impl Weather {
     }
 
     fn is_bad(&self, partition: i32, offset: i64) -> bool {
-        matches!(self.fate(partition, offset), Fate::Rejected | Fate::Poison | Fate::Indigestible | Fate::Misshapen)
+        matches!(self.verdict(partition, offset), Fate::Rejected | Fate::Poison | Fate::Indigestible | Fate::Misshapen)
     }
 
     fn offsets(&self, partition: usize) -> (Vec<i64>, i64) {
@@ -132,10 +132,10 @@ impl Weather {
     fn sink(&self) -> Script {
         let (weather, mut dice) = (self.clone(), Pcg64Mcg::seed_from_u64(self.seed));
         Box::new(move |call: &Call<'_>| {
-            let fate = |record: &Record| weather.fate(record.partition.index, record.offset);
-            let indigestible = call.records.iter().any(|record| fate(record) == Fate::Indigestible);
-            let poisoned = call.records.iter().any(|record| fate(record) == Fate::Poison);
-            let outcome = |record: &Record, sent: u32| match fate(record) {
+            let verdict = |record: &Record| weather.verdict(record.partition.index, record.offset);
+            let indigestible = call.records.iter().any(|record| verdict(record) == Fate::Indigestible);
+            let poisoned = call.records.iter().any(|record| verdict(record) == Fate::Poison);
+            let outcome = |record: &Record, sent: u32| match verdict(record) {
                 _ if indigestible => Outcome::Unclear(why()),
                 _ if poisoned => Outcome::BatchRejected(why()),
                 Fate::Late(after) if sent < after => match (record.offset % 5, sent) {
@@ -182,7 +182,7 @@ impl Weather {
             setup.broker.partition(p(i32::try_from(at).unwrap()), offsets, end);
         }
         let weather = self.clone();
-        let shape = move |record: &mut Record| match weather.fate(record.partition.index, record.offset) {
+        let shape = move |record: &mut Record| match weather.verdict(record.partition.index, record.offset) {
             Fate::Filtered => TransformResult::Filtered,
             Fate::Misshapen => TransformResult::Bad(why()),
             _ => TransformResult::Keep,
@@ -255,14 +255,14 @@ async fn weathered(weather: Weather) {
                 weather.offsets(at).0.into_iter().map(move |offset| (partition, offset))
             });
             for (partition, offset) in all {
-                let (fate, record) = (weather.fate(partition.index, offset), (partition, offset));
+                let (verdict, record) = (weather.verdict(partition.index, offset), (partition, offset));
                 let bad = weather.is_bad(partition.index, offset);
                 assert!(!bad || weather.bad_records != BadRecordPolicy::Stop, "{record:?} should have stopped the run");
-                assert_eq!(there.contains(&record), !bad && fate != Fate::Filtered, "{record:?}: {fate:?}");
+                assert_eq!(there.contains(&record), !bad && verdict != Fate::Filtered, "{record:?}: {verdict:?}");
                 assert_eq!(
                     letters.contains(&record),
                     bad && weather.bad_records == BadRecordPolicy::DeadLetters,
-                    "{record:?}: {fate:?}"
+                    "{record:?}: {verdict:?}"
                 );
             }
             assert_eq!(finished.tally.undelivered, 0);

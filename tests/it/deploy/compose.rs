@@ -137,7 +137,7 @@ fn every_topic_that_is_named_is_made() {
             .iter()
             .all(|line| script.contains(line))
     );
-    let mut named = BTreeSet::from(["user-login-processed".to_owned()]); // of aggregate, unless it is told another
+    let mut named = BTreeSet::from(["user-login-processed".to_owned()]); // of aggregate, unless another is set
     for (_, service) in services().iter().filter(|(_, service)| is_ours(service)) {
         let words: Vec<_> = text(&service["command"]).split_whitespace().collect();
         named.extend(words.get(1).filter(|word| !word.starts_with('-')).map(|&word| word.to_owned()));

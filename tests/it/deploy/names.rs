@@ -34,9 +34,9 @@ fn exported_metrics() -> BTreeSet<String> {
     let page = scrape.wait_for("a partition is assigned", |page| page.0.contains("\nsdl_consumer_lag{"));
     let lag = Sdl::new("lag billing --source local_kafka -o prom").profile(&profile).run().expect(0);
     let lag = MetricsPage(String::from_utf8(lag.stdout).unwrap());
-    let told = page.names().into_iter().chain(lag.names()).map(str::to_owned).collect();
+    let exported = page.names().into_iter().chain(lag.names()).map(str::to_owned).collect();
     drop(mover);
-    told
+    exported
 }
 
 /// Panics unless each metric that is asked for is known.

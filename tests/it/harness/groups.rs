@@ -77,8 +77,8 @@ impl Cluster {
             arguments.extend(["--group", group]);
         }
         arguments.extend(flags);
-        let said = stack(&arguments);
-        let words = said.lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        let output = stack(&arguments);
+        let words = output.lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
         words.filter(|words| words.first().is_some_and(|first| groups.contains(&first.as_str()))).collect()
     }
 

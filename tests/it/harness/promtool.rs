@@ -8,7 +8,7 @@ pub(crate) struct Judged {
     /// Whether it found nothing wrong.
     pub(crate) well: bool,
     /// Both of its outputs.
-    pub(crate) said: String,
+    pub(crate) output: String,
 }
 
 /// Runs promtool with `input` as its standard input. `None` where it is not there, which with `CI=true` is a failure.
@@ -20,7 +20,7 @@ pub(crate) fn promtool(arguments: &[&str], input: &str) -> Option<Judged> {
     started.stdin.take().expect("its input").write_all(input.as_bytes()).expect("it takes its input");
     let ended = started.wait_with_output().expect("promtool ends");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Some(Judged { well: ended.status.success(), said: text(&ended.stdout) + &text(&ended.stderr) })
+    Some(Judged { well: ended.status.success(), output: text(&ended.stdout) + &text(&ended.stderr) })
 }
 
 /// Returns the child process. A missing program skips the check, and fails it with `CI=true`.

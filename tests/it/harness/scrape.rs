@@ -19,9 +19,9 @@ impl Scrape {
     #[track_caller]
     pub(crate) fn of(running: &mut Running) -> Self {
         running.wait_for_stderr("/metrics");
-        let said = running.stderr();
-        let address = said.split("Serving metrics at http://").nth(1).and_then(|rest| rest.split('/').next());
-        Self { address: address.unwrap_or_else(|| panic!("no address in\n{said}")).to_owned() }
+        let output = running.stderr();
+        let address = output.split("Serving metrics at http://").nth(1).and_then(|rest| rest.split('/').next());
+        Self { address: address.unwrap_or_else(|| panic!("no address in\n{output}")).to_owned() }
     }
 
     /// Returns the status and the body of a GET of `path`; `None` when the port is closed.
@@ -54,7 +54,9 @@ impl Scrape {
     #[track_caller]
     pub(crate) fn wait_for_readyz(&self, wanted: u16) -> String {
         let what = format!("/readyz answers with {wanted}");
-        eventually(&what, SCRAPE_TIMEOUT, || self.get("/readyz").filter(|(status, _)| *status == wanted).map(|(_, said)| said))
+        eventually(&what, SCRAPE_TIMEOUT, || {
+            self.get("/readyz").filter(|(status, _)| *status == wanted).map(|(_, output)| output)
+        })
     }
 }
 
@@ -88,7 +90,7 @@ impl MetricsPage {
     pub(crate) fn assert_sound_but(&self, names: &[&str]) {
         let Some(judged) = promtool(&["check", "metrics"], &self.0) else { return };
         let is_known = |line: &str| names.iter().any(|name| line.starts_with(&format!("{name} ")));
-        let wrong: Vec<_> = judged.said.lines().filter(|line| !is_known(line)).collect();
-        assert!(wrong.is_empty() && (judged.well || !judged.said.is_empty()), "{wrong:?}\n{}", self.0);
+        let wrong: Vec<_> = judged.output.lines().filter(|line| !is_known(line)).collect();
+        assert!(wrong.is_empty() && (judged.well || !judged.output.is_empty()), "{wrong:?}\n{}", self.0);
     }
 }

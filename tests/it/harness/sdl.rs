@@ -135,11 +135,11 @@ impl Running {
     pub(crate) fn wait_for_stderr(&mut self, text: &str) {
         let deadline = self.deadline;
         eventually(&format!("{} says `{text}`", self.shown), deadline, || {
-            let said = self.stderr();
-            if said.contains(text) {
+            let printed = self.stderr();
+            if printed.contains(text) {
                 return Some(());
             }
-            assert!(self.is_running(), "{} ended before it said `{text}`:\n{said}", self.shown);
+            assert!(self.is_running(), "{} ended before it said `{text}`:\n{printed}", self.shown);
             None
         });
     }

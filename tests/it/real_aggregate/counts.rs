@@ -31,7 +31,8 @@ fn real_aggregate_the_recount_detects_a_difference() {
 fn real_aggregate_totals_continue_after_a_restart_unless_reset() {
     let flow = Flow::new("totals", 2);
     let event = |second: u64| format!("{{\"timestamp\": {}}}", BEGINNING + second);
-    let totals = || flow.told().iter().map(|told| told["total_messages_consumed"].as_u64().unwrap()).collect::<Vec<_>>();
+    let totals =
+        || flow.published().iter().map(|summary| summary["total_messages_consumed"].as_u64().unwrap()).collect::<Vec<_>>();
     flow.send(&[event(1), event(2), event(11)]);
     flow.catch_up("");
     assert_eq!(totals(), [2, 3]);
@@ -61,8 +62,11 @@ fn real_aggregate_late_events_count_as_late_and_future_events_count_now() {
         (&json!(5), None),
         "one batch closes nothing before its end: {summary}"
     );
-    let counted: Vec<_> =
-        flow.told().iter().map(|told| (told["timestamp_start"].clone(), told["interval_messages_consumed"].clone())).collect();
+    let counted: Vec<_> = flow
+        .published()
+        .iter()
+        .map(|summary| (summary["timestamp_start"].clone(), summary["interval_messages_consumed"].clone()))
+        .collect();
     assert_eq!(counted, [(json!(0), json!(1)), (json!(1_699_999_970), json!(2)), (json!(1_700_000_000), json!(2))]);
     flow.send(&[at(7), at(1_700_000_000 - 30), at(1_700_000_000 + 10)]);
     let summary = flow.catch_up("--grace 0s").json();
@@ -79,7 +83,7 @@ fn real_aggregate_an_invalid_event_stops_the_run_or_is_dead_lettered_once() {
     flow.send(&all);
     let stopped = flow.sdl("--until-caught-up").run().expect(3);
     assert!(stopped.stderr.contains(&format!("{}/0@10", flow.topic)), "{}", stopped.stderr);
-    assert!(flow.told().is_empty(), "nothing is told of a part of a window");
+    assert!(flow.published().is_empty(), "a partial window is not published");
     let letters = format!("{}-letters", flow.topic);
     let run = flow.sdl(&format!("--until-caught-up -o json --dead-letters topic:{letters}")).run().expect(3);
     assert_eq!((&run.json()["dead_lettered"], &run.json()["delivered"]), (&json!(2), &json!(50)));
@@ -87,5 +91,5 @@ fn real_aggregate_an_invalid_event_stops_the_run_or_is_dead_lettered_once() {
         |seen: crate::harness::ReadRecord| seen.content.headers.into_iter().find(|(name, _)| name == "sdl.dlq.code").unwrap().1;
     let codes: Vec<_> = crate::harness::read_with_kcat(&flow.clusters.source, &letters).into_iter().map(headers).collect();
     assert_eq!(codes, [Some(b"not_json".to_vec()), Some(b"not_an_object".to_vec())]);
-    assert_eq!(flow.told().iter().map(|told| told["interval_messages_consumed"].as_u64().unwrap()).sum::<u64>(), 50);
+    assert_eq!(flow.published().iter().map(|summary| summary["interval_messages_consumed"].as_u64().unwrap()).sum::<u64>(), 50);
 }

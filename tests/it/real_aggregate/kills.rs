@@ -13,19 +13,19 @@ fn real_aggregate_events_of_a_closed_window_are_not_counted_again_after_a_kill()
     let at = |second: u64| format!("{{\"timestamp\": {}}}", BEGINNING + second);
     flow.send(&[at(1), at(16), at(2)]);
     let mut running = flow.sdl("").start();
-    flow.until_told(&mut running, 1);
+    flow.until_published(&mut running, 1);
     running.signal("KILL");
     drop(running);
     assert_eq!(flow.clusters.source.committed(&flow.group(), &flow.topic), [Some(1)]);
     flow.send(&[at(3), at(12)]);
     // Its place in the group is not free at once.
     let summary = flow.catch_up("").json();
-    let told: Vec<_> = flow
-        .told()
+    let published: Vec<_> = flow
+        .published()
         .iter()
-        .map(|told| (told["timestamp_start"].as_u64().unwrap() - BEGINNING, told["interval_messages_consumed"].clone()))
+        .map(|summary| (summary["timestamp_start"].as_u64().unwrap() - BEGINNING, summary["interval_messages_consumed"].clone()))
         .collect();
-    assert_eq!(told, [(0, json!(2)), (10, json!(2))]);
+    assert_eq!(published, [(0, json!(2)), (10, json!(2))]);
     assert_eq!((&summary["replayed"], &summary["late"], &summary["delivered"]), (&json!(1), &json!(1), &json!(2)), "{summary}");
 }
 
@@ -36,14 +36,14 @@ fn real_aggregate_a_run_that_ends_during_the_replay_publishes_no_window() {
     let at = |second: u64| format!("{{\"timestamp\": {}}}", BEGINNING + second);
     flow.send(&[at(1), at(16), at(17), at(2)]);
     let mut running = flow.sdl("").start();
-    flow.until_told(&mut running, 1);
+    flow.until_published(&mut running, 1);
     running.signal("KILL");
     drop(running);
     let ended = flow.sdl("--count 1").run().expect(1);
     assert!(ended.stderr.contains("before everything was read again"), "{}", ended.stderr);
-    assert_eq!(flow.told().len(), 1);
+    assert_eq!(flow.published().len(), 1);
     flow.catch_up("");
-    let counts: Vec<_> = flow.told().iter().map(|told| told["interval_messages_consumed"].clone()).collect();
+    let counts: Vec<_> = flow.published().iter().map(|summary| summary["interval_messages_consumed"].clone()).collect();
     assert_eq!(counts, [json!(2), json!(2)]);
 }
 
@@ -80,15 +80,15 @@ fn real_aggregate_killed_or_silent_brokers_lose_and_repeat_nothing() {
     let flow = Flow::alone("broker-killed", 4);
     flow.send(&events(20_000, 400));
     let mut running = flow.sdl("--grace 30s --rate 2500 -o json").deadline(Duration::from_secs(180)).start();
-    flow.until_told(&mut running, 3);
+    flow.until_published(&mut running, 3);
     flow.clusters.source.server("kill");
     flow.clusters.source.server("start");
-    flow.until_told(&mut running, 12);
+    flow.until_published(&mut running, 12);
     flow.clusters.source.server("freeze");
     // Longer than a call to the brokers may take, than --idle and --grace.
     std::thread::sleep(Duration::from_secs(14));
     flow.clusters.source.server("thaw");
-    flow.until_told(&mut running, 30);
+    flow.until_published(&mut running, 30);
     running.signal("TERM");
     let summary = running.wait().expect(0).json();
     assert_eq!(summary.get("late"), None, "{summary}");
@@ -102,7 +102,7 @@ fn real_aggregate_sigterm_exits_0_and_the_next_run_counts_the_open_windows() {
     let flow = Flow::new("ended", 2);
     flow.send(&events(1_000, 100));
     let mut running = flow.sdl("--grace 30s -o json").start();
-    flow.until_told(&mut running, 3);
+    flow.until_published(&mut running, 3);
     running.signal("TERM");
     let summary = running.wait().expect(0).json();
     assert_eq!(summary["undelivered"], json!(0), "{summary}");

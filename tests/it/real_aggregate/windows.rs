@@ -15,17 +15,17 @@ fn real_aggregate_the_window_of_a_silent_topic_closes_in_time() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     flow.send(&[format!("{{\"timestamp\": {now}, \"device_type\": \"iOS\"}}")]);
     let sent = Instant::now();
-    flow.until_told(&mut running, 1);
+    flow.until_published(&mut running, 1);
     let took = sent.elapsed();
     // Window, grace and idle time are 4 s; the ends of partitions are asked for every second, and kcat takes its time.
     assert!(took < Duration::from_secs(4 + 3), "{took:?}");
     let device = format!("sdl_device_type_count{{device_type=\"iOS\",topic=\"{}\"}}", flow.topic);
-    scrape.wait_for("the window is told", |page| page.value(&device) == Some(1.0));
+    scrape.wait_for("the window is published", |page| page.value(&device) == Some(1.0));
     scrape.wait_for("nothing happens any more", |page| page.value(&device) == Some(0.0));
     running.signal("TERM");
     running.wait().expect(0);
-    let told = flow.told();
-    assert_eq!((told.len(), &told[0]["interval_device_type_count"]), (1, &json!({"iOS": 1})));
+    let published = flow.published();
+    assert_eq!((published.len(), &published[0]["interval_device_type_count"]), (1, &json!({"iOS": 1})));
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn real_aggregate_a_second_instance_is_refused_and_the_first_continues() {
     let second = flow.sdl("").run().expect(5);
     assert!(second.stderr.contains("another instance of the group"), "{}", second.stderr);
     flow.send(&events(100, 3));
-    flow.until_told(&mut first, 1);
+    flow.until_published(&mut first, 1);
     first.signal("TERM");
     first.wait().expect(0);
 }
@@ -51,7 +51,7 @@ fn real_aggregate_two_instances_never_both_publish_a_window() {
     let flow = Flow::new("fenced", 2);
     flow.send(&events(200, 60));
     let mut one = flow.sdl("--grace 30s --instance-id same --rate 20").start();
-    flow.until_told(&mut one, 1);
+    flow.until_published(&mut one, 1);
     let other = flow.sdl("--grace 30s --instance-id same --until-caught-up").run().expect(0);
     let ended = one.wait();
     assert!(ended.code().is_some_and(|code| code == 1 || code == 5), "{:?}\n{}", ended.code(), other.stderr);
@@ -71,11 +71,11 @@ fn real_aggregate_windows_of_another_flow_are_not_mixed_in() {
         .run()
         .expect(2);
     assert!(looped.stderr.contains("would be read and written"), "{}", looped.stderr);
-    let pattern = format!("aggregate --topics-matching {}.* --to-topic {}", flow.topic, flow.told);
+    let pattern = format!("aggregate --topics-matching {}.* --to-topic {}", flow.topic, flow.published);
     let profile = format!("[local_kafka]\nservers = {}\n", flow.clusters.source.servers);
     let looped = Sdl::new(&pattern).profile(&profile).run().expect(2);
     assert!(looped.stderr.contains("would be read and written"), "{}", looped.stderr);
-    let letters = format!("{pattern}-out --exclude {0}-told.* --dead-letters topic:{0}-letters", flow.topic);
+    let letters = format!("{pattern}-out --exclude {0}-windows.* --dead-letters topic:{0}-letters", flow.topic);
     let looped = Sdl::new(&letters).profile(&profile).run().expect(2);
     assert!(looped.stderr.contains("of the dead letters would be read"), "{}", looped.stderr);
     let parts = flow.sdl("--partitions 0").run().expect(2);

@@ -80,9 +80,9 @@ fn real_dashboards_keep_few_series_for_any_event() {
     eventually("it takes the page", DEPLOY_TIMEOUT, || (jobs_up(&prometheus) == ["sdl-aggregate"]).then_some(()));
     let count = |expression: &str| prometheus.query(expression).unwrap().first().map(|sample| sample.value);
     for name in ["sdl_device_type_count", "sdl_locale_count"] {
-        let told = page.0.lines().filter(|line| line.starts_with(&format!("{name}{{"))).count();
+        let exported = page.0.lines().filter(|line| line.starts_with(&format!("{name}{{"))).count();
         #[allow(clippy::cast_precision_loss)]
-        let told = told as f64;
-        assert_eq!(count(&format!("count({name})")), Some(told), "{name}");
+        let exported = exported as f64;
+        assert_eq!(count(&format!("count({name})")), Some(exported), "{name}");
     }
 }

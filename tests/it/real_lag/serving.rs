@@ -66,6 +66,6 @@ fn real_a_watch_in_a_pipe_shows_the_throughput_and_stalled_groups() {
     assert!(moving["time"].as_str() > stalled["time"].as_str());
     assert!(running.is_running());
     running.signal("INT");
-    let looks = running.wait().expect(0).stderr.matches("Read a single record.").count();
-    assert_eq!(looks, 2, "who stands still is not read for again");
+    let requests = running.wait().expect(0).stderr.matches("Read a single record.").count();
+    assert_eq!(requests, 2, "an unchanged position is not read again");
 }

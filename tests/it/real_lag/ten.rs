@@ -197,7 +197,7 @@ fn each_position_is_read_once_and_only_where_there_is_lag(ten: &Ten) {
     let all = lag(&ten.clusters, &format!("--groups {}-.* {flags}", ten.prefix)).expect(0);
     // Committed records, and what open transactions hold back.
     assert_eq!(all.stderr.matches("Read single records.").count(), 2, "{}", all.stderr);
-    let looks: Vec<_> = all
+    let requests: Vec<_> = all
         .stderr
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
@@ -217,7 +217,7 @@ fn each_position_is_read_once_and_only_where_there_is_lag(ten: &Ten) {
         expected.insert(format!("{}/{partition}", ten.name(topic)), offsets);
     }
     let mut seen: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-    for (partition, offset) in looks {
+    for (partition, offset) in requests {
         seen.entry(partition).or_default().push(offset);
     }
     for offsets in seen.values_mut() {

@@ -125,12 +125,12 @@ fn real_a_missing_target_topic_is_created_like_the_source_without_cluster_settin
     flow.clusters.source.create_topic(&topic, 5, &settings);
     Sdl::new(&format!("replicate {topic} --group {topic} --until-caught-up")).profile(&flow.profile()).run().expect(0);
     assert_eq!(flow.clusters.target.partitions(&topic), 5);
-    let said = stack(&["tool", "topics", "--bootstrap-server", &flow.clusters.target.servers, "--describe", "--topic", &topic]);
+    let output = stack(&["tool", "topics", "--bootstrap-server", &flow.clusters.target.servers, "--describe", "--topic", &topic]);
     for (name, value) in &settings[..3] {
-        assert!(said.contains(&format!("{name}={value}")), "{name} in {said}");
+        assert!(output.contains(&format!("{name}={value}")), "{name} in {output}");
     }
     for (name, value) in &settings[3..] {
-        assert!(!said.contains(&format!("{name}={value}")), "{name} in {said}");
+        assert!(!output.contains(&format!("{name}={value}")), "{name} in {output}");
     }
 }
 

@@ -82,12 +82,12 @@ fn real_a_wrong_login_fails_in_time_names_the_cause_and_leaks_nothing() {
         let good = section("local_kafka", "PLAINTEXT", "");
         let profile = format!("{}\n{good}", section("remote_kafka", listener, &lines));
         let finished = Sdl::new("replicate any --until-caught-up").profile(&profile).deadline(Duration::from_secs(30)).run();
-        let (said, took) = (finished.stderr.clone(), finished.took);
-        assert_eq!(finished.code(), Some(1), "{case}:\n{said}");
+        let (output, took) = (finished.stderr.clone(), finished.took);
+        assert_eq!(finished.code(), Some(1), "{case}:\n{output}");
         assert!(took < Duration::from_secs(15), "{case}: {took:?}");
-        assert_eq!(said.matches("error: ").count(), 1, "{case}: one clear error:\n{said}");
-        assert!(said.contains("remote_kafka") && said.contains("hint: "), "{case}:\n{said}");
-        assert!(!said.contains("wrong-canary") && !said.contains(&stack_env("SDL_TEST_PASSWORD")), "{case}:\n{said}");
+        assert_eq!(output.matches("error: ").count(), 1, "{case}: one clear error:\n{output}");
+        assert!(output.contains("remote_kafka") && output.contains("hint: "), "{case}:\n{output}");
+        assert!(!output.contains("wrong-canary") && !output.contains(&stack_env("SDL_TEST_PASSWORD")), "{case}:\n{output}");
     }
 }
 

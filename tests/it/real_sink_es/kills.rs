@@ -79,8 +79,8 @@ fn real_sink_es_a_silent_server_is_waited_for_with_membership_kept() {
         }
         drop(server);
         let finished = running.wait().expect(0);
-        let said = ["does not answer", "no answer within"].iter().any(|silence| finished.stderr.contains(silence));
-        assert!(said, "{}", finished.stderr);
+        let is_reported = ["does not answer", "no answer within"].iter().any(|silence| finished.stderr.contains(silence));
+        assert!(is_reported, "{}", finished.stderr);
         load.assert_each_once();
         load.assert_committed();
         of_keys.wait().expect(0);

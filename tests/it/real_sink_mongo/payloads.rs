@@ -34,7 +34,7 @@ fn real_sink_mongo_hostile_payloads_are_data_or_dead_letters() {
     let letters = letters(&finished, "letters");
     assert_eq!(codes(&letters), expected);
     // Each names the error and its path.
-    let told = |code: &str, name: &str| {
+    let header = |code: &str, name: &str| {
         let letter = letters.iter().find(|letter| header(letter, "sdl.dlq.code").as_deref() == Some(code)).unwrap();
         header(letter, name)
     };
@@ -46,9 +46,9 @@ fn real_sink_mongo_hostile_payloads_are_data_or_dead_letters() {
         ("document_too_large", None),
         ("not_json", None),
     ] {
-        assert_eq!(told(code, "sdl.dlq.path").as_deref(), path, "{code}");
-        assert!(told(code, "__connect.errors.exception.message").is_some_and(|cause| cause.len() > 10), "{code}");
-        assert_eq!(told(code, "__connect.errors.topic"), Some(load.topic.clone()));
+        assert_eq!(header(code, "sdl.dlq.path").as_deref(), path, "{code}");
+        assert!(header(code, "__connect.errors.exception.message").is_some_and(|cause| cause.len() > 10), "{code}");
+        assert_eq!(header(code, "__connect.errors.topic"), Some(load.topic.clone()));
     }
     let there = load.python(
         &Value::Null,

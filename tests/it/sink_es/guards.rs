@@ -40,8 +40,8 @@ async fn nothing_is_written_before_the_first_ids_of_a_partition_are_checked() {
     let sink = sink(&stub).await;
     assert_eq!(outcome_codes(&deliver(&sink, records(5)).await), "ddddd");
     assert_eq!(outcome_codes(&deliver(&sink, records(5)).await), "ddddd");
-    let looks = |stub: &HttpStub| stub.requests().iter().filter(|request| request.path.contains("/_mget")).count();
-    assert_eq!((looks(&stub), stub.bulks().len()), (1, 2), "once for a partition");
+    let lookups = |stub: &HttpStub| stub.requests().iter().filter(|request| request.path.contains("/_mget")).count();
+    assert_eq!((lookups(&stub), stub.bulks().len()), (1, 2), "once for a partition");
 }
 
 #[tokio::test]
