@@ -4,8 +4,8 @@ use crate::pipeline::{Failure, FailureKind, Refused};
 
 /// Returns the refusal of `--no-create`.
 pub(crate) fn may_not_create(what: &str, section: &str) -> Refused {
-    let what = format!("{what} is not on `{section}`, and may not be created (--no-create)");
-    Refused { what, numbers: Vec::new(), hint: "create it, or leave --no-create out".to_owned() }
+    let what = format!("{what} does not exist on `{section}` and --no-create prevents its creation");
+    Refused { what, numbers: Vec::new(), hint: "create it, or remove --no-create".to_owned() }
 }
 
 /// Returns `failure` with the hint of its kind, unless it has one.
