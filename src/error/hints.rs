@@ -1,4 +1,4 @@
-//! What helps after a failure of a run: the flags, which nothing below the commands names.
+//! Hints that name flags, for failures and reasons of the modules below the commands.
 
 use crate::pipeline::{Failure, FailureKind, Refused};
 
@@ -17,10 +17,9 @@ pub(crate) fn with_hint(failure: Failure) -> Failure {
         FailureKind::BadRecord => {
             Some("set bad records aside with --dead-letters topic:NAME or file:PATH, or leave them out with --skip-bad-records")
         }
-        FailureKind::TooManyBadRecords => Some(
-            "look at the dead letters: what is wrong with them is probably one thing; then start again, or raise \
-             --dead-letter-limit",
-        ),
+        FailureKind::TooManyBadRecords => {
+            Some("look at the dead letters, which probably have one cause; then start again, or raise --dead-letter-limit")
+        }
         FailureKind::DeadLetterRejected => Some("name another destination with --dead-letters"),
         FailureKind::GaveUp => Some("start again when the destination is back, or raise --retry-for"),
     };
@@ -30,25 +29,25 @@ pub(crate) fn with_hint(failure: Failure) -> Failure {
     }
 }
 
-/// Returns what helps against a reason, by its code.
+/// Returns the hint for the code of a reason.
 pub(crate) fn record_hint(code: &str) -> Option<&'static str> {
     Some(match code {
-        "missing_key" => "--id offset takes records without key",
-        "key_not_text" => "--id offset takes records whatever their key",
+        "missing_key" => "--id offset accepts records without key",
+        "key_not_text" => "--id offset accepts records with any key",
         "empty_id" => "--id offset needs neither key nor field",
-        "id_too_long" => "--id offset makes short ones",
-        "foreign_id" => "--id field:_id takes it for the id; --drop _id leaves it out",
-        "claimed_field" => "--meta-prefix gives metadata fields other names; --no-meta leaves them out",
-        "not_json" => "--raw-value text or binary wraps what is not JSON",
-        "not_a_date" => "--time-field takes Unix seconds or milliseconds and ISO 8601",
+        "id_too_long" => "--id offset makes short ids",
+        "foreign_id" => "--id field:_id uses it as the id; --drop _id removes it",
+        "claimed_field" => "--meta-prefix renames the metadata fields; --no-meta omits them",
+        "not_json" => "--raw-value text or binary wraps values that are not JSON",
+        "not_a_date" => "--time-field accepts Unix seconds or milliseconds and ISO 8601",
         "too_many_names" => "--max-names allows more",
-        "tombstone" => "--on-tombstone skip leaves it out",
+        "tombstone" => "--on-tombstone skip filters it",
         "empty_routing" => "correct --routing",
-        "routing_missing_exception" => "--routing makes one of a record's fields",
-        "repeated_name" => "--drop leaves a field out, however often it is there",
+        "routing_missing_exception" => "--routing derives one from fields of the record",
+        "repeated_name" => "--drop removes every field of that name",
         "no_literal_name" => "--write replace stores such names",
         "document_too_large" => "--keep or --drop make it smaller; --dead-letters file:PATH sets it aside",
-        "document_missing" | "document_missing_exception" => "--op upsert creates it then",
+        "document_missing" | "document_missing_exception" => "--op upsert creates missing documents",
         "pipeline_missing" => "create the pipeline, or correct --pipeline",
         "ambiguous_index" => "name one index with --index",
         "too_large" => "raise `http.max_content_length` of the server, or set such records aside with --dead-letters",

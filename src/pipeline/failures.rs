@@ -32,7 +32,7 @@ pub(crate) fn gave_up(after: Duration, reason: &str) -> Failure {
 pub(crate) fn ended_early(unreached: &[(Partition, NextOffset, NextOffset)]) -> Failure {
     let causes = unreached.iter().map(|(partition, next, stop)| format!("{partition}: read to {} of {}", next.0, stop.0));
     let failure = Failure::new(format!("the run ended before {} partitions were read to the end", unreached.len()));
-    causes.fold(failure, super::failure::Failure::because).hint("start again: reading goes on at the committed offsets")
+    causes.fold(failure, super::failure::Failure::because).hint("start again: the next run continues at the committed offsets")
 }
 
 /// Returns why a run ends whose destination rejects everything.

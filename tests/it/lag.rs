@@ -195,13 +195,13 @@ fn a_group_or_topic_that_is_not_there() {
         &profile,
         "lag biling",
         1,
-        "error: group `biling` is not on `local_kafka`\nhint: list the groups that are there: sdl lag --no-time\n",
+        "error: group `biling` does not exist on `local_kafka`\nhint: list the groups that are there: sdl lag --no-time\n",
     );
-    let is_topic = "error: group `logins` is not on `local_kafka`\nhint: `logins` is a topic: sdl lag --topic logins\n";
+    let is_topic = "error: group `logins` does not exist on `local_kafka`\nhint: `logins` is a topic: sdl lag --topic logins\n";
     refused(&profile, "lag logins", 1, is_topic);
-    let meant = "error: topic `login` is not on `local_kafka`\nhint: did you mean `logins`?\n";
+    let meant = "error: topic `login` does not exist on `local_kafka`\nhint: did you mean `logins`?\n";
     refused(&profile, "lag billing --topic login", 1, meant);
-    let nothing = "error: topic `else` is not on `local_kafka`\nhint: list what groups have read: sdl lag --by topic\n";
+    let nothing = "error: topic `else` does not exist on `local_kafka`\nhint: list what groups have read: sdl lag --by topic\n";
     refused(&profile, "lag billing --topic else", 1, nothing);
     let unnamed = "error: cannot list the groups of `local_kafka`\n  caused by: embedded brokers do not list their groups\n\
                    hint: name the group: sdl lag GROUP\n";

@@ -153,7 +153,7 @@ impl DocumentArgs {
                 TransformResult::Bad(Reason::new("tombstone", "the record has no value (--on-tombstone fail)"))
             }
             None => TransformResult::Bad(
-                Reason::new("tombstone", "the record has no value, and nothing says what that means")
+                Reason::new("tombstone", "the record has no value, and --on-tombstone is not set")
                     .hint("--on-tombstone delete, skip or fail"),
             ),
         };

@@ -136,7 +136,7 @@ impl TopicArgs {
         chosen.dedup();
         if chosen.is_empty() {
             let failure = Failure::new(format!("no topic of `{}` is left to read", section.name));
-            return Err(failure.hint("loosen --topics-matching or --exclude; `kcat -L` lists what is there").into());
+            return Err(failure.hint("loosen --topics-matching or --exclude; `kcat -L` lists the topics").into());
         }
         Ok(chosen)
     }
@@ -149,10 +149,10 @@ fn is_internal(name: &str) -> bool {
 
 fn missing(name: &str, section: &KafkaSection, all: &[TopicInfo]) -> Error {
     let known = all.iter().map(|topic| topic.topic.name()).filter(|known| !is_internal(known));
-    let failure = Failure::new(format!("topic `{name}` is not on `{}`", section.name));
+    let failure = Failure::new(format!("topic `{name}` does not exist on `{}`", section.name));
     Error::Failed(match nearest(name, known) {
         Some(known) => failure.hint(format!("did you mean `{known}`?")),
-        None => failure.hint(format!("look at what is there: kcat -b {} -L", section.servers)),
+        None => failure.hint(format!("list the topics: kcat -b {} -L", section.servers)),
     })
 }
 

@@ -69,7 +69,7 @@ pub(super) fn check_names(filter: &LagFilter, report: &LagReport) -> Result<(), 
     let topics = || surveys.iter().flat_map(|survey| &survey.all_topics).map(|topic| Topic::name(*topic));
     let all_groups = || surveys.iter().flat_map(|survey| &survey.all_groups).map(String::as_str);
     if let Some(name) = filter.groups.iter().find(|name| !all_groups().any(|group| group == *name)) {
-        let failure = Failure::new(format!("group `{name}` is not on {sections}"));
+        let failure = Failure::new(format!("group `{name}` does not exist on {sections}"));
         return Err(Error::Failed(if topics().any(|topic| topic == name) {
             failure.hint(format!("`{name}` is a topic: sdl lag --topic {name}"))
         } else if let Some(near) = nearest(name, all_groups()) {
@@ -83,7 +83,7 @@ pub(super) fn check_names(filter: &LagFilter, report: &LagReport) -> Result<(), 
         topics().any(|topic| topic == name) || partitions.any(|partition| partition.partition.topic.name() == name)
     };
     if let Some(name) = filter.topics.iter().find(|name| !known(name)) {
-        let failure = Failure::new(format!("topic `{name}` is not on {sections}"));
+        let failure = Failure::new(format!("topic `{name}` does not exist on {sections}"));
         return Err(Error::Failed(if let Some(near) = nearest(name, topics()) {
             failure.hint(format!("did you mean `{near}`?"))
         } else if all_groups().any(|group| group == name) {

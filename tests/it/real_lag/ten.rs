@@ -157,7 +157,7 @@ fn real_ten_groups_in_ten_states_agree_with_kafkas_own_tool_and_the_records() {
     );
     let dead = lag(&ten.clusters, &ten.name("dead")).expect(1);
     assert!(
-        dead.stderr.starts_with(&format!("error: group `{}` is not on `local_kafka`\n", ten.name("dead"))),
+        dead.stderr.starts_with(&format!("error: group `{}` does not exist on `local_kafka`\n", ten.name("dead"))),
         "{}",
         dead.stderr
     );

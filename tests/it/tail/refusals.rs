@@ -8,11 +8,11 @@ use crate::run::Folder;
 #[test]
 fn conflicting_flags_are_one_error() {
     let topic = Topic::with(2, &[(0, None, Some(b"x"))]);
-    topic.fails("login", "error: topic `login` is not on `local_kafka`\nhint: did you mean `logins`?\n", 1);
+    topic.fails("login", "error: topic `login` does not exist on `local_kafka`\nhint: did you mean `logins`?\n", 1);
     let servers = topic.mock.cluster().servers;
     topic.fails(
         "logins orders",
-        &format!("error: topic `orders` is not on `local_kafka`\nhint: look at what is there: kcat -b {servers} -L\n"),
+        &format!("error: topic `orders` does not exist on `local_kafka`\nhint: list the topics: kcat -b {servers} -L\n"),
         1,
     );
     topic.fails(
