@@ -29,14 +29,14 @@ pub(crate) struct AssignedMember {
     pub(crate) host: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LogOffsets {
     /// The topic does not exist.
     NoTopic,
     /// The topic has fewer partitions.
     NoPartition,
-    /// The partition has no leader that could answer.
-    NoLeader,
+    /// No leader answers for the partition; with the reason.
+    NoLeader(String),
     Ends {
         /// The log end offset.
         end: i64,
@@ -51,7 +51,8 @@ pub(crate) enum LogOffsets {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LagFlag {
     Gone(&'static str),
-    NoLeader,
+    /// No leader answers for the partition; with the reason.
+    NoLeader(String),
     Unassigned,
     /// The committed offset is beyond the log end.
     Truncated,
@@ -67,7 +68,7 @@ impl LagFlag {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Gone(_) => "gone",
-            Self::NoLeader => "no_leader",
+            Self::NoLeader(_) => "no_leader",
             Self::Unassigned => "unassigned",
             Self::Truncated => "truncated",
             Self::DeletedUnread(_) => "deleted_unread",
@@ -79,7 +80,7 @@ impl LagFlag {
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Gone(what) => format!("the {what} is gone"),
-            Self::NoLeader => "the partition has no leader".to_owned(),
+            Self::NoLeader(why) => why.clone(),
             Self::Unassigned => "not assigned to a member".to_owned(),
             Self::Truncated => "committed offset is beyond the log end: truncated or re-created".to_owned(),
             Self::DeletedUnread(1) => "1 unread record was deleted".to_owned(),
@@ -93,7 +94,7 @@ impl LagFlag {
     pub(crate) fn text_of_many(&self, partitions: usize) -> String {
         match self {
             Self::Gone(_) => format!("{partitions} gone"),
-            Self::NoLeader => format!("{partitions} without leader"),
+            Self::NoLeader(_) => format!("{partitions} without leader"),
             Self::Unassigned => format!("{partitions} unassigned"),
             Self::Truncated => format!("{partitions} truncated"),
             Self::DeletedUnread(_) => format!("unread records deleted in {partitions}"),
@@ -179,10 +180,10 @@ impl PartitionLag {
         };
         let deleted = self.deleted_unread();
         let flags = [
-            match self.log {
+            match &self.log {
                 LogOffsets::NoTopic => Some(LagFlag::Gone("topic")),
                 LogOffsets::NoPartition => Some(LagFlag::Gone("partition")),
-                LogOffsets::NoLeader => Some(LagFlag::NoLeader),
+                LogOffsets::NoLeader(why) => Some(LagFlag::NoLeader(why.clone())),
                 LogOffsets::Ends { .. } => None,
             },
             self.unassigned.then_some(LagFlag::Unassigned),
@@ -224,7 +225,7 @@ pub(crate) mod tests {
         assert_eq!(partition_lag(0, Some(40), 0, 100).lag(), Some(60));
         assert_eq!(partition_lag(0, Some(100), 0, 100).lag(), Some(0));
         assert_eq!(partition_lag(0, None, 0, 100).lag(), None, "nothing was committed");
-        for log in [LogOffsets::NoTopic, LogOffsets::NoPartition, LogOffsets::NoLeader] {
+        for log in [LogOffsets::NoTopic, LogOffsets::NoPartition, LogOffsets::NoLeader(String::new())] {
             assert_eq!(PartitionLag { log, ..partition_lag(0, Some(40), 0, 100) }.lag(), None);
         }
     }

@@ -140,31 +140,35 @@ impl SurveyedCluster {
             all.map(|partition| partition.partition).collect::<BTreeSet<_>>().into_iter().collect()
         };
         let led = partitions(groups, |partition| partition.end().is_some());
-        let ends = admin.available_offsets(&led, OffsetSpec::Log).await?;
+        let ends = admin.known_offsets(&led, OffsetSpec::Log).await?;
         // A log that became shorter was re-created or truncated: its offsets name other records now.
-        let shorter =
-            |partition: &Partition| ends.get(partition).zip(self.ends.get(partition)).is_some_and(|(now, then)| now < then);
+        let shorter = |partition: &Partition| match (ends.get(partition), self.ends.get(partition)) {
+            (Some(Ok(now)), Some(then)) => now < then,
+            _ => false,
+        };
         self.next_records.retain(|(partition, ..), _| !shorter(partition));
         for partition in groups.iter_mut().flat_map(|group| &mut group.partitions).filter(|partition| partition.end().is_some()) {
             partition.log = match ends.get(&partition.partition) {
-                Some(end) => LogOffsets::Ends { end: *end, low: None, stable: None },
-                None => LogOffsets::NoLeader,
+                Some(Ok(end)) => LogOffsets::Ends { end: *end, low: None, stable: None },
+                Some(Err(why)) => LogOffsets::NoLeader(why.clone()),
+                None => LogOffsets::NoLeader("no answer".to_owned()),
             };
         }
-        self.ends = ends;
+        self.ends = ends.into_iter().filter_map(|(partition, end)| Some((partition, end.ok()?))).collect();
         let behind = partitions(groups, PartitionLag::is_behind);
         let topics: BTreeSet<Topic> = behind.iter().map(|partition| partition.topic).filter(|_| time).collect();
         let topics: Vec<Topic> = topics.into_iter().collect();
         let (low, stable, settings) = tokio::try_join!(
-            admin.available_offsets(&behind, OffsetSpec::Start),
-            admin.available_offsets(&behind, OffsetSpec::Stable),
+            admin.known_offsets(&behind, OffsetSpec::Start),
+            admin.known_offsets(&behind, OffsetSpec::Stable),
             admin.settings_of(&topics),
         )?;
         let retention: HashMap<Topic, i64> =
             settings.iter().filter_map(|(topic, settings)| Some((*topic, retention(settings)?))).collect();
         for partition in groups.iter_mut().flat_map(|group| &mut group.partitions) {
             if let LogOffsets::Ends { end, .. } = partition.log {
-                let of = |ends: &HashMap<Partition, i64>| ends.get(&partition.partition).copied();
+                let of =
+                    |known: &HashMap<Partition, Result<i64, String>>| known.get(&partition.partition)?.as_ref().ok().copied();
                 partition.log = LogOffsets::Ends { end, low: of(&low), stable: of(&stable) };
                 partition.retention = retention.get(&partition.partition.topic).copied();
             }
@@ -239,7 +243,7 @@ fn group_lag(group: Group, committed: CommittedPositions, leaders: &Leaders, fil
             None => LogOffsets::NoTopic,
             Some(leaders) => match usize::try_from(partition.index).ok().and_then(|index| leaders.get(index)) {
                 None => LogOffsets::NoPartition,
-                Some(false) => LogOffsets::NoLeader,
+                Some(false) => LogOffsets::NoLeader("the partition has no leader".to_owned()),
                 Some(true) => LogOffsets::Ends { end: 0, low: None, stable: None },
             },
         };

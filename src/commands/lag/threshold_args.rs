@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn an_unknown_lag_exceeds_any_threshold() {
-        for log in [LogOffsets::NoLeader, LogOffsets::NoTopic, LogOffsets::NoPartition] {
+        for log in [LogOffsets::NoLeader(String::new()), LogOffsets::NoTopic, LogOffsets::NoPartition] {
             let unknown = PartitionLag { log, ..partition_lag(0, Some(40), 0, 100) };
             let over = checked(Some(1_000), None, vec![unknown.clone()]).unwrap();
             assert!(over.contains("`g` on `s`: the lag of 1 partitions is not known"), "{over}");

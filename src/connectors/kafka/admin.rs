@@ -1,6 +1,6 @@
 //! Topics, their settings and their offsets.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, ConfigSource, NewPartitions, New
 use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
 
 use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::config::{client_config, set_group_id};
@@ -118,7 +119,7 @@ impl Admin {
     }
 
     /// Returns the failure of a request; one that may be repeated if no broker answered.
-    fn failed(&self, what: &str, error: impl Into<NativeError>) -> Failure {
+    pub(super) fn failed(&self, what: &str, error: impl Into<NativeError>) -> Failure {
         let error = error.into();
         let failure = self.failure(what).because(&error);
         if error.is_outage() { failure.passing() } else { failure }
@@ -153,15 +154,14 @@ impl Admin {
     pub async fn settings(&self, topic: Topic) -> Result<HashMap<String, TopicSetting>, ConnectorError> {
         let mut answers = self.settings_of(&[topic]).await?;
         match answers.remove(&topic) {
-            None => Ok(HashMap::new()),
+            None if self.is_embedded() => Ok(HashMap::new()),
+            None => Err(self.failed("describe the configuration of topics of", NativeError::no_answer()).into()),
             Some(Ok(settings)) => Ok(settings),
             Some(Err(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed)) => {
                 tracing::warn!(%topic, "Not allowed to read the topic's settings (DESCRIBE_CONFIGS); the defaults are assumed.");
                 Ok(HashMap::new())
             }
-            Some(Err(code)) => {
-                Err(self.failure(&format!("describe the configuration of topic `{topic}` of")).because(code).into())
-            }
+            Some(Err(code)) => Err(self.failed(&format!("describe the configuration of topic `{topic}` of"), code).into()),
         }
     }
 
@@ -183,6 +183,7 @@ impl Admin {
             });
             settings.collect()
         };
+        // The answers are in the order of the request.
         Ok(topics.iter().copied().zip(answers.into_iter().map(|answer| answer.map(settings))).collect())
     }
 
@@ -335,54 +336,81 @@ pub(crate) fn topic_ids<C: rdkafka::ClientContext>(
 
 /// Returns one offset of each partition; with [`OffsetSpec::Time`], of each that has one. Blocking.
 pub(crate) fn list_offsets<C: rdkafka::ClientContext>(
-    client: &rdkafka::client::Client<C>,
+    client: &Client<C>,
     partitions: &[Partition],
     of: OffsetSpec,
 ) -> Result<HashMap<Partition, i64>, NativeError> {
-    if partitions.is_empty() {
-        return Ok(HashMap::new());
+    let mut offsets = HashMap::with_capacity(partitions.len());
+    for (partition, offset) in partition_offsets(client, partitions, of)? {
+        let offset = offset.map_err(|error| NativeError { text: format!("{partition}: {error}"), ..error })?;
+        offsets.extend(offset.map(|offset| (partition, offset)));
     }
-    let asked: Vec<_> = partitions.iter().map(|partition| (partition.topic.name(), partition.index)).collect();
+    Ok(offsets)
+}
+
+/// An offset, `None` if no record is as late as [`OffsetSpec::Time`], or why the offset is unknown, with the partition's leader.
+pub(super) type PartitionOffset = Result<Option<i64>, NativeError>;
+
+/// Returns an answer for every partition. Blocking.
+pub(super) fn partition_offsets<C: rdkafka::ClientContext>(
+    client: &Client<C>,
+    partitions: &[Partition],
+    of: OffsetSpec,
+) -> Result<Vec<(Partition, PartitionOffset)>, NativeError> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let requested: Vec<_> = partitions.iter().map(|partition| (partition.topic.name(), partition.index)).collect();
     let (spec, read_committed) = offset_query(of);
-    let list = || librdkafka::admin::list_offsets(client, &asked, spec, read_committed, REQUEST_TIMEOUT);
-    let is_stale =
-        |error: &NativeError| matches!(error.code, RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopic);
+    let list = || librdkafka::admin::list_offsets(client, &requested, spec, read_committed, REQUEST_TIMEOUT);
     let mut answer = list();
-    let stale = match &answer {
-        Ok(entries) => entries.iter().any(|entry| entry.error.as_ref().is_some_and(is_stale)),
-        Err(error) => is_stale(error),
+    let is_stale = match &answer {
+        Ok(entries) => entries.iter().any(|entry| entry.error.as_ref().is_some_and(NativeError::is_unknown_partition)),
+        Err(error) => error.is_unknown_partition(),
     };
-    if stale {
+    if is_stale {
         // librdkafka looks for leaders in metadata that may be 15 minutes old: a partition can be newer.
-        let topics: std::collections::BTreeSet<&str> = asked.iter().map(|(topic, _)| *topic).collect();
+        let topics: BTreeSet<&str> = requested.iter().map(|(topic, _)| *topic).collect();
         for topic in topics {
             client.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
         }
         answer = list();
     }
     let entries = answer?;
-    let mut offsets = HashMap::with_capacity(entries.len());
-    for entry in entries {
-        if let Some(error) = entry.error {
-            return Err(NativeError { text: format!("{}/{}: {error}", entry.topic, entry.partition), ..error });
-        }
-        if entry.offset >= 0 {
-            offsets.insert(Partition::new(&entry.topic, entry.partition), entry.offset);
-        }
-    }
-    let may_be_absent = matches!(of, OffsetSpec::Time(_));
-    match partitions.iter().find(|partition| !may_be_absent && !offsets.contains_key(partition)) {
-        // A missing answer is not offset 0.
-        Some(partition) => Err(NativeError {
-            code: RDKafkaErrorCode::LeaderNotAvailable,
-            text: format!("{partition}: no broker answers for the partition"),
-        }),
-        None => Ok(offsets),
-    }
+    let mut offsets: HashMap<_, _> =
+        entries.into_iter().map(|entry| (Partition::new(&entry.topic, entry.partition), (entry.offset, entry.error))).collect();
+    let mut metadata = HashMap::new();
+    let answers = partitions.iter().map(|partition| {
+        let answer = match offsets.remove(partition).unwrap_or_else(|| (-1, Some(NativeError::no_answer()))) {
+            (offset, None) if offset >= 0 => Ok(Some(offset)),
+            (_, None) if matches!(of, OffsetSpec::Time(_)) => Ok(None),
+            (_, error) => {
+                let error = error.unwrap_or_else(NativeError::no_answer);
+                let fetch = || client.fetch_metadata(Some(partition.topic.name()), REQUEST_TIMEOUT).ok();
+                let leader = metadata.entry(partition.topic).or_insert_with(fetch).as_ref();
+                let leader = leader.map_or(String::new(), |metadata| leader_of(metadata, *partition));
+                Err(NativeError { text: format!("{error}{leader}"), ..error })
+            }
+        };
+        (*partition, answer)
+    });
+    Ok(answers.collect())
+}
+
+/// Returns the leader of a partition as part of a sentence: id and advertised address.
+fn leader_of(metadata: &Metadata, partition: Partition) -> String {
+    let topic = metadata.topics().iter().find(|topic| topic.name() == partition.topic.name());
+    let known = topic.and_then(|topic| topic.partitions().iter().find(|known| known.id() == partition.index));
+    let Some(known) = known else { return String::new() };
+    let broker = metadata.brokers().iter().find(|broker| broker.id() == known.leader());
+    broker.map_or_else(
+        || " (the partition has no leader)".to_owned(),
+        |broker| format!(" (the leader is broker {}, advertised as {}:{})", broker.id(), broker.host(), broker.port()),
+    )
 }
 
 /// Returns the query of a spec, and whether it is a read_committed one.
-pub(super) fn offset_query(of: OffsetSpec) -> (librdkafka::admin::OffsetQuery, bool) {
+fn offset_query(of: OffsetSpec) -> (librdkafka::admin::OffsetQuery, bool) {
     use librdkafka::admin::OffsetQuery;
     match of {
         OffsetSpec::Start => (OffsetQuery::Earliest, false),

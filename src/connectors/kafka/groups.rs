@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
-use crate::connectors::kafka::admin::{Admin, OffsetSpec, REQUEST_TIMEOUT, blocking, offset_query};
+use crate::connectors::kafka::admin::{Admin, OffsetSpec, PartitionOffset, REQUEST_TIMEOUT, blocking, partition_offsets};
 use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::commit_metadata::CommittedOffset;
 use crate::connectors::kafka::config::client_config;
@@ -132,10 +132,9 @@ impl Admin {
             passing.filter(|_| Instant::now() < deadline).cloned().map_or(Ok(answers), Err)
         });
         let listed = listed.await?.map_err(|error| self.failure("list the committed offsets of groups of").because(error))?;
-        let positions = |entries: Vec<librdkafka::PartitionEntry>| {
-            let committed = entries.into_iter().filter(|entry| entry.offset >= 0 && entry.error.is_none());
-            committed.map(|entry| (Partition::new(&entry.topic, entry.partition), NextOffset(entry.offset))).collect()
-        };
+        let position =
+            |entry: librdkafka::PartitionEntry| (Partition::new(&entry.topic, entry.partition), NextOffset(entry.offset));
+        let positions = |entries: Vec<_>| entries.into_iter().map(position).collect();
         let answers = listed.into_iter().map(|answer| answer.map(positions).map_err(|error| error.summary()));
         Ok(groups.iter().cloned().zip(answers).collect())
     }
@@ -164,13 +163,12 @@ impl Admin {
     pub async fn group_offsets(&self, group: &str) -> Result<HashMap<Partition, CommittedOffset>, ConnectorError> {
         let name = group.to_owned();
         let listed = self.request(move |client| {
-            let mut listed = librdkafka::groups::offsets(client, std::slice::from_ref(&name), None, REQUEST_TIMEOUT)?;
-            listed.pop().unwrap_or_else(|| Ok(Vec::new()))
+            librdkafka::groups::offsets(client, std::slice::from_ref(&name), None, REQUEST_TIMEOUT)?.remove(0)
         });
         let listed = listed.await?;
         let listed =
             listed.map_err(|error| self.failure(&format!("list the committed offsets of group `{group}` on")).because(error))?;
-        let committed = listed.into_iter().filter(|entry| entry.offset >= 0).map(|entry| {
+        let committed = listed.into_iter().map(|entry| {
             let metadata = String::from_utf8_lossy(&entry.metadata).into_owned();
             (Partition::new(&entry.topic, entry.partition), CommittedOffset { next: NextOffset(entry.offset), metadata })
         });
@@ -229,33 +227,21 @@ impl Admin {
         fetched.await?.map_err(|error: rdkafka::error::KafkaError| self.failure("list the topics of").because(error).into())
     }
 
-    /// Returns one offset of each partition whose leader answers.
+    /// Returns one offset of each partition, or why it is unknown.
     ///
     /// # Errors
     /// When the cluster does not answer.
-    pub async fn available_offsets(
+    pub async fn known_offsets(
         &self,
         partitions: &[Partition],
         of: OffsetSpec,
-    ) -> Result<HashMap<Partition, i64>, ConnectorError> {
-        if partitions.is_empty() {
-            return Ok(HashMap::new());
-        }
+    ) -> Result<HashMap<Partition, Result<i64, String>>, ConnectorError> {
         let partitions = partitions.to_vec();
-        let listed = self.request(move |client| {
-            let requested: Vec<_> = partitions.iter().map(|partition| (partition.topic.name(), partition.index)).collect();
-            let (spec, read_committed) = offset_query(of);
-            librdkafka::admin::list_offsets(client, &requested, spec, read_committed, REQUEST_TIMEOUT)
-        });
-        let entries = listed.await?.map_err(|error| self.failure("list the offsets of").because(error))?;
-        let known = entries.into_iter().filter_map(|entry| {
-            if let Some(error) = entry.error {
-                tracing::debug!(topic = entry.topic, partition = entry.partition, %error, "The offset of a partition is unknown.");
-                return None;
-            }
-            (entry.offset >= 0).then(|| (Partition::new(&entry.topic, entry.partition), entry.offset))
-        });
-        Ok(known.collect())
+        let listed = self.request(move |client| partition_offsets(client, &partitions, of)).await?;
+        let answers = listed.map_err(|error| self.failed("list the offsets of", error))?.into_iter();
+        let known =
+            |(partition, offset): (_, PartitionOffset)| Some((partition, offset.map_err(|error| error.text).transpose()?));
+        Ok(answers.filter_map(known).collect())
     }
 
     /// Returns the time of the first record at or after each offset. Repeated positions are read once.

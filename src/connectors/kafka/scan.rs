@@ -162,8 +162,7 @@ impl Scanner {
         let what = format!("list the committed offsets of group `{group}` on");
         let group = [group.to_owned()];
         let listed = self.request(&what, || groups::offsets(self.consumer.client(), &group, None, REQUEST_TIMEOUT)?.remove(0))?;
-        let committed = listed.into_iter().filter(|entry| entry.offset >= 0);
-        Ok(committed.map(|entry| (Partition::new(&entry.topic, entry.partition), entry.offset)).collect())
+        Ok(listed.into_iter().map(|entry| (Partition::new(&entry.topic, entry.partition), entry.offset)).collect())
     }
 
     /// Sends a request again while a leader or coordinator moves, until its timeout.

@@ -106,8 +106,8 @@ impl TopicIdRequest {
         }
     }
 
-    /// Waits up to `timeout` for names and ids of the topics that have one.
-    pub(crate) fn poll(&self, timeout: Duration) -> Option<Result<Vec<(String, String)>>> {
+    /// Waits up to `timeout` for the names of the topics, and their ids if they have one.
+    pub(crate) fn poll(&self, timeout: Duration) -> Option<Result<Vec<(String, Result<Option<String>>)>>> {
         /// The id of topics on brokers without ids.
         const ZERO: &str = "AAAAAAAAAAAAAAAAAAAAAA";
         let event = QueueEvent::wait(&self.0, timeout)?;
@@ -120,31 +120,37 @@ impl TopicIdRequest {
             let result = rd::rd_kafka_event_DescribeTopics_result(event.0);
             let topics = rd::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
             let id = |topic: &*const rd::rd_kafka_TopicDescription_t| {
-                let error = rd::rd_kafka_TopicDescription_error(*topic);
-                let failed = NativeError::copy(error).is_some_and(|error| error.code != RDKafkaErrorCode::NoError);
-                let id = rd::rd_kafka_TopicDescription_topic_id(*topic);
-                if failed || id.is_null() {
-                    return None;
+                let name = text(rd::rd_kafka_TopicDescription_name(*topic));
+                let error = NativeError::copy(rd::rd_kafka_TopicDescription_error(*topic));
+                if let Some(error) = error.filter(|error| error.code != RDKafkaErrorCode::NoError) {
+                    return (name, Err(error));
                 }
-                let id = text(rd::rd_kafka_Uuid_base64str(id)).trim_end_matches('=').to_owned();
-                (id != ZERO).then(|| (text(rd::rd_kafka_TopicDescription_name(*topic)), id))
+                let id = rd::rd_kafka_TopicDescription_topic_id(*topic);
+                let id = (!id.is_null()).then(|| text(rd::rd_kafka_Uuid_base64str(id)).trim_end_matches('=').to_owned());
+                (name, Ok(id.filter(|id| id != ZERO)))
             };
-            Some(Ok(slice(topics, count).iter().filter_map(id).collect()))
+            Some(Ok(slice(topics, count).iter().map(id).collect()))
         }
     }
 }
 
-/// Returns names and ids of the topics that have one.
+/// Returns names and ids of the topics that have one. A topic with an error fails the request: its id is unknown, not absent.
 pub(crate) fn topic_ids<C: ClientContext>(
     client: &Client<C>,
     topics: &[&str],
     timeout: Duration,
 ) -> Result<Vec<(String, String)>> {
     let request = TopicIdRequest::send(client, topics, timeout)?;
-    request.poll(timeout + Duration::from_secs(1)).ok_or_else(NativeError::timed_out)?
+    let answers = request.poll(timeout + Duration::from_secs(1)).ok_or_else(NativeError::timed_out)??;
+    let mut ids = Vec::with_capacity(answers.len());
+    for (name, id) in answers {
+        let id = id.map_err(|error| NativeError { text: format!("topic `{name}`: {error}"), ..error })?;
+        ids.extend(id.map(|id| (name, id)));
+    }
+    Ok(ids)
 }
 
-/// Looks up one offset for each of many partitions, with few requests.
+/// Looks up one offset for each of many partitions, with few requests. A partition without an answer has an error.
 pub(crate) fn list_offsets<C: ClientContext>(
     client: &Client<C>,
     partitions: &[(&str, i32)],
@@ -181,7 +187,10 @@ pub(crate) fn list_offsets<C: ClientContext>(
                 let result = rd::rd_kafka_event_ListOffsets_result(event);
                 let infos = rd::rd_kafka_ListOffsets_result_infos(result, &raw mut count);
                 let of = |info: &*const rd::rd_kafka_ListOffsetsResultInfo_t| {
-                    entry(&*rd::rd_kafka_ListOffsetsResultInfo_topic_partition(*info))
+                    let entry = entry(&*rd::rd_kafka_ListOffsetsResultInfo_topic_partition(*info));
+                    // librdkafka ignores the error of one leader, and leaves its partitions as they were.
+                    let is_answered = entry.error.is_some() || entry.offset != i64::from(rd::RD_KAFKA_OFFSET_INVALID);
+                    if is_answered { entry } else { PartitionEntry { error: Some(NativeError::no_answer()), ..entry } }
                 };
                 Ok(slice(infos, count).iter().map(of).collect())
             },

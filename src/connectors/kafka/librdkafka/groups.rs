@@ -126,8 +126,8 @@ unsafe fn described(group: *const rd::rd_kafka_ConsumerGroupDescription_t) -> Gr
     }
 }
 
-/// Returns the committed offsets of each group, in the order of `groups`: of these partitions, or of all. Sends one request per
-/// group, all in flight together.
+/// Returns the committed offsets of each group, in the order of `groups`: of these partitions, or of all, and only of partitions
+/// that have one. Sends one request per group, all in flight together.
 pub(crate) fn offsets<C: ClientContext>(
     client: &Client<C>,
     groups: &[String],
@@ -160,7 +160,7 @@ pub(crate) fn offsets<C: ClientContext>(
     Ok(answers)
 }
 
-/// Copies the answer about one group.
+/// Copies the committed offsets of one group. A partition with an error fails the group: its offset is unknown, not absent.
 ///
 /// # Safety
 /// The event is one of ListConsumerGroupOffsets.
@@ -176,7 +176,13 @@ unsafe fn committed(event: &QueueEvent) -> Result<Vec<PartitionEntry>> {
         if let Some(error) = NativeError::copy(rd::rd_kafka_group_result_error(group)) {
             return Err(error);
         }
-        Ok(entries(rd::rd_kafka_group_result_partitions(group)))
+        let entries = entries(rd::rd_kafka_group_result_partitions(group));
+        match entries.iter().find_map(|entry| Some((entry, entry.error.as_ref()?))) {
+            Some((entry, error)) => {
+                Err(NativeError { text: format!("{}/{}: {error}", entry.topic, entry.partition), code: error.code })
+            }
+            None => Ok(entries.into_iter().filter(|entry| entry.offset >= 0).collect()),
+        }
     }
 }
 

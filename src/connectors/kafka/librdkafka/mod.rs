@@ -51,6 +51,11 @@ impl NativeError {
         Self { code: RDKafkaErrorCode::OperationTimedOut, text: "no answer in time".to_owned() }
     }
 
+    /// Returns the error of a partition or topic that an answer lacks; the same request may succeed in a moment.
+    pub(crate) fn no_answer() -> Self {
+        Self { code: RDKafkaErrorCode::LeaderNotAvailable, text: "no answer".to_owned() }
+    }
+
     fn invalid_name(error: &std::ffi::NulError) -> Self {
         Self { code: RDKafkaErrorCode::InvalidArgument, text: error.to_string() }
     }
@@ -86,6 +91,11 @@ impl NativeError {
                 | Code::FencedLeaderEpoch
                 | Code::UnknownLeaderEpoch
         )
+    }
+
+    /// Returns whether the client's metadata lacks the partition: it may be older than the partition.
+    pub(crate) fn is_unknown_partition(&self) -> bool {
+        matches!(self.code, RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopic)
     }
 
     /// Returns whether no broker could answer, or not yet.

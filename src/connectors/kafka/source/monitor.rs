@@ -110,6 +110,7 @@ impl Monitor {
             let answer = request.poll(Duration::ZERO)?;
             self.topic_id_request = None;
             for (name, id) in answer.ok()? {
+                let Ok(Some(id)) = id else { continue };
                 let topic = Topic::named(&name);
                 if let Some(known) = self.topic_ids.get(&topic).filter(|known| **known != id).cloned() {
                     self.topic_ids.insert(topic, id.clone());
