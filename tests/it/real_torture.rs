@@ -21,8 +21,6 @@ mod workload;
 const OPEN: &[(Command, u64)] = &[
     // A bounded run is complete without the partitions of a static member that has just left.
     (Command::Replicate, 2),
-    // The producer does not know partitions that the target has just got.
-    (Command::Replicate, 8),
 ];
 
 /// Runs scenarios of one command, from `SDL_TORTURE_SEED` on, for `SDL_TORTURE_SECONDS` and at least one.

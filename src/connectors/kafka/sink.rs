@@ -8,7 +8,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use rdkafka::config::ClientConfig;
@@ -28,6 +28,11 @@ use crate::record::{Partition, Record, Topic};
 const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long the worker waits for reports when the producer's queue is full or is being emptied.
 const QUEUE_TIMEOUT: Duration = Duration::from_millis(10);
+/// Timeout of one request for the metadata of a topic whose partition the producer does not know, and the pause before the next.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+const METADATA_PAUSE: Duration = Duration::from_millis(100);
+/// How long the brokers may not list a partition: one that was restarted learns of it late.
+const MISSING_TIMEOUT: Duration = Duration::from_secs(60);
 /// Records to queue before delivery reports are served.
 const SERVE_EVERY: usize = 500;
 /// The most bytes in the producer's queue.
@@ -432,7 +437,8 @@ impl ProducerWorker {
         }
     }
 
-    /// Queues one record, unless that is impossible for the record itself.
+    /// Queues one record, unless that is impossible for the record itself. Waits for a full queue, and for a partition that the
+    /// producer does not know yet: the records behind it must not overtake it.
     fn queue<'c>(&mut self, client: &'c ProducerClient, topics: &mut TopicHandles<'c>, id: RecordId) -> Result<(), Outcome> {
         let Some(batch) = &self.batches[id.slot] else { return Ok(()) };
         let batch = Arc::clone(&batch.batch);
@@ -458,6 +464,7 @@ impl ProducerWorker {
             headers: &record.headers,
             token: id.token(),
         };
+        let mut missing_since = Instant::now();
         loop {
             let Err(error) = messages::produce(client.producer.client(), handle, &outgoing) else {
                 *self.state(id) = RecordState::Queued;
@@ -474,6 +481,14 @@ impl ProducerWorker {
                     self.failure.get_or_insert(error);
                     return Ok(());
                 }
+                _ if error.is_unknown_partition() && missing_since.elapsed() < MISSING_TIMEOUT && self.is_awaited(id) => {
+                    self.factory.log.client_log.error_text(&format!("topic `{topic}`: {}", error.summary()));
+                    // The producer's metadata may be 5 minutes old: another client has created the partition since.
+                    if client.producer.client().fetch_metadata(Some(topic.name()), METADATA_TIMEOUT).is_err() {
+                        missing_since = Instant::now();
+                    }
+                    self.serve(client, METADATA_PAUSE);
+                }
                 _ => match refusal(&error, topic) {
                     Some(reason) => return Err(Outcome::Reject(reason)),
                     None => return Err(Outcome::Stop(Reason::new("not_queued", format!("topic `{topic}`: {error}")))),
@@ -483,6 +498,11 @@ impl ProducerWorker {
                 return Ok(());
             }
         }
+    }
+
+    /// Returns whether the engine still waits for the record's outcome.
+    fn is_awaited(&self, id: RecordId) -> bool {
+        self.batches[id.slot].as_ref().is_some_and(|batch| !batch.answer.is_closed())
     }
 
     /// Collects delivery reports; waits up to `timeout` for the first.
@@ -512,10 +532,11 @@ impl ProducerWorker {
 
     fn on_undelivered(&mut self, id: RecordId, error: NativeError) {
         use RDKafkaErrorCode as Code;
-        let is_unsent = matches!(
-            error.code,
-            Code::PurgeQueue | Code::PurgeInflight | Code::Fatal | Code::GaplessGuarantee | Code::OutOfOrderSequenceNumber
-        );
+        let is_unsent = error.is_unknown_partition()
+            || matches!(
+                error.code,
+                Code::PurgeQueue | Code::PurgeInflight | Code::Fatal | Code::GaplessGuarantee | Code::OutOfOrderSequenceNumber
+            );
         let Some(batch) = &self.batches[id.slot] else { return };
         let topic = (self.route)(&batch.batch[id.at]).0;
         match refusal(&error, topic) {

@@ -41,6 +41,24 @@ fn real_members_that_join_and_leave_lose_nothing_and_keep_the_order() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
+fn real_partitions_added_during_a_run_are_created_in_the_target_of_a_producer_that_does_not_know_them() {
+    let flow = Flow::new("grown-target", 4);
+    let mut sent = flow.send(0, 4_000);
+    let mut running = flow.sdl("").start();
+    flow.until_delivered(&mut running, 4_000);
+    flow.clusters.source.grow_topic(&flow.topic, 8);
+    let more = numbered(2, 0, 4_000, 8);
+    crate::harness::Sender::new(&flow.clusters.source, &[]).send(&flow.topic, &more);
+    flow.until_delivered(&mut running, 8_000);
+    running.signal("TERM");
+    running.wait().expect(0);
+    sent.extend(more);
+    let verdict = flow.verdict(&sent);
+    assert!(verdict.is_exact(), "{verdict:?}");
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
 fn real_partitions_added_during_a_run_are_read_from_their_beginning() {
     let flow = Flow::new("grown", 4).with("kafka.topic.metadata.refresh.interval.ms = 500");
     let sent = flow.send(0, 4_000);
