@@ -41,7 +41,6 @@ pub(crate) enum CertificateError {
 
 /// The cause of a failed step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(dead_code, reason = "some are of Kafka alone")]
 pub(crate) enum ConnectCause {
     NameNotResolved,
     ConnectionRefused,
@@ -98,7 +97,7 @@ pub(crate) struct SectionKeys<'s> {
     /// The keys of a login that may be wrong, in backticks.
     pub(crate) login: &'static str,
     /// The keys of a login that is missing, in backticks.
-    pub(crate) new_login: &'static str,
+    pub(crate) new_login: &'s str,
     /// How to enable TLS: ``set `tls = true` under [mongodb]``.
     pub(crate) tls_on: String,
     /// How to disable it.
@@ -248,7 +247,7 @@ impl ConnectCause {
             }
             Self::LoginRequired | Self::LoginExpected => format!("set {new_login} under [{section}]"),
             Self::LoginNotOffered => {
-                format!("leave {login} out under [{section}], or use the port that the {server} has for logins")
+                format!("leave {new_login} out under [{section}], or use the port that the {server} has for logins")
             }
             Self::AuthenticationFailed(_) => format!("correct {login} under [{section}]"),
             Self::MechanismNotOffered { offered, .. } => format!("set `sasl_mechanism` under [{section}] to one of {offered}"),

@@ -93,7 +93,7 @@ fn real_a_client_certificate_is_presented() {
 fn real_a_wrong_password_is_named() {
     for (protocol, mechanism) in [("SASL_PLAINTEXT", "PLAIN"), ("SASL_PLAINTEXT", "SCRAM-SHA-256"), ("SASL_SSL", "SCRAM-SHA-512")]
     {
-        let cause = format!("SASL: authentication failed for `loader` ({mechanism})");
+        let cause = format!("logging in: authentication failed for `loader` ({mechanism})");
         let hint = "correct `username`, `password` or `sasl_mechanism` under [local_kafka]";
         fails(protocol, &login(protocol, mechanism, CANARY), &cause, hint);
     }
@@ -104,8 +104,8 @@ fn real_a_wrong_password_is_named() {
 fn real_an_invalid_certificate_is_named() {
     let ssl = |authority: &str| format!("security_protocol = SSL\n{}", trust(authority));
     let unknown = (
-        "TLS handshake: the broker's certificate is signed by an untrusted CA",
-        "set `ssl_ca_location` under [local_kafka] to the file of that CA",
+        "TLS handshake: the broker's certificate is signed by a CA that is not trusted here",
+        "set `ssl_ca_location` under [local_kafka] to the file of the broker's CA",
     );
     fails("SSL", &ssl("stranger-ca"), unknown.0, unknown.1);
     // The CAs of this machine do not know the test's either.
@@ -122,29 +122,30 @@ fn real_a_missing_or_untrusted_client_certificate_is_named() {
     let none = format!("security_protocol = SSL\n{}", trust("ca"));
     let hint = "set `ssl_certificate_location` and `ssl_key_location` under [local_kafka]";
     fails("SSL", &none, "TLS handshake: the broker requires a client certificate", hint);
-    let hint = "set `ssl_certificate_location` under [local_kafka] to one that is signed by the broker's CA";
-    fails("SSL", &certificate("stranger"), "TLS handshake: the broker rejects the client certificate", hint);
+    let hint = "set `ssl_certificate_location` and `ssl_key_location` under [local_kafka] to one that the broker's CA has signed";
+    fails("SSL", &certificate("stranger"), "TLS handshake: the broker rejects the client certificate, or requires one", hint);
 }
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
 fn real_a_wrong_protocol_for_a_port_is_named() {
-    let tls_wanted = "first request: the broker closed the connection: the listener requires TLS";
+    let tls_wanted = "first request: the broker closed the connection: it requires TLS on this port";
     let hint = "set `security_protocol = SSL` under [local_kafka], or use the listener for PLAINTEXT";
     fails("SSL", "", tls_wanted, hint);
     let hint = "set `security_protocol = SASL_SSL` under [local_kafka], or use the listener for SASL_PLAINTEXT";
     fails("SASL_SSL", &login("SASL_PLAINTEXT", "PLAIN", CANARY), tls_wanted, hint);
 
-    let no_tls = "TLS handshake: the listener does not speak TLS";
-    let hint = "set `security_protocol = PLAINTEXT` under [local_kafka], or use the listener for it";
+    let no_tls = "TLS handshake: the broker does not speak TLS on this port";
+    let hint = "set `security_protocol = PLAINTEXT` under [local_kafka], or use the listener for SSL";
     fails("PLAINTEXT", &format!("security_protocol = SSL\n{}", trust("ca")), no_tls, hint);
 
-    let hint = "set `security_protocol = PLAINTEXT` under [local_kafka], or use the listener for SASL";
-    let cause = "SASL: the listener has no SASL";
+    let hint = "leave `security_protocol = SASL_PLAINTEXT`, `username` and `password` out under [local_kafka], or use the port that \
+                the broker has for logins";
+    let cause = "logging in: the broker accepts no login on this port";
     fails("PLAINTEXT", &login("SASL_PLAINTEXT", "PLAIN", CANARY), cause, hint);
 
-    let hint = "set `security_protocol = SASL_PLAINTEXT` under [local_kafka], or use the listener for PLAINTEXT";
-    fails("SASL_PLAINTEXT", "", "first request: the broker closed the connection: the listener requires SASL", hint);
+    let hint = "set `security_protocol = SASL_PLAINTEXT`, `username` and `password` under [local_kafka]";
+    fails("SASL_PLAINTEXT", "", "first request: the broker closed the connection: it requires a login", hint);
 }
 
 #[test]

@@ -40,9 +40,9 @@ fn nobody_listens() {
 #[test]
 fn a_name_that_does_not_exist() {
     let (error, _) = first_contact("broker.invalid");
-    let start = "error: cannot connect to `local_kafka`\n  caused by: broker.invalid:9092: resolving the name: ";
-    assert!(error.starts_with(start), "{error}");
-    assert!(error.ends_with("\nhint: correct `servers` under [local_kafka]\n"), "{error}");
+    let expected = "error: cannot connect to `local_kafka`\n  caused by: broker.invalid:9092: looking up the name: the name does not resolve\n\
+                    hint: correct `servers` under [local_kafka]\n";
+    assert_eq!(error, expected);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_server_that_never_answers() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = listener.local_addr().unwrap();
     let expected = format!(
-        "error: cannot connect to `local_kafka`\n  caused by: no answer from {server} within 1s\n\
+        "error: cannot connect to `local_kafka`\n  caused by: {server}: no answer within 1s\n\
          hint: correct `servers` under [local_kafka], or see whether a firewall is in between\n"
     );
     let (error, took) = first_contact(&server.to_string());

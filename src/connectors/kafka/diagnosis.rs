@@ -1,10 +1,11 @@
 //! From the log of a librdkafka client to one clear failure. Pure.
 //!
-//! librdkafka reports failures of name resolution, connections, TLS and SASL as log lines only, without a code: [`meaning`] is the one
+//! librdkafka reports failures of name resolution, connections, TLS and SASL as log lines only, without a code: [`cause`] is the one
 //! place of the connector that matches their text. Everything else goes by error codes.
 
 use std::time::Duration;
 
+use crate::connectors::connect_error::{self, CertificateError, ConnectCause, ConnectError, ConnectStep, SectionKeys};
 use crate::connectors::kafka::librdkafka::certificate::CertificateFlaw;
 use crate::pipeline::Failure;
 use crate::profile::KafkaSection;
@@ -16,16 +17,13 @@ struct Finding {
     server: String,
     /// The broker's id, once the cluster has advertised it.
     broker: Option<String>,
-    step: &'static str,
-    cause: String,
-    hint: String,
-    /// Whether waiting cannot help: a wrong password stays wrong, but a broker may be starting.
-    lasting: bool,
+    cause: ConnectCause,
+    is_lasting: bool,
 }
 
 /// Returns whether each of the section's servers has failed for a reason that waiting cannot change.
 pub(crate) fn is_lasting(section: &KafkaSection, lines: &[String]) -> bool {
-    let lasting: Vec<_> = findings(section, lines, None).into_iter().filter(|finding| finding.lasting).collect();
+    let lasting: Vec<_> = findings(section, lines, None).into_iter().filter(|finding| finding.is_lasting).collect();
     let servers = || section.servers.split(',').map(str::trim).filter(|server| !server.is_empty());
     !lasting.is_empty() && servers().all(|server| lasting.iter().any(|finding| finding.server == with_port(server)))
 }
@@ -33,19 +31,39 @@ pub(crate) fn is_lasting(section: &KafkaSection, lines: &[String]) -> bool {
 /// Returns the failure behind `lines`, which are in order of time: a lasting one before one that may pass, a later one before an
 /// earlier one.
 pub(crate) fn diagnose(section: &KafkaSection, lines: &[String], flaw: Option<CertificateFlaw>, wait: Duration) -> Failure {
-    let failure = Failure::new(format!("cannot connect to `{}`", section.name));
-    let found = findings(section, lines, flaw);
-    let Some(finding) = found.iter().rfind(|finding| finding.lasting).or(found.last()) else {
-        let wait = humantime::format_duration(wait);
-        return failure
-            .because(format!("no answer from {} within {wait}", section.servers))
-            .hint(format!("correct `servers` under [{}], or see whether a firewall is in between", section.name));
+    let mut found = findings(section, lines, flaw);
+    let at = found.iter().rposition(|finding| finding.is_lasting).or(found.len().checked_sub(1));
+    let Some(Finding { server, broker, cause, .. }) = at.map(|at| found.swap_remove(at)) else {
+        return failure(section, section.servers.clone(), ConnectCause::NoAnswer(Some(wait)));
     };
-    let broker = match &finding.broker {
-        Some(broker) => format!("broker {broker}, advertised as {}", finding.server),
-        None => finding.server.clone(),
+    let is_unreachable = matches!(cause.step(), Some(ConnectStep::NameLookup | ConnectStep::Connect));
+    match broker {
+        Some(broker) => {
+            let failure = failure(section, format!("broker {broker}, advertised as {server}"), cause);
+            if is_unreachable { failure.hint("correct `advertised.listeners` of the broker") } else { failure }
+        }
+        None => failure(section, server, cause),
+    }
+}
+
+fn failure(section: &KafkaSection, server: String, cause: ConnectCause) -> Failure {
+    let (name, protocol) = (&section.name, section.protocol());
+    let (is_tls, is_sasl) = (protocol.ends_with("SSL"), protocol.starts_with("SASL"));
+    let set = |wanted: &str| format!("set `security_protocol = {wanted}` under [{name}], or use the listener for {protocol}");
+    let login =
+        format!("`security_protocol = {}`, `username` and `password`", if is_tls { "SASL_SSL" } else { "SASL_PLAINTEXT" });
+    let keys = SectionKeys {
+        section: name,
+        server: "broker",
+        address: "servers",
+        ca: "ssl_ca_location",
+        client_certificate: "`ssl_certificate_location` and `ssl_key_location`",
+        login: "`username`, `password` or `sasl_mechanism`",
+        new_login: &login,
+        tls_on: set(if is_sasl { "SASL_SSL" } else { "SSL" }),
+        tls_off: set(if is_sasl { "SASL_PLAINTEXT" } else { "PLAINTEXT" }),
     };
-    failure.because(format!("{broker}: {}: {}", finding.step, finding.cause)).hint(finding.hint.clone())
+    ConnectError::new(server, cause).failure(&keys)
 }
 
 /// Returns whether the certificate of a broker failed verification.
@@ -55,27 +73,21 @@ pub(crate) fn names_certificate(lines: &[String]) -> bool {
 
 /// Returns the failure of a client that could not be created.
 pub(crate) fn diagnose_creation(section: &KafkaSection, reason: &str) -> Failure {
-    let name = &section.name;
-    let failure = Failure::new(format!("cannot connect to `{name}`"));
     let keys = [
         ("ssl.ca.location", "ssl_ca_location", "is not a PEM certificate"),
         ("ssl.certificate.location", "ssl_certificate_location", "is not a PEM certificate"),
         ("ssl.key.location", "ssl_key_location", "is not the PEM key of the certificate, or `ssl_key_password` is wrong"),
     ];
     match keys.into_iter().find(|(property, ..)| reason.starts_with(property)) {
-        Some((_, key, cause)) => {
-            failure.because(format!("the file of `{key}` {cause}")).hint(format!("correct `{key}` under [{name}]"))
-        }
-        None => failure.because(without_secrets(section, reason)),
+        Some((_, key, flaw)) => failure(section, String::new(), ConnectCause::File { key, flaw: flaw.to_owned() }),
+        None => Failure::new(format!("cannot connect to `{}`", section.name)).because(without_secrets(section, reason)),
     }
 }
 
 /// Returns `text` without the section's secrets.
 fn without_secrets(section: &KafkaSection, text: &str) -> String {
     let secrets = [&section.password, &section.ssl_key_password].into_iter().flatten();
-    let properties = section.properties.iter().map(|(_, value)| value);
-    let hide = |text: String, secret: &str| if secret.is_empty() { text } else { text.replace(secret, "***") };
-    secrets.chain(properties).fold(text.to_owned(), |text, secret| hide(text, secret.reveal()))
+    connect_error::without_secrets(text, secrets.chain(section.properties.iter().map(|(_, value)| value)))
 }
 
 fn findings(section: &KafkaSection, lines: &[String], flaw: Option<CertificateFlaw>) -> Vec<Finding> {
@@ -89,182 +101,111 @@ fn finding(section: &KafkaSection, line: &str, flaw: Option<CertificateFlaw>) ->
     let (server, broker) = server.rsplit_once('/')?;
     let broker = Some(broker).filter(|broker| *broker != "bootstrap").map(str::to_owned);
     let (text, state) = text.rsplit_once(" (in state ").unwrap_or((text, ""));
-    let meaning = meaning(section, text, state.trim_end_matches(')'), flaw);
-    let advertised = broker.is_some() && matches!(meaning.step, RESOLVE | CONNECT);
-    let hint = if advertised { "correct `advertised.listeners` of the broker".to_owned() } else { meaning.hint };
-    Some(Finding { server: server.to_owned(), broker, step: meaning.step, cause: meaning.cause, hint, lasting: meaning.lasting })
-}
-
-struct Meaning {
-    step: &'static str,
-    cause: String,
-    hint: String,
-    lasting: bool,
+    let cause = cause(section, text, state.trim_end_matches(')'), flaw);
+    let is_lasting = match cause {
+        // A broker that stops closes the connection as well.
+        ConnectCause::TlsNotSpoken => false,
+        // The broker says it in an alert.
+        ConnectCause::ClientCertificateRejected => true,
+        ConnectCause::TlsRequired => text.contains(RESPONSE_SIZE),
+        _ => cause.is_lasting(),
+    };
+    Some(Finding { server: server.to_owned(), broker, cause, is_lasting })
 }
 
 /// OpenSSL's words for it.
 const CERTIFICATE_FAILED: &str = "certificate verify failed";
-const RESOLVE: &str = "resolving the name";
-const CONNECT: &str = "connecting";
-const TLS: &str = "TLS handshake";
-const AUTHENTICATION: &str = "SASL";
-const FIRST_REQUEST: &str = "first request";
+/// librdkafka takes the first four bytes of a response for its size.
+const RESPONSE_SIZE: &str = "Invalid response size ";
 
-fn meaning(section: &KafkaSection, text: &str, state: &str, flaw: Option<CertificateFlaw>) -> Meaning {
-    let name = &section.name;
+fn cause(section: &KafkaSection, text: &str, state: &str, flaw: Option<CertificateFlaw>) -> ConnectCause {
     let has = |part: &str| text.contains(part);
-    let passing = |step, cause: &str, hint: String| Meaning { step, cause: cause.to_owned(), hint, lasting: false };
-    let lasting = |step, cause: String, hint: String| Meaning { step, cause, hint, lasting: true };
-    let tls = section.protocol().ends_with("SSL");
-    let sasl = section.protocol().starts_with("SASL");
-    let protocol = |wanted: &str| format!("set `security_protocol = {wanted}` under [{name}], or use the listener for it");
+    let (is_tls, mechanism) = (section.protocol().ends_with("SSL"), section.mechanism().unwrap_or_default());
 
     if has("Failed to resolve") {
-        let cause = text.rsplit_once("': ").map_or("unknown host", |(_, cause)| cause);
-        return passing(RESOLVE, &cause.to_lowercase(), format!("correct `servers` under [{name}]"));
+        return ConnectCause::NameNotResolved;
     }
     if has(CERTIFICATE_FAILED) {
-        return certificate(name, flaw);
+        return certificate(flaw);
     }
     if has("alert") && (has("certificate") || has("unknown ca") || has("handshake failure")) {
-        return match section.ssl_certificate_location {
-            None => lasting(
-                TLS,
-                "the broker requires a client certificate".to_owned(),
-                format!("set `ssl_certificate_location` and `ssl_key_location` under [{name}]"),
-            ),
-            Some(_) => lasting(
-                TLS,
-                "the broker rejects the client certificate".to_owned(),
-                format!("set `ssl_certificate_location` under [{name}] to one that is signed by the broker's CA"),
-            ),
-        };
+        let has_certificate = section.ssl_certificate_location.is_some();
+        return if has_certificate { ConnectCause::ClientCertificateRejected } else { ConnectCause::ClientCertificateRequired };
     }
     // A broker without TLS closes the connection in the handshake. The text depends on which call meets the end of the connection,
     // the state does not.
     let closed_by_peer =
         ["isconnected", "SSL transport error", "unexpected eof", "Broken pipe", "Connection reset"].iter().any(|part| has(part));
-    let in_handshake = state == "SSL_HANDSHAKE" || (tls && state == "CONNECT" && !text.starts_with("Connect to "));
-    if (closed_by_peer && in_handshake) || has("wrong version number") || (tls && has("record layer failure")) {
-        let wanted = if sasl { "SASL_PLAINTEXT" } else { "PLAINTEXT" };
-        return passing(TLS, "the listener does not speak TLS", protocol(wanted));
+    let in_handshake = state == "SSL_HANDSHAKE" || (is_tls && state == "CONNECT" && !text.starts_with("Connect to "));
+    if (closed_by_peer && in_handshake) || has("wrong version number") || (is_tls && has("record layer failure")) {
+        return ConnectCause::TlsNotSpoken;
     }
     if has("mechanism handshake failed") {
-        return mechanism(section, text);
+        let offered = text.rsplit_once("supported mechanisms:").map_or("", |(_, offered)| offered.trim());
+        return match offered {
+            "" => ConnectCause::LoginNotOffered,
+            offered => ConnectCause::MechanismNotOffered { wanted: mechanism.to_owned(), offered: offered.to_owned() },
+        };
     }
     if has("SASL authentication error") || has("Authentication failed") || has("AuthenticationFailed") {
-        let (user, mechanism) = (section.username.as_deref().unwrap_or_default(), section.mechanism().unwrap_or_default());
-        return lasting(
-            AUTHENTICATION,
-            format!("authentication failed for `{user}` ({mechanism})"),
-            format!("correct `username`, `password` or `sasl_mechanism` under [{name}]"),
-        );
+        let user = section.username.as_deref().unwrap_or_default();
+        return ConnectCause::AuthenticationFailed(format!("`{user}` ({mechanism})"));
     }
-    if let Some(size) =
-        text.split_once("Invalid response size ").and_then(|(_, rest)| rest.split(' ').next()?.parse::<i64>().ok())
-    {
-        return foreign_response(section, size);
+    if let Some(size) = text.split_once(RESPONSE_SIZE).and_then(|(_, rest)| rest.split(' ').next()?.parse::<i64>().ok()) {
+        return foreign_response(size);
     }
     if has("timed out") && state == "CONNECT" {
-        return passing(
-            CONNECT,
-            "no answer",
-            format!("correct `servers` under [{name}], or see whether a firewall is in between"),
-        );
+        return ConnectCause::NoAnswer(None);
     }
-    if let Some((_, cause)) = text.split_once(" failed: ").filter(|_| text.starts_with("Connect to ")) {
-        return passing(CONNECT, &cause.to_lowercase(), format!("start the broker, or correct `servers` under [{name}]"));
+    if has("Connection refused") {
+        return ConnectCause::ConnectionRefused;
+    }
+    if let Some((_, reason)) = text.split_once(" failed: ").filter(|_| text.starts_with("Connect to ")) {
+        return ConnectCause::other(ConnectStep::Connect, reason.to_lowercase());
     }
     if has("isconnected") || has("Broken pipe") || has("Connection reset") {
-        return closed_connection(section, state);
+        let is_sasl = section.protocol().starts_with("SASL");
+        return match (is_tls, is_sasl, state) {
+            // A SASL listener answers the first request, ApiVersions, and closes the connection at the next.
+            (_, false, "UP" | "UPDATE") => ConnectCause::LoginExpected,
+            (false, ..) => ConnectCause::TlsRequired,
+            (true, ..) => ConnectCause::Other {
+                step: Some(ConnectStep::Request),
+                text: "the broker closed the connection".to_owned(),
+                hint: Some("see the log of the broker for the reason".to_owned()),
+                is_lasting: false,
+            },
+        };
     }
-    let cause = without_secrets(section, text);
-    passing(
-        if state == "CONNECT" { CONNECT } else { FIRST_REQUEST },
-        &cause,
-        format!("correct `servers` and `security_protocol` under [{name}]"),
-    )
+    let step = if state == "CONNECT" { ConnectStep::Connect } else { ConnectStep::Request };
+    ConnectCause::Other {
+        step: Some(step),
+        text: without_secrets(section, text),
+        hint: Some(format!("correct `servers` and `security_protocol` under [{}]", section.name)),
+        is_lasting: false,
+    }
 }
 
-/// The meaning of a connection that the broker closed without a reason.
-fn closed_connection(section: &KafkaSection, state: &str) -> Meaning {
-    let (tls, sasl) = (section.protocol().ends_with("SSL"), section.protocol().starts_with("SASL"));
-    let name = &section.name;
-    let (cause, wanted) = match (tls, sasl, state) {
-        // A SASL listener answers the first request, ApiVersions, and closes the connection at the next.
-        (_, false, "UP" | "UPDATE") => {
-            ("the broker closed the connection: the listener requires SASL", if tls { "SASL_SSL" } else { "SASL_PLAINTEXT" })
-        }
-        (false, _, _) => ("the broker closed the connection: the listener requires TLS", if sasl { "SASL_SSL" } else { "SSL" }),
-        (true, ..) => {
-            let hint = "see the log of the broker for the reason".to_owned();
-            return Meaning { step: FIRST_REQUEST, cause: "the broker closed the connection".to_owned(), hint, lasting: false };
-        }
-    };
-    let hint = format!("set `security_protocol = {wanted}` under [{name}], or use the listener for {}", section.protocol());
-    Meaning { step: FIRST_REQUEST, cause: cause.to_owned(), hint, lasting: false }
-}
-
-/// The meaning of a response that is not from a Kafka broker: librdkafka logs its first four bytes as a size.
-fn foreign_response(section: &KafkaSection, size: i64) -> Meaning {
-    let name = &section.name;
+/// Returns the cause of a response that is not from a Kafka broker, by its first four bytes.
+fn foreign_response(size: i64) -> ConnectCause {
     let bytes = u32::try_from(size).unwrap_or_default().to_be_bytes();
-    // A TLS alert starts with its type, 21, and the version, 3.
-    if bytes[..2] == [21, 3] {
-        return Meaning { lasting: true, ..closed_connection(section, "") };
+    match &bytes {
+        // A TLS alert starts with its type, 21, and the version, 3.
+        [21, 3, ..] => ConnectCause::TlsRequired,
+        b"HTTP" => ConnectCause::WrongServer("the server speaks HTTP, not the Kafka protocol".to_owned()),
+        _ => ConnectCause::WrongServer("the server does not speak the Kafka protocol".to_owned()),
     }
-    let cause = if &bytes == b"HTTP" {
-        "the server speaks HTTP, not the Kafka protocol"
-    } else {
-        "the server does not speak the Kafka protocol"
-    };
-    Meaning { step: FIRST_REQUEST, cause: cause.to_owned(), hint: format!("correct `servers` under [{name}]"), lasting: true }
 }
 
-fn mechanism(section: &KafkaSection, text: &str) -> Meaning {
-    let (name, mechanism) = (&section.name, section.mechanism().unwrap_or_default());
-    let offered = text.rsplit_once("supported mechanisms:").map_or("", |(_, offered)| offered.trim());
-    let (cause, hint) = if offered.is_empty() {
-        let wanted = if section.protocol().ends_with("SSL") { "SSL" } else { "PLAINTEXT" };
-        let hint = format!("set `security_protocol = {wanted}` under [{name}], or use the listener for SASL");
-        ("the listener has no SASL".to_owned(), hint)
-    } else {
-        (
-            format!("the broker does not offer {mechanism}, only {offered}"),
-            format!("set `sasl_mechanism` under [{name}] to one of {offered}"),
-        )
-    };
-    Meaning { step: AUTHENTICATION, cause, hint, lasting: true }
-}
-
-fn certificate(name: &str, flaw: Option<CertificateFlaw>) -> Meaning {
-    let (cause, hint) = match flaw {
-        Some(CertificateFlaw::UnknownCa) => (
-            "the broker's certificate is signed by an untrusted CA".to_owned(),
-            format!("set `ssl_ca_location` under [{name}] to the file of that CA"),
-        ),
-        Some(CertificateFlaw::Expired) => (
-            "the broker's certificate has expired".to_owned(),
-            "renew the certificate of the broker, or correct this machine's clock".to_owned(),
-        ),
-        Some(CertificateFlaw::NotYetValid) => (
-            "the broker's certificate is not valid yet".to_owned(),
-            "correct this machine's clock, or the certificate of the broker".to_owned(),
-        ),
-        Some(CertificateFlaw::OtherName) => (
-            "the broker's certificate is for another host name".to_owned(),
-            format!("name the broker in `servers` under [{name}] as its certificate does"),
-        ),
-        Some(CertificateFlaw::Other(code)) => (
-            format!("the broker's certificate is not valid (OpenSSL verification code {code})"),
-            format!("set `ssl_ca_location` under [{name}] to the file of the broker's CA"),
-        ),
-        None => (
-            "the broker's certificate could not be verified".to_owned(),
-            format!("set `ssl_ca_location` under [{name}] to the file of the broker's CA"),
-        ),
-    };
-    Meaning { step: TLS, cause, hint, lasting: true }
+fn certificate(flaw: Option<CertificateFlaw>) -> ConnectCause {
+    ConnectCause::Certificate(match flaw {
+        Some(CertificateFlaw::UnknownCa) => CertificateError::UnknownCa,
+        Some(CertificateFlaw::Expired) => CertificateError::Expired,
+        Some(CertificateFlaw::NotYetValid) => CertificateError::NotYetValid,
+        Some(CertificateFlaw::OtherName) => CertificateError::WrongName,
+        Some(CertificateFlaw::Other(code)) => CertificateError::Other(format!("OpenSSL verification code {code}")),
+        None => CertificateError::Other(String::new()),
+    })
 }
 
 /// Returns the server with a port, Kafka's default if it has none.
