@@ -50,7 +50,7 @@ impl Topic {
         self.sdl(arguments).run().expect(0)
     }
 
-    /// Returns what it shows, when there is nothing to complain of.
+    /// Returns the output of a run that must succeed.
     #[track_caller]
     fn shown(&self, arguments: &str) -> String {
         let ended = self.tail(arguments);
@@ -58,7 +58,7 @@ impl Topic {
         String::from_utf8(ended.stdout).expect("text")
     }
 
-    /// Returns what kcat shows of the whole topic.
+    /// Returns kcat's output for the whole topic.
     #[track_caller]
     fn kcat(&self, arguments: &[&str]) -> Vec<u8> {
         let common = ["-C", "-b", &self.cluster().servers, "-t", &self.name, "-o", "beginning", "-e", "-q"];
@@ -212,7 +212,7 @@ fn real_the_last_records_are_found_across_compacted_offsets() {
         sender.send(&topic.name, &in_partition(0, (0..10).map(|_| keyed("c", 2 * i))));
     }
     eventually("the log is compacted", Duration::from_secs(90), || (topic.kcat(&[]).len() < 300).then_some(()));
-    // The log may be compacted further at any time: what counts is a look between two that saw the same.
+    // The log may be compacted further at any time: a reading counts if the readings before and after it are equal.
     let (ours, all) = eventually("the log stays as it is for a look", Duration::from_secs(60), || {
         let before = topic.kcat(&["-f", "%s "]);
         let count = before.iter().filter(|byte| byte.is_ascii_whitespace()).count();

@@ -1,13 +1,13 @@
-//! A secured cluster: every way in that is promised, and what is said when one is closed.
+//! A secured cluster: every supported login, and the errors of rejected ones.
 
 use std::time::{Duration, Instant};
 
 use crate::harness::{stack_env, unique};
 use crate::run::{Ended, Folder};
 
-/// Every wrong way in is told within this time.
+/// Every rejected login is reported within this time.
 const TOLD_WITHIN: Duration = Duration::from_secs(15);
-/// A password that nobody has; it must not be seen.
+/// A wrong password, which must never be printed.
 const CANARY: &str = "canary7f3a";
 
 /// Runs a small load into the listener with these keys in its section.

@@ -18,7 +18,7 @@ use crate::pipeline::{ConnectorError, Failure, FailureKind, Outcome, Reason, Ref
 /// How long the creation of an index may take.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What has the name of the index.
+/// What the name of the index refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IndexKind {
     /// Nothing.
@@ -29,16 +29,16 @@ pub enum IndexKind {
     Indices,
     /// A data stream.
     DataStream,
-    /// Records name the index, or the server does not tell.
+    /// The index depends on records, or the server does not answer.
     Unknown,
 }
 
-/// Returns the lines of a plan: what is written where, and what would be created.
+/// Returns the lines of the plan: destination, write mode, and what the run would create.
 pub(super) fn plan(target: &ElasticTarget, index: &IndexKind) -> Vec<String> {
     let template = target.format.mapper.templates()[0].pattern();
     let how = match (target.op, target.options.deletes) {
         (Op::Create, _) => "created",
-        (Op::Index, false) if !target.format.mapper.ids().can_repeat() => "written over what has their ids",
+        (Op::Index, false) if !target.format.mapper.ids().can_repeat() => "written over stored documents with their ids",
         (Op::Index, false) => "replaced by newer versions",
         (Op::Index, true) => "replaced by newer versions, and deleted by tombstones",
         (Op::Update | Op::Upsert, false) => "merged with newer versions",
@@ -57,7 +57,7 @@ pub(super) fn plan(target: &ElasticTarget, index: &IndexKind) -> Vec<String> {
     lines
 }
 
-/// Returns what has the name of the index.
+/// Returns what the name of the index refers to.
 pub(super) async fn find(target: &ElasticTarget) -> Result<IndexKind, ConnectorError> {
     let Some(name) = target.index() else { return Ok(IndexKind::Unknown) };
     let path = format!("/{}", in_path(name));
@@ -132,7 +132,7 @@ fn alias_routing(answer: &Value, name: &str) -> Option<String> {
     aliases.get("index_routing").and_then(Value::as_str).map(str::to_owned)
 }
 
-/// Returns what an answer to `GET /name` finds.
+/// Parses an answer to `GET /name`.
 fn kind_of(reply: &Reply) -> IndexKind {
     if reply.status == 404 {
         return IndexKind::Missing;
@@ -177,7 +177,7 @@ pub(super) async fn is_available(target: &ElasticTarget) -> bool {
 
 /// Proves that the index can be written to, and writes nothing.
 pub(super) async fn probe(target: &ElasticTarget) -> Result<(), ConnectorError> {
-    // Names that records make are not known before.
+    // Names that depend on records are not known before.
     let Some(name) = target.index() else { return Ok(()) };
     let is_elasticsearch = target.client.server().flavour == Flavour::Elasticsearch;
     let may_write = is_elasticsearch && ask_for_rights(target, name).await?;
@@ -199,7 +199,7 @@ pub(super) async fn probe(target: &ElasticTarget) -> Result<(), ConnectorError> 
         _ => response::whole(reply.status, &reply.body),
     };
     match outcome {
-        // A user with the right to create documents only may not try this.
+        // A user with only the `create_doc` privilege may not do this.
         Outcome::Stop(reason) if may_write && reason.code() == "security_exception" => Ok(()),
         Outcome::Stop(reason) => Err(not_writable(target, name, &reason).into()),
         Outcome::Retry(reason) => {
@@ -211,7 +211,7 @@ pub(super) async fn probe(target: &ElasticTarget) -> Result<(), ConnectorError> 
     }
 }
 
-/// Returns whether the server says that the rights suffice.
+/// Returns whether the user's privileges suffice.
 async fn ask_for_rights(target: &ElasticTarget, name: &str) -> Result<bool, ConnectorError> {
     let right = match target.op {
         Op::Create => "create_doc",
@@ -239,7 +239,7 @@ fn not_writable(target: &ElasticTarget, name: &str, reason: &Reason) -> Failure 
     failure
 }
 
-/// Refuses a data stream for which there is no template: it would become an index.
+/// Refuses a data stream without a template: the server would create an index.
 async fn require_stream_template(target: &ElasticTarget, name: &str) -> Result<(), ConnectorError> {
     let parts = ["index_patterns", "data_stream", "priority"].map(|part| format!("index_templates.index_template.{part}"));
     let parts = parts.join(",");

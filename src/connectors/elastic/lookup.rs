@@ -1,4 +1,4 @@
-//! A look at the documents that are stored under ids.
+//! Looks up stored documents by id.
 
 use std::sync::{Arc, PoisonError};
 
@@ -220,12 +220,12 @@ impl ElasticLookup {
 }
 
 fn not_looked_up(status: u16) -> Outcome {
-    let what = format!("the server does not tell what is stored under an id (status {status})");
+    let what = format!("the server did not return the stored document of an id (status {status})");
     let reason = Reason::new("not_looked_up", what);
     if status == 200 { Outcome::Unclear(reason) } else { Outcome::Retry(reason) }
 }
 
-/// Returns whether an answer says that there is a document.
+/// Returns whether an answer holds a document.
 pub(super) fn is_found(answer: &Value) -> bool {
     answer.get("found") == Some(&Value::Bool(true))
 }
@@ -240,7 +240,9 @@ pub(super) fn lookup_failed(error: &Value) -> Outcome {
         "routing_missing_exception" => Outcome::Stop(permanent(400, error)),
         // An alias of several indices: none of them is the one to look in.
         "illegal_argument_exception" => Outcome::Stop(Reason::new("ambiguous_index", quoted)),
-        _ => Outcome::Unclear(Reason::new("not_looked_up", "the server does not tell what is stored under an id").detail(quoted)),
+        _ => Outcome::Unclear(
+            Reason::new("not_looked_up", "the server did not return the stored document of an id").detail(quoted),
+        ),
     }
 }
 

@@ -1,6 +1,6 @@
 //! From an error of the server to a reason. Pure: JSON in, text out.
 //!
-//! The server quotes documents in its errors: its text is kept for dead letters, and logs get a sentence of ours.
+//! Servers quote documents in their errors: their text goes into dead letters only, and logs get our own sentence.
 
 use serde_json::Value;
 
@@ -39,7 +39,7 @@ fn code(status: u16, error: &Value) -> String {
     if kind.is_empty() { format!("status_{status}") } else { clean(kind) }
 }
 
-/// Returns the reason of an error that passes.
+/// Returns the reason of a transient error.
 pub(super) fn transient(status: u16, error: &Value) -> Reason {
     let code = code(status, error);
     let what = match code.as_str() {
@@ -59,7 +59,7 @@ pub(super) fn with_load(status: u16, reason: Reason) -> Reason {
     if status == 429 { reason.overload() } else { reason }
 }
 
-/// Returns the reason of an error that the document is to blame for.
+/// Returns the reason of an error that the document causes.
 pub(super) fn bad(status: u16, error: &Value) -> Reason {
     let (code, text) = (code(status, error), text(error));
     let field = field(&text);
@@ -76,7 +76,7 @@ pub(super) fn bad(status: u16, error: &Value) -> Reason {
     field.into_iter().fold(reason, Reason::at)
 }
 
-/// Returns the reason of an error that every document meets until a person acts.
+/// Returns the reason of an error that affects every document until the server or the command line changes.
 pub(super) fn permanent(status: u16, error: &Value) -> Reason {
     let (kind, text) = (kind(error), clean(&text(error)));
     match kind {
@@ -95,7 +95,7 @@ pub(super) fn permanent(status: u16, error: &Value) -> Reason {
     }
 }
 
-/// Returns the reason of a missing right.
+/// Returns the reason of a missing privilege.
 pub(super) fn unauthorized(status: u16, text: String) -> Reason {
     if status == 401 {
         return Reason::new("login_refused", "authentication failed (401)")
@@ -105,7 +105,7 @@ pub(super) fn unauthorized(status: u16, text: String) -> Reason {
     Reason::new("security_exception", text).hint("grant the user or the key the right to write to the index")
 }
 
-/// Returns whether every document meets the error.
+/// Returns whether the error affects every document.
 pub(super) fn is_misconfigured(error: &Value) -> bool {
     let text = text(error);
     let of_pipeline = text.starts_with("pipeline with id [") && text.contains("does not exist");

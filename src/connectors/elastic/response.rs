@@ -133,7 +133,7 @@ pub(super) fn parse(body: &[u8], count: usize) -> Result<BulkResponse<'_>, Reaso
     Err(Reason::new("incomplete_answer", what))
 }
 
-/// Errors of the server, not of the document: they pass.
+/// Transient errors of the server.
 const TRANSIENT: [&str; 21] = [
     "already_closed_exception",
     "circuit_breaking_exception",
@@ -222,7 +222,7 @@ fn conflict(action: BulkAction, item: &BulkItem<'_>, error: &Value) -> ItemVerdi
     match action {
         BulkAction::Create => taken(),
         BulkAction::Update => ItemVerdict::Outcome(Outcome::Retry(reason::transient(item.status, error))),
-        // `[ID]: version conflict, current version [7] is higher or equal to the one provided [7]`, whatever the id says.
+        // `[ID]: version conflict, current version [7] is higher or equal to the one provided [7]`, with any text in the id.
         BulkAction::Index | BulkAction::Delete => {
             let text = reason::text(error);
             let version = |after: &str| text.rsplit_once(after)?.1.split_once(']')?.0.parse::<i64>().ok();
@@ -255,7 +255,7 @@ pub(super) fn whole(status: u16, body: &[u8]) -> Outcome {
     }
     match status {
         413 => Outcome::BatchRejected(Reason::new("too_large", "the request is too large for the server (413)")),
-        // An answer in another format comes from a proxy in between, and blames no record.
+        // An answer in another format comes from a proxy and names no record.
         400 => match &error {
             None => Outcome::Unclear(transient()),
             Some(error) if reason::is_misconfigured(error) => Outcome::Stop(reason::permanent(status, error)),

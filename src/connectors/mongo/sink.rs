@@ -67,7 +67,7 @@ impl Sink for MongoSink {
 
     async fn check(&self) -> Result<(), ConnectorError> {
         let names: Vec<_> = self.target.mapper.templates().iter().map(|template| template.pattern().constant()).collect();
-        // Names that records make are not known before.
+        // Names that depend on records are not known before.
         let [Some(database), Some(collection)] = names.as_slice() else { return Ok(()) };
         let client = &self.target.client;
         client.probe(database, collection).await.map_err(|error| client.not_writable(database, collection, &error).into())

@@ -1,4 +1,4 @@
-//! What servers take only for now, or only in parts.
+//! Overload, blocks and size limits of servers.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{BOTH, OPENSEARCH, SMALL, codes, each, letters};
 use crate::harness::{HttpStub, Reply, Running, created, eventually};
 
-/// Waits until the run says that it is stalled, and why.
+/// Waits until the run reports a stall with its reason.
 #[track_caller]
 fn until_stalled(running: &mut Running, why: &str) {
     running.wait_for_stderr("Delivery stalled.");
@@ -123,7 +123,7 @@ fn real_sink_es_two_hundred_partitions_and_a_silent_server_stay_within_the_memor
         let line = format!("sink-es {0} --target search --index {0} --shutdown-timeout 1s", load.topic);
         let mut running = crate::harness::Sdl::new(&line).profile(&profile).deadline(super::patience()).start();
         running.wait_for_stderr("Delivery stalled.");
-        // It reads as far ahead as it may.
+        // It reads ahead up to its limit.
         let mut before = (0, 0);
         eventually("it reads no more", super::patience(), || {
             std::thread::sleep(Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! Loads that go well, and what is there afterwards.
+//! Loads, and the documents that they store.
 
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ fn real_sink_es_every_record_is_one_document_and_stays_one() {
     });
 }
 
-/// Loads many records, and has the server count them and show some.
+/// Loads many records, then counts the documents and compares some on the server.
 #[track_caller]
 fn load_many(server: &'static str) {
     each([server], "many", 6, |load| {
@@ -40,7 +40,7 @@ fn load_many(server: &'static str) {
         assert_eq!((&summary["delivered"], &summary["already_there"]), (&json!(count), &json!(0)));
         load.assert_committed();
         assert_eq!(load.count(), count);
-        // So many different offsets of which each is below the end: none is missing.
+        // As many distinct offsets below the end as records: none is missing.
         let offsets = json!({"extended_stats": {"field": "_kafka_offset"}});
         let partitions = json!({"terms": {"field": "_kafka_partition"}, "aggs": {"offsets": offsets}});
         let found = load.server.tell("POST", &format!("/{}/_search", load.topic), &json!({"size": 0, "aggs": {"p": partitions}}));
@@ -168,7 +168,7 @@ fn real_sink_es_documents_go_through_a_pipeline_and_its_failures_are_bad_records
         ]});
         let made = load.server.ask("PUT", &format!("/_ingest/pipeline/{}", load.topic), &pipeline);
         if made.to_string().contains("No processor type exists with name [set]") {
-            // OpenSearch 2, for machines with an older Java, comes without the usual processors; the next test has one that fails.
+            // OpenSearch 2, used with an older Java, lacks the usual processors; the next test has one that fails.
             let about = load.server.ask("GET", "/", &Value::Null);
             assert!(about["version"]["number"].as_str().is_some_and(|version| version.starts_with("2.")), "{about}");
             return;

@@ -1,4 +1,4 @@
-//! Payloads that would be more than data, or less: stored as they are, or set aside.
+//! Hostile and invalid payloads: stored unchanged, or dead-lettered.
 
 use std::collections::BTreeSet;
 
@@ -109,7 +109,7 @@ fn real_sink_es_documents_over_the_server_s_memory_are_stored_elsewhere_or_dead_
         load.send(&[(None, Some("{}")), (None, Some(huge.as_str())), (None, Some("{}"))]);
         let finished = load.sdl("--until-caught-up --dead-letters file:bad -o json").run();
         let dead = finished.json()["dead_lettered"].as_u64().expect("a number");
-        // Elasticsearch 9 reckons four times the length, and has a tenth of a small heap for it; the others take it.
+        // Elasticsearch 9 accounts four times the length, with a limit of a tenth of the heap; the others accept it.
         assert!(dead == 0 || dead == 1 && load.server.name == ELASTICSEARCH, "{}: {dead}", load.server.name);
         let finished = finished.expect(if dead > 0 { 3 } else { 0 });
         assert_eq!(load.count(), 3 - dead);

@@ -1,4 +1,4 @@
-//! What is refused.
+//! Refusals.
 
 use serde_json::{Value, json};
 

@@ -23,7 +23,7 @@ fn keys(username: &str, password: &str) -> String {
     format!("username = {username}\npassword = {password}\nca_file = {}/ca.pem", stack_env("SDL_TEST_TLS"))
 }
 
-/// Makes a user that may do this with some indices, and nothing else.
+/// Creates a user with only these privileges on some indices.
 #[track_caller]
 fn user(server: &Server, name: &str, indices: &[String], privileges: &[&str]) {
     let role = json!({"indices": [{"names": indices, "privileges": privileges}]});
@@ -87,7 +87,7 @@ fn real_sink_es_invalid_hosts_and_certificates_fail_within_seconds() {
         wrong(&elsewhere.url(), &ca, "the server's certificate is for another host name", "name the server in `url`");
         let strict = TlsStub::start("server", true);
         wrong(&strict.url(), &ca, "rejects the client certificate, or requires one", "set `client_cert` and `client_key`");
-        // This one only speaks TLS: who is let in finds no search server.
+        // This server only speaks TLS: a client that connects finds no search server.
         wrong(&strict.url(), &client, "neither Elasticsearch nor OpenSearch", "correct `url` under [search]");
         wrong(
             "http://no-such-host.invalid:9200",
