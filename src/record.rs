@@ -180,7 +180,7 @@ impl Record {
         let mut crc = crc32fast::Hasher::new();
         for part in [&self.key, &self.value] {
             match part {
-                // The length keeps ("ab", "c") and ("a", "bc") apart; null is no length at all.
+                // The length keeps ("ab", "c") and ("a", "bc") apart; null has no length.
                 Some(bytes) => {
                     crc.update(&(bytes.len() as u64).to_le_bytes());
                     crc.update(bytes);

@@ -136,7 +136,7 @@ mod tests {
         Command::new("sdl").arg(verbose).arg(profile).subcommand(load).subcommand(Command::new("tail"))
     }
 
-    /// Returns what is typed in the end when the section says `lines`, or the cause of the error.
+    /// Returns the effective flags for a section with `lines`, or the cause of the error.
     fn typed(lines: &str, arguments: &str) -> Result<String, String> {
         let profile = Profile::load(None, Arc::new(Only(format!("[run.load]\n{lines}")))).unwrap();
         let arguments: Vec<OsString> = arguments.split(' ').map(OsString::from).collect();
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_wins() {
+    fn typed_flags_win() {
         assert_eq!(typed("batch = 500\n", "sdl load --batch 7 --linger=1s").unwrap(), "sdl load --batch 7 --linger=1s");
         assert_eq!(typed("verbose = 1\n", "sdl -v load --linger 1s").unwrap(), "sdl -v load --linger 1s");
         assert_eq!(typed("keep = a\n", "sdl load --keep b --linger 1s").unwrap(), "sdl load --keep b --linger 1s");

@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_rate_is_that_of_the_last_samples_and_seconds() {
-        // A commit every five seconds, of 50 records, is 10 a second at whatever moment.
+        // A commit every five seconds, of 50 records, is 10 a second at any moment.
         let samples: Vec<_> = (0..60).map(|second| (second / 5 * 50, 10_000)).collect();
         for until in 25..60 {
             let rate = after(&samples[..until]).unwrap().rate;

@@ -110,12 +110,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_null_is_none() {
+    fn missing_and_null_fields_are_none() {
         assert_eq!(Login::parse(br#"{"locale": null, "timestamp": null}"#).unwrap(), Login::default());
     }
 
     #[test]
-    fn what_is_no_event_is_refused() {
+    fn a_value_that_is_not_an_event_is_refused() {
         for value in [&b"[]"[..], b"7", b"", b"{", br#"["a","b","c","d","e","f",1]"#] {
             assert!(Login::parse(value).is_err(), "{value:?}");
         }

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_says_where_its_record_stood_and_what_was_wrong_with_it() {
+    fn a_dead_letter_names_coordinates_and_cause() {
         let reason = Reason::new("wrong_type", "`timestamp` is text").at("timestamp").hint("not part of a letter");
         let letter = written(&record(&[]), &reason);
         assert_eq!(
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_alone_tells_what_the_server_said() {
+    fn only_a_dead_letter_holds_the_server_message() {
         let reason = Reason::new("c", "`timestamp` is wrong").detail("Preview: 'abc'");
         assert_eq!(reason.to_string(), "`timestamp` is wrong");
         let headers = shown(&written(&record(&[]), &reason).headers);

@@ -164,7 +164,7 @@ impl Lanes {
         self.ready.oldest.map(|oldest| if full { oldest } else { oldest + self.limits.linger })
     }
 
-    /// Returns the next batch if one is due at `now`; with `flush`, whatever is queued.
+    /// Returns the next batch if one is due at `now`; with `flush`, any queued records.
     pub(crate) fn next(&mut self, now: Instant, flush: bool) -> Option<TaggedBatch> {
         let at_once = flush || self.limits.linger.is_zero();
         if self.ready.records == 0 || (!at_once && self.due().is_none_or(|due| due > now)) {

@@ -7,8 +7,7 @@
 //!    '--- commit <--- watermark <--- settled ---- retry, bisect, dead letters
 //! ```
 //!
-//! A position is data: a record carries partition and offset, the engine settles it, and a small pure watermark says how far may
-//! be committed. An offset is committed only after that record and every earlier one of its partition is durably delivered,
+//! A record carries partition and offset, the engine settles it, and a pure watermark gives the committable offset. An offset is committed only after that record and every earlier one of its partition is durably delivered,
 //! durably dead-lettered, or filtered or skipped by request.
 
 mod bad_records;

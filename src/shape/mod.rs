@@ -11,7 +11,7 @@
 //! | `--keep a,b` | `keep` | leaves only these fields |
 //! | `--drop a,b` | `drop` | leaves these fields out |
 //!
-//! The rules are followed in this order, whatever the order of the flags. A field is named with dots (`buyer.id`), a backslash
+//! The rules apply in this order, independent of the order of the flags. A field is named with dots (`buyer.id`), a backslash
 //! escapes the next character, and a path goes through arrays; but a value that is itself an array has no fields for
 //! `--where` or `--require`. A null field counts as missing. The last of duplicate names counts, but all are changed. Other fields
 //! keep their text: numbers of any size, order, escapes.

@@ -110,7 +110,7 @@ impl ShapeRules {
         Ok(counters)
     }
 
-    /// Returns whether there is no rule.
+    /// Returns whether the shape has no rules.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()

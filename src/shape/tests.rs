@@ -32,7 +32,7 @@ fn fault(rules: &[(RuleKind, &str)], value: &[u8]) -> ShapeError {
 }
 
 #[test]
-fn what_is_asked_for_is_done() {
+fn every_rule_is_applied() {
     for (kind, text, shaped) in [
         (RuleKind::Keep, "ip", r#"{"ip":"199.172.111.135"}"#),
         (RuleKind::Keep, "timestamp,device_type", r#"{"device_type":"iOS","timestamp":1694479551}"#),
@@ -80,13 +80,13 @@ fn a_record_that_does_not_meet_every_condition_is_filtered() {
 }
 
 #[test]
-fn a_tombstone_passes_whatever_is_asked_for() {
+fn a_tombstone_passes_every_rule() {
     let rules = [(RuleKind::Where, "a = 1"), (RuleKind::Require, "a"), (RuleKind::Keep, "a")];
     assert_eq!(shape(&rules).apply(None), ShapeResult::Keep(None));
 }
 
 #[test]
-fn what_no_rule_names_keeps_its_text() {
+fn fields_without_a_rule_keep_their_text() {
     let value = r#"{"big":123456789012345678901234567890.10e+2,"\u0061":"\u00e9\/","drop":1,"deep":{ "x" : [1.0, -0] },"a":1}"#;
     assert_eq!(
         kept(&[(RuleKind::Drop, "drop,deep.y")], value),
@@ -231,7 +231,7 @@ fn a_masked_field_shows_nothing_of_itself() {
 }
 
 #[test]
-fn a_bad_value_says_what_is_wrong_and_where() {
+fn the_error_of_a_bad_value_names_cause_and_position() {
     let missing = fault(&[(RuleKind::Require, "locale")], LOGIN.as_bytes());
     assert_eq!((missing.code, missing.path.as_deref()), ("missing_field", Some("locale")));
     let date = fault(&[(RuleKind::Date, "ip")], LOGIN.as_bytes());
@@ -277,7 +277,7 @@ fn masking_without_a_key_is_refused() {
 }
 
 #[test]
-fn a_section_says_what_the_flags_say() {
+fn a_section_equals_its_flags() {
     let mut rules = ShapeRules::default();
     for (key, value) in [
         ("where", "device_type"),
@@ -332,7 +332,7 @@ proptest! {
     }
 
     #[test]
-    fn what_comes_out_is_json_whatever_goes_in(document in any_json(), bytes in vec(any::<u8>(), 0..40)) {
+    fn the_output_is_json_for_any_input(document in any_json(), bytes in vec(any::<u8>(), 0..40)) {
         let shape = shape(&[
             (RuleKind::Default, "a.b=1"), (RuleKind::Mask, "b,a.a"), (RuleKind::MaskIp, r"a\.b"), (RuleKind::Keep, r"a,b,a\.b"), (RuleKind::Drop, "b.a"),
         ]);

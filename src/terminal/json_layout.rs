@@ -229,14 +229,14 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_stands_on_one_line() {
+    fn short_values_are_on_one_line() {
         assert_eq!(laid_out("[1,2 , {\"a\":\ttrue}]", 40), "  [1, 2, {\"a\": true}]\n");
         assert_eq!(laid_out("{}", 40), "  {}\n");
         assert_eq!(laid_out(" \"a, b\\\"]\" ", 40), "  \"a, b\\\"]\"\n");
     }
 
     #[test]
-    fn what_does_not_fit_is_broken_between_members() {
+    fn long_values_break_between_members() {
         let json = r#"{"name": "value", "list": [1, 2, 3], "deep": {"one": "xxxxxxxx", "two": "yyyyyyyyyyyyyyy"}, "n": 1e5}"#;
         let expected = r#"
   {"name": "value", "list": [1, 2, 3],

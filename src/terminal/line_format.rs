@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_for_nothing_is_refused() {
+    fn unknown_format_tokens_are_refused() {
         let wrong = |format: &str| format.parse::<LineFormat>().unwrap_err();
         assert_eq!(wrong("%z"), format!("unknown token `%z`: {TOKEN_HELP}"));
         assert_eq!(wrong("%é"), format!("unknown token `%é`: {TOKEN_HELP}"));

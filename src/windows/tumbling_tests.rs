@@ -210,8 +210,7 @@ mod recount {
     use super::*;
 
     proptest! {
-        /// However often a run is killed between two transactions, and whatever partitions go and come back: each event is in its
-        /// window once, unless it was late.
+        /// After any kills between transactions and any rebalances, each event is in its window once, unless it was late.
         #[test]
         fn restarted_windows_equal_a_recount(
             logs in proptest::collection::vec(proptest::collection::vec(0_i64..120, 0..60), 1..4),

@@ -69,7 +69,7 @@ fn help_explains_commands_and_topics() {
 }
 
 #[test]
-fn what_cannot_be_explained_is_a_usage_error() {
+fn an_unknown_help_topic_is_a_usage_error() {
     let folder = crate::run::Folder::new();
     for (words, stderr) in [
         ("help offset", "error: there is no help for `offset`\nhint: did you mean `offsets`?\n"),

@@ -97,7 +97,7 @@ impl Flow {
     }
 }
 
-/// Returns events over so many seconds as users' programs write them: some without a field, some with the time as text, some twice,
+/// Returns events over this many seconds, as users' programs write them: some without a field, some with the time as text, some twice,
 /// and some up to 20 s late.
 fn events(count: u64, seconds: u64) -> Vec<String> {
     let mut random = setting("SDL_TEST_SEED", 1);

@@ -27,7 +27,7 @@ fn fails(section: &str, stderr: &str, code: i32) {
 }
 
 #[test]
-fn nobody_listens() {
+fn a_connection_refused() {
     // A port that was free a moment ago, on an address that nothing else binds.
     let server = TcpListener::bind("127.0.0.213:0").unwrap().local_addr().unwrap();
     let expected = format!(

@@ -9,7 +9,7 @@ use crate::shape::FieldPath;
 
 /// Flags of documents.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "What a document is")]
+#[command(next_help_heading = "Documents")]
 pub(crate) struct DocumentArgs {
     /// Where its id comes from: `offset` (topic:partition:offset), `key`, `field:PATH`, or `uuid` (also `auto`)
     ///

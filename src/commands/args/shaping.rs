@@ -37,7 +37,7 @@ pub(crate) struct ShapingArgs {
     /// Leave these fields out
     #[arg(long, value_name = "FIELD,...")]
     drop: Vec<String>,
-    /// Shape as `[shape.NAME]` of the profile says, besides these flags
+    /// Shape by `[shape.NAME]` of the profile, in addition to these flags
     #[arg(long, value_name = "NAME")]
     shape: Vec<String>,
 }

@@ -198,6 +198,6 @@ fn interrupted(error: dialoguer::Error) -> Error {
 }
 
 fn say(text: &str) {
-    // There is no other place to report that stderr failed.
+    // A failed write to stderr cannot be reported.
     let _ = writeln!(stderr(), "{text}");
 }

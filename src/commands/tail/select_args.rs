@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::record::Partition;
 
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "What is read")]
+#[command(next_help_heading = "Reading")]
 pub(super) struct SelectArgs {
     #[command(flatten)]
     pub(super) topics: TopicArgs,

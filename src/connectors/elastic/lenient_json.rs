@@ -7,7 +7,7 @@ pub(super) fn value(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).or_else(|_| serde_json::from_slice(&repair(bytes))).unwrap_or_default()
 }
 
-/// Returns `bytes` with U+FFFD in the place of whatever is not a character.
+/// Returns `bytes` with U+FFFD in place of invalid characters.
 pub(super) fn repair(bytes: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(bytes);
     let unit = |at: usize| {

@@ -30,7 +30,7 @@ fn means(protocol: &str, line: &str, cause: &str, hint_part: &str) {
 }
 
 #[test]
-fn nobody_listens() {
+fn a_connection_refused() {
     let line = "broker:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (in state CONNECT)";
     means("PLAINTEXT", line, "broker:9092: connecting: connection refused", "`servers` under [remote_kafka]");
 }

@@ -64,7 +64,7 @@ async fn the_partitions_that_stay_are_retried_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_partition_is_not_committed_whatever_is_answered_later() {
+async fn a_lost_partition_is_not_committed_after_late_answers() {
     let run = three().sink(slow(Duration::from_secs(4))).start();
     tokio::time::sleep(ms(100)).await;
     run.broker.lose(&[p(0)]);

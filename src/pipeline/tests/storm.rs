@@ -24,7 +24,7 @@ struct Weather {
     linger: u64,
     commit_each: bool,
     pieces: (usize, usize),
-    /// Whether records are shaped; whether the sink may say stop.
+    /// Whether records are shaped; whether the sink may answer with a stop.
     shaping: bool,
     stops: bool,
     /// How slow the ends are, in milliseconds.

@@ -36,7 +36,7 @@ fn services() -> Vec<(String, Value)> {
 }
 
 #[test]
-fn what_a_service_waits_for_is_there_and_can_be_waited_for() {
+fn dependencies_of_a_service_exist_and_have_health_checks() {
     let all: BTreeMap<_, _> = services().into_iter().collect();
     for (name, service) in &all {
         for (other, wanted) in service["depends_on"].as_object().into_iter().flatten() {

@@ -61,7 +61,7 @@ fn a_pod_has_what_its_parts_refer_to() {
 }
 
 #[test]
-fn what_is_scaled_is_there_and_reads_for_the_group_that_is_asked_about() {
+fn a_scaled_deployment_exists_and_reads_for_the_queried_group() {
     let (deployments, profile) = (deployments(), text_of("kubernetes/database.ini"));
     let secrets = text_of("kubernetes/kustomization.yaml");
     let all = documents_of("kubernetes/keda.yaml");

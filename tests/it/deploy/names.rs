@@ -52,7 +52,7 @@ fn assert_known(asked: &[PanelQuery], known: &BTreeSet<String>) {
 }
 
 #[test]
-fn dashboards_and_alerts_name_only_metrics_that_are_told() {
+fn dashboards_and_alerts_name_only_existing_metrics() {
     let mut known = exported_metrics();
     for name in FROM_REAL_BROKERS {
         assert!(known.insert(name.to_owned()), "{name} is also told without real brokers");

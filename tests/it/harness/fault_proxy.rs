@@ -213,7 +213,7 @@ fn connect(shared: &Arc<Shared>, client: &TcpStream, server: &TcpStream) {
     });
 }
 
-/// Carries frames of one direction, one thread reading and one writing, until either end closes or `carry` says no.
+/// Carries frames of one direction, one thread reading and one writing, until either end closes or `carry` returns false.
 fn pump(
     shared: &Arc<Shared>,
     mut from: TcpStream,

@@ -94,7 +94,7 @@ fn real_sink_es_what_is_newer_there_is_superseded_and_stays() {
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_the_first_tombstone_of_a_key_is_bad_unless_its_meaning_is_said() {
+fn real_sink_es_the_first_tombstone_of_a_key_is_bad_without_on_tombstone() {
     each([OPENSEARCH], "tombstone", 1, |load| {
         load.send(&[(Some("a"), Some("{}")), (Some("a"), None)]);
         let finished = load.sdl("--until-caught-up --id key").run().expect(3);

@@ -93,7 +93,7 @@ fn real_sink_es_each_record_is_one_document_in_elasticsearch() {
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_without_metadata_a_document_is_known_by_what_it_says() {
+fn real_sink_es_without_metadata_a_document_is_recognised_by_its_content() {
     each(BOTH, "bare", 1, |load| {
         load.send(&[(None, Some(r#"{"a": 1.50, "b": [1, 2]}"#)), (None, Some("[7]"))]);
         load.catch_up("--no-meta");
@@ -231,7 +231,7 @@ fn real_sink_es_routing_and_random_ids_do_what_they_say() {
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_a_dry_run_says_what_would_be_and_changes_nothing() {
+fn real_sink_es_a_dry_run_shows_the_plan_and_changes_nothing() {
     each([OPENSEARCH], "dry", 1, |load| {
         load.fake(10);
         let finished = load.sdl("--dry-run --bootstrap user-login").run().expect(0);
@@ -253,7 +253,7 @@ fn real_sink_es_a_dry_run_says_what_would_be_and_changes_nothing() {
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_a_service_follows_and_ends_when_it_is_told_to() {
+fn real_sink_es_a_service_follows_until_sigterm() {
     each(BOTH, "followed", 2, |load| {
         load.fake(2_000);
         let mut running = load.sdl("--compress").start();

@@ -67,7 +67,7 @@ fn run(load: &Load, host: &str, port: &str, more: &str) -> Finished {
 }
 
 #[track_caller]
-fn assert_says(finished: &Finished, words: &[&str]) {
+fn assert_refused_with(finished: &Finished, words: &[&str]) {
     for word in words {
         assert!(finished.stderr.contains(word), "`{word}` is not said:\n{}", finished.stderr);
     }
@@ -79,11 +79,11 @@ fn real_sink_mongo_an_unusable_server_is_named_within_seconds() {
     let (load, host, port) = secure("tls", &[]);
     let tls = stack_env("SDL_TEST_TLS");
     let ca = format!("tls_ca_file = {tls}/ca.pem");
-    assert_says(&run(&load, &host, &port, "tls = true").expect(1), &["CA that is not trusted", "tls_ca_file", &port]);
+    assert_refused_with(&run(&load, &host, &port, "tls = true").expect(1), &["CA that is not trusted", "tls_ca_file", &port]);
     let wrong = format!("tls_ca_file = {tls}/stranger-ca.pem");
-    assert_says(&run(&load, &host, &port, &wrong).expect(1), &["CA that is not trusted", "tls_ca_file", &port]);
-    assert_says(&run(&load, &host, &port, "tls_ca_file = /no/such/file").expect(1), &["tls_ca_file"]);
-    assert_says(&run(&load, &host, &port, "").expect(1), &["set `tls = true`", &port]);
+    assert_refused_with(&run(&load, &host, &port, &wrong).expect(1), &["CA that is not trusted", "tls_ca_file", &port]);
+    assert_refused_with(&run(&load, &host, &port, "tls_ca_file = /no/such/file").expect(1), &["tls_ca_file"]);
+    assert_refused_with(&run(&load, &host, &port, "").expect(1), &["set `tls = true`", &port]);
     run(&load, &host, &port, &ca).expect(0);
     assert_eq!(load.count(), 10);
 
@@ -91,11 +91,14 @@ fn real_sink_mongo_an_unusable_server_is_named_within_seconds() {
     plain.fake(10);
     let (_, address) = plain.uri.split_once("://").unwrap();
     let (host, port) = address.split_once(':').unwrap();
-    assert_says(&run(&plain, host, port, "tls = true").expect(1), &["no answer", "tls = false", port]);
+    assert_refused_with(&run(&plain, host, port, "tls = true").expect(1), &["no answer", "tls = false", port]);
     let unknown = "mongo.invalid";
-    assert_says(&run(&plain, unknown, "27017", "").expect(1), &["mongo.invalid:27017: looking up the name", "correct `host`"]);
+    assert_refused_with(
+        &run(&plain, unknown, "27017", "").expect(1),
+        &["mongo.invalid:27017: looking up the name", "correct `host`"],
+    );
     let lost = run(&plain, host, "1", "username = loader\npassword = canary").expect(1);
-    assert_says(&lost, &["127.0.0.1:1: connecting: connection refused", "start the server"]);
+    assert_refused_with(&lost, &["127.0.0.1:1: connecting: connection refused", "start the server"]);
     // This server knows no users: it answers to a login as if the command did not exist.
     run(&plain, host, port, "username = loader\npassword = canary").expect(1);
 }
@@ -108,6 +111,6 @@ fn real_sink_mongo_a_certificate_that_is_expired_or_another_host_s_is_named_with
         let pair = [format!("tls.certificate={tls}/{name}.pem"), format!("tls.key={tls}/{name}.key")];
         let (load, host, port) = secure(name, &[&pair[0], &pair[1]]);
         let finished = run(&load, &host, &port, &format!("tls_ca_file = {tls}/ca.pem")).expect(1);
-        assert_says(&finished, &words);
+        assert_refused_with(&finished, &words);
     }
 }
