@@ -76,3 +76,26 @@ fn real_partitions_added_during_a_run_are_read_from_their_beginning() {
     let verdict = flow.verdict(&all);
     assert!(verdict.is_exact(), "{verdict:?}");
 }
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_bounded_run_waits_for_the_partitions_of_a_static_member_that_is_away() {
+    let flow = Flow::new("away", 4).with("kafka.session.timeout.ms = 6000");
+    let mut sent = flow.send(0, 400);
+    let mut members = ["one", "other"].map(|name| flow.sdl(&format!("--instance-id {name}")).start());
+    flow.clusters.source.wait_for_members(&flow.group, 2);
+    flow.until_delivered(&mut members[0], 400);
+    for member in &mut members {
+        member.signal("TERM");
+    }
+    for member in members {
+        member.wait().expect(0);
+    }
+    sent.extend(flow.send(400, 400));
+    // The group gives the member its former partitions at once, and those of the other when its session ends.
+    let finished = flow.catch_up("--instance-id one");
+    assert!(finished.stderr.contains("Waiting for the other members of the group"), "{}", finished.stderr);
+    let verdict = flow.verdict(&sent);
+    assert!(verdict.is_complete(), "{verdict:?}");
+    assert_eq!(flow.committed(), flow.ends());
+}
