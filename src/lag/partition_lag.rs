@@ -80,13 +80,12 @@ impl LagFlag {
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Gone(what) => format!("the {what} is gone"),
-            Self::NoLeader(why) => why.clone(),
             Self::Unassigned => "not assigned to a member".to_owned(),
             Self::Truncated => "committed offset is beyond the log end: truncated or re-created".to_owned(),
             Self::DeletedUnread(1) => "1 unread record was deleted".to_owned(),
             Self::DeletedUnread(count) => format!("{count} unread records were deleted"),
             Self::OpenTransaction(at) => format!("an open transaction holds readers at {at}"),
-            Self::TimeUnknown(why) => why.clone(),
+            Self::NoLeader(why) | Self::TimeUnknown(why) => why.clone(),
         }
     }
 

@@ -108,7 +108,7 @@ impl Observer for Log {
             }
             Event::Degraded(trouble) => self.note(Entry::Observed(format!("trouble {}", trouble.unwrap_or("over")))),
             Event::Retrying { records, attempt, .. } => {
-                self.note(Entry::Observed(format!("retrying {records} attempt {attempt}")))
+                self.note(Entry::Observed(format!("retrying {records} attempt {attempt}")));
             }
             Event::Bisecting { records, .. } => self.note(Entry::Observed(format!("halving {records}"))),
             Event::Stalled(stalled) => self.note(Entry::Observed(format!("stalled {stalled}"))),

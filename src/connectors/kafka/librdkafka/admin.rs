@@ -85,6 +85,9 @@ pub(super) unsafe fn call<T>(
     }
 }
 
+/// The id of a topic, `None` on brokers without ids, or why it is unknown.
+pub(crate) type TopicId = Result<Option<String>>;
+
 /// A request for topic ids whose answer is polled for. Must not outlive its client.
 pub(crate) struct TopicIdRequest(EventQueue);
 
@@ -107,7 +110,7 @@ impl TopicIdRequest {
     }
 
     /// Waits up to `timeout` for the names of the topics, and their ids if they have one.
-    pub(crate) fn poll(&self, timeout: Duration) -> Option<Result<Vec<(String, Result<Option<String>>)>>> {
+    pub(crate) fn poll(&self, timeout: Duration) -> Option<Result<Vec<(String, TopicId)>>> {
         /// The id of topics on brokers without ids.
         const ZERO: &str = "AAAAAAAAAAAAAAAAAAAAAA";
         let event = QueueEvent::wait(&self.0, timeout)?;
