@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::*;
-use crate::harness::{Scrape, eventually};
+use crate::harness::{Content, Scrape, Sender, eventually};
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
@@ -92,4 +92,32 @@ fn real_aggregate_fields_that_no_event_has_are_named() {
     for said in [own, "has a time in its time field", "records has the field `gone`"] {
         assert!(run.stderr.contains(said), "{}", run.stderr);
     }
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_windows_go_on_being_closed_after_an_empty_partition_is_added() {
+    let flow = Flow::new("grown", 2);
+    let mut running = flow.sdl("--window 2s --grace 1s --idle 1s").start();
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let sender = Sender::new(&flow.clusters.source, &[]);
+    let send_until = |what: &str, running: &mut Running, done: &dyn Fn() -> bool| {
+        eventually(what, Duration::from_secs(60), || {
+            assert!(running.is_running(), "it ended:\n{}", running.stderr());
+            let timestamp = Some(i64::try_from(now().as_millis()).unwrap());
+            let event =
+                || Content { timestamp, key: None, value: Some(b"{\"device_type\": \"iOS\"}".to_vec()), headers: Vec::new() };
+            sender.send(&flow.topic, &[(0, event()), (1, event())]);
+            done().then_some(())
+        });
+    };
+    send_until("a window is published", &mut running, &|| !flow.published().is_empty());
+    flow.clusters.source.grow_topic(&flow.topic, 3);
+    let is_read = || flow.clusters.source.committed(&flow.group(), &flow.topic).get(2) == Some(&Some(0));
+    send_until("the new partition is read", &mut running, &is_read);
+    let since = now().as_secs();
+    let is_published = || flow.published().iter().any(|window| window["timestamp_start"].as_u64() > Some(since));
+    send_until("a window that began later is published", &mut running, &is_published);
+    running.signal("TERM");
+    running.wait().expect(0);
 }

@@ -82,8 +82,10 @@ fn real_partitions_added_during_a_run_are_read_from_their_beginning() {
 fn real_a_bounded_run_waits_for_the_partitions_of_a_static_member_that_is_away() {
     let flow = Flow::new("away", 4).with("kafka.session.timeout.ms = 6000");
     let mut sent = flow.send(0, 400);
-    let mut members = ["one", "other"].map(|name| flow.sdl(&format!("--instance-id {name}")).start());
-    flow.clusters.source.wait_for_members(&flow.group, 2);
+    let mut members = ["one", "other"].map(|name| flow.sdl(&format!("--instance-id {name} -vv")).start());
+    for member in &mut members {
+        member.wait_for_stderr("Partition assigned.");
+    }
     flow.until_delivered(&mut members[0], 400);
     for member in &mut members {
         member.signal("TERM");
