@@ -128,7 +128,10 @@ fn refusal_hint(reason: RefusalReason) -> &'static str {
         RefusalReason::TopicRecreated => "read the topic anew with --from-beginning, or use another group with --group NAME",
         RefusalReason::OffsetOutOfRange => "name an offset that each partition has, or choose partitions with --partitions",
         RefusalReason::RecordsSkipped => "say --yes to skip them, or use another group with --group NAME",
-        RefusalReason::ActiveMembers => "stop them first, or use another group with --group NAME",
+        RefusalReason::ActiveMembers => {
+            "stop them (static members, which have an --instance-id, and killed ones stay for the session timeout, 45 s), or use \
+             another group with --group NAME"
+        }
         RefusalReason::InstanceFenced => "give each running member an --instance-id of its own",
         RefusalReason::InconsistentProtocol => {
             "stop the other members, use another group with --group NAME, or set `kafka.partition.assignment.strategy`"

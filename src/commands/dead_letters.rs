@@ -78,6 +78,7 @@ pub(crate) async fn open(
                     return Err(may_not_create(&format!("the dead-letter topic `{name}`"), &section.name).into());
                 }
                 let plan = TopicPlan { name: name.clone(), partitions: 1, replication: None, config: Vec::new() };
+                tracing::info!("{name}: will be created with 1 partition, for the dead letters");
                 admin.create_topic(&plan).await?;
             }
             let topic = Topic::named(name);

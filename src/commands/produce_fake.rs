@@ -292,7 +292,7 @@ impl Args {
             Some(create) if missing => Some(create),
             None if missing => {
                 let failure = Failure::new(format!("topic `{topic}` does not exist on `{}`", section.name));
-                return Err(failure.hint(format!("create it: sdl produce-fake {topic} --create 6:1")).into());
+                return Err(failure.hint("add --create 6:1, for 6 partitions with one replica each").into());
             }
             _ => None,
         };

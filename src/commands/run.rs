@@ -189,8 +189,12 @@ fn conclude(report: RunReport, bounded: bool) -> Result<(), Error> {
     if bounded && dead_lettered + skipped > 0 {
         let parts = [(dead_lettered, "dead-lettered"), (skipped, "skipped")];
         let parts: Vec<_> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-        let failure = Failure::new(format!("bad records were set aside: {}", parts.join(", ")));
-        return Err(Error::Record(failure.hint("everything else was delivered; look at the bad records")));
+        let failure = Failure::new(format!("bad records were found: {}", parts.join(", ")));
+        return Err(Error::Record(failure.hint(if dead_lettered > 0 {
+            "everything else was delivered; look at the dead letters"
+        } else {
+            "everything else was delivered; to keep bad records, use --dead-letters"
+        })));
     }
     Ok(())
 }

@@ -36,6 +36,11 @@ pub(crate) trait FlowTarget {
         None
     }
 
+    /// Returns the key of the profile that sets the group, for a hint.
+    fn group_setting(&self, source: &str) -> String {
+        format!("`default_consumer_group_id` under [{source}]")
+    }
+
     /// Fences earlier runs of the group, which makes the offsets that the plan reads final. Not called in a dry run; what it changes
     /// is confirmed here. Fails while another instance keeps the group.
     async fn take_over(&mut self, _group: &str, _flow: &str) -> Result<(), Error> {
@@ -126,7 +131,7 @@ impl<'a> Session<'a> {
             |section: &str, name: &str| section == destination.section() && written.iter().any(|topic| topic.name() == name);
         let home = destination.cluster().unwrap_or(&section);
         dead_letters::check_feedback(failure, context, home, &admin, (read, &topics), writes).await?;
-        let group = read.group(&section, destination.default_group().as_deref())?;
+        let group = read.group(&section, destination.default_group().as_deref(), &destination.group_setting(&section.name))?;
         let rules = read.rules(format!("{command} {}", destination.flow()));
         if !report.dry_run {
             destination.take_over(&group, &rules.flow).await?;

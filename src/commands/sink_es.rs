@@ -197,6 +197,10 @@ impl FlowTarget for TargetIndex<'_> {
         self.section.consumer_group_id.clone()
     }
 
+    fn group_setting(&self, _: &str) -> String {
+        format!("`consumer_group_id` under [{}]", self.section.name)
+    }
+
     async fn plan(&mut self, _: &ReadPlan) -> Result<Vec<String>, Error> {
         let found = self.sink.index().await?;
         self.args.check_kind(&found, &self.index, &self.section.name)?;

@@ -135,6 +135,10 @@ impl FlowTarget for TargetCollection<'_> {
         self.section.consumer_group_id.clone()
     }
 
+    fn group_setting(&self, _: &str) -> String {
+        format!("`consumer_group_id` under [{}]", self.section.name)
+    }
+
     async fn plan(&mut self, _: &ReadPlan) -> Result<Vec<String>, Error> {
         Ok(self.sink.plan().await?.into_iter().collect())
     }

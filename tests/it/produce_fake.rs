@@ -163,7 +163,7 @@ fn real_a_topic_is_created_when_asked_for_and_filled() {
     let profile = profile(&clusters.source);
     let finished = Sdl::new(&format!("produce-fake {topic} -n 10")).profile(&profile).run().expect(1);
     let expected = format!(
-        "error: topic `{topic}` does not exist on `local_kafka`\nhint: create it: sdl produce-fake {topic} --create 6:1\n"
+        "error: topic `{topic}` does not exist on `local_kafka`\nhint: add --create 6:1, for 6 partitions with one replica each\n"
     );
     assert!(finished.stderr.ends_with(&expected), "{}", finished.stderr);
     for _ in 0..2 {

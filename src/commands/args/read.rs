@@ -65,15 +65,15 @@ impl ReadArgs {
         self.until_caught_up || self.stop.is_some() || self.count.is_some()
     }
 
-    /// Returns the group, from the flag or else the section.
+    /// Returns the group, from the flag or else the section; `setting` is the key of the profile that the hint suggests.
     ///
     /// # Errors
     /// When neither names one.
-    pub(crate) fn group(&self, section: &KafkaSection, own: Option<&str>) -> Result<String, Error> {
+    pub(crate) fn group(&self, section: &KafkaSection, own: Option<&str>, setting: &str) -> Result<String, Error> {
         let group =
             self.group.as_deref().or(own).or(section.default_consumer_group_id.as_deref()).ok_or_else(|| Error::Usage {
                 what: "no consumer group is named".to_owned(),
-                hint: format!("name one with --group, or set `default_consumer_group_id` under [{}]", section.name),
+                hint: format!("name one with --group, or set {setting}"),
             })?;
         Ok(if self.fresh_group { format!("{group}-fresh-{:08x}", run::random()) } else { group.to_owned() })
     }

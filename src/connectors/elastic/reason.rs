@@ -102,7 +102,12 @@ pub(super) fn unauthorized(status: u16, text: String) -> Reason {
             .hint("correct `username` and `password`, `api_key` or `bearer` in the profile");
     }
     let text = if text.is_empty() { format!("the server denies access ({status})") } else { text };
-    Reason::new("security_exception", text).hint("grant the user or the key the right to write to the index")
+    let hint = if text.contains("indices:data/read/") {
+        "grant the user or the key the privilege `read` on the index, to look up stored ids"
+    } else {
+        "grant the user or the key the right to write to the index"
+    };
+    Reason::new("security_exception", text).hint(hint)
 }
 
 /// Returns whether the error affects every document.

@@ -499,7 +499,7 @@ impl<'s> Stage<'s> {
         let flags = format!("--until-caught-up {} {more}", self.scenario.flags[1..].join(" "));
         let finished = self.sdl(Some(0), &flags).run();
         self.balance(&finished);
-        let bad = finished.stderr.contains("bad records were set aside");
+        let bad = finished.stderr.contains("bad records were found: ");
         assert_eq!(finished.code(), Some(if bad { 3 } else { 0 }), "{}", finished.stderr);
         assert_eq!(self.committed(), self.ends(), "the run is complete and has not committed all:\n{}", finished.stderr);
     }
