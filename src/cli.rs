@@ -33,7 +33,7 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 More: sdl help offsets, formats, guarantees, exit-codes\n\
-Exit codes: 0 done · 1 failed · 2 usage or profile · 3 a record needs a person · 4 a check failed · 5 refused for safety · \
+Exit codes: 0 done · 1 failed · 2 usage or profile · 3 a record needs attention · 4 a check failed · 5 refused for safety · \
 130 interrupted twice";
 
 /// The commands, one file of `commands/` each.

@@ -61,7 +61,7 @@ impl Args {
             ),
             ("The topic is replicated to the second cluster, up to its current end.", &["replicate", TOPIC, "--until-caught-up"]),
             (
-                "The copy is aggregated in windows of ten seconds; each window is published in one transaction with its source offsets.",
+                "The copy is aggregated in windows of ten seconds; each window is published in one transaction with its source offsets (embedded brokers accept transactions, but do not isolate them).",
                 &["aggregate", TOPIC, "--until-caught-up"],
             ),
             ("The last records of the copy.", &["tail", TOPIC, "-n", "3", "--keep", "user_id,device_type,locale,ip"]),

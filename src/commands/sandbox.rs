@@ -10,8 +10,9 @@ use crate::error::Error;
 ///
 /// Needs no server and no network. Writes a profile for the clusters to stdout and into a file, and command lines to try to stderr.
 /// The brokers are librdkafka's mock brokers. They serve clients that are built on librdkafka: sdl, kcat, and Confluent's clients
-/// for Python, Go and .NET; not Kafka's Java tools. They keep at most 5 MiB per partition, in memory, and support neither
-/// transactions, offsets by time nor admin requests.
+/// for Python, Go and .NET; not Kafka's Java tools. They keep at most 5 MiB per partition, in memory, accept transactions but do
+/// not isolate them, and support neither offsets by time nor admin requests. No command can create a topic there: name each one,
+/// such as the target of `aggregate` and the topic of dead letters.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Topics to create on both clusters [default partitions: 4]

@@ -34,7 +34,7 @@ pub struct Args {
     index: Option<String>,
     /// The index is a data stream
     ///
-    /// A data stream finds a record that was there before only in its newest index: after a rollover it is there twice.
+    /// Duplicates are found in the newest backing index only: after a rollover a redelivery creates a duplicate.
     #[arg(long)]
     data_stream: bool,
     /// How documents are written [default: create, or index with --id key and field]
@@ -48,7 +48,7 @@ pub struct Args {
     /// Routing of a document, with {topic}, {field} and %Y-%m-%d of the record's time
     #[arg(long, value_name = "TEXT", value_parser = routing)]
     routing: Option<NamePattern>,
-    /// Compress requests: for slow lines, at the price of about a second of CPU a million records
+    /// Compress requests: for slow networks; costs about 1 s of CPU per million records
     #[arg(long)]
     compress: bool,
     /// Install an index template for these records first, with a strict mapping

@@ -33,8 +33,8 @@ pub struct Args {
     collection: Option<String>,
     /// How documents are written [default: insert, or replace with --id key and field]
     ///
-    /// With `replace` and `update`, an older record never overwrites a newer one. `update` sets each field of the payload that
-    /// stands outermost, and leaves the other fields of the document as they are.
+    /// With `replace` and `update`, an older record never overwrites a newer one. `update` sets each top-level field of the
+    /// payload, and leaves the other fields of the document as they are.
     #[arg(long, value_name = "HOW")]
     write: Option<Write>,
     #[command(flatten)]
@@ -51,9 +51,8 @@ const EXAMPLES: &str = "\
 Numbers: an integer is an int or a long by its size, and a decimal128 beyond that; any other number
 is a double.
 
-A delete leaves nothing behind that would tell an older write from a newer one. Such a write cannot
-overtake a delete here, but one that the server carries out after it was given up (no answer for
-30 s) brings the document back.
+MongoDB keeps no trace of a deleted document. A write that the server executes late (no answer for
+30 s) can restore it.
 
 Examples:
   sdl sink-mongo                                   as the profile says, until it is interrupted

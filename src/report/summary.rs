@@ -126,7 +126,12 @@ impl Summary {
         let retried = if tally.retried > 0 { format!(", {} sent again", grouped(tally.retried)) } else { String::new() };
         let rate = grouped(self.records_per_second as u64);
         let bytes = self.bytes_per_second / 1e6;
-        let _ = writeln!(text, "  {rate} records/s, {bytes:.1} MB/s, {} batches{retried}", grouped(tally.batches));
+        let _ = writeln!(
+            text,
+            "  {rate} records/s, {bytes:.1} MB/s, {} {}{retried}",
+            grouped(tally.batches),
+            if tally.batches == 1 { "batch" } else { "batches" }
+        );
         if brief {
             return text;
         }

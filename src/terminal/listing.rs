@@ -15,9 +15,9 @@ pub(crate) enum ListingFormat {
     Table,
     /// One document.
     Json,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Ndjson,
-    /// Commas and quotes, with a line of names.
+    /// Comma-separated, with a header line.
     Csv,
 }
 

@@ -110,7 +110,7 @@ fn a_limit_that_is_passed_ends_with_4_after_the_rows() {
     let over = logins.lag("billing --max-lag 5 --no-time").expect(4);
     assert!(stdout(&over).starts_with("GROUP "));
     let expected = "error: 1 group exceeds its threshold\n  caused by: `billing` on `local_kafka`: lag 6 exceeds 5 (--max-lag)\n\
-                    hint: see where: sdl lag GROUP --only-lagging\n";
+                    hint: see where: sdl lag billing --only-lagging\n";
     assert_eq!(over.stderr, expected);
 }
 

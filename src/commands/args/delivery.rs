@@ -24,7 +24,7 @@ pub(crate) struct DeliveryArgs {
     /// Time between two commits of the delivered positions
     #[arg(long, value_name = "DURATION", default_value = "200ms", value_parser = parse_interval)]
     commit_interval: Duration,
-    /// Deliver one record at a time, and wait for the broker to confirm its commit before the next: slow, and literal
+    /// Deliver one record at a time, and wait for the broker to confirm its commit before the next: slow
     #[arg(long)]
     commit_each: bool,
     #[command(flatten)]

@@ -11,19 +11,19 @@ use crate::shape::FieldPath;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Documents")]
 pub(crate) struct DocumentArgs {
-    /// Where its id comes from: `offset` (topic:partition:offset), `key`, `field:PATH`, or `uuid` (also `auto`)
+    /// Source of the document id: `offset` (topic:partition:offset), `key`, `field:PATH`, or `uuid` (also `auto`)
     ///
-    /// With `offset`, a record that is delivered again changes nothing. With `key` and `field`, the newest version wins. With
-    /// `uuid`, what is delivered again is there twice.
+    /// With `offset`, a redelivery changes nothing. With `key` and `field`, the newest version wins. With `uuid`, a redelivery
+    /// creates a duplicate.
     #[arg(long, value_name = "FROM", default_value = "offset", value_parser = ids)]
     id: Ids,
-    /// Put this in front of ids made of offsets, to tell clusters apart that have topics of the same name
+    /// Prefix of offset ids, for clusters with topics of the same name
     #[arg(long, value_name = "TEXT")]
     id_prefix: Option<String>,
-    /// Which write of an id is the newer one: `offset`, `timestamp` or `field:PATH`
+    /// What decides which of two writes of an id is newer: `offset`, `timestamp` or `field:PATH`
     #[arg(long, value_name = "FROM", default_value = "offset", value_parser = version)]
     version: Version,
-    /// Begin the names of metadata fields with this: `_` makes _kafka_key, _kafka_offset, _processed_at
+    /// Prefix of the metadata fields: `_` makes _kafka_key, _kafka_offset, _processed_at
     #[arg(long, value_name = "TEXT", default_value = "_", value_parser = meta_prefix)]
     meta_prefix: String,
     /// Leave the metadata fields out
@@ -32,14 +32,15 @@ pub(crate) struct DocumentArgs {
     /// Wrap values that are not JSON, as text or as bytes; without it they are bad records
     #[arg(long, value_name = "AS")]
     raw_value: Option<RawValue>,
-    /// What a record without value does: `delete` its document, `skip` it, or `fail` as a bad record [default: skip, if ids
-    /// are made of offsets or uuid]
+    /// What to do with a tombstone: `delete` its document, `skip` it, or `fail` as a bad record [default: skip with offset
+    /// and uuid ids; no default with key and field]
     #[arg(long, value_name = "DO")]
     on_tombstone: Option<OnTombstone>,
-    /// The field with the time of the event [default: the record's timestamp]
+    /// Field with the time of the event: a Date in MongoDB, `@timestamp` in Elasticsearch, and the date in names [default: the
+    /// record's timestamp]
     #[arg(long, value_name = "FIELD", value_parser = path)]
     time_field: Option<FieldPath>,
-    /// How many different names the templates may make in a run
+    /// Limit of different names that templates produce in a run
     #[arg(long, value_name = "N", default_value_t = 100)]
     max_names: usize,
 }

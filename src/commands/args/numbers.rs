@@ -7,7 +7,7 @@ const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Parses a duration of at most a year.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string().replace("5sec", "5s"))?;
     if duration > MAX_DURATION { Err("at most 366d".to_owned()) } else { Ok(duration) }
 }
 

@@ -16,7 +16,8 @@ use crate::record::Topic;
 pub(crate) struct ReadArgs {
     #[command(flatten)]
     pub(crate) topics: TopicArgs,
-    /// Consumer group that keeps the positions [default: the section's `default_consumer_group_id`]
+    /// Consumer group that keeps the positions [default: for a sink `consumer_group_id` of the target's section, for aggregate
+    /// aggregate-<target topic>, else `default_consumer_group_id` of the source's section]
     #[arg(long, value_name = "NAME", value_parser = Text::new())]
     pub(crate) group: Option<String>,
     /// Use a new group: <group>-fresh-<8 hex>

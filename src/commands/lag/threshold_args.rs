@@ -30,11 +30,14 @@ impl ThresholdArgs {
 /// When a group exceeds a threshold, or its lag is not known.
 pub(super) fn check(thresholds: Thresholds, report: &LagReport) -> Result<(), Error> {
     let groups = report.surveys.iter().flat_map(|survey| survey.groups.iter().map(move |group| (survey, group)));
-    let (mut causes, mut count) = (Vec::new(), 0);
+    let (mut causes, mut count, mut shown) = (Vec::new(), 0, String::new());
     for (survey, group) in groups {
         let breaches = thresholds.breaches(group, survey.at);
         count += usize::from(!breaches.is_empty());
         let name = escape_controls(&group.group.name);
+        if !breaches.is_empty() {
+            shown = name.to_string();
+        }
         causes.extend(breaches.iter().map(|breach| format!("`{name}` on `{}`: {}", survey.section, text(breach))));
     }
     if causes.is_empty() {
@@ -43,7 +46,8 @@ pub(super) fn check(thresholds: Thresholds, report: &LagReport) -> Result<(), Er
     let what =
         if count == 1 { "1 group exceeds its threshold".to_owned() } else { format!("{count} groups exceed their thresholds") };
     let failure = causes.into_iter().fold(Failure::new(what), Failure::because);
-    Err(Error::Check(failure.hint("see where: sdl lag GROUP --only-lagging")))
+    let group = if count == 1 { shown.as_str() } else { "GROUP" };
+    Err(Error::Check(failure.hint(format!("see where: sdl lag {group} --only-lagging"))))
 }
 
 fn text(breach: &Breach) -> String {
@@ -88,7 +92,7 @@ mod tests {
         assert_eq!(
             checked(Some(60), None, two()).unwrap(),
             "error: 1 group exceeds its threshold\n  caused by: `g` on `s`: lag 61 exceeds 60 (--max-lag)\n\
-             hint: see where: sdl lag GROUP --only-lagging\n"
+             hint: see where: sdl lag g --only-lagging\n"
         );
         assert_eq!(checked(None, None, two()), None);
     }

@@ -10,13 +10,13 @@ use crate::document::{DocumentMapper, Ids};
 /// How documents are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Op {
-    /// As new ones; one that is there already stays as it is
+    /// Create; an existing document is kept
     Create,
-    /// In the place of older versions, or as new ones
+    /// Replace an older version, or create
     Index,
-    /// Field by field into older versions; a document that is not there is a bad record
+    /// Set the fields in an older version; a missing document makes the record bad
     Update,
-    /// Field by field into older versions, or as new ones
+    /// Set the fields in an older version, or create
     Upsert,
 }
 

@@ -6,11 +6,11 @@ use crate::document::{DocumentMapper, Ids};
 /// How a document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Write {
-    /// As a new one; one that is there already stays as it is
+    /// Insert; an existing document is kept
     Insert,
-    /// In the place of an older version, or as a new one
+    /// Replace an older version, or insert
     Replace,
-    /// Field by field into an older version, or as a new one
+    /// Set the fields in an older version, or insert
     Update,
 }
 
