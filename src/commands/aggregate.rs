@@ -278,7 +278,15 @@ impl FlowTarget for WindowTopic<'_> {
     async fn prepare(&mut self) -> Result<(), Error> {
         if !self.exists {
             let name = self.topic.name().to_owned();
-            self.admin.create_topic(&TopicPlan { name, partitions: 1, replication: None, config: Vec::new() }).await?;
+            self.admin
+                .create_topic(&TopicPlan {
+                    name,
+                    partitions: 1,
+                    replication: None,
+                    config: Vec::new(),
+                    optional_config: Vec::new(),
+                })
+                .await?;
         }
         Ok(())
     }

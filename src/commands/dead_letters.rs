@@ -77,9 +77,8 @@ pub(crate) async fn open(
                 if !create {
                     return Err(may_not_create(&format!("the dead-letter topic `{name}`"), &section.name).into());
                 }
-                let plan = TopicPlan { name: name.clone(), partitions: 1, replication: None, config: Vec::new() };
                 tracing::info!("{name}: will be created with 1 partition, for the dead letters");
-                admin.create_topic(&plan).await?;
+                admin.create_topic(&topic_plan(name)).await?;
             }
             let topic = Topic::named(name);
             let targets = Targets::default();
@@ -95,6 +94,23 @@ pub(crate) async fn open(
         dead_letter(record, &DeadLetterCause { run: &run, stage, attempts, reason })
     });
     Ok(Some(DeadLetters { sink, build }))
+}
+
+/// Returns the topic to create: it keeps what other topics refuse or have deleted, until a person has looked at it.
+fn topic_plan(name: &str) -> TopicPlan {
+    let settings =
+        |settings: &[(&str, &str)]| settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    TopicPlan {
+        name: name.to_owned(),
+        partitions: 1,
+        replication: None,
+        // A letter has the timestamp of its record, which can be older than any retention, and more headers.
+        config: settings(&[("cleanup.policy", "delete"), ("retention.ms", "-1")]),
+        optional_config: settings(&[
+            ("max.message.bytes", "100000000"),
+            ("message.timestamp.after.max.ms", &i64::MAX.to_string()),
+        ]),
+    }
 }
 
 impl Sink for DeadLetterSink {

@@ -307,7 +307,15 @@ impl Args {
         protect::confirm(context, &section, &[topic])?;
         if let Some(Create { partitions, replication }) = create {
             let (name, config) = (self.topic.clone(), Vec::new());
-            admin.create_topic(&TopicPlan { name, partitions, replication: Some(replication), config }).await?;
+            admin
+                .create_topic(&TopicPlan {
+                    name,
+                    partitions,
+                    replication: Some(replication),
+                    config,
+                    optional_config: Vec::new(),
+                })
+                .await?;
         }
         let targets = Targets::default();
         admin.load_topic_limits(topic, &targets).await?;

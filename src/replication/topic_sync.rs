@@ -134,7 +134,13 @@ impl TopicSync {
             .map(|(key, setting)| (key, setting.value))
             .collect();
         config.sort();
-        Ok(TopicPlan { name: name.to_string(), partitions: topic.partitions, replication: None, config })
+        Ok(TopicPlan {
+            name: name.to_string(),
+            partitions: topic.partitions,
+            replication: None,
+            config,
+            optional_config: Vec::new(),
+        })
     }
 
     /// Checks that missing topics may be created. Partitions are never added to a topic that exists when the run starts.

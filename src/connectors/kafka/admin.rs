@@ -57,6 +57,8 @@ pub struct TopicPlan {
     /// The replication factor; the cluster's default without.
     pub(crate) replication: Option<i32>,
     pub(crate) config: Vec<(String, String)>,
+    /// Settings that a cluster may refuse, by its version or its policy: the topic is created without them.
+    pub(crate) optional_config: Vec<(String, String)>,
 }
 
 /// An offset of a partition to look up.
@@ -194,9 +196,13 @@ impl Admin {
     pub async fn load_topic_limits(&self, topic: Topic, targets: &Targets) -> Result<(), ConnectorError> {
         let settings = self.settings(topic).await?;
         let value = |key: &str| settings.get(key).map(|setting| setting.value.as_str());
+        let number = |key: &str| value(key)?.parse().ok();
         let limits = TopicLimits {
             max_message_bytes: value("max.message.bytes").and_then(|text| text.parse().ok()).unwrap_or(1_048_588),
             needs_key: value("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
+            timestamps: number("message.timestamp.before.max.ms")
+                .zip(number("message.timestamp.after.max.ms"))
+                .filter(|_| value("message.timestamp.type") == Some("CreateTime")),
         };
         targets.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(topic, limits);
         Ok(())
@@ -207,20 +213,16 @@ impl Admin {
     /// # Errors
     /// When the cluster refuses.
     pub async fn create_topic(&self, plan: &TopicPlan) -> Result<(), ConnectorError> {
-        let replication = TopicReplication::Fixed(plan.replication.unwrap_or(-1));
-        let mut new = NewTopic::new(&plan.name, plan.partitions, replication);
-        for (key, value) in &plan.config {
-            new = new.set(key, value);
-        }
-        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
         let what = format!("create topic `{}` on", plan.name);
-        let answers = self.changes.create_topics([&new], &options).await.map_err(|error| self.failed(&what, error))?;
-        for answer in answers {
-            match answer {
-                // Another member of the group was faster.
-                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((_, code)) => return Err(self.failed(&what, code).into()),
-            }
+        let mut refusal = self.request_topic(plan, plan.config.iter().chain(&plan.optional_config)).await?;
+        let refuses_settings = matches!(refusal, Some(RDKafkaErrorCode::InvalidConfig | RDKafkaErrorCode::PolicyViolation));
+        if refuses_settings && !plan.optional_config.is_empty() {
+            refusal = self.request_topic(plan, plan.config.iter()).await?;
+        }
+        match refusal {
+            // Another member of the group was faster.
+            None | Some(RDKafkaErrorCode::TopicAlreadyExists) => {}
+            Some(code) => return Err(self.failed(&what, code).into()),
         }
         let deadline = tokio::time::Instant::now() + REQUEST_TIMEOUT;
         while self.topic(&plan.name).await?.is_none_or(|known| known.partitions < plan.partitions) {
@@ -230,6 +232,21 @@ impl Admin {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(())
+    }
+
+    /// Returns the code with which the cluster refuses to create a topic.
+    async fn request_topic(
+        &self,
+        plan: &TopicPlan,
+        config: impl Iterator<Item = &(String, String)>,
+    ) -> Result<Option<RDKafkaErrorCode>, ConnectorError> {
+        let replication = TopicReplication::Fixed(plan.replication.unwrap_or(-1));
+        let new = NewTopic::new(&plan.name, plan.partitions, replication);
+        let new = config.fold(new, |new, (key, value)| new.set(key, value));
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
+        let answers = self.changes.create_topics([&new], &options).await;
+        let answers = answers.map_err(|error| self.failed(&format!("create topic `{}` on", plan.name), error))?;
+        Ok(answers.into_iter().find_map(|answer| answer.err().map(|(_, code)| code)))
     }
 
     /// Raises the number of partitions of a topic to `count`, unless it has as many.

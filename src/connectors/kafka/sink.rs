@@ -5,7 +5,7 @@
 //! the batch in order, rejects it alone, and sends the rest, again in order.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -33,6 +33,8 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 const METADATA_PAUSE: Duration = Duration::from_millis(100);
 /// How long the brokers may not list a partition: one that was restarted learns of it late.
 const MISSING_TIMEOUT: Duration = Duration::from_secs(60);
+/// How far the clocks of this machine and of a broker may differ, in milliseconds, for a timestamp to be refused unsent.
+const CLOCK_SKEW: i64 = 600_000;
 /// Records to queue before delivery reports are served.
 const SERVE_EVERY: usize = 500;
 /// The most bytes in the producer's queue.
@@ -62,6 +64,15 @@ pub struct TopicLimits {
     pub max_message_bytes: usize,
     /// Whether the topic is compacted, and refuses records without a key.
     pub needs_key: bool,
+    /// `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms`: how far a timestamp may lie before and after the
+    /// broker's time. None where the broker sets the timestamp, or does not tell.
+    pub timestamps: Option<(i64, i64)>,
+}
+
+impl Default for TopicLimits {
+    fn default() -> Self {
+        Self { max_message_bytes: 1_000_000, needs_key: false, timestamps: None }
+    }
 }
 
 /// The limits of the target topics; topics are added while a run lasts.
@@ -131,6 +142,7 @@ impl KafkaSink {
             unreported: 0,
             answered: 0,
             failure: None,
+            now: 0,
         };
         std::thread::Builder::new()
             .name("kafka-sink".to_owned())
@@ -223,7 +235,7 @@ impl ProducerFactory {
 
     fn limits(&self, topic: Topic) -> TopicLimits {
         let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
-        targets.get(&topic).copied().unwrap_or(TopicLimits { max_message_bytes: 1_000_000, needs_key: false })
+        targets.get(&topic).copied().unwrap_or_default()
     }
 }
 
@@ -244,6 +256,8 @@ struct ProducerWorker {
     answered: u64,
     /// Why the present producer writes nothing any more.
     failure: Option<NativeError>,
+    /// When the last records were taken, in milliseconds since the Unix epoch.
+    now: i64,
 }
 
 struct InFlightBatch {
@@ -261,6 +275,8 @@ enum RecordState {
     Unsent,
     /// Of a batch that the broker refused.
     Refused(Reason),
+    /// Of a batch that the broker refused for other records, which it named.
+    NotToBlame,
     Answered(Outcome),
 }
 
@@ -338,6 +354,7 @@ impl ProducerWorker {
     /// Finds the refused records among those in flight and sends the others, in order. Returns the producer to go on with.
     fn judge(&mut self) -> Result<ProducerClient, ConnectorError> {
         // Of a partition, everything before a refused batch has been written, and nothing behind it.
+        self.reject_named();
         let mut groups = self.unanswered();
         let mut client = self.new_client()?;
         while let Some(group) = groups.pop() {
@@ -352,6 +369,7 @@ impl ProducerWorker {
             }
             if let Some(failure) = self.failure.clone() {
                 self.empty(&client);
+                self.reject_named();
                 let rest = self.groups(&group.records);
                 if self.answered == before && !rest.iter().any(|group| group.is_refused) {
                     return Err(Failure::new(format!("cannot write to `{}`", self.factory.section)).because(failure).into());
@@ -401,8 +419,35 @@ impl ProducerWorker {
             records.iter().filter(is_wanted).copied().collect::<Vec<_>>()
         };
         let unsent = OrderedRecords { records: of(|state| matches!(state, RecordState::Unsent)), is_refused: false };
+        let cleared = OrderedRecords { records: of(|state| matches!(state, RecordState::NotToBlame)), is_refused: false };
         let refused = OrderedRecords { records: of(|state| matches!(state, RecordState::Refused(_))), is_refused: true };
-        [unsent, refused].into_iter().filter(|group| !group.records.is_empty()).collect()
+        [unsent, cleared, refused].into_iter().filter(|group| !group.records.is_empty()).collect()
+    }
+
+    /// Rejects the records that the broker named. It names them if there are several in a batch, and a partition has one refused
+    /// batch; of another batch every record is refused alike.
+    fn reject_named(&mut self) {
+        let (mut cleared, mut refused) = (HashSet::new(), Vec::new());
+        for slot in &self.order {
+            let Some(batch) = &self.batches[*slot] else { continue };
+            for (at, state) in batch.states.iter().enumerate() {
+                // Without a partition the key decides: such records are found by bisecting.
+                let target = || {
+                    let (topic, partition) = (self.route)(&batch.batch[at]);
+                    partition.map(|partition| (topic, partition))
+                };
+                match state {
+                    RecordState::NotToBlame => cleared.extend(target()),
+                    RecordState::Refused(reason) => refused.push((RecordId { slot: *slot, at }, target(), reason.clone())),
+                    _ => {}
+                }
+            }
+        }
+        for (id, target, reason) in refused {
+            if target.is_some_and(|target| cleared.contains(&target)) {
+                self.settle(id, Outcome::Reject(reason));
+            }
+        }
     }
 
     /// Registers a batch.
@@ -424,6 +469,7 @@ impl ProducerWorker {
 
     /// Queues records in order, until the producer fails.
     fn send<'c>(&mut self, client: &'c ProducerClient, topics: &mut TopicHandles<'c>, records: &[RecordId]) {
+        self.now = jiff::Timestamp::now().as_millisecond();
         for (number, id) in records.iter().enumerate() {
             if self.failure.is_some() {
                 return;
@@ -453,7 +499,7 @@ impl ProducerWorker {
                 new.insert((handle, self.factory.limits(topic)))
             }
         };
-        if let Some(reason) = unwritable(record, topic, *limits, self.keep_timestamps) {
+        if let Some(reason) = unwritable(record, topic, *limits, self.keep_timestamps, self.now) {
             return Err(Outcome::Reject(reason));
         }
         let outgoing = Outgoing {
@@ -541,6 +587,7 @@ impl ProducerWorker {
         let topic = (self.route)(&batch.batch[id.at]).0;
         match refusal(&error, topic) {
             Some(reason) => *self.state(id) = RecordState::Refused(reason),
+            None if error.code == Code::InvalidDifferentRecord => *self.state(id) = RecordState::NotToBlame,
             None if is_unsent => *self.state(id) = RecordState::Unsent,
             None => self.settle(id, Outcome::Stop(Reason::new("not_delivered", error.text.clone()))),
         }
@@ -591,7 +638,7 @@ impl ProducerWorker {
 
 /// Returns why a record can not be written as it is. It must be known before it is sent: a refusal holds up everything behind it, and
 /// librdkafka changes some records without an error.
-fn unwritable(record: &Record, topic: Topic, limits: TopicLimits, keep_timestamps: bool) -> Option<Reason> {
+fn unwritable(record: &Record, topic: Topic, limits: TopicLimits, keep_timestamps: bool, now: i64) -> Option<Reason> {
     let size = batch_size(record);
     let limit = limits.max_message_bytes;
     if size > limit {
@@ -606,11 +653,24 @@ fn unwritable(record: &Record, topic: Topic, limits: TopicLimits, keep_timestamp
         None if keep_timestamps => {
             Some(Reason::new("timestamp_missing", format!("the record has no timestamp (-1), {replaced}")))
         }
+        Some(time) if limits.timestamps.is_some_and(|limits| is_out_of_range(time, limits, now)) => {
+            let message = format!("topic `{topic}` does not accept the timestamp of the record ({time} ms since 1970)");
+            Some(Reason::new("timestamp_refused", message).hint(timestamp_hint(topic)))
+        }
         _ if limits.needs_key && record.key.is_none() => {
             Some(Reason::new("key_missing", format!("the record has no key, and topic `{topic}` is compacted")))
         }
         _ => None,
     }
+}
+
+/// Returns whether a broker refuses a timestamp, whichever of both clocks is ahead; it decides near the limits.
+fn is_out_of_range(time: i64, (before, after): (i64, i64), now: i64) -> bool {
+    time < now.saturating_sub(before).saturating_sub(CLOCK_SKEW) || time > now.saturating_add(after).saturating_add(CLOCK_SKEW)
+}
+
+fn timestamp_hint(topic: Topic) -> String {
+    format!("see `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms` of `{topic}`")
 }
 
 /// Returns the bytes of a batch of this record alone, uncompressed, as the broker compares them with `max.message.bytes`.
@@ -634,10 +694,7 @@ fn varint(value: usize) -> usize {
 fn refusal(error: &NativeError, topic: Topic) -> Option<Reason> {
     use RDKafkaErrorCode as Code;
     let (code, hint) = match error.code {
-        Code::InvalidTimestamp => (
-            "timestamp_refused",
-            format!("see `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms` of `{topic}`"),
-        ),
+        Code::InvalidTimestamp => ("timestamp_refused", timestamp_hint(topic)),
         Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
             ("record_too_large", format!("raise `max.message.bytes` of `{topic}`"))
         }
@@ -673,9 +730,13 @@ mod tests {
         }
     }
 
+    /// Of 28 November 2026, in milliseconds since the Unix epoch.
+    const NOW: i64 = 1_795_900_000_000;
+    const HOUR: i64 = 3_600_000;
+
     #[test]
-    fn a_record_that_librdkafka_would_change_is_unwritable() {
-        let limits = TopicLimits { max_message_bytes: 1_000_000, needs_key: true };
+    fn a_record_that_librdkafka_would_change_or_the_broker_refuse_is_unwritable() {
+        let limits = TopicLimits { needs_key: true, timestamps: Some((24 * HOUR, HOUR)), ..TopicLimits::default() };
         let topic = Topic::named("sizes");
         let record = |timestamp, key: Option<&'static [u8]>| Record {
             partition: Partition::new("sizes", 0),
@@ -685,10 +746,18 @@ mod tests {
             value: None,
             headers: Vec::new(),
         };
-        let code = |record: &Record| unwritable(record, topic, limits, true).map(|reason| reason.code().to_owned());
+        let code = |record: &Record| unwritable(record, topic, limits, true, NOW).map(|reason| reason.code().to_owned());
         assert_eq!(code(&record(Some(0), Some(b"k"))).as_deref(), Some("timestamp_zero"));
         assert_eq!(code(&record(None, Some(b"k"))).as_deref(), Some("timestamp_missing"));
-        assert_eq!(code(&record(Some(1), None)).as_deref(), Some("key_missing"));
-        assert_eq!(code(&record(Some(1), Some(b"k"))), None);
+        assert_eq!(code(&record(Some(NOW), None)).as_deref(), Some("key_missing"));
+        assert_eq!(code(&record(Some(NOW), Some(b"k"))), None);
+        for outside in [1, NOW - 25 * HOUR, NOW + 2 * HOUR, i64::MAX] {
+            assert_eq!(code(&record(Some(outside), Some(b"k"))).as_deref(), Some("timestamp_refused"), "{outside}");
+        }
+        // Within ten minutes of a limit the broker decides.
+        for near in [NOW - 24 * HOUR - 1, NOW + HOUR + 1] {
+            assert_eq!(code(&record(Some(near), Some(b"k"))), None, "{near}");
+        }
+        assert!([1, i64::MAX].into_iter().all(|time| !is_out_of_range(time, (i64::MAX, i64::MAX), NOW)), "no limits");
     }
 }

@@ -59,7 +59,7 @@ impl Kafka {
     fn sink(section: &KafkaSection, place: &str) -> Result<KafkaSink, ConnectorError> {
         let options = ProducerOptions { compression: "none".to_owned(), linger: Duration::from_millis(5), keep_timestamps: true };
         let topic = Topic::named(place);
-        let facts = TopicLimits { max_message_bytes: 1_000_000, needs_key: false };
+        let facts = TopicLimits::default();
         let targets = Arc::new(RwLock::new(HashMap::from([(topic, facts)])));
         KafkaSink::open(section, &options, targets, Box::new(move |_: &Record| (topic, None)))
     }

@@ -10,7 +10,7 @@ use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::message::BorrowedMessage;
 
-use super::{EventQueue, NativeError, QueueEvent, text};
+use super::{EventQueue, NativeError, QueueEvent};
 
 /// Calls `each` with name and value of every header of `message`, in order.
 ///
@@ -192,26 +192,12 @@ pub(crate) fn reports(
             let count = rd::rd_kafka_event_message_array(event.0, messages.as_mut_ptr(), count);
             for message in &messages[..count] {
                 let token = (**message)._private as usize;
-                each(token, ((**message).err as i32 != 0).then(|| produce_error(*message)));
+                // The broker's own words (`rd_kafka_message_produce_errstr`) are freed with its answer, before the event.
+                each(token, ((**message).err as i32 != 0).then(|| NativeError::of((**message).err)));
             }
         }
     }
     errors
-}
-
-/// Returns why a record was not delivered: in the broker's own words, if it sent any.
-///
-/// # Safety
-/// The message lives during the call.
-unsafe fn produce_error(message: *const rd::rd_kafka_message_t) -> NativeError {
-    // SAFETY: by the caller's word; the string belongs to the message.
-    unsafe {
-        let error = NativeError::of((*message).err);
-        match text(rd::rd_kafka_message_produce_errstr(message)) {
-            words if words.is_empty() || words == error.text => error,
-            words => NativeError { text: format!("{}: {words}", error.text), ..error },
-        }
-    }
 }
 
 #[cfg(test)]

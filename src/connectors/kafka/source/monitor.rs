@@ -133,16 +133,16 @@ impl Monitor {
     }
 
     /// Returns a topic that the brokers have not known for too long.
-    pub(crate) fn missing_topic(&mut self, consumer: &BaseConsumer<RebalanceContext>, topics: &BTreeSet<Topic>) -> Option<Topic> {
+    pub(crate) fn missing_topic(
+        &mut self,
+        consumer: &BaseConsumer<RebalanceContext>,
+        needed: impl Fn() -> BTreeSet<Topic>,
+    ) -> Option<Topic> {
         if self.unknown_since.is_none_or(|since| since.elapsed() < MISSING_TIMEOUT) {
             return None;
         }
         self.unknown_since = None;
-        let is_missing = |topic: &&Topic| {
-            let metadata = consumer.fetch_metadata(Some(topic.name()), REQUEST_TIMEOUT);
-            metadata.is_ok_and(|metadata| metadata.topics().iter().all(|topic| topic.partitions().is_empty()))
-        };
-        topics.iter().find(is_missing).copied()
+        needed().into_iter().find(|topic| is_missing(consumer, *topic))
     }
 
     /// Returns whether the other members of the group have committed their partitions up to the stops of a bounded run. The partitions
@@ -162,11 +162,23 @@ impl Monitor {
             let mut of = committed.iter().filter(|of| of.topic() == partition.topic.name() && of.partition() == partition.index);
             of.next().is_some_and(|of| of.error().is_ok() && is_reached(of.offset()))
         });
-        if !is_done && !partitions.is_empty() && !std::mem::replace(&mut self.said_waiting, true) {
+        if is_done {
+            return true;
+        }
+        let topics: BTreeSet<Topic> = stops.keys().map(|partition| partition.topic).collect();
+        if topics.into_iter().any(|topic| is_missing(consumer, topic)) {
+            self.on_unknown_topic(); // with a pattern no error tells
+        } else if !partitions.is_empty() && !std::mem::replace(&mut self.said_waiting, true) {
             tracing::info!(partitions = stops.len(), "Waiting for the other members of the group to read their partitions.");
         }
-        is_done
+        false
     }
+}
+
+/// Returns whether the brokers do not know a topic.
+fn is_missing(consumer: &BaseConsumer<RebalanceContext>, topic: Topic) -> bool {
+    let metadata = consumer.fetch_metadata(Some(topic.name()), REQUEST_TIMEOUT);
+    metadata.is_ok_and(|metadata| metadata.topics().iter().all(|topic| topic.partitions().is_empty()))
 }
 
 /// Returns whether `interval` has passed, and starts the next one then.

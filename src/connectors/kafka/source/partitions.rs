@@ -1,8 +1,8 @@
 //! The partitions that this member owns, and how far each has been read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use crate::record::{NextOffset, Partition};
+use crate::record::{NextOffset, Partition, Topic};
 
 /// How far an owned partition has been handed to the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,11 @@ impl OwnedPartitions {
         let unread =
             self.stops.iter().filter(|(partition, planned)| planned.start < planned.stop && !self.owned.contains_key(partition));
         unread.map(|(partition, planned)| (*partition, planned.stop)).collect()
+    }
+
+    /// Returns the topics that a bounded run reads.
+    pub(crate) fn planned_topics(&self) -> BTreeSet<Topic> {
+        self.stops.keys().map(|partition| partition.topic).collect()
     }
 
     /// Adds a partition. One that appeared after a bounded run was planned ends where it starts.

@@ -309,6 +309,8 @@ impl Poller {
         if let Err(error) = assign(&self.consumer, &list) {
             self.queue.fail(self.failure("start to read from").because(error).into());
         }
+        let partitions: Vec<Partition> = list.iter().map(|(partition, _)| *partition).collect();
+        self.pause_like_the_others(&partitions);
     }
 
     /// Answers a revocation; `commits` are the last ones of its partitions, if they settled in time.
@@ -424,6 +426,17 @@ impl Poller {
         }
     }
 
+    /// Pauses partitions that have just been assigned if the others are paused, and resumes them if not: librdkafka keeps the pause
+    /// of a partition while another member owns it.
+    fn pause_like_the_others(&self, partitions: &[Partition]) {
+        let list = list(partitions);
+        if self.paused {
+            log_refusal("pause", self.consumer.pause(&list));
+        } else {
+            log_refusal("resume", self.consumer.resume(&list));
+        }
+    }
+
     fn with_unfinished(
         &self,
         name: &str,
@@ -481,17 +494,22 @@ impl Poller {
         {
             self.on_recreated(topic, &old_id, &new_id);
         }
-        if let Subscription::Matching(matches) = &self.subscription {
-            if let Some(topics) = self.monitor.matching_topics(&self.consumer, matches)
-                && topics != self.known_topics
-            {
-                tracing::info!(?topics, "The topics that match the pattern have changed.");
-                self.known_topics = topics;
-                if let Err(error) = self.subscribe() {
-                    self.queue.fail(error);
-                }
+        if let Subscription::Matching(matches) = &self.subscription
+            && let Some(topics) = self.monitor.matching_topics(&self.consumer, matches)
+            && topics != self.known_topics
+        {
+            tracing::info!(?topics, "The topics that match the pattern have changed.");
+            self.known_topics = topics;
+            if let Err(error) = self.subscribe() {
+                self.queue.fail(error);
             }
-        } else if let Some(topic) = self.monitor.missing_topic(&self.consumer, &self.known_topics) {
+        }
+        // A topic of a pattern may disappear, but a bounded run has to read the planned ones.
+        let needed = || match &self.subscription {
+            Subscription::Matching(_) => self.partitions.planned_topics(),
+            _ => self.known_topics.clone(),
+        };
+        if let Some(topic) = self.monitor.missing_topic(&self.consumer, needed) {
             let failure = Failure::new(format!("topic `{topic}` does not exist on `{}` any more", self.section.name));
             self.queue.fail(failure.hint("create it again, or leave it out").into());
         }
@@ -673,5 +691,6 @@ impl Poller {
         let mut list = list([&partition]);
         list.set_all_offsets(Offset::Offset(start.0)).expect("an offset is not negative");
         log_refusal("assign", self.consumer.incremental_assign(&list));
+        self.pause_like_the_others(&[partition]);
     }
 }

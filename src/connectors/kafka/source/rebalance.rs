@@ -25,6 +25,8 @@ use crate::record::{NextOffset, Partition, Topic};
 
 /// Timeout of one request about newly assigned partitions.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait before the brokers are asked again.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// An event of the group that has to be answered with an assign or unassign call.
 pub(crate) enum RebalanceEvent {
@@ -189,6 +191,7 @@ impl StartResolver {
                 Err(error) => {
                     degraded = true;
                     self.queue.signal(Signal::Degraded(Some(error.to_string())));
+                    std::thread::sleep(RETRY_PAUSE);
                 }
             }
         }
