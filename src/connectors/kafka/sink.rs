@@ -537,7 +537,7 @@ impl ProducerWorker {
                 }
                 _ => match refusal(&error, topic) {
                     Some(reason) => return Err(Outcome::Reject(reason)),
-                    None => return Err(Outcome::Stop(Reason::new("not_queued", format!("topic `{topic}`: {error}")))),
+                    None => return Err(Outcome::Stop(lasting("not_queued", &error, topic))),
                 },
             }
             if self.failure.is_some() {
@@ -589,9 +589,12 @@ impl ProducerWorker {
             Some(reason) => *self.state(id) = RecordState::Refused(reason),
             None if error.code == Code::InvalidDifferentRecord => *self.state(id) = RecordState::NotToBlame,
             None if is_unsent => *self.state(id) = RecordState::Unsent,
-            None => self.settle(id, Outcome::Stop(Reason::new("not_delivered", error.text.clone()))),
+            None => self.settle(id, Outcome::Stop(lasting("not_delivered", &error, topic))),
         }
-        self.failure.get_or_insert(error);
+        // What was purged was purged for a failure of another record.
+        let is_purge = |error: &NativeError| matches!(error.code, Code::PurgeQueue | Code::PurgeInflight);
+        let known = self.failure.take().filter(|known| !is_purge(known) || is_purge(&error));
+        self.failure = Some(known.unwrap_or(error));
     }
 
     /// Takes everything out of a failed producer, and waits for the reports of what was on its way.
@@ -688,6 +691,15 @@ fn batch_size(record: &Record) -> usize {
 fn varint(value: usize) -> usize {
     let bits = usize::BITS - (value << 1).leading_zeros();
     (bits as usize).div_ceil(7).max(1)
+}
+
+/// Returns the reason of an error that every record meets until a person acts.
+fn lasting(code: &'static str, error: &NativeError, topic: Topic) -> Reason {
+    if error.code == RDKafkaErrorCode::TopicAuthorizationFailed {
+        return Reason::new("not_authorized", format!("not allowed to write to topic `{topic}`"))
+            .hint("give the user WRITE on the topic");
+    }
+    Reason::new(code, format!("topic `{topic}`: {}", error.summary()))
 }
 
 /// Returns why a broker refuses a record of the batch, if it does because of a record.

@@ -1,7 +1,8 @@
 //! Kafka clusters: those of `scripts/stack`, or any other by its address.
 
+use std::cell::Cell;
 use std::process::Command;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
@@ -13,7 +14,6 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use super::eventually;
 
 pub(super) const CLUSTER_TIMEOUT: Duration = Duration::from_secs(30);
-static SERVERS: RwLock<()> = RwLock::new(());
 
 /// Returns a variable that `scripts/stack env` sets.
 #[track_caller]
@@ -37,29 +37,80 @@ pub(crate) struct Clusters {
     pub(crate) source: Cluster,
     /// Where records go.
     pub(crate) target: Cluster,
-    _lock: Lock,
+    _lock: ServerLock,
 }
 
-enum Lock {
-    Shared(RwLockReadGuard<'static, ()>),
-    Exclusive(RwLockWriteGuard<'static, ()>),
+/// Who uses the servers of the stack.
+struct ServerUse {
+    sharing: usize,
+    /// Tests that wait to be alone: no other thread begins to share.
+    waiting: usize,
+    is_alone: bool,
+}
+
+static USE: Mutex<ServerUse> = Mutex::new(ServerUse { sharing: 0, waiting: 0, is_alone: false });
+static CHANGED: Condvar = Condvar::new();
+thread_local! {
+    /// How often this thread shares the servers: it does not wait behind a test that waits for it.
+    static SHARED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A lock of the servers; several of a thread are one.
+enum ServerLock {
+    Shared,
+    Alone,
+}
+
+impl ServerLock {
+    fn shared() -> Self {
+        let held = SHARED.get();
+        SHARED.set(held + 1);
+        let all = USE.lock().unwrap_or_else(PoisonError::into_inner);
+        let blocked = |all: &mut ServerUse| all.is_alone || (all.waiting > 0 && held == 0);
+        CHANGED.wait_while(all, blocked).unwrap_or_else(PoisonError::into_inner).sharing += 1;
+        Self::Shared
+    }
+
+    fn alone() -> Self {
+        let mut all = USE.lock().unwrap_or_else(PoisonError::into_inner);
+        all.waiting += 1;
+        let blocked = |all: &mut ServerUse| all.is_alone || all.sharing > 0;
+        let mut all = CHANGED.wait_while(all, blocked).unwrap_or_else(PoisonError::into_inner);
+        all.waiting -= 1;
+        all.is_alone = true;
+        Self::Alone
+    }
+}
+
+impl Drop for ServerLock {
+    fn drop(&mut self) {
+        let mut all = USE.lock().unwrap_or_else(PoisonError::into_inner);
+        match self {
+            Self::Shared => {
+                all.sharing -= 1;
+                SHARED.set(SHARED.get().saturating_sub(1));
+            }
+            Self::Alone => all.is_alone = false,
+        }
+        CHANGED.notify_all();
+    }
 }
 
 impl Clusters {
     /// Returns the clusters for a test that leaves the servers alone.
     #[track_caller]
     pub(crate) fn shared() -> Self {
-        Self::locked(Lock::Shared(SERVERS.read().unwrap_or_else(PoisonError::into_inner)))
+        Self::locked(ServerLock::shared())
     }
 
     /// Returns the clusters for a test that stops, kills or freezes servers: it runs alone.
     #[track_caller]
     pub(crate) fn exclusive() -> Self {
-        Self::locked(Lock::Exclusive(SERVERS.write().unwrap_or_else(PoisonError::into_inner)))
+        Self::locked(ServerLock::alone())
     }
 
     #[track_caller]
-    fn locked(lock: Lock) -> Self {
+    fn locked(lock: ServerLock) -> Self {
         let pick = |name: &str| stack_env(name).split(',').map(str::to_owned).collect::<Vec<_>>();
         let (servers, proxied, proxy) = (pick("SDL_TEST_KAFKA"), pick("SDL_TEST_KAFKA_PROXIED"), pick("SDL_TEST_KAFKA_PROXY"));
         assert!(servers.len() >= 2, "the tests need two clusters: scripts/stack up kafka 2");

@@ -1,6 +1,6 @@
 //! Records that cannot be delivered, and where they go.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Flow, records};
 use crate::harness::{Content, Proxy, Sender, eventually, numbered, read_with_kcat};
@@ -200,4 +200,36 @@ fn real_a_rejected_dead_letter_stops_the_run() {
     assert_eq!((flow.committed(), flow.clusters.target.count(&letters)), (vec![500], 0));
     let verdict = flow.verdict(&good[..500]);
     assert_eq!((verdict.lost, verdict.reordered), (0, 0), "{verdict:?}");
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_timestamps_that_the_target_refuses_are_dead_lettered_and_the_order_is_kept() {
+    let flow = Flow::new("refused-times", 1);
+    flow.clusters.target.create_topic(&flow.topic, 1, &[("message.timestamp.before.max.ms", "3600000")]);
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    // Ten days are refused unsent; 65 minutes by the broker, one record of a batch or several of them.
+    let age = |n: i64| match n {
+        100 | 101 => 10 * 86_400_000,
+        1_000 | 2_000 | 2_010 | 2_020 => 65 * 60_000,
+        _ => 0,
+    };
+    let record = |n: i64| {
+        (0, Content { timestamp: Some(now - age(n)), key: None, value: Some(n.to_string().into_bytes()), headers: Vec::new() })
+    };
+    Sender::new(&flow.clusters.source, &[]).send(&flow.topic, &(0..3_000).map(record).collect::<Vec<_>>());
+    let letters = format!("{}-dead", flow.topic);
+    let finished = flow.sdl(&format!("--until-caught-up -o json --dead-letters topic:{letters}")).run().expect(3);
+    let summary = finished.json();
+    assert_eq!((&summary["delivered"], &summary["dead_lettered"]), (&2_994.into(), &6.into()), "{summary}");
+    let found =
+        |topic: &str| read_with_kcat(&flow.clusters.target, topic).into_iter().map(|seen| seen.content).collect::<Vec<_>>();
+    let numbers = |contents: &[Content]| -> Vec<i64> {
+        contents.iter().map(|content| String::from_utf8_lossy(content.value.as_deref().unwrap()).parse().unwrap()).collect()
+    };
+    assert_eq!(numbers(&found(&flow.topic)), (0..3_000).filter(|n| age(*n) == 0).collect::<Vec<_>>());
+    // The new topic keeps letters of any time, as old as they are.
+    let letters = found(&letters);
+    assert_eq!(numbers(&letters), [100, 101, 1_000, 2_000, 2_010, 2_020]);
+    assert!(letters.iter().zip(numbers(&letters)).all(|(letter, n)| letter.timestamp == Some(now - age(n))));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Flow;
-use crate::harness::{numbered, setting};
+use crate::harness::{Sdl, Sender, eventually, numbered, setting};
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
@@ -48,7 +48,7 @@ fn real_partitions_added_during_a_run_are_created_in_the_target_of_a_producer_th
     flow.until_delivered(&mut running, 4_000);
     flow.clusters.source.grow_topic(&flow.topic, 8);
     let more = numbered(2, 0, 4_000, 8);
-    crate::harness::Sender::new(&flow.clusters.source, &[]).send(&flow.topic, &more);
+    Sender::new(&flow.clusters.source, &[]).send(&flow.topic, &more);
     flow.until_delivered(&mut running, 8_000);
     running.signal("TERM");
     running.wait().expect(0);
@@ -68,7 +68,7 @@ fn real_partitions_added_during_a_run_are_read_from_their_beginning() {
     flow.clusters.target.grow_topic(&flow.topic, 8);
     flow.clusters.source.grow_topic(&flow.topic, 8);
     let more = numbered(2, 0, 4_000, 8);
-    crate::harness::Sender::new(&flow.clusters.source, &[]).send(&flow.topic, &more);
+    Sender::new(&flow.clusters.source, &[]).send(&flow.topic, &more);
     flow.until_delivered(&mut running, 8_000);
     running.signal("TERM");
     running.wait().expect(0);
@@ -100,4 +100,43 @@ fn real_a_bounded_run_waits_for_the_partitions_of_a_static_member_that_is_away()
     let verdict = flow.verdict(&sent);
     assert!(verdict.is_complete(), "{verdict:?}");
     assert_eq!(flow.committed(), flow.ends());
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_partitions_that_leave_during_a_stall_are_read_on_when_they_come_back() {
+    let flow = Flow::alone("moved", 2).with("kafka.session.timeout.ms = 6000");
+    let sent = flow.send(0, 60_000);
+    let mut steady = flow.sdl("--rate 5000").start();
+    flow.until_delivered(&mut steady, 2_000);
+    flow.clusters.target.server("freeze");
+    steady.wait_for_stderr("Delivery stalled.");
+    let mut guest = flow.sdl("--rate 500 -vv").start();
+    guest.wait_for_stderr("Partition assigned.");
+    flow.clusters.target.server("thaw");
+    guest.signal("TERM");
+    guest.wait().expect(0);
+    eventually("everything is committed", Duration::from_secs(120), || (flow.committed() == flow.ends()).then_some(()));
+    steady.signal("TERM");
+    steady.wait().expect(0);
+    let verdict = flow.verdict(&sent);
+    assert!(verdict.is_complete(), "{verdict:?}");
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_bounded_run_of_a_pattern_ends_when_one_of_its_topics_is_deleted() {
+    let flow = Flow::new("vanishing", 1);
+    flow.send(0, 20_000);
+    let other = format!("{}-other", flow.topic);
+    flow.clusters.source.create_topic(&other, 1, &[]);
+    Sender::new(&flow.clusters.source, &[]).send(&other, &numbered(1, 0, 20_000, 1));
+    let line = format!("replicate --topics-matching {}.* --group {} --until-caught-up --rate 2000", flow.topic, flow.group);
+    let mut running = Sdl::new(&line).profile(&flow.profile()).start();
+    flow.until_delivered(&mut running, 1_000);
+    flow.clusters.source.delete_topic(&other);
+    let finished = running.wait().expect(1);
+    let said = format!("topic `{other}` does not exist on `remote_kafka` any more");
+    assert!(finished.stderr.contains(&said), "{}", finished.stderr);
+    assert_eq!(flow.committed(), flow.ends(), "the other topic is read");
 }
