@@ -21,6 +21,8 @@ use crate::record::Partition;
 
 /// Timeout of one request to the brokers. The loop asks again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a call may take: librdkafka can wait without end for the coordinator of a transaction that moved, whatever its timeout.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long to wait until a full queue has room.
 const QUEUE_TIMEOUT: Duration = Duration::from_millis(10);
 
@@ -140,7 +142,12 @@ impl TransactionalProducer {
             let _only_one = lock(&calls);
             call(&client)
         });
-        done.await.unwrap_or_else(|error| Err(TransactionError::Fatal(self.client.failure().because(error).into())))
+        let lost = |failure: Failure| Err(TransactionError::Fatal(failure.into()));
+        let Ok(done) = tokio::time::timeout(CALL_TIMEOUT, done).await else {
+            let cause = format!("a call of the transaction has not returned for {} s", CALL_TIMEOUT.as_secs());
+            return lost(self.client.failure().because(cause).hint("start again: the cluster aborts the open transaction"));
+        };
+        done.unwrap_or_else(|error| lost(self.client.failure().because(error)))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
 use super::Flow;
 use crate::harness::{Sdl, Sender, eventually, numbered, setting};
 
@@ -111,11 +113,22 @@ fn real_partitions_that_leave_during_a_stall_are_read_on_when_they_come_back() {
     flow.until_delivered(&mut steady, 2_000);
     flow.clusters.target.server("freeze");
     steady.wait_for_stderr("Delivery stalled.");
-    let mut guest = flow.sdl("--rate 500 -vv").start();
-    guest.wait_for_stderr("Partition assigned.");
+    // Another client: `sdl` would wait for the target.
+    let guest: BaseConsumer = flow
+        .clusters
+        .source
+        .client()
+        .set("group.id", &flow.group)
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .create()
+        .unwrap();
+    guest.subscribe(&[&flow.topic]).unwrap();
+    eventually("the guest has a partition", Duration::from_secs(60), || {
+        let _ = guest.poll(Duration::from_millis(100));
+        (guest.assignment().unwrap().count() > 0).then_some(())
+    });
     flow.clusters.target.server("thaw");
-    guest.signal("TERM");
-    guest.wait().expect(0);
+    drop(guest);
     eventually("everything is committed", Duration::from_secs(120), || (flow.committed() == flow.ends()).then_some(()));
     steady.signal("TERM");
     steady.wait().expect(0);
