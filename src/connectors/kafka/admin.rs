@@ -204,7 +204,10 @@ impl Admin {
                 .zip(number("message.timestamp.after.max.ms"))
                 .filter(|_| value("message.timestamp.type") == Some("CreateTime")),
         };
-        targets.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(topic, limits);
+        let known = targets.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(topic, limits);
+        if known.is_none() && value("message.timestamp.type") == Some("LogAppendTime") {
+            tracing::warn!("{topic}: the broker replaces the timestamps of the records (message.timestamp.type=LogAppendTime)");
+        }
         Ok(())
     }
 

@@ -150,3 +150,15 @@ fn real_a_killed_re_read_continues_without_the_flag() {
     assert!(verdict.is_complete() && verdict.duplicated >= 40_000, "{verdict:?}");
     assert_eq!(flow.committed(), flow.ends());
 }
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_target_that_sets_the_timestamps_is_named_before_anything_is_copied() {
+    let flow = Flow::new("append-time", 1);
+    flow.clusters.target.create_topic(&flow.topic, 1, &[("message.timestamp.type", "LogAppendTime")]);
+    flow.send(0, 10);
+    let finished = flow.catch_up("--dry-run");
+    let said = format!("{}: the broker replaces the timestamps of the records", flow.topic);
+    assert!(finished.stderr.contains(&said), "{}", finished.stderr);
+    assert_eq!(flow.clusters.target.count(&flow.topic), 0);
+}

@@ -120,6 +120,7 @@ fn real_partitions_that_leave_during_a_stall_are_read_on_when_they_come_back() {
         .client()
         .set("group.id", &flow.group)
         .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("enable.auto.commit", "false")
         .create()
         .unwrap();
     guest.subscribe(&[&flow.topic]).unwrap();
