@@ -33,7 +33,7 @@ use crate::pipeline::{
     Assignment, BadRecordAction, CircuitBreaker, Commit, ConnectorError, Demand, Limits, Outcome, Pipeline, Reason, Revocation,
     RunOutcome, RunReport, Signal, Sink, Source, backoff, failures,
 };
-use crate::record::{Partition, Record};
+use crate::record::{NextOffset, Partition, Record};
 
 pub(crate) struct Engine<S, K, D> {
     source: S,
@@ -53,6 +53,8 @@ pub(crate) struct Engine<S, K, D> {
     confirmation: Confirmation,
     health: Health,
     shutdown: Shutdown,
+    /// Partitions that the group took away after the source had ended, before they were delivered: partition, position, stop.
+    given_up: Vec<(Partition, NextOffset, NextOffset)>,
 }
 
 impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
@@ -78,6 +80,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             confirmation: Confirmation::default(),
             health: Health::new(Arc::clone(&observer), now),
             shutdown: Shutdown::new(limits.shutdown_timeout),
+            given_up: Vec::new(),
             tally: Tally::default(),
             sink,
             observer,
@@ -245,6 +248,11 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     fn close_partitions(&mut self, partitions: &[Partition], lost: bool) -> Vec<Commit> {
         self.stop_sending(partitions);
         self.bad_records.forget(&self.partitions.lanes(partitions));
+        if self.intake.has_source_ended() {
+            // Read to the end, not delivered, and not read again: no one may call that complete.
+            let unreached = self.partitions.unreached(&self.source.stops());
+            self.given_up.extend(unreached.into_iter().filter(|(partition, ..)| partitions.contains(partition)));
+        }
         let (commits, released) = self.partitions.close(partitions);
         self.tally.released += released;
         self.observer.on(&Event::Released { partitions, lost, records: released });
@@ -547,7 +555,8 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             revocation.release(commits);
         }
         self.note_commits();
-        let unreached = self.partitions.unreached(&self.source.stops());
+        let mut unreached = self.partitions.unreached(&self.source.stops());
+        unreached.append(&mut self.given_up);
         if !self.shutdown.is_draining() && self.intake.has_source_ended() && !unreached.is_empty() {
             self.end(RunOutcome::Failed(failures::ended_early(&unreached).into()));
         }

@@ -1,6 +1,7 @@
 //! Partitions that come and go.
 
 use super::destination::{answers, why};
+use super::stopping::failure;
 use super::*;
 use crate::pipeline::Outcome;
 
@@ -73,6 +74,19 @@ async fn a_lost_partition_is_not_committed_after_late_answers() {
     assert!(log.commits(p(0)).is_empty());
     assert!(finished.tally.released > 0);
     assert_eq!((finished.tally.delivered, finished.tally.undelivered), (200, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_loses_a_partition_after_its_source_ended_is_not_complete() {
+    let setup = three().sink(slow(Duration::from_secs(4))).limits(|limits| limits.batch = 1000);
+    (0..3).for_each(|index| setup.broker.plan(p(index), 100));
+    let run = setup.start();
+    run.broker.end();
+    tokio::time::sleep(ms(100)).await;
+    run.broker.lose(&[p(0)]);
+    let (finished, _) = run.finish().await;
+    assert!(finished.tally.released > 0);
+    assert_eq!(failure(&finished), "the run ended before 1 partitions were read to the end: t/0: read to 0 of 100");
 }
 
 #[tokio::test(start_paused = true)]

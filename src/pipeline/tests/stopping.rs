@@ -4,7 +4,7 @@ use super::destination::{answers, why};
 use super::*;
 use crate::pipeline::{ConnectorError, Outcome, RunOutcome};
 
-fn failure(finished: &RunReport) -> String {
+pub(super) fn failure(finished: &RunReport) -> String {
     let RunOutcome::Failed(error) = &finished.outcome else { panic!("{:?}", finished.outcome) };
     error.to_string()
 }

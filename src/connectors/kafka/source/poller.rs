@@ -332,6 +332,7 @@ impl Poller {
 
     /// Drops everything of these partitions that the engine has not got.
     fn forget(&mut self, partitions: &[Partition]) {
+        self.ended = false;
         self.queue.forget(partitions);
         self.reader.builder.forget(partitions);
         self.reader.current = None;

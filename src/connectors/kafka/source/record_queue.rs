@@ -97,7 +97,7 @@ impl RecordQueue {
         self.ready.notify_one();
     }
 
-    /// Drops what is queued of these partitions: their next owner reads it again.
+    /// Drops what is queued of these partitions: their next owner reads it again, and the end is not reached.
     pub(crate) fn forget(&self, partitions: &[Partition]) {
         let mut state = self.lock();
         for item in &mut state.items {
@@ -111,6 +111,7 @@ impl RecordQueue {
         state.items.retain(|item| match item {
             QueueItem::Records(records) => !records.is_empty(),
             QueueItem::Signal(Signal::Revoked(revocation)) => !revocation.partitions.is_empty(),
+            QueueItem::Signal(Signal::End) => false,
             _ => true,
         });
         let records =
