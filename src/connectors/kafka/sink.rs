@@ -405,7 +405,7 @@ impl ProducerWorker {
     }
 
     /// Returns the records in flight as groups, the first to send last.
-    fn unanswered(&self) -> Vec<OrderedRecords> {
+    fn unanswered(&mut self) -> Vec<OrderedRecords> {
         let batch = |slot: &usize| {
             let count = self.batches[*slot].as_ref().map_or(0, |batch| batch.batch.len());
             (0..count).map(|at| RecordId { slot: *slot, at }).collect::<Vec<_>>()
@@ -413,7 +413,7 @@ impl ProducerWorker {
         self.groups(&self.order.iter().flat_map(batch).collect::<Vec<_>>())
     }
 
-    fn groups(&self, records: &[RecordId]) -> Vec<OrderedRecords> {
+    fn groups(&mut self, records: &[RecordId]) -> Vec<OrderedRecords> {
         let of = |is_wanted: fn(&RecordState) -> bool| {
             let is_wanted = |id: &&RecordId| self.batches[id.slot].as_ref().is_some_and(|batch| is_wanted(&batch.states[id.at]));
             records.iter().filter(is_wanted).copied().collect::<Vec<_>>()
@@ -421,6 +421,8 @@ impl ProducerWorker {
         let unsent = OrderedRecords { records: of(|state| matches!(state, RecordState::Unsent)), is_refused: false };
         let cleared = OrderedRecords { records: of(|state| matches!(state, RecordState::NotToBlame)), is_refused: false };
         let refused = OrderedRecords { records: of(|state| matches!(state, RecordState::Refused(_))), is_refused: true };
+        // The broker cleared them of this refusal, not of the next.
+        cleared.records.iter().for_each(|id| *self.state(*id) = RecordState::Unsent);
         [unsent, cleared, refused].into_iter().filter(|group| !group.records.is_empty()).collect()
     }
 

@@ -249,7 +249,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         self.stop_sending(partitions);
         self.bad_records.forget(&self.partitions.lanes(partitions));
         if self.intake.has_source_ended() {
-            // Read to the end, not delivered, and not read again: no one may call that complete.
+            // Read to the end, not delivered, and not read again: the run is not complete.
             let unreached = self.partitions.unreached(&self.source.stops());
             self.given_up.extend(unreached.into_iter().filter(|(partition, ..)| partitions.contains(partition)));
         }

@@ -45,7 +45,7 @@ impl OwnedPartitions {
         !self.stops.is_empty()
     }
 
-    /// Returns the stops of the partitions that other members have to read, or nobody yet.
+    /// Returns the stops of the partitions with records to read that this member does not own.
     pub(crate) fn unowned_stops(&self) -> HashMap<Partition, i64> {
         let unread =
             self.stops.iter().filter(|(partition, planned)| planned.start < planned.stop && !self.owned.contains_key(partition));
