@@ -7,13 +7,16 @@ use std::io::{IsTerminal as _, Write as _, stderr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _};
 
+use crate::commands::stop_signal::StopSignal;
 use crate::commands::{Color, Context, Global, LogFormat, SystemEnvironment};
 use crate::commands::{
     aggregate, completions, demo, help, lag, produce_fake, profile, replicate, sandbox, sink_es, sink_mongo, tail,
 };
 use crate::error::Error;
+use crate::pipeline::Failure;
 use crate::profile::Profile;
 use crate::report::{LogOptions, Screen};
 
@@ -76,7 +79,26 @@ impl Command {
 /// Returns the command line with help texts, for help and completions.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    accept_negative_numbers(Cli::command())
+}
+
+/// Lets `-n -5` reach the parser of the value, whose error names the range.
+fn accept_negative_numbers(command: clap::Command) -> clap::Command {
+    let accept = |arg: clap::Arg| {
+        let is_option = arg.get_action().takes_values() && !arg.is_positional();
+        if is_option { arg.allow_negative_numbers(true) } else { arg }
+    };
+    command.mut_args(accept).mut_subcommands(accept_negative_numbers)
+}
+
+/// Removes the tip to write `-- -5s`, which is wrong for the value of a flag.
+fn without_escape_tip(mut error: clap::Error) -> clap::Error {
+    let is_number =
+        |argument: &str| argument.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    if matches!(error.get(ContextKind::InvalidArg), Some(ContextValue::String(argument)) if is_number(argument)) {
+        error.remove(ContextKind::Suggested);
+    }
+    error
 }
 
 /// Parses the command line, runs the command and returns the exit code.
@@ -96,11 +118,16 @@ pub fn main() -> u8 {
             }
             let outcome = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
                 Ok(runtime) => {
-                    let outcome = runtime.block_on(command.run(&context));
+                    let outcome = runtime.block_on(async {
+                        if command.runs_until_stopped() {
+                            context.stop.listen()?;
+                        }
+                        command.run(&context).await
+                    });
                     runtime.shutdown_background();
                     outcome
                 }
-                Err(error) => Err(Error::Failed(crate::pipeline::Failure::new("cannot start").because(error))),
+                Err(error) => Err(Error::Failed(Failure::new("cannot start").because(error))),
             };
             outcome.map_or_else(|error| report_run(&error, &context.global), |()| 0)
         }
@@ -119,20 +146,24 @@ fn screen(global: &Global) -> Screen {
     Screen::new(stderr().is_terminal() && global.log_format == LogFormat::Text)
 }
 
-/// Initialises logging, and logs the warnings of the profile.
+/// Initialises logging, and logs the warnings of the profile. A dry run has no log file, and checks that there could be one.
 fn start_logging(command: &Command, context: &Context) -> Result<(), Error> {
     crate::commands::environment::check_time_zone()?;
     let Global { log_format, log_dir, quiet, verbose, color, .. } = &context.global;
     let stamp = jiff::Zoned::now().strftime("%Y%m%d_%H%M%S").to_string();
     let file = log_dir.as_ref().map(|dir| dir.join(format!("{stamp}_{}.log", command.name())));
+    let unusable = |failure: Failure| failure.hint("name a writable directory with --log-dir");
+    if let Some(file) = file.as_ref().filter(|_| command.is_dry_run()) {
+        crate::report::check_log_file(file).map_err(unusable)?;
+    }
     let options = LogOptions {
         json: *log_format == LogFormat::Json,
         quiet: *quiet,
         verbose: *verbose,
         color: color.on(stderr().is_terminal()),
-        file,
+        file: file.filter(|_| !command.is_dry_run()),
     };
-    crate::report::init(&options, &context.screen).map_err(|failure| failure.hint("name a writable directory with --log-dir"))?;
+    crate::report::init(&options, &context.screen).map_err(unusable)?;
     Context::warn(context.profile.warnings());
     Ok(())
 }
@@ -146,7 +177,7 @@ enum Unparsed {
 /// Returns the command and its context. Flags of the command that `[run.COMMAND]` sets and `arguments` do not are as if typed.
 fn parse(arguments: &[OsString]) -> Result<(Command, Context), Unparsed> {
     let parsed = |arguments: &[OsString]| {
-        let matches = command().try_get_matches_from(arguments).map_err(Unparsed::Usage)?;
+        let matches = command().try_get_matches_from(arguments).map_err(|error| Unparsed::Usage(without_escape_tip(error)))?;
         let cli = Cli::from_arg_matches(&matches).map_err(Unparsed::Usage)?;
         Ok((cli, matches))
     };
@@ -154,7 +185,7 @@ fn parse(arguments: &[OsString]) -> Result<(Command, Context), Unparsed> {
     let color = cli.global.color;
     let wrong = |error: Error| Unparsed::Error(error, color);
     if !cli.command.needs_profile() {
-        return Ok((cli.command, Context { profile: Profile::default(), screen: screen(&cli.global), global: cli.global }));
+        return Ok((cli.command, context(Profile::default(), cli.global)));
     }
     let file: Option<PathBuf> = cli.global.profile.clone();
     let profile = Profile::load(file.as_deref(), Arc::new(SystemEnvironment)).map_err(|error| wrong(error.into()))?;
@@ -172,7 +203,11 @@ fn parse(arguments: &[OsString]) -> Result<(Command, Context), Unparsed> {
             Err(error) => return Err(error),
         }
     };
-    Ok((cli.command, Context { profile, screen: screen(&cli.global), global: cli.global }))
+    Ok((cli.command, context(profile, cli.global)))
+}
+
+fn context(profile: Profile, global: Global) -> Context {
+    Context { profile, screen: screen(&global), stop: StopSignal::default(), global }
 }
 
 impl Command {
@@ -191,6 +226,39 @@ impl Command {
             Self::Sandbox(_) => "sandbox",
             Self::Help(_) => "help",
             Self::Completions(_) => "completions",
+        }
+    }
+
+    /// Returns whether the command only shows what it would do.
+    fn is_dry_run(&self) -> bool {
+        match self {
+            Self::Replicate(args) => args.is_dry_run(),
+            Self::SinkMongo(args) => args.is_dry_run(),
+            Self::SinkEs(args) => args.is_dry_run(),
+            Self::Aggregate(args) => args.is_dry_run(),
+            Self::ProduceFake(args) => args.is_dry_run(),
+            Self::Tail(_)
+            | Self::Lag(_)
+            | Self::Profile(_)
+            | Self::Demo(_)
+            | Self::Sandbox(_)
+            | Self::Help(_)
+            | Self::Completions(_) => false,
+        }
+    }
+
+    /// Returns whether a signal stops the command, rather than kill it.
+    fn runs_until_stopped(&self) -> bool {
+        match self {
+            Self::Replicate(_)
+            | Self::SinkMongo(_)
+            | Self::SinkEs(_)
+            | Self::Aggregate(_)
+            | Self::ProduceFake(_)
+            | Self::Tail(_)
+            | Self::Sandbox(_) => true,
+            Self::Lag(args) => args.repeats(),
+            Self::Profile(_) | Self::Demo(_) | Self::Help(_) | Self::Completions(_) => false,
         }
     }
 
@@ -261,6 +329,5 @@ fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let backtrace = std::backtrace::Backtrace::capture();
     let backtrace =
         if backtrace.status() == std::backtrace::BacktraceStatus::Captured { format!("{backtrace}") } else { String::new() };
-    let _ = stderr()
-        .write_all(format!("error: a promise of the program did not hold{place}{sentence}\n{hint}\n{backtrace}").as_bytes());
+    let _ = stderr().write_all(format!("internal error{place}{sentence}\n{hint}\n{backtrace}").as_bytes());
 }

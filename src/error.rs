@@ -5,7 +5,7 @@ pub(crate) mod hints;
 use std::fmt::Write as _;
 
 use crate::error::hints::with_hint;
-use crate::pipeline::{ConnectorError, Failure, Refusal, RefusalReason, Refused};
+use crate::pipeline::{ConnectorError, Failure, FailureKind, Refusal, RefusalReason, Refused};
 use crate::profile::{ProfileError, ProfileHint, Replacement};
 use crate::terminal::escape_controls;
 
@@ -46,6 +46,7 @@ pub enum Error {
 impl From<ConnectorError> for Error {
     fn from(error: ConnectorError) -> Self {
         match error {
+            ConnectorError::Failed(failure) if failure.kind == FailureKind::Profile => Self::Section(failure),
             ConnectorError::Failed(failure) => Self::Failed(with_hint(failure)),
             ConnectorError::Refused(refused) => Self::Refused(refused),
             ConnectorError::Refusal(Refusal { reason, what, numbers }) => {
@@ -123,11 +124,11 @@ fn refusal_hint(reason: RefusalReason) -> &'static str {
         RefusalReason::OtherFlow => "use a group of its own (--group NAME), or adopt these offsets with --adopt-group",
         RefusalReason::RecordsDeleted => "continue with the first record of the log with --on-gap earliest",
         RefusalReason::LogTruncated => {
-            "read the topic anew with --from-beginning, or continue with --on-gap earliest or --on-gap latest"
+            "re-read the topic with --from-beginning, or continue with --on-gap earliest or --on-gap latest"
         }
-        RefusalReason::TopicRecreated => "read the topic anew with --from-beginning, or use another group with --group NAME",
+        RefusalReason::TopicRecreated => "re-read the topic with --from-beginning, or use another group with --group NAME",
         RefusalReason::OffsetOutOfRange => "name an offset that each partition has, or choose partitions with --partitions",
-        RefusalReason::RecordsSkipped => "say --yes to skip them, or use another group with --group NAME",
+        RefusalReason::RecordsSkipped => "use --yes to skip them, or use another group with --group NAME",
         RefusalReason::ActiveMembers => {
             "stop them (static members, which have an --instance-id, and killed ones stay for the session timeout, 45 s), or use \
              another group with --group NAME"

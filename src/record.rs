@@ -14,6 +14,12 @@ use bytes::Bytes;
 pub struct Topic(&'static str);
 
 impl Topic {
+    /// Returns whether Kafka allows this name for a topic.
+    pub(crate) fn is_valid_name(name: &str) -> bool {
+        let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        !matches!(name, "" | "." | "..") && name.len() <= 249 && name.chars().all(is_legal)
+    }
+
     /// Returns the topic with this name.
     #[must_use]
     pub fn named(name: &str) -> Self {

@@ -8,4 +8,4 @@ mod topic_sync;
 pub(crate) use error::ReplicationError;
 pub(crate) use origin::mark_origin;
 pub(crate) use topic_names::TopicNames;
-pub(crate) use topic_sync::{MissingTarget, TopicFilter, TopicSync};
+pub(crate) use topic_sync::{MissingTarget, TopicFilter, TopicSync, of_partitions};

@@ -168,6 +168,10 @@ security() { # the properties of the secure listeners
   echo "ssl.truststore.type=PEM"
   echo "ssl.truststore.location=$tls/ca.pem"
   echo "listener.name.ssl.ssl.client.auth=required"
+  # A topic or group without an access control list is open to everyone.
+  echo "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+  echo "allow.everyone.if.no.acl.found=true"
+  echo "super.users=User:ANONYMOUS"
   for s in wrong-name expired; do
     echo "listener.name.${s/-/_}.ssl.keystore.type=PEM"
     echo "listener.name.${s/-/_}.ssl.keystore.location=$tls/$s-all.pem"
@@ -246,6 +250,7 @@ kafka_tool() {
     transactions) class=org.apache.kafka.tools.TransactionsCommand ;;
     perf) class=org.apache.kafka.tools.ProducerPerformance ;;
     mirror) class=org.apache.kafka.connect.mirror.MirrorMaker ;;
+    acls) class=org.apache.kafka.tools.AclCommand ;;
   esac
   kafka_jars
   mkdir -p "$DIR"

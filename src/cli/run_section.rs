@@ -6,7 +6,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::profile::{Profile, ProfileError, RunValue};
+use crate::profile::{Profile, ProfileError, RunValue, parse_flag};
 
 /// A value of the profile and the argument it stands for.
 #[derive(Debug)]
@@ -63,10 +63,10 @@ fn arguments(arg: &Arg, flag: &str, value: &RunValue) -> Result<Vec<OsString>, S
     let text = &value.value;
     let typed = |times: usize| vec![OsString::from(format!("--{flag}")); times];
     match arg.get_action() {
-        ArgAction::SetTrue | ArgAction::SetFalse => match text.as_str() {
-            "true" => Ok(typed(1)),
-            "false" => Ok(Vec::new()),
-            _ => Err("it is neither `true` nor `false`".to_owned()),
+        ArgAction::SetTrue | ArgAction::SetFalse => match parse_flag(text) {
+            Some(true) => Ok(typed(1)),
+            Some(false) => Ok(Vec::new()),
+            None => Err("it is neither `true` nor `false`".to_owned()),
         },
         ArgAction::Count => text.parse().map(typed).map_err(|_| "it is not a number".to_owned()),
         _ => Ok(vec![format!("--{flag}={text}").into()]),
@@ -123,7 +123,7 @@ mod tests {
     fn root() -> Command {
         let load = Command::new("load")
             .arg(Arg::new("topic"))
-            .arg(Arg::new("batch").long("batch").value_parser(clap::value_parser!(u32)))
+            .arg(Arg::new("batch").long("batch").value_parser(crate::commands::args::parse_whole::<u32>(1, 1000)))
             .arg(Arg::new("dead-letters").long("dead-letters"))
             .arg(Arg::new("linger").long("linger"))
             .arg(Arg::new("keep").long("keep").value_delimiter(',').action(ArgAction::Append))
@@ -158,7 +158,12 @@ mod tests {
             "sdl load --batch=500 --dead-letters=topic:x --keep=a,b --where=a = 1, b --follow --verbose --verbose --linger=9s";
         assert_eq!(typed(lines, "sdl load").unwrap(), expected);
         assert_eq!(typed("from-beginning = true\n", "sdl load").unwrap(), "sdl load --from-beginning --linger=9s");
-        assert_eq!(typed("follow = false\n", "sdl load").unwrap(), "sdl load --linger=9s");
+        for (words, flag) in [(["true", "yes", "On", "1"], " --follow"), (["false", "No", "off", "0"], "")] {
+            for word in words {
+                let expected = format!("sdl load{flag} --linger=9s");
+                assert_eq!(typed(&format!("follow = {word}\n"), "sdl load").unwrap(), expected, "{word}");
+            }
+        }
     }
 
     #[test]
@@ -198,11 +203,11 @@ mod tests {
 
     #[test]
     fn an_invalid_value_is_reported_with_its_line() {
-        let expected = "key `batch` at ./database.ini:2: invalid value 'many' for '--batch <batch>': invalid digit found in string; \
+        let expected = "key `batch` at ./database.ini:2: invalid value 'many' for '--batch <batch>': a whole number from 1 to 1000 is needed; \
                         correct it in [run.load], or remove it";
         assert_eq!(typed("batch = many\n", "sdl load").unwrap_err(), expected);
         assert!(
-            typed("follow = yes\n", "sdl load")
+            typed("follow = maybe\n", "sdl load")
                 .unwrap_err()
                 .starts_with("key `follow` at ./database.ini:2: it is neither `true` nor `false`")
         );

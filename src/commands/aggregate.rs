@@ -13,7 +13,7 @@ use crate::pipeline::Refused;
 use crate::pipeline::transaction::Receipt;
 use crate::profile::{KafkaSection, Secret};
 use crate::record::{Partition, Topic};
-use crate::report::grouped;
+use crate::report::counted;
 use crate::windows::counts::Counts;
 use crate::windows::flow::{EndOffsetQuery, TimeSource, WindowFlow, WindowFlowOptions};
 use crate::windows::live_view::LiveView;
@@ -29,8 +29,7 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 const MEMBERS_INTERVAL: Duration = Duration::from_millis(250);
 /// Records in a batch.
 const BATCH: usize = 10_000;
-const SOURCE_LIMITS: SourceLimits =
-    SourceLimits { batch: BATCH, buffer_bytes: 16_000_000, commit_interval: Duration::from_secs(1) };
+const SOURCE_LIMITS: SourceLimits = SourceLimits { batch: BATCH, buffer_bytes: 16_000_000, commit_interval: None };
 
 /// Count login events by window into another topic of the same cluster
 ///
@@ -116,6 +115,12 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 impl Args {
+    /// Returns whether the command only shows what it would do.
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        self.report.dry_run
+    }
+
     /// Runs the command.
     ///
     /// # Errors
@@ -129,7 +134,7 @@ impl Args {
         if self.read.partitions.is_some() {
             return Err(Error::Usage {
                 what: "a window is counted over all partitions of its topics".to_owned(),
-                hint: "leave --partitions out".to_owned(),
+                hint: "remove --partitions".to_owned(),
             });
         }
         let selector = self.count.selector()?;
@@ -171,7 +176,7 @@ impl Args {
             }
             _ => return Ok(()),
         };
-        Err(Error::Usage { what, hint: format!("name another with {flag}, or leave it out with --exclude") })
+        Err(Error::Usage { what, hint: format!("name another with {flag}{}", self.read.topics.or_exclude("it")) })
     }
 }
 
@@ -197,6 +202,7 @@ impl<'a> WindowTopic<'a> {
             OutputForm::Rows => "user-login-analytics",
         }));
         args.check_loop(&session.topics, topic)?;
+        protect::refuse_read_only(&session.section, &[topic])?;
         let (admin, section) = (session.admin.clone(), session.section.clone());
         let exists = admin.topic(topic.name()).await?.is_some();
         if !exists && args.no_create {
@@ -209,8 +215,13 @@ impl<'a> WindowTopic<'a> {
     /// Returns the totals so far: those of the last summary.
     async fn totals(&self, plan: &ReadPlan) -> Result<Counts, Error> {
         let formatter = self.args.count.formatter();
-        let continues = formatter.has_totals() && !self.args.count.reset_totals;
-        let Some((index, offset)) = self.last_output.filter(|_| continues) else { return Ok(Counts::default()) };
+        if !formatter.has_totals() || self.args.count.reset_totals {
+            return Ok(Counts::default());
+        }
+        let Some((index, offset)) = self.last_output else {
+            self.refuse_lost_totals(plan).await?;
+            return Ok(Counts::default());
+        };
         let partition = Partition { topic: self.topic, index };
         let refused = |what: &str| {
             Error::Refused(Refused {
@@ -225,6 +236,33 @@ impl<'a> WindowTopic<'a> {
         let value = value_at(&self.section, partition, offset).await?;
         let totals = value.and_then(|value| formatter.totals(&value));
         totals.ok_or_else(|| refused("the last summary, which holds the totals, is gone, or counts other fields"))
+    }
+
+    /// Refuses to begin at zero in a topic that holds windows: brokers delete the positions of a group, and the place of its totals,
+    /// with the topic that was read.
+    async fn refuse_lost_totals(&self, plan: &ReadPlan) -> Result<(), Error> {
+        let has_position = plan.partitions.iter().any(|planned| planned.committed.is_some());
+        let Some(target) = self.admin.topic(self.topic.name()).await?.filter(|_| !has_position) else { return Ok(()) };
+        let partitions: Vec<Partition> = (0..target.partitions).map(|index| Partition { topic: self.topic, index }).collect();
+        let low = self.admin.ends(&partitions, OffsetSpec::Start).await?;
+        let end = self.admin.ends(&partitions, OffsetSpec::Log).await?;
+        let full: Vec<String> = partitions
+            .iter()
+            .filter(|partition| low[partition] < end[partition])
+            .map(|partition| format!("log of {partition}: {}..{}", low[partition], end[partition]))
+            .collect();
+        if full.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Refused(Refused {
+            what: format!(
+                "group `{}` has no committed offset, and topic `{}` holds windows: the totals are lost",
+                plan.group, self.topic
+            ),
+            numbers: full,
+            hint: "a topic that was re-created takes the positions of its groups with it; restart the totals at zero with --reset-totals"
+                .to_owned(),
+        }))
     }
 }
 
@@ -271,8 +309,12 @@ impl FlowTarget for WindowTopic<'_> {
         self.total = self.totals(plan).await?;
         let mut lines = vec![self.args.count.line(self.topic)];
         lines.extend((!self.exists).then(|| format!("{} does not exist: it will be created, with one partition", self.topic)));
-        lines.extend((self.total.events > 0).then(|| format!("totals continue from {} events", grouped(self.total.events))));
+        lines.extend((self.total.events > 0).then(|| format!("totals continue from {}", counted(self.total.events, "event"))));
         Ok(lines)
+    }
+
+    fn check_client(&self) -> Result<(), Error> {
+        Ok(TransactionalProducer::check_client(&self.section, "sdl-aggregate")?)
     }
 
     async fn prepare(&mut self) -> Result<(), Error> {

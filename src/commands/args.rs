@@ -12,8 +12,10 @@ pub(crate) use delivery::{
     DOCUMENT_DEFAULTS, DeadLetterTarget, DeliveryArgs, FailureArgs, KAFKA_DEFAULTS, SourceLimits, parse_rate,
 };
 pub(crate) use documents::{DocumentArgs, chain};
-pub(crate) use numbers::parse_duration;
+pub(crate) use numbers::{parse_any_duration, parse_count, parse_duration, parse_whole};
 pub(crate) use read::ReadArgs;
 pub(crate) use report::{ReportArgs, SummaryFormat};
 pub(crate) use shaping::{ReportingShape, ShapingArgs, transform};
-pub(crate) use topics::{PartitionList, TopicArgs, check_range, nearest, parse_partitions, parse_pattern, parse_position};
+pub(crate) use topics::{
+    PartitionList, TopicArgs, check_range, nearest, parse_partitions, parse_pattern, parse_position, parse_regex,
+};

@@ -1,5 +1,6 @@
 //! Opens the destination of dead letters.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::commands::Context;
@@ -37,7 +38,7 @@ pub(crate) async fn check_feedback(
     let Some(DeadLetterTarget::Topic { section, name }) = &args.dead_letters else { return Ok(()) };
     let section = section.as_deref().map_or_else(|| Ok(home.clone()), |name| context.profile.kafka(name))?;
     let refused = |what: String| {
-        let hint = "name another topic with --dead-letters, or leave it out with --exclude REGEX".to_owned();
+        let hint = format!("name another topic with --dead-letters{}", read.topics.or_exclude("it"));
         Error::Refused(Refused { what, numbers: vec![format!("dead letters go to `{name}` on `{}`", section.name)], hint })
     };
     if writes(&section.name, name) {
@@ -55,45 +56,81 @@ pub(crate) async fn check_feedback(
     Ok(())
 }
 
-/// Opens the destination that the flags name, if any; `home` is the cluster of a topic without a section. Creates the topic if
-/// it does not exist and `create` allows it.
-///
-/// # Errors
-/// When it cannot be opened or created.
-pub(crate) async fn open(
-    args: &FailureArgs,
-    context: &Context,
-    home: &KafkaSection,
-    run: &str,
-    create: bool,
-) -> Result<Option<DeadLetters<DeadLetterSink>>, Error> {
-    let sink = match &args.dead_letters {
-        None => return Ok(None),
-        Some(DeadLetterTarget::File(path)) => DeadLetterSink::File(DeadLetterFile::open(path)?),
-        Some(DeadLetterTarget::Topic { section, name }) => {
-            let section = section.as_deref().map_or_else(|| Ok(home.clone()), |name| context.profile.kafka(name))?;
-            let admin = Admin::connect(&section, args.wait).await?;
-            if admin.topic(name).await?.is_none() {
-                if !create {
-                    return Err(may_not_create(&format!("the dead-letter topic `{name}`"), &section.name).into());
-                }
-                tracing::info!("{name}: will be created with 1 partition, for the dead letters");
-                admin.create_topic(&topic_plan(name)).await?;
+/// The destination of dead letters, before it is opened.
+pub(crate) enum DeadLetterPlan {
+    Topic { section: Box<KafkaSection>, admin: Admin, name: String, exists: bool },
+    File(PathBuf),
+}
+
+impl DeadLetterPlan {
+    /// Looks at the destination that the flags name, if any, without changing it; `home` is the cluster of a topic without a section.
+    ///
+    /// # Errors
+    /// When its cluster does not answer, its topic does not exist and may not be created, or its file cannot be used.
+    pub(crate) async fn make(
+        args: &FailureArgs,
+        context: &Context,
+        home: &KafkaSection,
+        may_create: bool,
+    ) -> Result<Option<Self>, Error> {
+        let (section, name) = match &args.dead_letters {
+            None => return Ok(None),
+            Some(DeadLetterTarget::File(path)) => {
+                DeadLetterFile::check_path(path)?;
+                return Ok(Some(Self::File(path.clone())));
             }
-            let topic = Topic::named(name);
-            let targets = Targets::default();
-            admin.load_topic_limits(topic, &targets).await?;
-            let options =
-                ProducerOptions { compression: "lz4".to_owned(), linger: Duration::from_millis(5), keep_timestamps: false };
-            DeadLetterSink::Topic(KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?)
+            Some(DeadLetterTarget::Topic { section, name }) => (section, name.clone()),
+        };
+        let section = section.as_deref().map_or_else(|| Ok(home.clone()), |name| context.profile.kafka(name))?;
+        let admin = Admin::connect(&section, args.wait).await?;
+        let exists = admin.topic(&name).await?.is_some();
+        if !exists && !may_create {
+            return Err(may_not_create(&format!("the dead-letter topic `{name}`"), &section.name).into());
         }
-    };
-    let run = run.to_owned();
-    let build: DeadLetterBuilder = Box::new(move |record, reason, attempts| {
-        let stage = if attempts == 0 { FailureStage::Shaping } else { FailureStage::Delivery };
-        dead_letter(record, &DeadLetterCause { run: &run, stage, attempts, reason })
-    });
-    Ok(Some(DeadLetters { sink, build }))
+        KafkaSink::check_client(&section, &producer_options())?;
+        Ok(Some(Self::Topic { section: Box::new(section), admin, name, exists }))
+    }
+
+    /// Returns the line of the plan.
+    pub(crate) fn line(&self) -> String {
+        match self {
+            Self::File(path) => format!("dead letters: file {}", path.display()),
+            Self::Topic { section, name, exists: true, .. } => format!("dead letters: topic {name} on {}", section.name),
+            Self::Topic { section, name, .. } => {
+                format!("dead letters: topic {name} on {}: will be created with 1 partition", section.name)
+            }
+        }
+    }
+
+    /// Opens the destination. Creates a topic that does not exist.
+    ///
+    /// # Errors
+    /// When it cannot be opened or created.
+    pub(crate) async fn open(self, run: &str) -> Result<DeadLetters<DeadLetterSink>, Error> {
+        let sink = match self {
+            Self::File(path) => DeadLetterSink::File(DeadLetterFile::open(&path)?),
+            Self::Topic { section, admin, name, exists } => {
+                if !exists {
+                    admin.create_topic(&topic_plan(&name)).await?;
+                }
+                let topic = Topic::named(&name);
+                let targets = Targets::default();
+                admin.load_topic_limits(topic, &targets).await?;
+                let options = producer_options();
+                DeadLetterSink::Topic(KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?)
+            }
+        };
+        let run = run.to_owned();
+        let build: DeadLetterBuilder = Box::new(move |record, reason, attempts| {
+            let stage = if attempts == 0 { FailureStage::Shaping } else { FailureStage::Delivery };
+            dead_letter(record, &DeadLetterCause { run: &run, stage, attempts, reason })
+        });
+        Ok(DeadLetters { sink, build })
+    }
+}
+
+fn producer_options() -> ProducerOptions {
+    ProducerOptions { compression: "lz4".to_owned(), linger: Duration::from_millis(5), keep_timestamps: false }
 }
 
 /// Returns the topic to create: it keeps what other topics refuse or have deleted, until a person has looked at it.

@@ -12,7 +12,7 @@ pub struct Global {
     /// Show more: -v operational detail, -vv every record with its outcome
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Show only errors and the main numbers of the summary
+    /// Show only errors, warnings that records are left out, and the main numbers of the summary
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Answer yes to every confirmation

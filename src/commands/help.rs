@@ -54,6 +54,15 @@ impl Args {
 }
 
 fn unknown(word: &str, command: &Command) -> Error {
+    let is_topic = TOPICS.iter().any(|(name, _)| *name == word);
+    let usage = |hint: String| Error::Usage { what: format!("there is no help for `{word}`"), hint };
+    if is_topic {
+        let what = format!("`{word}` is a help topic, which stands alone");
+        return Error::Usage { what, hint: format!("see `sdl help {word}`") };
+    }
+    if !command.has_subcommands() {
+        return usage(format!("`{0}` has no subcommands; see `{0} --help`", command.get_bin_name().unwrap_or_default()));
+    }
     let commands = command.get_subcommands().map(Command::get_name);
     // Only the root command has topics.
     let topics = TOPICS.iter().map(|(name, _)| *name).filter(|_| command.get_name() == "sdl");
@@ -62,7 +71,7 @@ fn unknown(word: &str, command: &Command) -> Error {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("choose one of: {}", known.join(", ")),
     };
-    Error::Usage { what: format!("there is no help for `{word}`"), hint }
+    usage(hint)
 }
 
 /// Returns the help topics, for completions.

@@ -2,6 +2,7 @@
 
 mod exporter;
 mod prom;
+mod repeated_survey;
 mod rows;
 mod select_args;
 mod threshold_args;
@@ -24,8 +25,9 @@ use crate::terminal::ListingFormat;
 /// Show the lag of consumer groups, in records and in time
 ///
 /// Lag counts to the log end offset, as Kafka's own tool does; a committed offset beyond the log end counts as no lag and gets a
-/// note. Time lag is the age of the next record that the group will read: 0 if there is none, `-` if it is not known. One record
-/// is read at each lagging position. Covers groups of the classic and the new consumer protocol; joins no group, commits nothing.
+/// note. BEHIND is the number of partitions with lag. Time lag is the age of the next record that the group will read: 0 if there
+/// is none, `-` if it is not known. One record is read at each lagging position. Covers groups of the classic and the new
+/// consumer protocol; joins no group, commits nothing.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -52,14 +54,14 @@ pub struct Args {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Repeating")]
 struct Repeat {
-    /// Survey repeatedly until interrupted, and show rate (records per second), ETA and STALLED
+    /// Refresh until interrupted, and show rate (records per second), ETA and STALLED
     ///
-    /// On a terminal the rows stay in place; in a pipe each survey follows the previous one. A partition is STALLED if it lagged in
-    /// the last three surveys and for at least 10 s, and its committed offset stood still. The rate covers the last five intervals
-    /// and at least 20 s; the ETA allows for what is produced meanwhile.
+    /// On a terminal the rows stay in place; in a pipe each refresh follows the previous one. A partition is STALLED if it lagged
+    /// in the last three refreshes and for at least 10 s, and its committed offset stood still. The rate covers the last five
+    /// intervals and at least 20 s; the ETA allows for what is produced meanwhile.
     #[arg(long, conflicts_with_all = ["max_lag", "max_time"])]
     watch: bool,
-    /// Time between two surveys [default: 5s, with --metrics 15s]
+    /// Time between two refreshes [default: 5s, with --metrics 15s]
     #[arg(long, value_name = "DURATION", value_parser = interval)]
     interval: Option<Duration>,
     /// Serve Prometheus metrics at this address (9464, 0.0.0.0:9464) until interrupted: /metrics, /healthz, /readyz
@@ -121,6 +123,9 @@ impl Args {
     /// # Errors
     /// When a named group or topic does not exist, a cluster cannot be reached, or a group exceeds a threshold.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
+        if self.repeat.interval.is_some() && !self.repeats() {
+            tracing::warn!("--interval has no effect without --watch or --metrics");
+        }
         let mut clusters = self.clusters(context)?;
         match (self.repeat.metrics, self.repeat.watch, self.output.format()) {
             (Some(address), ..) => return exporter::export(&self, address, clusters, context).await,
@@ -161,6 +166,11 @@ impl Args {
         last.map_or(Ok(()), Err)
     }
 
+    /// Returns whether the command surveys until it is stopped.
+    pub(crate) fn repeats(&self) -> bool {
+        self.repeat.watch || self.repeat.metrics.is_some()
+    }
+
     fn filter(&self) -> LagFilter {
         self.selection.filter(!self.no_time)
     }
@@ -193,7 +203,10 @@ fn remarks(filter: &LagFilter, report: &LagReport, layout: RowLayout, is_empty: 
         let all = &survey.all_groups;
         match &filter.groups_matching {
             _ if !filter.groups.is_empty() => {}
-            _ if all.is_empty() => lines.push(format!("there are no consumer groups on `{section}`")),
+            _ if all.is_empty() => {
+                let doubt = if survey.has_login { ", or none that the user may describe (DESCRIBE on the group)" } else { "" };
+                lines.push(format!("there are no consumer groups on `{section}`{doubt}"));
+            }
             Some(pattern) if filter.select_groups(all).is_empty() => {
                 let pattern = pattern.as_str().trim_start_matches("^(?:").trim_end_matches(")$");
                 lines.push(format!("no group on `{section}` matches `{pattern}`"));
@@ -210,7 +223,8 @@ fn remarks(filter: &LagFilter, report: &LagReport, layout: RowLayout, is_empty: 
         }
     }
     let partitions = || report.surveys.iter().flat_map(|survey| &survey.groups).flat_map(|group| &group.partitions);
-    if is_empty && lines.is_empty() && !report.surveys.is_empty() {
+    // A cluster that did not answer may hold some.
+    if is_empty && lines.is_empty() && !report.surveys.is_empty() && report.failures.is_empty() {
         if partitions().next().is_none() {
             lines.push("the groups have committed nothing in these topics and partitions".to_owned());
         } else if layout.only_lagging {
@@ -222,6 +236,10 @@ fn remarks(filter: &LagFilter, report: &LagReport, layout: RowLayout, is_empty: 
                 }
             });
         }
+    }
+    for survey in report.surveys.iter().filter(|survey| survey.settings_denied) {
+        let what = "not allowed to see when retention deletes records on";
+        lines.push(format!("{what} `{}`: give the user DESCRIBE_CONFIGS on the topics", survey.section));
     }
     lines
 }

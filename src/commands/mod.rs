@@ -1,7 +1,7 @@
 //! One file, one subcommand: profile, source, sink, run.
 
 pub mod aggregate;
-mod args;
+pub(crate) mod args;
 pub mod completions;
 mod dead_letters;
 pub mod demo;
@@ -21,6 +21,7 @@ mod sections;
 mod session;
 pub mod sink_es;
 pub mod sink_mongo;
+pub(crate) mod stop_signal;
 pub mod tail;
 
 pub use environment::SystemEnvironment;
@@ -28,6 +29,7 @@ pub use global::{Color, Global, LogFormat};
 
 use std::io::Write as _;
 
+use crate::commands::stop_signal::StopSignal;
 use crate::error::Error;
 use crate::profile::Profile;
 use crate::report::Screen;
@@ -41,6 +43,8 @@ pub struct Context {
     pub global: Global,
     /// Stderr.
     pub(crate) screen: Screen,
+    /// SIGINT and SIGTERM.
+    pub(crate) stop: StopSignal,
 }
 
 impl Context {

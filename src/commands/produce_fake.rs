@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 
-use crate::commands::args::{KAFKA_DEFAULTS, ReportArgs, SummaryFormat, parse_duration, parse_rate};
+use crate::commands::args::{KAFKA_DEFAULTS, ReportArgs, SummaryFormat, parse_count, parse_duration, parse_rate, parse_whole};
 use crate::commands::dead_letters::DeadLetterSink;
 use crate::commands::run::{self, Presentation, RunReporting};
 use crate::commands::{Context, protect};
@@ -21,7 +20,7 @@ use crate::error::hints::with_hint;
 use crate::logins::fake::{Clock, FakeLogins, FakePlan, Fraction, LateEvents, Malformed, Missing, RecordKey, TimestampFormat};
 use crate::pipeline::{BadRecordPolicy, Failure, Limits, Observer, Pipeline, Rate, RunOutcome, Sink, Source};
 use crate::record::{Partition, Topic};
-use crate::report::{RunInfo, parse_address};
+use crate::report::{RunInfo, counted, parse_address};
 
 /// Produce fake user-login events to a topic, with faults on request
 ///
@@ -38,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "SECTION", default_value = "local_kafka")]
     target: String,
     /// Stop after N records, including duplicates
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = parse_count)]
     count: Option<u64>,
     /// Stop after this time; with --seed and a --rate in records, after RATE x DURATION records
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "file")]
@@ -82,7 +81,7 @@ struct EventArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_start_time, allow_hyphen_values = true)]
     start_time: Option<i64>,
     /// Number of users; a few of them log in often
-    #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = parse_whole::<u64>(1, u64::MAX))]
     users: u64,
     /// Key of the records
     #[arg(long, value_name = "KEY", default_value = "user_id")]
@@ -136,7 +135,7 @@ struct SendArgs {
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = parse_duration)]
     shutdown_timeout: Duration,
     /// Without a terminal: one status line every N records, and at least every 10 s
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = parse_whole::<u64>(1, u64::MAX))]
     log_interval: u64,
     /// Show what would be done, without changing anything
     #[arg(long)]
@@ -166,11 +165,16 @@ impl FromStr for Create {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| text.parse().ok().filter(|number| *number > 0);
+        let number = |text: &str| text.parse::<i32>().ok();
         let parsed = text.split_once(':').and_then(|(partitions, replication)| {
             Some(Self { partitions: number(partitions)?, replication: number(replication)? })
         });
-        parsed.ok_or_else(|| "use PARTITIONS:REPLICATION, as in 6:1".to_owned())
+        match parsed {
+            Some(create) if create.partitions < 1 => Err("a topic has at least 1 partition, as in 6:1".to_owned()),
+            Some(create) if create.replication < 1 => Err("a topic has at least 1 replica, as in 6:1".to_owned()),
+            Some(create) => Ok(create),
+            None => Err("use PARTITIONS:REPLICATION, as in 6:1".to_owned()),
+        }
     }
 }
 
@@ -195,6 +199,12 @@ fn now() -> i64 {
 }
 
 impl Args {
+    /// Returns whether the command only shows what it would do.
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        self.sending.dry_run
+    }
+
     /// Runs the command.
     ///
     /// # Errors
@@ -210,8 +220,7 @@ impl Args {
             None => {
                 let (plan, duration) = self.plan();
                 let (route, count) = (format!("seed {}", plan.seed), plan.count);
-                let until = duration.map(|duration| Instant::now() + duration);
-                self.produce(context, route, count, FakeLogins::new(plan, until)).await
+                self.produce(context, route, count, FakeLogins::new(plan, duration)).await
             }
         }
     }
@@ -226,7 +235,7 @@ impl Args {
         };
         let watching = RunReporting::begin(&watch, None).await?;
         if self.output == EventFormat::Ndjson {
-            return self.print(source, &watching).await;
+            return self.print(context, source, &watching).await;
         }
         let Some(sink) = self.open(context, &from).await? else { return Ok(()) };
         let show = Presentation {
@@ -245,10 +254,10 @@ impl Args {
     }
 
     /// Prints the records, without progress and summary.
-    async fn print(&self, source: impl Source, watching: &RunReporting<'_>) -> Result<(), Error> {
+    async fn print(&self, context: &Context, source: impl Source, watching: &RunReporting<'_>) -> Result<(), Error> {
         let lines = NdjsonSink::new(stdout(), Partition::new(&self.topic, -1));
         let silent: Arc<dyn Observer> = Arc::new(watching.observers());
-        let finished = self.pipeline(source, lines.clone(), silent, run::stop_signal()?).run().await;
+        let finished = self.pipeline(source, lines.clone(), silent, context.stop.receiver()).run().await;
         if let Some(error) = lines.error() {
             return Err(error.into());
         }
@@ -287,7 +296,14 @@ impl Args {
         let section = context.kafka(&self.target)?;
         let admin = Admin::connect(&section, self.sending.wait).await?;
         let topic = Topic::named(&self.topic);
-        let missing = admin.topic(topic.name()).await?.is_none();
+        let existing = admin.topic(topic.name()).await?;
+        let missing = existing.is_none();
+        if let (Some(create), Some(existing)) = (self.create, existing)
+            && create.partitions != existing.partitions
+        {
+            let partitions = counted(u64::from(existing.partitions.unsigned_abs()), "partition");
+            tracing::warn!("{topic}: exists with {partitions}; --create has no effect");
+        }
         let create = match self.create {
             Some(create) if missing => Some(create),
             None if missing => {
@@ -297,10 +313,30 @@ impl Args {
             _ => None,
         };
         if let Some(Create { partitions, replication }) = create {
-            tracing::info!("{topic}: will be created with {partitions} partitions and {replication} replicas");
+            let brokers = admin.broker_count().await?;
+            if usize::try_from(replication).is_ok_and(|replication| replication > brokers) {
+                let replicas = counted(u64::from(replication.unsigned_abs()), "replica");
+                let failure = Failure::new(format!("cannot create topic `{topic}` on `{}` with {replicas}", section.name));
+                let failure = failure.because(format!("the cluster has {}", counted(brokers as u64, "broker")));
+                return Err(failure.hint(format!("use --create {partitions}:{brokers}")).into());
+            }
+            let (partitions, replicas) = (i64::from(partitions).unsigned_abs(), i64::from(replication).unsigned_abs());
+            tracing::info!(
+                "{topic}: will be created with {} and {}",
+                counted(partitions, "partition"),
+                counted(replicas, "replica")
+            );
         }
-        tracing::info!("{from} to {}/{topic}", section.name);
+        let what = if self.file.is_some() { "the records" } else { "events" };
+        tracing::info!("Producing {what} of {from} to {}/{topic}", section.name);
+        let options = ProducerOptions {
+            compression: self.sending.compression.clone(),
+            linger: KAFKA_DEFAULTS.linger,
+            keep_timestamps: false,
+        };
         if self.sending.dry_run {
+            protect::refuse_read_only(&section, &[topic])?;
+            KafkaSink::check_client(&section, &options)?;
             context.say("dry run: nothing was changed\n");
             return Ok(None);
         }
@@ -319,11 +355,6 @@ impl Args {
         }
         let targets = Targets::default();
         admin.load_topic_limits(topic, &targets).await?;
-        let options = ProducerOptions {
-            compression: self.sending.compression.clone(),
-            linger: KAFKA_DEFAULTS.linger,
-            keep_timestamps: false,
-        };
         Ok(Some(KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?))
     }
 

@@ -7,7 +7,7 @@ use std::io::Write as _;
 
 use crate::commands::Context;
 use crate::error::Error;
-use crate::profile::{Profile, SectionKind};
+use crate::profile::{Profile, ProfileError, SectionKind};
 use crate::terminal::{Column, Listing, ListingFormat};
 
 /// List, show or write the profile
@@ -28,6 +28,8 @@ enum Action {
         output: ListingFormat,
     },
     /// Show every value with its origin, secrets hidden
+    ///
+    /// A value whose variable or file is missing is marked, and makes the exit code 2.
     Show {
         /// The section to show [default: all]
         section: Option<String>,
@@ -80,17 +82,23 @@ fn show(context: &Context, section: Option<&str>, output: ListingFormat) -> Resu
     };
     let columns = [Column::Text("section"), Column::Text("key"), Column::Text("value"), Column::Text("from")];
     let mut listing = Listing::new("values", &columns);
+    let mut missing = None;
     for name in names {
         for shown in context.profile.displayed_values(name)? {
+            let checked = context.profile.check_references(name, &shown);
+            let flaw = checked.as_ref().err().and_then(ProfileError::missing_reference);
+            let value = flaw.map_or_else(|| shown.value.clone(), |flaw| format!("{} ({flaw})", shown.value));
             listing.push([
                 name.into(),
                 shown.key.as_str().into(),
-                shown.value.as_str().into(),
+                value.as_str().into(),
                 shown.origin.to_string().as_str().into(),
             ]);
+            missing = missing.or(checked.err());
         }
     }
-    print(&listing, output)
+    print(&listing, output)?;
+    missing.map_or(Ok(()), |error| Err(error.into()))
 }
 
 fn print(listing: &Listing, output: ListingFormat) -> Result<(), Error> {

@@ -8,20 +8,35 @@ use crate::pipeline::{Failure, Refused};
 use crate::profile::{KafkaSection, Protect};
 use crate::record::Topic;
 
+/// Refuses to write to a read-only cluster.
+///
+/// # Errors
+/// When it is one.
+pub(crate) fn refuse_read_only(section: &KafkaSection, topics: &[Topic]) -> Result<(), Error> {
+    match section.protect {
+        Protect::Off | Protect::Confirm => Ok(()),
+        Protect::ReadOnly => Err(Error::Refused(Refused {
+            what: format!("`{}` is read-only (protect = readonly)", section.name),
+            numbers: vec![format!("this would {}", write_to(topics))],
+            hint: "name another section with --target, or change `protect` in the profile".to_owned(),
+        })),
+    }
+}
+
+fn write_to(topics: &[Topic]) -> String {
+    let names: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
+    format!("write to {}", names.join(", "))
+}
+
 /// Asks for confirmation before a write to a protected cluster; never without a terminal.
 ///
 /// # Errors
 /// When the cluster is read-only, or the write is not confirmed.
 pub(crate) fn confirm(context: &Context, section: &KafkaSection, topics: &[Topic]) -> Result<(), Error> {
-    let names: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
-    let what = format!("write to {}", names.join(", "));
+    refuse_read_only(section, topics)?;
+    let what = write_to(topics);
     match section.protect {
-        Protect::Off => Ok(()),
-        Protect::ReadOnly => Err(Error::Refused(Refused {
-            what: format!("`{}` is read-only (protect = readonly)", section.name),
-            numbers: vec![format!("this would {what}")],
-            hint: "name another section with --target, or change `protect` in the profile".to_owned(),
-        })),
+        Protect::Off | Protect::ReadOnly => Ok(()),
         Protect::Confirm if context.global.yes => Ok(()),
         Protect::Confirm if !(std::io::stdin().is_terminal() && context.screen.is_terminal()) => Err(Error::Refused(Refused {
             what: format!("`{}` requires confirmation (protect = confirm), and there is no terminal", section.name),

@@ -2,6 +2,7 @@
 
 use crate::error::hints::record_hint;
 use crate::pipeline::{Answers, Assignment, Batch, ConnectorError, Ordering, Outcome, Reason, Sink};
+use crate::record::Partition;
 
 /// A sink whose reasons have hints that name flags.
 pub(crate) struct WithHints<K>(pub(crate) K);
@@ -14,6 +15,10 @@ impl<K: Sink> Sink for WithHints<K> {
     async fn submit(&self, batch: Batch) -> Result<Answers, ConnectorError> {
         let answers = self.0.submit(batch).await?;
         Ok(Box::pin(async move { answers.await.into_iter().map(with_hint).collect() }))
+    }
+
+    fn abandon(&self, partitions: &[Partition]) {
+        self.0.abandon(partitions);
     }
 
     async fn check(&self) -> Result<(), ConnectorError> {

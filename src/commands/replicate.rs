@@ -1,17 +1,22 @@
 //! `sdl replicate`: Kafka to Kafka.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::commands::Context;
 use crate::commands::args::{DeliveryArgs, KAFKA_DEFAULTS, ReadArgs, ReportArgs, ShapingArgs, TopicArgs, chain, transform};
 use crate::commands::session::{FlowTarget, Session};
-use crate::connectors::kafka::{Admin, KafkaSink, PrepareTargets, ProducerOptions, ReadPlan, StartReason, TopicInfo};
+use crate::connectors::kafka::{
+    Admin, KafkaSink, PlannedPartition, Pos, PrepareTargets, ProducerOptions, ReadPlan, StartReason, TOPIC_NAME_RULE, TargetIds,
+    TargetWatch, TopicInfo, TopicPlan,
+};
 use crate::error::Error;
 use crate::pipeline::{Failure, Refused, Transform};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, Topic};
-use crate::replication::{MissingTarget, ReplicationError, TopicFilter, TopicNames, TopicSync, mark_origin};
-use crate::report::grouped;
+use crate::replication::{MissingTarget, ReplicationError, TopicFilter, TopicNames, TopicSync, mark_origin, of_partitions};
+use crate::report::counted;
 
 /// Copy topics from one Kafka cluster to another, or within one
 ///
@@ -61,6 +66,12 @@ Examples:
   sdl replicate logins --to-topic processed --shape login --dead-letters topic:bad-logins";
 
 impl Args {
+    /// Returns whether the command only shows what it would do.
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        self.report.dry_run
+    }
+
     /// Runs the command.
     ///
     /// # Errors
@@ -76,20 +87,30 @@ impl Args {
         let patterns = self.read.topics.clone();
         let reads: TopicFilter = Box::new(move |name| patterns.fits(name));
         let sync = TopicSync::new(session.admin.clone(), target, names, reads, !self.no_create, self.repartition);
+        sync.check_names(&topics).map_err(explain)?;
         sync.check_loops(&topics).map_err(explain)?;
         let sync = Arc::new(sync);
-        let mut target = TargetTopics { section: to, create: !self.no_create, topics, missing: Vec::new(), sync: &sync };
-        let Some(session) = session.start(&mut target).await? else { return Ok(()) };
-
-        let to = target.section;
-        let limits = self.delivery.limits(&KAFKA_DEFAULTS, self.read.count);
+        let goes_on = self.read.start == Some(Pos::Committed) || self.read.adopt_group;
         let options = ProducerOptions {
             compression: self.compression.clone(),
             linger: self.delivery.linger(&KAFKA_DEFAULTS),
             keep_timestamps: true,
         };
-        let sink = KafkaSink::open(&to, &options, sync.limits(), sync.route())?.with_prepare(prepare_targets(&sync));
-        session.run(sink, transform, limits, &self.delivery.source_limits(&limits)).await
+        let (create, missing) = (!self.no_create, Vec::new());
+        let mut target = TargetTopics { section: to, create, topics, missing, goes_on, sync: &sync, options: &options };
+        let Some(session) = session.start(&mut target).await? else { return Ok(()) };
+
+        let to = target.section;
+        let limits = self.delivery.limits(&KAFKA_DEFAULTS, self.read.count);
+        let watch = TargetWatch::default();
+        let last_word = watch.clone();
+        let sink = KafkaSink::open(&to, &options, sync.limits(), sync.route())?;
+        let sink = sink.with_prepare(prepare_targets(&sync)).with_watch(watch.clone());
+        let watching = tokio::spawn(watch_targets(Arc::clone(&sync), to.name.clone(), watch));
+        let ended = session.run(sink, transform, limits, &self.delivery.source_limits(&limits)).await;
+        watching.abort();
+        // A run that sends nothing more, or cannot, does not learn it from the sink.
+        last_word.refused().map_or(ended, |refused| Err(Error::Refused(refused)))
     }
 
     /// Returns the transform of each record, unless no flag asks for one.
@@ -127,6 +148,12 @@ impl NamingArgs {
             (_, _, Some(template)) => TopicNames::template(template),
             _ => default.map_or_else(TopicNames::same, |name| TopicNames::template(name)),
         };
+        if let Some(unknown) = template.unknown_placeholder() {
+            return Err(Error::Usage {
+                what: format!("unknown placeholder `{unknown}` in the name of the target topic `{}`", template.as_str()),
+                hint: "write {topic}, which stands for the name of the source topic".to_owned(),
+            });
+        }
         if template.is_fixed() && (names.len() > 1 || topics_matching.is_some()) {
             return Err(Error::Usage {
                 what: "several topics cannot be written to one topic".to_owned(),
@@ -137,13 +164,20 @@ impl NamingArgs {
     }
 }
 
+/// The hint for records that were copied to a topic that was deleted.
+const COPY_AGAIN: &str = "name the topics that are gone with --from-beginning to copy them again, and only these: the others would \
+                          be there twice; --start committed goes on without them";
+
 /// The topics of the target during the start.
 struct TargetTopics<'a> {
     section: KafkaSection,
     create: bool,
     topics: Vec<TopicInfo>,
     missing: Vec<MissingTarget>,
+    /// Whether the user wants to go on at the committed positions whatever the target holds.
+    goes_on: bool,
     sync: &'a TopicSync,
+    options: &'a ProducerOptions,
 }
 
 impl FlowTarget for TargetTopics<'_> {
@@ -157,10 +191,21 @@ impl FlowTarget for TargetTopics<'_> {
 
     async fn plan(&mut self, plan: &ReadPlan) -> Result<Vec<String>, Error> {
         self.missing = self.sync.missing(&self.topics).await.map_err(explain)?;
+        if !self.goes_on {
+            // First: such a topic may have fewer partitions than before.
+            self.refuse_recreated_targets(plan)?;
+        }
         self.sync.check_missing(&self.missing).map_err(explain)?;
         let held = self.sync.held(plan).await.map_err(explain)?;
         refuse_second_copy(plan, |partition| held.get(&partition).copied())?;
+        if !self.goes_on {
+            self.refuse_deleted_targets(plan)?;
+        }
         Ok(self.missing.iter().map(ToString::to_string).collect())
+    }
+
+    fn target_ids(&self) -> TargetIds {
+        self.sync.ids()
     }
 
     fn topics(&self) -> Vec<Topic> {
@@ -175,8 +220,89 @@ impl FlowTarget for TargetTopics<'_> {
         self.create
     }
 
+    fn check_client(&self) -> Result<(), Error> {
+        Ok(KafkaSink::check_client(&self.section, self.options)?)
+    }
+
     async fn prepare(&mut self) -> Result<(), Error> {
         self.sync.create(&self.topics, &self.missing).await.map_err(explain)
+    }
+}
+
+impl TargetTopics<'_> {
+    /// Refuses to go on if the group has read records whose target topic does not exist: it was deleted, and they with it.
+    fn refuse_deleted_targets(&self, plan: &ReadPlan) -> Result<(), Error> {
+        let mut gone = Vec::new();
+        for missing in &self.missing {
+            let MissingTarget::Topic(TopicPlan { name, .. }) = missing else { continue };
+            let is_of = |planned: &&PlannedPartition| self.sync.names().target(planned.partition.topic).name() == name;
+            let read_before = plan.partitions.iter().filter(is_of).filter(|planned| planned.reason == StartReason::Committed);
+            let offsets: i64 = read_before.map(|planned| planned.start.0 - planned.low).sum();
+            if offsets > 0 {
+                gone.push(format!("{name}: {} that its source still holds", counted(offsets.unsigned_abs(), "offset")));
+            }
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let group = &plan.group;
+        let what =
+            format!("group `{group}` has copied records to a topic that does not exist any more on `{}`", self.section.name);
+        Err(Error::Refused(Refused { what, numbers: gone, hint: COPY_AGAIN.to_owned() }))
+    }
+
+    /// Refuses to go on if the group has copied records to a topic that was deleted and created again since.
+    fn refuse_recreated_targets(&self, plan: &ReadPlan) -> Result<(), Error> {
+        let ids = self.sync.ids();
+        let mut gone = BTreeMap::new();
+        for planned in plan.partitions.iter().filter(|planned| planned.reason == StartReason::Committed) {
+            let topic = planned.partition.topic;
+            let replaced = planned.committed.as_ref().and_then(|committed| ids.replaced(topic, committed));
+            if let Some((old, new)) = replaced.filter(|_| planned.start.0 > planned.low) {
+                let (_, _, offsets) = gone.entry(self.sync.names().target(topic)).or_insert((old, new, 0));
+                *offsets += planned.start.0 - planned.low;
+            }
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let line = |(topic, (old, new, offsets)): (Topic, (String, String, i64))| {
+            let held = counted(offsets.unsigned_abs(), "offset");
+            format!("{topic}: topic id {old} when written, {new} now; {held} that its source still holds")
+        };
+        let what = format!(
+            "group `{}` has copied records to a topic that was deleted and created again on `{}`: they are gone",
+            plan.group, self.section.name
+        );
+        Err(Error::Refused(Refused { what, numbers: gone.into_iter().map(line).collect(), hint: COPY_AGAIN.to_owned() }))
+    }
+}
+
+/// How often the run looks at its target topics.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+/// How often in a row another topic id must be seen: a broker may know of a topic late.
+const SIGHTINGS: usize = 3;
+
+/// Watches the target topics until one of them was deleted and created again.
+async fn watch_targets(sync: Arc<TopicSync>, section: String, watch: TargetWatch) {
+    let mut seen = 0;
+    loop {
+        tokio::time::sleep(if seen == 0 { WATCH_INTERVAL } else { Duration::from_millis(500) }).await;
+        match sync.check_targets(&sync.known_sources()).await {
+            Ok(missing) => {
+                let problem = missing.first().map(|topic| format!("topic `{topic}` does not exist on `{section}`"));
+                watch.set_problem(problem);
+                seen = 0;
+            }
+            Err(error @ ReplicationError::TargetRecreated { .. }) => {
+                seen += 1;
+                if let (SIGHTINGS.., Error::Refused(refused)) = (seen, explain(error)) {
+                    tracing::warn!("{}; the run ends with the next record.", refused.what);
+                    return watch.refuse(refused);
+                }
+            }
+            Err(_) => seen = 0, // an outage is the sink's to report
+        }
     }
 }
 
@@ -201,8 +327,7 @@ fn explain(error: ReplicationError) -> Error {
     let (numbers, hint) = match error {
         ReplicationError::Connector(error) => return error.into(),
         ReplicationError::InvalidName(_) => {
-            let hint = "use up to 249 letters, digits, dots, underscores and dashes".to_owned();
-            return Error::Usage { what, hint };
+            return Error::Usage { what, hint: TOPIC_NAME_RULE.to_owned() };
         }
         ReplicationError::IntoItself { from, to, cluster, .. } => (
             format!("`{from}` and `{to}` are the same cluster: {cluster}"),
@@ -210,13 +335,17 @@ fn explain(error: ReplicationError) -> Error {
         ),
         ReplicationError::FeedsItself { topic, target, cluster } => (
             format!("`{topic}` is copied to `{target}` in the same cluster: {cluster}"),
-            "leave the target topics out with --exclude REGEX, or name another section with --target",
+            "omit the target topics with --exclude REGEX, or name another section with --target",
         ),
         ReplicationError::TooFewPartitions { has, needs, .. } => {
             (format!("source {needs}, target {has}"), "add partitions to it, or let keys choose the partition with --repartition")
         }
+        ReplicationError::TargetRecreated { old, new, .. } => {
+            let numbers = vec![format!("topic id at the start: {old}"), format!("topic id now:          {new}")];
+            return Error::Refused(Refused { what, numbers, hint: COPY_AGAIN.to_owned() });
+        }
         ReplicationError::MissingTopic { partitions, .. } => {
-            (format!("the source has it with {partitions} partitions"), "create it, or remove --no-create")
+            (format!("the source has it with {}", of_partitions(partitions)), "create it, or remove --no-create")
         }
     };
     Error::Refused(Refused { what, numbers: vec![numbers], hint: hint.to_owned() })
@@ -229,13 +358,16 @@ fn refuse_second_copy(plan: &ReadPlan, holds: impl Fn(Partition) -> Option<(Part
         .iter()
         .filter(|planned| planned.reason == StartReason::NoCommit && planned.end > planned.low)
         .filter_map(|planned| holds(planned.partition))
-        .map(|(target, records)| format!("{target} holds {} records", grouped(records.cast_unsigned())))
+        .map(|(target, records)| format!("{target} holds {}", counted(records.cast_unsigned(), "record")))
         .collect();
     if full.is_empty() {
         return Ok(());
     }
     Err(Error::Refused(Refused {
-        what: format!("group `{}` has no position, and the target is not empty: records could be there twice", plan.group),
+        what: format!(
+            "group `{}` has no committed offset, and the target is not empty: records could be there twice",
+            plan.group
+        ),
         numbers: full,
         hint: "say where to start: --from-beginning copies everything, --start end only what comes from now on".to_owned(),
     }))

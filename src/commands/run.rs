@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -14,7 +13,7 @@ use crate::error::hints::with_hint;
 use crate::pipeline::{ConnectorError, Failure, Observer, RunOutcome, RunReport, Tally};
 use crate::report::{
     Endpoint, ExtraLines, ExtraMetrics, LogObserver, Metrics, Monitored, RunBar, RunInfo, RunStatus, StatusLines, Summary,
-    log_summary,
+    log_summary, were,
 };
 
 const STATUS_LINE_INTERVAL: Duration = Duration::from_secs(1);
@@ -86,30 +85,6 @@ pub(crate) fn random() -> u32 {
     (RandomState::new().hash_one(std::process::id()) >> 32) as u32
 }
 
-/// Returns a channel that turns true at the first SIGINT or SIGTERM; the second one ends the process at once with 130.
-///
-/// # Errors
-/// When no signal handler can be installed.
-pub(crate) fn stop_signal() -> Result<watch::Receiver<bool>, Error> {
-    let listen = |kind| signal(kind).map_err(|error| Failure::new("cannot install a signal handler").because(error));
-    let (mut interrupts, mut terminations) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    let (sender, stop) = watch::channel(false);
-    tokio::spawn(async move {
-        for count in 0.. {
-            tokio::select! {
-                _ = interrupts.recv() => {}
-                _ = terminations.recv() => {}
-            }
-            if count > 0 {
-                crate::connectors::kafka::end_process(130);
-            }
-            // The run may have ended already.
-            let _ = sender.send(true);
-        }
-    });
-    Ok(stop)
-}
-
 /// Awaits `work(observer, stop)`, and reports it.
 ///
 /// # Errors
@@ -124,7 +99,8 @@ pub(crate) async fn run_reported<W: Future<Output = RunReport>>(
     observers.push(Box::new(LogObserver::new(context.global.verbose >= 2)));
     let bar = (context.screen.is_terminal() && !context.global.quiet)
         .then(|| Arc::new(RunBar::new(&context.screen, Arc::clone(status), presentation.expected, presentation.extra_lines)));
-    let lines = bar.is_none().then(|| Arc::new(StatusLines::new(Arc::clone(status), args.log_interval)));
+    let reads = presentation.headline.has_positions;
+    let lines = bar.is_none().then(|| Arc::new(StatusLines::new(Arc::clone(status), args.log_interval, reads)));
     if let Some(bar) = &bar {
         observers.push(Box::new(SharedObserver(Arc::clone(bar))));
     }
@@ -137,7 +113,7 @@ pub(crate) async fn run_reported<W: Future<Output = RunReport>>(
             }
         })
     });
-    let report = work(Arc::new(observers), stop_signal()?).await;
+    let report = work(Arc::new(observers), context.stop.receiver()).await;
     if let Some(ticking) = ticking {
         ticking.abort();
     }
@@ -177,7 +153,7 @@ fn conclude(report: RunReport, bounded: bool) -> Result<(), Error> {
     }
     let Tally { dead_lettered, skipped, undelivered, .. } = tally;
     if undelivered > 0 {
-        let failure = Failure::new(format!("{undelivered} records were read and not delivered"));
+        let failure = Failure::new(format!("{} read and not delivered", were(undelivered, "record")));
         return Err(Error::Record(failure.hint("start again: they are not committed, and are read once more")));
     }
     closed.map_err(|error| match error {
@@ -190,11 +166,33 @@ fn conclude(report: RunReport, bounded: bool) -> Result<(), Error> {
         let parts = [(dead_lettered, "dead-lettered"), (skipped, "skipped")];
         let parts: Vec<_> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
         let failure = Failure::new(format!("bad records were found: {}", parts.join(", ")));
-        return Err(Error::Record(failure.hint(if dead_lettered > 0 {
-            "everything else was delivered; look at the dead letters"
-        } else {
-            "everything else was delivered; to keep bad records, use --dead-letters"
-        })));
+        let rest = match (tally.delivered, tally.filtered) {
+            (0, 0) => "nothing else was read",
+            (0, _) => "everything else was filtered",
+            (_, 0) => "everything else was delivered",
+            _ => "everything else was delivered or filtered",
+        };
+        let advice = if dead_lettered > 0 { "look at the dead letters" } else { "to keep bad records, use --dead-letters" };
+        return Err(Error::Record(failure.hint(format!("{rest}; {advice}"))));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hint_of_skipped_records_says_what_became_of_the_others() {
+        let hint = |delivered, filtered| {
+            let tally = Tally { read: delivered + filtered + 1, delivered, filtered, skipped: 1, ..Tally::default() };
+            let outcome = RunOutcome::Complete;
+            let report = RunReport { tally, outcome, positions: Vec::new(), closed: Ok(()), elapsed: Duration::ZERO };
+            conclude(report, true).unwrap_err().hint().unwrap()
+        };
+        assert_eq!(hint(5, 0), "everything else was delivered; to keep bad records, use --dead-letters");
+        assert_eq!(hint(0, 5), "everything else was filtered; to keep bad records, use --dead-letters");
+        assert_eq!(hint(5, 5), "everything else was delivered or filtered; to keep bad records, use --dead-letters");
+        assert_eq!(hint(0, 0), "nothing else was read; to keep bad records, use --dead-letters");
+    }
 }

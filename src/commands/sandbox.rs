@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::commands::Context;
 use crate::commands::embedded::{Embedded, TemporaryFile};
-use crate::commands::{Context, run};
 use crate::error::Error;
 
 /// Run two embedded Kafka clusters until interrupted, for experiments
@@ -48,7 +48,7 @@ impl Args {
     /// # Errors
     /// When the brokers cannot listen, a topic cannot be created, or the profile cannot be written.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
-        let mut stop = run::stop_signal()?;
+        let mut stop = context.stop.receiver();
         let first = self.topics[0].name.as_str();
         let clusters = Embedded::start("sandbox", first)?;
         for TopicSpec { name, partitions } in &self.topics {

@@ -7,16 +7,18 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::commands::args::{FailureArgs, ReadArgs, ReportArgs, SourceLimits};
-use crate::commands::dead_letters::{self, DeadLetterSink};
+use crate::commands::dead_letters::{self, DeadLetterPlan, DeadLetterSink};
 use crate::commands::run::{self, Presentation, RunReporting};
 use crate::commands::{Context, protect};
-use crate::connectors::kafka::{Admin, KafkaSource, PlannedPartition, ReadPlan, ResumeRules, TopicInfo, TransactionalProducer};
+use crate::connectors::kafka::{
+    Admin, KafkaSource, PlannedPartition, Pos, ReadPlan, ResumeRules, StartReason, TargetIds, TopicInfo, TransactionalProducer,
+};
 use crate::error::Error;
 use crate::pipeline::transaction::{TransactionFlow, TransactionLoop};
-use crate::pipeline::{BadRecordPolicy, DeadLetters, Limits, Observer, Pipeline, RunReport, Sink, Transform};
+use crate::pipeline::{BadRecordPolicy, DeadLetters, LOSS_TARGET, Limits, Observer, Pipeline, RunReport, Sink, Transform};
 use crate::profile::KafkaSection;
-use crate::record::Topic;
-use crate::report::{ExtraLines, ExtraMetrics, RunInfo, grouped};
+use crate::record::{Partition, Topic};
+use crate::report::{ExtraLines, ExtraMetrics, RunInfo, counted, grouped};
 
 /// The other end of a flow, as far as the start needs it.
 pub(crate) trait FlowTarget {
@@ -53,6 +55,11 @@ pub(crate) trait FlowTarget {
     /// When the flow would not be safe, or the destination cannot be written to.
     async fn plan(&mut self, plan: &ReadPlan) -> Result<Vec<String>, Error>;
 
+    /// Returns the ids of the topics that are written to, which are known when the flow is prepared.
+    fn target_ids(&self) -> TargetIds {
+        TargetIds::default()
+    }
+
     /// Returns the Kafka topics of [`Self::section`] that are written to.
     fn topics(&self) -> Vec<Topic> {
         Vec::new()
@@ -67,6 +74,14 @@ pub(crate) trait FlowTarget {
     /// Returns whether topics and indices may be created.
     fn may_create(&self) -> bool {
         true
+    }
+
+    /// Checks in a dry run that the destination's client can be created; a start creates it.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn check_client(&self) -> Result<(), Error> {
+        Ok(())
     }
 
     /// Creates what is missing, and proves that the destination can be written to.
@@ -127,20 +142,36 @@ impl<'a> Session<'a> {
     pub(crate) async fn start(self, destination: &mut impl FlowTarget) -> Result<Option<StartedSession<'a>>, Error> {
         let Self { context, command, read, failure, report, reporting, section, admin, topics } = self;
         let written = destination.topics();
+        if let Some(cluster) = destination.cluster() {
+            protect::refuse_read_only(cluster, &written)?;
+        }
         let writes =
             |section: &str, name: &str| section == destination.section() && written.iter().any(|topic| topic.name() == name);
         let home = destination.cluster().unwrap_or(&section);
         dead_letters::check_feedback(failure, context, home, &admin, (read, &topics), writes).await?;
         let group = read.group(&section, destination.default_group().as_deref(), &destination.group_setting(&section.name))?;
-        let rules = read.rules(format!("{command} {}", destination.flow()));
+        let rules =
+            ResumeRules { target_ids: destination.target_ids(), ..read.rules(format!("{command} {}", destination.flow())) };
         if !report.dry_run {
             destination.take_over(&group, &rules.flow).await?;
         }
         let plan = read.plan(&admin, &section, &topics, &group, &rules, context.global.yes).await?;
         let about_destination = destination.plan(&plan).await?;
-        for line in plan_lines(&plan, report.dry_run || context.global.verbose > 0).into_iter().chain(about_destination) {
+        let home = destination.cluster().unwrap_or(&section);
+        let dead_letters = DeadLetterPlan::make(failure, context, home, destination.may_create()).await?;
+        if report.dry_run {
+            read.check_client(&section, &group)?;
+            destination.check_client()?;
+        }
+        let about_dead_letters = dead_letters.as_ref().map(DeadLetterPlan::line);
+        let lines = plan_lines(&plan, read.start(), report.dry_run || context.global.verbose > 0, read.count);
+        for line in lines.into_iter().chain(about_destination).chain(about_dead_letters) {
             tracing::info!("{line}");
         }
+        for line in held_back_lines(plan.held_back()) {
+            tracing::warn!("{line}");
+        }
+        plan.log_skips();
         if report.dry_run {
             context.say("dry run: nothing was changed\n");
             return Ok(None);
@@ -150,10 +181,12 @@ impl<'a> Session<'a> {
         }
         // Before the flow changes anything: a run that cannot set bad records aside must not begin.
         let run = run::new_id();
-        let home = destination.cluster().unwrap_or(&section);
-        let dead_letters = dead_letters::open(failure, context, home, &run, destination.may_create()).await?;
+        let dead_letters = match dead_letters {
+            Some(plan) => Some(plan.open(&run).await?),
+            None => None,
+        };
         destination.prepare().await?;
-        plan.begin(&admin, &rules.flow).await?;
+        plan.begin(&admin, &rules).await?;
         let route = format!("{} → {}", section.name, destination.shown());
         let headline = RunInfo { command, run, route, has_positions: true };
         let bad_records = failure.bad_records();
@@ -219,28 +252,76 @@ impl StartedSession<'_> {
     }
 }
 
-/// Returns the lines that show a plan: what is read, from where, and why; one per partition or one per topic.
-fn plan_lines(plan: &ReadPlan, each_partition: bool) -> Vec<String> {
+/// Warns that a destination which does not exist holds nothing of what the group has read.
+pub(crate) fn warn_of_missing_destination(plan: &ReadPlan, name: &str) {
+    let committed = plan.partitions.iter().filter(|planned| planned.reason == StartReason::Committed);
+    let offsets: i64 = committed.map(|planned| (planned.start.0 - planned.low).max(0)).sum();
+    if offsets > 0 {
+        let read = counted(offsets.unsigned_abs(), "offset");
+        tracing::warn!(
+            target: LOSS_TARGET,
+            "{name} does not exist, and the group has read {read} that the topic still holds: they are left out; \
+             --from-beginning loads them again"
+        );
+    }
+}
+
+/// Returns a line for each topic of which records behind an open transaction are not read, by partition and number of offsets.
+pub(crate) fn held_back_lines(held_back: impl Iterator<Item = (Partition, i64)>) -> Vec<String> {
+    let mut topics: BTreeMap<Topic, (usize, i64)> = BTreeMap::new();
+    for (partition, offsets) in held_back {
+        let (partitions, sum) = topics.entry(partition.topic).or_default();
+        *partitions += 1;
+        *sum += offsets;
+    }
+    let line = |(topic, (partitions, offsets)): (Topic, (usize, i64))| {
+        let partitions = counted(partitions as u64, "partition");
+        let offsets = grouped(offsets.cast_unsigned());
+        format!(
+            "{topic}: an open transaction holds readers back in {partitions}: the last {offsets} offsets are not read; \
+             --read-uncommitted reads them"
+        )
+    };
+    topics.into_iter().map(line).collect()
+}
+
+/// Returns the lines that show a plan: what is read, from where, and why; one per partition or one per topic. `count` is the number
+/// of records after which the run stops.
+fn plan_lines(plan: &ReadPlan, requested: Pos, each_partition: bool, count: Option<u64>) -> Vec<String> {
+    let why = |planned: &PlannedPartition| match planned.reason {
+        StartReason::Requested => requested.to_string(),
+        reason => reason.to_string(),
+    };
     let number = |number: i64| grouped(u64::try_from(number).unwrap_or(0));
+    let limit = count.map(|count| format!("after {} in all", counted(count, "record")));
     if each_partition {
         let line = |planned: &PlannedPartition| {
             let (start, end) = (number(planned.start.0), number(planned.end));
-            let stop = planned.stop.map_or_else(|| "follows".to_owned(), |stop| format!("stops at {}", number(stop)));
-            format!("{}: from {start} ({}), the end is at {end}, {stop}", planned.partition, planned.reason)
+            let stops: Vec<_> =
+                planned.stop.map(|stop| format!("at {}", number(stop))).into_iter().chain(limit.clone()).collect();
+            let stop =
+                if stops.is_empty() { "continues with new records".to_owned() } else { format!("stops {}", stops.join(" or ")) };
+            format!("{}: from {start} ({}), the end is at {end}, {stop}", planned.partition, why(planned))
         };
         return plan.partitions.iter().map(line).collect();
     }
     let mut topics: BTreeMap<(Topic, String), (usize, i64, bool)> = BTreeMap::new();
     for planned in &plan.partitions {
-        let (count, records, stops) = topics.entry((planned.partition.topic, planned.reason.to_string())).or_default();
+        let (count, records, stops) = topics.entry((planned.partition.topic, why(planned))).or_default();
         *count += 1;
         *records += planned.stop.unwrap_or(planned.end) - planned.start.0;
         *stops |= planned.stop.is_some();
     }
     let line = |((topic, why), (count, records, stops)): (&(Topic, String), &(usize, i64, bool))| {
-        let partitions = if *count == 1 { "1 partition".to_owned() } else { format!("{count} partitions") };
-        let then = if *stops { "then stops" } else { "then follows" };
-        format!("{topic}: {partitions}, from: {why}; reads {} offsets, {then}", number(*records))
+        let partitions = counted(*count as u64, "partition");
+        let offsets = counted(u64::try_from(*records).unwrap_or(0), "offset");
+        let reads = match (&limit, stops) {
+            (None, false) => format!("reads {offsets}, then continues with new records"),
+            (None, true) => format!("reads {offsets}, then stops"),
+            (Some(limit), false) => format!("has {offsets}, stops {limit}"),
+            (Some(limit), true) => format!("has {offsets}, then stops, or {limit}"),
+        };
+        format!("{topic}: {partitions}, from: {why}; {reads}")
     };
     topics.iter().map(line).collect()
 }

@@ -3,7 +3,7 @@
 use crate::commands::Context;
 use crate::commands::args::{DOCUMENT_DEFAULTS, DeliveryArgs, DocumentArgs, ReadArgs, ReportArgs, ShapingArgs, chain, transform};
 use crate::commands::record_hints::WithHints;
-use crate::commands::session::{FlowTarget, Session};
+use crate::commands::session::{FlowTarget, Session, warn_of_missing_destination};
 use crate::connectors::elastic::{
     Bootstrap, ElasticClient, ElasticSink, ElasticSinkOptions, IndexKind, InvalidElasticOptions, Op, index_rule,
 };
@@ -29,7 +29,7 @@ pub struct Args {
     /// Section to write to [default: elasticsearch, or opensearch if only that is there]
     #[arg(long, value_name = "SECTION")]
     target: Option<String>,
-    /// Index, with {topic}, {field} and %Y-%m-%d of the record's time [default: the section's `default_index`]
+    /// Index, with {topic}, {topic:lower}, {field} and %Y-%m-%d of the record's time [default: the section's `default_index`]
     #[arg(long, value_name = "NAME")]
     index: Option<String>,
     /// The index is a data stream
@@ -45,7 +45,7 @@ pub struct Args {
     /// Ingest pipeline of the server to send documents through
     #[arg(long, value_name = "NAME")]
     pipeline: Option<String>,
-    /// Routing of a document, with {topic}, {field} and %Y-%m-%d of the record's time
+    /// Routing of a document, with {topic}, {topic:lower}, {field} and %Y-%m-%d of the record's time
     #[arg(long, value_name = "TEXT", value_parser = routing)]
     routing: Option<NamePattern>,
     /// Compress requests: for slow networks; costs about 1 s of CPU per million records
@@ -86,9 +86,9 @@ fn routing(text: &str) -> Result<NamePattern, String> {
 fn invalid(options: InvalidElasticOptions) -> Error {
     let hint = match options {
         InvalidElasticOptions::CreateRepeatingIds => "use --op index, update or upsert",
-        InvalidElasticOptions::MergeUniqueIds => "use --id key or field:PATH, or leave --op out",
-        InvalidElasticOptions::MergeWithoutMetadata => "leave --no-meta out, or use --op index",
-        InvalidElasticOptions::DataStreamOp => "use --id offset or uuid, and leave --op out",
+        InvalidElasticOptions::MergeUniqueIds => "use --id key or field:PATH, or remove --op",
+        InvalidElasticOptions::MergeWithoutMetadata => "remove --no-meta, or use --op index",
+        InvalidElasticOptions::DataStreamOp => "use --id offset or uuid, and remove --op",
     };
     Error::Usage { what: options.to_string(), hint: hint.to_owned() }
 }
@@ -105,6 +105,12 @@ fn with_template_hint(error: ConnectorError) -> Error {
 }
 
 impl Args {
+    /// Returns whether the command only shows what it would do.
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        self.report.dry_run
+    }
+
     /// Runs the command.
     ///
     /// # Errors
@@ -132,6 +138,7 @@ impl Args {
             Session::connect(context, "sink-es", from, (&self.read, &self.delivery.failure, &self.report), None).await?;
         let partitions: Vec<i32> = session.topics.iter().map(|topic| topic.partitions).collect();
         self.documents.check_topics(&partitions, self.read.topics.topics_matching.is_some())?;
+        DocumentArgs::check_names(&mapper, &session.topics, &self.read.topics)?;
         let client = ElasticClient::connect(&to, self.delivery.failure.wait).await?;
         let sink = ElasticSink::new(client, mapper, options).map_err(invalid)?;
         let mut destination = TargetIndex { section: to, index, args: &self, found: None, sink: &sink };
@@ -160,7 +167,7 @@ impl Args {
                 hint: "write to one index, or use --id uuid if repeated documents do not matter".to_owned(),
             })),
             IndexKind::Index | IndexKind::Indices if self.data_stream => {
-                Err(failure("is not a data stream").hint("leave --data-stream out").into())
+                Err(failure("is not a data stream").hint("remove --data-stream").into())
             }
             _ => Ok(()),
         }
@@ -201,15 +208,19 @@ impl FlowTarget for TargetIndex<'_> {
         format!("`consumer_group_id` under [{}]", self.section.name)
     }
 
-    async fn plan(&mut self, _: &ReadPlan) -> Result<Vec<String>, Error> {
+    async fn plan(&mut self, plan: &ReadPlan) -> Result<Vec<String>, Error> {
         let found = self.sink.index().await?;
         self.args.check_kind(&found, &self.index, &self.section.name)?;
         if self.args.no_create && found == IndexKind::Missing {
             return Err(may_not_create(&format!("`{}`", self.index), &self.section.name).into());
         }
+        self.sink.check_pipeline().await?;
+        if found == IndexKind::Missing {
+            warn_of_missing_destination(plan, &format!("index `{}`", self.index));
+        }
         let template = self.args.bootstrap.map(|records| self.sink.template(records)).transpose()?;
         let template = template.map(|(name, names)| format!("index template {name} will be installed, for {names}"));
-        let lines = self.sink.plan(&found).into_iter().chain(template).collect();
+        let lines = self.sink.plan(&found).into_iter().chain(template).chain(self.args.documents.tombstone_line()).collect();
         self.found = Some(found);
         Ok(lines)
     }

@@ -3,7 +3,7 @@
 use crate::commands::Context;
 use crate::commands::args::{DOCUMENT_DEFAULTS, DeliveryArgs, DocumentArgs, ReadArgs, ReportArgs, ShapingArgs, chain, transform};
 use crate::commands::record_hints::WithHints;
-use crate::commands::session::{FlowTarget, Session};
+use crate::commands::session::{FlowTarget, Session, warn_of_missing_destination};
 use crate::connectors::kafka::ReadPlan;
 use crate::connectors::mongo::{InvalidMongoOptions, MongoClient, MongoSink, Write, collection_rule, database_rule};
 use crate::error::Error;
@@ -25,7 +25,7 @@ pub struct Args {
     /// Section to write to
     #[arg(long, value_name = "SECTION", default_value = "mongodb")]
     target: String,
-    /// Database, with {topic}, {field} and %Y-%m-%d of the record's time [default: the section's `default_database`]
+    /// Database, with {topic}, {topic:lower}, {field} and %Y-%m-%d of the record's time [default: the section's `default_database`]
     #[arg(long, value_name = "NAME")]
     database: Option<String>,
     /// Collection, likewise [default: the section's `default_collection`]
@@ -65,13 +65,19 @@ Examples:
 fn invalid(options: InvalidMongoOptions) -> Error {
     let hint = match options {
         InvalidMongoOptions::InsertRepeatingIds => "use --write replace or --write update",
-        InvalidMongoOptions::OverwriteRandomIds => "leave --write out",
-        InvalidMongoOptions::OverwriteWithoutMetadata => "leave --no-meta out, or use --id offset without --write",
+        InvalidMongoOptions::OverwriteRandomIds => "remove --write",
+        InvalidMongoOptions::OverwriteWithoutMetadata => "remove --no-meta, or use --id offset without --write",
     };
     Error::Usage { what: options.to_string(), hint: hint.to_owned() }
 }
 
 impl Args {
+    /// Returns whether the command only shows what it would do.
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        self.report.dry_run
+    }
+
     /// Runs the command.
     ///
     /// # Errors
@@ -83,6 +89,7 @@ impl Args {
             self.documents.naming("--database", &database, database_rule)?,
             self.documents.naming("--collection", &collection, collection_rule)?,
         ])?;
+        let mapper = mapper.with_dates(self.shaping.dates(&context.profile)?);
         let write = Write::choose(self.write, &mapper).map_err(invalid)?;
         let tombstones = self.documents.tombstones();
         let limits = self.delivery.limits(&DOCUMENT_DEFAULTS, self.read.count);
@@ -91,9 +98,11 @@ impl Args {
         let session = Session::connect(context, "sink-mongo", from, args, None).await?;
         let partitions: Vec<i32> = session.topics.iter().map(|topic| topic.partitions).collect();
         self.documents.check_topics(&partitions, self.read.topics.topics_matching.is_some())?;
+        DocumentArgs::check_names(&mapper, &session.topics, &self.read.topics)?;
         let client = MongoClient::connect(&to, limits.in_flight, self.delivery.failure.wait).await?;
         let sink = MongoSink::new(client, mapper, Some(write), tombstones.is_none()).map_err(invalid)?;
-        let mut destination = TargetCollection { section: to, name: format!("{database}.{collection}"), sink: &sink };
+        let name = format!("{database}.{collection}");
+        let mut destination = TargetCollection { section: to, name, documents: &self.documents, sink: &sink };
         let Some(session) = session.start(&mut destination).await? else { return Ok(()) };
 
         session.run(WithHints(sink), chain(shape, tombstones), limits, &self.delivery.source_limits(&limits)).await
@@ -118,6 +127,7 @@ impl Args {
 struct TargetCollection<'a> {
     section: MongoSection,
     name: String,
+    documents: &'a DocumentArgs,
     sink: &'a MongoSink,
 }
 
@@ -138,8 +148,11 @@ impl FlowTarget for TargetCollection<'_> {
         format!("`consumer_group_id` under [{}]", self.section.name)
     }
 
-    async fn plan(&mut self, _: &ReadPlan) -> Result<Vec<String>, Error> {
-        Ok(self.sink.plan().await?.into_iter().collect())
+    async fn plan(&mut self, plan: &ReadPlan) -> Result<Vec<String>, Error> {
+        if let Some(name) = self.sink.missing().await? {
+            warn_of_missing_destination(plan, &format!("collection `{name}`"));
+        }
+        Ok(self.sink.plan().await?.into_iter().chain(self.documents.tombstone_line()).collect())
     }
 
     async fn prepare(&mut self) -> Result<(), Error> {

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 
-use crate::commands::args::{ReportingShape, ShapingArgs};
-use crate::commands::{Context, run};
+use crate::commands::Context;
+use crate::commands::args::{ReportingShape, ShapingArgs, parse_regex};
 use crate::connectors::kafka::Scanner;
 use crate::error::Error;
 use crate::pipeline::Failure;
@@ -24,7 +24,7 @@ use filter::{Filter, HeaderTest};
 use output::Output;
 use print::{Columns, Printer};
 use select_args::SelectArgs;
-use tail_run::TailRun;
+use tail_run::{SelectedPartitions, TailRun};
 
 /// How long the command waits for the first answer of the cluster.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,7 +66,7 @@ Examples:
 #[command(next_help_heading = "Which records are shown (all conditions must hold; see also --where)")]
 struct FilterArgs {
     /// Only records whose key or value matches this regular expression
-    #[arg(long, value_name = "REGEX")]
+    #[arg(long, value_name = "REGEX", value_parser = parse_regex)]
     grep: Vec<Regex>,
     /// Only records with this header, or with this value of the header
     #[arg(long, value_name = "NAME[=VALUE]")]
@@ -126,14 +126,15 @@ impl Args {
         let filter = Filter { patterns: self.filter.grep, headers: self.filter.header, shape: shape.map(ReportingShape) };
         let terminal = stdout().is_terminal();
         let printer = self.format.printer(context, self.shaping.fields(&context.profile)?, terminal);
-        let stop = run::stop_signal()?;
+        let stop = context.stop.clone();
         let scanner =
             Scanner::connect(&section, self.select.group.as_deref(), self.select.read_uncommitted, CONNECT_TIMEOUT).await?;
         let screen = (context.screen.clone(), context.global.quiet);
         let select = self.select;
         let running = tokio::task::spawn_blocking(move || {
-            let output = Output::new((filter, printer), screen, stop, terminal)?;
-            TailRun { scanner, output }.run(&select, &section, terminal)
+            let partitions = SelectedPartitions::find(&scanner, &select, &section, select.follows(terminal))?;
+            let output = Output::new((filter, printer), screen, stop.receiver(), terminal)?;
+            TailRun { scanner, output }.run(&select, &section, &partitions, terminal)
         });
         running.await.map_err(|error| Failure::new("the records could not be read").because(error))?
     }

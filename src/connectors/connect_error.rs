@@ -1,7 +1,7 @@
 //! Connection errors of every kind of server: the step, the cause, and whether a retry can help. Pure: text in, text out.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::pipeline::Failure;
 use crate::profile::Secret;
@@ -50,6 +50,8 @@ pub(crate) enum ConnectCause {
     Closed(ConnectStep),
     TlsNotSpoken,
     TlsRequired,
+    /// TLS does not allow a dot at the end of the server's name.
+    DotInName,
     Certificate(CertificateError),
     ClientCertificateRequired,
     ClientCertificateRejected,
@@ -151,9 +153,11 @@ impl ConnectCause {
             Self::NameNotResolved => ConnectStep::NameLookup,
             Self::ConnectionRefused | Self::NoAnswer(None) => ConnectStep::Connect,
             Self::Closed(step) => *step,
-            Self::TlsNotSpoken | Self::Certificate(_) | Self::ClientCertificateRequired | Self::ClientCertificateRejected => {
-                ConnectStep::TlsHandshake
-            }
+            Self::TlsNotSpoken
+            | Self::DotInName
+            | Self::Certificate(_)
+            | Self::ClientCertificateRequired
+            | Self::ClientCertificateRejected => ConnectStep::TlsHandshake,
             Self::LoginRequired | Self::LoginNotOffered | Self::AuthenticationFailed(_) | Self::MechanismNotOffered { .. } => {
                 ConnectStep::Login
             }
@@ -167,6 +171,7 @@ impl ConnectCause {
     pub(crate) fn is_lasting(&self) -> bool {
         match self {
             Self::TlsNotSpoken
+            | Self::DotInName
             | Self::Certificate(_)
             | Self::ClientCertificateRequired
             | Self::LoginRequired
@@ -196,6 +201,7 @@ impl ConnectCause {
             Self::Closed(_) => format!("the {server} closed the connection"),
             Self::TlsNotSpoken => format!("the {server} does not speak TLS on this port"),
             Self::TlsRequired => format!("the {server} closed the connection: it requires TLS on this port"),
+            Self::DotInName => "the name ends with a dot, which TLS does not allow".to_owned(),
             Self::Certificate(flaw) => match flaw {
                 CertificateError::UnknownCa => format!("the {server}'s certificate is signed by a CA that is not trusted here"),
                 CertificateError::Expired => format!("the {server}'s certificate has expired"),
@@ -229,6 +235,7 @@ impl ConnectCause {
                 format!("{correct}, see whether a firewall is in between, or {tls_off}")
             }
             Self::NoAnswer(_) => format!("{correct}, or see whether a firewall is in between"),
+            Self::DotInName => format!("remove the dot at the end of the name in `{address}` under [{section}]"),
             Self::TlsNotSpoken => tls_off.clone(),
             Self::Closed(_) | Self::TlsRequired => tls_on.clone(),
             Self::Certificate(flaw) => match flaw {
@@ -247,7 +254,7 @@ impl ConnectCause {
             }
             Self::LoginRequired | Self::LoginExpected => format!("set {new_login} under [{section}]"),
             Self::LoginNotOffered => {
-                format!("leave {new_login} out under [{section}], or use the port that the {server} has for logins")
+                format!("remove {new_login} under [{section}], or use the port that the {server} has for logins")
             }
             Self::AuthenticationFailed(_) => format!("correct {login} under [{section}]"),
             Self::MechanismNotOffered { offered, .. } => format!("set `sasl_mechanism` under [{section}] to one of {offered}"),
@@ -272,6 +279,35 @@ impl ConnectError {
     /// Returns the failure to connect to the section.
     pub(crate) fn failure(&self, keys: &SectionKeys<'_>) -> Failure {
         Failure::new(format!("cannot connect to `{}`", keys.section)).because(self.sentence(keys)).hint(self.cause.hint(keys))
+    }
+}
+
+/// How often a start that waits for a server says so.
+const WAIT_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The log lines of a start that waits for a server.
+pub(crate) struct WaitLog<'s> {
+    section: &'s str,
+    wait: Duration,
+    due: Instant,
+}
+
+impl<'s> WaitLog<'s> {
+    /// Begins to wait for the server of this section, for up to `wait`.
+    pub(crate) fn new(section: &'s str, wait: Duration) -> Self {
+        Self { section, wait, due: Instant::now() + Duration::from_secs(3) }
+    }
+
+    /// Logs why the server cannot be used yet: after 3 s, and then every 10 s. The error that ends a short wait says enough.
+    pub(crate) fn on_failed_attempt(&mut self, failure: impl FnOnce() -> Failure) {
+        let now = Instant::now();
+        if now < self.due || self.wait <= WAIT_LOG_INTERVAL {
+            return;
+        }
+        self.due = now + WAIT_LOG_INTERVAL;
+        let (section, reason) = (self.section, failure().causes.join(": "));
+        let wait = humantime::format_duration(self.wait).to_string();
+        tracing::warn!(reason, wait, "Waiting for `{section}`.");
     }
 }
 

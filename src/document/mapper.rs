@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::document::{Ids, MetadataFields, NameTemplate, Version};
 use crate::pipeline::Reason;
 use crate::record::Record;
-use crate::shape::{self, FieldPath};
+use crate::shape::{self, FieldPath, FieldTree};
 
 /// Handling of values that are not JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct DocumentMapper {
     meta: MetadataFields,
     raw: RawValues,
     time: Option<FieldPath>,
+    /// The fields that become dates where the destination has dates.
+    dates: FieldTree,
     templates: Vec<NameTemplate>,
     /// The fields whose values are needed, each once.
     wanted: Vec<FieldPath>,
@@ -72,6 +74,8 @@ pub(crate) struct Document<'b> {
     pub(crate) payload: &'b ParsedPayload<'b>,
     /// Its id; empty if the server or the driver makes one.
     pub(crate) id: &'b str,
+    /// Whether the id is a number in the payload.
+    pub(crate) is_number_id: bool,
     /// Its version, if its id can repeat.
     pub(crate) version: Option<i64>,
     /// The time of the event in milliseconds since the Unix epoch: the time field's, else the record's.
@@ -93,6 +97,7 @@ pub(crate) struct DocumentBatch<'r> {
 #[derive(Debug)]
 struct ParsedRecord<'r> {
     payload: ParsedPayload<'r>,
+    is_number_id: bool,
     version: Option<i64>,
     time: Option<i64>,
     has_field: bool,
@@ -112,6 +117,7 @@ impl<'r> DocumentBatch<'r> {
             record: &self.records[place],
             payload: &parsed.payload,
             id: &self.text[start..id],
+            is_number_id: parsed.is_number_id,
             version: parsed.version,
             time: parsed.time,
             names: [&self.text[id..first], &self.text[first..second]],
@@ -174,7 +180,8 @@ impl DocumentMapper {
         }
         let first_bytes =
             ByteSet::of(["_id", meta.prefix()].into_iter().chain(wanted.iter().map(|path| path.names()[0].as_str())));
-        Self { ids, version, meta, raw, time, templates, wanted, detected: None, first_bytes }
+        let dates = FieldTree::new(time.as_slice());
+        Self { ids, version, meta, raw, time, dates, templates, wanted, detected: None, first_bytes }
     }
 
     /// Makes the mapper record whether an object has this field.
@@ -182,6 +189,14 @@ impl DocumentMapper {
     pub(crate) fn detect_field(mut self, field: &'static str) -> Self {
         self.detected = Some(field);
         self.first_bytes.0[usize::from(field.as_bytes()[0])] = true;
+        self
+    }
+
+    /// Makes these fields dates too, where the destination has dates.
+    #[must_use]
+    pub fn with_dates(mut self, mut dates: Vec<FieldPath>) -> Self {
+        dates.extend(self.time.clone());
+        self.dates = FieldTree::new(&dates);
         self
     }
 
@@ -196,6 +211,10 @@ impl DocumentMapper {
 
     pub(crate) fn time_field(&self) -> Option<&FieldPath> {
         self.time.as_ref()
+    }
+
+    pub(crate) fn dates(&self) -> &FieldTree {
+        &self.dates
     }
 
     pub(crate) fn meta(&self) -> &MetadataFields {
@@ -261,7 +280,8 @@ impl DocumentMapper {
                 *text = Cow::Owned(shape::without_field(text, "_id"));
             }
         }
-        Ok(ParsedRecord { payload, version, time, has_field, ends })
+        let is_number_id = of_id.is_some_and(|id| !id.starts_with('"'));
+        Ok(ParsedRecord { payload, is_number_id, version, time, has_field, ends })
     }
 
     /// Parses a value: takes the wanted fields and an `_id` out of an object, and rejects a field that metadata would hide.
@@ -420,8 +440,16 @@ mod tests {
         let batch = offsets().read_batch(&records, |_| Ok(()));
         let text = std::str::from_utf8(records[0].value.as_deref().unwrap()).unwrap();
         let (record, payload) = (&records[0], &ParsedPayload::Object(text.into()));
-        let expected =
-            Document { record, payload, id: "logins:3:42", version: None, time: Some(1000), names: ["", ""], has_field: false };
+        let expected = Document {
+            record,
+            payload,
+            id: "logins:3:42",
+            is_number_id: false,
+            version: None,
+            time: Some(1000),
+            names: ["", ""],
+            has_field: false,
+        };
         assert_eq!(batch.get(0), Ok(expected));
     }
 
@@ -521,6 +549,6 @@ mod tests {
         let batch = mapper.read_batch(&records, |_| Ok(()));
         let document = batch.get(0).unwrap();
         assert_eq!(*document.payload, ParsedPayload::Object(r#"{"a":1,"b":2}"#.into()));
-        assert_eq!((document.id, document.version), ("17", Some(42)));
+        assert_eq!((document.id, document.is_number_id, document.version), ("17", true, Some(42)));
     }
 }

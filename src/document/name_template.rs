@@ -48,6 +48,9 @@ impl FromStr for NamePattern {
                     match name {
                         "topic" => PatternPart::Topic,
                         "topic:lower" => PatternPart::LowerTopic,
+                        field if field.ends_with(":lower") => {
+                            return Err(format!("`{{{field}}}` is not known, only {{topic:lower}}: use {GRAMMAR}"));
+                        }
                         field => PatternPart::Field(FieldPath::parse(field)?),
                     }
                 }
@@ -60,8 +63,9 @@ impl FromStr for NamePattern {
                     let end = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
                     let conversion = &rest[..end];
                     rest = &rest[end..];
-                    render(conversion, Timestamp::UNIX_EPOCH)
-                        .map_err(|()| format!("`{conversion}` is not a part of a date: use {GRAMMAR}"))?;
+                    if !is_part_of_a_date(conversion) {
+                        return Err(format!("`{conversion}` is not a part of a date: use {GRAMMAR}"));
+                    }
                     PatternPart::Time(conversion.to_owned())
                 }
                 c => {
@@ -89,6 +93,16 @@ fn render(conversion: &str, time: Timestamp) -> Result<String, ()> {
     strtime::format(conversion, &time.to_zoned(TimeZone::UTC)).map_err(|_| ())
 }
 
+/// Returns whether the conversion exists and depends on the time: in UTC a time zone such as `%Q` does not.
+fn is_part_of_a_date(conversion: &str) -> bool {
+    // 2001-11-13T15:16:17.123Z differs from the epoch in every part.
+    let other = Timestamp::from_millisecond(1_005_664_577_123).unwrap_or_default();
+    match (render(conversion, Timestamp::UNIX_EPOCH), render(conversion, other)) {
+        (Ok(one), Ok(other)) => one != other,
+        _ => false,
+    }
+}
+
 impl std::fmt::Display for NamePattern {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.text)
@@ -109,6 +123,24 @@ impl NamePattern {
     /// Returns the name, if it is the same for every record.
     pub(crate) fn constant(&self) -> Option<&str> {
         if let [PatternPart::Text(text)] = self.parts.as_slice() { Some(text) } else { None }
+    }
+
+    /// Returns a name that a record of `topic` can have.
+    fn sample(&self, topic: Topic) -> String {
+        let part = |part: &PatternPart| match part {
+            PatternPart::Text(text) => text.clone(),
+            PatternPart::Topic => topic.name().to_owned(),
+            PatternPart::LowerTopic => topic.name().to_lowercase(),
+            PatternPart::Field(_) => "x".to_owned(),
+            PatternPart::Time(conversion) => render(conversion, Timestamp::UNIX_EPOCH).unwrap_or_default(),
+        };
+        self.parts.iter().map(part).collect()
+    }
+
+    /// Returns the pattern with `{topic:lower}` for `{topic}`.
+    fn with_lower_topic(&self) -> Self {
+        let lower = |part: &PatternPart| if *part == PatternPart::Topic { PatternPart::LowerTopic } else { part.clone() };
+        Self { text: self.text.replace("{topic}", "{topic:lower}"), parts: self.parts.iter().map(lower).collect() }
     }
 
     /// Returns the name with `*` for every placeholder.
@@ -133,7 +165,10 @@ impl NamePattern {
                 PatternPart::LowerTopic => name.push_str(&topic.name().to_lowercase()),
                 PatternPart::Field(path) => {
                     let missing = || {
-                        let what = format!("`{path}` is missing, and the name `{self}` needs it");
+                        let what = format!(
+                            "the field `{path}` is missing, and the name `{self}` needs it; besides fields a name takes {{topic}}, \
+                             {{topic:lower}} and dates such as %Y-%m-%d"
+                        );
                         Reason::new("missing_field", what).at(path.to_string())
                     };
                     let value = field(path).ok_or_else(missing)?;
@@ -188,6 +223,18 @@ impl NameTemplate {
         &self.pattern
     }
 
+    /// Checks that records of `topic` can have a name.
+    ///
+    /// # Errors
+    /// When the rule forbids it whatever the record: the reason, and a template that it allows.
+    pub(crate) fn check_topic(&self, topic: Topic) -> Result<(), (String, Option<String>)> {
+        (self.rule)(&self.pattern.sample(topic)).map_err(|why| {
+            let lower = self.pattern.with_lower_topic();
+            let is_allowed = (self.rule)(&lower.sample(topic)).is_ok();
+            (why, is_allowed.then_some(lower.text))
+        })
+    }
+
     /// Appends the name for a record to `text`, by the rules of [`NamePattern`].
     ///
     /// # Errors
@@ -233,6 +280,12 @@ mod tests {
     }
 
     #[test]
+    fn only_the_topic_has_a_lower_form() {
+        let refused = "logs-{locale:lower}".parse::<NamePattern>().unwrap_err();
+        assert!(refused.contains("`{locale:lower}` is not known, only {topic:lower}"), "{refused}");
+    }
+
+    #[test]
     fn a_name_is_made_of_topic_fields_and_dates() {
         assert_eq!(name("raw", None), Ok("raw".to_owned()));
         assert_eq!(name("{topic}-%Y.%m.%d", None), Ok("logins-2023.09.12".to_owned()));
@@ -259,6 +312,14 @@ mod tests {
         for text in ["", "{topic", "{}", "{a..b}", "%", "x-%!"] {
             assert!(text.parse::<NamePattern>().is_err(), "{text}");
         }
+        let unknown = "x-%Q".parse::<NamePattern>().unwrap_err();
+        assert!(unknown.starts_with("`%Q` is not a part of a date: use text with {topic}"), "{unknown}");
+        for part in [
+            "%Y", "%y", "%C", "%G", "%g", "%m", "%b", "%d", "%e", "%j", "%U", "%V", "%a", "%u", "%H", "%I", "%p", "%M", "%S",
+            "%s",
+        ] {
+            assert!(part.parse::<NamePattern>().is_ok(), "{part}");
+        }
     }
 
     #[test]
@@ -276,6 +337,19 @@ mod tests {
         assert_eq!(write("2"), Ok("x-2".to_owned()));
         assert_eq!(write("3"), Err("too_many_names".to_owned()));
         assert_eq!(write("1"), Ok("x-1".to_owned()));
+    }
+
+    #[test]
+    fn a_name_that_the_topic_forbids_whatever_the_record_is_known_before_the_first_record() {
+        let rule = |name: &str| if name.chars().any(char::is_uppercase) { Err("capitals".to_owned()) } else { Ok(()) };
+        let check = |template: &str, topic: &str| {
+            NameTemplate::new(template.parse().unwrap(), rule, 10).unwrap().check_topic(Topic::named(topic))
+        };
+        let capitals = |allowed: Option<&str>| Err(("capitals".to_owned(), allowed.map(str::to_owned)));
+        assert_eq!(check("logs-{topic}-{n}-%Y", "logins"), Ok(()));
+        assert_eq!(check("logs-{topic}-{n}-%Y", "Logins"), capitals(Some("logs-{topic:lower}-{n}-%Y")));
+        assert_eq!(check("logs-{topic:lower}", "Logins"), Ok(()));
+        assert_eq!(check("Logs-{topic}", "logins"), capitals(None));
     }
 
     #[test]

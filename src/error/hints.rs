@@ -12,10 +12,14 @@ pub(crate) fn may_not_create(what: &str, section: &str) -> Refused {
 pub(crate) fn with_hint(failure: Failure) -> Failure {
     let hint = match &failure.kind {
         _ if failure.hint.is_some() => None,
-        FailureKind::Other => None,
+        FailureKind::NotCreatable(topic) => {
+            let hint = format!("name it at the start of the brokers: sdl sandbox ... {topic}:1");
+            return failure.hint(hint);
+        }
+        FailureKind::Other | FailureKind::Profile => None,
         FailureKind::NotWritable(code) => record_hint(code),
         FailureKind::BadRecord => {
-            Some("set bad records aside with --dead-letters topic:NAME or file:PATH, or leave them out with --skip-bad-records")
+            Some("set bad records aside with --dead-letters topic:NAME or file:PATH, or omit them with --skip-bad-records")
         }
         FailureKind::TooManyBadRecords => {
             Some("look at the dead letters, which probably have one cause; then start again, or raise --dead-letter-limit")
@@ -58,9 +62,9 @@ pub(crate) fn record_hint(code: &str) -> Option<&'static str> {
         "mongodb_11000" => "set such records aside with --dead-letters, or drop the index",
         "foreign_record" => "tell them apart with --id-prefix, or write to another index or collection",
         "foreign_version" => "let the later one win with --version timestamp, or write to another index or collection",
-        "foreign_document" => "leave --no-meta out, or tell them apart with --id-prefix, or write to another index or collection",
+        "foreign_document" => "remove --no-meta, or tell them apart with --id-prefix, or write to another index or collection",
         "foreign_document_version" => {
-            "leave --no-meta out, or let the later one win with --version timestamp, or write to another index or collection"
+            "remove --no-meta, or let the later one win with --version timestamp, or write to another index or collection"
         }
         _ => return None,
     })

@@ -111,9 +111,9 @@ impl PartitionLag {
         }
     }
 
-    /// Returns the distance from the committed offset to the log end; `None` if either is not known.
+    /// Returns the distance from the committed offset to the log end; `None` if either is not known, or the end is the lower one.
     pub(crate) fn lag(&self) -> Option<i64> {
-        Some((self.end()? - self.committed?).max(0))
+        Some(self.end()? - self.committed?).filter(|lag| *lag >= 0)
     }
 
     pub(crate) fn is_behind(&self) -> bool {
@@ -122,7 +122,7 @@ impl PartitionLag {
 
     /// Returns whether the group has committed and its lag is not known.
     pub(crate) fn is_unknown(&self) -> bool {
-        self.committed.is_some() && (self.end().is_none() || self.is_truncated())
+        self.committed.is_some() && self.lag().is_none()
     }
 
     /// Returns the next offset to read: the committed one, or the log start if that is beyond it.
@@ -148,7 +148,7 @@ impl PartitionLag {
     /// Returns the age of the next record at `now`, in milliseconds; 0 if there is none.
     pub(crate) fn time_lag(&self, now: i64) -> Option<i64> {
         if self.lag()? == 0 {
-            return (!self.is_truncated()).then_some(0);
+            return Some(0);
         }
         match self.next.as_ref()? {
             NextRecord::At(time) => Some((now - time).max(0)),
@@ -259,7 +259,7 @@ pub(crate) mod tests {
         let deleted = partition_lag(0, Some(40), 50, 100);
         assert_eq!((deleted.lag(), deleted.position(), deleted.flags()), (Some(60), Some(50), vec![LagFlag::DeletedUnread(10)]));
         let truncated = partition_lag(0, Some(140), 0, 100);
-        assert_eq!((truncated.lag(), truncated.time_lag(NOW)), (Some(0), None));
+        assert_eq!((truncated.lag(), truncated.time_lag(NOW)), (None, None));
         assert_eq!(truncated.flags(), [LagFlag::Truncated]);
         let log = LogOffsets::Ends { end: 100, low: Some(0), stable: Some(70) };
         let held = PartitionLag { log, ..partition_lag(0, Some(40), 0, 100) };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::connectors::kafka::{Admin, CommittedPositions, Group, Leaders, NextRecord, OffsetSpec, TopicSettings};
+use crate::connectors::kafka::{Admin, CommittedPositions, Group, Leaders, NextRecord, OffsetSpec, TopicSettings, is_denied};
 use crate::lag::LagFilter;
 use crate::lag::partition_lag::{AssignedMember, LogOffsets, PartitionLag};
 use crate::pipeline::{ConnectorError, Failure};
@@ -22,6 +22,10 @@ const RECONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     pub(crate) section: String,
+    /// Whether ACLs may hide groups and topics: the user has logged in.
+    pub(crate) has_login: bool,
+    /// Whether the user may not see the retention of a topic.
+    pub(crate) settings_denied: bool,
     /// Milliseconds since the Unix epoch.
     pub(crate) at: i64,
     /// The selected groups, by name.
@@ -127,14 +131,15 @@ impl SurveyedCluster {
         // A filter on topics or partitions leaves out groups without a position there.
         let has_position = |group: &GroupLag| !group.partitions.is_empty() || group.unreadable.is_some();
         let mut groups: Vec<_> = groups.filter(|group| !filter.restricts_partitions() || has_position(group)).collect();
-        self.measure(admin, &mut groups, filter.read_times).await?;
+        let settings_denied = self.measure(admin, &mut groups, filter.read_times).await?;
         let all_topics = leaders.into_keys().collect();
         let at = jiff::Timestamp::now().as_millisecond();
-        Ok(Survey { section: self.section.name.clone(), at, groups, all_groups, all_topics })
+        let (section, has_login) = (self.section.name.clone(), self.section.has_login());
+        Ok(Survey { section, has_login, settings_denied, at, groups, all_groups, all_topics })
     }
 
-    /// Fills in log offsets, retention and the next records.
-    async fn measure(&mut self, admin: &Admin, groups: &mut [GroupLag], time: bool) -> Result<(), ConnectorError> {
+    /// Fills in log offsets, retention and the next records. Returns whether the cluster denies the settings of a topic.
+    async fn measure(&mut self, admin: &Admin, groups: &mut [GroupLag], time: bool) -> Result<bool, ConnectorError> {
         let partitions = |groups: &[GroupLag], wanted: fn(&PartitionLag) -> bool| -> Vec<Partition> {
             let all = groups.iter().flat_map(|group| &group.partitions).filter(|partition| wanted(partition));
             all.map(|partition| partition.partition).collect::<BTreeSet<_>>().into_iter().collect()
@@ -173,7 +178,10 @@ impl SurveyedCluster {
                 partition.retention = retention.get(&partition.partition.topic).copied();
             }
         }
-        if time { self.read_times(admin, groups).await } else { Ok(()) }
+        if time {
+            self.read_times(admin, groups).await?;
+        }
+        Ok(settings.values().any(is_denied))
     }
 
     /// Reads the record at each position: a committed one first; behind an open transaction, the first uncommitted one.

@@ -94,13 +94,15 @@ impl Delivery {
         }
     }
 
-    /// Handles the answers to the attempt and arranges the next one.
+    /// Handles the answers to the attempt and arranges the next one. A record that failed is left alone if `gone` holds for it: it
+    /// belongs to another member.
     ///
     /// # Panics
     /// When the number of outcomes is not the number of records: none of them is reliable.
     pub(crate) fn on_outcomes(
         &mut self,
         outcomes: Vec<Outcome>,
+        gone: impl Fn(&Slot) -> bool,
         detector: &mut PoisonDetector,
         now: Instant,
     ) -> (Attempt, AttemptResult) {
@@ -116,6 +118,7 @@ impl Delivery {
                     result.settled.push((at, outcome));
                     continue;
                 }
+                _ if gone(&attempt.slots[at]) => continue,
                 Outcome::Reject(reason) => {
                     result.rejected.push((at, reason));
                     continue;

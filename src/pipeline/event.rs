@@ -5,6 +5,9 @@ use std::time::Duration;
 use crate::pipeline::{Assignment, Outcome, Reason};
 use crate::record::{NextOffset, Partition, Record};
 
+/// The target of the log lines that report records which a run leaves out, or may leave out by mistake; shown by quiet runs too.
+pub(crate) const LOSS_TARGET: &str = "sdl::loss";
+
 /// Observes a run: a progress bar, a log, metrics. Called by the engine: returns at once.
 pub trait Observer: Send + Sync {
     /// Takes an event.
@@ -72,8 +75,8 @@ pub enum Event<'a> {
     },
     /// The counts so far, after something changed.
     Progress(&'a Tally),
-    /// The log end offsets of partitions, for the lag.
-    LogEndOffsets(&'a [(Partition, i64)]),
+    /// The log end offsets of partitions, `None` where it is not known: for the lag.
+    LogEndOffsets(&'a [(Partition, Option<i64>)]),
     /// How far partitions have been read and settled.
     Settled(&'a [(Partition, NextOffset)]),
     /// One record was answered; only when an observer wants every record.

@@ -45,6 +45,10 @@ pub enum FailureKind {
     /// A failure of a connector or a command.
     #[default]
     Other,
+    /// A section of the profile names an unusable file or property.
+    Profile,
+    /// Embedded brokers create no topics: this one is missing.
+    NotCreatable(String),
     /// A destination that rejects every record, by the code of its reason.
     NotWritable(String),
     /// A bad record, where bad records stop the run.

@@ -33,6 +33,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use dead_letter::{DeadLetterCause, FailureStage, MAX_CAUSE_BYTES, REPLAYS_HEADER, dead_letter};
+pub(crate) use event::LOSS_TARGET;
 pub use event::{BadRecordAction, Event, Observer, Tally};
 pub use failure::{ConnectorError, Failure, FailureKind, Refusal, RefusalReason, Refused};
 pub(crate) use policy::backoff::backoff;

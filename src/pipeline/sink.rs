@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::pipeline::{Assignment, ConnectorError};
-use crate::record::Record;
+use crate::record::{Partition, Record};
 use crate::shape::ShapeError;
 
 /// The records of one call to a sink. Shared, because the engine keeps records for retries and dead letters.
@@ -34,6 +34,12 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// When nothing of the batch was accepted and nothing more will be: the run stops.
     fn submit(&self, batch: Batch) -> impl Future<Output = Result<Answers, ConnectorError>> + Send;
+
+    /// Gives up the records of partitions that were lost to another member, which writes them itself: what has not been sent of
+    /// them must not be sent any more. Their outcomes are ignored, unless a record was delivered.
+    fn abandon(&self, partitions: &[Partition]) {
+        let _ = partitions;
+    }
 
     /// Proves that the destination can be written to; called before every run.
     ///
@@ -100,6 +106,36 @@ pub enum Outcome {
     BatchRejected(Reason),
     /// Nothing can be delivered until the configuration is changed.
     Stop(Reason),
+}
+
+impl Outcome {
+    /// Returns the name in logs, which is that of the metrics where they count it.
+    #[must_use]
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::AlreadyThere => "already_there",
+            Self::Superseded => "superseded",
+            Self::Retry(_) => "retry",
+            Self::Unclear(_) => "unclear",
+            Self::Reject(_) => "rejected",
+            Self::BatchRejected(_) => "batch_rejected",
+            Self::Stop(_) => "stop",
+        }
+    }
+
+    /// Returns why the record was not delivered.
+    #[must_use]
+    pub(crate) fn reason(&self) -> Option<&Reason> {
+        match self {
+            Self::Delivered | Self::AlreadyThere | Self::Superseded => None,
+            Self::Retry(reason)
+            | Self::Unclear(reason)
+            | Self::Reject(reason)
+            | Self::BatchRejected(reason)
+            | Self::Stop(reason) => Some(reason),
+        }
+    }
 }
 
 /// Why a record was not delivered.

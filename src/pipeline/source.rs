@@ -56,8 +56,9 @@ pub enum Signal {
     Records(Vec<Record>),
     /// No record is left before these offsets, such as past control records at the end.
     Position(Vec<(Partition, NextOffset)>),
-    /// The log end offsets of partitions, as far as known: for the lag on display.
-    LogEndOffsets(Vec<(Partition, i64)>),
+    /// The log end offsets of partitions, `None` where it is not known: for the lag on display. A partition that is not assigned yet
+    /// belongs to this member, and waits for its start.
+    LogEndOffsets(Vec<(Partition, Option<i64>)>),
     /// A rebalance revokes partitions; the engine releases them when the records in flight have settled.
     Revoked(Revocation),
     /// Partitions were lost to another member: nothing of them is committed.

@@ -11,6 +11,7 @@
 //! decides which messages are published and when; a sink translates. A transaction with an unanswered commit is only committed again:
 //! neither aborted nor sent again. Any other failure aborts it, and its messages are sent again in a new one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::pipeline::engine::health::Health;
+use crate::pipeline::delivery::Destination;
+use crate::pipeline::engine::health::{Health, reason_of};
 use crate::pipeline::engine::{jitter, stop_requested};
 use crate::pipeline::{
     Assignment, BadRecordAction, BadRecordPolicy, CircuitBreaker, ConnectorError, DeadLetterBuilder, DeadLetters, Demand, Event,
@@ -132,7 +134,7 @@ pub(crate) trait TransactionFlow: Send {
     fn on_positions(&mut self, positions: &[(Partition, NextOffset)]);
 
     /// Updates the end offsets of partitions.
-    fn on_log_end_offsets(&mut self, ends: &[(Partition, i64)]);
+    fn on_log_end_offsets(&mut self, ends: &[(Partition, Option<i64>)]);
 
     /// Takes records, shaped by `transform`.
     fn on_records(&mut self, records: Vec<Record>, transform: Option<&Transform>) -> TransactionIntake;
@@ -220,6 +222,9 @@ where
             letters_pending: false,
             deferred: Vec::new(),
             revocations: Vec::new(),
+            source_ended: false,
+            positions: HashMap::new(),
+            given_up: Vec::new(),
             deadline: None,
         };
         run.run(now).await
@@ -292,6 +297,11 @@ struct TransactionRun<S: TransactionSource, F, T, D> {
     deferred: Vec<Signal>,
     /// Revocations that wait for the end of the transaction.
     revocations: Vec<Revocation>,
+    source_ended: bool,
+    /// The committed positions.
+    positions: HashMap<Partition, NextOffset>,
+    /// Partitions that were lost after the source had ended: partition, position, stop.
+    given_up: Vec<(Partition, NextOffset, NextOffset)>,
     /// The shutdown deadline.
     deadline: Option<Instant>,
     health: Health,
@@ -347,7 +357,10 @@ where
         };
         match signal {
             Signal::Records(records) => self.on_records(records, now.elapsed()).await,
-            Signal::End => Err(RunOutcome::Complete),
+            Signal::End => {
+                self.source_ended = true;
+                Err(RunOutcome::Complete)
+            }
             other => {
                 self.on_signal(other);
                 Ok(())
@@ -380,7 +393,10 @@ where
             Ok(None) => Ok(()),
             Err(error) => Err(RunOutcome::Failed(error)),
         };
-        let Err(worse) = last else { return outcome };
+        let Err(worse) = last else {
+            let is_whole = !complete || self.given_up.is_empty();
+            return if is_whole { outcome } else { RunOutcome::Failed(failures::ended_early(&self.given_up).into()) };
+        };
         self.abandon().await;
         worse
     }
@@ -401,6 +417,7 @@ where
         match signal {
             Signal::Assigned(assigned) => {
                 self.member = self.source.member();
+                self.positions.extend(assigned.iter().map(|assignment| (assignment.partition, assignment.start)));
                 self.tally.released += self.flow.on_assigned(&assigned);
                 self.observer.on(&Event::Assigned(&assigned));
                 self.observer.on(&Event::Progress(&self.tally));
@@ -430,6 +447,12 @@ where
     }
 
     fn remove(&mut self, partitions: &[Partition], lost: bool) {
+        if lost && self.source_ended {
+            // Read to the end, not delivered unless a transaction still commits them, and not read again.
+            let stops = self.source.stops().into_iter().filter(|(partition, _)| partitions.contains(partition));
+            let positions = &self.positions;
+            self.given_up.extend(stops.filter_map(|(partition, stop)| Some((partition, *positions.get(&partition)?, stop))));
+        }
         let records = self.flow.on_removed(partitions, lost, &mut self.pending);
         self.tally.released += records;
         self.observer.on(&Event::Released { partitions, lost, records });
@@ -549,9 +572,11 @@ where
         self.pending.clear();
         (self.sent, self.isolating) = (0, false);
         let positions: Vec<_> = commits.iter().map(|commit| (commit.partition, commit.next)).collect();
+        self.positions.extend(positions.iter().copied());
         self.observer.on(&Event::Settled(&positions));
         self.observer.on(&Event::Committed(&positions));
         self.apply_deferred();
+        self.given_up.retain(|(partition, ..)| !commits.iter().any(|commit| commit.partition == *partition));
         for revocation in std::mem::take(&mut self.revocations) {
             self.release(revocation);
         }
@@ -689,7 +714,8 @@ where
         let pause = backoff(attempt, jitter(now));
         self.tally.retried += records as u64;
         self.observer.on(&Event::Retrying { records, attempt: attempt + 1, pause, reason });
-        self.health.degrade(reason.message());
+        let destination = if self.letters_pending { Destination::DeadLetters } else { Destination::Sink };
+        self.health.degrade(&reason_of(destination, reason.message()));
         self.health.stall();
         self.attend(sleep(pause)).await
     }
@@ -723,7 +749,9 @@ where
     fn check_stall(&mut self) {
         let now = Instant::now();
         if self.health.is_check_due(now) {
-            self.health.check_stall(now, || "the destination does not answer".to_owned());
+            let letters = self.dead_letters.as_ref().filter(|_| self.letters_pending).map(|(sink, _)| sink);
+            let destination = if letters.is_some() { Destination::DeadLetters } else { Destination::Sink };
+            self.health.check_stall(now, destination, || letters?.degraded_reason());
         }
     }
 

@@ -44,6 +44,7 @@ struct State {
     /// Messages of the open transaction that are not flushed yet.
     unflushed: Vec<usize>,
     events: Vec<String>,
+    stops: Vec<(Partition, NextOffset)>,
     letters: Vec<i64>,
     letters_refused: usize,
 }
@@ -190,6 +191,10 @@ impl Source for World {
         }
     }
 
+    fn stops(&self) -> Vec<(Partition, NextOffset)> {
+        self.lock().stops.clone()
+    }
+
     fn commit(&mut self, _: Vec<Commit>) {
         panic!("positions are committed by transactions");
     }
@@ -299,7 +304,7 @@ impl TransactionFlow for Copy {
         self.next.extend(positions.iter().map(|(partition, next)| (*partition, next.0)));
     }
 
-    fn on_log_end_offsets(&mut self, _: &[(Partition, i64)]) {}
+    fn on_log_end_offsets(&mut self, _: &[(Partition, Option<i64>)]) {}
 
     fn on_records(&mut self, records: Vec<Record>, transform: Option<&Transform>) -> TransactionIntake {
         let mut intake = TransactionIntake::default();
@@ -474,7 +479,7 @@ async fn a_silent_target_is_reported_and_fails_the_run_after_the_limit() {
     let world = ten();
     world.script("flush", Reply::Late(Duration::from_secs(4)));
     Run::start(&world, |_| {}).finish().await;
-    assert_eq!(world.lock().events[..2], ["degraded the destination does not answer", "stalled true"]);
+    assert_eq!(world.lock().events[..2], ["degraded no response for more than 3 s", "stalled true"]);
     let world = ten();
     for _ in 0..100 {
         world.script("begin", Reply::Error(away()));
@@ -582,6 +587,19 @@ async fn a_lost_partition_takes_its_messages_out_of_the_transaction() {
     assert_eq!((state.committed.clone(), state.positions.clone()), (values(1, 0..10), BTreeMap::from([(p(1), 10)])));
     assert_eq!((report.tally.delivered, report.tally.released), (10, 10));
     assert!(state.calls.contains(&"abort".to_owned()), "{:?}", state.calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_loses_a_partition_after_the_source_ended_is_complete_only_if_it_was_committed() {
+    for (call, is_complete) in [("flush", false), ("commit", true)] {
+        let world = ten();
+        world.lock().stops = vec![(p(0), NextOffset(10))];
+        world.script(call, Reply::Late(Duration::from_secs(1)));
+        world.signal(Signal::Lost(vec![p(0)]));
+        let report = Run::start(&world, |_| {}).finish().await;
+        assert_eq!(matches!(report.outcome, RunOutcome::Complete), is_complete, "{call}: {:?}", report.outcome);
+        assert_eq!(report.tally.delivered, if is_complete { 10 } else { 0 }, "{call}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

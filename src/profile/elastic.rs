@@ -56,8 +56,8 @@ impl ElasticSection {
     pub(crate) fn read(section: &Section, from: &dyn Environment) -> Result<Self, ProfileError> {
         let text = |key: &str| section.text(key, from);
         let urls = section.required("url", "url = http://host:9200", from)?;
-        let urls: Vec<_> = urls.split(',').map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
-        if !urls.iter().all(|url| url.starts_with("http://") || url.starts_with("https://")) {
+        let urls = split_urls(&urls);
+        if !urls.iter().all(|url| is_http(url)) {
             return Err(section.invalid("url", "`http://host:9200` or `https://host:9200`, with commas between several"));
         }
         if urls.iter().any(|url| url.contains('@')) {
@@ -90,11 +90,26 @@ impl ElasticSection {
     }
 }
 
+/// Returns the URLs of a list with commas.
+pub(crate) fn split_urls(text: &str) -> Vec<String> {
+    text.split(',').map(|url| url.trim().trim_end_matches('/').to_owned()).collect()
+}
+
+pub(crate) fn is_http(url: &str) -> bool {
+    url.starts_with("http://") || url.starts_with("https://")
+}
+
 impl ElasticLogin {
     fn read(section: &Section, from: &dyn Environment) -> Result<Self, ProfileError> {
         let (username, password) = (section.text("username", from)?, section.text("password", from)?.map(Secret::new));
         let api_key = section.text("api_key", from)?.map(Secret::new);
         let bearer = section.text("bearer", from)?.map(Secret::new);
+        if password.is_some() && username.is_none() {
+            if api_key.is_some() || bearer.is_some() {
+                return Err(section.invalid("password", "wanted beside `api_key` or `bearer`"));
+            }
+            section.required("username", "username = NAME", from)?;
+        }
         match (username, api_key, bearer) {
             (None, None, None) => Ok(Self::None),
             (Some(username), None, None) => {

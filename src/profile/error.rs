@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::profile::keys::{Replacement, variable_name};
+use crate::profile::keys::{Replacement, SectionKind, variable_name};
 
 /// An error in the profile, with its location.
 #[derive(Debug)]
@@ -36,14 +36,14 @@ pub(crate) enum ProfileHint {
     Replace(Replacement),
 }
 
-/// The kind of an error. No variant holds a value: values can be secrets.
+/// The kind of an error. No variant holds a value that can be a secret.
 #[derive(Debug)]
 pub(crate) enum ProfileErrorKind {
     /// The named file does not exist.
     NoFile,
     Unreadable(String),
-    /// A line that cannot be parsed, and the syntax that is expected.
-    Syntax(&'static str),
+    /// A line that cannot be parsed.
+    Syntax(SyntaxErrorKind),
     /// A key that would continue the value above it.
     IndentedKey {
         key: String,
@@ -78,7 +78,7 @@ pub(crate) enum ProfileErrorKind {
     },
     WrongKind {
         is: &'static str,
-        wanted: &'static str,
+        wanted: &'static [SectionKind],
     },
     MissingKey {
         example: &'static str,
@@ -96,6 +96,10 @@ pub(crate) enum ProfileErrorKind {
         comment: Option<String>,
         wanted: String,
     },
+    /// A value with text that looks like a comment.
+    Comment {
+        comment: String,
+    },
     UnknownCommand {
         meant: Option<String>,
     },
@@ -107,6 +111,35 @@ pub(crate) enum ProfileErrorKind {
     Flag {
         cause: String,
     },
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SyntaxErrorKind {
+    /// A section header without its end or its name.
+    Header,
+    /// A line without `=`, or without a key.
+    Line,
+    /// A key above the first section header.
+    KeyWithoutSection,
+}
+
+impl SyntaxErrorKind {
+    fn cause(self) -> &'static str {
+        match self {
+            Self::Header => "a section is written `[name]`",
+            Self::Line => "a line is written `key = value`",
+            Self::KeyWithoutSection => "a key stands above the first `[section]`",
+        }
+    }
+
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Header => "write the name between `[` and `]`",
+            Self::Line => "a comment starts with `#` at the beginning of its line",
+            Self::KeyWithoutSection => "put the header of its section above it, as in [local_kafka]",
+        }
+    }
 }
 
 impl ProfileError {
@@ -163,7 +196,7 @@ impl ProfileError {
         let cause = match &self.kind {
             ProfileErrorKind::NoFile => "there is no such file".to_owned(),
             ProfileErrorKind::Unreadable(cause) => cause.clone(),
-            ProfileErrorKind::Syntax(expected) => format!("{expected}{place}"),
+            ProfileErrorKind::Syntax(kind) => format!("{}{place}", kind.cause()),
             ProfileErrorKind::DuplicateSection { first } => {
                 format!("the section is given twice: first in line {first}, again{place}")
             }
@@ -191,7 +224,7 @@ impl ProfileError {
                 format!("no profile found, searched {}", searched.join(", "))
             }
             ProfileErrorKind::WrongKind { is, wanted } => {
-                format!("the section has type `{is}`, but `{wanted}` is needed here")
+                format!("the section has type `{is}`, but {} is needed here", one_of(wanted))
             }
             ProfileErrorKind::MissingKey { .. } => format!("missing key `{key}`"),
             ProfileErrorKind::NoVariable { name } => format!("key `{key}`{place} needs the variable `{name}`, which is not set"),
@@ -201,10 +234,22 @@ impl ProfileError {
                 format!("key `{key}`{place} is not {wanted}: `{comment}` is part of the value")
             }
             ProfileErrorKind::Value { comment: None, wanted } => format!("key `{key}`{place} is not {wanted}"),
+            ProfileErrorKind::Comment { comment } => format!("`{comment}` is part of the value of key `{key}`{place}"),
             ProfileErrorKind::UnknownCommand { .. } => format!("there is no such command{place}"),
             ProfileErrorKind::Flag { cause } => format!("key `{key}`{place}: {cause}"),
         };
         vec![cause]
+    }
+
+    /// Returns what a reference lacks, without the key and its place; `None` for other errors.
+    #[must_use]
+    pub(crate) fn missing_reference(&self) -> Option<String> {
+        match &self.kind {
+            ProfileErrorKind::NoVariable { name } => Some(format!("variable {name} is not set")),
+            ProfileErrorKind::NoSecretFile { path, cause } => Some(format!("file {path}: {cause}")),
+            ProfileErrorKind::Unclosed => Some("`${` without its `}`".to_owned()),
+            _ => None,
+        }
     }
 
     /// Returns one thing to do about the error.
@@ -218,7 +263,7 @@ impl ProfileError {
             ProfileErrorKind::UnknownCommand { meant: None } => return ProfileHint::CommandHelp(None),
             ProfileErrorKind::UnknownFlag { command, meant: None } => return ProfileHint::CommandHelp(Some(command.clone())),
             ProfileErrorKind::ManagedProperty { instead } => return ProfileHint::Replace(*instead),
-            ProfileErrorKind::Syntax(_) => "a comment starts with `#` at the beginning of its line".to_owned(),
+            ProfileErrorKind::Syntax(kind) => kind.hint().to_owned(),
             ProfileErrorKind::IndentedKey { .. } => "begin every key at the same column".to_owned(),
             ProfileErrorKind::ForeignKey { key } => format!("use `{key}`"),
             ProfileErrorKind::UnprefixedProperty => format!("write librdkafka's properties with a prefix: `kafka.{key}`"),
@@ -240,7 +285,13 @@ impl ProfileError {
                 Some(example) => format!("run `sdl profile init`, or set {}", self.variable_of(example)),
                 None => "see `sdl profile list`".to_owned(),
             },
-            ProfileErrorKind::WrongKind { .. } => "see `sdl profile list` for the sections and their types".to_owned(),
+            ProfileErrorKind::WrongKind { is, wanted } => match *is {
+                "elasticsearch" | "opensearch" => {
+                    format!("name a section of type {}; `sdl sink-es` writes to `{is}`", one_of(wanted))
+                }
+                "mongodb" => format!("name a section of type {}; `sdl sink-mongo` writes to `{is}`", one_of(wanted)),
+                _ => "see `sdl profile list` for the sections and their types".to_owned(),
+            },
             ProfileErrorKind::MissingKey { example } => {
                 format!("add `{example}` under [{section}] in {}, or set {}", self.file(), self.variable_of(example))
             }
@@ -248,6 +299,9 @@ impl ProfileError {
             ProfileErrorKind::NoSecretFile { path, .. } => format!("see `ls -l {path}`"),
             ProfileErrorKind::Unclosed => "write ${env:NAME} or ${file:/path}".to_owned(),
             ProfileErrorKind::Value { comment: Some(_), .. } => "put the comment on a line of its own".to_owned(),
+            ProfileErrorKind::Comment { .. } => {
+                "put the comment on a line of its own; ${env:NAME} stands for a value that contains `#` or `;`".to_owned()
+            }
             ProfileErrorKind::Value { wanted, .. } => format!("set `{key}` to {wanted}"),
             ProfileErrorKind::Flag { .. } => format!("correct it in [{section}], or remove it"),
         })
@@ -258,6 +312,12 @@ impl ProfileError {
         let key = example.split(' ').next().unwrap_or_default();
         variable_name(self.location.section.as_deref().unwrap_or_default(), key)
     }
+}
+
+/// Returns the kinds as part of a sentence.
+fn one_of(kinds: &[SectionKind]) -> String {
+    let names: Vec<_> = kinds.iter().map(|kind| format!("`{}`", kind.as_str())).collect();
+    names.join(" or ")
 }
 
 impl fmt::Display for ProfileError {

@@ -5,7 +5,7 @@
 //! it: nothing is quoted, escaped, interpolated or cut off at a comment sign, so that a password arrives as it was written.
 //! Except for interpolation, this is what Python's configparser reads.
 
-use crate::profile::error::{ProfileError, ProfileErrorKind};
+use crate::profile::error::{ProfileError, ProfileErrorKind, SyntaxErrorKind};
 
 /// The section whose keys the others inherit.
 pub(crate) const DEFAULT_SECTION: &str = "DEFAULT";
@@ -43,7 +43,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<RawSection>, ProfileError> {
     let mut key_indent: Option<usize> = None;
     for (index, written) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().enumerate() {
         let (number, line) = (index + 1, written.trim());
-        let syntax = |expected| ProfileError::new(ProfileErrorKind::Syntax(expected)).line(number);
+        let syntax = |kind| ProfileError::new(ProfileErrorKind::Syntax(kind)).line(number);
         if line.is_empty() || line.starts_with(['#', ';']) {
             continue;
         }
@@ -62,7 +62,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<RawSection>, ProfileError> {
         }
         if let Some(header) = line.strip_prefix('[') {
             let name = header.strip_suffix(']').map(str::trim).filter(|name| !name.is_empty());
-            let name = name.ok_or_else(|| syntax("a section is written `[name]`"))?;
+            let name = name.ok_or_else(|| syntax(SyntaxErrorKind::Header))?;
             if let Some(first) = sections.iter().find(|section| section.name == name) {
                 return Err(ProfileError::new(ProfileErrorKind::DuplicateSection { first: first.line })
                     .section(name)
@@ -72,12 +72,12 @@ pub(crate) fn parse(text: &str) -> Result<Vec<RawSection>, ProfileError> {
             key_indent = None;
             continue;
         }
-        let (key, value) = line.split_once(['=', ':']).ok_or_else(|| syntax("a line is written `key = value`"))?;
+        let (key, value) = line.split_once(['=', ':']).ok_or_else(|| syntax(SyntaxErrorKind::Line))?;
         let key = key.trim_end();
         if key.is_empty() {
-            return Err(syntax("a line is written `key = value`"));
+            return Err(syntax(SyntaxErrorKind::Line));
         }
-        let section = sections.last_mut().ok_or_else(|| syntax("a key stands below a `[section]`"))?;
+        let section = sections.last_mut().ok_or_else(|| syntax(SyntaxErrorKind::KeyWithoutSection))?;
         let key = if section.name.starts_with("shape.") { key.to_owned() } else { key.to_lowercase() };
         if let Some(first) = section.entries.iter().find(|entry| entry.key == key) {
             let error = ProfileError::new(ProfileErrorKind::DuplicateKey { first: first.line });

@@ -52,12 +52,16 @@ impl KafkaSection {
     /// Reads and validates the section.
     ///
     /// # Errors
-    /// When `servers` is missing, a reference cannot be expanded, or a value is invalid.
+    /// When `servers` or a part of the login is missing, a reference cannot be expanded, or a value is invalid.
     pub(crate) fn read(section: &Section, from: &dyn Environment) -> Result<Self, ProfileError> {
         let read = Self::read_values(section, from)?;
         // Other mechanisms authenticate with properties of their own.
         let otherwise = read.properties.iter().any(|(name, _)| name.starts_with("sasl."));
-        if read.protocol().starts_with("SASL") && !otherwise {
+        let wants_login = read.password.is_some() || read.sasl_mechanism.is_some();
+        let is_property = read.properties.iter().any(|(property, _)| property == "security.protocol");
+        let is_default = read.security_protocol.is_none() && !is_property;
+        let is_login = read.protocol().starts_with("SASL") || is_default && wants_login;
+        if is_login && !otherwise {
             section.required("username", "username = NAME", from)?;
             section.required("password", "password = ${env:NAME}", from)?;
         }
@@ -77,7 +81,8 @@ impl KafkaSection {
         let properties = section.values.iter().filter_map(|value| Some((value.key.strip_prefix(PROPERTY)?, value)));
         Ok(Self {
             name: section.name.clone(),
-            servers: servers(&section.required("servers", "servers = host:9092", from)?),
+            servers: servers(&section.required("servers", "servers = host:9092", from)?)
+                .ok_or_else(|| section.invalid("servers", "a list of `host:9092`, without quotes and scheme"))?,
             username: text("username")?,
             password: secret("password")?,
             security_protocol: section.one_of("security_protocol", &PROTOCOLS, from)?,
@@ -118,6 +123,12 @@ impl KafkaSection {
         self.protocol().starts_with("SASL").then(|| self.sasl_mechanism.as_deref().unwrap_or("PLAIN"))
     }
 
+    /// Returns whether the client tells the brokers who it is.
+    #[must_use]
+    pub(crate) fn has_login(&self) -> bool {
+        self.mechanism().is_some() || self.ssl_certificate_location.is_some()
+    }
+
     /// Returns the warnings to print before connecting.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
@@ -128,6 +139,17 @@ impl KafkaSection {
                 "`{name}` sends its password unencrypted: set `security_protocol = SASL_SSL`, or SASL_PLAINTEXT to confirm"
             ));
         }
+        let protocol = self.protocol();
+        // The property takes the place of the key.
+        let is_by_key = !self.properties.iter().any(|(name, _)| name == "security.protocol");
+        if is_by_key && self.mechanism().is_none() && (self.username.is_some() || self.password.is_some()) {
+            warnings
+                .push(format!("`{name}` ignores `username` and `password`: `security_protocol` is {protocol}, without login"));
+        }
+        let files = [&self.ssl_ca_location, &self.ssl_certificate_location, &self.ssl_key_location];
+        if is_by_key && !protocol.ends_with("SSL") && files.into_iter().any(Option::is_some) {
+            warnings.push(format!("`{name}` ignores its TLS files: `security_protocol` is {protocol}, without encryption"));
+        }
         let is =
             |property: &str, value: &str| self.properties.iter().any(|(name, set)| name == property && set.reveal() == value);
         if is("enable.ssl.certificate.verification", "false") || is("ssl.endpoint.identification.algorithm", "none") {
@@ -137,9 +159,21 @@ impl KafkaSection {
     }
 }
 
-/// Returns the list without blanks and line breaks around its commas.
-fn servers(text: &str) -> String {
-    text.split([',', '\n']).map(str::trim).filter(|server| !server.is_empty()).collect::<Vec<_>>().join(",")
+/// Returns the list without blanks and line breaks around its commas, if every server is a host with or without a port.
+pub(crate) fn servers(text: &str) -> Option<String> {
+    let servers: Vec<_> = text.split([',', '\n']).map(str::trim).filter(|server| !server.is_empty()).collect();
+    (!servers.is_empty() && servers.iter().all(|server| is_server(server))).then(|| servers.join(","))
+}
+
+fn is_server(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        // The last colon of an IPv6 address without a port.
+        Some((_, rest)) if rest.ends_with(']') => (text, None),
+        Some((host, port)) => (host, Some(port)),
+        None => (text, None),
+    };
+    let is_foreign = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '/');
+    !host.is_empty() && !host.contains(is_foreign) && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 /// Returns whether `server`, `host:port`, is a loopback address.
@@ -159,4 +193,35 @@ pub enum Protect {
     Confirm,
     /// Writes are refused.
     ReadOnly,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_hosts_with_or_without_a_port() {
+        for (text, list) in [
+            ("a:1", "a:1"),
+            ("a", "a"),
+            (" a:1 ,\n b:9092,", "a:1,b:9092"),
+            ("[::1]:9092,[::1],127.0.0.1:1", "[::1]:9092,[::1],127.0.0.1:1"),
+        ] {
+            assert_eq!(servers(text).as_deref(), Some(list), "{text}");
+        }
+        for text in [
+            ",",
+            "\"host:9092\"",
+            "'host:9092'",
+            "http://localhost:9092",
+            "SASL_SSL://a:1",
+            "a:0",
+            "a:",
+            "a:port",
+            ":1",
+            "a:1 b:2",
+        ] {
+            assert_eq!(servers(text), None, "{text}");
+        }
+    }
 }

@@ -22,17 +22,21 @@ use std::sync::Arc;
 
 pub(crate) use display::DisplayedValue;
 pub use elastic::{ElasticLogin, ElasticSection};
+pub(crate) use elastic::{is_http, split_urls};
 pub use environment::Environment;
 pub use error::ProfileError;
 pub(crate) use error::ProfileHint;
+pub(crate) use kafka::servers;
 pub use kafka::{KafkaSection, Protect};
 pub(crate) use keys::{Replacement, WELL_KNOWN};
 pub use keys::{SERVER_KINDS, SectionKind};
 pub use mongo::MongoSection;
+pub(crate) use mongo::{is_connection_string, is_host, port};
 pub use secret::Secret;
 pub use section::Origin;
 
 pub(crate) use expand::reason;
+pub(crate) use section::parse_flag;
 
 use error::ProfileErrorKind;
 use ini::{DEFAULT_SECTION, RawSection};
@@ -123,6 +127,7 @@ impl Profile {
         profile.shapes = profile.read_shapes()?;
         profile.warnings = profile.exposed_secret_warnings();
         profile.warnings.extend(profile.interpolation_warnings());
+        profile.warnings.extend(profile.comment_warnings());
         Ok(profile)
     }
 
@@ -155,6 +160,14 @@ impl Profile {
                 "`{}` at {} contains `{found}`, which is taken as it is written: Python's configparser would replace it",
                 value.key, value.origin
             )
+        };
+        values.map(warning).collect()
+    }
+
+    fn comment_warnings(&self) -> Vec<String> {
+        let values = self.sections.iter().flat_map(Section::commented);
+        let warning = |(value, comment): (&SectionValue, String)| {
+            format!("`{comment}` is part of the value of `{}` at {}: put a comment on a line of its own", value.key, value.origin)
         };
         values.map(warning).collect()
     }
@@ -231,6 +244,13 @@ impl Profile {
         self.shapes.iter().find(|(shape, _)| shape == name).map(|(_, values)| values.as_slice())
     }
 
+    /// Returns where `key` of `[shape.NAME]` is set.
+    #[must_use]
+    pub(crate) fn shape_origin(&self, name: &str, key: &str) -> Option<&Origin> {
+        let is_shape = |section: &&Section| section.name.strip_prefix("shape.") == Some(name);
+        self.sections.iter().find(is_shape)?.find(key).map(|value| &value.origin)
+    }
+
     pub(crate) fn shape_names(&self) -> impl Iterator<Item = &str> {
         self.shapes.iter().map(|(name, _)| name.as_str())
     }
@@ -303,6 +323,16 @@ impl Profile {
         Ok(display::displayed_values(&section))
     }
 
+    /// Checks that the references in a displayed value of the section `name` can be expanded.
+    ///
+    /// # Errors
+    /// When a variable or file is missing, or a reference is not closed.
+    pub(crate) fn check_references(&self, name: &str, shown: &DisplayedValue) -> Result<(), ProfileError> {
+        let Some(section) = self.find(name)? else { return Ok(()) };
+        let set = section.values.iter().find(|value| value.origin == shown.origin);
+        set.map_or(Ok(()), |value| section.expanded(value, self.from()).map(drop))
+    }
+
     /// Returns where the section is defined: `FILE:LINE`, or `variables`.
     #[must_use]
     pub(crate) fn location(&self, name: &str) -> String {
@@ -330,12 +360,17 @@ impl Profile {
         Ok(Some(section).filter(|section| !section.values.is_empty()))
     }
 
-    fn section(&self, name: &str, wanted: &[SectionKind], example: &'static str) -> Result<Section, ProfileError> {
+    fn section(&self, name: &str, wanted: &'static [SectionKind], example: &'static str) -> Result<Section, ProfileError> {
         if let Some(section) = self.find(name)? {
             return section.of_kind(wanted);
         }
         let meant = keys::closest(name, wanted.iter().flat_map(|kind| self.names_of(*kind)));
-        let fault = ProfileErrorKind::NoSection { meant, searched: self.searched.clone(), example: Some(example) };
+        let known = WELL_KNOWN.iter().find(|(known, kind)| *known == name && !wanted.contains(kind));
+        let fault = match known {
+            // Its section would not help.
+            Some((_, is)) if meant.is_none() => ProfileErrorKind::WrongKind { is: is.as_str(), wanted },
+            _ => ProfileErrorKind::NoSection { meant, searched: self.searched.clone(), example: Some(example) },
+        };
         Err(ProfileError::new(fault).path(self.path()).section(name))
     }
 }

@@ -48,6 +48,15 @@ impl MongoSection {
         if uri.is_none() && host.is_none() {
             section.required("uri", "uri = mongodb://host:27017", from)?;
         }
+        if uri.as_ref().is_some_and(|uri| !is_connection_string(uri)) {
+            return Err(section.invalid("uri", "a connection string, `mongodb://host:27017`"));
+        }
+        if host.as_deref().is_some_and(|host| !is_host(host)) {
+            return Err(section.invalid("host", "a name or an address; a connection string belongs to `uri`"));
+        }
+        if text("password")?.is_some() {
+            section.required("username", "username = NAME", from)?;
+        }
         Ok(Self {
             name: section.name.clone(),
             uri: uri.map(Secret::new),
@@ -65,6 +74,18 @@ impl MongoSection {
     }
 }
 
-fn port(text: &str) -> Option<u16> {
+pub(crate) fn is_connection_string(text: &str) -> bool {
+    ["mongodb://", "mongodb+srv://"].iter().any(|scheme| text.starts_with(scheme))
+}
+
+/// Returns whether `text` can be the name or address of one host, without a port.
+pub(crate) fn is_host(text: &str) -> bool {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let without_zone = bare.split_once('%').map_or(bare, |(address, _)| address);
+    let is_address = without_zone.parse::<std::net::Ipv6Addr>().is_ok();
+    is_address || !text.contains(|c: char| c.is_whitespace() || matches!(c, '/' | ',' | '@' | '"' | '\'' | ':'))
+}
+
+pub(crate) fn port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|port| *port > 0)
 }

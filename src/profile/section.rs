@@ -209,10 +209,10 @@ impl Section {
     ///
     /// # Errors
     /// When it has another type, or keys that the type does not have.
-    pub(crate) fn of_kind(&self, wanted: &[SectionKind]) -> Result<Self, ProfileError> {
+    pub(crate) fn of_kind(&self, wanted: &'static [SectionKind]) -> Result<Self, ProfileError> {
         match self.kind {
             Some(kind) if wanted.contains(&kind) => Ok(self.clone()),
-            Some(kind) => Err(self.error(ProfileErrorKind::WrongKind { is: kind.as_str(), wanted: wanted[0].as_str() })),
+            Some(kind) => Err(self.error(ProfileErrorKind::WrongKind { is: kind.as_str(), wanted })),
             None => {
                 let section = Self { kind: Some(wanted[0]), ..self.clone() };
                 section.check_keys()?;
@@ -238,15 +238,42 @@ impl Section {
         }
     }
 
+    /// Returns the value of `key` under either of its names.
+    fn find_named(&self, key: &str) -> Option<&SectionValue> {
+        let alias = self.kind.and_then(|kind| kind.key(key)).and_then(|key| key.alias);
+        self.find(key).or_else(|| alias.and_then(|alias| self.find(alias)))
+    }
+
     /// Returns the expanded value of `key`; `None` when it is absent or empty.
     ///
     /// # Errors
-    /// When a reference cannot be expanded.
+    /// When a reference cannot be expanded, and when something like a comment stands behind a value that is not secret: a server
+    /// would accept both together as a name.
     pub(crate) fn text(&self, key: &str, from: &dyn Environment) -> Result<Option<String>, ProfileError> {
-        let alias = self.kind.and_then(|kind| kind.key(key)).and_then(|key| key.alias);
-        let value = self.find(key).or_else(|| alias.and_then(|alias| self.find(alias)));
-        let Some(value) = value else { return Ok(None) };
+        let Some(value) = self.find_named(key) else { return Ok(None) };
+        if let Some(comment) = self.comment_in(value) {
+            return Err(self.error_at(value, ProfileErrorKind::Comment { comment }));
+        }
+        self.unchecked_text(value, from)
+    }
+
+    fn unchecked_text(&self, value: &SectionValue, from: &dyn Environment) -> Result<Option<String>, ProfileError> {
         Ok(Some(self.expanded(value, from)?).filter(|text| !text.is_empty()))
+    }
+
+    /// Returns text of the file behind a value that is not secret, if other INI parsers read it as a comment.
+    fn comment_in(&self, value: &SectionValue) -> Option<String> {
+        let in_file = matches!(value.origin, Origin::File { .. });
+        trailing_comment(&value.text).filter(|_| in_file && !self.is_secret(&value.key))
+    }
+
+    /// Returns the values with a comment that no check refuses: properties of librdkafka, rules and flags.
+    pub(crate) fn commented(&self) -> Vec<(&SectionValue, String)> {
+        let Some(kind) = self.kind else { return Vec::new() };
+        let free = self.values.iter().filter(|value| kind.key(&value.key).is_none());
+        let commented = free.filter_map(|value| Some((value, self.comment_in(value)?)));
+        // A quoted part of a condition can hold either sign.
+        commented.filter(|(_, comment)| !comment.contains(['"', '\''])).collect()
     }
 
     /// Returns the value of a required key.
@@ -269,9 +296,9 @@ impl Section {
     /// Returns the value of a boolean key; `false` by default.
     ///
     /// # Errors
-    /// When it is neither `true` nor `false`.
+    /// When [`parse_flag`] does not know it.
     pub(crate) fn flag(&self, key: &str, from: &dyn Environment) -> Result<bool, ProfileError> {
-        Ok(self.one_of(key, &["true", "false"], from)?.as_deref() == Some("true"))
+        Ok(self.parsed(key, "`true` or `false`", parse_flag, from)?.unwrap_or(false))
     }
 
     /// Parses the value of `key`.
@@ -285,7 +312,8 @@ impl Section {
         parse: impl Fn(&str) -> Option<T>,
         from: &dyn Environment,
     ) -> Result<Option<T>, ProfileError> {
-        let Some(text) = self.text(key, from)? else { return Ok(None) };
+        let Some(value) = self.find_named(key) else { return Ok(None) };
+        let Some(text) = self.unchecked_text(value, from)? else { return Ok(None) };
         parse(&text).map(Some).ok_or_else(|| self.invalid(key, wanted))
     }
 
@@ -335,13 +363,27 @@ impl Section {
     pub(crate) fn has_literal_secret(&self) -> bool {
         self.values.iter().any(|value| {
             let in_file = matches!(value.origin, Origin::File { .. });
-            in_file && self.is_secret(&value.key) && !value.text.is_empty() && !is_reference(&value.text)
+            // A connection string holds one behind a user's name only.
+            let has_one = self.kind != Some(SectionKind::Mongodb) || value.key != "uri" || value.text.contains('@');
+            in_file && has_one && self.is_secret(&value.key) && !value.text.is_empty() && !is_reference(&value.text)
         })
     }
 }
 
-/// Returns text after a value that other INI parsers read as a comment.
+/// Parses a boolean as Python's configparser does: `true`, `yes`, `on`, `1` and their opposites, in any case.
+pub(crate) fn parse_flag(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Some(true),
+        "false" | "no" | "off" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// Returns text after a value, or in place of one, that other INI parsers read as a comment.
 fn trailing_comment(text: &str) -> Option<String> {
+    if ["# ", "; "].iter().any(|sign| text.starts_with(sign)) {
+        return Some(text.to_owned());
+    }
     let start = [" ;", " #", "\t;", "\t#"].iter().filter_map(|sign| text.find(sign)).min()?;
     Some(text[start..].trim().to_owned())
 }

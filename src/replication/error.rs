@@ -10,10 +10,10 @@ pub(crate) enum ReplicationError {
     #[error("`{}` is not a valid topic name", .0.escape_debug())]
     InvalidName(String),
     /// Source and target are the same topic.
-    #[error("topic `{topic}` would be written into itself without end")]
+    #[error("replication loop: source and target are the same topic `{topic}`")]
     IntoItself { topic: Topic, from: String, to: String, cluster: String },
     /// A target topic is also read by this run.
-    #[error("topic `{target}` would be read and written by the same run: copies would be copied again without end")]
+    #[error("replication loop: topic `{target}` would be read and written by the same run")]
     FeedsItself { topic: Topic, target: Topic, cluster: String },
     /// The target topic has fewer partitions than the source.
     #[error("topic `{topic}` on `{section}` has fewer partitions than the source")]
@@ -21,6 +21,11 @@ pub(crate) enum ReplicationError {
     /// The target topic does not exist and may not be created.
     #[error("topic `{topic}` does not exist on `{section}`, and may not be created")]
     MissingTopic { topic: String, section: String, partitions: i32 },
+    /// The target topic is not the one that the run has written to.
+    #[error(
+        "topic `{topic}` on `{section}` was deleted and created again during the run: what was copied into it before is gone"
+    )]
+    TargetRecreated { topic: Topic, section: String, old: String, new: String },
     #[error(transparent)]
     Connector(#[from] ConnectorError),
 }

@@ -27,6 +27,13 @@ impl TopicNames {
         &self.0
     }
 
+    /// Returns the first placeholder that has no meaning, such as `{topik}`.
+    pub(crate) fn unknown_placeholder(&self) -> Option<&str> {
+        let mut rests = self.0.match_indices('{').map(|(at, _)| &self.0[at..]);
+        let found = rests.find(|rest| !rest.starts_with(PLACEHOLDER))?;
+        Some(found.find('}').map_or(found, |end| &found[..=end]))
+    }
+
     /// Returns whether every source topic gets the same name.
     pub(crate) fn is_fixed(&self) -> bool {
         !self.0.contains(PLACEHOLDER)
@@ -42,12 +49,8 @@ impl TopicNames {
     /// When Kafka does not allow the name.
     pub(crate) fn valid_target(&self, source: Topic) -> Result<Topic, ReplicationError> {
         let target = self.target(source);
-        let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        match target.name() {
-            "" | "." | ".." => Err(ReplicationError::InvalidName(target.to_string())),
-            name if name.len() > 249 || !name.chars().all(is_legal) => Err(ReplicationError::InvalidName(name.to_owned())),
-            _ => Ok(target),
-        }
+        let is_valid = Topic::is_valid_name(target.name());
+        if is_valid { Ok(target) } else { Err(ReplicationError::InvalidName(target.to_string())) }
     }
 }
 
@@ -65,6 +68,21 @@ mod tests {
             (TopicNames::template("{topic}-copy"), "orders-copy", false),
         ] {
             assert_eq!((names.target(orders).name(), names.is_fixed()), (target, fixed));
+        }
+    }
+
+    #[test]
+    fn a_placeholder_that_is_not_the_topic_is_found() {
+        for (template, unknown) in [
+            ("{topic}", None),
+            ("{topic}-{topic}", None),
+            ("copy", None),
+            ("{topik}-copy", Some("{topik}")),
+            ("eu.{topic}.{Topic}", Some("{Topic}")),
+            ("ü{topic", Some("{topic")),
+            ("{}", Some("{}")),
+        ] {
+            assert_eq!(TopicNames::template(template).unknown_placeholder(), unknown, "{template}");
         }
     }
 

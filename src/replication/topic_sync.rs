@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::connectors::kafka::{Admin, OffsetSpec, ReadPlan, Route, Targets, TopicInfo, TopicPlan, partition_of};
+use crate::connectors::kafka::{Admin, OffsetSpec, ReadPlan, Route, TargetIds, Targets, TopicInfo, TopicPlan, partition_of};
 use crate::record::{Partition, Record, Topic};
 use crate::replication::{ReplicationError, TopicNames};
 
@@ -33,6 +33,8 @@ pub(crate) struct TopicSync {
     limits: Targets,
     /// The number of partitions of each target topic.
     partitions: Mutex<HashMap<Topic, i32>>,
+    /// By source topic.
+    ids: TargetIds,
 }
 
 /// Topics and partitions missing in the target.
@@ -46,12 +48,19 @@ impl fmt::Display for MissingTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Topic(TopicPlan { name, partitions, config, .. }) => {
-                write!(f, "{name}: will be created with {partitions} partitions")?;
+                write!(f, "{name}: will be created with {}", of_partitions(*partitions))?;
                 config.iter().try_for_each(|(key, value)| write!(f, ", {key}={value}"))
             }
-            Self::Partitions { topic, has, needs } => write!(f, "{topic}: has {has} partitions, the source has {needs}"),
+            Self::Partitions { topic, has, needs } => {
+                write!(f, "{topic}: has {}, the source has {needs}", of_partitions(*has))
+            }
         }
     }
+}
+
+/// Returns a number of partitions with its noun.
+pub(crate) fn of_partitions(count: i32) -> String {
+    if count == 1 { "1 partition".to_owned() } else { format!("{count} partitions") }
 }
 
 impl TopicSync {
@@ -63,16 +72,28 @@ impl TopicSync {
         may_create: bool,
         repartition: bool,
     ) -> Self {
-        let (limits, partitions) = (Targets::default(), Mutex::default());
-        Self { source, target, names, reads, may_create, repartition, limits, partitions }
+        let (limits, partitions, ids) = (Targets::default(), Mutex::default(), TargetIds::default());
+        Self { source, target, names, reads, may_create, repartition, limits, partitions, ids }
     }
 
     pub(crate) fn limits(&self) -> Targets {
         Arc::clone(&self.limits)
     }
 
+    pub(crate) fn ids(&self) -> TargetIds {
+        self.ids.clone()
+    }
+
     pub(crate) fn names(&self) -> &TopicNames {
         &self.names
+    }
+
+    /// Checks the names of the target topics.
+    ///
+    /// # Errors
+    /// When Kafka does not allow one of them.
+    pub(crate) fn check_names(&self, topics: &[TopicInfo]) -> Result<(), ReplicationError> {
+        topics.iter().try_for_each(|topic| self.names.valid_target(topic.topic).map(|_| ()))
     }
 
     /// Checks that no copy is read by the run that writes it.
@@ -106,7 +127,44 @@ impl TopicSync {
         for topic in topics {
             missing.extend(self.missing_of(topic).await?);
         }
+        self.note_ids(topics).await?;
         Ok(missing)
+    }
+
+    /// Notes the ids of the target topics that exist.
+    async fn note_ids(&self, topics: &[TopicInfo]) -> Result<(), ReplicationError> {
+        let targets: Vec<Topic> = topics.iter().map(|of| self.names.target(of.topic)).collect();
+        let (found, _) = self.target.existing_ids(&targets).await?;
+        for of in topics {
+            if let Some(id) = found.get(&self.names.target(of.topic)) {
+                self.ids.note(of.topic, id.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether the target topics are still those that the run writes to; returns those that do not exist.
+    ///
+    /// # Errors
+    /// When one was created again, or the cluster does not answer.
+    pub(crate) async fn check_targets(&self, topics: &[Topic]) -> Result<Vec<Topic>, ReplicationError> {
+        let targets: Vec<Topic> = topics.iter().map(|topic| self.names.target(*topic)).collect();
+        let (found, missing) = self.target.existing_ids(&targets).await?;
+        for (source, target) in topics.iter().zip(targets) {
+            let (old, new) = (self.ids.get(*source), found.get(&target));
+            if let (Some(old), Some(new)) = (old, new.cloned())
+                && old != new
+            {
+                let section = self.target.section().to_owned();
+                return Err(ReplicationError::TargetRecreated { topic: target, section, old, new });
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Returns the source topics whose target is known.
+    pub(crate) fn known_sources(&self) -> Vec<Topic> {
+        self.ids.sources()
     }
 
     async fn missing_of(&self, topic: &TopicInfo) -> Result<Option<MissingTarget>, ReplicationError> {
@@ -127,6 +185,15 @@ impl TopicSync {
     /// Returns the plan of a target topic with the partitions and the non-default settings of the source topic.
     async fn topic_plan(&self, topic: &TopicInfo, name: Topic) -> Result<TopicPlan, ReplicationError> {
         let settings = self.source.settings(topic.topic).await?;
+        if settings.is_none() {
+            tracing::warn!(
+                "{}: not allowed to read its settings (DESCRIBE_CONFIGS on the topic of `{}`): {name} gets the defaults of `{}`",
+                topic.topic,
+                self.source.section(),
+                self.target.section()
+            );
+        }
+        let settings = settings.unwrap_or_default();
         let is_copied = |key: &str| !NOT_COPIED.contains(&key) && !key.starts_with("message.timestamp.");
         let mut config: Vec<_> = settings
             .into_iter()
@@ -198,7 +265,7 @@ impl TopicSync {
             plan.partitions.iter().map(|planned| target(planned.partition)).filter(exists).collect()
         };
         let (low, end) = (self.target.ends(&asked, OffsetSpec::Start).await?, self.target.ends(&asked, OffsetSpec::Log).await?);
-        let records = |partition: &Partition| end.get(partition).unwrap_or(&0) - low.get(partition).unwrap_or(&0);
+        let records = |partition: &Partition| end[partition] - low[partition];
         let held = |target: Partition| {
             let candidate = |asked: &&Partition| {
                 if self.repartition { asked.topic == target.topic } else { **asked == target }
@@ -256,9 +323,10 @@ impl TopicSync {
                 }
                 Some(missing) => {
                     tracing::info!("{missing}");
-                    self.create(&[topic], &[missing]).await?;
+                    self.create(std::slice::from_ref(&topic), &[missing]).await?;
                 }
             }
+            self.note_ids(&[topic]).await?;
         }
         Ok(())
     }

@@ -4,9 +4,11 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use tracing::field::Field;
 use tracing_subscriber::Layer;
 use tracing_subscriber::field::MakeExt as _;
@@ -15,7 +17,7 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::pipeline::{BadRecordAction, Event, Failure, Observer, Tally};
+use crate::pipeline::{BadRecordAction, Event, Failure, LOSS_TARGET, Observer, Reason, Tally};
 use crate::report::screen::Screen;
 use crate::report::summary::Summary;
 use crate::terminal::{escape_controls, escape_controls_json};
@@ -25,12 +27,13 @@ const RUN_END_TARGET: &str = "sdl::ending";
 
 /// Logs the summary of a run.
 pub(crate) fn log_summary(summary: &Summary) {
-    let Summary { command, run, ended, tally, .. } = summary;
+    let Summary { command, run, ended, tally, reads, .. } = summary;
     let Tally { read, delivered, dead_lettered, skipped, filtered, released, undelivered, .. } = tally;
     let seconds = summary.seconds;
+    let (read, produced) = (reads.then_some(*read), (!reads).then_some(*read));
     tracing::info!(
         target: RUN_END_TARGET,
-        command, run, ended, read, delivered, dead_lettered, skipped, filtered, released, undelivered, seconds, "Finished."
+        command, run, ended, read, produced, delivered, dead_lettered, skipped, filtered, released, undelivered, seconds, "Finished."
     );
 }
 
@@ -43,7 +46,7 @@ pub(crate) fn log_error(what: &str, causes: &[String], hint: Option<&str>, exit_
 #[derive(Clone, Debug)]
 pub(crate) struct LogOptions {
     pub(crate) json: bool,
-    /// Only errors.
+    /// Only errors, and warnings that records are skipped.
     pub(crate) quiet: bool,
     /// 1: operational detail, 2: every record.
     pub(crate) verbose: u8,
@@ -65,14 +68,15 @@ pub(crate) fn init(options: &LogOptions, screen: &Screen) -> Result<(), Failure>
     };
     let targets = |level: LevelFilter| {
         let library = if options.verbose >= 2 { LevelFilter::DEBUG } else { LevelFilter::OFF };
-        Targets::new().with_target("sdl", level).with_target("librdkafka", library)
+        let loss = level.max(LevelFilter::WARN);
+        Targets::new().with_target("sdl", level).with_target(LOSS_TARGET, loss).with_target("librdkafka", library)
     };
     // People read the summary on stderr; programs read it as a log line.
     let on_stderr = if options.json { targets(level) } else { targets(level).with_target(RUN_END_TARGET, LevelFilter::OFF) };
     let file = options.file.as_ref().map(|path| {
         let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
         let opened = made.and_then(|()| OpenOptions::new().append(true).create(true).mode(0o600).open(path));
-        opened.map_err(|error| Failure::new(format!("cannot write the log file `{}`", path.display())).because(error))
+        opened.map_err(|error| unwritable(path, &error))
     });
     let file = file.transpose()?;
     let screen = screen.clone();
@@ -97,6 +101,23 @@ pub(crate) fn init(options: &LogOptions, screen: &Screen) -> Result<(), Failure>
     // A second run in the same process, as in a test, keeps the first subscriber.
     let _ = tracing_subscriber::registry().with(layers).try_init();
     Ok(())
+}
+
+/// Checks that the log file at `path` could be created with its directories, and creates nothing.
+///
+/// # Errors
+/// When it could not.
+pub(crate) fn check_log_file(path: &Path) -> Result<(), Failure> {
+    let above = path.ancestors().skip(1);
+    let existing = above.map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir }).find(|dir| dir.exists());
+    let writable = existing.map_or(Ok(()), |dir| access(dir, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from));
+    let is_directory = existing.is_none_or(Path::is_dir);
+    let checked = if is_directory { writable } else { Err(Errno::NOTDIR.into()) };
+    checked.map_err(|error| unwritable(path, &error))
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(format!("cannot write the log file `{}`", path.display())).because(error)
 }
 
 /// Writes a field without control characters: fields quote records and servers.
@@ -164,7 +185,9 @@ impl Observer for LogObserver {
                 let names: Vec<String> = partitions.iter().map(ToString::to_string).collect();
                 tracing::debug!(partitions = names.join(" "), lost, records, "Partitions released.");
             }
-            Event::Answered(record, outcome) => tracing::trace!(record = %record, ?outcome, "Record settled."),
+            Event::Answered(record, outcome) => {
+                tracing::trace!(record = %record, outcome = outcome.name(), code = outcome.reason().map(Reason::code), "Record settled.");
+            }
             Event::Retrying { records, attempt, pause, reason } => {
                 let pause = humantime::format_duration(*pause).to_string();
                 tracing::debug!(records, attempt, pause, code = reason.code(), "Retrying records.");
@@ -174,7 +197,7 @@ impl Observer for LogObserver {
             }
             Event::Bad { record, reason, action } => match action {
                 BadRecordAction::DeadLetter => {
-                    tracing::warn!(record = %record, code = reason.code(), "Bad record: dead-lettered.");
+                    tracing::warn!(record = %record, code = reason.code(), "Bad record: sending a dead letter.");
                 }
                 BadRecordAction::Skipped => tracing::warn!(record = %record, code = reason.code(), "Bad record: skipped."),
                 BadRecordAction::Stops => tracing::debug!(record = %record, code = reason.code(), "Bad record: stopping."),
@@ -185,7 +208,10 @@ impl Observer for LogObserver {
                 }
             }
             Event::Degraded(reason) => self.log_degraded(*reason),
-            Event::Draining(why) => tracing::debug!(why, "Draining records in flight."),
+            Event::Draining(why) if *why == "interrupted" => {
+                tracing::info!(why, "Draining records in flight; a second signal ends the run at once.");
+            }
+            Event::Draining(why) => tracing::info!(why, "Draining records in flight."),
             _ => {}
         }
     }

@@ -39,6 +39,8 @@ struct MetricCounts {
     is_degraded: bool,
     stalled: bool,
     draining: bool,
+    /// Whether partitions were assigned.
+    has_started: bool,
 }
 
 impl Metrics {
@@ -82,6 +84,7 @@ impl Observer for Metrics {
             }
             Event::Stalled(stalled) => self.counts().stalled = *stalled,
             Event::Draining(_) => self.counts().draining = true,
+            Event::Assigned(_) => self.counts().has_started = true,
             _ => {}
         }
     }
@@ -101,13 +104,15 @@ impl Monitored for Metrics {
     }
 
     fn ready(&self) -> Result<(), String> {
-        let (stalled, draining) = {
+        let (stalled, draining, has_started) = {
             let counts = self.counts();
-            (counts.stalled, counts.draining)
+            (counts.stalled, counts.draining, counts.has_started)
         };
         let entries = self.status.lock();
         if draining {
             Err("draining records in flight".to_owned())
+        } else if !has_started {
+            Err("starting, no partition is assigned yet".to_owned())
         } else if entries.settled.is_empty() {
             Err("no partition is assigned".to_owned())
         } else if stalled {

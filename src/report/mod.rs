@@ -15,9 +15,9 @@ mod summary;
 pub(crate) use endpoint::{Endpoint, Monitored, parse_address};
 pub(crate) use exposition::{Exposition, MetricKind};
 
-pub(crate) use log::{LogObserver, LogOptions, init, log_error, log_summary};
+pub(crate) use log::{LogObserver, LogOptions, check_log_file, init, log_error, log_summary};
 pub(crate) use metrics::{ExtraMetrics, Metrics};
-pub(crate) use number::grouped;
+pub(crate) use number::{counted, grouped, were};
 pub(crate) use progress::{ExtraLines, RunBar, StatusLines};
 pub(crate) use run_status::RunStatus;
 pub(crate) use scan_bar::ScanBar;

@@ -106,13 +106,15 @@ impl Observer for RunBar {
 pub(crate) struct StatusLines {
     status: Arc<RunStatus>,
     every: u64,
+    /// Whether records are read rather than produced.
+    reads: bool,
     last: Mutex<(u64, Instant, u64)>,
 }
 
 impl StatusLines {
     #[must_use]
-    pub(crate) fn new(journal: Arc<RunStatus>, every: u64) -> Self {
-        Self { status: journal, every: every.max(1), last: Mutex::new((0, Instant::now(), 0)) }
+    pub(crate) fn new(journal: Arc<RunStatus>, every: u64, reads: bool) -> Self {
+        Self { status: journal, every: every.max(1), reads, last: Mutex::new((0, Instant::now(), 0)) }
     }
 
     /// Writes the line if it is due; to be called periodically.
@@ -129,7 +131,8 @@ impl StatusLines {
         let rate = ((tally.delivered - last.2) as f64 / last.1.elapsed().as_secs_f64().max(0.001)) as u64;
         *last = (step, Instant::now(), tally.delivered);
         tracing::info!(
-            read = tally.read,
+            read = self.reads.then_some(tally.read),
+            produced = (!self.reads).then_some(tally.read),
             delivered = tally.delivered,
             dead_lettered = tally.dead_lettered,
             skipped = tally.skipped,

@@ -13,7 +13,8 @@ pub(crate) struct RunStatus(Mutex<StatusFields>);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StatusFields {
     pub(crate) tally: Tally,
-    pub(crate) ends: BTreeMap<Partition, i64>,
+    /// None: not known.
+    pub(crate) ends: BTreeMap<Partition, Option<i64>>,
     pub(crate) settled: BTreeMap<Partition, NextOffset>,
     pub(crate) committed: BTreeMap<Partition, NextOffset>,
     pub(crate) degraded: Option<String>,
@@ -26,14 +27,15 @@ impl RunStatus {
 }
 
 impl StatusFields {
-    /// Returns the number of offsets between the settled positions and the log ends, where both are known.
+    /// Returns the number of offsets between the settled positions and the log ends, if every log end is known.
     pub(crate) fn lag(&self) -> Option<u64> {
-        (!self.ends.is_empty()).then(|| self.lags().map(|(_, lag)| lag).sum())
+        let is_known = !self.ends.is_empty() && self.ends.values().all(Option::is_some);
+        is_known.then(|| self.lags().map(|(_, lag)| lag).sum())
     }
 
     pub(crate) fn lags(&self) -> impl Iterator<Item = (Partition, u64)> {
-        let of = |(partition, end): (&Partition, &i64)| {
-            self.settled.get(partition).map(|next| (*partition, u64::try_from(end - next.0).unwrap_or(0)))
+        let of = |(partition, end): (&Partition, &Option<i64>)| {
+            self.settled.get(partition).zip(*end).map(|(next, end)| (*partition, u64::try_from(end - next.0).unwrap_or(0)))
         };
         self.ends.iter().filter_map(of)
     }
@@ -62,5 +64,25 @@ impl Observer for RunStatus {
             Event::Degraded(reason) => entries.degraded = reason.map(ToOwned::to_owned),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::Assignment;
+
+    #[test]
+    fn a_lag_is_known_once_every_log_end_is() {
+        let status = RunStatus::default();
+        let [read, waiting] = [0, 1].map(|index| Partition::new("lag", index));
+        let assigned = Assignment { partition: read, start: NextOffset(5), fingerprint: None, extension: None };
+        status.on(&Event::Assigned(&[assigned]));
+        assert_eq!(status.lock().lag(), None);
+        status.on(&Event::LogEndOffsets(&[(read, Some(7)), (waiting, None)]));
+        assert_eq!(status.lock().lag(), None, "0 records behind would be a guess");
+        assert_eq!(status.lock().lags().collect::<Vec<_>>(), [(read, 2)]);
+        status.on(&Event::Released { partitions: &[waiting], lost: false, records: 0 });
+        assert_eq!(status.lock().lag(), Some(2));
     }
 }

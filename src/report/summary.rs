@@ -44,6 +44,9 @@ pub(crate) struct Summary {
     partitions: Vec<SummaryPosition>,
     #[serde(skip)]
     route: String,
+    /// Whether records are read rather than produced.
+    #[serde(skip)]
+    pub(crate) reads: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -87,25 +90,32 @@ impl Summary {
             bytes_per_second: finished.tally.bytes as f64 / seconds.max(0.001),
             partitions: finished.positions.iter().filter(|_| headline.has_positions).map(position).collect(),
             route: headline.route.clone(),
+            reads: headline.has_positions,
         }
     }
 
     /// Returns the summary as one JSON document.
     #[must_use]
     pub(crate) fn json(&self) -> String {
-        let json = serde_json::to_string(self).expect("numbers and strings are JSON") + "\n";
+        let mut json = serde_json::to_string(self).expect("numbers and strings are JSON") + "\n";
+        if !self.reads {
+            // The first unescaped match is the tally's key: inside a string the quotes are escaped.
+            json = json.replacen("\"read\":", "\"produced\":", 1);
+        }
         escape_controls_json(&json).into_owned()
     }
 
     /// Returns the summary for people; `brief` leaves the partitions out.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // rates for people
+    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)] // rates for people
     pub(crate) fn text(&self, brief: bool) -> String {
         let took = humantime::format_duration(Duration::from_millis((self.seconds * 1000.0) as u64));
         let ended = self.ended.replace('_', " ");
         let tally = &self.tally;
         let mut text = format!("{} {}: {ended} after {took}\n", self.command, self.route);
-        let _ = writeln!(text, "  read          {:>14}", grouped(tally.read));
+        // A source without positions is a generator.
+        let taken = if self.reads { "read" } else { "produced" };
+        let _ = writeln!(text, "  {taken:<13} {:>14}", grouped(tally.read));
         let of_these = [("already there", tally.already_there), ("superseded", tally.superseded)];
         let of_these: Vec<_> =
             of_these.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{} {name}", grouped(*n))).collect();
@@ -124,11 +134,17 @@ impl Summary {
             let _ = writeln!(text, "  {name:<14}{:>14}", grouped(count));
         }
         let retried = if tally.retried > 0 { format!(", {} sent again", grouped(tally.retried)) } else { String::new() };
-        let rate = grouped(self.records_per_second as u64);
-        let bytes = self.bytes_per_second / 1e6;
+        // Without a delivery, as when everything is filtered, the rate is that of the source.
+        let is_idle = tally.delivered == 0 && tally.read > 0;
+        let per_second = if is_idle { tally.read as f64 / self.seconds.max(0.001) } else { self.records_per_second };
+        let rate = grouped(per_second as u64);
+        let what = if is_idle { format!("records/s {taken}") } else { "records/s".to_owned() };
+        // A rate of bytes that would be shown as 0.0 says nothing.
+        let megabytes = Some(self.bytes_per_second / 1e6).filter(|rate| *rate >= 0.05);
+        let megabytes = megabytes.map(|rate| format!(", {rate:.1} MB/s")).unwrap_or_default();
         let _ = writeln!(
             text,
-            "  {rate} records/s, {bytes:.1} MB/s, {} {}{retried}",
+            "  {rate} {what}{megabytes}, {} {}{retried}",
             grouped(tally.batches),
             if tally.batches == 1 { "batch" } else { "batches" }
         );
@@ -148,5 +164,24 @@ impl Summary {
             let _ = writeln!(text, "  {topic}/{partition} at {}, {committed}", grouped((*position).cast_unsigned()));
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_filters_everything_has_the_rate_of_its_source() {
+        let text = |tally: Tally| {
+            let headline = RunInfo { command: "replicate", run: String::new(), route: "a → b".to_owned(), has_positions: true };
+            let (outcome, elapsed) = (RunOutcome::Complete, Duration::from_secs(2));
+            let report = RunReport { tally, outcome, positions: Vec::new(), closed: Ok(()), elapsed };
+            Summary::new(&headline, &report, &RunStatus::default()).text(true)
+        };
+        let filtered = text(Tally { read: 10, filtered: 10, ..Tally::default() });
+        assert!(filtered.contains("\n  5 records/s read, 0 batches\n"), "{filtered}");
+        let delivered = text(Tally { read: 10, delivered: 10, ..Tally::default() });
+        assert!(delivered.contains("\n  5 records/s, 0 batches\n"), "{delivered}");
     }
 }

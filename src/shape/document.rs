@@ -57,7 +57,7 @@ impl<'a> Node<'a> {
         if !is_walkable(text) {
             return Err(ParseError::TooDeep);
         }
-        let not_json = |error: serde_json::Error| ParseError::NotJson(error.to_string());
+        let not_json = |error: serde_json::Error| ParseError::NotJson(json_error(&error));
         if text.starts_with('{') {
             return Ok(Self::Object(Object { text, members: members(text).map_err(not_json)?, structure_changed: false }));
         }
@@ -219,6 +219,11 @@ impl<'a> Object<'a> {
     pub(super) fn named(&mut self, name: &str) -> impl Iterator<Item = &mut Node<'a>> {
         self.members.iter_mut().filter(move |(written, _)| is_name(written, name)).map(|(_, value)| value)
     }
+}
+
+/// Returns the text of a JSON error, without the name of a parser's token.
+pub(crate) fn json_error(error: &serde_json::Error) -> String {
+    error.to_string().replace("expected ident", "unexpected character")
 }
 
 /// Returns `text` without its byte order mark.

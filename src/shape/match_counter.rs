@@ -103,11 +103,15 @@ impl MatchCounter {
 impl fmt::Display for UnmatchedRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rule, field, records, .. } = self;
+        let none = |plural: &str, singular: &str| match records {
+            1 => format!("the only record {singular}"),
+            records => format!("none of {records} records {plural}"),
+        };
         let quoted = |names: &[String]| format!("`{}`", names.join("`, `"));
         if self.compares && !self.values.is_empty() {
-            return write!(f, "none of {records} records matches {rule}: `{field}` holds {}", quoted(&self.values));
+            return write!(f, "{} {rule}: `{field}` holds {}", none("matches", "does not match"), quoted(&self.values));
         }
-        write!(f, "none of {records} records has the field `{field}` of {rule}")?;
+        write!(f, "{} the field `{field}` of {rule}", none("has", "does not have"))?;
         if self.fields.is_empty() { Ok(()) } else { write!(f, ": a record has {}", quoted(&self.fields)) }
     }
 }

@@ -38,9 +38,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::value::RawValue;
 
 use condition::Condition;
+pub(crate) use condition::regex_error;
 use document::MAX_DEPTH;
 use document::{Node, ParseError, json_string};
-pub(crate) use document::{is_walkable, without_bom};
+pub(crate) use document::{is_walkable, json_error, without_bom};
 pub(crate) use fields::SelectedFields;
 use mask::Mask;
 use match_counter::MatchCounter;
@@ -50,7 +51,7 @@ use path::{Path, split_before};
 use require::Requirement;
 pub use result::{ShapeError, ShapeResult};
 pub use rules::{InvalidRule, RuleKind, ShapeRules};
-use select::FieldTree;
+pub(crate) use select::FieldTree;
 pub(crate) use time::UtcTime;
 
 /// The rules that are applied to every value.

@@ -60,12 +60,12 @@ impl ShapeRules {
         self.0.push(Rule { kind, text: text.to_owned(), origin: origin.to_owned() });
     }
 
-    /// Adds the rule of a key of `[section]`.
+    /// Adds the rule of a key of a section; `location` names the section in errors, and where the key is set.
     ///
     /// # Errors
     /// When the key is unknown.
-    pub(crate) fn key(&mut self, section: &str, key: &str, value: &str) -> Result<(), InvalidRule> {
-        let origin = format!("`{key} = {value}` in [{section}]");
+    pub(crate) fn key(&mut self, location: &str, key: &str, value: &str) -> Result<(), InvalidRule> {
+        let origin = format!("`{key} = {value}` in {location}");
         let (name, field) = key.split_once('.').map_or((key, None), |(name, field)| (name, Some(field)));
         let (kind, text) = match (RuleKind::KEYS.iter().find(|(known, _)| *known == name), field) {
             (Some((_, RuleKind::Default)), Some(field)) => (RuleKind::Default, format!("{field}={value}")),
@@ -73,7 +73,7 @@ impl ShapeRules {
             (Some((_, kind)), None) if *kind != RuleKind::Default => (*kind, value.to_owned()),
             _ => {
                 let hint = "the keys are where, where.1, where.2, ..., require, keep, drop, default.FIELD, mask, mask_ip, date";
-                return Err(InvalidRule { what: format!("unknown key `{key}` in [{section}]"), hint: hint.to_owned() });
+                return Err(InvalidRule { what: format!("unknown key `{key}` in {location}"), hint: hint.to_owned() });
             }
         };
         self.0.push(Rule { kind, text, origin });
@@ -89,7 +89,7 @@ impl ShapeRules {
     ///
     /// # Errors
     /// When a list of fields cannot be read.
-    pub(super) fn paths(&self, kind: RuleKind) -> Result<Vec<Path>, InvalidRule> {
+    pub(crate) fn paths(&self, kind: RuleKind) -> Result<Vec<Path>, InvalidRule> {
         let lists = self.of_kind(kind).map(|rule| Path::list(&rule.text).map_err(|why| rule.invalid(why, PATH_LIST)));
         lists.collect::<Result<Vec<_>, _>>().map(|lists| lists.concat())
     }

@@ -43,16 +43,16 @@ pub(super) fn remove(node: &mut Node<'_>, path: &[String]) {
     }
 }
 
-/// The fields to keep, as a tree.
+/// Fields as a tree of their names.
 #[derive(Debug, Default)]
-pub(super) struct FieldTree {
-    /// Keep the whole subtree.
-    keep_all: bool,
+pub(crate) struct FieldTree {
+    /// Whether a path ends here.
+    is_field: bool,
     children: Vec<(String, FieldTree)>,
 }
 
 impl FieldTree {
-    pub(super) fn new(paths: &[Path]) -> Self {
+    pub(crate) fn new(paths: &[Path]) -> Self {
         let mut root = Self::default();
         for path in paths {
             let mut node = &mut root;
@@ -64,9 +64,24 @@ impl FieldTree {
                 });
                 node = &mut node.children[known].1;
             }
-            node.keep_all = true;
+            node.is_field = true;
         }
         root
+    }
+
+    /// Returns whether a path ends here.
+    pub(crate) fn is_field(&self) -> bool {
+        self.is_field
+    }
+
+    /// Returns whether no path ends here or below.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.is_field && self.children.is_empty()
+    }
+
+    /// Returns the tree below the field `name`.
+    pub(crate) fn child(&self, name: &[u8]) -> Option<&Self> {
+        self.children.iter().find(|(child, _)| child.as_bytes() == name).map(|(_, tree)| tree)
     }
 
     /// Removes all other fields.
@@ -74,7 +89,7 @@ impl FieldTree {
     /// # Errors
     /// When the value is a scalar.
     pub(super) fn apply(&self, node: &mut Node<'_>) -> Result<(), ()> {
-        if self.keep_all {
+        if self.is_field {
             return Ok(());
         }
         match node.open() {

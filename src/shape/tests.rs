@@ -287,7 +287,7 @@ fn a_section_equals_its_flags() {
         ("date", "timestamp"),
         ("drop", "user_id"),
     ] {
-        rules.key("shape.login", key, value).unwrap();
+        rules.key("[shape.login] at p:1", key, value).unwrap();
     }
     let ShapeResult::Keep(Some(text)) = Shape::parse(&rules, None).unwrap().apply(Some(LOGIN.as_bytes())) else { panic!("kept") };
     assert_eq!(
@@ -295,12 +295,12 @@ fn a_section_equals_its_flags() {
         r#"{"device_type":"iOS","ip":"199.172.111.xxx","timestamp":"2023-09-12T00:45:51Z","geo":{"country":"unknown"}}"#
     );
     for key in ["wher", "mask-ip", "default", "drop.x"] {
-        let unknown = rules.key("shape.login", key, "x").unwrap_err();
-        assert_eq!(unknown.what, format!("unknown key `{key}` in [shape.login]"));
+        let unknown = rules.key("[shape.login] at p:1", key, "x").unwrap_err();
+        assert_eq!(unknown.what, format!("unknown key `{key}` in [shape.login] at p:1"));
     }
-    rules.key("shape.login", "keep", "a..b").unwrap();
+    rules.key("[shape.login] at p:1", "keep", "a..b").unwrap();
     let wrong = Shape::parse(&rules, None).unwrap_err();
-    assert_eq!(wrong.what, "cannot use `keep = a..b` in [shape.login]: `a..b` has a field without a name");
+    assert_eq!(wrong.what, "cannot use `keep = a..b` in [shape.login] at p:1: `a..b` has a field without a name");
 }
 
 fn any_json() -> impl Strategy<Value = Value> {

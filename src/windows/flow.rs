@@ -1,6 +1,6 @@
 //! Counts events in windows, and publishes each closed window together with the positions of its events.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::pipeline::transaction::{Messages, OffsetCommit, OutgoingMessage, Receipt, TransactionFlow, TransactionIntake};
-use crate::pipeline::{Assignment, ConnectorError, Failure, Refused, Transform, TransformResult};
+use crate::pipeline::{Assignment, ConnectorError, Failure, LOSS_TARGET, Refused, Transform, TransformResult};
 use crate::record::{Headers, NextOffset, Partition, Record, Topic};
 use crate::terminal::escape_controls;
 use crate::windows::counts::Counts;
@@ -77,6 +77,8 @@ pub(crate) struct WindowFlow {
     publishing: (Vec<(Window, u64)>, Vec<ResumePosition>),
     /// Since when another member owns some of the partitions.
     shared_since: Option<Instant>,
+    /// Owned partitions that do not answer.
+    waiting: HashSet<Partition>,
     fields: FieldCheck,
     began: Instant,
 }
@@ -107,8 +109,9 @@ impl FieldCheck {
     /// Reports the fields, once.
     fn report(&mut self, selector: &FieldSelector, time: TimeSource) {
         if !std::mem::replace(&mut self.done, self.events > 0) {
-            self.messages(selector, time)
-                .for_each(|message| tracing::warn!("None of the first {} events has {message}", self.events));
+            self.messages(selector, time).for_each(
+                |message| tracing::warn!(target: LOSS_TARGET, "None of the first {} events has {message}", self.events),
+            );
         }
     }
 
@@ -136,6 +139,7 @@ impl WindowFlow {
             closed_at: now,
             publishing: (Vec::new(), Vec::new()),
             shared_since: None,
+            waiting: HashSet::new(),
             fields: FieldCheck::default(),
             began: now,
         }
@@ -221,7 +225,8 @@ impl WindowFlow {
     /// Refuses to share the partitions with another member: neither would see a whole window.
     fn refuse_sharing(&mut self) -> Result<(), ConnectorError> {
         let windows = &self.options.windows;
-        let missing: Vec<String> = windows.missing_partitions().map(|partition| format!("not owned: {partition}")).collect();
+        let missing = windows.missing_partitions().filter(|partition| !self.waiting.contains(partition));
+        let missing: Vec<String> = missing.map(|partition| format!("not owned: {partition}")).collect();
         if missing.is_empty() || windows.positions().is_empty() {
             self.shared_since = None;
             return Ok(());
@@ -269,8 +274,10 @@ impl TransactionFlow for WindowFlow {
         self.options.windows.advance(positions);
     }
 
-    fn on_log_end_offsets(&mut self, ends: &[(Partition, i64)]) {
-        self.options.windows.set_ends(ends);
+    fn on_log_end_offsets(&mut self, ends: &[(Partition, Option<i64>)]) {
+        let known: Vec<_> = ends.iter().filter_map(|(partition, end)| Some((*partition, (*end)?))).collect();
+        self.options.windows.set_ends(&known);
+        self.waiting = ends.iter().filter(|(_, end)| end.is_none()).map(|(partition, _)| *partition).collect();
     }
 
     fn on_records(&mut self, mut records: Vec<Record>, transform: Option<&Transform>) -> TransactionIntake {

@@ -72,7 +72,7 @@ fn a_window_closes_when_every_busy_partition_has_passed_its_end_and_the_grace() 
     let mut windows = windows(2);
     count(&mut windows, 0, 0, 1, at(0));
     count(&mut windows, 0, 1, 30, at(0));
-    assert_eq!(closed(&mut windows, at(0)), [], "the other partition has said nothing yet");
+    assert_eq!(closed(&mut windows, at(0)), [], "the other partition has no event yet");
     count(&mut windows, 1, 0, 14, at(0));
     assert_eq!(closed(&mut windows, at(0)), [], "grace");
     count(&mut windows, 1, 1, 15, at(0));

@@ -75,17 +75,16 @@ hint: see `ls -l ./database.ini`, or name another file with --profile FILE
 
 #[test]
 fn lines_that_are_no_lines_of_a_profile() {
-    for (profile, expected) in [
-        ("[local_kafka\nservers = a:1\n", "a section is written `[name]` at ./database.ini:1"),
-        ("[]\n", "a section is written `[name]` at ./database.ini:1"),
-        ("[local_kafka]\nservers\n", "a line is written `key = value` at ./database.ini:2"),
-        ("[local_kafka]\n= a:1\n", "a line is written `key = value` at ./database.ini:2"),
-        ("# first\nservers = a:1\n", "a key stands below a `[section]` at ./database.ini:2"),
+    let (header, line) = ("write the name between `[` and `]`", "a comment starts with `#` at the beginning of its line");
+    let section = "put the header of its section above it, as in [local_kafka]";
+    for (profile, expected, hint) in [
+        ("[local_kafka\nservers = a:1\n", "a section is written `[name]` at ./database.ini:1", header),
+        ("[]\n", "a section is written `[name]` at ./database.ini:1", header),
+        ("[local_kafka]\nservers\n", "a line is written `key = value` at ./database.ini:2", line),
+        ("[local_kafka]\n= a:1\n", "a line is written `key = value` at ./database.ini:2", line),
+        ("# first\nservers = a:1\n", "a key stands above the first `[section]` at ./database.ini:2", section),
     ] {
-        let stderr = format!(
-            "error: cannot read the profile `./database.ini`\n  caused by: {expected}\n\
-             hint: a comment starts with `#` at the beginning of its line\n"
-        );
+        let stderr = format!("error: cannot read the profile `./database.ini`\n  caused by: {expected}\nhint: {hint}\n");
         refused(profile, SHOW, &stderr);
     }
 }
@@ -179,6 +178,17 @@ hint: set `type` to one of `kafka`, `mongodb`, `elasticsearch`, `opensearch`
 }
 
 #[test]
+fn a_linger_time_that_librdkafka_refuses_is_a_wrong_flag() {
+    let folder = Folder::with_profile("[local_kafka]\nservers = a:1\n[run.sink-es]\nlinger = 16m\n");
+    let flag = folder.run("replicate t --linger 1h");
+    assert_eq!((flag.stdout.as_str(), flag.code), ("", Some(2)));
+    assert!(flag.stderr.contains("invalid value '1h' for '--linger <DURATION>': at most 15m"), "{}", flag.stderr);
+    let key = folder.run("sink-es t --index i");
+    assert_eq!((key.stdout.as_str(), key.code), ("", Some(2)));
+    assert!(key.stderr.contains("key `linger` at ./database.ini:4: invalid value '16m'"), "{}", key.stderr);
+}
+
+#[test]
 fn a_secret_that_a_shape_needs() {
     let expected = "\
 error: cannot read section `shape.x`
@@ -216,11 +226,13 @@ fn no_command_at_all() {
 fn questions_without_a_terminal() {
     let expected = "\
 error: `sdl profile init` asks questions, and there is no terminal
-hint: copy database.ini.example to ./database.ini and edit it
+hint: run it in a terminal, or write new.ini with [local_kafka] and `servers = host:9092`
 ";
     let folder = Folder::new();
+    let named = folder.run("profile init --profile new.ini");
+    assert_eq!((named.stderr.as_str(), named.code), (expected, Some(2)));
     let ended = folder.run("profile init");
-    assert_eq!((ended.stderr.as_str(), ended.code), (expected, Some(2)));
+    assert_eq!((ended.stderr, ended.code), (expected.replace("new.ini", "./database.ini"), Some(2)));
     assert!(!folder.path().join("database.ini").exists());
 }
 

@@ -8,6 +8,7 @@ mod answers;
 mod checker;
 mod cluster;
 mod deployed;
+mod dice;
 mod fault_proxy;
 mod groups;
 mod http_stub;
@@ -35,6 +36,7 @@ pub(crate) use cluster::{Cluster, Clusters, stack, stack_env};
 pub(crate) use deployed::{
     PanelQuery, alerts, dashboards, deployed, document_of, documents_of, files_in, list, panels, rules, text, text_of,
 };
+pub(crate) use dice::Dice;
 pub(crate) use fault_proxy::{FETCH, OFFSET_COMMIT, PRODUCE, Proxy};
 pub(crate) use groups::GroupLine;
 pub(crate) use http_stub::{HttpStub, Reply, Request, created, items};

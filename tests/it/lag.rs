@@ -126,9 +126,10 @@ fn a_partition_without_a_leader_delays_nothing() {
         (&json!(4), &json!(null), &json!(null), &json!(["no_leader"]))
     );
     assert_eq!(rows["lags"][1]["lag"], 0);
-    assert!(finished.took < Duration::from_secs(5), "{:?}", finished.took);
+    // A request that waits for a leader would take ten seconds.
+    assert!(finished.took < Duration::from_secs(9), "{:?}", finished.took);
     let over = logins.lag("billing --max-lag 1000 --max-time 100years").expect(4);
-    assert!(over.stderr.contains("the lag of 1 partitions is not known"), "{}", over.stderr);
+    assert!(over.stderr.contains("the lag of 1 partition is not known"), "{}", over.stderr);
 }
 
 #[test]
@@ -144,7 +145,12 @@ fn an_unauthorized_group_is_reported_as_such() {
     let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
     logins.mock.faults().request_errors(RDKafkaApiKey::OffsetFetch, &[error; 10]);
     let finished = logins.lag("billing --by group").expect(0);
-    assert!(stdout(&finished).contains("its offsets cannot be read: group authorization failed"), "{}", stdout(&finished));
+    assert!(
+        stdout(&finished)
+            .contains("its offsets cannot be read: not allowed to describe group `billing`: give the user DESCRIBE on the group"),
+        "{}",
+        stdout(&finished)
+    );
 }
 
 #[test]
@@ -153,7 +159,7 @@ fn an_unreadable_record_leaves_its_time_unknown_and_delays_nothing() {
     for (error, note) in [
         (
             RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
-            "the next record cannot be read: topic authorization failed",
+            "the next record cannot be read: not allowed to read topic `logins`: give the user READ on the topic",
         ),
         (RDKafkaRespErr::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT, "the next record cannot be read: request timed out"),
     ] {
@@ -163,7 +169,7 @@ fn an_unreadable_record_leaves_its_time_unknown_and_delays_nothing() {
         assert!(stdout(&finished).contains(&row), "{}", stdout(&finished));
         assert!(finished.took < Duration::from_secs(20), "{:?}", finished.took);
         let over = logins.lag("billing --max-time 1s").expect(4);
-        assert!(over.stderr.contains("the time lag of 1 lagging partitions is not known (--max-time)"), "{}", over.stderr);
+        assert!(over.stderr.contains("the time lag of 1 lagging partition is not known (--max-time)"), "{}", over.stderr);
         logins.mock.faults().clear_request_errors(RDKafkaApiKey::Fetch);
     }
 }
@@ -183,8 +189,18 @@ fn a_silent_cluster_does_not_affect_the_others() {
     let expected = "error: cannot connect to `remote_kafka`\n  caused by: 127.0.0.213:9: connecting: connection refused\n\
                     hint: start the broker, or correct `servers` under [remote_kafka]\n";
     assert_eq!(finished.stderr, expected);
-    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    let unknown = Sdl::new("lag billing --no-time --exclude .*").profile(&both).run().expect(1);
+    assert_eq!(unknown.stderr, expected, "the cluster that is away may hold commits");
     Sdl::new("lag billing --no-time --source local_kafka").profile(&both).run().expect(0);
+}
+
+#[test]
+fn an_interval_without_a_repetition_is_noted() {
+    let logins = Logins::new();
+    let finished = Sdl::new("lag billing --no-time --interval 2s").profile(&logins.profile()).run().expect(0);
+    let note = "--interval has no effect without --watch or --metrics";
+    assert!(finished.stderr.contains(note), "{}", finished.stderr);
 }
 
 #[test]
@@ -218,7 +234,7 @@ fn a_profile_without_a_kafka_section() {
 #[test]
 fn flags_that_do_not_fit() {
     for (arguments, expected) in [
-        ("--groups (", "regex parse error"),
+        ("--groups (", "invalid value '(' for '--groups <REGEX>': not a regular expression: unclosed group"),
         ("--groups a b", "the argument '--groups <REGEX>' cannot be used with '[GROUP]...'"),
         ("--partitions x", "not a list of partitions: use numbers and ranges, as in 0,2-5"),
         ("--max-time 5m --no-time", "the argument '--max-time <DURATION>' cannot be used with '--no-time'"),

@@ -26,6 +26,7 @@ mod real_tail;
 mod real_three_brokers;
 mod real_torture;
 mod replicate_on_mock;
+mod rights;
 mod run;
 mod sandbox;
 mod secrets;

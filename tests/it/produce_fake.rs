@@ -28,6 +28,20 @@ fn printed(finished: &Finished) -> Vec<Record> {
 }
 
 #[test]
+fn neither_a_run_nor_a_dry_run_writes_to_a_protected_cluster() {
+    let kafka = Mock::start(1);
+    kafka.create_topic("logins", 1);
+    let profile = profile(&kafka.cluster()) + "protect = readonly\n";
+    for command in ["produce-fake logins -n 1", "aggregate logins --to-topic windows"] {
+        for dry in ["", "--dry-run"] {
+            let finished = Sdl::new(&format!("{command} {dry}")).profile(&profile).run().expect(5);
+            let expected = "`local_kafka` is read-only (protect = readonly)";
+            assert!(finished.stderr.contains(expected), "{command} {dry}: {}", finished.stderr);
+        }
+    }
+}
+
+#[test]
 fn the_same_arguments_give_the_same_bytes() {
     let run = |arguments: &str| Sdl::new(&format!("produce-fake -n 5000 -o ndjson {FAULTS} {arguments}")).run().expect(0).stdout;
     let once = run("--seed 7");
@@ -59,6 +73,15 @@ fn without_a_seed_events_have_the_time_at_which_they_are_made() {
 }
 
 #[test]
+fn more_replicas_than_brokers_are_refused_with_the_number_that_fits() {
+    let mock = Mock::start(1);
+    let refused = Sdl::new("produce-fake new --create 3:2 -n 1").profile(&profile(&mock.cluster())).run().expect(1);
+    let expected = "error: cannot create topic `new` on `local_kafka` with 2 replicas\n  caused by: the cluster has 1 broker\n\
+                    hint: use --create 3:1\n";
+    assert_eq!(refused.stderr, expected);
+}
+
+#[test]
 fn a_closed_pipe_is_not_a_failure() {
     let mut reader = Command::new("head").arg("-c1").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("head starts");
     let pipe = reader.stdin.take().expect("its input");
@@ -85,7 +108,7 @@ fn a_bad_line_is_named_and_ends_the_run() {
     let finished = Sdl::new("produce-fake -o ndjson --file").arg(&file).run().expect(1);
     let expected = format!(
         "error: line 2 of `{}` is not a record\n  caused by: not JSON: EOF while parsing a value at line 1 column 5\n\
-         hint: each line is a JSON object, as written by `sdl tail -o ndjson`\n",
+         hint: each line is one JSON value, or a record as written by `sdl tail -o ndjson`\n",
         file.display()
     );
     assert!(finished.stderr.ends_with(&expected), "{}", finished.stderr);
@@ -104,13 +127,31 @@ fn invalid_arguments_show_their_syntax() {
         ("--start-time yesterday", "use now, Unix seconds or milliseconds, a date, RFC 3339, or -1h"),
         ("--rate 1e-300", "a rate is 0.001 to 1000000000 records per second"),
         ("--wait 584542046090y", "at most 366d"),
-        ("--log-interval 0", "0 is not in 1..18446744073709551615"),
-        ("--users 0", "0 is not in 1..18446744073709551615"),
+        ("--rate 0", "a rate is 0.001 to 1000000000 records per second"),
+        ("--wait ten", "not a duration: use numbers with units, as in 500ms, 30s or 1h30m"),
+        ("--create 0:1", "a topic has at least 1 partition, as in 6:1"),
+        ("--create 1:0", "a topic has at least 1 replica, as in 6:1"),
+        ("--log-interval 0", "a whole number of at least 1 is needed"),
+        ("--users 0", "a whole number of at least 1 is needed"),
+        ("-n -5", "invalid value '-5' for '--count <N>': a whole number is needed, such as 1000"),
         ("--file x --seed 7", "the argument '--file <PATH>' cannot be used with '--seed <N>'"),
     ] {
         let finished = Sdl::new(&format!("produce-fake {arguments}")).run().expect(2);
         assert!(finished.stderr.contains(expected), "{arguments} printed\n{}", finished.stderr);
     }
+}
+
+#[test]
+fn a_producer_reports_what_it_produced_without_a_lag() {
+    let mock = Mock::start(1);
+    mock.create_topic("logins", 3);
+    let command = "produce-fake logins -n 3000 --seed 7 --log-interval 1000 -o json";
+    let finished = Sdl::new(command).profile(&profile(&mock.cluster())).run().expect(0);
+    let summary: serde_json::Value = serde_json::from_slice(&finished.stdout).expect("a summary");
+    assert_eq!((&summary["produced"], &summary["delivered"], summary.get("read")), (&3000.into(), &3000.into(), None));
+    assert!(finished.stderr.contains("INFO Producing events of seed 7 to local_kafka/logins\n"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("Status. produced="), "{}", finished.stderr);
+    assert!(!finished.stderr.contains("lag=") && !finished.stderr.contains("read="), "{}", finished.stderr);
 }
 
 #[test]
@@ -166,8 +207,11 @@ fn real_a_topic_is_created_when_asked_for_and_filled() {
         "error: topic `{topic}` does not exist on `local_kafka`\nhint: add --create 6:1, for 6 partitions with one replica each\n"
     );
     assert!(finished.stderr.ends_with(&expected), "{}", finished.stderr);
-    for _ in 0..2 {
-        Sdl::new(&format!("produce-fake {topic} -n 1000 --create 6:1")).profile(&profile).run().expect(0);
+    for partitions in [6, 3] {
+        let command = format!("produce-fake {topic} -n 1000 --create {partitions}:1");
+        let finished = Sdl::new(&command).profile(&profile).run().expect(0);
+        let noted = finished.stderr.contains(&format!("{topic}: exists with 6 partitions; --create has no effect"));
+        assert_eq!(noted, partitions == 3, "{}", finished.stderr);
     }
     assert_eq!(clusters.source.partitions(&topic), 6);
     assert_eq!(clusters.source.count(&topic), 2000);

@@ -15,7 +15,7 @@ use crate::harness::{
 
 mod hostile;
 
-const DEPLOY_TIMEOUT: Duration = Duration::from_secs(40);
+const DEPLOY_TIMEOUT: Duration = Duration::from_secs(120);
 /// Gauges that promtool takes for counts of a histogram, by the end of their names. They are called as they were before sdl.
 const NAMED_LIKE_COUNTS: [&str; 3] = ["sdl_device_type_count", "sdl_locale_count", "sdl_total_count"];
 

@@ -84,6 +84,20 @@ impl Flow {
         check(sent, &read_with_kcat(&self.clusters.target, &self.topic))
     }
 
+    /// Panics unless the target holds every sent record in order; repeats are allowed.
+    #[track_caller]
+    fn assert_complete(&self, sent: &[(i32, Content)]) {
+        let verdict = self.verdict(sent);
+        assert!(verdict.is_complete(), "{verdict:?}");
+    }
+
+    /// Panics unless the target holds every sent record once and in order.
+    #[track_caller]
+    fn assert_exact(&self, sent: &[(i32, Content)]) {
+        let verdict = self.verdict(sent);
+        assert!(verdict.is_exact(), "{verdict:?}");
+    }
+
     /// Returns the committed offset of each partition, 0 where there is none.
     #[track_caller]
     fn committed(&self) -> Vec<i64> {

@@ -30,8 +30,9 @@ macro_rules! keeps {
                 #[tokio::test(flavor = "multi_thread")]
                 #[ignore = "needs real servers: scripts/test runs it"]
                 async fn $shared() {
+                    let subject = $subject;
                     let _held = Clusters::shared();
-                    super::$shared(&$subject).await;
+                    super::$shared(&subject).await;
                 }
             )*
             $(
@@ -189,7 +190,7 @@ async fn real_each_record_has_its_outcome_in_order(subject: &impl Subject) {
 async fn real_a_wrong_password_stops_the_run(subject: &impl Subject) {
     let begun = Instant::now();
     let error = subject.refused("hunter2-wrong").await;
-    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     assert!(error.to_string().contains("authentication failed for "), "{error}");
     assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
 }

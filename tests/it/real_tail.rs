@@ -163,10 +163,13 @@ fn real_offsets_and_times_select_the_start_and_the_end() {
         assert_eq!(topic.shown(&format!("{arguments} -f %s")), wanted, "{arguments}");
     }
     assert_eq!(topic.cluster().committed("tail-positions", &topic.name), [Some(7)]);
+    let unknown = topic.sdl("--start committed --group tail-postions").run().expect(1);
+    assert!(unknown.stderr.contains("error: group `tail-postions` does not exist on"), "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("did you mean `tail-positions`?") && unknown.stdout.is_empty(), "{}", unknown.stderr);
     topic.send(&in_partition(0, [Content { timestamp: None, ..at(0, "now") }]));
     assert_eq!(topic.shown("--start @-1h"), "now\n");
     let gone = topic.sdl("--start 1").run().expect(2);
-    assert!(gone.stderr.contains("offset 1 is not in 2..11"), "{}", gone.stderr);
+    assert!(gone.stderr.contains("offset 1 is not between 2 and 11"), "{}", gone.stderr);
 }
 
 #[test]
@@ -174,16 +177,16 @@ fn real_offsets_and_times_select_the_start_and_the_end() {
 fn real_aborted_and_open_transactions_are_not_shown() {
     let topic = Topic::new("transactions", 1);
     let value = |value: &str| in_partition(0, [at(1, value)]);
-    let sender = Sender::transactional(topic.cluster(), &topic.name);
+    let sender = Sender::long_transactional(topic.cluster(), &topic.name);
     sender.open_transaction(&topic.name, &value("open at first"));
     let only_open = topic.tail("");
-    let said = format!("topic `{}` holds only records of open transactions; --read-uncommitted shows them\n", topic.name);
-    assert_eq!((only_open.stdout.len(), only_open.stderr.as_str()), (0, said.as_str()));
+    let remark = format!("topic `{}` holds only records of open transactions; --read-uncommitted shows them\n", topic.name);
+    assert_eq!((only_open.stdout.len(), only_open.stderr.as_str()), (0, remark.as_str()));
     assert_eq!(topic.shown("--read-uncommitted"), "open at first\n");
     drop(sender);
 
     let topic = Topic::new("aborted", 1);
-    let sender = Sender::transactional(topic.cluster(), &topic.name);
+    let sender = Sender::long_transactional(topic.cluster(), &topic.name);
     sender.transaction(&topic.name, &value("aborted at first"), false);
     let only_aborted = topic.tail("");
     assert!(only_aborted.stderr.contains("holds no readable record there"), "{}", only_aborted.stderr);
@@ -192,8 +195,14 @@ fn real_aborted_and_open_transactions_are_not_shown() {
         sender.transaction(&topic.name, &value("aborted"), false);
     }
     sender.open_transaction(&topic.name, &value("open"));
+    let held_back = format!(
+        "{}: an open transaction holds readers back in 1 partition: the last 1 offsets are not read; --read-uncommitted reads them\n",
+        topic.name
+    );
     for arguments in ["-n 1", "", "--start beginning", "--start 2 --stop end"] {
-        assert_eq!(topic.shown(arguments), "committed\n", "{arguments}");
+        let ended = topic.tail(arguments);
+        let shown = (std::str::from_utf8(&ended.stdout).expect("text"), ended.stderr.as_str());
+        assert_eq!(shown, ("committed\n", held_back.as_str()), "{arguments}");
     }
     assert_eq!(topic.shown("--read-uncommitted -n 2"), "aborted\nopen\n");
     assert_eq!(topic.shown("--read-uncommitted --start beginning").lines().count(), 33);
@@ -239,8 +248,7 @@ fn real_topics_and_partitions_created_later_are_followed() {
     Sender::new(topic.cluster(), &[]).send(&other, &in_partition(0, [at(3, "3")]));
     shown(format!("{}/1 2\n", topic.name));
     shown(format!("{other}/0 3\n"));
-    running.signal("TERM");
-    running.wait().expect(0);
+    running.end();
 }
 
 #[test]
@@ -267,13 +275,14 @@ fn real_no_group_is_joined_and_nothing_is_committed() {
     let topic = Topic::on(Clusters::exclusive(), "groupless", 3, &[]);
     topic.send(&numbered(1, 0, 300, 3));
     let groups = || {
-        let said = stack(&["tool", "groups", "--bootstrap-server", &topic.cluster().servers, "--list"]);
-        said.lines().map(str::to_owned).collect::<Vec<_>>()
+        let listed = stack(&["tool", "groups", "--bootstrap-server", &topic.cluster().servers, "--list"]);
+        listed.lines().map(str::to_owned).collect::<Vec<_>>()
     };
     let before = groups();
     let running = topic.sdl("-F -n 300").start();
     eventually("all is shown", Duration::from_secs(30), || (running.stdout().lines().count() == 300).then_some(()));
-    topic.tail("--start beginning --where a=1 --stop committed --group nobody");
+    let stderr = topic.sdl("--start beginning --where a=1 --stop committed --group nobody").run().expect(1).stderr;
+    assert!(stderr.contains("group `nobody` does not exist on `local_kafka`"), "{stderr}");
     let new: Vec<_> = groups().into_iter().filter(|group| !before.contains(group)).collect();
     assert_eq!(new, Vec::<String>::new());
     running.signal("INT");
@@ -286,7 +295,8 @@ fn real_memory_stays_bounded_for_any_topic() {
     let topic = Topic::new("large", 6);
     let count = setting("SDL_TEST_RECORDS", 2_000_000);
     let profile = format!("[local_kafka]\nservers = {}\n", topic.cluster().servers);
-    Sdl::new(&format!("produce-fake {} -n {count} --seed 7", topic.name)).profile(&profile).run().expect(0);
+    let produce = Sdl::new(&format!("produce-fake {} -n {count} --seed 7", topic.name)).profile(&profile);
+    produce.deadline(Duration::from_secs(300)).run().expect(0);
     // The last 10, then the whole topic without a match, then all of it.
     for (arguments, lines) in [("", 10), ("--grep nowhere", 0), ("--start beginning -o ndjson", count)] {
         let (reader, writer) = std::io::pipe().expect("a pipe");

@@ -5,12 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::setting;
-use dice::Dice;
+use crate::harness::{Dice, setting};
 use scenario::{Command, Scenario};
 use stage::{Figures, Stage};
 
-mod dice;
 mod oracle;
 mod scenario;
 mod stage;

@@ -55,11 +55,10 @@ fn transient_errors_lose_repeat_and_reorder_nothing() {
     let flow = Flow::new(20_000, 3);
     let mut running = flow.start("--until-caught-up --rate 5000");
     running.wait_for_count(&flow.target.cluster(), TOPIC, 2_000);
-    for error in [NOT_LEADER, TIMED_OUT, TRANSPORT] {
+    for (round, error) in (1..).zip([NOT_LEADER, TIMED_OUT, TRANSPORT]) {
         flow.target.faults().request_errors(RDKafkaApiKey::Produce, &[error; 3]);
         flow.source.faults().request_errors(RDKafkaApiKey::Fetch, &[error; 3]);
-        let there = flow.target.cluster().count(TOPIC);
-        running.wait_for_count(&flow.target.cluster(), TOPIC, there + 2_000);
+        running.wait_for_count(&flow.target.cluster(), TOPIC, 2_000 + round * 4_000);
     }
     running.wait().expect(0);
     flow.assert_exact();
@@ -99,6 +98,33 @@ fn failed_commits_are_repeated_with_the_current_position_and_never_go_back() {
 }
 
 #[test]
+fn a_new_partition_without_a_leader_does_not_hold_up_the_others() {
+    const NEW: &str = "numbers-more";
+    let flow = Flow::new(1_000, 2);
+    flow.target.create_topic(NEW, 2);
+    let (source, target) = (flow.source.cluster(), flow.target.cluster());
+    // The mock's group gives out a new topic when a session has passed.
+    let profile = Cluster::profile(&source, &target, "group").replacen("\n\n", "\nkafka.session.timeout.ms = 6000\n\n", 1);
+    let mut running =
+        Sdl::new("replicate --topics-matching numbers.* -v").profile(&profile).deadline(Duration::from_secs(120)).start();
+    running.wait_for_count(&target, TOPIC, 1_000);
+    flow.source.create_topic(NEW, 2);
+    flow.source.faults().partition_leader(NEW, 0, None).expect("the leader goes away");
+    let (waiting, read): (Vec<_>, Vec<_>) = numbered(2, 0, 200, 2).into_iter().partition(|(partition, _)| *partition == 0);
+    Sender::new(&source, &[]).send(NEW, &read);
+    running.wait_for_count(&target, NEW, 100);
+    running.wait_for_stderr("numbers-more/0: ");
+    Sender::new(&source, &[]).send(TOPIC, &numbered(1, 1_000, 100, 2));
+    running.wait_for_count(&target, TOPIC, 1_100);
+    flow.source.faults().partition_leader(NEW, 0, Some(1)).expect("the leader comes back");
+    Sender::new(&source, &[]).send(NEW, &waiting);
+    running.wait_for_count(&target, NEW, 200);
+    running.wait_for_stderr("Delivery resumed");
+    running.end();
+    assert_eq!(source.committed("group", NEW), [Some(100), Some(100)]);
+}
+
+#[test]
 fn a_run_never_reads_what_it_writes() {
     let cluster = Mock::start(1);
     for topic in ["shop.a", "bad"] {
@@ -107,7 +133,7 @@ fn a_run_never_reads_what_it_writes() {
     let profile = Cluster::profile(&cluster.cluster(), &cluster.cluster(), "group");
     for (flags, what) in [
         ("--topics-matching .*shop.* --prefix c.", "topic `c.shop.a` would be read and written by the same run"),
-        ("shop.a", "topic `shop.a` would be written into itself"),
+        ("shop.a", "replication loop: source and target are the same topic `shop.a`"),
         ("shop.a bad --prefix c. --dead-letters topic:bad", "topic `bad` of the dead letters would be read by the same run"),
         ("--topics-matching .* --exclude c.* --prefix c. --dead-letters topic:letters", "topic `letters` of the dead letters"),
         ("shop.a --to-topic copy --dead-letters topic:copy", "dead letters would be mixed with the records of topic `copy`"),
@@ -115,5 +141,93 @@ fn a_run_never_reads_what_it_writes() {
         let run = Sdl::new(&format!("replicate {flags} --until-caught-up")).profile(&profile).start().wait();
         let stderr = run.expect(5).stderr;
         assert!(stderr.contains(what), "{flags}: {stderr}");
+        let reads_several = flags.contains("matching") || flags.contains("bad");
+        assert_eq!(stderr.contains("with --exclude"), reads_several, "{flags}: {stderr}");
     }
+}
+
+#[test]
+fn an_invalid_name_of_the_target_topic_is_the_first_error_also_for_a_group_with_offsets() {
+    let flow = Flow::new(10, 1);
+    flow.start("--until-caught-up").wait().expect(0);
+    for (flags, error) in [
+        ("--to-topic a/b", "error: `a/b` is not a valid topic name\nhint: use up to 249 letters"),
+        (
+            "--rename {topik}",
+            "error: unknown placeholder `{topik}` in the name of the target topic `{topik}`\nhint: write {topic}",
+        ),
+        ("--rename {topic}-{n}", "error: unknown placeholder `{n}` in the name of the target topic `{topic}-{n}`\n"),
+    ] {
+        let stderr = flow.start(&format!("{flags} --until-caught-up")).wait().expect(2).stderr;
+        assert!(stderr.contains(error), "{flags}: {stderr}");
+    }
+}
+
+#[test]
+fn the_plan_names_the_dead_letters() {
+    let flow = Flow::new(10, 1);
+    flow.target.create_topic("bad", 1);
+    let planned = |place: &str| flow.start(&format!("--dry-run --dead-letters {place}")).wait().expect(0).stderr;
+    assert!(planned("topic:bad").contains("dead letters: topic bad on local_kafka\n"), "{}", planned("topic:bad"));
+    let line = "dead letters: topic other on remote_kafka: will be created with 1 partition\n";
+    assert!(planned("topic:remote_kafka/other").contains(line), "{}", planned("topic:remote_kafka/other"));
+    assert!(planned("file:bad.ndjson").contains("dead letters: file bad.ndjson\n"));
+}
+
+#[test]
+fn a_dry_run_creates_nothing_and_shows_the_limit() {
+    let flow = Flow::new(10, 1);
+    let planned = flow.start("--dry-run -n 5 --log-dir new/logs --dead-letters file:bad.ndjson").wait().expect(0);
+    assert!(planned.stderr.contains("the end is at 10, stops after 5 records in all\n"), "{}", planned.stderr);
+    assert!(!planned.path("new").exists() && !planned.path("bad.ndjson").exists(), "nothing is created");
+    let started = flow.start("-n 5").wait().expect(0);
+    assert!(started.stderr.contains("; has 10 offsets, stops after 5 records in all\n"), "{}", started.stderr);
+}
+
+#[test]
+fn a_dry_run_refuses_the_files_that_a_start_cannot_write() {
+    let flow = Flow::new(10, 1);
+    for (flags, what) in [
+        ("--dead-letters file:/no/such/folder/x", "cannot write dead letters to `/no/such/folder/x`"),
+        ("--dead-letters file:/tmp", "Is a directory"),
+        ("--dead-letters file:database.ini", "its first line is not a dead letter"),
+        ("--log-dir database.ini/logs", "cannot write the log file `database.ini/logs/"),
+    ] {
+        for run in ["--dry-run", "--until-caught-up"] {
+            let stderr = flow.start(&format!("{run} {flags}")).wait().expect(1).stderr;
+            assert!(stderr.contains(what) && stderr.contains("\nhint: name a "), "{run} {flags}: {stderr}");
+        }
+    }
+    assert_eq!(flow.source.cluster().committed("group", TOPIC), [None]);
+}
+
+#[test]
+fn a_dry_run_refuses_a_property_that_only_the_client_of_a_start_rejects() {
+    let flow = Flow::new(10, 1);
+    let profile = Cluster::profile(&flow.source.cluster(), &flow.target.cluster(), "group");
+    // With idempotence librdkafka allows five requests in flight.
+    let profile = profile.replace("[local_kafka]", "[local_kafka]\nkafka.max.in.flight = 6");
+    for run in ["--dry-run", "--until-caught-up"] {
+        let finished = Sdl::new(&format!("replicate {TOPIC} {run}")).profile(&profile).run();
+        assert!(!matches!(finished.code(), Some(0)), "{run}: {}", finished.stderr);
+        assert!(finished.stderr.contains("cannot connect to `local_kafka`"), "{run}: {}", finished.stderr);
+    }
+}
+
+#[test]
+fn a_target_topic_that_the_brokers_do_not_know_for_a_while_is_waited_for() {
+    let flow = Flow::new(10_000, 3);
+    let profile = Cluster::profile(&flow.source.cluster(), &flow.target.cluster(), "group");
+    // The producer gives up a topic that the brokers do not list after this time.
+    let profile = profile.replace("[local_kafka]", "[local_kafka]\nkafka.topic.metadata.propagation.max.ms = 100");
+    let sdl = Sdl::new(&format!("replicate {TOPIC} --until-caught-up --rate 4000")).profile(&profile);
+    let mut running = sdl.start();
+    running.wait_for_count(&flow.target.cluster(), TOPIC, 2_000);
+    let unknown = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    flow.target.faults().topic_error(TOPIC, unknown).unwrap();
+    flow.target.faults().request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION; 3]);
+    std::thread::sleep(Duration::from_secs(2));
+    flow.target.faults().topic_error(TOPIC, RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
+    running.wait().expect(0);
+    flow.assert_exact();
 }

@@ -61,8 +61,28 @@ fn the_command_lines_to_try_do_what_they_say() {
     );
     let ran = Command::new("sh").args(["-c", &script]).output().unwrap();
     assert!(ran.status.success(), "{script}\n{}", String::from_utf8_lossy(&ran.stderr));
-    running.signal("TERM");
-    running.wait().expect(0);
+    running.end();
+}
+
+#[test]
+fn what_embedded_brokers_cannot_do_is_named() {
+    let (running, profile) = sandbox("logins:1");
+    let refused = |arguments: &str| Sdl::new(arguments).profile(&profile).run().expect(1).stderr;
+    Sdl::new("produce-fake logins -n 10").profile(&profile).run().expect(0);
+    let topic = |name: &str| {
+        format!(
+            "error: cannot create topic `{name}` on `local_kafka`\n  caused by: embedded brokers cannot create topics\n\
+             hint: name it at the start of the brokers: sdl sandbox ... {name}:1\n"
+        )
+    };
+    let aggregate = refused("aggregate logins --until-caught-up --group counts");
+    assert!(aggregate.ends_with(&topic("user-login-processed")), "{aggregate}");
+    let letters = refused("replicate logins --to-topic logins --until-caught-up --dead-letters topic:bad");
+    assert!(letters.ends_with(&topic("bad")), "{letters}");
+    let by_time = "error: cannot list the offsets of `local_kafka`\n  caused by: embedded brokers find no offsets by time\n\
+                   hint: name an offset, `beginning` or `end`\n";
+    assert_eq!(refused("tail logins --start @-1h"), by_time);
+    drop(running);
 }
 
 #[test]

@@ -155,8 +155,14 @@ fn a_wrong_rule_is_refused_before_anything_is_done() {
         (
             vec!["--shape", "login"],
             "\n[shape.login]\nkeep = a..b\n",
-            "error: cannot use `keep = a..b` in [shape.login]: `a..b` has a field without a name\nhint: write fields with commas, \
-             dots between the names of nested ones: user_id,buyer.id\n",
+            "error: cannot use `keep = a..b` in [shape.login] at ./database.ini:10: `a..b` has a field without a name\nhint: write \
+             fields with commas, dots between the names of nested ones: user_id,buyer.id\n",
+        ),
+        (
+            vec!["--shape", "login"],
+            "\n[shape.login]\nwher = a\n",
+            "error: unknown key `wher` in [shape.login] at ./database.ini:10\nhint: the keys are where, where.1, where.2, ..., \
+             require, keep, drop, default.FIELD, mask, mask_ip, date\n",
         ),
     ] {
         let flow = Flow::new(&[Some("{}")]);
@@ -197,7 +203,7 @@ fn a_condition_is_in_the_grammar_or_refused_with_its_place() {
 #[test]
 fn a_rule_that_matches_no_record_is_reported_with_what_the_records_hold() {
     let flow = Flow::new(&[Some(r#"{"device_type": "iOS", "at": 1}"#), Some(r#"{"device_type": "android", "at": 2}"#)]);
-    let flags = ["--where", "device_type = ios"];
+    let flags = ["--where", "device_type = ios", "-q"];
     let finished = flow.replicate(&flags, "").expect(0);
     let reported = "none of 2 records matches `--where device_type = ios`: `device_type` holds `iOS`, `android`";
     assert_eq!(finished.stderr.matches(reported).count(), 1, "{}", finished.stderr);

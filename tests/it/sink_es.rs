@@ -263,3 +263,29 @@ fn a_run_resends_only_failed_records_and_bisects_to_the_bad_one() {
     let times = |id: &str| bulks.iter().filter(|ids| ids.len() < 200 && ids.contains(&id.to_owned())).count();
     assert!(times("numbers:0:1") <= 2, "what was taken is not sent again");
 }
+
+#[test]
+fn a_missing_pipeline_is_found_before_the_index_is_created() {
+    let kafka = Mock::start(1);
+    kafka.create_topic("numbers", 1);
+    let stub = HttpStub::search(|request| match request.path.as_str() {
+        "/_ingest/pipeline/nope" => Reply::Json(404, json!({})),
+        path if path.starts_with("/_") => Reply::Json(404, json!({"error": {"type": "x"}})),
+        _ => Reply::Text(404, ""),
+    });
+    let profile = format!(
+        "[local_kafka]\nservers = {}\ndefault_consumer_group_id = g\n[elasticsearch]\nurl = {}\n",
+        kafka.faults().bootstrap_servers(),
+        stub.url()
+    );
+    let run = |flags: &str| Sdl::new(&format!("sink-es numbers --index p --until-caught-up {flags}")).profile(&profile).run();
+    for dry in ["", "--dry-run"] {
+        let stderr = run(&format!("--pipeline nope {dry}")).expect(1).stderr;
+        assert!(stderr.contains("caused by: ingest pipeline `nope` does not exist\n"), "{stderr}");
+        assert!(stderr.ends_with("hint: create the pipeline, or correct --pipeline\n"), "{stderr}");
+    }
+    assert!(stub.requests().iter().all(|request| request.method == "GET"), "nothing was created");
+    run("--pipeline unknown --dry-run").expect(0);
+    let keyed = run("--id key --dry-run").expect(0).stderr;
+    assert!(keyed.contains("tombstones: bad records, because --on-tombstone"), "{keyed}");
+}

@@ -183,8 +183,25 @@ fn filters_select_the_last_matches_and_shaping_failures_are_reported() {
     let ended = topic.tail("logins --grep nowhere");
     assert_eq!((ended.stdout.len(), ended.stderr.as_str()), (0, "0 of 5,000 records matched\n"));
     let ended = logins().tail("logins --where device_type=iOS -f %o");
-    let left_out = "1 record was left out because its value cannot be shaped: logins/0@1: the value is not JSON: expected ident at line 1 column 2\n";
+    let left_out = "1 record was left out because its value cannot be shaped: logins/0@1: the value is not JSON: unexpected character at line 1 column 2\n";
     assert_eq!((String::from_utf8_lossy(&ended.stdout).as_ref(), ended.stderr.as_str()), ("02", left_out));
+}
+
+#[test]
+fn only_a_bad_record_among_the_last_ones_is_reported() {
+    let value = r#"{"a":1}"#;
+    let values = ["bad", value, "bad", value, "bad", value];
+    let records: Vec<_> = values.iter().map(|value| (0, None, Some(value.as_bytes()))).collect();
+    let topic = Topic::with(1, &records);
+    topic.shows("logins -n 1 --drop a -f %o", "5");
+    for (count, shown, bad) in [(2, "35", "1 record was left out because its value"), (3, "135", "2 records were left out")] {
+        let ended = topic.tail(&format!("logins -n {count} --drop a -f %o"));
+        assert_eq!(String::from_utf8_lossy(&ended.stdout), shown);
+        assert!(ended.stderr.starts_with(bad) && ended.stderr.contains("logins/0@4: "), "{}", ended.stderr);
+    }
+    let ended = topic.tail("logins --start beginning --drop a -f %o");
+    let bad = "3 records were left out because their values cannot be shaped, such as logins/0@0: ";
+    assert!(ended.stderr.starts_with(bad), "{}", ended.stderr);
 }
 
 #[test]
@@ -227,10 +244,20 @@ fn an_empty_result_is_explained() {
     for (arguments, why) in [
         ("empty", "topic `empty` is empty\n"),
         ("logins --partitions 1", "topic `logins` is empty in these partitions\n"),
-        ("logins --start end", "no offset is between start and stop; topic `logins` holds 1 offset in total\n"),
+        ("logins --start end", "no records at or after end; topic `logins` holds 1 offset in total\n"),
     ] {
         topic.fails(arguments, why, 0);
     }
+}
+
+#[test]
+fn partitions_without_a_committed_offset_are_counted() {
+    let topic = Topic::with(3, &[(0, None, Some(b"a")), (0, None, Some(b"b")), (1, None, Some(b"c"))]);
+    let ended = topic.tail("logins --start committed --group none -o value");
+    let mut lines: Vec<_> = std::str::from_utf8(&ended.stdout).unwrap().lines().collect();
+    lines.sort_unstable();
+    let line = "group `none` has no committed offset in 2 of 2 partitions: there `committed` is the beginning\n";
+    assert_eq!((lines.join(" "), ended.stderr.as_str()), ("a b c".to_owned(), line));
 }
 
 #[test]

@@ -3,23 +3,23 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::commands::args::numbers::{parse_duration, parse_interval};
+use crate::commands::args::numbers::{parse_duration, parse_interval, parse_linger, parse_whole};
 use crate::pipeline::{BadRecordPolicy, BreakerLimit, Limits, Rate};
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Delivery")]
 pub(crate) struct DeliveryArgs {
     /// Records per batch [default: 1000 for replicate, 5000 for the sinks]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = parse_whole::<u32>(1, 1_000_000))]
     batch: Option<u32>,
     /// Bytes per batch [default: 1MB for replicate, 8MB for the sinks]
     #[arg(long, value_name = "SIZE", value_parser = parse_batch_bytes)]
     batch_bytes: Option<u64>,
     /// How long a batch waits to fill [default: 5ms for replicate, 500ms for the sinks]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_linger)]
     linger: Option<Duration>,
     /// Batches in flight [default: 16 for replicate, 4 for the sinks]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", value_parser = parse_whole::<u32>(1, 1000))]
     in_flight: Option<u32>,
     /// Time between two commits of the delivered positions
     #[arg(long, value_name = "DURATION", default_value = "200ms", value_parser = parse_interval)]
@@ -84,7 +84,8 @@ pub(crate) struct SourceLimits {
     pub(crate) batch: usize,
     /// Bytes that may wait for the engine.
     pub(crate) buffer_bytes: usize,
-    pub(crate) commit_interval: Duration,
+    /// None: the target commits the offsets.
+    pub(crate) commit_interval: Option<Duration>,
 }
 
 impl DeliveryArgs {
@@ -107,7 +108,7 @@ impl DeliveryArgs {
         SourceLimits {
             batch: limits.batch.min(10_000),
             buffer_bytes: limits.batch_bytes.saturating_mul(4).min(16_000_000),
-            commit_interval: self.commit_interval,
+            commit_interval: Some(self.commit_interval),
         }
     }
 }
@@ -174,28 +175,31 @@ fn parse_limit(text: &str) -> Result<DeadLetterLimit, String> {
     parsed.map(|limit| DeadLetterLimit(Some(limit))).ok_or_else(|| "use N/DURATION, as in 1000/1m, or none".to_owned())
 }
 
-/// Parses a size in bytes: `500`, `64kB`, `8MB`, `1GB` (powers of 1000), `64KiB`, `8MiB` (powers of 1024).
+/// Parses a size in bytes: `500`, `64kB`, `8MB`, `1GB` (powers of 1000), `64KiB`, `8MiB` (powers of 1024), in any case.
 fn parse_size(text: &str) -> Result<u64, String> {
     let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(at);
-    let factor = match unit.trim() {
-        "" | "B" => 1,
-        "k" | "kB" | "KB" => 1000,
-        "M" | "MB" => 1_000_000,
-        "G" | "GB" => 1_000_000_000,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => 0,
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "k" | "kb" => Some(1000),
+        "m" | "mb" => Some(1_000_000),
+        "g" | "gb" => Some(1_000_000_000),
+        "kib" => Some(1 << 10),
+        "mib" => Some(1 << 20),
+        "gib" => Some(1 << 30),
+        _ => None,
     };
-    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).filter(|bytes| *bytes > 0);
-    bytes.ok_or_else(|| "not a size: use bytes, kB, MB or GB, as in 8MB".to_owned())
+    let bytes = number.parse::<u64>().ok().zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
+    bytes.ok_or_else(|| "not a size: use bytes, kB, MB, GB, KiB, MiB or GiB, as in 8MB".to_owned())
 }
 
 /// Parses a batch size: at most 1 GB, so that all batches in flight can be counted.
 fn parse_batch_bytes(text: &str) -> Result<u64, String> {
-    let bytes = parse_size(text)?;
-    if bytes > 1_000_000_000 { Err("at most 1GB".to_owned()) } else { Ok(bytes) }
+    match parse_size(text)? {
+        0 => Err("at least 1 byte".to_owned()),
+        bytes if bytes > 1_000_000_000 => Err("at most 1GB".to_owned()),
+        bytes => Ok(bytes),
+    }
 }
 
 /// Parses a rate: a bare number is records per second, a size bytes per second; `/s` may follow.
@@ -206,11 +210,15 @@ pub(crate) fn parse_rate(text: &str) -> Result<Rate, String> {
     if let Ok(records) = bare.parse::<f64>() {
         return match records {
             0.001..=1e9 => Ok(Rate::Records(records)),
-            _ if records > 0.0 => Err("a rate is 0.001 to 1000000000 records per second".to_owned()),
+            _ if records.is_finite() => Err("a rate is 0.001 to 1000000000 records per second".to_owned()),
             _ => Err(invalid()),
         };
     }
-    parse_size(bare).map(|bytes| Rate::Bytes(bytes as f64)).map_err(|_| invalid())
+    match parse_size(bare) {
+        Ok(0) => Err("a rate is at least 1 byte per second".to_owned()),
+        Ok(bytes) => Ok(Rate::Bytes(bytes as f64)),
+        Err(_) => Err(invalid()),
+    }
 }
 
 #[cfg(test)]
@@ -219,18 +227,32 @@ mod tests {
 
     #[test]
     fn sizes_and_rates_are_read_with_their_units() {
-        for (text, bytes) in [("500", 500), ("64kB", 64_000), ("8MB", 8_000_000), ("1GB", 1_000_000_000), ("2MiB", 2 << 20)] {
+        for (text, bytes) in [
+            ("500", 500),
+            ("64kB", 64_000),
+            ("5kb", 5000),
+            ("5mb", 5_000_000),
+            ("8M", 8_000_000),
+            ("8MB", 8_000_000),
+            ("1GB", 1_000_000_000),
+            ("2MiB", 2 << 20),
+            ("2mib", 2 << 20),
+        ] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "MB", "1.5MB", "5 parsecs", "0", "99999999999GB"] {
-            assert!(parse_size(text).is_err(), "{text}");
+        for text in ["", "MB", "1.5MB", "5 parsecs", "-1", "99999999999GB"] {
+            assert!(parse_size(text).unwrap_err().starts_with("not a size: use bytes, kB, MB, GB,"), "{text}");
         }
+        assert_eq!(parse_batch_bytes("0").unwrap_err(), "at least 1 byte");
+        assert_eq!(parse_batch_bytes("2GB").unwrap_err(), "at most 1GB");
         assert_eq!(parse_rate("5000"), Ok(Rate::Records(5000.0)));
         assert_eq!(parse_rate("0.5/s"), Ok(Rate::Records(0.5)));
         assert_eq!(parse_rate("5MB"), Ok(Rate::Bytes(5e6)));
         for text in ["", "0", "-1", "fast", "inf", "1e-300", "1e300", "NaN"] {
             assert!(parse_rate(text).is_err(), "{text}");
         }
+        assert_eq!(parse_rate("0").unwrap_err(), "a rate is 0.001 to 1000000000 records per second");
+        assert_eq!(parse_rate("0MB").unwrap_err(), "a rate is at least 1 byte per second");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Flags of documents, shared by the document sinks.
 
+use crate::commands::args::topics::TopicArgs;
+use crate::connectors::kafka::TopicInfo;
 use crate::document::{
     DocumentMapper, Ids, MetadataFields, NamePattern, NameTemplate, RawValues, Unsound, Version, check_deletes, check_topics,
 };
@@ -112,7 +114,7 @@ impl DocumentArgs {
     pub(crate) fn mapper(&self, templates: Vec<NameTemplate>) -> Result<DocumentMapper, Error> {
         let ids = self.ids();
         if self.id_prefix.is_some() && !matches!(ids, Ids::Offset { .. }) {
-            return usage("--id-prefix belongs to ids made of offsets", "leave it out, or leave --id out");
+            return usage("--id-prefix belongs to ids made of offsets", "remove it, or remove --id");
         }
         let deletes = self.on_tombstone == Some(OnTombstone::Delete);
         check_deletes(&ids, &self.version, &templates, deletes).map_err(unsound)?;
@@ -133,6 +135,23 @@ impl DocumentArgs {
         check_topics(&self.ids(), &self.version, partitions, is_pattern).map_err(unsound)
     }
 
+    /// Refuses names that no record of a topic can have.
+    ///
+    /// # Errors
+    /// When the name of a topic alone makes them invalid.
+    pub(crate) fn check_names(mapper: &DocumentMapper, topics: &[TopicInfo], chosen: &TopicArgs) -> Result<(), Error> {
+        let or_exclude = chosen.or_exclude("the topic");
+        for (template, topic) in mapper.templates().iter().flat_map(|template| topics.iter().map(move |topic| (template, topic)))
+        {
+            template.check_topic(topic.topic).map_err(|(why, allowed)| Error::Usage {
+                what: format!("cannot use `{}` for topic `{}`: {why}", template.pattern(), topic.topic),
+                hint: allowed
+                    .map_or_else(|| format!("choose another name{or_exclude}"), |allowed| format!("use `{allowed}`{or_exclude}")),
+            })?;
+        }
+        Ok(())
+    }
+
     /// Returns the names that `template`, the value of `flag`, makes under `rule`.
     ///
     /// # Errors
@@ -144,10 +163,21 @@ impl DocumentArgs {
         NameTemplate::new(parsed, rule, self.max_names).map_err(wrong)
     }
 
+    /// Returns what happens to a tombstone; `None` if neither the flag nor the kind of the ids says it.
+    fn tombstone_effect(&self) -> Option<OnTombstone> {
+        let by_itself = matches!(self.id, Ids::Offset { .. } | Ids::Random).then_some(OnTombstone::Skip);
+        self.on_tombstone.or(by_itself)
+    }
+
+    /// Returns the line of the plan about tombstones if nothing says what happens to them.
+    pub(crate) fn tombstone_line(&self) -> Option<String> {
+        let line = "tombstones: bad records, because --on-tombstone (delete, skip or fail) is not set";
+        self.tombstone_effect().is_none().then(|| line.to_owned())
+    }
+
     /// Returns the transform of tombstones; `None` if they delete.
     pub(crate) fn tombstones(&self) -> Option<Transform> {
-        let by_itself = matches!(self.id, Ids::Offset { .. } | Ids::Random).then_some(OnTombstone::Skip);
-        let shaped = match self.on_tombstone.or(by_itself) {
+        let shaped = match self.tombstone_effect() {
             Some(OnTombstone::Delete) => return None,
             Some(OnTombstone::Skip) => TransformResult::Filtered,
             Some(OnTombstone::Fail) => {
@@ -170,8 +200,8 @@ fn unsound(reason: Unsound) -> Error {
         Unsound::OffsetsOfPartitions => "use --version timestamp or --version field:PATH",
         Unsound::DeletesWithoutKey => "use --id key, or another --on-tombstone",
         Unsound::DeletesByFieldVersion(_) => "use --version offset or timestamp, or another --on-tombstone",
-        Unsound::DeletesByFieldName => "leave fields out of the names, or use another --on-tombstone",
-        Unsound::DeletesByDatedName => "leave dates out of the names, or use another --on-tombstone",
+        Unsound::DeletesByFieldName => "omit fields in the names, or use another --on-tombstone",
+        Unsound::DeletesByDatedName => "omit dates in the names, or use another --on-tombstone",
     };
     Error::Usage { what: reason.to_string(), hint: hint.to_owned() }
 }
@@ -261,7 +291,22 @@ mod tests {
         assert_eq!(what(&["--id", "key", "--on-tombstone", "delete"]), None);
         assert!(matches!(what(&["--on-tombstone", "fail"]), Some(TransformResult::Bad(_))));
         let Some(TransformResult::Bad(reason)) = what(&["--id", "key"]) else { panic!("the first tombstone is bad") };
+        let is_open = |line: &[&str]| flags(line).tombstone_line().is_some();
+        assert!(is_open(&["--id", "key"]) && is_open(&["--id", "field:a"]), "the plan says it");
+        assert!(!is_open(&[]) && !is_open(&["--id", "uuid"]) && !is_open(&["--id", "key", "--on-tombstone", "fail"]));
         assert_eq!(reason.hinted(), Some("--on-tombstone delete, skip or fail"));
+    }
+
+    #[test]
+    fn the_plan_says_that_tombstones_are_bad_records_where_no_flag_decides() {
+        for line in [&["--id", "key"], &["--id", "field:a"]] {
+            let said = flags(line).tombstone_line().unwrap();
+            assert!(said.starts_with("tombstones: bad records, because --on-tombstone"), "{said}");
+        }
+        let decided: [&[&str]; 3] = [&[], &["--id", "uuid"], &["--id", "key", "--on-tombstone", "fail"]];
+        for line in decided {
+            assert_eq!(flags(line).tombstone_line(), None, "{line:?}");
+        }
     }
 
     #[test]

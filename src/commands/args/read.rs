@@ -3,10 +3,11 @@
 use clap::builder::NonEmptyStringValueParser as Text;
 
 use crate::commands::args::SourceLimits;
+use crate::commands::args::numbers::parse_count;
 use crate::commands::args::topics::{PartitionList, TopicArgs, check_range, parse_partitions, parse_position};
 use crate::commands::run;
 use crate::connectors::kafka::{Admin, KafkaSource, OnGap, Pos, ReadPlan, ReadPlanRequest, ResumeRules};
-use crate::connectors::kafka::{SourceOptions, Subscription, TopicInfo};
+use crate::connectors::kafka::{SourceOptions, Subscription, TargetIds, TopicInfo};
 use crate::error::Error;
 use crate::profile::KafkaSection;
 use crate::record::Topic;
@@ -46,12 +47,12 @@ pub(crate) struct ReadArgs {
     #[arg(long, conflicts_with = "stop")]
     pub(crate) until_caught_up: bool,
     /// Stop after N records
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = parse_count)]
     pub(crate) count: Option<u64>,
     /// Take over the offsets that another flow committed for the group
     #[arg(long)]
     pub(crate) adopt_group: bool,
-    /// What to do where records are missing between the committed position and the log
+    /// What to do where records are missing between the committed position and the partition's log
     #[arg(long, value_name = "WHAT", default_value = "refuse")]
     pub(crate) on_gap: OnGap,
     /// Read records of open and aborted transactions too
@@ -84,7 +85,20 @@ impl ReadArgs {
     /// # Errors
     /// When a topic does not exist, or none is left.
     pub(crate) async fn topics(&self, admin: &Admin, section: &KafkaSection) -> Result<Vec<TopicInfo>, Error> {
-        self.topics.choose(section, &admin.topics().await?)
+        let mut all = admin.topics().await?;
+        for name in self.topics.named(section)? {
+            if !all.iter().any(|topic| topic.topic.name() == name) {
+                // The list of all omits topics that the user may not describe; a request for one says so.
+                all.extend(admin.topic(name).await?);
+            }
+        }
+        self.topics.choose(section, &all)
+    }
+
+    /// Returns the position at which the run is asked to start.
+    #[must_use]
+    pub(crate) fn start(&self) -> Pos {
+        if self.from_beginning { Pos::Beginning } else { self.start.unwrap_or(Pos::Committed) }
     }
 
     /// Plans the positions to read, without changing anything.
@@ -103,13 +117,18 @@ impl ReadArgs {
         check_range(self.start, self.stop)?;
         if let Some(wanted) = &self.partitions {
             wanted.check(topics)?;
-            crate::connectors::kafka::require_empty(admin, group, "its partitions cannot be read beside it").await?;
+            crate::connectors::kafka::require_empty(
+                admin,
+                group,
+                "its partitions cannot be read while the group has active members",
+            )
+            .await?;
         }
         let request = ReadPlanRequest {
             group,
             topics,
             partitions: self.partitions.as_ref().map(|list| list.0.as_slice()),
-            start: if self.from_beginning { Pos::Beginning } else { self.start.unwrap_or(Pos::Committed) },
+            start: self.start(),
             stop: if self.until_caught_up { Some(Pos::End) } else { self.stop },
             read_uncommitted: self.read_uncommitted,
             may_skip: yes,
@@ -122,7 +141,15 @@ impl ReadArgs {
     /// Returns the rules by which the group resumes.
     #[must_use]
     pub(crate) fn rules(&self, flow: String) -> ResumeRules {
-        ResumeRules { flow, adopt: self.adopt_group, on_gap: self.on_gap }
+        ResumeRules { flow, adopt: self.adopt_group, on_gap: self.on_gap, target_ids: TargetIds::default() }
+    }
+
+    /// Checks that the source's client can be created, without joining the group.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub(crate) fn check_client(&self, section: &KafkaSection, group: &str) -> Result<(), Error> {
+        Ok(KafkaSource::check_client(section, group, self.instance_id.as_deref(), self.read_uncommitted)?)
     }
 
     /// Opens the source as planned.

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 
+use crate::commands::args::numbers::parse_whole;
 use crate::report::parse_address;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Reporting")]
 pub(crate) struct ReportArgs {
     /// Without a terminal: one status line per N records, and at least every 10 s
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = parse_whole::<u64>(1, u64::MAX))]
     pub(crate) log_interval: u64,
     /// Format of the summary: `text` on stderr, or `json` on stdout
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]

@@ -1,9 +1,9 @@
 //! The flags that shape values.
 
 use crate::error::Error;
-use crate::pipeline::{Transform, TransformResult};
+use crate::pipeline::{LOSS_TARGET, Transform, TransformResult};
 use crate::profile::{Profile, Secret};
-use crate::shape::{InvalidRule, RuleKind, SAMPLE_RECORDS, SelectedFields, Shape, ShapeResult, ShapeRules};
+use crate::shape::{FieldPath, InvalidRule, RuleKind, SAMPLE_RECORDS, SelectedFields, Shape, ShapeResult, ShapeRules};
 
 /// Below this number of records, unmatched rules are not reported.
 const MIN_RECORDS: u64 = 2;
@@ -22,7 +22,7 @@ pub(crate) struct ShapingArgs {
     /// Treat a record as bad if a field is missing or has another type: string, int, number, bool, object, array
     #[arg(long, value_name = "FIELD[:TYPE],...")]
     require: Vec<String>,
-    /// Turn Unix times (seconds to nanoseconds) and ISO text into ISO 8601 in UTC
+    /// Turn Unix times (seconds to nanoseconds) and ISO text into ISO 8601 in UTC; in MongoDB, into a Date
     #[arg(long, value_name = "FIELD,...")]
     date: Vec<String>,
     /// Replace an address by its network: a.b.c.xxx
@@ -63,6 +63,14 @@ impl ShapingArgs {
         SelectedFields::parse(&self.rules(profile)?).map_err(usage)
     }
 
+    /// Returns the fields of `--date` and of the shapes.
+    ///
+    /// # Errors
+    /// As [`Self::fields`].
+    pub(crate) fn dates(&self, profile: &Profile) -> Result<Vec<FieldPath>, Error> {
+        self.rules(profile)?.paths(RuleKind::Date).map_err(usage)
+    }
+
     fn rules(&self, profile: &Profile) -> Result<ShapeRules, Error> {
         let mut rules = ShapeRules::default();
         let flags = [
@@ -82,7 +90,10 @@ impl ShapingArgs {
         }
         for name in &self.shape {
             let keys = profile.shape(name).ok_or_else(|| no_shape(name, profile))?;
-            keys.iter().try_for_each(|(key, value)| rules.key(&format!("shape.{name}"), key, value)).map_err(usage)?;
+            for (key, value) in keys {
+                let origin = profile.shape_origin(name, key).map_or_else(String::new, |origin| format!(" at {origin}"));
+                rules.key(&format!("[shape.{name}]{origin}"), key, value).map_err(usage)?;
+            }
         }
         Ok(rules)
     }
@@ -117,7 +128,7 @@ impl ReportingShape {
 
     fn warn(&self) {
         for rule in self.0.unmatched() {
-            tracing::warn!("{rule}");
+            tracing::warn!(target: LOSS_TARGET, "{rule}");
         }
     }
 }

@@ -3,10 +3,15 @@
 use clap::builder::NonEmptyStringValueParser as Text;
 use regex::Regex;
 
-use crate::connectors::kafka::{Pos, TopicInfo};
+use crate::connectors::kafka::{Pos, TOPIC_NAME_RULE, TopicInfo};
 use crate::error::Error;
 use crate::pipeline::Failure;
 use crate::profile::KafkaSection;
+use crate::record::Topic;
+use crate::shape::regex_error;
+
+/// The most names that an error lists.
+const MAX_NAMES_SHOWN: usize = 10;
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct TopicArgs {
@@ -46,9 +51,16 @@ pub(crate) fn parse_partitions(text: &str) -> Result<PartitionList, String> {
     Ok(PartitionList(list))
 }
 
+/// Parses a pattern for bytes, which matches any part of them.
+pub(crate) fn parse_regex(text: &str) -> Result<regex::bytes::Regex, String> {
+    regex::bytes::Regex::new(text).map_err(|error| format!("not a regular expression: {}", regex_error(&error)))
+}
+
 /// Parses a pattern that must match a whole name.
-pub(crate) fn parse_pattern(text: &str) -> Result<Regex, regex::Error> {
-    Regex::new(&format!("^(?:{text})$"))
+pub(crate) fn parse_pattern(text: &str) -> Result<Regex, String> {
+    // On its own first: an error must not quote what is added, and `a)|(b` must not pass.
+    let pattern = Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$")));
+    pattern.map_err(|error| format!("not a regular expression: {}", regex_error(&error)))
 }
 
 pub(crate) fn parse_position(text: &str) -> Result<Pos, String> {
@@ -63,7 +75,7 @@ pub(crate) fn check_range(start: Option<Pos>, stop: Option<Pos>) -> Result<(), E
     match (start, stop) {
         (Some(start), Some(stop)) if start.is_after(stop) => Err(Error::Usage {
             what: "--start is after --stop: no record is between them".to_owned(),
-            hint: "exchange the two positions, or leave --stop out".to_owned(),
+            hint: "exchange the two positions, or remove --stop".to_owned(),
         }),
         _ => Ok(()),
     }
@@ -99,6 +111,12 @@ impl TopicArgs {
             && !self.excludes(topic)
     }
 
+    /// Returns the end of a hint that offers to leave out one of the topics; empty for a single topic.
+    pub(crate) fn or_exclude(&self, topic: &str) -> String {
+        let is_one_of_several = self.topics_matching.is_some() || self.names.len() > 1;
+        if is_one_of_several { format!(", or omit {topic} with --exclude REGEX") } else { String::new() }
+    }
+
     fn excludes(&self, topic: &str) -> bool {
         self.exclude.as_ref().is_some_and(|pattern| pattern.is_match(topic))
     }
@@ -106,7 +124,7 @@ impl TopicArgs {
     /// Returns the topics of the flag, or else of the section; none with a pattern.
     ///
     /// # Errors
-    /// When no topic is chosen.
+    /// When no topic is chosen, or Kafka does not allow a name.
     pub(crate) fn named<'a>(&'a self, section: &'a KafkaSection) -> Result<Vec<&'a str>, Error> {
         let names = match (self.names.as_slice(), section.default_consumer_topic.as_deref()) {
             _ if self.topics_matching.is_some() => Vec::new(),
@@ -119,6 +137,14 @@ impl TopicArgs {
             }
             (topics, _) => topics.iter().map(String::as_str).collect(),
         };
+        if let Some(name) = names.iter().find(|name| !Topic::is_valid_name(name)) {
+            let hint = if self.names.is_empty() {
+                format!("correct `default_consumer_topic` under [{}]; a comment has a line of its own", section.name)
+            } else {
+                TOPIC_NAME_RULE.to_owned()
+            };
+            return Err(Error::Usage { what: format!("`{name}` is not a valid topic name"), hint });
+        }
         Ok(names.into_iter().filter(|name| !self.excludes(name)).collect())
     }
 
@@ -136,7 +162,7 @@ impl TopicArgs {
         chosen.dedup();
         if chosen.is_empty() {
             let failure = Failure::new(format!("no topic of `{}` is left to read", section.name));
-            return Err(failure.hint("loosen --topics-matching or --exclude; `kcat -L` lists the topics").into());
+            return Err(failure.hint(format!("loosen --topics-matching or --exclude; {}", first_names(all))).into());
         }
         Ok(chosen)
     }
@@ -152,8 +178,20 @@ fn missing(name: &str, section: &KafkaSection, all: &[TopicInfo]) -> Error {
     let failure = Failure::new(format!("topic `{name}` does not exist on `{}`", section.name));
     Error::Failed(match nearest(name, known) {
         Some(known) => failure.hint(format!("did you mean `{known}`?")),
-        None => failure.hint(format!("list the topics: kcat -b {} -L", section.servers)),
+        None => failure.hint(first_names(all)),
     })
+}
+
+/// Returns the names of the first topics as part of a sentence.
+fn first_names(all: &[TopicInfo]) -> String {
+    let names: Vec<_> = all.iter().map(|topic| topic.topic.name()).filter(|name| !is_internal(name)).collect();
+    let shown: Vec<_> = names.iter().take(MAX_NAMES_SHOWN).map(|name| format!("`{name}`")).collect();
+    match names.len() {
+        0 => "the cluster has no topics".to_owned(),
+        count if count > shown.len() => format!("the first of its {count} topics are {}", shown.join(", ")),
+        1 => format!("its only topic is {}", shown[0]),
+        _ => format!("its topics are {}", shown.join(", ")),
+    }
 }
 
 /// Returns the name in `known` that is most similar to `name`.
@@ -175,9 +213,65 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_kafka_does_not_allow_is_shown_with_its_origin() {
+        let of = |names: &[&str], default: Option<&str>| {
+            let names = names.iter().map(ToString::to_string).collect();
+            let section = KafkaSection {
+                name: "local_kafka".to_owned(),
+                default_consumer_topic: default.map(str::to_owned),
+                ..KafkaSection::default()
+            };
+            let args = TopicArgs { names, ..TopicArgs::default() };
+            args.named(&section).map(|names| names.len()).map_err(|error| error.render())
+        };
+        assert_eq!(of(&["eu.orders_1-x"], None), Ok(1));
+        assert_eq!(
+            of(&[], Some("orders ; all of them")).unwrap_err(),
+            "error: `orders ; all of them` is not a valid topic name\n\
+             hint: correct `default_consumer_topic` under [local_kafka]; a comment has a line of its own\n"
+        );
+        assert!(
+            of(&["orders", "a b"], None).unwrap_err().starts_with("error: `a b` is not a valid topic name\nhint: use up to 249")
+        );
+    }
+
+    #[test]
+    fn the_first_names_are_listed() {
+        let topics = |count: i32| {
+            let topic = |number| TopicInfo { topic: crate::record::Topic::named(&format!("named-{number}")), partitions: 1 };
+            (0..count).map(topic).collect::<Vec<_>>()
+        };
+        assert_eq!(first_names(&topics(0)), "the cluster has no topics");
+        assert_eq!(first_names(&topics(1)), "its only topic is `named-0`");
+        assert_eq!(first_names(&topics(2)), "its topics are `named-0`, `named-1`");
+        let many = first_names(&topics(12));
+        assert!(many.starts_with("the first of its 12 topics are `named-0`, ") && many.ends_with("`named-9`"), "{many}");
+    }
+
+    #[test]
+    fn only_one_of_several_topics_can_be_left_out() {
+        let args = |names: &[&str], pattern: Option<&str>| TopicArgs {
+            names: names.iter().map(ToString::to_string).collect(),
+            topics_matching: pattern.map(|pattern| parse_pattern(pattern).unwrap()),
+            ..TopicArgs::default()
+        };
+        assert_eq!(args(&[], None).or_exclude("it") + &args(&["a"], None).or_exclude("it"), "");
+        for several in [args(&["a", "b"], None), args(&[], Some("a.*"))] {
+            assert_eq!(several.or_exclude("it"), ", or omit it with --exclude REGEX");
+        }
+    }
+
+    #[test]
     fn a_pattern_fits_whole_names_only() {
         let fits = |pattern: &str, name: &str| parse_pattern(pattern).unwrap().is_match(name);
         assert!(fits("orders", "orders") && fits("a|ab", "ab") && fits("order.*", "orders-eu"));
         assert!(!fits("orders", "orders-eu") && !fits("order", "orders"));
+    }
+
+    #[test]
+    fn an_invalid_pattern_is_refused_in_one_line() {
+        assert_eq!(parse_pattern("(").unwrap_err(), "not a regular expression: unclosed group");
+        assert_eq!(parse_pattern("a)|(?:b").unwrap_err(), "not a regular expression: unopened group");
+        assert_eq!(parse_pattern("*").unwrap_err(), "not a regular expression: repetition operator missing expression");
     }
 }

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::time::{MissedTickBehavior, interval};
 
+use crate::commands::Context;
+use crate::commands::lag::repeated_survey::RepeatedSurvey;
 use crate::commands::lag::{Args, prom};
-use crate::commands::{Context, run};
 use crate::error::Error;
-use crate::lag::{SurveyedCluster, survey_all};
+use crate::lag::SurveyedCluster;
 use crate::report::{Endpoint, Monitored};
 
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
@@ -37,9 +37,9 @@ impl Monitored for MetricsPage {
 
     fn ready(&self) -> Result<(), String> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let report = last.as_ref().ok_or("the first survey is not complete")?;
+        let report = last.as_ref().ok_or("the first query is not complete")?;
         if report.at.elapsed() > self.every + STALE_AFTER {
-            return Err(format!("the last survey is {} s old", report.at.elapsed().as_secs()));
+            return Err(format!("the last query is {} s old", report.at.elapsed().as_secs()));
         }
         if report.any_cluster { Ok(()) } else { Err("no cluster answers".to_owned()) }
     }
@@ -52,31 +52,18 @@ impl Monitored for MetricsPage {
 pub(super) async fn export(
     args: &Args,
     address: SocketAddr,
-    mut clusters: Vec<SurveyedCluster>,
+    clusters: Vec<SurveyedCluster>,
     context: &Context,
 ) -> Result<(), Error> {
-    let mut stop = run::stop_signal()?;
-    let filter = args.filter();
     let every = args.repeat.interval.unwrap_or(DEFAULT_INTERVAL);
     let page = Arc::new(MetricsPage { every, last: Mutex::new(None) });
     let endpoint =
         Endpoint::listen(address).await.map_err(|failure| failure.hint("choose another address with --metrics ADDR"))?;
     context.say(&format!("Serving metrics at http://{}/metrics until interrupted.\n", endpoint.address()));
     let serving = tokio::spawn(endpoint.serve(Arc::clone(&page) as Arc<dyn Monitored>));
-    let mut ticks = interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut surveys = RepeatedSurvey::new(args, clusters, every, context);
     let mut down = BTreeSet::new();
-    loop {
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => break,
-            _ = ticks.tick() => {}
-        }
-        let report = tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => break,
-            report = survey_all(&mut clusters, &filter) => report,
-        };
+    while let Some(report) = surveys.next().await {
         for survey in report.surveys.iter().filter(|survey| down.remove(&survey.section)) {
             tracing::info!(section = survey.section, "The cluster answers again.");
         }

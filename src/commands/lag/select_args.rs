@@ -21,7 +21,7 @@ pub(super) struct SelectionArgs {
     /// Show every group whose whole name matches this regular expression
     #[arg(long = "groups", value_name = "REGEX", conflicts_with_all = ["groups", "group"], value_parser = parse_pattern)]
     pub(super) groups_matching: Option<Regex>,
-    /// The profile's Kafka section to survey; may be repeated [default: all]
+    /// The profile's Kafka section to query; may be repeated [default: all]
     #[arg(long, value_name = "SECTION", value_parser = Text::new())]
     pub(super) source: Vec<String>,
     /// Only this topic; may be repeated
@@ -66,10 +66,13 @@ pub(super) fn check_names(filter: &LagFilter, report: &LagReport) -> Result<(), 
     let surveys = &report.surveys;
     let sections: Vec<_> = surveys.iter().map(|survey| format!("`{}`", survey.section)).collect();
     let sections = sections.join(" or ");
+    let has_login = surveys.iter().any(|survey| survey.has_login);
+    let doubt =
+        |what: &str| if has_login { format!(", or the user may not describe it (DESCRIBE on {what})") } else { String::new() };
     let topics = || surveys.iter().flat_map(|survey| &survey.all_topics).map(|topic| Topic::name(*topic));
     let all_groups = || surveys.iter().flat_map(|survey| &survey.all_groups).map(String::as_str);
     if let Some(name) = filter.groups.iter().find(|name| !all_groups().any(|group| group == *name)) {
-        let failure = Failure::new(format!("group `{name}` does not exist on {sections}"));
+        let failure = Failure::new(format!("group `{name}` does not exist on {sections}{}", doubt("the group")));
         return Err(Error::Failed(if topics().any(|topic| topic == name) {
             failure.hint(format!("`{name}` is a topic: sdl lag --topic {name}"))
         } else if let Some(near) = nearest(name, all_groups()) {
@@ -83,7 +86,7 @@ pub(super) fn check_names(filter: &LagFilter, report: &LagReport) -> Result<(), 
         topics().any(|topic| topic == name) || partitions.any(|partition| partition.partition.topic.name() == name)
     };
     if let Some(name) = filter.topics.iter().find(|name| !known(name)) {
-        let failure = Failure::new(format!("topic `{name}` does not exist on {sections}"));
+        let failure = Failure::new(format!("topic `{name}` does not exist on {sections}{}", doubt("the topic")));
         return Err(Error::Failed(if let Some(near) = nearest(name, topics()) {
             failure.hint(format!("did you mean `{near}`?"))
         } else if all_groups().any(|group| group == name) {

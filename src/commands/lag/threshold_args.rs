@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
+use crate::commands::args::{parse_any_duration, parse_count};
 use crate::error::Error;
 use crate::lag::{Breach, LagReport, Thresholds};
 use crate::pipeline::Failure;
+use crate::report::counted;
 use crate::terminal::{escape_controls, human_duration};
 
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Thresholds (exit code 4 if a group exceeds one)")]
 pub(super) struct ThresholdArgs {
     /// Maximum lag of a group in records, over all its selected partitions; an unknown lag exceeds it
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
     max_lag: Option<u64>,
     /// Maximum time lag of a partition; an unknown time lag exceeds it
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "no_time")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_any_duration, conflicts_with = "no_time")]
     max_time: Option<Duration>,
 }
 
@@ -53,7 +55,7 @@ pub(super) fn check(thresholds: Thresholds, report: &LagReport) -> Result<(), Er
 fn text(breach: &Breach) -> String {
     match breach {
         Breach::Unreadable(why) => why.clone(),
-        Breach::UnknownLag(partitions) => format!("the lag of {partitions} partitions is not known"),
+        Breach::UnknownLag(partitions) => format!("the lag of {} is not known", counted(*partitions as u64, "partition")),
         Breach::Lag { lag, max } => format!("lag {lag} exceeds {max} (--max-lag)"),
         Breach::TimeLag { longest, max } => {
             #[allow(clippy::cast_precision_loss)] // for people
@@ -61,7 +63,7 @@ fn text(breach: &Breach) -> String {
             format!("time lag {longest} exceeds {} (--max-time)", humantime::format_duration(*max))
         }
         Breach::UnknownTimeLag(partitions) => {
-            format!("the time lag of {partitions} lagging partitions is not known (--max-time)")
+            format!("the time lag of {} is not known (--max-time)", counted(*partitions as u64, "lagging partition"))
         }
     }
 }
@@ -102,7 +104,7 @@ mod tests {
         for log in [LogOffsets::NoLeader(String::new()), LogOffsets::NoTopic, LogOffsets::NoPartition] {
             let unknown = PartitionLag { log, ..partition_lag(0, Some(40), 0, 100) };
             let over = checked(Some(1_000), None, vec![unknown.clone()]).unwrap();
-            assert!(over.contains("`g` on `s`: the lag of 1 partitions is not known"), "{over}");
+            assert!(over.contains("`g` on `s`: the lag of 1 partition is not known"), "{over}");
             assert!(checked(None, Some(1_000), vec![unknown.clone()]).is_some());
             assert_eq!(checked(None, None, vec![unknown]), None);
         }
@@ -118,6 +120,6 @@ mod tests {
         let over = checked(None, Some(60), two()).unwrap();
         assert!(over.contains("`g` on `s`: time lag 1m 1s exceeds 1m (--max-time)"), "{over}");
         let unknown = checked(None, Some(60), vec![aged(0, NextRecord::Unknown("why".to_owned()))]).unwrap();
-        assert!(unknown.contains("the time lag of 1 lagging partitions is not known"), "{unknown}");
+        assert!(unknown.contains("the time lag of 1 lagging partition is not known"), "{unknown}");
     }
 }

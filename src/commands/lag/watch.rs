@@ -4,13 +4,12 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal as _, stdout};
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
-
+use crate::commands::Context;
+use crate::commands::lag::repeated_survey::RepeatedSurvey;
 use crate::commands::lag::rows::RowLayout;
 use crate::commands::lag::{Args, remarks, rows, select_args};
-use crate::commands::{Context, run};
 use crate::error::Error;
-use crate::lag::{LagReport, Sample, SurveyedCluster, ThroughputTracker, survey_all};
+use crate::lag::{LagReport, Sample, SurveyedCluster, ThroughputTracker};
 use crate::terminal::ListingFormat;
 
 /// Throughput samples are dropped this long after the last one, in milliseconds.
@@ -25,29 +24,17 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) async fn watch(
     args: &Args,
     format: ListingFormat,
-    mut clusters: Vec<SurveyedCluster>,
+    clusters: Vec<SurveyedCluster>,
     context: &Context,
 ) -> Result<(), Error> {
-    let mut stop = run::stop_signal()?;
     let filter = args.filter();
     let every = args.repeat.interval.unwrap_or(DEFAULT_INTERVAL);
-    let mut ticks = interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut surveys = RepeatedSurvey::new(args, clusters, every, context);
     let in_place = format == ListingFormat::Table && stdout().is_terminal();
     let layout = RowLayout { throughput: true, ..args.layout() };
     let (mut tracker, mut screen, mut last, mut last_notes, mut first) =
         (ThroughputTracker::default(), None, String::new(), String::new(), true);
-    loop {
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => break,
-            _ = ticks.tick() => {}
-        }
-        let mut report = tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => break,
-            report = survey_all(&mut clusters, &filter) => report,
-        };
+    while let Some(mut report) = surveys.next().await {
         if std::mem::take(&mut first) {
             select_args::check_names(&filter, &report)?;
             if report.surveys.is_empty()

@@ -6,6 +6,9 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
+
 use crate::commands::SystemEnvironment;
 use crate::profile::{Environment, Profile, ProfileError};
 
@@ -63,6 +66,18 @@ impl Environment for Draft {
     fn others_can_read(&self, path: &Path) -> bool {
         path != self.path && SystemEnvironment.others_can_read(path)
     }
+}
+
+/// Checks that [`write`] can succeed, and creates nothing.
+///
+/// # Errors
+/// When its folder does not exist or is not writable, or a folder has this name.
+pub(super) fn check_writable(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(Errno::ISDIR.into());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
 /// Writes `text` to `path` atomically, readable only by its owner.
@@ -136,7 +151,9 @@ mod tests {
     #[test]
     fn a_folder_that_is_not_there_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(write(&folder.path().join("missing/database.ini"), "x").is_err());
+        let missing = folder.path().join("missing/database.ini");
+        assert!(check_writable(&missing).is_err() && write(&missing, "x").is_err());
+        assert!(check_writable(folder.path()).is_err() && check_writable(&folder.path().join("database.ini")).is_ok());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

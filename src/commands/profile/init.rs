@@ -9,11 +9,12 @@ use dialoguer::{Confirm, Input, MultiSelect, Password, Select};
 use crate::commands::Context;
 use crate::commands::profile::draft::{self, DraftSection, is_writable};
 use crate::connectors::elastic::ElasticClient;
-use crate::connectors::kafka;
+use crate::connectors::kafka::{self, TOPIC_NAME_RULE};
 use crate::connectors::mongo::MongoClient;
 use crate::error::Error;
 use crate::pipeline::Failure;
-use crate::profile::{SectionKind, WELL_KNOWN};
+use crate::profile::{SectionKind, WELL_KNOWN, is_connection_string, is_host, is_http, port, reason, servers, split_urls};
+use crate::record::Topic;
 
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,14 +24,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// Without a terminal, when a question is interrupted, and when the file cannot be written.
 pub(super) async fn run(context: &Context) -> Result<(), Error> {
-    if !stdin().is_terminal() || !stderr().is_terminal() {
-        return Err(Error::Usage {
-            what: "`sdl profile init` asks questions, and there is no terminal".to_owned(),
-            hint: "copy database.ini.example to ./database.ini and edit it".to_owned(),
-        });
-    }
     let path = context.global.profile.clone().or_else(|| std::env::var_os("SDL_PROFILE").map(PathBuf::from));
     let path = path.unwrap_or_else(|| PathBuf::from("./database.ini"));
+    if !stdin().is_terminal() || !stderr().is_terminal() {
+        let write = format!("write {} with [local_kafka] and `servers = host:9092`", path.display());
+        return Err(Error::Usage {
+            what: "`sdl profile init` asks questions, and there is no terminal".to_owned(),
+            hint: format!("run it in a terminal, or {write}"),
+        });
+    }
+    draft::check_writable(&path).map_err(|error| unwritable(&path, &error))?;
     if path.exists() && !context.global.yes {
         let replace = Confirm::new().with_prompt(format!("{} exists: replace it?", path.display())).default(false).interact();
         if !replace.map_err(interrupted)? {
@@ -41,10 +44,14 @@ pub(super) async fn run(context: &Context) -> Result<(), Error> {
         }
     }
     let sections = ask_for_sections(&path).await?;
-    draft::write(&path, &draft::text(&sections))
-        .map_err(|error| Failure::new(format!("cannot write `{}`", path.display())).because(error))?;
+    draft::write(&path, &draft::text(&sections)).map_err(|error| unwritable(&path, &error))?;
     say(&format!("wrote {}: see it with `sdl profile show`", path.display()));
     Ok(())
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
+    let failure = Failure::new(format!("cannot write `{}`", path.display())).because(reason(error));
+    failure.hint("name a file in a writable folder with --profile FILE")
 }
 
 async fn ask_for_sections(path: &Path) -> Result<Vec<DraftSection>, Error> {
@@ -55,82 +62,78 @@ async fn ask_for_sections(path: &Path) -> Result<Vec<DraftSection>, Error> {
         if !chosen.is_empty() {
             break chosen;
         }
+        say("no section is selected: select at least one with space");
     };
     let mut sections = Vec::new();
     for (name, kind) in chosen.into_iter().map(|index| WELL_KNOWN[index]) {
+        let mut answers = Vec::new();
         sections.push(loop {
             say(&format!("\n[{name}]"));
-            let section = DraftSection { name: name.to_owned(), values: ask_for_values(name, kind)? };
+            let section = DraftSection { name: name.to_owned(), values: ask_for_values(name, kind, &answers)? };
+            say("  connecting ...");
             let outcome = test(path, &section, kind).await;
             match &outcome {
                 Ok(good) => say(&format!("  {good}")),
                 Err(error) => say(error.render().trim_end()),
             }
-            if outcome.is_ok() || confirm("Keep these answers anyway?", false)? {
+            // No command reads an invalid section; a variable or file may be there later.
+            let is_invalid = matches!(&outcome, Err(Error::Profile(error)) if error.missing_reference().is_none());
+            if outcome.is_ok() || !is_invalid && confirm("Keep these answers anyway?", false)? {
                 break section;
             }
+            answers = section.values;
         });
     }
     Ok(sections)
 }
 
-fn ask_for_values(name: &str, kind: SectionKind) -> Result<Vec<(&'static str, String)>, Error> {
-    let mut values = Vec::new();
+/// Asks for the values of a section; `previous` are the answers to offer again.
+fn ask_for_values(name: &str, kind: SectionKind, previous: &[Answer]) -> Result<Vec<Answer>, Error> {
+    let mut questions = Questions { previous, answers: Vec::new() };
+    let ask = &mut questions;
     match kind {
         SectionKind::Kafka => {
-            values.push(("servers", ask("Servers, host:port, separated by commas", "localhost:9092")?));
+            ask.text("servers", "Servers, host:port, separated by commas", "localhost:9092")?;
             let protocols = ["PLAINTEXT", "SASL_PLAINTEXT", "SASL_SSL", "SSL"];
-            let protocol = select("Security protocol", &protocols)?;
-            values.push(("security_protocol", protocol.to_owned()));
+            let protocol = ask.one_of("security_protocol", "Security protocol", &protocols)?.to_owned();
             if protocol.starts_with("SASL") {
-                values
-                    .push(("sasl_mechanism", select("SASL mechanism", &["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"])?.to_owned()));
-                values.push(("username", ask_required("Username")?));
-                values.push(("password", ask_secret(name, "password")?));
+                ask.one_of("sasl_mechanism", "SASL mechanism", &["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"])?;
+                ask.required("username", "Username")?;
+                ask.secret(name, "password", "Password")?;
             }
             if protocol.ends_with("SSL") {
-                values.push(("ssl_ca_location", ask_optional("CA file, PEM (empty: the CAs of the system)")?));
-                let certificate = ask_optional("Client certificate file, PEM (empty: none)")?;
-                if !certificate.is_empty() {
-                    values.push(("ssl_certificate_location", certificate));
-                    values.push(("ssl_key_location", ask_required("Client key file, PEM")?));
+                ask.optional("ssl_ca_location", "CA file, PEM (empty: the CAs of the system)")?;
+                if !ask.optional("ssl_certificate_location", "Client certificate file, PEM (empty: none)")?.is_empty() {
+                    ask.required("ssl_key_location", "Client key file, PEM")?;
                 }
             }
-            values.push((
-                "default_consumer_group_id",
-                ask("Consumer group", &format!("{}-consumer-group", name.trim_end_matches("_kafka")))?,
-            ));
-            values.push(("default_consumer_topic", ask_optional("Topic to read by default (empty: none)")?));
-            values.push(("default_producer_topic", ask_optional("Topic to write by default (empty: none)")?));
+            let group = format!("{}-consumer-group", name.trim_end_matches("_kafka"));
+            ask.text("default_consumer_group_id", "Consumer group", &group)?;
+            ask.optional("default_consumer_topic", "Topic to read by default (empty: none)")?;
+            ask.optional("default_producer_topic", "Topic to write by default (empty: none)")?;
         }
         SectionKind::Mongodb => {
-            values.push(("host", ask("Host", "localhost")?));
-            values.push(("port", ask("Port", "27017")?));
-            let username = ask_optional("Username (empty: none)")?;
-            if !username.is_empty() {
-                values.push(("username", username));
-                values.push(("password", ask_secret(name, "password")?));
-                values.push(("auth_database", ask("Authentication database", "admin")?));
+            let items = ["host and port", "connection string"];
+            if choose("Connect by", &items, usize::from(ask.previous("uri").is_some()))? == 0 {
+                ask.mongodb_host(name)?;
+            } else {
+                ask.secret(name, "uri", "Connection string, mongodb://...")?;
             }
-            if confirm("Use TLS?", false)? {
-                values.push(("tls", "true".to_owned()));
-                values.push(("tls_ca_file", ask_optional("CA file, PEM (empty: the well-known CAs)")?));
-            }
-            values.push(("default_database", ask_optional("Database to write by default (empty: none)")?));
-            values.push(("default_collection", ask_optional("Collection to write by default (empty: none)")?));
+            ask.optional("default_database", "Database to write by default (empty: none)")?;
+            ask.optional("default_collection", "Collection to write by default (empty: none)")?;
+            ask.text("consumer_group_id", "Consumer group that loads it", &format!("{name}-loader"))?;
         }
         _ => {
-            values.push(("url", ask("URL, or several separated by commas", "http://localhost:9200")?));
-            let username = ask_optional("Username (empty: none)")?;
-            if !username.is_empty() {
-                values.push(("username", username));
-                values.push(("password", ask_secret(name, "password")?));
+            ask.text("url", "URL, or several separated by commas", "http://localhost:9200")?;
+            if !ask.optional("username", "Username (empty: none)")?.is_empty() {
+                ask.secret(name, "password", "Password")?;
             }
-            values.push(("ca_file", ask_optional("CA file, PEM (empty: the well-known CAs)")?));
-            values.push(("default_index", ask_optional("Index to write by default (empty: none)")?));
+            ask.optional("ca_file", "CA file, PEM (empty: the well-known CAs)")?;
+            ask.optional("default_index", "Index to write by default (empty: none)")?;
+            ask.text("consumer_group_id", "Consumer group that loads it", &format!("{name}-loader"))?;
         }
     }
-    Ok(values)
+    Ok(questions.answers)
 }
 
 /// Connects to the server of the section; returns a line about it.
@@ -153,44 +156,106 @@ async fn test(path: &Path, section: &DraftSection, kind: SectionKind) -> Result<
     })
 }
 
-fn ask(prompt: &str, default: &str) -> Result<String, Error> {
-    let question = Input::<String>::new().with_prompt(prompt).default(default.to_owned()).validate_with(writable);
-    question.interact_text().map_err(interrupted)
+/// A key and its value.
+type Answer = (&'static str, String);
+
+/// The questions of a section.
+struct Questions<'a> {
+    previous: &'a [Answer],
+    answers: Vec<Answer>,
 }
 
-fn ask_required(prompt: &str) -> Result<String, Error> {
-    Input::<String>::new().with_prompt(prompt).validate_with(writable).interact_text().map_err(interrupted)
+impl Questions<'_> {
+    fn previous(&self, key: &str) -> Option<&str> {
+        self.previous.iter().find(|(answered, _)| *answered == key).map(|(_, answer)| answer.as_str())
+    }
+
+    fn answer(&mut self, key: &'static str, answer: String) -> &str {
+        self.answers.push((key, answer));
+        &self.answers.last().expect("one was added").1
+    }
+
+    /// Asks for the host of a MongoDB server, its login and TLS.
+    fn mongodb_host(&mut self, section: &str) -> Result<(), Error> {
+        self.text("host", "Host", "localhost")?;
+        self.text("port", "Port", "27017")?;
+        if !self.optional("username", "Username (empty: none)")?.is_empty() {
+            self.secret(section, "password", "Password")?;
+            self.text("auth_database", "Authentication database", "admin")?;
+        }
+        if confirm("Use TLS?", self.previous("tls").is_some())? {
+            self.answers.push(("tls", "true".to_owned()));
+            self.optional("tls_ca_file", "CA file, PEM (empty: the well-known CAs)")?;
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, key: &'static str, prompt: &str, default: &str) -> Result<&str, Error> {
+        let default = self.previous(key).unwrap_or(default).to_owned();
+        let question =
+            Input::<String>::new().with_prompt(prompt).default(default).validate_with(move |text: &String| valid(key, text));
+        let answer = question.interact_text().map_err(interrupted)?;
+        Ok(self.answer(key, answer))
+    }
+
+    fn required(&mut self, key: &'static str, prompt: &str) -> Result<&str, Error> {
+        let question = Input::<String>::new().with_prompt(prompt).validate_with(move |text: &String| valid(key, text));
+        let question = question.with_initial_text(self.previous(key).unwrap_or_default());
+        let answer = question.interact_text().map_err(interrupted)?;
+        Ok(self.answer(key, answer))
+    }
+
+    fn optional(&mut self, key: &'static str, prompt: &str) -> Result<&str, Error> {
+        let question =
+            Input::<String>::new().with_prompt(prompt).allow_empty(true).validate_with(move |text: &String| valid(key, text));
+        let question = question.with_initial_text(self.previous(key).unwrap_or_default());
+        let answer = question.interact_text().map_err(interrupted)?;
+        Ok(self.answer(key, answer))
+    }
+
+    /// Asks for a secret; an empty answer is a reference to an environment variable.
+    fn secret(&mut self, section: &str, key: &'static str, prompt: &str) -> Result<&str, Error> {
+        let variable = format!("{}_{}", section.to_uppercase(), key.to_uppercase());
+        let prompt = format!("{prompt} (empty: the profile refers to ${{env:{variable}}})");
+        let question = Password::new().with_prompt(prompt).allow_empty_password(true);
+        let typed = question.validate_with(move |text: &String| valid(key, text)).interact().map_err(interrupted)?;
+        Ok(self.answer(key, if typed.is_empty() { format!("${{env:{variable}}}") } else { typed }))
+    }
+
+    fn one_of(&mut self, key: &'static str, prompt: &str, items: &[&str]) -> Result<&str, Error> {
+        let default = items.iter().position(|item| Some(*item) == self.previous(key)).unwrap_or(0);
+        let chosen = choose(prompt, items, default)?;
+        Ok(self.answer(key, items[chosen].to_owned()))
+    }
 }
 
-fn ask_optional(prompt: &str) -> Result<String, Error> {
-    let question = Input::<String>::new().with_prompt(prompt).allow_empty(true).validate_with(writable);
-    question.interact_text().map_err(interrupted)
-}
-
-/// Returns the secret, or a reference to an environment variable if the answer is empty.
-fn ask_secret(section: &str, key: &str) -> Result<String, Error> {
-    let variable = format!("{}_{}", section.to_uppercase(), key.to_uppercase());
-    let prompt = format!("Password (empty: the profile refers to ${{env:{variable}}})");
-    let question = Password::new().with_prompt(prompt).allow_empty_password(true).validate_with(|typed: &String| writable(typed));
-    let typed = question.interact().map_err(interrupted)?;
-    Ok(if typed.is_empty() { format!("${{env:{variable}}}") } else { typed })
-}
-
-fn select<'a>(prompt: &str, items: &[&'a str]) -> Result<&'a str, Error> {
-    Ok(items[Select::new().with_prompt(prompt).items(items).default(0).interact().map_err(interrupted)?])
+/// Asks to choose an item; returns its index.
+fn choose(prompt: &str, items: &[&str], default: usize) -> Result<usize, Error> {
+    Select::new().with_prompt(prompt).items(items).default(default).interact().map_err(interrupted)
 }
 
 fn confirm(prompt: &str, default: bool) -> Result<bool, Error> {
     Confirm::new().with_prompt(prompt).default(default).interact().map_err(interrupted)
 }
 
-#[expect(clippy::ptr_arg, reason = "the type of a validator")]
-fn writable(text: &String) -> Result<(), &'static str> {
-    if is_writable(text) {
-        Ok(())
-    } else {
-        Err("leading and trailing blanks would be lost: put the value into an environment variable and answer ${env:NAME}")
+/// Checks the answer for `key`. A reference is checked when it is read.
+fn valid(key: &str, text: &str) -> Result<(), &'static str> {
+    if !is_writable(text) {
+        return Err(
+            "leading and trailing blanks would be lost: put the value into an environment variable and answer ${env:NAME}",
+        );
     }
+    let (is_valid, rule) = match key {
+        _ if text.is_empty() || text.contains("${") => return Ok(()),
+        "servers" => (servers(text).is_some(), "use host:9092, with commas between several, without quotes and scheme"),
+        "host" => (is_host(text), "use a name or an address, without port and scheme"),
+        "port" => (port(text).is_some(), "use a port between 1 and 65535"),
+        "uri" => (is_connection_string(text), "use mongodb://host:27017 or mongodb+srv://host"),
+        "url" => (split_urls(text).iter().all(|url| is_http(url)), "use http://host:9200 or https://host:9200"),
+        "default_consumer_topic" | "default_producer_topic" => (Topic::is_valid_name(text), TOPIC_NAME_RULE),
+        _ => return Ok(()),
+    };
+    if is_valid { Ok(()) } else { Err(rule) }
 }
 
 fn interrupted(error: dialoguer::Error) -> Error {

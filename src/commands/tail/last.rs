@@ -9,6 +9,11 @@ use crate::record::{Partition, Record, RecordView};
 
 /// How many times larger each step is than the one before.
 const GROWTH: i64 = 4;
+/// How many orders of records that cannot be shaped are kept; with more, all those that were read are counted.
+const MAX_BAD: usize = 100_000;
+
+/// The order of records: by time, then by partition and offset.
+type RecordOrder = (i64, Partition, i64);
 
 /// The newest of the records that were added, ordered by time and, within a partition, by offset.
 #[derive(Debug)]
@@ -19,7 +24,7 @@ pub(super) struct NewestRecords {
 
 #[derive(Debug)]
 pub(super) struct KeptRecord {
-    order: (i64, Partition, i64),
+    order: RecordOrder,
     pub(super) record: Record,
     /// Whether the timestamp is the log append time.
     pub(super) appended: bool,
@@ -51,11 +56,11 @@ impl NewestRecords {
     }
 
     /// Returns whether a record of this order would be kept.
-    fn wants(&self, order: (i64, Partition, i64)) -> bool {
+    fn wants(&self, order: RecordOrder) -> bool {
         self.kept.len() < self.limit || self.kept.peek().is_some_and(|Reverse(oldest)| oldest.order < order)
     }
 
-    fn keep(&mut self, order: (i64, Partition, i64), record: &RecordView<'_>) {
+    fn keep(&mut self, order: RecordOrder, record: &RecordView<'_>) {
         self.kept.push(Reverse(KeptRecord { order, record: record.to_record(), appended: record.appended }));
         if self.kept.len() > self.limit {
             self.kept.pop();
@@ -73,6 +78,46 @@ impl NewestRecords {
         kept.sort();
         kept
     }
+}
+
+/// Records that match except that their values cannot be shaped.
+#[derive(Debug, Default)]
+struct UnshapedRecords {
+    count: u64,
+    /// As many as [`MAX_BAD`].
+    orders: Vec<RecordOrder>,
+    /// The newest, and why it cannot be shaped.
+    newest: Option<(RecordOrder, String)>,
+}
+
+impl UnshapedRecords {
+    fn add(&mut self, order: RecordOrder, why: String) {
+        self.count += 1;
+        if self.orders.len() < MAX_BAD {
+            self.orders.push(order);
+        }
+        if self.newest.as_ref().is_none_or(|(newest, _)| *newest < order) {
+            self.newest = Some((order, why));
+        }
+    }
+
+    /// Returns how many belong behind the record of this order, and the reason of the newest; `None` without one.
+    fn newer_than(self, oldest: Option<RecordOrder>) -> Option<(u64, String)> {
+        let is_newer = |order: &RecordOrder| oldest.is_none_or(|oldest| *order > oldest);
+        let (_, why) = self.newest.filter(|(order, _)| is_newer(order))?;
+        let is_complete = self.orders.len() as u64 == self.count;
+        let newer = self.orders.iter().copied().filter(is_newer).count() as u64;
+        Some((if is_complete { newer } else { self.count }, why))
+    }
+}
+
+/// The result of a search.
+#[derive(Debug)]
+pub(super) struct FoundRecords {
+    /// Oldest first.
+    pub(super) records: Vec<KeptRecord>,
+    /// How many records would be among them if their values could be shaped, and why that of the newest cannot.
+    pub(super) bad: Option<(u64, String)>,
 }
 
 /// The range of a partition that is being searched, from its end backwards.
@@ -100,6 +145,7 @@ struct BackwardRange {
 pub(super) struct BackwardSearch {
     ranges: Vec<BackwardRange>,
     newest: NewestRecords,
+    bad: UnshapedRecords,
     current: usize,
 }
 
@@ -117,7 +163,12 @@ impl BackwardSearch {
             cap: i64::MAX,
             open: end > low,
         };
-        Self { ranges: partitions.into_iter().map(range).collect(), newest: NewestRecords::new(limit), current: 0 }
+        Self {
+            ranges: partitions.into_iter().map(range).collect(),
+            newest: NewestRecords::new(limit),
+            bad: UnshapedRecords::default(),
+            current: 0,
+        }
     }
 
     /// Returns the ranges to read next; none when the search is complete.
@@ -126,8 +177,9 @@ impl BackwardSearch {
         open.map(|range| ScanRange { partition: range.partition, from: range.from, to: range.to }).collect()
     }
 
-    /// Adds a record of a range. `filter` returns whether and how it is shown; called only if the record would be kept.
-    pub(super) fn add(&mut self, record: &RecordView<'_>, filter: impl FnOnce() -> Option<FilterResult>) {
+    /// Adds a record of a range. `filter` returns whether and how it is shown, or why its value cannot be shaped; it is called only
+    /// if the record would be kept.
+    pub(super) fn add(&mut self, record: &RecordView<'_>, filter: impl FnOnce() -> Result<Option<FilterResult>, String>) {
         if self.ranges.get(self.current).is_none_or(|range| range.partition != record.partition) {
             let Some(found) = self.ranges.iter().position(|range| range.partition == record.partition) else { return };
             self.current = found;
@@ -138,10 +190,13 @@ impl BackwardSearch {
         let time = range.latest.min(range.cap);
         range.first.get_or_insert(time);
         let order = (time, record.partition, record.offset);
-        if self.newest.wants(order)
-            && let Some(shown) = filter()
-        {
-            self.newest.keep(order, &shown.of(record));
+        if !self.newest.wants(order) {
+            return;
+        }
+        match filter() {
+            Ok(Some(shown)) => self.newest.keep(order, &shown.of(record)),
+            Ok(None) => {}
+            Err(why) => self.bad.add(order, why),
         }
     }
 
@@ -162,9 +217,12 @@ impl BackwardSearch {
         }
     }
 
-    /// Returns the found records, oldest first.
-    pub(super) fn into_found(self) -> Vec<KeptRecord> {
-        self.newest.into_sorted()
+    /// Returns the found records, and those that cannot be shaped among them.
+    pub(super) fn into_found(self) -> FoundRecords {
+        let limit = self.newest.limit;
+        let records = self.newest.into_sorted();
+        let oldest = records.first().filter(|_| records.len() >= limit).map(|kept| kept.order);
+        FoundRecords { bad: self.bad.newer_than(oldest), records }
     }
 }
 
@@ -196,14 +254,14 @@ mod tests {
                         let (partition, offset, timestamp) = (range.partition, *offset, Some(*time));
                         let value = Some(Bytes::new());
                         let record = Record { partition, offset, timestamp, key: None, value, headers: Vec::new() };
-                        search.add(&record.view(), || wanted.then_some(FilterResult::AsIs));
+                        search.add(&record.view(), || Ok(wanted.then_some(FilterResult::AsIs)));
                         read += 1;
                     }
                 }
             }
             search.step_back();
         }
-        (search.into_found().iter().map(|kept| (kept.record.partition.index, kept.record.offset)).collect(), read)
+        (search.into_found().records.iter().map(|kept| (kept.record.partition.index, kept.record.offset)).collect(), read)
     }
 
     fn log(times: impl IntoIterator<Item = i64>) -> Vec<(i64, i64, bool)> {
@@ -233,6 +291,30 @@ mod tests {
         assert_eq!(all, [(1, 700), (0, 990), (1, 999)]);
         assert!(read < 2000, "{read} were read: it must not read past the newest matches");
         assert_eq!(found(9, 10, &[&one, &two]), (vec![(0, 3), (1, 500), (1, 700), (0, 990), (1, 999)], 2000));
+    }
+
+    /// Searches the ten records of a partition for the newest ones; those at `bad` cannot be shaped. Returns the offsets, and the
+    /// bad ones among them.
+    fn found_with_bad(most: usize, bad: &[i64]) -> (Vec<i64>, Option<(u64, String)>) {
+        let partition = Partition::new("last", 0);
+        let mut search = BackwardSearch::new(most, 1000, [(partition, 0, 10)]);
+        for offset in 0..10 {
+            let record = Record { partition, offset, timestamp: Some(offset), key: None, value: None, headers: Vec::new() };
+            search.add(&record.view(), || {
+                if bad.contains(&offset) { Err(format!("{offset} is bad")) } else { Ok(Some(FilterResult::AsIs)) }
+            });
+        }
+        let FoundRecords { records, bad } = search.into_found();
+        (records.iter().map(|kept| kept.record.offset).collect(), bad)
+    }
+
+    #[test]
+    fn a_bad_record_is_counted_only_if_it_would_be_shown() {
+        assert_eq!(found_with_bad(3, &[2]), (vec![7, 8, 9], None));
+        assert_eq!(found_with_bad(3, &[2, 6, 8]), (vec![5, 7, 9], Some((2, "8 is bad".to_owned()))));
+        assert_eq!(found_with_bad(9, &[0, 1, 2]), (vec![3, 4, 5, 6, 7, 8, 9], Some((3, "2 is bad".to_owned()))));
+        assert_eq!(found_with_bad(7, &[0, 1, 2]), (vec![3, 4, 5, 6, 7, 8, 9], None));
+        assert_eq!(found_with_bad(0, &[9]), (Vec::new(), None));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::commands::tail::print::Printer;
 use crate::connectors::kafka::ScanEvent;
 use crate::error::Error;
 use crate::record::RecordView;
-use crate::report::{ScanBar, Screen, grouped};
+use crate::report::{ScanBar, Screen, counted, grouped};
 use crate::terminal::escape_controls;
 
 /// How many records are read between two checks of the clock and the signals.
@@ -34,8 +34,8 @@ pub(super) struct Output {
     read: u64,
     shown: u64,
     bad: u64,
-    /// Why the first of these cannot be shaped.
-    first_bad: Option<String>,
+    /// Why one of these cannot be shaped.
+    bad_example: Option<String>,
     /// How many more may be shown.
     remaining: u64,
     failed: Option<io::Error>,
@@ -61,7 +61,7 @@ impl Output {
             read: 0,
             shown: 0,
             bad: 0,
-            first_bad: None,
+            bad_example: None,
             remaining: u64::MAX,
             failed: None,
             trouble: None,
@@ -89,21 +89,26 @@ impl Output {
     }
 
     /// Returns how a record is shown, if at all.
-    pub(super) fn filter(&mut self, record: &RecordView<'_>) -> Option<FilterResult> {
-        self.filter.filter(record).unwrap_or_else(|why| {
-            self.bad += 1;
-            self.first_bad.get_or_insert_with(|| format!("{}@{}: {why}", record.partition, record.offset));
-            None
-        })
+    ///
+    /// # Errors
+    /// When its value cannot be shaped, with its position.
+    pub(super) fn filter(&self, record: &RecordView<'_>) -> Result<Option<FilterResult>, String> {
+        self.filter.filter(record).map_err(|why| format!("{}@{}: {why}", record.partition, record.offset))
+    }
+
+    /// Counts records that are left out because their values cannot be shaped, with the reason of one of them.
+    pub(super) fn on_bad(&mut self, count: u64, why: String) {
+        self.bad += count;
+        self.bad_example.get_or_insert(why);
     }
 
     /// Shows a record that arrived, if it matches.
     pub(super) fn on_event(&mut self, event: &ScanEvent<'_>) -> ControlFlow<()> {
         let ScanEvent::Record(record) = event else { return self.on_idle(event) };
-        if let Some(shown) = self.filter(record)
-            && let Err(error) = self.show(&shown.of(record))
-        {
-            self.failed = Some(error);
+        match self.filter(record) {
+            Ok(Some(shown)) => self.failed = self.show(&shown.of(record)).err(),
+            Ok(None) => {}
+            Err(why) => self.on_bad(1, why),
         }
         if self.remaining == 0 || self.failed.is_some() {
             return ControlFlow::Break(());
@@ -185,16 +190,16 @@ impl Output {
     pub(super) fn finish(&mut self, follows: bool) -> Result<(), Error> {
         self.end_scan()?;
         self.flush()?;
-        if let Some(why) = &self.first_bad {
+        if let Some(why) = &self.bad_example {
             self.say(&match self.bad {
                 1 => format!("1 record was left out because its value cannot be shaped: {why}"),
                 bad => {
-                    format!("{} records were left out because their values cannot be shaped; the first is {why}", grouped(bad))
+                    format!("{} records were left out because their values cannot be shaped, such as {why}", grouped(bad))
                 }
             });
         }
         if !follows && !self.should_continue() {
-            self.say(&format!("interrupted after {} records", grouped(self.read)));
+            self.say(&format!("interrupted after {}", counted(self.read, "record")));
         }
         Ok(())
     }

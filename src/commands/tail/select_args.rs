@@ -2,7 +2,7 @@
 
 use clap::builder::NonEmptyStringValueParser as Text;
 
-use crate::commands::args::{PartitionList, TopicArgs, check_range, parse_partitions, parse_position};
+use crate::commands::args::{PartitionList, TopicArgs, check_range, parse_count, parse_partitions, parse_position};
 use crate::connectors::kafka::{Pos, TopicInfo};
 use crate::error::Error;
 use crate::record::Partition;
@@ -22,7 +22,7 @@ pub(super) struct SelectArgs {
     #[arg(long, value_name = "POS", allow_hyphen_values = true, value_parser = parse_position, conflicts_with = "follow")]
     pub(super) stop: Option<Pos>,
     /// Show the last N records, which are held in memory; with --start, the first N from there
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = parse_count)]
     pub(super) count: Option<u64>,
     /// Continue with new records until interrupted [default: on a terminal, without --start, --stop and -n]
     #[arg(short = 'F', long)]

@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 
+use crate::commands::args::nearest;
+use crate::commands::session::held_back_lines;
 use crate::commands::tail::last::BackwardSearch;
 use crate::commands::tail::output::Output;
 use crate::commands::tail::select_args::SelectArgs;
 use crate::connectors::kafka::{Bounds, OffsetSpec, Pos, ScanEvent, ScanRange, Scanner, TopicInfo};
 use crate::error::Error;
+use crate::pipeline::Failure;
 use crate::profile::KafkaSection;
 use crate::record::{Partition, RecordView};
-use crate::report::grouped;
+use crate::report::counted;
 
 /// How many records are shown by default.
 const DEFAULT_COUNT: u64 = 10;
@@ -29,18 +32,139 @@ struct TailPartition {
     stop: i64,
 }
 
+/// The topics to read, and their partitions with the offsets to read.
+pub(super) struct SelectedPartitions {
+    topics: Vec<TopicInfo>,
+    partitions: Vec<TailPartition>,
+    /// To show first.
+    warnings: Vec<String>,
+}
+
+impl SelectedPartitions {
+    pub(super) fn find(scanner: &Scanner, select: &SelectArgs, section: &KafkaSection, follows: bool) -> Result<Self, Error> {
+        let topics = topics(scanner, select, section)?;
+        if let Some(partitions) = &select.partitions {
+            partitions.check(&topics)?;
+        }
+        let committed = committed(scanner, select, section)?;
+        let (partitions, mut warnings) = partitions(scanner, select, &topics, &committed, follows)?;
+        warnings.extend(no_commit_line(select, &partitions, &committed));
+        Ok(Self { topics, partitions, warnings })
+    }
+}
+
+/// Returns the group whose committed offsets are a start or a stop.
+fn committing_group(select: &SelectArgs) -> Option<&str> {
+    let is_wanted = [select.start, select.stop].contains(&Some(Pos::Committed));
+    select.group.as_deref().filter(|_| is_wanted)
+}
+
+/// Returns the committed offsets that the positions need.
+fn committed(scanner: &Scanner, select: &SelectArgs, section: &KafkaSection) -> Result<HashMap<Partition, i64>, Error> {
+    let Some(group) = committing_group(select) else { return Ok(HashMap::new()) };
+    let committed = scanner.committed(group)?;
+    if committed.is_empty()
+        && let Some(names) = scanner.group_names()
+    {
+        check_group(group, &names, section)?;
+    }
+    Ok(committed)
+}
+
+/// Checks that a group is one of the cluster's.
+fn check_group(group: &str, names: &[String], section: &KafkaSection) -> Result<(), Error> {
+    if names.iter().any(|name| name == group) {
+        return Ok(());
+    }
+    let section = &section.name;
+    let hint = match nearest(group, names.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("list the groups that are there: sdl lag --no-time --source {section}"),
+    };
+    Err(Failure::new(format!("group `{group}` does not exist on `{section}`")).hint(hint).into())
+}
+
+/// Returns the line about partitions with records in which the group has no committed offset.
+fn no_commit_line(select: &SelectArgs, partitions: &[TailPartition], committed: &HashMap<Partition, i64>) -> Option<String> {
+    let group = committing_group(select)?;
+    let filled: Vec<_> = partitions.iter().filter(|it| it.end > it.low).collect();
+    let without = filled.iter().filter(|it| !committed.contains_key(&it.partition)).count();
+    let all = counted(filled.len() as u64, "partition");
+    let line = format!("group `{group}` has no committed offset in {without} of {all}: there `committed` is the beginning");
+    (without > 0).then_some(line)
+}
+
+fn partitions(
+    scanner: &Scanner,
+    select: &SelectArgs,
+    topics: &[TopicInfo],
+    committed: &HashMap<Partition, i64>,
+    follows: bool,
+) -> Result<(Vec<TailPartition>, Vec<String>), Error> {
+    let asked: Vec<Partition> = topics.iter().flat_map(|topic| select.partitions_of(topic)).collect();
+    let low = scanner.ends(&asked, OffsetSpec::Start)?;
+    // Before the readable end: then only an open transaction leaves the log end beyond it.
+    let has_stop = !select.read_uncommitted && !follows && select.stop.is_none_or(|stop| stop == Pos::End);
+    let log_end = if has_stop { scanner.ends(&asked, OffsetSpec::Log)? } else { HashMap::new() };
+    let end = scanner.reachable(&asked)?;
+    let held_back = log_end.iter().filter_map(|(partition, log_end)| {
+        let offsets = log_end - end.get(partition)?;
+        (offsets > 0).then_some((*partition, offsets))
+    });
+    let is_readable = end.iter().any(|(partition, end)| *end > low.get(partition).copied().unwrap_or(0));
+    let held_back = if is_readable { held_back_lines(held_back).into_iter().collect() } else { Vec::new() };
+    let now = jiff::Timestamp::now().as_millisecond();
+    let positions = [select.start, select.stop];
+    let mut at_time: HashMap<i64, HashMap<Partition, i64>> = HashMap::new();
+    for time in positions.iter().flatten().filter_map(|pos| pos.time(now)) {
+        at_time.insert(time, scanner.ends(&asked, OffsetSpec::Time(time))?);
+    }
+    let tail_partition = |partition: Partition| {
+        let at = |ends: &HashMap<Partition, i64>| ends.get(&partition).copied().unwrap_or(0);
+        let offset = |pos: Pos, flag: &str| {
+            let bounds = Bounds {
+                low: at(&low),
+                end: at(&end),
+                committed: committed.get(&partition).copied(),
+                at_time: pos.time(now).and_then(|time| at_time.get(&time)?.get(&partition).copied()),
+            };
+            pos.offset(&bounds).map_err(|why| Error::Usage {
+                what: format!("{flag} is outside {partition}: {why}"),
+                hint: "name an offset that each partition has, or choose partitions with --partitions".to_owned(),
+            })
+        };
+        let (low, end) = (at(&low), at(&end));
+        Ok(TailPartition {
+            partition,
+            low,
+            end,
+            start: select.start.map_or(Ok(low), |start| offset(start, "--start"))?.clamp(low, end.max(low)),
+            stop: select.stop.map_or(Ok(end), |stop| offset(stop, "--stop"))?,
+        })
+    };
+    Ok((asked.into_iter().map(tail_partition).collect::<Result<_, Error>>()?, held_back))
+}
+
 impl TailRun {
-    pub(super) fn run(&mut self, select: &SelectArgs, section: &KafkaSection, terminal: bool) -> Result<(), Error> {
-        let topics = self.topics(select, section)?;
-        let partitions = self.partitions(select, &topics)?;
+    pub(super) fn run(
+        &mut self,
+        select: &SelectArgs,
+        section: &KafkaSection,
+        selected: &SelectedPartitions,
+        terminal: bool,
+    ) -> Result<(), Error> {
+        let SelectedPartitions { topics, partitions, warnings } = selected;
+        for line in warnings {
+            self.output.say(line);
+        }
         let follows = select.follows(terminal);
         match select.start {
-            None => self.last(select, &partitions)?,
-            Some(_) if !follows => self.all_between(select, &partitions)?,
+            None => self.last(select, partitions)?,
+            Some(_) if !follows => self.all_between(select, partitions)?,
             Some(_) => {}
         }
         if self.output.shown() == 0 && select.count != Some(0) && select.start.is_none_or(|_| !follows) {
-            let why = self.why_nothing(select, &topics, &partitions)?;
+            let why = self.why_nothing(select, topics, partitions)?;
             if follows {
                 self.output.remark(&format!("{why}; waiting for new records, Ctrl-C ends it"));
             } else {
@@ -48,57 +172,9 @@ impl TailRun {
             }
         }
         if follows && self.output.should_continue() {
-            self.follow(select, section, &partitions)?;
+            self.follow(select, section, partitions)?;
         }
         self.output.finish(follows)
-    }
-
-    fn topics(&self, select: &SelectArgs, section: &KafkaSection) -> Result<Vec<TopicInfo>, Error> {
-        let chosen = topics(&self.scanner, select, section)?;
-        if let Some(partitions) = &select.partitions {
-            partitions.check(&chosen)?;
-        }
-        Ok(chosen)
-    }
-
-    fn partitions(&self, select: &SelectArgs, topics: &[TopicInfo]) -> Result<Vec<TailPartition>, Error> {
-        let asked: Vec<Partition> = topics.iter().flat_map(|topic| select.partitions_of(topic)).collect();
-        let low = self.scanner.ends(&asked, OffsetSpec::Start)?;
-        let end = self.scanner.reachable(&asked)?;
-        let now = jiff::Timestamp::now().as_millisecond();
-        let positions = [select.start, select.stop];
-        let mut at_time: HashMap<i64, HashMap<Partition, i64>> = HashMap::new();
-        for time in positions.iter().flatten().filter_map(|pos| pos.time(now)) {
-            at_time.insert(time, self.scanner.ends(&asked, OffsetSpec::Time(time))?);
-        }
-        let committed = match &select.group {
-            Some(group) if positions.contains(&Some(Pos::Committed)) => self.scanner.committed(group)?,
-            _ => HashMap::new(),
-        };
-        let tail_partition = |partition: Partition| {
-            let at = |ends: &HashMap<Partition, i64>| ends.get(&partition).copied().unwrap_or(0);
-            let offset = |pos: Pos, flag: &str| {
-                let bounds = Bounds {
-                    low: at(&low),
-                    end: at(&end),
-                    committed: committed.get(&partition).copied(),
-                    at_time: pos.time(now).and_then(|time| at_time.get(&time)?.get(&partition).copied()),
-                };
-                pos.offset(&bounds).map_err(|why| Error::Usage {
-                    what: format!("{flag} is outside {partition}: {why}"),
-                    hint: "name an offset that each partition has, or choose partitions with --partitions".to_owned(),
-                })
-            };
-            let (low, end) = (at(&low), at(&end));
-            Ok(TailPartition {
-                partition,
-                low,
-                end,
-                start: select.start.map_or(Ok(low), |start| offset(start, "--start"))?.clamp(low, end.max(low)),
-                stop: select.stop.map_or(Ok(end), |stop| offset(stop, "--stop"))?,
-            })
-        };
-        asked.into_iter().map(tail_partition).collect()
     }
 
     /// Shows the last records before the stop.
@@ -129,10 +205,11 @@ impl TailRun {
             search.step_back();
         }
         output.end_scan()?;
-        search
-            .into_found()
-            .iter()
-            .try_for_each(|kept| output.show(&RecordView { appended: kept.appended, ..kept.record.view() }))?;
+        let found = search.into_found();
+        if let Some((count, why)) = found.bad {
+            output.on_bad(count, why);
+        }
+        found.records.iter().try_for_each(|kept| output.show(&RecordView { appended: kept.appended, ..kept.record.view() }))?;
         Ok(())
     }
 
@@ -188,14 +265,18 @@ impl TailRun {
         let begins = |it: &TailPartition| select.start.map_or(it.low, |_| it.start);
         if partitions.iter().all(|it| it.stop <= begins(it)) {
             let held: i64 = partitions.iter().map(|it| it.end - it.low).sum();
-            let offsets = if held == 1 { "1 offset".to_owned() } else { format!("{} offsets", grouped(held.cast_unsigned())) };
-            return Ok(format!("no offset is between start and stop; {which} {holds} {offsets} in total"));
+            let offsets = counted(held.cast_unsigned(), "offset");
+            let none = match select.start {
+                Some(start) if partitions.iter().all(|it| it.start >= it.end) => format!("no records at or after {start}"),
+                _ => "no offset is between start and stop".to_owned(),
+            };
+            return Ok(format!("{none}; {which} {holds} {offsets} in total"));
         }
         Ok(match self.output.read() {
             0 => {
                 format!("{which} {holds} no readable record there: all were aborted or compacted away{transactions}")
             }
-            read => format!("0 of {} records matched", grouped(read)),
+            read => format!("0 of {} matched", counted(read, "record")),
         })
     }
 }
@@ -209,4 +290,23 @@ fn topics(reader: &Scanner, select: &SelectArgs, section: &KafkaSection) -> Resu
     // All topics: for a pattern, and to suggest a name for a missing topic.
     let all = if named.is_empty() || found.len() < named.len() { reader.topics(None)? } else { found };
     select.topics.choose(section, &all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_does_not_exist_is_an_error_with_a_suggestion() {
+        let section = KafkaSection { name: "local_kafka".to_owned(), ..KafkaSection::default() };
+        let check = |group: &str, names: &[&str]| {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            check_group(group, &names, &section).map_err(|error| (error.exit_code(), error.render()))
+        };
+        assert_eq!(check("tour", &["billing", "tour"]), Ok(()));
+        let error = "error: group `tuor` does not exist on `local_kafka`\nhint: ";
+        assert_eq!(check("tuor", &["billing", "tour"]), Err((1, format!("{error}did you mean `tour`?\n"))));
+        let list = "list the groups that are there: sdl lag --no-time --source local_kafka";
+        assert_eq!(check("tuor", &["billing"]), Err((1, format!("{error}{list}\n"))));
+    }
 }

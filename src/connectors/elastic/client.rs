@@ -18,6 +18,7 @@ use elasticsearch::http::transport::{SingleNodeConnectionPool, TransportBuilder}
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::connectors::connect_error::WaitLog;
 use crate::connectors::elastic::cluster::ClusterInfo;
 use crate::connectors::elastic::diagnosis::{self, CallError};
 use crate::connectors::elastic::lenient_json;
@@ -125,21 +126,28 @@ impl ElasticClient {
         let mut client =
             Self { section: section.clone(), nodes, next: AtomicUsize::new(0), server: ClusterInfo::default(), wait };
         let until = Instant::now() + wait;
+        let mut last: Option<CallError> = None;
+        let mut log = WaitLog::new(&section.name, wait);
         loop {
             // One silent node leaves time for the others.
             let share = wait / u32::try_from(client.nodes.len()).unwrap_or(u32::MAX);
             let left = until.saturating_duration_since(Instant::now()).min(share);
             let left = left.clamp(Duration::from_millis(100), QUESTION_TIMEOUT);
-            let failure = match client.identify(left).await {
+            match client.identify(left).await {
                 Ok(server) => {
                     client.server = server.require_supported(section)?;
                     return Ok(client);
                 }
                 Err(error) if error.cause.is_lasting() => return Err(diagnosis::diagnose(section, &error, wait).into()),
-                Err(error) => diagnosis::diagnose(section, &error, wait),
-            };
-            if Instant::now() + CONNECT_BACKOFF >= until {
-                return Err(failure.into());
+                Err(error) if error.is_unexplained() => _ = last.get_or_insert(error),
+                Err(error) => last = Some(error),
+            }
+            if let Some(error) = &last {
+                let failure = || diagnosis::diagnose(section, error, wait);
+                if Instant::now() + CONNECT_BACKOFF >= until {
+                    return Err(failure().into());
+                }
+                log.on_failed_attempt(failure);
             }
             tokio::time::sleep(CONNECT_BACKOFF).await;
         }

@@ -32,6 +32,8 @@ impl CallError {
             ConnectCause::NoAnswer(Some(deadline))
         } else if let Some(cause) = ConnectCause::of_text(&all) {
             cause
+        } else if has("connection was not ready") {
+            ConnectCause::Closed(ConnectStep::Connect)
         } else if ["onnection closed", "eset by peer", "Broken pipe", "incomplete message"].into_iter().any(has) {
             ConnectCause::Closed(ConnectStep::Request)
         } else {
@@ -70,6 +72,11 @@ impl CallError {
 
     pub(super) fn is_time_out(&self) -> bool {
         matches!(self.cause, ConnectCause::NoAnswer(_))
+    }
+
+    /// Returns whether the connection ended before the request was sent: another attempt may learn why.
+    pub(super) fn is_unexplained(&self) -> bool {
+        self.cause == ConnectCause::Closed(ConnectStep::Connect)
     }
 
     /// Returns the node and the cause in one line.

@@ -50,7 +50,7 @@ pub(super) fn plan(target: &ElasticTarget, index: &IndexKind) -> Vec<String> {
     match index {
         IndexKind::Missing => lines.push(format!("{template} does not exist: it will be created")),
         IndexKind::Unknown if template.constant().is_none() => {
-            lines.push(format!("{template}: the server creates an index when a record names it first"));
+            lines.push(format!("{template}: each index is created on first write"));
         }
         _ => {}
     }
@@ -68,6 +68,22 @@ pub(super) async fn find(target: &ElasticTarget) -> Result<IndexKind, ConnectorE
     }
     let _ = target.keeps_sources.set(keeps_sources(&reply.json()));
     Ok(kind_of(&reply))
+}
+
+/// Checks that the ingest pipeline exists.
+pub(super) async fn require_pipeline(target: &ElasticTarget) -> Result<(), ConnectorError> {
+    // The server takes `_none` for no pipeline.
+    let Some(name) = target.options.pipeline.as_deref().filter(|name| *name != "_none") else { return Ok(()) };
+    let path = format!("/_ingest/pipeline/{}", in_path(name));
+    let reply = target.client.ask(|| Request::get(&path)).await?;
+    // A user without the right to ask, or a proxy, gets another answer; the first write decides then.
+    if reply.status != 404 || !reply.json().as_object().is_some_and(Map::is_empty) {
+        return Ok(());
+    }
+    Err(Failure::new(format!("cannot write to `{}`", target.client.name()))
+        .because(format!("ingest pipeline `{name}` does not exist"))
+        .kind(FailureKind::NotWritable("pipeline_missing".to_owned()))
+        .into())
 }
 
 /// Creates the index if it is missing.

@@ -11,7 +11,7 @@ use crate::connectors::elastic::bulk_writer::BULK_TIMEOUT;
 use crate::connectors::elastic::client::{QUESTION_TIMEOUT, Request};
 use crate::connectors::elastic::lenient_json;
 use crate::connectors::elastic::names::in_path;
-use crate::connectors::elastic::reason::{clean, kind, permanent, text};
+use crate::connectors::elastic::reason::{clean, kind, permanent, text, transient, with_load};
 use crate::connectors::elastic::response::{self, BulkAction};
 use crate::connectors::elastic::target::ElasticTarget;
 use crate::document::{
@@ -220,8 +220,9 @@ impl ElasticLookup {
 }
 
 fn not_looked_up(status: u16) -> Outcome {
-    let what = format!("the server did not return the stored document of an id (status {status})");
-    let reason = Reason::new("not_looked_up", what);
+    let why = if status == 429 { "the server is overloaded".to_owned() } else { format!("status {status}") };
+    let what = format!("the server did not return the stored document of an id: {why}");
+    let reason = with_load(status, Reason::new("not_looked_up", what));
     if status == 200 { Outcome::Unclear(reason) } else { Outcome::Retry(reason) }
 }
 
@@ -240,9 +241,11 @@ pub(super) fn lookup_failed(error: &Value) -> Outcome {
         "routing_missing_exception" => Outcome::Stop(permanent(400, error)),
         // An alias of several indices: none of them is the one to look in.
         "illegal_argument_exception" => Outcome::Stop(Reason::new("ambiguous_index", quoted)),
-        _ => Outcome::Unclear(
-            Reason::new("not_looked_up", "the server did not return the stored document of an id").detail(quoted),
-        ),
+        kind if response::is_transient(kind) => Outcome::Retry(transient(503, error)),
+        kind => {
+            let what = format!("the server did not return the stored document of an id ({})", clean(kind));
+            Outcome::Unclear(Reason::new("not_looked_up", what).detail(quoted))
+        }
     }
 }
 
@@ -286,4 +289,21 @@ fn judge(target: &ElasticTarget, document: &Document<'_>, action: BulkAction, an
         },
     };
     owner.outcome(document, mapper.meta().names(), mapper.version())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lookup_in_a_closed_index_is_repeated_and_says_why() {
+        let Outcome::Retry(reason) = lookup_failed(&json!({"type": "index_closed_exception", "reason": "closed"})) else {
+            panic!("a closed index is an outage");
+        };
+        assert_eq!(reason.to_string(), "the index is closed (index_closed_exception)");
+        let Outcome::Unclear(reason) = lookup_failed(&json!({"type": "other_exception", "reason": "quotes a document"})) else {
+            panic!("an unknown error proves nothing");
+        };
+        assert_eq!(reason.to_string(), "the server did not return the stored document of an id (other_exception)");
+    }
 }

@@ -234,6 +234,11 @@ fn conflict(action: BulkAction, item: &BulkItem<'_>, error: &Value) -> ItemVerdi
     }
 }
 
+/// Returns whether errors of this type pass.
+pub(super) fn is_transient(kind: &str) -> bool {
+    TRANSIENT.contains(&kind)
+}
+
 /// Returns the outcome of each document of a request whose answer as a whole is not 200.
 ///
 /// A request that was rejected may have been carried out in part: no document counts as delivered.
@@ -247,7 +252,7 @@ pub(super) fn whole(status: u16, body: &[u8]) -> Outcome {
             Reason::new(format!("http_{status}"), format!("the server answers with HTTP status {status}")),
         ),
     };
-    if status == 429 || TRANSIENT.contains(&kind) {
+    if status == 429 || is_transient(kind) {
         return match &error {
             Some(error) if reason::is_too_large(error) => Outcome::BatchRejected(too_large(error)),
             _ => Outcome::Retry(transient()),

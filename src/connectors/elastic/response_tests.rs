@@ -228,6 +228,15 @@ fn an_answer_to_the_whole_request_has_one_meaning() {
 }
 
 #[test]
+fn a_connection_that_ends_before_the_request_is_unexplained() {
+    let call = |text: &str| CallError::new("http://a:1", &Late(std::io::Error::other(text.to_owned())), Duration::from_secs(1));
+    assert!(call("operation was canceled: connection was not ready").is_unexplained());
+    for explained in ["received fatal alert: CertificateRequired", "connection closed before message completed", "os error 111"] {
+        assert!(!call(explained).is_unexplained(), "{explained}");
+    }
+}
+
+#[test]
 fn a_reason_names_the_field_and_keeps_the_text_of_the_server_in_its_detail() {
     let reason = |kind: &str, text: &str| {
         let error = serde_json::json!({ "type": kind, "reason": text });

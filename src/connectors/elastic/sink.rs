@@ -55,6 +55,14 @@ impl ElasticSink {
         index::find(&self.parts.target).await
     }
 
+    /// Checks that the ingest pipeline exists, as far as the user may ask.
+    ///
+    /// # Errors
+    /// When it does not, or no node answers.
+    pub async fn check_pipeline(&self) -> Result<(), ConnectorError> {
+        index::require_pipeline(&self.parts.target).await
+    }
+
     /// Creates the index if it is missing. A data stream creates itself, if there is a template for it.
     ///
     /// # Errors

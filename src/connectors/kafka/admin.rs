@@ -4,23 +4,30 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
-use crate::connectors::kafka::client_log::LogContext;
-use crate::connectors::kafka::config::{client_config, set_group_id};
+use crate::connectors::kafka::acl::AclOperation;
+use crate::connectors::kafka::client_log::{LogContext, recent_lines};
+use crate::connectors::kafka::config::{client_config, create_client, set_group_id};
 use crate::connectors::kafka::connect::reach;
+use crate::connectors::kafka::diagnosis;
+use crate::connectors::kafka::librdkafka::admin::TopicDescription;
+use crate::connectors::kafka::librdkafka::bootstrap::add_servers;
 use crate::connectors::kafka::librdkafka::{self, NativeError};
 use crate::connectors::kafka::sink::{Targets, TopicLimits};
-use crate::pipeline::{ConnectorError, Failure};
+use crate::pipeline::{ConnectorError, Failure, FailureKind};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, Topic};
 
 /// Timeout of one request.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The names that Kafka allows.
+pub(crate) const TOPIC_NAME_RULE: &str = "use up to 249 letters, digits, dots, underscores and dashes";
 
 /// An admin client. Cheap to clone; every call has a deadline of 10 s.
 #[derive(Clone)]
@@ -47,7 +54,7 @@ pub struct TopicSetting {
 }
 
 /// The settings of a topic by name, or why the broker withholds them.
-pub type TopicSettings = Result<HashMap<String, TopicSetting>, RDKafkaErrorCode>;
+pub(crate) type TopicSettings = Result<HashMap<String, TopicSetting>, NativeError>;
 
 /// A topic to create.
 #[derive(Clone, Debug)]
@@ -82,10 +89,9 @@ impl Admin {
     pub async fn connect(section: &KafkaSection, wait: Duration) -> Result<Self, ConnectorError> {
         let cluster = reach(section, wait).await?;
         let mut config = client_config(section)?;
-        let not_created = |error| Failure::new(format!("cannot create a client for `{}`", section.name)).because(error);
-        let admin: AdminClient<LogContext> = config.create_with_context(LogContext::default()).map_err(not_created)?;
+        let admin: AdminClient<LogContext> = create_client(section, &config, LogContext::default())?;
         set_group_id(&mut config, section, None);
-        let client: BaseConsumer<LogContext> = config.create_with_context(LogContext::default()).map_err(not_created)?;
+        let client: BaseConsumer<LogContext> = create_client(section, &config, LogContext::default())?;
         let (section, client) = (Arc::new(section.clone()), Arc::new(client));
         Ok(Self { section, client, changes: Arc::new(admin), cluster_id: cluster.id.unwrap_or_default() })
     }
@@ -120,11 +126,24 @@ impl Admin {
         Failure::new(format!("cannot {what} `{}`", self.section.name))
     }
 
-    /// Returns the failure of a request; one that may be repeated if no broker answered.
+    /// Returns the failure of a request. If no broker answered, it may be repeated, and names the brokers that cannot be reached.
     pub(super) fn failed(&self, what: &str, error: impl Into<NativeError>) -> Failure {
         let error = error.into();
         let failure = self.failure(what).because(&error);
-        if error.is_outage() { failure.passing() } else { failure }
+        if !error.is_outage() {
+            return failure;
+        }
+        add_servers(self.client.client());
+        add_servers(self.changes.inner());
+        let mut lines = recent_lines(&self.client);
+        lines.extend(self.changes.inner().context().client_log.recent());
+        diagnosis::explain(&self.section, failure.passing(), &lines)
+    }
+
+    /// Returns the failure of a request that needs a right.
+    pub(super) fn denied_or_failed(&self, operation: AclOperation<'_>, what: &str, error: impl Into<NativeError>) -> Failure {
+        let error = error.into();
+        if error.is_denied() { operation.denied(self.section()) } else { self.failed(what, error) }
     }
 
     /// Returns all topics, sorted by name.
@@ -144,26 +163,48 @@ impl Admin {
     }
 
     async fn metadata(&self, only: Option<String>) -> Result<Vec<TopicInfo>, ConnectorError> {
-        let client = Arc::clone(&self.client);
+        check_name(only.as_deref())?;
+        let (client, name) = (Arc::clone(&self.client), only.clone().unwrap_or_default());
         let fetched = blocking(move || list_topics(client.client(), only.as_deref(), REQUEST_TIMEOUT));
-        fetched.await?.map_err(|error| self.failed("list the topics of", error).into())
+        let operation = AclOperation::DescribeTopic(&name);
+        fetched.await?.map_err(|error| self.denied_or_failed(operation, "list the topics of", error).into())
     }
 
-    /// Returns the settings of a topic; none from embedded brokers.
+    /// Returns the number of brokers.
     ///
     /// # Errors
-    /// When the cluster does not answer, or denies the request.
-    pub async fn settings(&self, topic: Topic) -> Result<HashMap<String, TopicSetting>, ConnectorError> {
-        let mut answers = self.settings_of(&[topic]).await?;
-        match answers.remove(&topic) {
-            None if self.is_embedded() => Ok(HashMap::new()),
-            None => Err(self.failed("describe the configuration of topics of", NativeError::no_answer()).into()),
-            Some(Ok(settings)) => Ok(settings),
-            Some(Err(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed)) => {
-                tracing::warn!(%topic, "Not allowed to read the topic's settings (DESCRIBE_CONFIGS); the defaults are assumed.");
-                Ok(HashMap::new())
+    /// When the cluster does not answer.
+    pub(crate) async fn broker_count(&self) -> Result<usize, ConnectorError> {
+        let client = Arc::clone(&self.client);
+        let fetched =
+            blocking(move || client.client().fetch_metadata(None, REQUEST_TIMEOUT).map(|metadata| metadata.brokers().len()));
+        fetched.await?.map_err(|error| self.failed("list the brokers of", error).into())
+    }
+
+    /// Returns the settings of a topic that exists, or `None` if the user may not read them; no settings from embedded brokers. A
+    /// broker learns late of a topic that has just been created: it is asked again.
+    ///
+    /// # Errors
+    /// When the cluster does not answer, or denies the request for another reason.
+    pub(crate) async fn settings(&self, topic: Topic) -> Result<Option<HashMap<String, TopicSetting>>, ConnectorError> {
+        let what = || format!("describe the configuration of topic `{topic}` of");
+        let deadline = std::time::Instant::now() + REQUEST_TIMEOUT;
+        let answer = loop {
+            match self.settings_of(&[topic]).await?.remove(&topic) {
+                Some(Err(error))
+                    if error.code == RDKafkaErrorCode::UnknownTopicOrPartition && std::time::Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                answer => break answer,
             }
-            Some(Err(code)) => Err(self.failed(&format!("describe the configuration of topic `{topic}` of"), code).into()),
+        };
+        match answer {
+            None if self.is_embedded() => Ok(Some(HashMap::new())),
+            None => Err(self.failed(&what(), NativeError::no_answer()).into()),
+            Some(Ok(settings)) => Ok(Some(settings)),
+            Some(Err(error)) if error.is_denied() => Ok(None),
+            Some(Err(error)) => Err(self.failed(&what(), error).into()),
         }
     }
 
@@ -171,22 +212,23 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster does not answer.
-    pub async fn settings_of(&self, topics: &[Topic]) -> Result<HashMap<Topic, TopicSettings>, ConnectorError> {
-        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+    pub(crate) async fn settings_of(&self, topics: &[Topic]) -> Result<HashMap<Topic, TopicSettings>, ConnectorError> {
         if self.is_embedded() || topics.is_empty() {
             return Ok(HashMap::new());
         }
-        let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic.name())).collect();
-        let answers = self.changes.describe_configs(&resources, &options).await;
-        let answers = answers.map_err(|error| self.failed("describe the configuration of topics of", error))?;
-        let settings = |resource: rdkafka::admin::ConfigResource| {
-            let settings = resource.entries.into_iter().filter_map(|entry| {
-                Some((entry.name, TopicSetting { value: entry.value?, own: entry.source == ConfigSource::DynamicTopic }))
-            });
+        let topics = topics.to_vec();
+        let described = self.request(move |client| {
+            let names: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
+            librdkafka::admin::topic_configs(client, &names, REQUEST_TIMEOUT)
+        });
+        let described = described.await?.map_err(|error| self.failed("describe the configuration of topics of", error))?;
+        let settings = |entries: Vec<librdkafka::admin::ConfigEntry>| {
+            let settings = entries
+                .into_iter()
+                .filter_map(|entry| Some((entry.name, TopicSetting { value: entry.value?, own: entry.is_dynamic_topic })));
             settings.collect()
         };
-        // The answers are in the order of the request.
-        Ok(topics.iter().copied().zip(answers.into_iter().map(|answer| answer.map(settings))).collect())
+        Ok(described.into_iter().map(|(topic, answer)| (Topic::named(&topic), answer.map(settings))).collect())
     }
 
     /// Looks up the limits of `topic` for records and adds them to `targets`.
@@ -195,16 +237,25 @@ impl Admin {
     /// When the cluster does not answer.
     pub async fn load_topic_limits(&self, topic: Topic, targets: &Targets) -> Result<(), ConnectorError> {
         let settings = self.settings(topic).await?;
+        let is_withheld = settings.is_none();
+        let settings = settings.unwrap_or_default();
         let value = |key: &str| settings.get(key).map(|setting| setting.value.as_str());
         let number = |key: &str| value(key)?.parse().ok();
         let limits = TopicLimits {
-            max_message_bytes: value("max.message.bytes").and_then(|text| text.parse().ok()).unwrap_or(1_048_588),
+            max_message_bytes: value("max.message.bytes").and_then(|text| text.parse().ok()),
             needs_key: value("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
             timestamps: number("message.timestamp.before.max.ms")
                 .zip(number("message.timestamp.after.max.ms"))
                 .filter(|_| value("message.timestamp.type") == Some("CreateTime")),
         };
         let known = targets.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(topic, limits);
+        if known.is_none() && is_withheld {
+            tracing::warn!(
+                "{topic}: not allowed to read its settings (DESCRIBE_CONFIGS on the topic of `{}`): the broker, and not this \
+                 program, finds the records that it does not accept",
+                self.section.name
+            );
+        }
         if known.is_none() && value("message.timestamp.type") == Some("LogAppendTime") {
             tracing::warn!("{topic}: the broker replaces the timestamps of the records (message.timestamp.type=LogAppendTime)");
         }
@@ -217,6 +268,10 @@ impl Admin {
     /// When the cluster refuses.
     pub async fn create_topic(&self, plan: &TopicPlan) -> Result<(), ConnectorError> {
         let what = format!("create topic `{}` on", plan.name);
+        if self.is_embedded() {
+            let failure = self.failure(&what).because("embedded brokers cannot create topics");
+            return Err(failure.kind(FailureKind::NotCreatable(plan.name.clone())).into());
+        }
         let mut refusal = self.request_topic(plan, plan.config.iter().chain(&plan.optional_config)).await?;
         let refuses_settings = matches!(refusal, Some(RDKafkaErrorCode::InvalidConfig | RDKafkaErrorCode::PolicyViolation));
         if refuses_settings && !plan.optional_config.is_empty() {
@@ -225,7 +280,7 @@ impl Admin {
         match refusal {
             // Another member of the group was faster.
             None | Some(RDKafkaErrorCode::TopicAlreadyExists) => {}
-            Some(code) => return Err(self.failed(&what, code).into()),
+            Some(code) => return Err(self.denied_or_failed(AclOperation::CreateTopic(&plan.name), &what, code).into()),
         }
         let deadline = tokio::time::Instant::now() + REQUEST_TIMEOUT;
         while self.topic(&plan.name).await?.is_none_or(|known| known.partitions < plan.partitions) {
@@ -265,7 +320,7 @@ impl Admin {
             if let Err((_, code)) = answer {
                 let known = self.topic(topic.name()).await?;
                 if known.is_none_or(|known| known.partitions < count) {
-                    return Err(self.failed(&what, code).into());
+                    return Err(self.denied_or_failed(AclOperation::AddPartitions(topic.name()), &what, code).into());
                 }
             }
         }
@@ -279,7 +334,7 @@ impl Admin {
     pub async fn ends(&self, partitions: &[Partition], of: OffsetSpec) -> Result<HashMap<Partition, i64>, ConnectorError> {
         let partitions = partitions.to_vec();
         let listed = self.request(move |client| list_offsets(client, &partitions, of)).await?;
-        listed.map_err(|error| self.failed("list the offsets of", error).into())
+        listed.map_err(|error| listing_failure(self.failed("list the offsets of", error.clone()), &error).into())
     }
 
     /// Returns the id of each topic that has one; none from embedded brokers.
@@ -290,6 +345,25 @@ impl Admin {
         let topics = topics.to_vec();
         let described = self.request(move |client| topic_ids(client, &topics, REQUEST_TIMEOUT)).await?;
         described.map_err(|error| self.failed("describe the topics of", error).into())
+    }
+
+    /// Returns the ids of those topics that exist and have one, and the topics that do not exist; nothing from embedded brokers.
+    ///
+    /// # Errors
+    /// When the cluster does not answer, or denies the request.
+    pub(crate) async fn existing_ids(&self, topics: &[Topic]) -> Result<(HashMap<Topic, String>, Vec<Topic>), ConnectorError> {
+        let topics = topics.to_vec();
+        let described = self.request(move |client| describe_topics(client, &topics, REQUEST_TIMEOUT)).await?;
+        let described = described.map_err(|error| self.failed("describe the topics of", error))?;
+        let (mut ids, mut missing) = (HashMap::new(), Vec::new());
+        for (topic, answer) in described {
+            match answer {
+                Ok(of) => ids.extend(of.id.map(|id| (topic, id))),
+                Err(error) if error.code == RDKafkaErrorCode::UnknownTopicOrPartition => missing.push(topic),
+                Err(error) => return Err(self.failed("describe the topics of", error).into()),
+            }
+        }
+        Ok((ids, missing))
     }
 
     /// Sends a request again while a leader or coordinator moves, until its timeout.
@@ -310,6 +384,17 @@ impl Admin {
             }
         })
         .await
+    }
+}
+
+/// Checks the name of a topic to look up.
+///
+/// # Errors
+/// When Kafka does not allow it.
+pub(super) fn check_name(topic: Option<&str>) -> Result<(), Failure> {
+    match topic.filter(|name| !Topic::is_valid_name(name)) {
+        None => Ok(()),
+        Some(name) => Err(Failure::new(format!("`{name}` is not a valid topic name")).hint(TOPIC_NAME_RULE)),
     }
 }
 
@@ -336,7 +421,13 @@ pub(crate) fn list_topics<C: rdkafka::ClientContext>(
     Ok(topics)
 }
 
-fn is_embedded(cluster_id: &str) -> bool {
+/// Returns whether the user may not see these settings.
+pub(crate) fn is_denied(settings: &TopicSettings) -> bool {
+    settings.as_ref().is_err_and(NativeError::is_denied)
+}
+
+/// Returns whether the id is that of embedded brokers.
+pub(crate) fn is_embedded(cluster_id: &str) -> bool {
     cluster_id.starts_with("mockCluster")
 }
 
@@ -346,12 +437,23 @@ pub(crate) fn topic_ids<C: rdkafka::ClientContext>(
     topics: &[Topic],
     timeout: Duration,
 ) -> Result<HashMap<Topic, String>, NativeError> {
+    let described = describe_topics(client, topics, timeout)?.into_iter();
+    // The id of a topic with an error is unknown, not absent.
+    described.filter_map(|(topic, answer)| answer.map(|of| Some((topic, of.id?))).transpose()).collect()
+}
+
+/// Returns the description of each topic, or why it is unknown; none from embedded brokers. Blocking.
+pub(crate) fn describe_topics<C: rdkafka::ClientContext>(
+    client: &Client<C>,
+    topics: &[Topic],
+    timeout: Duration,
+) -> Result<HashMap<Topic, Result<TopicDescription, NativeError>>, NativeError> {
     if topics.is_empty() || client.fetch_cluster_id(timeout).is_some_and(|id| is_embedded(&id)) {
         return Ok(HashMap::new());
     }
     let names: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
-    let ids = librdkafka::admin::topic_ids(client, &names, timeout)?;
-    Ok(ids.into_iter().map(|(name, id)| (Topic::named(&name), id)).collect())
+    let described = librdkafka::admin::describe_topics(client, &names, timeout)?;
+    Ok(described.into_iter().map(|(name, description)| (Topic::named(&name), description)).collect())
 }
 
 /// Returns one offset of each partition; with [`OffsetSpec::Time`], of each that has one. Blocking.
@@ -380,6 +482,10 @@ pub(super) fn partition_offsets<C: rdkafka::ClientContext>(
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
+    let is_by_time = matches!(of, OffsetSpec::Time(_));
+    if is_by_time && client.fetch_cluster_id(REQUEST_TIMEOUT).is_some_and(|id| is_embedded(&id)) {
+        return Err(NativeError::not_embedded("embedded brokers find no offsets by time"));
+    }
     let requested: Vec<_> = partitions.iter().map(|partition| (partition.topic.name(), partition.index)).collect();
     let (spec, read_committed) = offset_query(of);
     let list = || librdkafka::admin::list_offsets(client, &requested, spec, read_committed, REQUEST_TIMEOUT);
@@ -403,7 +509,7 @@ pub(super) fn partition_offsets<C: rdkafka::ClientContext>(
     let answers = partitions.iter().map(|partition| {
         let answer = match offsets.remove(partition).unwrap_or_else(|| (-1, Some(NativeError::no_answer()))) {
             (offset, None) if offset >= 0 => Ok(Some(offset)),
-            (_, None) if matches!(of, OffsetSpec::Time(_)) => Ok(None),
+            (_, None) if is_by_time => Ok(None),
             (_, error) => {
                 let error = error.unwrap_or_else(NativeError::no_answer);
                 let fetch = || client.fetch_metadata(Some(partition.topic.name()), REQUEST_TIMEOUT).ok();
@@ -417,8 +523,17 @@ pub(super) fn partition_offsets<C: rdkafka::ClientContext>(
     Ok(answers.collect())
 }
 
+/// Adds the hint of a request for offsets to its failure.
+pub(super) fn listing_failure(failure: Failure, error: &NativeError) -> Failure {
+    match error.code {
+        RDKafkaErrorCode::NotImplemented => failure.hint("name an offset, `beginning` or `end`"),
+        _ if error.is_denied() => failure.hint(AclOperation::DescribeTopic("").hint()),
+        _ => failure,
+    }
+}
+
 /// Returns the leader of a partition as part of a sentence: id and advertised address.
-fn leader_of(metadata: &Metadata, partition: Partition) -> String {
+pub(super) fn leader_of(metadata: &Metadata, partition: Partition) -> String {
     let topic = metadata.topics().iter().find(|topic| topic.name() == partition.topic.name());
     let known = topic.and_then(|topic| topic.partitions().iter().find(|known| known.id() == partition.index));
     let Some(known) = known else { return String::new() };

@@ -2,20 +2,23 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 
 /// How many lines are kept.
 const CAPACITY: usize = 64;
+/// How long a line is recent: librdkafka repeats the error of a connection every 30 s.
+const RECENT: Duration = Duration::from_secs(60);
 
 /// The last log lines and errors of a client. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct ClientLog(Arc<Mutex<VecDeque<String>>>);
+pub struct ClientLog(Arc<Mutex<VecDeque<(Instant, String)>>>);
 
 impl ClientLog {
     /// Keeps a log line, and logs it at debug.
@@ -41,7 +44,7 @@ impl ClientLog {
     /// Returns the last line.
     #[must_use]
     pub fn last(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).back().cloned()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).back().map(|(_, line)| line.clone())
     }
 
     /// Forgets the lines after the client has recovered.
@@ -56,17 +59,24 @@ impl ClientLog {
             return;
         }
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.retain(|kept| *kept != line);
+        lines.retain(|(_, kept)| *kept != line);
         if lines.len() == CAPACITY {
             lines.pop_front();
         }
-        lines.push_back(line);
+        lines.push_back((Instant::now(), line));
     }
 
     /// Returns the distinct lines, oldest first, without thread and duration.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(_, line)| line.clone()).collect()
+    }
+
+    /// Returns the lines of the last minute, as [`Self::lines`].
+    #[must_use]
+    pub(crate) fn recent(&self) -> Vec<String> {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().filter(|(at, _)| at.elapsed() < RECENT).map(|(_, line)| line.clone()).collect()
     }
 }
 
@@ -76,6 +86,13 @@ fn normalize(line: &str) -> String {
     let Some((text, after)) = line.rsplit_once(" (after ") else { return line.to_owned() };
     let state = after.split_once("in state ").map_or("", |(_, state)| state).split([',', ')']).next().unwrap_or_default();
     format!("{text} (in state {state})")
+}
+
+/// Returns the recent lines of a consumer that is not polled otherwise.
+pub(crate) fn recent_lines(consumer: &BaseConsumer<LogContext>) -> Vec<String> {
+    // Each poll serves one line.
+    (0..CAPACITY).for_each(|_| drop(consumer.poll(Duration::ZERO)));
+    consumer.context().client_log.recent()
 }
 
 /// A client context that keeps log lines and errors, and nothing else.

@@ -1,8 +1,11 @@
 //! The metadata of a committed offset: the flow that committed it, and the last record before it.
 
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Fingerprint, NextOffset};
+use crate::record::{Fingerprint, NextOffset, Topic};
 
 /// A committed offset and its metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,9 @@ pub(crate) struct CommitMetadata {
     /// The id of the topic that the offset counts in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     topic_id: Option<String>,
+    /// The id of the topic that the records before the offset were copied to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    target_id: Option<String>,
     /// State of the flow itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     extension: Option<String>,
@@ -44,6 +50,7 @@ impl CommitMetadata {
             timestamp: last.and_then(|last| last.timestamp),
             crc,
             topic_id: None,
+            target_id: None,
             extension: None,
         }
     }
@@ -55,6 +62,11 @@ impl CommitMetadata {
 
     pub(crate) fn with_topic_id(mut self, topic_id: Option<String>) -> Self {
         self.topic_id = topic_id;
+        self
+    }
+
+    pub(crate) fn with_target_id(mut self, target_id: Option<String>) -> Self {
+        self.target_id = target_id;
         self
     }
 
@@ -80,6 +92,38 @@ impl CommitMetadata {
     }
 }
 
+/// The ids of the topics that a flow copies to, by source topic; of a destination that is no Kafka cluster there are none. Clones
+/// share them.
+#[derive(Clone, Debug, Default)]
+pub struct TargetIds(Arc<RwLock<HashMap<Topic, String>>>);
+
+impl TargetIds {
+    /// Notes the id of the target of `source`, unless one is known.
+    pub fn note(&self, source: Topic, id: String) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).entry(source).or_insert(id);
+    }
+
+    /// Returns the id of the target of `source`, if it is known.
+    #[must_use]
+    pub fn get(&self, source: Topic) -> Option<String> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&source).cloned()
+    }
+
+    /// Returns the source topics whose target is known.
+    #[must_use]
+    pub fn sources(&self) -> Vec<Topic> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    /// Returns the id in a commit, and the present one, if the target of `source` is not the topic that was written to before it.
+    #[must_use]
+    pub fn replaced(&self, source: Topic, committed: &CommittedOffset) -> Option<(String, String)> {
+        let now = self.get(source)?;
+        let before = CommitMetadata::parse(&committed.metadata)?.target_id?;
+        (before != now).then_some((before, now))
+    }
+}
+
 /// Returns the state that a flow keeps in the metadata of its commits.
 #[must_use]
 pub fn commit_extension(metadata: &str) -> Option<String> {
@@ -88,7 +132,20 @@ pub fn commit_extension(metadata: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn metadata_of_any_form_is_read_or_ignored(text in "\\PC*", fields in "\\{\"sdl\": ?1(, ?\"(flow|crc|offset|extension)\": ?(\"x\"|-?[0-9]{1,20}|null))*\\}") {
+            for text in [text, fields] {
+                if let Some(read) = CommitMetadata::parse(&text) {
+                    prop_assert_eq!(CommitMetadata::parse(&read.to_json()), Some(read), "{}", text);
+                }
+            }
+        }
+    }
 
     #[test]
     fn metadata_round_trips() {
@@ -99,6 +156,21 @@ mod tests {
         }
         let metadata = CommitMetadata::new("x", None).with_extension("{\"read\":7}".to_owned());
         assert_eq!(CommitMetadata::parse(&metadata.to_json()).unwrap().extension(), Some("{\"read\":7}"));
+    }
+
+    #[test]
+    fn a_target_that_is_not_the_one_of_the_commit_is_found() {
+        let (source, ids) = (Topic::named("target-ids"), TargetIds::default());
+        let committed = |target: Option<&str>| CommittedOffset {
+            next: NextOffset(1),
+            metadata: CommitMetadata::new("x", None).with_target_id(target.map(ToOwned::to_owned)).to_json(),
+        };
+        assert_eq!(ids.replaced(source, &committed(Some("old"))), None, "nothing is known of the target");
+        ids.note(source, "new".to_owned());
+        ids.note(source, "newer".to_owned());
+        assert_eq!(ids.replaced(source, &committed(Some("old"))), Some(("old".to_owned(), "new".to_owned())));
+        assert_eq!(ids.replaced(source, &committed(Some("new"))), None);
+        assert_eq!(ids.replaced(source, &committed(None)), None, "the commit of an earlier version");
     }
 
     #[test]

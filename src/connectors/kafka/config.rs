@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use rdkafka::ClientConfig;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
+use rdkafka::{ClientConfig, ClientContext};
 
 use crate::connectors::kafka::diagnosis;
-use crate::pipeline::Failure;
+use crate::pipeline::{Failure, FailureKind};
 use crate::profile::{KafkaSection, Secret};
 
 /// Returns the configuration that every client of `section` shares.
@@ -59,6 +60,18 @@ pub(crate) fn client_config(section: &KafkaSection) -> Result<ClientConfig, Fail
     Ok(base_config(section))
 }
 
+/// Creates a client.
+///
+/// # Errors
+/// When a file of the section is not what its key says, or librdkafka rejects a property.
+pub(crate) fn create_client<C: ClientContext, T: FromClientConfigAndContext<C>>(
+    section: &KafkaSection,
+    config: &ClientConfig,
+    context: C,
+) -> Result<T, Failure> {
+    config.create_with_context(context).map_err(|error| creation_failure(section, &error))
+}
+
 /// Sets the `group.id` of a consumer that lists group offsets. The consumer neither joins nor commits; but when a coordinator
 /// moves, librdkafka 2.12 dereferences the client's own group, and crashes if there is none.
 pub(crate) fn set_group_id(config: &mut ClientConfig, section: &KafkaSection, group: Option<&str>) {
@@ -90,9 +103,15 @@ pub fn check(section: &KafkaSection) -> Result<(), Failure> {
 }
 
 /// Returns the failure of a client that cannot be created. librdkafka's message can quote a secret value; the property's name cannot.
-pub(crate) fn creation_failure(section: &KafkaSection, error: &KafkaError) -> Failure {
-    let failure = Failure::new(format!("cannot connect to `{}`", section.name));
+fn creation_failure(section: &KafkaSection, error: &KafkaError) -> Failure {
+    let failure = Failure::new(format!("cannot connect to `{}`", section.name)).kind(FailureKind::Profile);
     match error {
+        KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, property, _) => {
+            failure.because(format!("librdkafka has no property `{property}`")).hint(format!(
+                "correct `kafka.{property}` under [{}]; librdkafka's CONFIGURATION.md lists the properties",
+                section.name
+            ))
+        }
         KafkaError::ClientConfig(_, _, property, _) if !property.is_empty() => {
             failure.because(format!("librdkafka rejects the value of `kafka.{property}`")).hint(format!(
                 "correct `kafka.{property}` under [{}]; librdkafka's CONFIGURATION.md lists the properties",

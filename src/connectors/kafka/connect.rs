@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::producer::{BaseProducer, Producer as _};
 
+use crate::connectors::connect_error::WaitLog;
 use crate::connectors::kafka::client_log::{ClientLog, LogContext};
-use crate::connectors::kafka::config::{base_config, check, creation_failure};
+use crate::connectors::kafka::config::{base_config, check, create_client};
 use crate::connectors::kafka::diagnosis;
+use crate::connectors::kafka::librdkafka::bootstrap::add_servers;
 use crate::connectors::kafka::librdkafka::certificate;
 use crate::pipeline::{ConnectorError, Failure, Refused};
 use crate::profile::KafkaSection;
@@ -39,15 +40,17 @@ pub async fn reach(section: &KafkaSection, wait: Duration) -> Result<ClusterMeta
 
 fn reach_blocking(section: &KafkaSection, wait: Duration) -> Result<ClusterMetadata, ConnectorError> {
     let client_log = ClientLog::default();
-    let client = BaseProducer::from_config_and_context(&base_config(section), LogContext { client_log: client_log.clone() })
-        .map_err(|error| creation_failure(section, &error))?;
+    let context = LogContext { client_log: client_log.clone() };
+    let client: BaseProducer<LogContext> = create_client(section, &base_config(section), context)?;
     let deadline = Instant::now() + wait;
+    let mut log = WaitLog::new(&section.name, wait);
     loop {
         if let Some(id) = client.client().fetch_cluster_id(PROBE_TIMEOUT) {
             return check_cluster_id(section, Some(id));
         }
         // Log lines and errors arrive by polling only.
         client.poll(Duration::ZERO);
+        add_servers(client.client());
         // A cluster without an id still answers a metadata request.
         if client_log.lines().is_empty() && client.client().fetch_metadata(None, PROBE_TIMEOUT).is_ok() {
             return check_cluster_id(section, None);
@@ -59,6 +62,7 @@ fn reach_blocking(section: &KafkaSection, wait: Duration) -> Result<ClusterMetad
                 .flatten();
             return Err(diagnosis::diagnose(section, &lines, flaw, wait).into());
         }
+        log.on_failed_attempt(|| diagnosis::diagnose(section, &lines, None, wait));
     }
 }
 

@@ -3,11 +3,12 @@
 //! librdkafka reports failures of name resolution, connections, TLS and SASL as log lines only, without a code: [`cause`] is the one
 //! place of the connector that matches their text. Everything else goes by error codes.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::connectors::connect_error::{self, CertificateError, ConnectCause, ConnectError, ConnectStep, SectionKeys};
 use crate::connectors::kafka::librdkafka::certificate::CertificateFlaw;
-use crate::pipeline::Failure;
+use crate::pipeline::{Failure, FailureKind};
 use crate::profile::KafkaSection;
 
 /// The meaning of one line about a broker.
@@ -33,16 +34,46 @@ pub(crate) fn is_lasting(section: &KafkaSection, lines: &[String]) -> bool {
 pub(crate) fn diagnose(section: &KafkaSection, lines: &[String], flaw: Option<CertificateFlaw>, wait: Duration) -> Failure {
     let mut found = findings(section, lines, flaw);
     let at = found.iter().rposition(|finding| finding.is_lasting).or(found.len().checked_sub(1));
-    let Some(Finding { server, broker, cause, .. }) = at.map(|at| found.swap_remove(at)) else {
-        return failure(section, section.servers.clone(), ConnectCause::NoAnswer(Some(wait)));
-    };
-    let is_unreachable = matches!(cause.step(), Some(ConnectStep::NameLookup | ConnectStep::Connect));
-    match broker {
-        Some(broker) => {
-            let failure = failure(section, format!("broker {broker}, advertised as {server}"), cause);
-            if is_unreachable { failure.hint("correct `advertised.listeners` of the broker") } else { failure }
+    match at.map(|at| found.swap_remove(at)) {
+        Some(finding) => finding.failure(section),
+        None => failure(section, section.servers.clone(), ConnectCause::NoAnswer(Some(wait))),
+    }
+}
+
+/// The most brokers that [`explain`] names.
+const MAX_EXPLAINED: usize = 3;
+
+/// Returns `failure`, of a request that no broker answered, with the brokers that cannot be reached: those that the cluster has
+/// advertised, or else the section's servers.
+pub(crate) fn explain(section: &KafkaSection, failure: Failure, lines: &[String]) -> Failure {
+    let (advertised, bootstrap): (Vec<_>, Vec<_>) =
+        findings(section, lines, None).into_iter().partition(|finding| finding.broker.is_some());
+    let mut found = if advertised.is_empty() { bootstrap } else { advertised };
+    found.reverse();
+    let mut servers = HashSet::new();
+    found.retain(|finding| servers.insert(finding.server.clone()));
+    found.truncate(MAX_EXPLAINED);
+    found.iter().fold(failure, |failure, finding| {
+        let found = finding.failure(section);
+        let failure = found.causes.into_iter().fold(failure, Failure::because);
+        Failure { hint: failure.hint.or(found.hint), ..failure }
+    })
+}
+
+impl Finding {
+    fn failure(&self, section: &KafkaSection) -> Failure {
+        let Self { server, broker, cause, .. } = self;
+        let is_unreachable = matches!(cause.step(), Some(ConnectStep::NameLookup | ConnectStep::Connect));
+        let Some(broker) = broker else { return failure(section, server.clone(), cause.clone()) };
+        let failure = failure(section, format!("broker {broker}, advertised as {server}"), cause.clone());
+        match cause {
+            ConnectCause::DotInName => {
+                failure.hint("remove the dot at the end of the name in `advertised.listeners` of the broker")
+            }
+            ConnectCause::ConnectionRefused => failure.hint("start the broker, or correct its `advertised.listeners`"),
+            _ if is_unreachable => failure.hint("correct `advertised.listeners` of the broker"),
+            _ => failure,
         }
-        None => failure(section, server, cause),
     }
 }
 
@@ -79,7 +110,9 @@ pub(crate) fn diagnose_creation(section: &KafkaSection, reason: &str) -> Failure
         ("ssl.key.location", "ssl_key_location", "is not the PEM key of the certificate, or `ssl_key_password` is wrong"),
     ];
     match keys.into_iter().find(|(property, ..)| reason.starts_with(property)) {
-        Some((_, key, flaw)) => failure(section, String::new(), ConnectCause::File { key, flaw: flaw.to_owned() }),
+        Some((_, key, flaw)) => {
+            failure(section, String::new(), ConnectCause::File { key, flaw: flaw.to_owned() }).kind(FailureKind::Profile)
+        }
         None => Failure::new(format!("cannot connect to `{}`", section.name)).because(without_secrets(section, reason)),
     }
 }
@@ -101,7 +134,15 @@ fn finding(section: &KafkaSection, line: &str, flaw: Option<CertificateFlaw>) ->
     let (server, broker) = server.rsplit_once('/')?;
     let broker = Some(broker).filter(|broker| *broker != "bootstrap").map(str::to_owned);
     let (text, state) = text.rsplit_once(" (in state ").unwrap_or((text, ""));
-    let cause = cause(section, text, state.trim_end_matches(')'), flaw);
+    let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
+    let cause = match cause(section, text, state.trim_end_matches(')'), flaw) {
+        // OpenSSL sends the dot in the server name, which TLS forbids.
+        cause if host.ends_with('.') && text.contains(ILLEGAL_PARAMETER) => {
+            tracing::debug!(?cause, "A TLS handshake failed with a dot at the end of the name.");
+            ConnectCause::DotInName
+        }
+        cause => cause,
+    };
     let is_lasting = match cause {
         // A broker that stops closes the connection as well.
         ConnectCause::TlsNotSpoken => false,
@@ -113,6 +154,8 @@ fn finding(section: &KafkaSection, line: &str, flaw: Option<CertificateFlaw>) ->
     Some(Finding { server: server.to_owned(), broker, cause, is_lasting })
 }
 
+/// The alert of a server to a name with a dot at its end.
+const ILLEGAL_PARAMETER: &str = "alert illegal parameter";
 /// OpenSSL's words for it.
 const CERTIFICATE_FAILED: &str = "certificate verify failed";
 /// librdkafka takes the first four bytes of a response for its size.

@@ -15,7 +15,7 @@ fn section(protocol: &str) -> KafkaSection {
 }
 
 /// Returns the cause and the hint of one line.
-fn said(section: &KafkaSection, line: &str, flaw: Option<CertificateFlaw>) -> (String, String) {
+fn diagnosed(section: &KafkaSection, line: &str, flaw: Option<CertificateFlaw>) -> (String, String) {
     let failure = diagnose(section, &[line.to_owned()], flaw, Duration::from_secs(10));
     assert_eq!(failure.what, "cannot connect to `remote_kafka`");
     assert_eq!(failure.causes.len(), 1, "one clear cause");
@@ -24,7 +24,7 @@ fn said(section: &KafkaSection, line: &str, flaw: Option<CertificateFlaw>) -> (S
 
 #[track_caller]
 fn means(protocol: &str, line: &str, cause: &str, hint_part: &str) {
-    let (found, hint) = said(&section(protocol), line, None);
+    let (found, hint) = diagnosed(&section(protocol), line, None);
     assert_eq!(found, cause);
     assert!(hint.contains(hint_part), "{hint}");
 }
@@ -46,6 +46,40 @@ fn an_advertised_name_is_unknown() {
     let line = "kafka:29092/1: Failed to resolve 'kafka:29092': Name or service not known (in state CONNECT)";
     let cause = "broker 1, advertised as kafka:29092: looking up the name: the name does not resolve";
     means("PLAINTEXT", line, cause, "advertised.listeners");
+}
+
+#[test]
+fn a_request_without_an_answer_names_the_brokers_that_cannot_be_reached() {
+    let request = || Failure::new("cannot list the groups of `remote_kafka`").because("no answer in time");
+    let explained = |lines: &[&str]| {
+        let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+        explain(&section("PLAINTEXT"), request(), &lines)
+    };
+    let one = "kafka:29092/1: Failed to resolve 'kafka:29092': Name or service not known (in state CONNECT)";
+    let two = "10.0.0.2:9092/2: Connect to ipv4#10.0.0.2:9092 failed: Connection refused (in state CONNECT)";
+    let server = "broker:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (in state CONNECT)";
+    let failure = explained(&[server, one, two]);
+    assert_eq!(
+        failure.causes,
+        [
+            "no answer in time",
+            "broker 2, advertised as 10.0.0.2:9092: connecting: connection refused",
+            "broker 1, advertised as kafka:29092: looking up the name: the name does not resolve",
+        ]
+    );
+    assert_eq!(failure.hint.as_deref(), Some("start the broker, or correct its `advertised.listeners`"));
+    assert_eq!(explained(&[server]).causes.last().map(String::as_str), Some("broker:9092: connecting: connection refused"));
+    assert_eq!(explained(&[]), request());
+}
+
+#[test]
+fn a_dot_at_the_end_of_a_name_is_named_where_tls_refuses_it() {
+    let alert = "SSL handshake failed: error:0A000417:SSL routines::ssl/tls alert illegal parameter: SSL alert number 47 (in state SSL_HANDSHAKE)";
+    let cause = |server: &str| format!("{server}: TLS handshake: the name ends with a dot, which TLS does not allow");
+    let line = format!("ssl://broker.:9092/bootstrap: {alert}");
+    means("SSL", &line, &cause("broker.:9092"), "remove the dot at the end of the name in `servers`");
+    let line = format!("ssl://broker.:9092/1: {alert}");
+    means("SSL", &line, &cause("broker 1, advertised as broker.:9092"), "`advertised.listeners`");
 }
 
 #[test]
@@ -74,7 +108,7 @@ fn a_login_where_none_is_taken() {
         "SASL_PLAINTEXT",
         line,
         "broker:9092: logging in: the broker accepts no login on this port",
-        "leave `security_protocol = SASL_PLAINTEXT`, `username` and `password` out",
+        "remove `security_protocol = SASL_PLAINTEXT`, `username` and `password`",
     );
 }
 
@@ -148,7 +182,7 @@ fn a_certificate_that_is_not_good() {
         (None, "is not valid", "ssl_ca_location"),
     ];
     for (flaw, cause, hint_part) in cases {
-        let (found, hint) = said(&section("SSL"), line, flaw);
+        let (found, hint) = diagnosed(&section("SSL"), line, flaw);
         assert_eq!(found, format!("broker:9092: TLS handshake: the broker's certificate {cause}"));
         assert!(hint.contains(hint_part), "{hint}");
     }
@@ -160,7 +194,7 @@ fn a_client_certificate_is_wanted() {
     means("SSL", line, "broker:9092: TLS handshake: the broker requires a client certificate", "ssl_certificate_location");
     let with_one = KafkaSection { ssl_certificate_location: Some("client.pem".to_owned()), ..section("SSL") };
     assert_eq!(
-        said(&with_one, line, None).0,
+        diagnosed(&with_one, line, None).0,
         "broker:9092: TLS handshake: the broker rejects the client certificate, or requires one"
     );
 }
@@ -209,7 +243,7 @@ fn what_lasts_is_told_before_what_may_pass() {
 #[test]
 fn a_line_that_is_not_understood_is_shown_without_secrets() {
     let line = "sasl_plaintext://broker:9092/bootstrap: Something new about canary happened (in state AUTH_REQ)";
-    let (cause, _) = said(&section("SASL_PLAINTEXT"), line, None);
+    let (cause, _) = diagnosed(&section("SASL_PLAINTEXT"), line, None);
     assert_eq!(cause, "broker:9092: first request: Something new about *** happened");
 }
 

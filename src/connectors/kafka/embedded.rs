@@ -9,7 +9,7 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
 use crate::connectors::kafka::client_log::LogContext;
-use crate::connectors::kafka::config::client_config;
+use crate::connectors::kafka::config::{client_config, create_client};
 use crate::connectors::kafka::librdkafka::mock;
 use crate::connectors::kafka::source::batch_builder::BatchBuilder;
 use crate::pipeline::{ConnectorError, Failure};
@@ -75,8 +75,7 @@ pub fn topic_digest(
     let mut config = client_config(section)?;
     config.set("group.id", "sdl-digest").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
     config.set("fetch.wait.max.ms", "10").set("auto.offset.reset", "earliest");
-    let consumer: BaseConsumer<LogContext> =
-        config.create_with_context(LogContext::default()).map_err(|error| failure().because(error))?;
+    let consumer: BaseConsumer<LogContext> = create_client(section, &config, LogContext::default())?;
     let mut list = TopicPartitionList::new();
     list.add_partition_range(topic, 0, partitions - 1);
     list.set_all_offsets(Offset::Beginning).map_err(|error| failure().because(error))?;

@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
-use crate::connectors::kafka::admin::{Admin, OffsetSpec, PartitionOffset, REQUEST_TIMEOUT, blocking, partition_offsets};
+use crate::connectors::kafka::acl::AclOperation;
+use crate::connectors::kafka::admin::{
+    Admin, OffsetSpec, PartitionOffset, REQUEST_TIMEOUT, blocking, listing_failure, partition_offsets,
+};
 use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::commit_metadata::CommittedOffset;
-use crate::connectors::kafka::config::client_config;
+use crate::connectors::kafka::config::{client_config, create_client};
 use crate::connectors::kafka::librdkafka::commits::{CommitQueue, MAX_COMMIT_PARTITIONS, fully_committed};
 use crate::connectors::kafka::librdkafka::{self, NativeError};
 use crate::connectors::kafka::lookup::{self, LookupResult};
@@ -76,7 +79,7 @@ impl Admin {
                 _ => Ok(listed),
             }
         });
-        let listed = listed.await?.map_err(|error| self.failure("list the groups of").because(error))?;
+        let listed = listed.await?.map_err(|error| self.failed("look up the consumer groups of", error))?;
         for error in listed.errors {
             tracing::warn!(section = self.section(), %error, "A broker did not list its groups.");
         }
@@ -102,7 +105,7 @@ impl Admin {
             // A coordinator that stays away must not hide the groups of the others.
             passing.filter(|_| Instant::now() < deadline).map_or(Ok(described), Err)
         });
-        let described = described.await?.map_err(|error| self.failure("describe the groups of").because(error))?;
+        let described = described.await?.map_err(|error| self.failed("describe the groups of", error))?;
         let mut described: HashMap<_, _> = described.into_iter().map(|group| (group.name.clone(), group)).collect();
         Ok(names.iter().map(|name| described.remove(name).map_or_else(|| unknown(name), Group::from)).collect())
     }
@@ -131,12 +134,14 @@ impl Admin {
             // As above.
             passing.filter(|_| Instant::now() < deadline).cloned().map_or(Ok(answers), Err)
         });
-        let listed = listed.await?.map_err(|error| self.failure("list the committed offsets of groups of").because(error))?;
+        let listed = listed.await?.map_err(|error| self.failed("list the committed offsets of groups of", error))?;
         let position =
             |entry: librdkafka::PartitionEntry| (Partition::new(&entry.topic, entry.partition), NextOffset(entry.offset));
         let positions = |entries: Vec<_>| entries.into_iter().map(position).collect();
-        let answers = listed.into_iter().map(|answer| answer.map(positions).map_err(|error| error.summary()));
-        Ok(groups.iter().cloned().zip(answers).collect())
+        let answer = |(group, answer): (&String, Result<_, NativeError>)| {
+            (group.clone(), answer.map(positions).map_err(|error| AclOperation::DescribeGroup(group).reason(&error)))
+        };
+        Ok(groups.iter().zip(listed).map(answer).collect())
     }
 
     /// Returns a description of each member of a group; `None` from embedded brokers.
@@ -149,7 +154,7 @@ impl Admin {
         }
         let described = self.groups(&[group.to_owned()]).await?.pop().unwrap_or_default();
         if let Some(error) = described.error {
-            return Err(self.failure("describe the group on").because(error).into());
+            return Err(self.failure(&format!("describe group `{group}` on")).because(error).into());
         }
         let state = described.state.unwrap_or_default();
         let member = |member: GroupMember| format!("{} at {} (group is {state})", member.client_id, member.host);
@@ -166,8 +171,8 @@ impl Admin {
             librdkafka::groups::offsets(client, std::slice::from_ref(&name), None, REQUEST_TIMEOUT)?.remove(0)
         });
         let listed = listed.await?;
-        let listed =
-            listed.map_err(|error| self.failure(&format!("list the committed offsets of group `{group}` on")).because(error))?;
+        let what = format!("list the committed offsets of group `{group}` on");
+        let listed = listed.map_err(|error| self.denied_or_failed(AclOperation::ReadGroup(group), &what, error))?;
         let committed = listed.into_iter().map(|entry| {
             let metadata = String::from_utf8_lossy(&entry.metadata).into_owned();
             (Partition::new(&entry.topic, entry.partition), CommittedOffset { next: NextOffset(entry.offset), metadata })
@@ -186,9 +191,8 @@ impl Admin {
     ) -> Result<(), ConnectorError> {
         let mut config = client_config(&self.profile_section())?;
         config.set("group.id", group).set("enable.auto.commit", "false");
-        let what = self.failure(&format!("commit the offsets of group `{group}` on"));
+        let consumer: BaseConsumer<LogContext> = create_client(&self.profile_section(), &config, LogContext::default())?;
         let done = blocking(move || {
-            let consumer: BaseConsumer<LogContext> = config.create_with_context(LogContext::default())?;
             for offsets in offsets.chunks(MAX_COMMIT_PARTITIONS) {
                 let mut list = TopicPartitionList::with_capacity(offsets.len());
                 for (partition, next, metadata) in offsets {
@@ -202,7 +206,8 @@ impl Admin {
             }
             Ok(())
         });
-        done.await?.map_err(|error: NativeError| what.because(error).into())
+        let what = format!("commit the offsets of group `{group}` on");
+        done.await?.map_err(|error: NativeError| self.denied_or_failed(AclOperation::ReadGroup(group), &what, error).into())
     }
 
     /// Returns for each topic which of its partitions have a leader.
@@ -224,7 +229,7 @@ impl Admin {
             });
             Ok(leaders.collect())
         });
-        fetched.await?.map_err(|error: rdkafka::error::KafkaError| self.failure("list the topics of").because(error).into())
+        fetched.await?.map_err(|error: rdkafka::error::KafkaError| self.failed("list the topics of", error).into())
     }
 
     /// Returns one offset of each partition, or why it is unknown.
@@ -238,7 +243,8 @@ impl Admin {
     ) -> Result<HashMap<Partition, Result<i64, String>>, ConnectorError> {
         let partitions = partitions.to_vec();
         let listed = self.request(move |client| partition_offsets(client, &partitions, of)).await?;
-        let answers = listed.map_err(|error| self.failed("list the offsets of", error))?.into_iter();
+        let answers =
+            listed.map_err(|error| listing_failure(self.failed("list the offsets of", error.clone()), &error))?.into_iter();
         let known =
             |(partition, offset): (_, PartitionOffset)| Some((partition, offset.map_err(|error| error.text).transpose()?));
         Ok(answers.filter_map(known).collect())
@@ -259,14 +265,18 @@ impl Admin {
         let section = self.profile_section();
         let read =
             blocking(move || lookup::read(&section, &positions, read_uncommitted, RECORD_TIMEOUT, |record| record.timestamp));
-        let next = |found| match found {
+        let next = |partition: Partition, found| match found {
             LookupResult::Found(Some(time)) => NextRecord::At(time),
             LookupResult::Found(None) => NextRecord::Unknown("the next record has no timestamp".to_owned()),
             LookupResult::Nothing => NextRecord::None,
             LookupResult::OutOfRange => NextRecord::Unknown("the next record has been deleted".to_owned()),
-            LookupResult::Unknown(why) => NextRecord::Unknown(format!("the next record cannot be read: {}", why.to_lowercase())),
+            LookupResult::Denied => {
+                let right = AclOperation::ReadTopic(partition.topic.name());
+                NextRecord::Unknown(format!("the next record cannot be read: not allowed to {right}: {}", right.hint()))
+            }
+            LookupResult::Unknown(why) => NextRecord::Unknown(format!("the next record cannot be read: {why}")),
         };
-        Ok(read.await??.into_iter().map(|(position, found)| (position, next(found))).collect())
+        Ok(read.await??.into_iter().map(|(position, found)| (position, next(position.0, found))).collect())
     }
 }
 
@@ -274,7 +284,8 @@ impl From<librdkafka::groups::GroupDescription> for Group {
     fn from(group: librdkafka::groups::GroupDescription) -> Self {
         let librdkafka::groups::GroupDescription { name, state, protocol, members, error } = group;
         if let Some(error) = error {
-            return Self { name, error: Some(error.summary()), ..Self::default() };
+            let error = Some(AclOperation::DescribeGroup(&name).reason(&error));
+            return Self { name, error, ..Self::default() };
         }
         let member = |member: librdkafka::groups::MemberDescription| GroupMember {
             client_id: member.client_id,

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 
+use crate::connectors::kafka::acl::AclOperation;
 use crate::connectors::kafka::client_log::LogContext;
-use crate::connectors::kafka::config::client_config;
+use crate::connectors::kafka::config::{client_config, create_client};
 use crate::connectors::kafka::librdkafka::NativeError;
 use crate::connectors::kafka::librdkafka::consume_queue::ConsumeQueue;
-use crate::connectors::kafka::resume;
+use crate::connectors::kafka::resume::{self, RefusedPartition};
 use crate::connectors::kafka::scan::view;
 use crate::pipeline::{ConnectorError, Failure};
 use crate::profile::KafkaSection;
@@ -36,6 +37,8 @@ pub(crate) enum LookupResult<T> {
     Nothing,
     /// The offset is not in the log.
     OutOfRange,
+    /// The user may not read the topic.
+    Denied,
     /// With the reason.
     Unknown(String),
 }
@@ -81,13 +84,13 @@ pub(crate) fn read<T: Clone>(
                 Some(RDKafkaErrorCode::PartitionEOF) => (i64::MAX, Some(LookupResult::Nothing)),
                 Some(RDKafkaErrorCode::AutoOffsetReset) => (i64::MAX, Some(LookupResult::OutOfRange)),
                 Some(code) => {
-                    let why = NativeError { code, text: message.error_text() }.summary();
-                    tracing::debug!(%partition, why, "A single record is not readable yet.");
-                    if code != RDKafkaErrorCode::TopicAuthorizationFailed {
-                        errors.insert(partition, why);
+                    let error = NativeError { code, text: message.error_text() };
+                    tracing::debug!(%partition, %error, "A single record is not readable yet.");
+                    if !error.is_denied() {
+                        errors.insert(partition, error.summary());
                         continue;
                     }
-                    (i64::MAX, Some(LookupResult::Unknown(why)))
+                    (i64::MAX, Some(LookupResult::Denied))
                 }
             };
             let Some(offsets) = wanted.get_mut(&partition) else { continue };
@@ -138,8 +141,7 @@ fn consumer(section: &KafkaSection, read_uncommitted: bool) -> Result<BaseConsum
         .set("fetch.queue.backoff.ms", "10")
         .set("fetch.wait.max.ms", "50")
         .set("max.partition.fetch.bytes", "16384");
-    let created = config.create_with_context(LogContext::default());
-    Ok(created.map_err(|error| Failure::new(format!("cannot create a client for `{}`", section.name)).because(error))?)
+    Ok(create_client(section, &config, LogContext::default())?)
 }
 
 /// Checks that the records of these fingerprints are still in the log.
@@ -166,6 +168,7 @@ pub(crate) fn verify_fingerprint_blocking(
     let offsets: Vec<_> = fingerprints.iter().map(|(partition, last)| (*partition, last.offset)).collect();
     #[expect(clippy::redundant_closure_for_method_calls, reason = "the method itself is not one for every lifetime")]
     let found = read(section, &offsets, read_uncommitted, RECORD_TIMEOUT, |record| record.to_record())?;
+    let mut refused = Vec::new();
     for (partition, last) in fingerprints {
         let record: Option<&Record> = match found.get(&(*partition, last.offset)) {
             Some(LookupResult::Found(record)) => Some(record),
@@ -173,9 +176,14 @@ pub(crate) fn verify_fingerprint_blocking(
                 let failure = Failure::new(format!("cannot read single records of `{}`", section.name));
                 return Err(failure.because(format!("{partition}: {why}")).into());
             }
+            Some(LookupResult::Denied) => {
+                return Err(AclOperation::ReadTopic(partition.topic.name()).denied(&section.name).into());
+            }
             Some(LookupResult::Nothing | LookupResult::OutOfRange) | None => None,
         };
-        resume::verify_fingerprint(*partition, *last, record)?;
+        if let Err(refusal) = resume::verify_fingerprint(*partition, *last, record) {
+            refused.push(RefusedPartition { partition: *partition, refusal, missing: 0 });
+        }
     }
-    Ok(())
+    resume::merge_refusals(refused).map_or(Ok(()), |refusal| Err(refusal.into()))
 }

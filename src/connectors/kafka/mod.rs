@@ -1,5 +1,6 @@
 //! Kafka: source, sink and admin.
 
+mod acl;
 mod admin;
 mod client_log;
 mod commit_metadata;
@@ -19,9 +20,10 @@ mod sink;
 mod source;
 mod transactions;
 
-pub use admin::{Admin, OffsetSpec, TopicInfo, TopicPlan, TopicSetting, TopicSettings};
+pub use admin::{Admin, OffsetSpec, TopicInfo, TopicPlan, TopicSetting};
+pub(crate) use admin::{TOPIC_NAME_RULE, TopicSettings, is_denied};
 pub use client_log::{ClientLog, LogContext};
-pub use commit_metadata::{CommittedOffset, commit_extension};
+pub use commit_metadata::{CommittedOffset, TargetIds, commit_extension};
 pub use config::{base_config, check};
 pub use connect::{ClusterMetadata, reach};
 pub use embedded::{EmbeddedCluster, PartitionDigest, topic_digest};
@@ -33,6 +35,6 @@ pub use position::{Bounds, GRAMMAR, Pos};
 
 pub use resume::{OnGap, ResumeRules, StartReason};
 pub use scan::{ScanEvent, ScanRange, Scanner};
-pub use sink::{KafkaSink, PrepareTargets, ProducerOptions, Route, Targets, TopicLimits};
+pub use sink::{KafkaSink, PrepareTargets, ProducerOptions, Route, TargetWatch, Targets, TopicLimits};
 pub use source::{KafkaSource, SourceOptions, Subscription};
 pub(crate) use transactions::{TransactionalProducer, value_at};

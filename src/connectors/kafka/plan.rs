@@ -6,7 +6,7 @@ use crate::connectors::kafka::admin::{Admin, OffsetSpec, TopicInfo};
 use crate::connectors::kafka::commit_metadata::{CommitMetadata, CommittedOffset, commit_extension};
 use crate::connectors::kafka::lookup;
 use crate::connectors::kafka::position::{Bounds, Pos};
-use crate::connectors::kafka::resume::{self, ResumeRules, StartReason};
+use crate::connectors::kafka::resume::{self, RefusedPartition, ResumePoint, ResumeRules, StartReason};
 use crate::pipeline::{ConnectorError, Refusal, RefusalReason};
 use crate::profile::KafkaSection;
 use crate::record::{NextOffset, Partition, Topic};
@@ -46,6 +46,8 @@ pub struct PlannedPartition {
     pub(crate) low: i64,
     /// The offset behind the last readable record.
     pub(crate) end: i64,
+    /// The log end offset before `end` was looked up: beyond it if an open transaction hides records from the run.
+    pub(crate) log_end: i64,
     pub(crate) committed: Option<CommittedOffset>,
     pub(crate) start: NextOffset,
     pub(crate) reason: StartReason,
@@ -62,10 +64,10 @@ impl ReadPlan {
     /// When the cluster does not answer, or when it is not safe to resume.
     pub async fn make(admin: &Admin, section: &KafkaSection, request: &ReadPlanRequest<'_>) -> Result<Self, ConnectorError> {
         let partitions: Vec<Partition> = request.topics.iter().flat_map(|topic| of_topic(topic, request.partitions)).collect();
-        let readable = if request.read_uncommitted { OffsetSpec::Log } else { OffsetSpec::Stable };
         let low = admin.ends(&partitions, OffsetSpec::Start).await?;
-        let end = admin.ends(&partitions, readable).await?;
-        let log_end = if request.read_uncommitted { end.clone() } else { admin.ends(&partitions, OffsetSpec::Log).await? };
+        // In this order, only an open transaction leaves the log end beyond the readable end.
+        let log_end = admin.ends(&partitions, OffsetSpec::Log).await?;
+        let end = if request.read_uncommitted { log_end.clone() } else { admin.ends(&partitions, OffsetSpec::Stable).await? };
         let mut at_time = HashMap::new();
         for pos in [Some(request.start), request.stop].into_iter().flatten() {
             if let Some(time) = pos.time(request.now) {
@@ -76,7 +78,7 @@ impl ReadPlan {
         let topics: Vec<Topic> = request.topics.iter().map(|info| info.topic).collect();
         let topic_ids = admin.topic_ids(&topics).await?;
         let mut planned = Vec::with_capacity(partitions.len());
-        let mut skipping = Vec::new();
+        let mut refused = Vec::new();
         for partition in partitions {
             let (low, end, log_end) = (low[&partition], end[&partition], log_end[&partition]);
             let committed = committed.get(&partition);
@@ -95,8 +97,13 @@ impl ReadPlan {
                 })
             };
             let (start, reason) = if request.start == Pos::Committed {
-                let start = resume::resume(partition, committed, low, log_end, topic_id, request.rules)?;
-                (start.next, start.reason)
+                match resume_or_refused(partition, committed, (low, log_end.max(end)), topic_id, request.rules)? {
+                    Ok(start) => (start.next, start.reason),
+                    Err(partition) => {
+                        refused.push(partition);
+                        continue;
+                    }
+                }
             } else {
                 // The run overwrites the group's offsets: they must be this flow's.
                 resume::resume(
@@ -109,18 +116,11 @@ impl ReadPlan {
                 )?;
                 (NextOffset(offset(request.start, "start")?), StartReason::Requested)
             };
-            if let Some(committed) = committed.filter(|committed| reason == StartReason::Requested && start > committed.next) {
-                skipping.push(format!(
-                    "{partition}: committed {}, start {}: {} skipped",
-                    committed.next.0,
-                    start.0,
-                    start.0 - committed.next.0
-                ));
-            }
             planned.push(PlannedPartition {
                 partition,
                 low,
                 end,
+                log_end,
                 committed: committed.cloned(),
                 start,
                 reason,
@@ -128,17 +128,67 @@ impl ReadPlan {
                 stop: request.stop.map(|stop| offset(stop, "stop")).transpose()?,
             });
         }
-        if !skipping.is_empty() && !request.may_skip {
-            return Err(Refusal {
-                reason: RefusalReason::RecordsSkipped,
-                what: "the start lies beyond what the group has read: records would be skipped".to_owned(),
-                numbers: skipping,
-            }
-            .into());
+        if let Some(refusal) = resume::merge_refusals(refused) {
+            return Err(refusal.into());
         }
         let plan = Self { group: request.group.to_owned(), partitions: planned };
+        if !request.may_skip {
+            plan.refuse_skips()?;
+        }
         plan.verify_fingerprints(section, request.read_uncommitted).await?;
         Ok(plan)
+    }
+
+    /// Refuses requested starts beyond the committed offsets.
+    fn refuse_skips(&self) -> Result<(), Refusal> {
+        let skips = self.requested_skips();
+        if skips.is_empty() {
+            return Ok(());
+        }
+        let line = |(partition, committed, start): &(Partition, i64, NextOffset)| {
+            format!("{partition}: committed {committed}, start {}: {} skipped", start.0, start.0 - committed)
+        };
+        let mut numbers = resume::list_partitions(skips.iter().map(line).collect());
+        if skips.len() > 1 {
+            let total: i64 = skips.iter().map(|(_, committed, start)| start.0 - committed).sum();
+            numbers.push(format!("skipped in total: {total}"));
+        }
+        Err(Refusal {
+            reason: RefusalReason::RecordsSkipped,
+            what: "the start lies beyond what the group has read: records would be skipped".to_owned(),
+            numbers,
+        })
+    }
+
+    /// Returns the partitions whose start the user requested and that skip records, with the committed offset and the start.
+    fn requested_skips(&self) -> Vec<(Partition, i64, NextOffset)> {
+        let mut requested = self.committed_and_start(StartReason::Requested);
+        requested.retain(|(_, committed, start)| start.0 > *committed);
+        requested
+    }
+
+    /// Returns the partitions that start for this reason and have a commit, with the committed offset and the start.
+    fn committed_and_start(&self, reason: StartReason) -> Vec<(Partition, i64, NextOffset)> {
+        let chosen = self.partitions.iter().filter(|planned| planned.reason == reason);
+        chosen.filter_map(|planned| Some((planned.partition, planned.committed.as_ref()?.next.0, planned.start))).collect()
+    }
+
+    /// Logs what the run leaves out because the rules or the user allow it.
+    pub(crate) fn log_skips(&self) {
+        resume::log_requested_skips(&self.requested_skips());
+        resume::log_gaps(&self.committed_and_start(StartReason::Gap));
+        for (partition, wanted, next) in self.committed_and_start(StartReason::Recreated).iter().take(resume::MAX_LISTED) {
+            resume::log_recreated(*partition, *wanted, *next);
+        }
+    }
+
+    /// Returns the partitions in which a run with a stop leaves records behind an open transaction, with their number of offsets.
+    pub(crate) fn held_back(&self) -> impl Iterator<Item = (Partition, i64)> {
+        let held = |planned: &PlannedPartition| {
+            let stops_there = planned.stop.is_some_and(|stop| stop >= planned.end);
+            (stops_there && planned.log_end > planned.end).then_some((planned.partition, planned.log_end - planned.end))
+        };
+        self.partitions.iter().filter_map(held)
     }
 
     /// Checks that the topics have not been re-created since the group committed.
@@ -166,38 +216,44 @@ impl ReadPlan {
         self.partitions.iter().map(of).sum()
     }
 
-    /// Commits the starts of a run before it reads: requested ones, and those of partitions without a commit.
+    /// Commits the starts of a run before it reads: requested ones, those of partitions without a commit, those behind a gap, and
+    /// those of a flow that goes on in a target topic that was re-created.
     ///
-    /// A run that is killed before its first commit is then recognized as this flow's.
+    /// A run that is killed before its first commit is then recognized as this flow's. The members of a group that is running find
+    /// the starts that nobody requested for themselves, each for its partitions, and commit them.
     ///
     /// # Errors
     /// When requested starts would have to be committed while the group has members, which go on committing their own.
-    pub async fn begin(&self, admin: &Admin, flow: &str) -> Result<(), ConnectorError> {
+    pub async fn begin(&self, admin: &Admin, rules: &ResumeRules) -> Result<(), ConnectorError> {
+        let has_other_target = |planned: &PlannedPartition| {
+            let committed = planned.committed.as_ref().filter(|_| planned.reason == StartReason::Committed);
+            committed.is_some_and(|committed| rules.target_ids.replaced(planned.partition.topic, committed).is_some())
+        };
         let offsets = |reasons: &[StartReason]| {
-            let chosen = self.partitions.iter().filter(|planned| reasons.contains(&planned.reason));
+            let is_chosen = |planned: &&PlannedPartition| reasons.contains(&planned.reason) || has_other_target(planned);
+            let chosen = self.partitions.iter().filter(is_chosen);
             let metadata = |planned: &PlannedPartition| {
                 // Behind a gap the flow keeps its extension; what it reads again, it writes anew.
                 let committed = planned.committed.as_ref().filter(|committed| planned.start > committed.next);
                 let extension = committed
                     .filter(|_| planned.reason == StartReason::Gap)
                     .and_then(|committed| commit_extension(&committed.metadata));
-                let metadata = CommitMetadata::new(flow, None).with_topic_id(planned.topic_id.clone());
+                let metadata = CommitMetadata::new(&rules.flow, None).with_topic_id(planned.topic_id.clone());
+                let metadata = metadata.with_target_id(rules.target_ids.get(planned.partition.topic));
                 extension.into_iter().fold(metadata, CommitMetadata::with_extension).to_json()
             };
             chosen.map(|planned| (planned.partition, planned.start, metadata(planned))).collect::<Vec<_>>()
         };
-        let requested = offsets(&[StartReason::Requested, StartReason::Gap]);
-        if !requested.is_empty() {
+        let is_requested = self.partitions.iter().any(|planned| planned.reason == StartReason::Requested);
+        if is_requested {
             require_empty(admin, &self.group, "its offsets cannot be committed").await?;
         }
-        let offsets = offsets(&[StartReason::Requested, StartReason::Gap, StartReason::NoCommit]);
+        let offsets = offsets(&[StartReason::Requested, StartReason::Gap, StartReason::Recreated, StartReason::NoCommit]);
         if offsets.is_empty() {
             return Ok(());
         }
         let written = admin.set_group_offsets(&self.group, offsets).await;
-        // A group with members has started already, and commits for itself.
-        let has_begun =
-            requested.is_empty() && admin.group_members(&self.group).await?.is_some_and(|members| !members.is_empty());
+        let has_begun = !is_requested && admin.group_members(&self.group).await?.is_some_and(|members| !members.is_empty());
         if has_begun { Ok(()) } else { written }
     }
 }
@@ -215,6 +271,29 @@ pub async fn require_empty(admin: &Admin, group: &str, why: &str) -> Result<(), 
         }
         .into()),
         _ => Ok(()),
+    }
+}
+
+/// Returns where a partition with the log `low..end` resumes, or what keeps it from resuming: that of all partitions makes one
+/// refusal.
+///
+/// # Errors
+/// When another flow committed: then no partition resumes.
+fn resume_or_refused(
+    partition: Partition,
+    committed: Option<&CommittedOffset>,
+    (low, end): (i64, i64),
+    topic_id: Option<&str>,
+    rules: &ResumeRules,
+) -> Result<Result<ResumePoint, RefusedPartition>, Refusal> {
+    match resume::resume(partition, committed, low, end, topic_id, rules) {
+        Ok(start) => Ok(Ok(start)),
+        Err(refusal) if refusal.reason == RefusalReason::OtherFlow => Err(refusal),
+        Err(refusal) => {
+            let is_gap = refusal.reason == RefusalReason::RecordsDeleted;
+            let missing = committed.filter(|_| is_gap).map_or(0, |committed| low - committed.next.0);
+            Ok(Err(RefusedPartition { partition, refusal, missing }))
+        }
     }
 }
 

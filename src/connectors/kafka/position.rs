@@ -1,5 +1,6 @@
 //! Start and stop positions as typed by the user.
 
+use std::fmt;
 use std::str::FromStr;
 
 use crate::shape;
@@ -26,6 +27,26 @@ pub enum Pos {
 /// The grammar of a position, for help and errors.
 pub const GRAMMAR: &str =
     "beginning, end, committed, an offset, -N (N before the end), @UNIX seconds or milliseconds, @DATE or @RFC3339, @-1h";
+
+impl fmt::Display for Pos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Beginning => f.write_str("beginning"),
+            Self::End => f.write_str("end"),
+            Self::Committed => f.write_str("committed offset"),
+            Self::Offset(offset) => write!(f, "offset {offset}"),
+            Self::BeforeEnd(count) => write!(f, "{count} before the end"),
+            Self::Time(time) => match jiff::Timestamp::from_millisecond(*time) {
+                Ok(time) => write!(f, "{time}"),
+                Err(_) => write!(f, "@{time}"),
+            },
+            Self::Ago(ago) => {
+                let ago = std::time::Duration::from_millis(ago.unsigned_abs());
+                write!(f, "{} ago", humantime::format_duration(ago))
+            }
+        }
+    }
+}
 
 impl FromStr for Pos {
     type Err = String;
@@ -113,7 +134,7 @@ impl Pos {
             Self::BeforeEnd(count) => Ok(end.saturating_sub(count).max(low)),
             Self::Time(_) | Self::Ago(_) => Ok(at_time.unwrap_or(end).min(end)),
             Self::Offset(offset) if (low..=end).contains(&offset) => Ok(offset),
-            Self::Offset(offset) => Err(format!("offset {offset} is not in {low}..{end}")),
+            Self::Offset(offset) => Err(format!("offset {offset} is not between {low} and {end}")),
         }
     }
 }
@@ -123,6 +144,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_position_is_shown_in_words() {
+        for (pos, text) in [
+            (Pos::Beginning, "beginning"),
+            (Pos::Offset(7), "offset 7"),
+            (Pos::BeforeEnd(3), "3 before the end"),
+            (Pos::Time(1_893_456_000_000), "2030-01-01T00:00:00Z"),
+            (Pos::Ago(3_600_000), "1h ago"),
+        ] {
+            assert_eq!(pos.to_string(), text);
+        }
+    }
 
     #[test]
     fn positions_are_read_as_they_are_typed() {

@@ -2,9 +2,12 @@
 
 use std::fmt;
 
-use crate::connectors::kafka::commit_metadata::{CommitMetadata, CommittedOffset};
-use crate::pipeline::{Refusal, RefusalReason};
+use crate::connectors::kafka::commit_metadata::{CommitMetadata, CommittedOffset, TargetIds};
+use crate::pipeline::{LOSS_TARGET, Refusal, RefusalReason};
 use crate::record::{Fingerprint, NextOffset, Partition, Record};
+
+/// The most partitions that a refusal lists, and for which a plan logs a line.
+pub(crate) const MAX_LISTED: usize = 10;
 
 /// How a group resumes.
 #[derive(Clone, Debug)]
@@ -15,6 +18,8 @@ pub struct ResumeRules {
     pub adopt: bool,
     /// What to do if the committed offset is not in the log.
     pub on_gap: OnGap,
+    /// The topics that the flow copies to, for its commits.
+    pub target_ids: TargetIds,
 }
 
 /// What to do if the next offset is not in the log.
@@ -51,16 +56,19 @@ pub enum StartReason {
     Requested,
     /// Records are missing, and the rules allow to continue.
     Gap,
+    /// The topic was re-created, and the rules allow to continue.
+    Recreated,
 }
 
 impl fmt::Display for StartReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Committed => "committed",
-            Self::CommittedElsewhere => "committed by another program",
-            Self::NoCommit => "no commit: the beginning",
+            Self::CommittedElsewhere => "committed by another client, or reset",
+            Self::NoCommit => "no committed offset, from the beginning",
             Self::Requested => "as requested",
             Self::Gap => "after a gap",
+            Self::Recreated => "the topic was re-created",
         })
     }
 }
@@ -91,7 +99,7 @@ pub(crate) fn resume(
     if let (Some(committed), Some(current)) = (metadata.as_ref().and_then(CommitMetadata::topic_id), topic_id)
         && committed != current
     {
-        let point = |next| ResumePoint { next, reason: StartReason::Gap, fingerprint: None };
+        let point = |next| ResumePoint { next, reason: StartReason::Recreated, fingerprint: None };
         return recreated(partition, next.0, committed, current, low, end, rules.on_gap).map(point);
     }
     if (low..=end).contains(&next.0) {
@@ -101,10 +109,48 @@ pub(crate) fn resume(
     gap(partition, next.0, low, end, rules.on_gap).map(|next| ResumePoint { next, reason: StartReason::Gap, fingerprint: None })
 }
 
-/// Logs that a partition continues behind a gap.
+/// Logs that a partition continues elsewhere than at `wanted`, which is not in its log.
 pub(crate) fn log_gap(partition: Partition, wanted: i64, next: NextOffset) {
-    let skipped = next.0 - wanted;
-    tracing::warn!(%partition, wanted, next = next.0, skipped, "Records are missing; the run continues behind the gap.");
+    let next = next.0;
+    if next < wanted {
+        return tracing::warn!(%partition, wanted, next, "The log ends before the position; the run reads it again.");
+    }
+    let skipped = next - wanted;
+    tracing::warn!(
+        target: LOSS_TARGET, %partition, wanted, next, skipped, "Records are missing; the run continues behind the gap."
+    );
+}
+
+/// Logs the starts of a plan that the rules allow although the committed offset is not in the log, each as partition, committed
+/// offset and start: the first of them, and how many offsets all skip.
+pub(crate) fn log_gaps(gaps: &[(Partition, i64, NextOffset)]) {
+    for (partition, wanted, next) in gaps.iter().take(MAX_LISTED) {
+        log_gap(*partition, *wanted, *next);
+    }
+    let skipped = skipped_offsets(gaps);
+    if gaps.len() > 1 && skipped > 0 {
+        let partitions = gaps.len();
+        tracing::warn!(target: LOSS_TARGET, partitions, skipped, "Records are missing; the run continues behind the gaps.");
+    }
+}
+
+/// Logs that the requested starts of these partitions leave out what the group has not read.
+pub(crate) fn log_requested_skips(skips: &[(Partition, i64, NextOffset)]) {
+    let (partitions, skipped) = (skips.len(), skipped_offsets(skips));
+    if skipped > 0 {
+        tracing::warn!(
+            target: LOSS_TARGET, partitions, skipped, "The start lies beyond what the group has read; records are skipped."
+        );
+    }
+}
+
+fn skipped_offsets(starts: &[(Partition, i64, NextOffset)]) -> i64 {
+    starts.iter().map(|(_, committed, next)| (next.0 - committed).max(0)).sum()
+}
+
+/// Logs that a partition of a re-created topic is read from `next`.
+pub(crate) fn log_recreated(partition: Partition, wanted: i64, next: NextOffset) {
+    tracing::warn!(%partition, wanted, next = next.0, "The topic was re-created; the run reads the new topic.");
 }
 
 /// Decides where to continue when the topic with the log `low..end` is not the one that was read up to `wanted`.
@@ -120,16 +166,35 @@ pub(crate) fn recreated(
     match on_gap {
         OnGap::Earliest => Ok(NextOffset(low)),
         OnGap::Latest => Ok(NextOffset(end)),
-        OnGap::Refuse => Err(Refusal {
-            reason: RefusalReason::TopicRecreated,
-            what: format!("{partition} is not the topic that the group has read: it was re-created"),
-            numbers: vec![
-                format!("topic id when read: {old_id}"),
-                format!("topic id now:       {new_id}"),
-                format!("next to read:       {wanted}"),
-                format!("log now:            {low}..{end}"),
-            ],
-        }),
+        OnGap::Refuse => Err(refuse_recreated(partition, wanted, old_id, new_id, format!("log now:            {low}..{end}"))),
+    }
+}
+
+/// Decides whether to continue without a partition that the re-created topic does not have.
+pub(crate) fn removed(
+    partition: Partition,
+    wanted: i64,
+    old_id: &str,
+    new_id: &str,
+    partitions: usize,
+    on_gap: OnGap,
+) -> Result<(), Refusal> {
+    match on_gap {
+        OnGap::Earliest | OnGap::Latest => Ok(()),
+        OnGap::Refuse => Err(refuse_recreated(partition, wanted, old_id, new_id, format!("partitions now:     {partitions}"))),
+    }
+}
+
+fn refuse_recreated(partition: Partition, wanted: i64, old_id: &str, new_id: &str, now: String) -> Refusal {
+    Refusal {
+        reason: RefusalReason::TopicRecreated,
+        what: format!("{partition} is not the topic that the group has read: it was re-created"),
+        numbers: vec![
+            format!("topic id when read: {old_id}"),
+            format!("topic id now:       {new_id}"),
+            format!("next to read:       {wanted}"),
+            now,
+        ],
     }
 }
 
@@ -152,6 +217,67 @@ pub(crate) fn gap(partition: Partition, wanted: i64, low: i64, end: i64, on_gap:
             what: format!("{partition} ends before the offset to read next: it was truncated or re-created"),
             numbers: vec![format!("next to read: {wanted}"), format!("log end:      {end}")],
         }),
+    }
+}
+
+/// A partition that a run does not resume, and why.
+#[derive(Debug)]
+pub(crate) struct RefusedPartition {
+    pub(crate) partition: Partition,
+    pub(crate) refusal: Refusal,
+    /// The number of offsets that were deleted before they were read.
+    pub(crate) missing: i64,
+}
+
+/// Returns one refusal for all these partitions, with the numbers of the first and the sum of what is missing; that of a single
+/// partition is unchanged.
+pub(crate) fn merge_refusals(refused: Vec<RefusedPartition>) -> Option<Refusal> {
+    if refused.len() < 2 {
+        return refused.into_iter().next().map(|only| only.refusal);
+    }
+    let all = |reason: RefusalReason| refused.iter().all(|it| it.refusal.reason == reason);
+    let any = |reason: RefusalReason| refused.iter().any(|it| it.refusal.reason == reason);
+    let count = refused.len();
+    let (reason, what) = if all(RefusalReason::RecordsDeleted) {
+        (RefusalReason::RecordsDeleted, format!("records of {count} partitions were deleted before they were read"))
+    } else if all(RefusalReason::TopicRecreated) {
+        let what = format!("{count} partitions are not those that the group has read: their topic was re-created");
+        (RefusalReason::TopicRecreated, what)
+    } else if all(RefusalReason::LogTruncated) {
+        let what = format!("{count} partitions end before the offset to read next: they were truncated or re-created");
+        (RefusalReason::LogTruncated, what)
+    } else {
+        let recreated = any(RefusalReason::TopicRecreated);
+        let reason = if recreated { RefusalReason::TopicRecreated } else { RefusalReason::LogTruncated };
+        (reason, format!("{count} partitions do not have the offset to read next: records were deleted, or logs truncated"))
+    };
+    let missing: i64 = refused.iter().map(|it| it.missing).sum();
+    let mut numbers = list_partitions(refused.iter().map(RefusedPartition::line).collect());
+    if missing > 0 {
+        numbers.push(format!("missing in total: {missing}"));
+    }
+    Some(Refusal { reason, what, numbers })
+}
+
+/// Returns the first lines, each about a partition, and the number of the others.
+pub(crate) fn list_partitions(lines: Vec<String>) -> Vec<String> {
+    let others = match lines.len().saturating_sub(MAX_LISTED) {
+        0 => None,
+        1 => Some("and 1 more partition".to_owned()),
+        more => Some(format!("and {more} more partitions")),
+    };
+    lines.into_iter().take(MAX_LISTED).chain(others).collect()
+}
+
+impl RefusedPartition {
+    /// Returns the numbers of the refusal in one line.
+    fn line(&self) -> String {
+        let number = |number: &String| match number.split_once(':') {
+            Some((name, value)) => format!("{name} {}", value.trim_start()),
+            None => number.clone(),
+        };
+        let numbers: Vec<String> = self.refusal.numbers.iter().map(number).collect();
+        format!("{}: {}", self.partition, numbers.join(", "))
     }
 }
 
@@ -185,7 +311,7 @@ mod tests {
     }
 
     fn rules(on_gap: OnGap, adopt: bool) -> ResumeRules {
-        ResumeRules { flow: "replicate a/t".to_owned(), adopt, on_gap }
+        ResumeRules { flow: "replicate a/t".to_owned(), adopt, on_gap, target_ids: TargetIds::default() }
     }
 
     fn committed(next: i64, flow: Option<&str>) -> CommittedOffset {
@@ -228,6 +354,76 @@ mod tests {
         }
     }
 
+    fn refused(index: i32, next: i64, low: i64, end: i64) -> RefusedPartition {
+        let partition = Partition::new("gaps", index);
+        let refusal = gap(partition, next, low, end, OnGap::Refuse).unwrap_err();
+        RefusedPartition { partition, refusal, missing: (low - next).max(0) }
+    }
+
+    #[test]
+    fn the_gap_of_one_partition_is_refused_in_its_own_words() {
+        assert_eq!(merge_refusals(Vec::new()), None);
+        let only = refused(0, 100, 500, 900);
+        let refusal = only.refusal.clone();
+        assert_eq!(merge_refusals(vec![only]), Some(refusal));
+    }
+
+    #[test]
+    fn the_gaps_of_several_partitions_are_refused_together_with_their_total() {
+        let three = [(100, 500), (0, 500), (100, 1000)];
+        let three = (0..).zip(three).map(|(index, (next, low))| refused(index, next, low, 2000)).collect();
+        let refusal = merge_refusals(three).unwrap();
+        assert_eq!(refusal.reason, RefusalReason::RecordsDeleted);
+        assert_eq!(refusal.what, "records of 3 partitions were deleted before they were read");
+        assert_eq!(
+            refusal.numbers,
+            [
+                "gaps/0: next to read 100, first there 500, missing 400",
+                "gaps/1: next to read 0, first there 500, missing 500",
+                "gaps/2: next to read 100, first there 1000, missing 900",
+                "missing in total: 1800",
+            ]
+        );
+    }
+
+    #[test]
+    fn at_most_ten_partitions_are_listed_and_all_are_counted() {
+        for (count, others) in [(11, "and 1 more partition"), (12, "and 2 more partitions")] {
+            let refusal = merge_refusals((0..count).map(|index| refused(index, 0, 5, 9)).collect()).unwrap();
+            assert_eq!(refusal.numbers.len(), 12);
+            assert_eq!(refusal.numbers[10..], [others.to_owned(), format!("missing in total: {}", 5 * count)]);
+        }
+        assert_eq!(merge_refusals((0..10).map(|index| refused(index, 0, 5, 9)).collect()).unwrap().numbers.len(), 11);
+    }
+
+    #[test]
+    fn truncated_logs_are_refused_together_and_beside_deleted_records() {
+        let refusal = merge_refusals(vec![refused(0, 10, 0, 5), refused(1, 20, 0, 5)]).unwrap();
+        assert_eq!(refusal.reason, RefusalReason::LogTruncated);
+        assert_eq!(refusal.numbers, ["gaps/0: next to read 10, log end 5", "gaps/1: next to read 20, log end 5"]);
+        let refusal = merge_refusals(vec![refused(0, 1, 3, 5), refused(1, 20, 0, 5)]).unwrap();
+        assert_eq!((refusal.reason, refusal.numbers.len()), (RefusalReason::LogTruncated, 3));
+        assert_eq!(refusal.numbers[2], "missing in total: 2");
+    }
+
+    #[test]
+    fn recreated_topics_are_refused_together() {
+        let partition = |index| {
+            let partition = Partition::new("gaps", index);
+            let refusal = recreated(partition, 50, "old", "new", 0, 9, OnGap::Refuse).unwrap_err();
+            RefusedPartition { partition, refusal, missing: 0 }
+        };
+        let refusal = merge_refusals(vec![partition(0), partition(1)]).unwrap();
+        assert_eq!(refusal.reason, RefusalReason::TopicRecreated);
+        assert_eq!(refusal.numbers[1], "gaps/1: topic id when read old, topic id now new, next to read 50, log now 0..9");
+    }
+
+    #[test]
+    fn what_starts_skip_is_counted_without_what_is_read_again() {
+        let start = |index, committed, next| (Partition::new("gaps", index), committed, NextOffset(next));
+        assert_eq!(skipped_offsets(&[start(0, 100, 500), start(1, 0, 500), start(2, 100, 1000), start(3, 50, 0)]), 1800);
+    }
+
     #[test]
     fn a_commit_is_valid_for_one_topic_id() {
         let metadata = CommitMetadata::new("replicate a/t", None).with_topic_id(Some("old".to_owned())).to_json();
@@ -238,7 +434,8 @@ mod tests {
         }
         assert_eq!(start(Some("new"), OnGap::Refuse).unwrap_err().reason, RefusalReason::TopicRecreated);
         for (on_gap, at) in [(OnGap::Earliest, 10), (OnGap::Latest, 100)] {
-            assert_eq!(start(Some("new"), on_gap).unwrap().next, NextOffset(at));
+            let start = start(Some("new"), on_gap).unwrap();
+            assert_eq!((start.next, start.reason), (NextOffset(at), StartReason::Recreated));
         }
     }
 

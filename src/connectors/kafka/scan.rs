@@ -7,10 +7,15 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::connectors::kafka::admin::{OffsetSpec, TopicInfo, list_offsets, list_topics};
-use crate::connectors::kafka::client_log::LogContext;
-use crate::connectors::kafka::config::{client_config, set_group_id};
+use crate::connectors::kafka::acl::AclOperation;
+use crate::connectors::kafka::admin::{
+    OffsetSpec, TopicInfo, check_name, is_embedded, list_offsets, list_topics, listing_failure,
+};
+use crate::connectors::kafka::client_log::{LogContext, recent_lines};
+use crate::connectors::kafka::config::{client_config, create_client, set_group_id};
 use crate::connectors::kafka::connect::reach;
+use crate::connectors::kafka::diagnosis;
+use crate::connectors::kafka::librdkafka::bootstrap::{BootstrapServers, add_servers};
 use crate::connectors::kafka::librdkafka::consume_queue::{ConsumeQueue, FetchedMessage};
 use crate::connectors::kafka::librdkafka::{NativeError, groups};
 use crate::pipeline::{ConnectorError, Failure};
@@ -105,8 +110,7 @@ impl Scanner {
                 config.set(name, value);
             }
         }
-        let not_created = |error| Failure::new(format!("cannot create a consumer for `{}`", section.name)).because(error);
-        let consumer: BaseConsumer<LogContext> = config.create_with_context(LogContext::default()).map_err(not_created)?;
+        let consumer: BaseConsumer<LogContext> = create_client(section, &config, LogContext::default())?;
         let scanner = Self { queue: ConsumeQueue::new(consumer.client()), consumer, section: section.clone(), read_uncommitted };
         let first_request = move || {
             let answers = scanner.consumer.client().fetch_cluster_id(FIRST_ANSWER_TIMEOUT).is_some();
@@ -124,17 +128,26 @@ impl Scanner {
         Failure::new(format!("cannot {what} `{}`", self.section.name))
     }
 
+    /// Returns the failure of a request; if no broker answered, with the brokers that cannot be reached.
+    fn failed(&self, what: &str, error: impl Into<NativeError>) -> Failure {
+        let error = error.into();
+        let failure = self.failure(what).because(&error);
+        if !error.is_outage() {
+            return failure;
+        }
+        add_servers(self.consumer.client());
+        diagnosis::explain(&self.section, failure, &recent_lines(&self.consumer))
+    }
+
     /// Returns all topics, or only one if it exists, sorted by name.
     ///
     /// # Errors
     /// When the cluster does not answer, or denies the request.
     pub fn topics(&self, only: Option<&str>) -> Result<Vec<TopicInfo>, ConnectorError> {
-        list_topics(self.consumer.client(), only, REQUEST_TIMEOUT).map_err(|error| match (error, only) {
-            (KafkaError::MetadataFetch(RDKafkaErrorCode::TopicAuthorizationFailed), Some(topic)) => {
-                let failure = Failure::new(format!("not allowed to describe topic `{topic}` of `{}`", self.section.name));
-                failure.hint("give the user DESCRIBE and READ on the topic").into()
-            }
-            (error, _) => self.failure("list the topics of").because(error).into(),
+        check_name(only)?;
+        let listed = list_topics(self.consumer.client(), only, REQUEST_TIMEOUT);
+        listed.map_err(|error| {
+            self.denied_or_failed(AclOperation::DescribeTopic(only.unwrap_or_default()), "list the topics of", error)
         })
     }
 
@@ -143,7 +156,8 @@ impl Scanner {
     /// # Errors
     /// When the cluster does not answer for every partition.
     pub fn ends(&self, partitions: &[Partition], of: OffsetSpec) -> Result<HashMap<Partition, i64>, ConnectorError> {
-        self.request("list the offsets of", || list_offsets(self.consumer.client(), partitions, of))
+        let listed = request(|| list_offsets(self.consumer.client(), partitions, of));
+        listed.map_err(|error| listing_failure(self.failed("list the offsets of", error.clone()), &error).into())
     }
 
     /// Returns the offset behind the last readable record of each partition.
@@ -160,20 +174,24 @@ impl Scanner {
     /// When the cluster does not answer, or denies the request.
     pub fn committed(&self, group: &str) -> Result<HashMap<Partition, i64>, ConnectorError> {
         let what = format!("list the committed offsets of group `{group}` on");
-        let group = [group.to_owned()];
-        let listed = self.request(&what, || groups::offsets(self.consumer.client(), &group, None, REQUEST_TIMEOUT)?.remove(0))?;
+        let name = [group.to_owned()];
+        let listed = request(|| groups::offsets(self.consumer.client(), &name, None, REQUEST_TIMEOUT)?.remove(0));
+        let listed = listed.map_err(|error| self.denied_or_failed(AclOperation::DescribeGroup(group), &what, error))?;
         Ok(listed.into_iter().map(|entry| (Partition::new(&entry.topic, entry.partition), entry.offset)).collect())
     }
 
-    /// Sends a request again while a leader or coordinator moves, until its timeout.
-    fn request<T>(&self, what: &str, send: impl Fn() -> Result<T, NativeError>) -> Result<T, ConnectorError> {
-        let deadline = Instant::now() + REQUEST_TIMEOUT;
-        loop {
-            match send() {
-                Err(error) if error.is_passing() && Instant::now() < deadline => std::thread::sleep(POLL_TIMEOUT),
-                answer => return answer.map_err(|error| self.failure(what).because(error).into()),
-            }
-        }
+    /// Returns the names of all consumer groups; `None` if a broker does not list its groups.
+    pub(crate) fn group_names(&self) -> Option<Vec<String>> {
+        let client = self.consumer.client();
+        // Embedded brokers do not answer the request.
+        client.fetch_cluster_id(REQUEST_TIMEOUT).filter(|id| !is_embedded(id))?;
+        let listed = request(|| groups::names(client, REQUEST_TIMEOUT)).ok()?;
+        listed.errors.is_empty().then_some(listed.names)
+    }
+
+    fn denied_or_failed(&self, operation: AclOperation<'_>, what: &str, error: impl Into<NativeError>) -> ConnectorError {
+        let error = error.into();
+        if error.is_denied() { operation.denied(&self.section.name).into() } else { self.failed(what, error).into() }
     }
 
     /// Reads each range to its end, until `each` breaks off. A partition is in one range at most.
@@ -220,10 +238,11 @@ impl Scanner {
     ) -> Result<ControlFlow<()>, ConnectorError> {
         let bounded = new_partitions.is_none();
         let mut left = open.len();
-        let (mut last_response, mut last_lookup) = (Instant::now(), Instant::now());
+        let (mut last_response, mut last_lookup, mut bootstrap) = (Instant::now(), Instant::now(), BootstrapServers::new());
         // The last partition: records come in runs.
         let mut current: Option<((usize, i32), Partition, i64)> = None;
         while !bounded || left > 0 {
+            bootstrap.keep(self.consumer.client());
             if self.queue.poll(Duration::ZERO) == 0 {
                 if each(ScanEvent::Idle).is_break() {
                     return Ok(ControlFlow::Break(()));
@@ -250,8 +269,7 @@ impl Scanner {
                             finished.push(partition);
                         }
                         RDKafkaErrorCode::TopicAuthorizationFailed => {
-                            let what = format!("not allowed to read topic `{}` of `{}`", partition.topic, self.section.name);
-                            return Err(Failure::new(what).hint("give the user READ on the topic").into());
+                            return Err(AclOperation::ReadTopic(partition.topic.name()).denied(&self.section.name).into());
                         }
                         _ => {
                             let degraded = ScanEvent::Degraded(format!("{partition}: {}", message.error_text()));
@@ -312,6 +330,17 @@ impl Scanner {
             }
         }
         Ok(())
+    }
+}
+
+/// Sends a request again while a leader or coordinator moves, until its timeout.
+fn request<T>(send: impl Fn() -> Result<T, NativeError>) -> Result<T, NativeError> {
+    let deadline = Instant::now() + REQUEST_TIMEOUT;
+    loop {
+        match send() {
+            Err(error) if error.is_passing() && Instant::now() < deadline => std::thread::sleep(POLL_TIMEOUT),
+            answer => return answer,
+        }
     }
 }
 

@@ -7,11 +7,15 @@ use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+use crate::connectors::kafka::acl::AclOperation;
 use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::commit_metadata::CommitMetadata;
-use crate::connectors::kafka::config::client_config;
+use crate::connectors::kafka::config::{client_config, create_client};
+use crate::connectors::kafka::diagnosis;
+use crate::connectors::kafka::librdkafka::NativeError;
+use crate::connectors::kafka::librdkafka::bootstrap::add_servers;
 use crate::connectors::kafka::lookup::{self, LookupResult};
 use crate::connectors::kafka::source::membership::GroupMetadata;
 use crate::pipeline::transaction::{Messages, OffsetCommit, OutgoingMessage, Receipt, TransactionError, TransactionSink};
@@ -80,7 +84,38 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Returns the configuration of the producer.
+fn producer_config(section: &KafkaSection, transactional_id: &str) -> Result<ClientConfig, Failure> {
+    let mut config = client_config(section)?;
+    config
+        .set("transactional.id", transactional_id)
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("compression.codec", "lz4")
+        .set("linger.ms", "0")
+        // The topic has the last word.
+        .set("message.max.bytes", "10000000")
+        // As Java clients partition, so that a key has one partition whatever program writes it.
+        .set("partitioner", "murmur2_random");
+    if config.get("transaction.timeout.ms").is_none() {
+        // A longer outage ends the run. A killed run does not wait for this: the next one ends its transaction at once.
+        config.set("transaction.timeout.ms", "300000");
+    }
+    Ok(config)
+}
+
 impl TransactionalProducer {
+    /// Checks that [`Self::open`] can create its client, without contacting a transaction coordinator.
+    ///
+    /// # Errors
+    /// When a property of the section is wrong.
+    pub(crate) fn check_client(section: &KafkaSection, transactional_id: &str) -> Result<(), ConnectorError> {
+        let config = producer_config(section, transactional_id)?;
+        let producer: BaseProducer<DeliveryReports> = create_client(section, &config, DeliveryReports::default())?;
+        drop(producer);
+        Ok(())
+    }
+
     /// Opens the producer with this transactional id: fences an older one, and aborts the transaction that it left open. Commits carry
     /// the name of `flow`.
     ///
@@ -92,24 +127,9 @@ impl TransactionalProducer {
         flow: String,
         wait: Duration,
     ) -> Result<Self, ConnectorError> {
-        let mut config = client_config(section)?;
-        config
-            .set("transactional.id", &transactional_id)
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("compression.codec", "lz4")
-            .set("linger.ms", "0")
-            // The topic has the last word.
-            .set("message.max.bytes", "10000000")
-            // As Java clients partition, so that a key has one partition whatever program writes it.
-            .set("partitioner", "murmur2_random");
-        if config.get("transaction.timeout.ms").is_none() {
-            // A longer outage ends the run. A killed run does not wait for this: the next one ends its transaction at once.
-            config.set("transaction.timeout.ms", "300000");
-        }
+        let config = producer_config(section, &transactional_id)?;
         let failure = || Failure::new(format!("cannot initialize transactions on `{}`", section.name));
-        let producer: BaseProducer<DeliveryReports> =
-            config.create_with_context(DeliveryReports::default()).map_err(|error| failure().because(error))?;
+        let producer: BaseProducer<DeliveryReports> = create_client(section, &config, DeliveryReports::default())?;
         let client = TransactionalClient { section: section.name.clone(), transactional_id, flow, producer: Arc::new(producer) };
         let producer = Arc::clone(&client.producer);
         let initialized = tokio::task::spawn_blocking(move || {
@@ -118,6 +138,7 @@ impl TransactionalProducer {
                 let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
                 match producer.init_transactions(left) {
                     Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {
+                        add_servers(producer.client());
                         std::thread::sleep(Duration::from_millis(100));
                     }
                     done => return done,
@@ -125,9 +146,15 @@ impl TransactionalProducer {
             }
         });
         initialized.await.map_err(|error| failure().because(error))?.map_err(|error| {
-            let mut failure = failure().because(&error);
-            failure.hint = client.hint(&error);
-            failure
+            if let Some(denied) = client.denied(&error) {
+                return denied;
+            }
+            let failure = failure().because(&error);
+            if !NativeError::from(error).is_outage() {
+                return failure;
+            }
+            client.producer.poll(Duration::ZERO);
+            diagnosis::explain(section, failure, &client.producer.context().log.client_log.recent())
         })?;
         Ok(Self { client, calls: Arc::default() })
     }
@@ -282,8 +309,9 @@ impl TransactionalClient {
 
     fn abort_or_fatal(&self, error: &KafkaError) -> TransactionError {
         use RDKafkaErrorCode as Code;
-        let mut failure = self.failure().because(error);
-        failure.hint = self.hint(error);
+        if let Some(denied) = self.denied(error) {
+            return TransactionError::Fatal(denied.into());
+        }
         match error.rdkafka_error_code() {
             Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => {
                 let refused = Refused {
@@ -293,23 +321,31 @@ impl TransactionalClient {
                 };
                 TransactionError::Fatal(refused.into())
             }
-            _ if failure.hint.is_some() => TransactionError::Fatal(failure.into()),
             _ => match error {
-                KafkaError::Transaction(inner) if inner.is_fatal() => TransactionError::Fatal(failure.into()),
-                _ => TransactionError::Abort(self.text(error)),
+                KafkaError::Transaction(inner) if inner.is_fatal() => {
+                    TransactionError::Fatal(self.failure().because(error).into())
+                }
+                _ => {
+                    add_servers(self.producer.client());
+                    TransactionError::Abort(self.text(error))
+                }
             },
         }
     }
 
-    /// Returns the missing right, if that is the error.
-    fn hint(&self, error: &KafkaError) -> Option<String> {
+    /// Returns the failure of a missing right, if that is the error.
+    fn denied(&self, error: &KafkaError) -> Option<Failure> {
         use RDKafkaErrorCode as Code;
+        let denied = |what: &str| Failure::new(format!("not allowed to {what} `{}`", self.section));
         match error.rdkafka_error_code()? {
-            Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed => {
-                Some("give the user WRITE on the topic and READ on the group".to_owned())
+            Code::TopicAuthorizationFailed => {
+                Some(denied("write to the target topic of").hint(AclOperation::WriteTopic("").hint()))
+            }
+            Code::GroupAuthorizationFailed => {
+                Some(denied("commit the offsets of the group on").hint(AclOperation::ReadGroup("").hint()))
             }
             Code::TransactionalIdAuthorizationFailed | Code::ClusterAuthorizationFailed => {
-                Some(format!("give the user WRITE and DESCRIBE on the transactional id `{}`", self.transactional_id))
+                Some(AclOperation::UseTransactionalId(&self.transactional_id).denied(&self.section))
             }
             _ => None,
         }
@@ -334,7 +370,7 @@ pub(crate) async fn value_at(
     partition: Partition,
     offset: i64,
 ) -> Result<Option<Vec<u8>>, ConnectorError> {
-    let section = section.clone();
+    let (section, section_name) = (section.clone(), section.name.clone());
     let failure = |why: String| Failure::new(format!("cannot read the record at offset {offset} of {partition}")).because(why);
     let read = tokio::task::spawn_blocking(move || {
         lookup::read(&section, &[(partition, offset)], false, REQUEST_TIMEOUT, |record| {
@@ -343,6 +379,7 @@ pub(crate) async fn value_at(
     });
     let mut read = read.await.map_err(|error| failure(error.to_string()))??;
     match read.remove(&(partition, offset)) {
+        Some(LookupResult::Denied) => Err(AclOperation::ReadTopic(partition.topic.name()).denied(&section_name).into()),
         Some(LookupResult::Found(value)) => Ok(value),
         Some(LookupResult::Nothing | LookupResult::OutOfRange) => Ok(None),
         Some(LookupResult::Unknown(why)) => Err(failure(why).into()),

@@ -77,13 +77,6 @@ impl Bson {
         self.text_value(text);
     }
 
-    /// Adds text at place `index` of an array.
-    pub(super) fn text_item(&mut self, index: usize, text: &str) {
-        self.bytes.push(TEXT);
-        self.index(index);
-        self.text_value(text);
-    }
-
     pub(super) fn binary(&mut self, name: &str, subtype: u8, bytes: &[u8]) {
         self.name(BINARY, name);
         self.length(bytes.len());

@@ -128,12 +128,12 @@ impl MongoBulkWriter {
         let mapper = &self.target.mapper;
         if kind == WriteKind::Insert {
             let start = out.bytes.len();
-            document::id(out, document);
+            document::id(out, document)?;
             document::fields(out, mapper, document, now)?;
             return check_size(out.bytes.len() - start + 5);
         }
         let query = out.begin_document("q");
-        document::id(out, document);
+        document::id(out, document)?;
         self.guard(out, document);
         out.end(query);
         if kind == WriteKind::Delete {
@@ -144,7 +144,7 @@ impl MongoBulkWriter {
         let start = out.bytes.len();
         if self.target.write == Write::Replace {
             // With its id in front, a payload is never taken for update operators.
-            document::id(out, document);
+            document::id(out, document)?;
             document::fields(out, mapper, document, now)?;
         } else {
             let set = out.begin_document("$set");

@@ -7,6 +7,7 @@ use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{ClientOptions, Credential, ServerAddress, Tls, TlsOptions};
 use tokio::time::Instant;
 
+use crate::connectors::connect_error::WaitLog;
 use crate::connectors::mongo::bson::Bson;
 use crate::connectors::mongo::command_error::CommandError;
 use crate::connectors::mongo::diagnosis;
@@ -46,6 +47,7 @@ impl MongoClient {
         let client = Self { section: section.clone(), client, deadline: COMMAND_TIMEOUT };
         let deadline = Instant::now() + wait;
         let mut last = CommandError::TimedOut;
+        let mut log = WaitLog::new(&section.name, wait);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Err(error) = client.ping(left.max(CONNECT_BACKOFF)).await else { return Ok(client) };
@@ -56,6 +58,7 @@ impl MongoClient {
             if diagnosis::is_lasting(section, &last) || Instant::now() + CONNECT_BACKOFF >= deadline {
                 return Err(diagnosis::diagnose(section, &last, wait).into());
             }
+            log.on_failed_attempt(|| diagnosis::diagnose(section, &last, wait));
             tokio::time::sleep(CONNECT_BACKOFF).await;
         }
     }

@@ -2,22 +2,77 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use mongodb::bson::Uuid;
+use mongodb::bson::{Bson as Value, Uuid};
 
 use crate::connectors::mongo::bson::{Bson, GENERIC, UUID};
 use crate::document::{Document, DocumentMapper, ParsedPayload, Version, WRAPPED};
 use crate::pipeline::Reason;
 use crate::record::Record;
+use crate::shape::FieldTree;
 
 /// The largest document: 16 MiB.
 const MAX_DOCUMENT_BYTES: usize = 16 << 20;
 
-/// Writes the field `_id`: the document's id, or a new one.
-pub(super) fn id(out: &mut Bson, document: &Document<'_>) {
+/// Writes the field `_id`: the document's id, which stays a number if it is one, or a new one.
+///
+/// # Errors
+/// When BSON cannot hold the number.
+pub(super) fn id(out: &mut Bson, document: &Document<'_>) -> Result<(), Reason> {
+    id_as(out, "_id", document)
+}
+
+/// Writes the id as the field `name`, as [`id`] does.
+///
+/// # Errors
+/// When BSON cannot hold the number.
+pub(super) fn id_as(out: &mut Bson, name: &str, document: &Document<'_>) -> Result<(), Reason> {
     if document.id.is_empty() {
-        out.binary("_id", UUID, &Uuid::new().bytes());
+        out.binary(name, UUID, &Uuid::new().bytes());
+    } else if document.is_number_id {
+        out.json(name, document.id, 1, &FieldTree::default())?;
     } else {
-        out.text("_id", document.id);
+        out.text(name, document.id);
+    }
+    Ok(())
+}
+
+/// An id as the server compares it: numbers by value, whatever their type.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum IdKey {
+    Text(String),
+    Number(String),
+}
+
+impl IdKey {
+    pub(super) fn of(document: &Document<'_>) -> Self {
+        let text = document.id;
+        if !document.is_number_id {
+            return Self::Text(text.to_owned());
+        }
+        let is_integer = text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+        match text.parse::<i64>() {
+            Ok(number) => Self::Number(number.to_string()),
+            Err(_) if is_integer => Self::Number(text.to_owned()),
+            Err(_) => Self::of_double(text.parse().unwrap_or(f64::NAN)),
+        }
+    }
+
+    /// Returns the key of a stored `_id`; none of a type that this sink does not write.
+    pub(super) fn of_stored(id: &Value) -> Option<Self> {
+        Some(match id {
+            Value::String(text) => Self::Text(text.clone()),
+            Value::Int32(number) => Self::Number(number.to_string()),
+            Value::Int64(number) => Self::Number(number.to_string()),
+            Value::Double(number) => Self::of_double(*number),
+            Value::Decimal128(number) => Self::Number(number.to_string()),
+            _ => return None,
+        })
+    }
+
+    fn of_double(number: f64) -> Self {
+        #[allow(clippy::cast_possible_truncation)] // whole, and within the range
+        let whole = (number.fract() == 0.0 && number.abs() < 1e38).then_some(number as i128);
+        Self::Number(whole.map_or_else(|| number.to_string(), |whole| whole.to_string()))
     }
 }
 
@@ -29,10 +84,9 @@ pub(super) fn fields(out: &mut Bson, mapper: &DocumentMapper, document: &Documen
     let Document { record, payload, .. } = document;
     match payload {
         ParsedPayload::Object(text) => {
-            let date = mapper.time_field().and_then(|path| Some((path.names(), document.time?)));
-            out.fields(text, date)?;
+            out.fields(text, mapper.dates())?;
         }
-        ParsedPayload::Json(text) => out.json(WRAPPED, text, 1)?,
+        ParsedPayload::Json(text) => out.json(WRAPPED, text, 1, mapper.dates())?,
         ParsedPayload::Text(text) => out.text(WRAPPED, text),
         ParsedPayload::Binary(bytes) => out.binary(WRAPPED, GENERIC, bytes),
         ParsedPayload::Tombstone => {}
@@ -69,7 +123,7 @@ pub fn document(mapper: &DocumentMapper, record: &Record, now: i64) -> Result<Ve
 pub(super) fn bytes(mapper: &DocumentMapper, document: &Document<'_>, now: i64) -> Result<Vec<u8>, Reason> {
     let mut out = Bson::with_capacity(document.record.bytes() + 256);
     let begun = out.begin();
-    id(&mut out, document);
+    id(&mut out, document)?;
     fields(&mut out, mapper, document, now)?;
     out.end(begun);
     check_size(out.bytes.len())?;
@@ -88,7 +142,7 @@ pub(super) fn check_size(bytes: usize) -> Result<(), Reason> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use mongodb::bson::{Bson as Value, DateTime, Document as Read, RawDocumentBuf, doc};
+    use mongodb::bson::{DateTime, Document as Read, RawDocumentBuf, doc};
 
     use super::*;
     use crate::document::{Ids, MetadataFields, RawValues};
@@ -157,6 +211,50 @@ mod tests {
         );
         assert_eq!(made.get("at"), Some(&date(1_694_479_551_000)));
         assert_eq!((made.get_str("v").unwrap(), made.get_i64("m_kafka_version").unwrap()), ("7", 7));
+    }
+
+    #[test]
+    fn an_id_that_is_a_number_stays_a_number() {
+        let ids = mapper(Ids::Field(FieldPath::parse("_id").unwrap()), Version::Offset, MetadataFields::default(), None);
+        let id = |value: &'static str| made(&ids, &record(None, value.as_bytes())).get("_id").cloned().unwrap();
+        assert_eq!(id(r#"{"_id": 15792978561296882}"#), Value::Int64(15_792_978_561_296_882));
+        assert_eq!(id(r#"{"_id": 17}"#), Value::Int32(17));
+        assert_eq!(id(r#"{"_id": "17"}"#), Value::from("17"));
+        assert_eq!(id(r#"{"_id": 1.5}"#), Value::Double(1.5));
+        assert_eq!(id(r#"{"_id": 18446744073709551615}"#), Value::Decimal128("18446744073709551615".parse().unwrap()));
+        assert_eq!(document(&ids, &record(None, br#"{"_id": 1e400}"#), 0).unwrap_err().code(), "number_too_large");
+    }
+
+    #[test]
+    fn a_stored_id_is_found_by_its_value_whatever_its_type() {
+        let ids = mapper(Ids::Field(FieldPath::parse("n").unwrap()), Version::Offset, MetadataFields::default(), None);
+        let key = |value: &'static str| {
+            let records = [record(None, value.as_bytes())];
+            let batch = ids.read_batch(&records, |_| Ok(()));
+            IdKey::of(&batch.get(0).unwrap())
+        };
+        for stored in [Value::Int32(17), Value::Int64(17), Value::Double(17.0)] {
+            assert_eq!(Some(key(r#"{"n": 17}"#)), IdKey::of_stored(&stored));
+            assert_eq!(Some(key(r#"{"n": 17.0}"#)), IdKey::of_stored(&stored));
+            assert_ne!(Some(key(r#"{"n": "17"}"#)), IdKey::of_stored(&stored));
+        }
+        assert_eq!(Some(key(r#"{"n": 1.5e0}"#)), IdKey::of_stored(&Value::Double(1.5)));
+        let large = Value::Decimal128("18446744073709551615".parse().unwrap());
+        assert_eq!(Some(key(r#"{"n": 18446744073709551615}"#)), IdKey::of_stored(&large));
+        assert_eq!(Some(key(r#"{"n": 1152921504606846976}"#)), IdKey::of_stored(&Value::Double(1_152_921_504_606_846_976.0)));
+        assert_eq!(Some(key(r#"{"n": 18446744073709551616}"#)), IdKey::of_stored(&Value::Double(18_446_744_073_709_551_616.0)));
+        assert_eq!(Some(key(r#"{"n": "a"}"#)), IdKey::of_stored(&Value::from("a")));
+    }
+
+    #[test]
+    fn fields_of_date_rules_are_dates() {
+        let dates = ["a", "b.c"].map(|path| FieldPath::parse(path).unwrap()).to_vec();
+        let made = made(
+            &offsets().with_dates(dates),
+            &record(None, br#"{"a": 1559757225159, "b": {"c": "2019-06-05"}, "d": "2019-06-05"}"#),
+        );
+        assert_eq!((made.get("a"), made.get("d")), (Some(&date(1_559_757_225_159)), Some(&Value::from("2019-06-05"))));
+        assert_eq!(made.get_document("b").unwrap().get("c"), Some(&date(1_559_692_800_000)));
     }
 
     #[test]

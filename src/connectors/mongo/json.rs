@@ -8,34 +8,39 @@ use mongodb::bson::Decimal128;
 
 use crate::connectors::mongo::bson::{ARRAY, BOOLEAN, Bson, DATE, DECIMAL, DOCUMENT, DOUBLE, INT32, INT64, NULL, TEXT};
 use crate::pipeline::Reason;
+use crate::shape::{self, FieldTree};
 
 /// The most levels of a document, itself included.
 pub(super) const MAX_LEVELS: usize = 100;
 
 impl Bson {
-    /// Adds the JSON text `value` to a document of `levels` levels so far.
+    /// Adds the JSON text `value` to a document of `levels` levels so far; the fields in `dates` become dates.
     ///
     /// # Errors
     /// When BSON cannot hold it.
-    pub(super) fn json(&mut self, name: &str, value: &str, levels: usize) -> Result<(), Reason> {
-        let mut walk = JsonToBson { text: value, at: 0, out: self, levels, date: None };
+    pub(super) fn json(&mut self, name: &str, value: &str, levels: usize, dates: &FieldTree) -> Result<(), Reason> {
+        let mut walk = JsonToBson { text: value, at: 0, out: self, levels };
         walk.out.name(0, name);
         let at = walk.out.bytes.len() - name.len() - 2;
-        let kind = walk.value(None).map_err(|error| error.under(name).reason())?;
+        let kind = walk.value(some(dates)).map_err(|error| error.under(name).reason())?;
         walk.out.bytes[at] = kind;
         Ok(())
     }
 
-    /// Adds the fields of the JSON object `object`; the value at the path of `date` becomes that time.
+    /// Adds the fields of the JSON object `object`; those in `dates` become dates.
     ///
     /// # Errors
     /// When BSON cannot hold it.
-    pub(super) fn fields(&mut self, object: &str, date: Option<(&[String], i64)>) -> Result<(), Reason> {
-        let mut walk = JsonToBson { text: object, at: 0, out: self, levels: 0, date: None };
-        walk.date = date;
+    pub(super) fn fields(&mut self, object: &str, dates: &FieldTree) -> Result<(), Reason> {
+        let mut walk = JsonToBson { text: object, at: 0, out: self, levels: 0 };
         walk.blanks();
-        walk.object(date.map(|(path, _)| path)).map_err(Unrepresentable::reason)
+        walk.object(some(dates)).map_err(Unrepresentable::reason)
     }
+}
+
+/// Returns the fields that become dates, if there are any.
+fn some(dates: &FieldTree) -> Option<&FieldTree> {
+    Some(dates).filter(|dates| !dates.is_empty())
 }
 
 /// A value that BSON cannot hold.
@@ -71,7 +76,6 @@ struct JsonToBson<'t, 'o> {
     at: usize,
     out: &'o mut Bson,
     levels: usize,
-    date: Option<(&'t [String], i64)>,
 }
 
 impl<'t> JsonToBson<'t, '_> {
@@ -98,30 +102,25 @@ impl<'t> JsonToBson<'t, '_> {
         Unrepresentable::new("not_json", format!("the value is not JSON at byte {}", self.at))
     }
 
-    /// Writes a value and returns its type. `path` is the rest of the path to the date.
-    fn value(&mut self, path: Option<&'t [String]>) -> Result<u8, Unrepresentable> {
+    /// Writes a value and returns its type. `dates` are the fields that become dates, from here on.
+    fn value(&mut self, dates: Option<&FieldTree>) -> Result<u8, Unrepresentable> {
+        let is_date = dates.is_some_and(FieldTree::is_field);
         match self.next() {
-            b'"' => {
-                if let Some([]) = path {
-                    self.raw_string()?;
-                    return Ok(self.write_date());
-                }
-                self.string()?;
-                Ok(TEXT)
-            }
-            b'{' => self.object_value(path.filter(|path| !path.is_empty())),
-            b'[' => self.array(),
+            b'"' => self.string(is_date),
+            b'{' => self.object_value(dates),
+            b'[' => self.array(dates.filter(|dates| !dates.is_field())),
             b't' => self.word("true", BOOLEAN, &[1]),
             b'f' => self.word("false", BOOLEAN, &[0]),
             b'n' => self.word("null", NULL, &[]),
-            _ => self.number(path.is_some_and(<[String]>::is_empty)),
+            _ => self.number(is_date),
         }
     }
 
-    fn write_date(&mut self) -> u8 {
-        let (_, time) = self.date.expect("a path leads to a date");
+    /// Writes the time in the JSON text `value`, if it is one.
+    fn date(&mut self, value: &str) -> Option<u8> {
+        let time = shape::parse_time(value)?.as_millisecond();
         self.out.bytes.extend_from_slice(&time.to_le_bytes());
-        DATE
+        Some(DATE)
     }
 
     fn word(&mut self, word: &str, kind: u8, bytes: &[u8]) -> Result<u8, Unrepresentable> {
@@ -141,8 +140,8 @@ impl<'t> JsonToBson<'t, '_> {
         if !text.ends_with(|c: char| c.is_ascii_digit()) {
             return Err(self.not_json());
         }
-        if is_date {
-            return Ok(self.write_date());
+        if is_date && let Some(kind) = self.date(text) {
+            return Ok(kind);
         }
         // Minus zero is a double: integers have none.
         if text != "-0" && !text.bytes().any(|b| matches!(b, b'.' | b'e' | b'E')) {
@@ -187,14 +186,17 @@ impl<'t> JsonToBson<'t, '_> {
         }
     }
 
-    fn string(&mut self) -> Result<(), Unrepresentable> {
+    fn string(&mut self, is_date: bool) -> Result<u8, Unrepresentable> {
         let (raw, escapes) = self.raw_string()?;
+        if is_date && let Some(kind) = self.date(raw) {
+            return Ok(kind);
+        }
         if escapes {
             self.out.text_value(&unescaped(raw)?);
         } else {
             self.out.text_value(&raw[1..raw.len() - 1]);
         }
-        Ok(())
+        Ok(TEXT)
     }
 
     /// Writes a name, ended by NUL, and returns its range.
@@ -225,15 +227,15 @@ impl<'t> JsonToBson<'t, '_> {
         Ok(())
     }
 
-    fn object_value(&mut self, path: Option<&'t [String]>) -> Result<u8, Unrepresentable> {
+    fn object_value(&mut self, dates: Option<&FieldTree>) -> Result<u8, Unrepresentable> {
         let begun = self.out.begin();
-        self.object(path)?;
+        self.object(dates)?;
         self.out.end(begun);
         Ok(DOCUMENT)
     }
 
     /// Writes the fields of an object.
-    fn object(&mut self, path: Option<&'t [String]>) -> Result<(), Unrepresentable> {
+    fn object(&mut self, dates: Option<&FieldTree>) -> Result<(), Unrepresentable> {
         self.deeper()?;
         self.expect(b'{')?;
         let first = self.out.names.len();
@@ -246,11 +248,8 @@ impl<'t> JsonToBson<'t, '_> {
                 let (start, end) = self.name()?;
                 self.out.names.push((start, end));
                 self.expect(b':')?;
-                let path = path.and_then(|path| {
-                    let (next, rest) = path.split_first()?;
-                    (self.out.bytes[start..end] == *next.as_bytes()).then_some(rest)
-                });
-                match self.value(path) {
+                let below = dates.and_then(|dates| dates.child(&self.out.bytes[start..end]));
+                match self.value(below) {
                     Ok(kind) => self.out.bytes[kind_at] = kind,
                     Err(error) => return Err(error.under(&String::from_utf8_lossy(&self.out.bytes[start..end]))),
                 }
@@ -270,7 +269,7 @@ impl<'t> JsonToBson<'t, '_> {
         Ok(())
     }
 
-    fn array(&mut self) -> Result<u8, Unrepresentable> {
+    fn array(&mut self, dates: Option<&FieldTree>) -> Result<u8, Unrepresentable> {
         self.deeper()?;
         self.expect(b'[')?;
         let begun = self.out.begin();
@@ -281,7 +280,7 @@ impl<'t> JsonToBson<'t, '_> {
                 let kind_at = self.out.bytes.len();
                 self.out.bytes.push(NULL);
                 self.out.index(index);
-                let kind = self.value(None).map_err(|error| error.under(&index.to_string()))?;
+                let kind = self.value(dates).map_err(|error| error.under(&index.to_string()))?;
                 self.out.bytes[kind_at] = kind;
                 if self.next() != b',' {
                     break;

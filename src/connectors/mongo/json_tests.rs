@@ -2,16 +2,18 @@ use mongodb::bson::{Bson as Value, Document, RawDocumentBuf, doc};
 use proptest::prelude::*;
 
 use super::*;
+use crate::shape::FieldPath;
 
 /// Returns the document with the fields of `json`, as the bson crate reads it.
 fn read(json: &str) -> Result<Document, Reason> {
-    dated(json, None)
+    dated(json, &[])
 }
 
-fn dated(json: &str, date: Option<(&[String], i64)>) -> Result<Document, Reason> {
+fn dated(json: &str, dates: &[&str]) -> Result<Document, Reason> {
+    let dates: Vec<FieldPath> = dates.iter().map(|path| FieldPath::parse(path).unwrap()).collect();
     let mut out = Bson::default();
     let document = out.begin();
-    out.fields(json, date)?;
+    out.fields(json, &FieldTree::new(&dates))?;
     out.end(document);
     let raw = RawDocumentBuf::from_bytes(out.bytes).unwrap();
     Ok(Document::try_from(&raw).unwrap())
@@ -143,16 +145,19 @@ fn a_document_nests_up_to_the_limit() {
 }
 
 #[test]
-fn the_time_field_becomes_a_date() {
-    let path = ["at".to_owned(), "t".to_owned()];
-    let date = Value::DateTime(mongodb::bson::DateTime::from_millis(7));
+fn times_become_dates_also_in_arrays_of_objects() {
+    let date = |millis| Value::DateTime(mongodb::bson::DateTime::from_millis(millis));
     for (json, expected) in [
-        (r#"{"t": 1, "at": {"t": 1694479551, "u": 2}}"#, doc! {"t": 1, "at": {"t": date.clone(), "u": 2}}),
-        (r#"{"at": {"t": "2023-09-12", "at": {"t": 3}}}"#, doc! {"at": {"t": date.clone(), "at": {"t": 3}}}),
-        (r#"{"at": {"t": null}}"#, doc! {"at": {"t": null}}),
-        (r#"{"at": [{"t": 4}]}"#, doc! {"at": [{"t": 4}]}),
+        (r#"{"t": 1, "at": {"t": 1694479551, "u": 2}}"#, doc! {"t": 1, "at": {"t": date(1_694_479_551_000), "u": 2}}),
+        (r#"{"at": {"t": "2023-09-12", "at": {"t": 3}}}"#, doc! {"at": {"t": date(1_694_476_800_000), "at": {"t": 3}}}),
+        (r#"{"at": {"t": null}, "b": "2019-06-05T19:53:45.159Z"}"#, doc! {"at": {"t": null}, "b": date(1_559_764_425_159)}),
+        (
+            r#"{"at": [{"t": 4}, {"t": 1559757225159, "u": 5}]}"#,
+            doc! {"at": [{"t": date(4000)}, {"t": date(1_559_757_225_159), "u": 5}]},
+        ),
+        (r#"{"at": {"t": ["2023-09-12"]}, "b": {"c": 1}}"#, doc! {"at": {"t": ["2023-09-12"]}, "b": {"c": 1}}),
     ] {
-        assert_eq!(dated(json, Some((&path, 7))).unwrap(), expected, "{json}");
+        assert_eq!(dated(json, &["at.t", "b"]).unwrap(), expected, "{json}");
     }
 }
 
@@ -162,9 +167,9 @@ fn a_partly_written_document_can_be_truncated() {
     let document = out.begin();
     out.int32("a", 1);
     let length = out.bytes.len();
-    assert!(out.fields(r#"{"b": {"c": 1, "d": x}}"#, None).is_err());
+    assert!(out.fields(r#"{"b": {"c": 1, "d": x}}"#, &FieldTree::default()).is_err());
     out.truncate(length);
-    out.fields(r#"{"c": 2}"#, None).unwrap();
+    out.fields(r#"{"c": 2}"#, &FieldTree::default()).unwrap();
     out.end(document);
     let read = Document::try_from(&RawDocumentBuf::from_bytes(out.bytes).unwrap()).unwrap();
     assert_eq!(read, doc! {"a": 1, "c": 2});

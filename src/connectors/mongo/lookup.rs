@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use crate::connectors::mongo::bson::Bson;
 use crate::connectors::mongo::command::WriteKind;
 use crate::connectors::mongo::command_error::CommandError;
+use crate::connectors::mongo::document::IdKey;
 use crate::connectors::mongo::target::{MongoTarget, Write};
 use crate::connectors::mongo::{document, response};
 use crate::document::{
@@ -53,11 +54,11 @@ impl MongoLookup {
         let mut outcomes = Vec::with_capacity(conflicts.len());
         for conflicts in conflicts.chunks(LOOKUP_SIZE) {
             let document = |conflict: &DuplicateId| batch.get(conflict.place).expect("only good documents are sent");
-            let ids = conflicts.iter().map(|conflict| document(conflict).id).collect();
-            let found = self.find(database, collection, ids, true).await;
+            let wanted = conflicts.iter().map(document).collect();
+            let found = self.find(database, collection, wanted, true).await;
             outcomes.extend(conflicts.iter().map(|conflict| {
                 let document = document(conflict);
-                let outcome = match found.as_ref().map(|found| found.get(document.id)) {
+                let outcome = match found.as_ref().map(|found| found.get(&IdKey::of(&document))) {
                     Err(error) => lookup_failed(error),
                     Ok(Some(stored)) => self.judge(&document, stored, now),
                     Ok(None) if kind == WriteKind::Delete => Outcome::Delivered,
@@ -87,11 +88,11 @@ impl MongoLookup {
         for document in &unchecked {
             let [database, collection] = document.names;
             // One by one: some servers read a whole collection for a list of ids.
-            let found = match self.find(database, collection, vec![document.id], false).await {
+            let found = match self.find(database, collection, vec![*document], false).await {
                 Err(error) => return Some(lookup_failed(&error)),
                 Ok(found) => found,
             };
-            match found.get(document.id).map(|stored| (stored, self.judge(document, stored, now))) {
+            match found.get(&IdKey::of(document)).map(|stored| (stored, self.judge(document, stored, now))) {
                 Some((_, stop @ Outcome::Stop(_))) => return Some(stop),
                 Some((stored, Outcome::AlreadyThere)) if self.target.write == Write::Insert => {
                     ours.push((*document, self.has_payload(document, stored, now)));
@@ -128,48 +129,49 @@ impl MongoLookup {
         ours.iter().all(|(name, value)| Some(name.as_str()) == processed_at || stored.get(name) == Some(value))
     }
 
-    /// Returns the documents under `ids`: only the fields that decide, if `only_metadata` and there are any.
+    /// Returns the documents under the ids of `wanted`: only the fields that decide, if `only_metadata` and there are any.
     async fn find(
         &self,
         database: &str,
         collection: &str,
-        ids: Vec<&str>,
+        wanted: Vec<Document<'_>>,
         only_metadata: bool,
-    ) -> Result<HashMap<String, Stored>, CommandError> {
+    ) -> Result<HashMap<IdKey, Stored>, CommandError> {
         let mut found = HashMap::new();
-        let mut missing = ids;
+        let mut missing = wanted;
         while !missing.is_empty() {
             let reply = self.target.client.write(database, self.find_command(collection, &missing, only_metadata)).await?;
             let before = found.len();
             let documents = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
             for document in documents.into_iter().flatten().filter_map(Value::as_document) {
-                if let Ok(id) = document.get_str("_id") {
-                    found.insert(id.to_owned(), document.clone());
+                if let Some(id) = document.get("_id").and_then(IdKey::of_stored) {
+                    found.insert(id, document.clone());
                 }
             }
             if found.len() == before {
                 break;
             }
             // An answer is limited in bytes: the rest is asked for again.
-            missing.retain(|id| !found.contains_key(*id));
+            missing.retain(|document| !found.contains_key(&IdKey::of(document)));
         }
         Ok(found)
     }
 
-    fn find_command(&self, collection: &str, ids: &[&str], only_metadata: bool) -> Vec<u8> {
+    fn find_command(&self, collection: &str, wanted: &[Document<'_>], only_metadata: bool) -> Vec<u8> {
         let mut out = Bson::with_capacity(4096);
         let command = out.begin();
         out.text("find", collection);
         let filter = out.begin_document("filter");
         // Some servers have no index for `$in`.
-        if let [id] = ids {
-            out.text("_id", id);
+        let write_id = |out: &mut Bson, name: &str, of: &Document<'_>| {
+            document::id_as(out, name, of).expect("what was written has an id that BSON holds");
+        };
+        if let [document] = wanted {
+            write_id(&mut out, "_id", document);
         } else {
             let id = out.begin_document("_id");
             let list = out.begin_array("$in");
-            for (at, id) in ids.iter().enumerate() {
-                out.text_item(at, id);
-            }
+            wanted.iter().enumerate().for_each(|(at, document)| write_id(&mut out, &at.to_string(), document));
             out.end(list);
             out.end(id);
         }

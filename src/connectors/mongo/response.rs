@@ -29,8 +29,8 @@ const DISK_FULL: i32 = 14031;
 /// The server rejects the document.
 const BAD: [i32; 22] = [2, 9, 14, 15, 16, 22, 28, 40, 52, 53, 54, 55, 56, 57, 66, 121, 171, 10334, 16755, 17280, 17419, 17420];
 
-/// A person has to change the server or the command line.
-const PERMANENT: [i32; 11] = [13, 18, 20, 59, 72, 79, 100, 115, 166, 238, 323];
+/// A person has to change the server or the command line: no document is to blame.
+const PERMANENT: [i32; 15] = [13, 18, 20, 59, 61, 72, 79, 100, 115, 166, 238, 323, 8000, 10003, 40415];
 
 /// A name that is not valid, or differs from an existing one in case alone.
 const BAD_NAME: [i32; 2] = [73, 13297];
@@ -209,6 +209,9 @@ fn with_hint(code: i32, reason: Reason) -> Reason {
         18 => "correct `username`, `password` or `auth_database` in the profile",
         79 | 100 => "writes are acknowledged by a majority of the replica set: see rs.status() and rs.conf()",
         166 => "write to a collection that is not a view",
+        61 => "the collection is sharded: name its shard key in the id, or write to a collection that is not",
+        8000 => "see the quota and the rights of the user in Atlas",
+        10003 => "the collection is capped: insert only, or write to a collection that is not capped",
         _ => "see the server's log; the section of the profile may name another kind of server",
     })
 }
@@ -216,6 +219,7 @@ fn with_hint(code: i32, reason: Reason) -> Reason {
 #[cfg(test)]
 mod tests {
     use mongodb::bson::doc;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -248,9 +252,9 @@ mod tests {
         for (codes, verdict) in [
             (&[6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436, 64][..], "retry"),
             (&[121, 2, 9, 14, 52, 10334, 17280, 73, 13297], "bad"),
-            (&[13, 18, 79, 100], "stop"),
+            (&[13, 18, 61, 79, 100, 8000, 10003, 40415], "stop"),
             (&[11000, 11001], "taken"),
-            (&[0, 1, 8000, 424_242], "unclear"),
+            (&[0, 1, 424_242], "unclear"),
         ] {
             for code in codes {
                 assert_eq!(of_item(*code), verdict, "{code}");
@@ -348,8 +352,63 @@ mod tests {
         let reason = super::reason(2, "BadValue", "cannot use this: { card: \"4111\" }");
         assert_eq!(reason.message(), "BadValue: cannot use this");
         assert_eq!(reason.detailed(), Some("cannot use this: { card: \"4111\" }"), "a dead letter tells it");
-        assert_eq!(super::reason(2, "BadValue", "no").detailed(), None, "nothing is said twice");
+        assert_eq!(super::reason(2, "BadValue", "no").detailed(), None, "the detail repeats nothing");
         assert_eq!(super::reason(2, "", &"é".repeat(1000)).message().chars().count(), 300);
         assert_eq!(super::reason(2, "", "{ card: 1 }").message(), "error 2 of the server");
+    }
+
+    /// Returns values as a server that is not MongoDB, or not of its version, may send them in the fields that are read here.
+    fn field() -> impl Strategy<Value = (String, Bson)> {
+        let names = [
+            "index",
+            "code",
+            "codeName",
+            "errmsg",
+            "errorLabels",
+            "errInfo",
+            "details",
+            "keyPattern",
+            "writeErrors",
+            "propertyName",
+            "missingProperties",
+            "schemaRulesNotSatisfied",
+            "propertiesNotSatisfied",
+        ];
+        let leaf = prop_oneof![
+            any::<i32>().prop_map(Bson::Int32),
+            any::<i64>().prop_map(Bson::Int64),
+            any::<f64>().prop_map(Bson::Double),
+            any::<bool>().prop_map(Bson::Boolean),
+            Just(Bson::Null),
+            prop::sample::select(vec![2, 11000, 121, 13, 64]).prop_map(Bson::Int32),
+            "(index: )?[a-z_{.$]{0,12}\\PC{0,4}".prop_map(Bson::String),
+        ];
+        let value = leaf.prop_recursive(4, 40, 4, move |inner| {
+            let fields = prop::collection::vec((prop::sample::select(names.to_vec()), inner.clone()), 0..5);
+            prop_oneof![
+                prop::collection::vec(inner, 0..4).prop_map(Bson::Array),
+                fields.prop_map(|fields| Bson::Document(
+                    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+                )),
+            ]
+        });
+        (prop::sample::select(names.to_vec()).prop_map(str::to_owned), value)
+    }
+
+    proptest! {
+        #[test]
+        fn an_answer_of_any_form_gets_a_verdict(fields in prop::collection::vec(field(), 0..8), count in 0_usize..4) {
+            let answer: Document = fields.into_iter().collect();
+            let verdict = item(&answer);
+            if let WriteErrorVerdict::Outcome(outcome) = &verdict {
+                prop_assert!(!matches!(outcome, Outcome::Delivered | Outcome::AlreadyThere | Outcome::Superseded), "{outcome:?}");
+            }
+            prop_assert!(matches!(concern(&answer), Outcome::Stop(_) | Outcome::Retry(_)));
+            if let Some(errors) = by_place(&answer, count) {
+                prop_assert_eq!(errors.len(), count);
+                let named = answer.get_array("writeErrors").map(Vec::len).unwrap_or_default();
+                prop_assert_eq!(errors.iter().flatten().count(), named, "each error is one document's");
+            }
+        }
     }
 }

@@ -34,6 +34,19 @@ impl MongoSink {
         Ok(Self { target, writer: Arc::new(writer) })
     }
 
+    /// Returns the collection that is written to, if it does not exist and its name does not depend on records.
+    ///
+    /// # Errors
+    /// When the server does not list its collections.
+    pub async fn missing(&self) -> Result<Option<String>, ConnectorError> {
+        let MongoTarget { client, mapper, .. } = &*self.target;
+        let [database, collection] = mapper.templates() else { unreachable!("a sink is made with two names") };
+        let (Some(database), Some(collection)) = (database.pattern().constant(), collection.pattern().constant()) else {
+            return Ok(None);
+        };
+        Ok((!client.has(database, collection).await?).then(|| format!("{database}.{collection}")))
+    }
+
     /// Returns the lines of the plan: destination, write mode, and what the run would create.
     ///
     /// # Errors
@@ -50,10 +63,8 @@ impl MongoSink {
             (Write::Update, true) => "updated by newer versions, and deleted by tombstones",
         };
         let mut lines = vec![format!("{database}.{collection} of {}: documents are {how}", client.name())];
-        if let (Some(database), Some(collection)) = (database.constant(), collection.constant())
-            && !client.has(database, collection).await?
-        {
-            lines.push(format!("{database}.{collection} does not exist: the first document creates it"));
+        if let Some(name) = self.missing().await? {
+            lines.push(format!("{name} does not exist: the first document creates it"));
         }
         Ok(lines)
     }

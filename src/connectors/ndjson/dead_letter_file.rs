@@ -6,7 +6,8 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Access, FlockOperation, access, flock};
+use rustix::io::Errno;
 use serde::de::IgnoredAny;
 
 use crate::connectors::ndjson::envelope::write;
@@ -26,13 +27,21 @@ impl DeadLetterFile {
     /// Opens the file at `path`. A new file is readable by its owner only.
     ///
     /// # Errors
-    /// When it cannot be opened, or its last line is not a dead letter.
+    /// When it cannot be opened, or its first or last line is not a dead letter.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let failure = |error| unusable(path, &error);
         let file = open_durably(path).map_err(failure)?;
         let letters = Self { path: Arc::new(path.to_owned()), file: Arc::new(Mutex::new(file)) };
         letters.locked(|file, _| file.sync_all()).map_err(failure)?;
         Ok(letters)
+    }
+
+    /// Checks that the file at `path` can be opened, or created, and changes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn check_path(path: &Path) -> Result<(), Failure> {
+        check_unopened(path).map_err(|error| unusable(path, &error))
     }
 
     /// Appends `lines` and returns when they are durable; after an error the file is as it was before.
@@ -78,9 +87,48 @@ impl DeadLetterFile {
 /// Opens the file at `path`, and syncs its folder to make a new file name durable.
 fn open_durably(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all())?;
+    check_content(&file)?;
+    File::open(folder_of(path)).and_then(|folder| folder.sync_all())?;
     Ok(file)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Checks the file at `path`, or else the folder to create it in.
+fn check_unopened(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(about) if about.is_dir() => Err(Errno::ISDIR.into()),
+        Ok(about) if about.is_file() => check_content(&OpenOptions::new().read(true).append(true).open(path)?),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(access(folder_of(path), Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Refuses a file that holds something other than dead letters, by its first line and its last one if that is torn.
+fn check_content(mut file: &File) -> io::Result<()> {
+    let about = file.metadata()?;
+    if !about.is_file() {
+        return Ok(());
+    }
+    let mut first = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.take(START.len() as u64).read_to_end(&mut first)?;
+    if !START.starts_with(&first) {
+        return Err(io::Error::other("its first line is not a dead letter"));
+    }
+    torn_line(file, about.len()).map(drop)
+}
+
+/// Returns the bytes after the last line feed of a file that ends at `end`, which are the start of a dead letter.
+fn torn_line(file: &File, end: u64) -> io::Result<Vec<u8>> {
+    let tail = last_line(file, end)?;
+    let ours = if tail.len() < START.len() { START.starts_with(&tail) } else { tail.starts_with(START) };
+    if ours { Ok(tail) } else { Err(io::Error::other("its last line is not a dead letter")) }
 }
 
 /// Repairs a torn last line and returns the end of the file. A torn line was never acknowledged and is removed.
@@ -90,13 +138,9 @@ fn repair(mut file: &File) -> io::Result<u64> {
         return Ok(0);
     }
     let mut end = about.len();
-    let tail = last_line(file, end)?;
+    let tail = torn_line(file, end)?;
     if tail.is_empty() {
         return Ok(end);
-    }
-    let ours = if tail.len() < START.len() { START.starts_with(&tail) } else { tail.starts_with(START) };
-    if !ours {
-        return Err(io::Error::other("its last line is not a dead letter"));
     }
     if serde_json::from_slice::<IgnoredAny>(&tail).is_ok() {
         file.write_all(b"\n")?;
@@ -128,7 +172,7 @@ fn last_line(mut file: &File, end: u64) -> io::Result<Vec<u8>> {
 }
 
 fn unusable(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(format!("cannot keep dead letters in `{}`", path.display()))
+    Failure::new(format!("cannot write dead letters to `{}`", path.display()))
         .because(error)
         .hint("name a file that can be written and holds dead letters only")
 }
@@ -254,14 +298,35 @@ mod tests {
     fn a_file_with_other_content_is_not_changed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("thesis.txt");
-        let text = "x".repeat(100_000);
-        fs::write(&path, &text).unwrap();
-        let failure = DeadLetterFile::open(&path).unwrap_err();
-        assert_eq!(
-            failure.to_string(),
-            format!("cannot keep dead letters in `{}`: its last line is not a dead letter", path.display())
-        );
-        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        let mut letter_then_text = Vec::new();
+        write(&letter(1).view(), &mut letter_then_text);
+        letter_then_text.extend(b"a remark");
+        for (text, line) in
+            [("x".repeat(100_000).into_bytes(), "first"), (b"a\nb\n".to_vec(), "first"), (letter_then_text, "last")]
+        {
+            fs::write(&path, &text).unwrap();
+            let failure = DeadLetterFile::open(&path).unwrap_err();
+            assert_eq!(
+                failure.to_string(),
+                format!("cannot write dead letters to `{}`: its {line} line is not a dead letter", path.display())
+            );
+            assert_eq!(DeadLetterFile::check_path(&path).unwrap_err(), failure);
+            assert_eq!(fs::read(&path).unwrap(), text);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_check_of_the_path_creates_nothing_and_finds_what_opening_would() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("letters.ndjson");
+        DeadLetterFile::check_path(&path).unwrap();
+        assert!(!path.exists());
+        sent(&DeadLetterFile::open(&path).unwrap(), [1]).await;
+        DeadLetterFile::check_path(&path).unwrap();
+        assert_eq!(offsets(&path), [1]);
+        for wrong in [folder.path(), Path::new("/nowhere/letters"), path.join("below").as_path()] {
+            assert_eq!(DeadLetterFile::check_path(wrong).unwrap_err(), DeadLetterFile::open(wrong).unwrap_err());
+        }
     }
 
     #[tokio::test]
@@ -276,6 +341,9 @@ mod tests {
     #[test]
     fn a_dead_letter_file_that_cannot_be_opened_is_named() {
         let failure = DeadLetterFile::open(Path::new("/nowhere/letters")).unwrap_err();
-        assert_eq!(failure.to_string(), "cannot keep dead letters in `/nowhere/letters`: No such file or directory (os error 2)");
+        assert_eq!(
+            failure.to_string(),
+            "cannot write dead letters to `/nowhere/letters`: No such file or directory (os error 2)"
+        );
     }
 }

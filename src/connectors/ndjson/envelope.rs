@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::record::{Headers, Partition, Record, RecordView};
+use crate::shape::json_error;
 
 /// Appends `record` to `out` as one line, its line feed included.
 pub fn write(record: &RecordView<'_>, out: &mut Vec<u8>) {
@@ -137,7 +138,7 @@ pub fn read(line: &[u8]) -> Result<ParsedLine, String> {
     if let Some(fields) = serde_json::from_str(line).ok().filter(Fields::are_a_record) {
         return fields.record().map(ParsedLine::Record);
     }
-    let value: &RawValue = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
+    let value: &RawValue = serde_json::from_str(line).map_err(|error| format!("not JSON: {}", json_error(&error)))?;
     Ok(ParsedLine::Value(Bytes::copy_from_slice(value.get().as_bytes())))
 }
 

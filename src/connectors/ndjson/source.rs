@@ -143,7 +143,10 @@ impl<R: Read> LineReader<R> {
                 }
                 Err(why) => {
                     let failure = Failure::new(format!("line {offset} of `{}` is not a record", partition.topic)).because(why);
-                    return (records, Some(failure.hint("each line is a JSON object, as written by `sdl tail -o ndjson`")));
+                    return (
+                        records,
+                        Some(failure.hint("each line is one JSON value, or a record as written by `sdl tail -o ndjson`")),
+                    );
                 }
             }
         }
@@ -219,7 +222,10 @@ mod tests {
     async fn a_bad_line_ends_the_source_after_the_good_ones_and_is_named() {
         let (records, error) = all(NdjsonSource::of("input", Cursor::new("1\n\n2\nthree\n4\n")).unwrap()).await;
         assert_eq!(records.len(), 2);
-        assert_eq!(error.unwrap().to_string(), "line 4 of `input` is not a record: not JSON: expected ident at line 1 column 2");
+        assert_eq!(
+            error.unwrap().to_string(),
+            "line 4 of `input` is not a record: not JSON: unexpected character at line 1 column 2"
+        );
     }
 
     #[tokio::test]

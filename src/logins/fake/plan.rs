@@ -115,7 +115,7 @@ impl FromStr for LateEvents {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (fraction, by) = text.split_once(':').ok_or("write FRACTION:DURATION, as in 0.02:30s")?;
-        let by = humantime::parse_duration(by).map_err(|error| format!("`{by}` is not a duration: {error}"))?;
+        let by = humantime::parse_duration(by).map_err(|_| format!("`{by}` is not a duration, such as 30s"))?;
         let seconds = i64::try_from(by.as_secs()).ok().filter(|seconds| *seconds > 0);
         Ok(Self { fraction: fraction.parse()?, seconds: seconds.ok_or("events are late by whole seconds: 0.02:30s")? })
     }
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(wrong::<Missing>("ip=5"), "`5` is not a fraction between 0 and 1, such as 0.01");
         assert_eq!(wrong::<LateEvents>("0.1"), "write FRACTION:DURATION, as in 0.02:30s");
         assert_eq!(wrong::<LateEvents>("0.1:5ms"), "events are late by whole seconds: 0.02:30s");
-        assert!(wrong::<LateEvents>("0.1:soon").starts_with("`soon` is not a duration"));
+        assert_eq!(wrong::<LateEvents>("0.1:soon"), "`soon` is not a duration, such as 30s");
         assert!(wrong::<Malformed>("0.1:torn").starts_with("`torn` is not a kind: the kinds are truncated, wrong-type,"));
     }
 

@@ -1,6 +1,6 @@
 //! Fake logins as a `Source`.
 
-use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -15,29 +15,26 @@ const BATCH: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct FakeLogins {
     generator: Generator,
+    duration: Option<Duration>,
+    /// Counted from the first demand: connecting takes time of its own.
     deadline: Option<Instant>,
-    initial_signals: VecDeque<Signal>,
+    assigned: Option<Signal>,
     ended: bool,
 }
 
 impl FakeLogins {
-    /// Returns the source of the logins of `plan`, which ends at its count or at `until`.
+    /// Returns the source of the logins of `plan`, which ends at its count or after `duration`.
     #[must_use]
-    pub(crate) fn new(plan: FakePlan, until: Option<Instant>) -> Self {
+    pub(crate) fn new(plan: FakePlan, duration: Option<Duration>) -> Self {
         let partition = Partition::new("fake", 0);
-        let mut first = VecDeque::from([Signal::Assigned(vec![Assignment {
-            partition,
-            start: NextOffset(0),
-            fingerprint: None,
-            extension: None,
-        }])]);
-        let end = plan.count.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
-        first.extend(end.map(|end| Signal::LogEndOffsets(vec![(partition, end)])));
-        Self { generator: Generator::new(plan, partition), deadline: until, initial_signals: first, ended: false }
+        let assignment = Assignment { partition, start: NextOffset(0), fingerprint: None, extension: None };
+        let assigned = Some(Signal::Assigned(vec![assignment]));
+        Self { generator: Generator::new(plan, partition), duration, deadline: None, assigned, ended: false }
     }
 
     fn records(&mut self, most: usize) -> Signal {
-        let over = self.deadline.is_some_and(|until| Instant::now() >= until);
+        let now = Instant::now();
+        let over = self.duration.is_some_and(|duration| now >= *self.deadline.get_or_insert(now + duration));
         let records = if over { Vec::new() } else { self.generator.batch(most.min(BATCH)) };
         if records.is_empty() {
             self.ended = true;
@@ -49,7 +46,7 @@ impl FakeLogins {
 
 impl Source for FakeLogins {
     async fn next(&mut self, demand: Demand) -> Result<Signal, ConnectorError> {
-        if let Some(signal) = self.initial_signals.pop_front() {
+        if let Some(signal) = self.assigned.take() {
             return Ok(signal);
         }
         match demand {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::pipeline::delivery::Destination;
 use crate::pipeline::event::{Event, Observer};
 
 /// How often stalls are checked for when idle.
@@ -17,6 +18,8 @@ pub(crate) struct Health {
     observer: Arc<dyn Observer>,
     /// Whether a destination fails.
     is_degraded: bool,
+    /// The last reason why one failed.
+    reason: String,
     is_stalled: bool,
     /// The problem that the source reported.
     source: Option<String>,
@@ -28,7 +31,15 @@ pub(crate) struct Health {
 impl Health {
     pub(crate) fn new(observer: Arc<dyn Observer>, now: Instant) -> Self {
         let check_at = now + CHECK_INTERVAL;
-        Self { observer, is_degraded: false, is_stalled: false, source: None, last_progress: now, check_at }
+        Self {
+            observer,
+            is_degraded: false,
+            reason: String::new(),
+            is_stalled: false,
+            source: None,
+            last_progress: now,
+            check_at,
+        }
     }
 
     /// Returns when [`Self::is_check_due`] is true next.
@@ -63,6 +74,7 @@ impl Health {
 
     pub(crate) fn degrade(&mut self, reason: &str) {
         self.is_degraded = true;
+        reason.clone_into(&mut self.reason);
         self.observer.on(&Event::Degraded(Some(reason)));
     }
 
@@ -73,14 +85,19 @@ impl Health {
         }
     }
 
-    /// Notes that a destination does not answer, if it did not for a while.
-    pub(crate) fn check_stall(&mut self, now: Instant, reason: impl FnOnce() -> String) {
+    /// Notes that `destination` does not respond, if it did not for a while. `reason` is what its client knows.
+    pub(crate) fn check_stall(&mut self, now: Instant, destination: Destination, reason: impl FnOnce() -> Option<String>) {
         if self.idle(now) > STALLED_AFTER {
             if !self.is_degraded {
-                self.degrade(&reason());
+                self.degrade(&reason().map_or_else(|| no_response(destination), |reason| reason_of(destination, &reason)));
             }
             self.stall();
         }
+    }
+
+    /// Returns why a destination fails, if one does.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.is_degraded.then_some(&self.reason)
     }
 
     /// Notes that the destinations are healthy; a problem of the source is shown again.
@@ -99,5 +116,17 @@ impl Health {
             self.observer.on(&Event::Degraded(reason.as_deref()));
         }
         self.source = reason;
+    }
+}
+
+fn no_response(destination: Destination) -> String {
+    reason_of(destination, &format!("no response for more than {} s", STALLED_AFTER.as_secs()))
+}
+
+/// Returns a reason with the name of its destination, where it is not that of the records.
+pub(crate) fn reason_of(destination: Destination, reason: &str) -> String {
+    match destination {
+        Destination::Sink => reason.to_owned(),
+        Destination::DeadLetters => format!("dead letters: {reason}"),
     }
 }

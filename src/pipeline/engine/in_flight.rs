@@ -38,8 +38,8 @@ pub(super) struct InFlight<K, D> {
     /// Batches that were offered to the sink and are not answered.
     with_sink: usize,
     has_dead_letters: bool,
-    /// When each open delivery began.
-    open: Vec<Instant>,
+    /// When each open delivery began, and where it goes.
+    open: Vec<(Instant, Destination)>,
     max_open: usize,
     bytes: usize,
     concurrency: ConcurrencyLimit,
@@ -69,9 +69,17 @@ impl<K: Sink + 'static, D: Sink + 'static> InFlight<K, D> {
         self.open.len()
     }
 
-    /// Returns when the oldest open delivery began.
-    pub(super) fn oldest(&self) -> Option<Instant> {
-        self.open.iter().min().copied()
+    /// Returns when the oldest open delivery began, and where it goes.
+    pub(super) fn oldest(&self) -> Option<(Instant, Destination)> {
+        self.open.iter().min_by_key(|(begun, _)| *begun).copied()
+    }
+
+    /// Returns why a destination delivers nothing, if its client knows.
+    pub(super) fn degraded_reason(&self, destination: Destination) -> Option<String> {
+        match destination {
+            Destination::Sink => self.sink.degraded_reason(),
+            Destination::DeadLetters => self.dead_letters.as_ref()?.degraded_reason(),
+        }
     }
 
     /// Returns the most records of a batch.
@@ -98,7 +106,7 @@ impl<K: Sink + 'static, D: Sink + 'static> InFlight<K, D> {
 
     pub(super) fn begin(&mut self, destination: Destination, batch: TaggedBatch, now: Instant) -> Delivery {
         self.bytes += batch.bytes;
-        self.open.push(now);
+        self.open.push((now, destination));
         self.has_dead_letters |= destination == Destination::DeadLetters;
         Delivery::new(destination, batch, now)
     }
@@ -179,7 +187,7 @@ impl<K: Sink + 'static, D: Sink + 'static> InFlight<K, D> {
     /// Closes a delivery with nothing left to send.
     pub(super) fn complete(&mut self, delivery: &Delivery) {
         self.bytes -= delivery.bytes;
-        if let Some(at) = self.open.iter().position(|begun| *begun == delivery.first_sent) {
+        if let Some(at) = self.open.iter().position(|open| *open == (delivery.first_sent, delivery.destination)) {
             self.open.swap_remove(at);
         }
         self.has_dead_letters &= delivery.destination != Destination::DeadLetters;

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::pipeline::delivery::{Attempt, Delivery, Destination};
 use crate::pipeline::engine::bad_records::BadRecords;
 use crate::pipeline::engine::commit::Confirmation;
-use crate::pipeline::engine::health::Health;
+use crate::pipeline::engine::health::{Health, reason_of};
 use crate::pipeline::engine::in_flight::{Accepted, InFlight, InFlightEvent};
 use crate::pipeline::engine::intake::Intake;
 use crate::pipeline::engine::partitions::Partitions;
@@ -181,6 +181,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             Signal::Lost(partitions) => {
                 self.close_partitions(&partitions, true);
                 self.partitions.forget_revocations(&partitions);
+                self.sink.abandon(&partitions);
             }
             Signal::End => self.intake.end(),
         }
@@ -378,7 +379,10 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         let now = Instant::now();
         self.partitions.remove_in_flight(delivery.pending_slots());
         let had_failed = self.shutdown.has_failed();
-        let (attempt, result) = delivery.on_outcomes(outcomes, &mut self.poison.detector, now);
+        let (attempt, result) = {
+            let gone = |slot: &Slot| !self.partitions.is_current(slot);
+            delivery.on_outcomes(outcomes, gone, &mut self.poison.detector, now)
+        };
         self.in_flight.on_response(&delivery, &attempt, &result);
         let has_moved = !result.settled.is_empty() || !result.rejected.is_empty();
         if has_moved {
@@ -400,7 +404,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             let pause = backoff(*number, jitter(now));
             self.tally.retried += *records as u64;
             self.observer.on(&Event::Retrying { records: *records, attempt: number + 1, pause, reason });
-            self.health.degrade(&reason.to_string());
+            self.health.degrade(&reason_of(delivery.destination, &reason.to_string()));
             if !has_moved {
                 self.health.stall();
             }
@@ -509,21 +513,23 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         if !self.health.is_check_due(now) {
             return;
         }
-        let Some(oldest) = [self.in_flight.oldest(), self.preparation.since()].into_iter().flatten().min() else {
+        let preparing = self.preparation.since().map(|since| (since, Destination::Sink));
+        let oldest = [self.in_flight.oldest(), preparing].into_iter().flatten().min_by_key(|(since, _)| *since);
+        let Some((oldest, destination)) = oldest else {
             if !self.confirmation.is_pending() {
                 self.health.recover(); // what failed was taken away
             }
             return;
         };
-        let sink = &self.sink;
-        let reason = |default: &str| sink.degraded_reason().unwrap_or_else(|| default.to_owned());
-        self.health.check_stall(now, || reason("the destination does not answer"));
+        let in_flight = &self.in_flight;
+        self.health.check_stall(now, destination, || in_flight.degraded_reason(destination));
         if let Some(most) = self.limits.retry_for
             && !self.shutdown.is_draining()
             && now - oldest > most
             && self.health.idle(now) > most
         {
-            let failure = failures::gave_up(most, &reason("no record was taken"));
+            let known = self.in_flight.degraded_reason(destination).map(|reason| reason_of(destination, &reason));
+            let failure = failures::gave_up(most, known.as_deref().or(self.health.reason()).unwrap_or("no response"));
             self.discard_queued();
             self.end(RunOutcome::Failed(failure.into()));
             self.shutdown.expire(now);

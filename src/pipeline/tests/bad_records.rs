@@ -74,6 +74,18 @@ async fn pending_dead_letters_hold_back_the_commit_and_reading() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_silent_destination_of_dead_letters_is_named() {
+    let letters: Script = Box::new(|call| call.answer(|_, _| Outcome::Delivered).after(Duration::from_secs(20)));
+    let (_, log) = run_of(20).sink(rejects(3)).letters(letters).finish().await;
+    assert_eq!(log.observed("trouble")[0], "trouble dead letters: no response for more than 3 s");
+    let letters: Script = Box::new(|call| call.answer(|_, _| Outcome::Delivered).never());
+    let setup = run_of(20).sink(rejects(3)).letters(letters);
+    let (finished, _) = setup.limits(|limits| limits.retry_for = Some(Duration::from_secs(5))).finish().await;
+    let RunOutcome::Failed(error) = &finished.outcome else { panic!("{:?}", finished.outcome) };
+    assert_eq!(error.to_string(), "gave up after 5s without a delivery: dead letters: no response for more than 3 s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rejected_dead_letter_stops_the_run() {
     let letters = answers(|_, _| Outcome::Reject(Reason::new("too_large", "the letter is too large")));
     let (finished, log) = run_of(100).sink(rejects(3)).letters(letters).finish().await;

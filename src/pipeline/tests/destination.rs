@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::log::{Coordinates, Entry, Log, coordinates};
 use crate::pipeline::delivery::Destination;
 use crate::pipeline::{Answers, Assignment, Batch, ConnectorError, Failure, Ordering, Outcome, Reason, Sink};
-use crate::record::Record;
+use crate::record::{Partition, Record};
 
 /// One call to the sink, for the script to answer.
 pub(super) struct Call<'a> {
@@ -131,6 +131,10 @@ impl Sink for Scripted {
             log.note(Entry::Answered(which, call, records.into_iter().zip(outcomes.iter().cloned()).collect()));
             outcomes
         }))
+    }
+
+    fn abandon(&self, partitions: &[Partition]) {
+        self.log.note(Entry::Abandoned(partitions.to_vec()));
     }
 
     async fn check(&self) -> Result<(), ConnectorError> {

@@ -21,6 +21,8 @@ pub(super) enum Entry {
     Assigned(Partition, NextOffset),
     /// The sink prepared for partitions, or failed to.
     Prepared(Vec<Partition>, bool),
+    /// The sink was told to give up lost partitions.
+    Abandoned(Vec<Partition>),
     Read(Vec<Coordinates>),
     Position(Partition, NextOffset),
     /// A sink was given a batch: which sink, which call of it.
@@ -162,6 +164,9 @@ pub(super) fn audit(log: &Log, finished: &RunReport, ordering: Ordering, most_un
                         life.prepared |= succeeded;
                     }
                 }
+            }
+            Entry::Abandoned(partitions) => {
+                assert!(!partitions.iter().any(|partition| owned.contains_key(partition)), "{partitions:?} are ours");
             }
             Entry::Read(records) => {
                 read += records.len() as u64;

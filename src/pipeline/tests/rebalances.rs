@@ -1,9 +1,9 @@
 //! Partitions that come and go.
 
-use super::destination::{answers, why};
+use super::destination::{Call, Reply, answers, why};
 use super::stopping::failure;
 use super::*;
-use crate::pipeline::Outcome;
+use crate::pipeline::{Outcome, RunOutcome};
 
 /// A run that follows three partitions of 100 records.
 fn three() -> Setup {
@@ -72,8 +72,28 @@ async fn a_lost_partition_is_not_committed_after_late_answers() {
     run.broker.end();
     let (finished, log) = run.finish().await;
     assert!(log.commits(p(0)).is_empty());
+    assert!(log.entries().iter().any(|entry| matches!(entry, Entry::Abandoned(lost) if *lost == [p(0)])));
     assert!(finished.tally.released > 0);
     assert_eq!((finished.tally.delivered, finished.tally.undelivered), (200, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_failure_of_a_record_whose_partition_is_lost_changes_nothing() {
+    for outcome in [Outcome::Retry(why()), Outcome::Unclear(why()), Outcome::Reject(why()), Outcome::Stop(why())] {
+        let script = move |call: &Call<'_>| {
+            let outcomes =
+                call.records.iter().map(|record| if record.partition == p(0) { outcome.clone() } else { Outcome::Delivered });
+            Reply::at_once(outcomes.collect()).after(Duration::from_secs(4))
+        };
+        let run = three().sink(Box::new(script)).start();
+        tokio::time::sleep(ms(100)).await;
+        run.broker.lose(&[p(0)]);
+        run.broker.end();
+        let (finished, log) = run.finish().await;
+        assert!(matches!(finished.outcome, RunOutcome::Complete), "{:?}", finished.outcome);
+        assert_eq!((finished.tally.delivered, finished.tally.retried, finished.tally.undelivered), (200, 0, 0));
+        assert!(!log.entries().iter().any(|entry| matches!(entry, Entry::Bad(_))));
+    }
 }
 
 #[tokio::test(start_paused = true)]

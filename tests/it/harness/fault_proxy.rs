@@ -18,6 +18,8 @@ mod tests;
 pub(crate) const PRODUCE: i16 = 0;
 /// The API key of Fetch.
 pub(crate) const FETCH: i16 = 1;
+/// The API key of Metadata.
+const METADATA: i16 = 3;
 /// The API key of `OffsetCommit`.
 pub(crate) const OFFSET_COMMIT: i16 = 8;
 
@@ -30,6 +32,8 @@ enum ResponseFault {
     Cut,
     /// The response arrives, and nothing after it: our side has stopped sending.
     HalfClose,
+    /// A metadata response of this version without brokers takes its place.
+    NoBrokers(i16),
 }
 
 /// A proxy in front of one address. Dropping it closes everything.
@@ -50,6 +54,7 @@ struct State {
     delay: Duration,
     silent: bool,
     refusing: bool,
+    hides_brokers: bool,
     closed: bool,
     armed: Option<(i16, ResponseFault)>,
     connections: Vec<(TcpStream, TcpStream)>,
@@ -113,10 +118,16 @@ impl Proxy {
         self.shared.state().silent = true;
     }
 
-    /// Ends latency, black hole and refusal.
+    /// Lets no metadata response list a broker until [`Proxy::heal`], as those of a broker that has just started.
+    pub(crate) fn hide_brokers(&self) {
+        let mut state = self.shared.state();
+        (state.hides_brokers, state.refusing) = (true, false);
+    }
+
+    /// Ends latency, black hole and refusal, and lists the brokers again.
     pub(crate) fn heal(&self) {
         let mut state = self.shared.state();
-        (state.delay, state.silent, state.refusing) = (Duration::ZERO, false, false);
+        (state.delay, state.silent, state.refusing, state.hides_brokers) = (Duration::ZERO, false, false, false);
         self.shared.changed.notify_all();
     }
 
@@ -171,30 +182,54 @@ fn abort(socket: &TcpStream) {
     let _ = socket.shutdown(Shutdown::Read);
 }
 
-/// The requests whose response gets a fault, by correlation id.
-type Marked = Arc<Mutex<HashMap<i32, ResponseFault>>>;
+/// The requests of a connection whose response gets a fault.
+#[derive(Default)]
+struct Marks {
+    /// A response has got one: no response arrives any more that another fault could hit.
+    over: bool,
+    /// By correlation id.
+    requests: HashMap<i32, ResponseFault>,
+}
 
 fn connect(shared: &Arc<Shared>, client: &TcpStream, server: &TcpStream) {
-    let marked = Marked::default();
+    let marked = Arc::new(Mutex::new(Marks::default()));
     let (marking, striking) = (Arc::clone(&marked), marked);
     let (arming, counting) = (Arc::clone(shared), Arc::clone(shared));
     let pair = |one: &TcpStream| one.try_clone().expect("a socket can be shared");
     let (from_client, to_client, from_server, to_server) = (pair(client), pair(client), pair(server), pair(server));
     pump(shared, from_client, to_server, move |frame, to| {
         let mut state = arming.state();
+        let mut marks = marking.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = None;
         if let Some((api, fault)) = state.armed
+            && !marks.over
             && number(frame, 4).map(i16::from_be_bytes) == Some(api)
             && let Some(correlation) = number(frame, 8).map(i32::from_be_bytes)
         {
-            state.armed = None;
-            marking.lock().unwrap_or_else(PoisonError::into_inner).insert(correlation, fault);
+            taken = state.armed.take();
+            marks.requests.insert(correlation, fault);
         }
-        drop(state);
-        to.write_all(frame).is_ok()
+        if state.hides_brokers
+            && number(frame, 4).map(i16::from_be_bytes) == Some(METADATA)
+            && let (Some(version), Some(correlation)) = (number(frame, 6), number(frame, 8))
+        {
+            let fault = ResponseFault::NoBrokers(i16::from_be_bytes(version));
+            marks.requests.insert(i32::from_be_bytes(correlation), fault);
+        }
+        drop((state, marks));
+        let is_sent = to.write_all(frame).is_ok();
+        if !is_sent && taken.is_some() {
+            // The connection was reset: the fault is for the next one.
+            arming.state().armed = taken;
+        }
+        is_sent
     });
     pump(shared, from_server, to_client, move |frame, to| {
         let correlation = number(frame, 4).map(i32::from_be_bytes);
-        let fault = correlation.and_then(|id| striking.lock().unwrap_or_else(PoisonError::into_inner).remove(&id));
+        let mut marks = striking.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = correlation.and_then(|id| marks.requests.remove(&id));
+        marks.over |= fault.is_some_and(|fault| !matches!(fault, ResponseFault::NoBrokers(_)));
+        drop(marks);
         let stays_open = match fault {
             None => return to.write_all(frame).is_ok(),
             Some(ResponseFault::Drop) => false,
@@ -207,10 +242,38 @@ fn connect(shared: &Arc<Shared>, client: &TcpStream, server: &TcpStream) {
                 let _ = to.shutdown(Shutdown::Write);
                 true
             }
+            Some(ResponseFault::NoBrokers(version)) => to.write_all(&without_brokers(version, &frame[4..8])).is_ok(),
         };
         counting.faults.fetch_add(1, Ordering::SeqCst);
         stays_open
     });
+}
+
+/// Returns a metadata response of this version (Kafka's protocol guide, 9 to 13) that lists a topic and no broker.
+fn without_brokers(version: i16, correlation: &[u8]) -> Vec<u8> {
+    assert!((9..=13).contains(&version), "metadata request of version {version}");
+    let mut response = [correlation, &[0]].concat();
+    response.extend(0_i32.to_be_bytes()); // throttle time
+    response.extend([1, 0]); // no brokers, no cluster id
+    response.extend((-1_i32).to_be_bytes()); // no controller
+    response.push(2); // one topic
+    response.extend(5_i16.to_be_bytes()); // LEADER_NOT_AVAILABLE
+    response.extend(b"\x07hidden");
+    if version >= 10 {
+        response.extend([0; 16]);
+    }
+    response.extend([0, 1]); // not internal, no partitions
+    response.extend(i32::MIN.to_be_bytes());
+    response.push(0);
+    if version <= 10 {
+        response.extend(i32::MIN.to_be_bytes());
+    }
+    if version >= 13 {
+        response.extend(0_i16.to_be_bytes());
+    }
+    response.push(0);
+    let length = u32::try_from(response.len()).expect("it is short");
+    [&length.to_be_bytes(), response.as_slice()].concat()
 }
 
 /// Carries frames of one direction, one thread reading and one writing, until either end closes or `carry` returns false.

@@ -8,7 +8,7 @@ use rdkafka::message::Headers;
 use rdkafka::{Message, Offset, TopicPartitionList};
 use serde::Deserialize;
 
-use super::{Cluster, Content};
+use super::{Cluster, Content, eventually};
 
 /// A record in a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,12 +72,18 @@ pub(crate) fn read(cluster: &Cluster, topic: &str) -> Vec<ReadRecord> {
 /// Returns all committed records of a topic as kcat prints them, partition by partition.
 #[track_caller]
 pub(crate) fn read_with_kcat(cluster: &Cluster, topic: &str) -> Vec<ReadRecord> {
-    let ran = Command::new("kcat")
-        .args(["-C", "-b", &cluster.servers, "-t", topic, "-o", "beginning", "-e", "-q", "-J", "-X", "check.crcs=true"])
-        .output()
-        .expect("kcat starts");
-    assert!(ran.status.success(), "kcat: {}", String::from_utf8_lossy(&ran.stderr));
-    let mut seen: Vec<_> = ran.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(parse).collect();
+    let mut kcat = Command::new("kcat");
+    kcat.args(["-C", "-b", &cluster.servers, "-t", topic, "-o", "beginning", "-e", "-q", "-J", "-X", "check.crcs=true"]);
+    // A cluster that was disturbed may not answer at once.
+    let output = eventually("kcat reads the topic", Duration::from_secs(30), || {
+        let ran = kcat.output().expect("kcat starts");
+        if !ran.status.success() {
+            eprintln!("kcat: {}", String::from_utf8_lossy(&ran.stderr));
+            return None;
+        }
+        Some(ran.stdout)
+    });
+    let mut seen: Vec<_> = output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(parse).collect();
     seen.sort_by_key(|seen| (seen.partition, seen.offset));
     seen
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{Cluster, eventually};
+use super::{Cluster, Dice, eventually};
 
 /// A run of `sdl` that has not been started.
 pub(crate) struct Sdl {
@@ -23,7 +23,7 @@ impl Sdl {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sdl"));
         command.args(arguments.split_whitespace()).env_clear().env("HOME", home.path()).current_dir(home.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self { command, home, deadline: Duration::from_secs(60) }
+        Self { command, home, deadline: Duration::from_secs(180) }
     }
 
     /// Adds one argument, blanks and all.
@@ -53,7 +53,7 @@ impl Sdl {
         self
     }
 
-    /// Sets the deadline of the run; by default a minute.
+    /// Sets the deadline of the run; by default three minutes.
     pub(crate) fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -133,13 +133,19 @@ impl Running {
 
     /// Waits until standard error holds `text`.
     pub(crate) fn wait_for_stderr(&mut self, text: &str) {
+        self.wait_until_stderr(&format!("holds `{text}`"), |printed| printed.contains(text));
+    }
+
+    /// Waits until standard error is one for which `holds`.
+    pub(crate) fn wait_until_stderr(&mut self, what: &str, holds: impl Fn(&str) -> bool) {
         let deadline = self.deadline;
-        eventually(&format!("{} says `{text}`", self.shown), deadline, || {
+        eventually(&format!("{}: stderr {what}", self.shown), deadline, || {
+            let has_ended = !self.is_running() && self.stderr.as_ref().is_none_or(|kept| kept.reader.is_finished());
             let printed = self.stderr();
-            if printed.contains(text) {
+            if holds(&printed) {
                 return Some(());
             }
-            assert!(self.is_running(), "{} ended before it said `{text}`:\n{printed}", self.shown);
+            assert!(!has_ended, "{} ended before its stderr {what}:\n{printed}", self.shown);
             None
         });
     }
@@ -150,12 +156,13 @@ impl Running {
         let count = cluster.counter(topic);
         let begun = Instant::now();
         loop {
+            let was_running = self.is_running();
             let there = count();
             if there >= wanted {
                 return;
             }
-            let waits = self.is_running() && begun.elapsed() < Duration::from_secs(120);
-            assert!(waits, "{}: `{topic}` holds {there} and not {wanted}; it said:\n{}", self.shown, self.stderr());
+            let waits = was_running && begun.elapsed() < Duration::from_secs(120);
+            assert!(waits, "{}: `{topic}` holds {there} and not {wanted}; its stderr:\n{}", self.shown, self.stderr());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -164,6 +171,20 @@ impl Running {
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).stderr(Stdio::null()).status();
         assert!(sent.expect("kill starts").success(), "{} is not there to take SIG{name}:\n{}", self.shown, self.stderr());
+    }
+
+    /// Kills it at a random moment within this time.
+    pub(crate) fn kill_within(&self, longest: Duration, dice: &mut Dice) {
+        let longest = u64::try_from(longest.as_millis()).expect("a short time");
+        std::thread::sleep(Duration::from_millis(dice.below(longest)));
+        self.signal("KILL");
+    }
+
+    /// Ends it with SIGTERM, upon which it must succeed.
+    #[track_caller]
+    pub(crate) fn end(self) -> Finished {
+        self.signal("TERM");
+        self.wait().expect(0)
     }
 
     /// Returns whether it is still there.
@@ -192,7 +213,7 @@ impl Running {
         while self.is_running() {
             if self.started.elapsed() > self.deadline {
                 let _ = self.child.kill();
-                panic!("{} did not end within {:?}; it said:\n{}", self.shown, self.deadline, self.stderr());
+                panic!("{} did not end within {:?}; its stderr:\n{}", self.shown, self.deadline, self.stderr());
             }
             std::thread::sleep(Duration::from_millis(2));
         }

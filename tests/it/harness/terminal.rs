@@ -6,7 +6,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+
+use super::eventually;
 
 const SCREEN_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -55,6 +57,13 @@ impl Terminal {
         OpenOptions::new().read(true).write(true).open(&self.name).expect("the terminal's other side")
     }
 
+    /// Waits until the program reads keys without showing them: what is typed before is lost when it asks for a password.
+    #[track_caller]
+    pub(crate) fn wait_for_no_echo(&self) {
+        let echoes = || tcgetattr(&self.keys).expect("the terminal's modes").local_modes.contains(LocalModes::ECHO);
+        eventually("the program reads keys", SCREEN_TIMEOUT, || (!echoes()).then_some(()));
+    }
+
     /// Types.
     pub(crate) fn type_in(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).expect("the terminal takes keys");
@@ -74,9 +83,10 @@ impl Terminal {
         self.since = self.all.len();
     }
 
-    /// Returns the whole output, including bytes that arrive after the program has ended.
+    /// Returns the whole output of programs that have ended.
     pub(crate) fn all(mut self) -> Vec<u8> {
-        while let Ok(bytes) = self.shown.recv_timeout(Duration::from_millis(100)) {
+        // The reader ends when the other side is closed.
+        while let Ok(bytes) = self.shown.recv_timeout(SCREEN_TIMEOUT) {
             self.all.extend_from_slice(&bytes);
         }
         self.all

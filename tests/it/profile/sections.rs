@@ -140,6 +140,8 @@ fn the_keys_or_the_type_determine_the_kind_of_a_section() {
     assert_eq!(profile.names_of(SectionKind::Opensearch).collect::<Vec<_>>(), ["my-opensearch", "e"]);
     let wrong = profile.kafka("b").unwrap_err();
     assert_eq!(wrong.causes(), ["the section has type `mongodb`, but `kafka` is needed here"]);
+    let wrong = profile.elastic("b").unwrap_err();
+    assert_eq!(wrong.causes(), ["the section has type `mongodb`, but `elasticsearch` or `opensearch` is needed here"]);
 }
 
 #[test]

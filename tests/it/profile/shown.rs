@@ -71,3 +71,30 @@ local_kafka  protect                        off             default
         serde_json::json!({"section": "local_kafka", "key": "password", "value": "***", "from": "./database.ini:4"})
     );
 }
+
+#[test]
+fn show_marks_the_references_that_cannot_be_expanded() {
+    let text = "[local_kafka]\nservers = ${env:HOST}:9092\nusername = u\npassword = ${env:NOPE}\nmask_key = ${file:/nope}\n\
+                [other]\nservers = b:1\n";
+    let folder = Folder::with_profile(text);
+    let shown = ended(folder.sdl("profile show local_kafka").env("HOST", "a"));
+    let expected = "\
+SECTION      KEY                VALUE                              FROM
+local_kafka  servers            ${env:HOST}:9092                   ./database.ini:2
+local_kafka  username           u                                  ./database.ini:3
+local_kafka  password           *** (variable NOPE is not set)     ./database.ini:4
+local_kafka  mask_key           *** (file /nope: there is no such file)  ./database.ini:5
+";
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(&shown.stdout)[..words(expected).len()], words(expected)[..]);
+    let error = "\
+error: cannot read section `local_kafka`
+  caused by: key `password` at ./database.ini:4 needs the variable `NOPE`, which is not set
+hint: export NOPE=...
+";
+    assert_eq!((shown.stderr.as_str(), shown.code), (error, Some(2)));
+    let set = ended(folder.sdl("profile show").env("HOST", "a").env("NOPE", "canary"));
+    assert!(set.stdout.contains(" b:1 ") && !set.stdout.contains("canary"), "every section is shown: {}", set.stdout);
+    assert!(set.stderr.contains("needs the file `/nope`: there is no such file"), "{}", set.stderr);
+    assert_eq!((folder.run("profile show other").code, folder.run("profile list").code), (Some(0), Some(0)));
+}

@@ -86,7 +86,13 @@ fn an_invalid_value_is_reported_without_the_value() {
     }
     let mongo = |lines: &str| cause(profile(&format!("[mongodb]\n{lines}")).load().unwrap().mongo("mongodb"));
     assert_eq!(mongo("host = a\nport = 0\n"), "key `port` at ./database.ini:3 is not a port between 1 and 65535");
-    assert_eq!(mongo("host = a\ntls = yes\n"), "key `tls` at ./database.ini:3 is not one of `true`, `false`");
+    assert_eq!(mongo("host = a\ntls = maybe\n"), "key `tls` at ./database.ini:3 is not `true` or `false`");
+    let not_a_host = "key `host` at ./database.ini:2 is not a name or an address; a connection string belongs to `uri`";
+    assert_eq!(mongo("host = mongodb://a:27017\n"), not_a_host);
+    assert_eq!(mongo("host = a:27017\n"), not_a_host);
+    assert!(profile("[mongodb]\nhost = ::1\n").load().unwrap().mongo("mongodb").is_ok());
+    let no_scheme = mongo("uri = a:27017\n");
+    assert!(no_scheme.ends_with("is not a connection string, `mongodb://host:27017`"), "{no_scheme}");
     assert_eq!(mongo("host = a\nuri = mongodb://a\n"), "key `host` at ./database.ini:2 is not wanted beside `uri`");
     let elastic = |lines: &str| cause(profile(&format!("[elasticsearch]\n{lines}")).load().unwrap().elastic("elasticsearch"));
     assert!(elastic("url = localhost:9200\n").contains("is not `http://host:9200`"));
@@ -108,6 +114,13 @@ fn words_are_taken_in_any_case() {
 }
 
 #[test]
+fn a_boolean_has_the_words_of_configparser() {
+    let tls = |word: &str| profile(&format!("[mongodb]\nhost = a\ntls = {word}\n")).load().unwrap().mongo("mongodb").unwrap().tls;
+    assert_eq!(["true", "Yes", "ON", "1"].map(tls), [true; 4]);
+    assert_eq!(["false", "No", "OFF", "0"].map(tls), [false; 4]);
+}
+
+#[test]
 fn a_username_alone_means_sasl_plaintext_and_plain_with_a_warning_off_this_machine() {
     for (servers, warned) in
         [("localhost:9092", 0), ("127.0.0.1:9092, [::1]:9092", 0), ("broker:9092", 1), ("localhost:1,broker:1", 1)]
@@ -125,6 +138,33 @@ fn a_username_alone_means_sasl_plaintext_and_plain_with_a_warning_off_this_machi
     assert_eq!(kafka("servers = a:1\n").unwrap().protocol(), "PLAINTEXT");
     assert_eq!(cause(kafka("servers = a:1\nsecurity_protocol = SASL_SSL\n")), "missing key `username`");
     assert_eq!(cause(kafka("servers = a:1\nusername = u\n")), "missing key `password`");
+}
+
+#[test]
+fn a_password_or_a_mechanism_without_a_username_is_refused() {
+    assert_eq!(cause(kafka("servers = a:1\npassword = p\n")), "missing key `username`");
+    assert_eq!(cause(kafka("servers = a:1\nsasl_mechanism = PLAIN\n")), "missing key `username`");
+    assert!(kafka("servers = a:1\npassword = p\nkafka.sasl.username = u\n").is_ok());
+    let mongo = |lines: &str| cause(profile(&format!("[mongodb]\n{lines}")).load().unwrap().mongo("mongodb"));
+    assert_eq!(mongo("host = a\npassword = p\n"), "missing key `username`");
+    let elastic = |lines: &str| {
+        let text = format!("[elasticsearch]\nurl = https://a\n{lines}");
+        cause(profile(&text).load().unwrap().elastic("elasticsearch"))
+    };
+    assert_eq!(elastic("password = p\n"), "missing key `username`");
+    let beside = "key `password` at ./database.ini:3 is not wanted beside `api_key` or `bearer`";
+    assert_eq!(elastic("password = p\napi_key = k\n"), beside);
+}
+
+#[test]
+fn a_login_and_tls_files_that_the_protocol_ignores_draw_a_warning() {
+    let login = "servers = a:1\nusername = u\npassword = p\nsecurity_protocol = SSL\n";
+    let expected = "`local_kafka` ignores `username` and `password`: `security_protocol` is SSL, without login";
+    assert_eq!(kafka(login).unwrap().warnings(), [expected]);
+    let files = "servers = a:1\nssl_ca_location = ca.pem\n";
+    let expected = "`local_kafka` ignores its TLS files: `security_protocol` is PLAINTEXT, without encryption";
+    assert_eq!(kafka(files).unwrap().warnings(), [expected]);
+    assert!(kafka(&format!("{files}security_protocol = SSL\n")).unwrap().warnings().is_empty());
 }
 
 #[test]
@@ -209,8 +249,49 @@ fn a_comment_after_a_value_is_named_if_the_value_is_invalid() {
     );
     assert_eq!(
         mongo("host = a\ntls = true # always\n"),
-        "key `tls` at ./database.ini:3 is not one of `true`, `false`: `# always` is part of the value"
+        "key `tls` at ./database.ini:3 is not `true` or `false`: `# always` is part of the value"
     );
+}
+
+#[test]
+fn a_comment_after_a_name_that_a_server_would_accept_is_refused() {
+    let mongo = |lines: &str| cause(profile(&format!("[mongodb]\nhost = a\n{lines}")).load().unwrap().mongo("mongodb"));
+    let elastic = |lines: &str| {
+        let text = format!("[elasticsearch]\nurl = http://a\n{lines}");
+        cause(profile(&text).load().unwrap().elastic("elasticsearch"))
+    };
+    let expected = |key: &str| format!("`# a comment` is part of the value of key `{key}` at ./database.ini:3");
+    for key in ["default_consumer_group_id", "default_consumer_topic", "default_producer_topic", "cluster_id", "username"] {
+        assert_eq!(cause(kafka(&format!("servers = a:1\n{key} = x   # a comment\n"))), expected(key));
+    }
+    for key in ["default_database", "default_db_name", "default_collection", "consumer_group_id", "auth_database"] {
+        assert_eq!(mongo(&format!("{key} = x\t# a comment\n")), expected(key));
+    }
+    for key in ["default_index", "consumer_group_id"] {
+        assert_eq!(elastic(&format!("{key} = x # a comment\n")), expected(key));
+        assert_eq!(elastic(&format!("{key} = # a comment\n")), expected(key), "nothing but a comment");
+    }
+    let error = kafka("servers = a:1\ncluster_id = x ; c\n").unwrap_err();
+    let hint = "put the comment on a line of its own; ${env:NAME} stands for a value that contains `#` or `;`";
+    assert_eq!(sdl::error::Error::from(error).hint().as_deref(), Some(hint));
+
+    let other = "[local_kafka]\nservers = a:1\nusername = ${env:USER}\npassword = a # b\n[other_kafka]\nservers = a:1 # c\n";
+    let other = profile(other).variable("USER", "a # b").variable("SDL_LOCAL_KAFKA_CLUSTER_ID", "c # d").load().unwrap();
+    let section = other.kafka("local_kafka").unwrap();
+    assert_eq!((section.username.as_deref(), section.cluster_id.as_deref()), (Some("a # b"), Some("c # d")));
+    assert!(other.warnings().is_empty());
+}
+
+#[test]
+fn a_comment_after_a_property_a_rule_or_a_flag_draws_a_warning() {
+    let text = "[local_kafka]\nservers = a:1\nkafka.client.id = x # one\nkafka.sasl.password = y # z\n[shape.a]\n\
+                drop = b ; two\nwhere = c = 'C # D'\ndefault.color = #fff\n[run.tail]\ngroup = g # three\n[logging]\nlevel = d # e\n";
+    let warnings = profile(text).load().unwrap().warnings().to_vec();
+    let expected =
+        [("# one", "kafka.client.id", 3), ("; two", "drop", 6), ("# three", "group", 10)].map(|(comment, key, line)| {
+            format!("`{comment}` is part of the value of `{key}` at ./database.ini:{line}: put a comment on a line of its own")
+        });
+    assert_eq!(warnings, expected);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::harness::{MongoStub, Terminal, all_well};
 use crate::run::Folder;
@@ -16,9 +16,12 @@ fn answer(command: &mut Command, answers: &[(&str, &str)]) -> (Option<i32>, Stri
     let mut child = command.stdin(terminal.side()).stderr(terminal.side()).spawn().unwrap();
     for (question, answer) in answers {
         terminal.wait_for(question);
+        terminal.wait_for_no_echo();
         terminal.type_in(answer);
     }
     let status = child.wait().unwrap();
+    // The command keeps its sides of the terminal open.
+    command.stdin(Stdio::null()).stderr(Stdio::null());
     (status.code(), String::from_utf8_lossy(&terminal.all()).into_owned())
 }
 
@@ -26,12 +29,14 @@ fn answer(command: &mut Command, answers: &[(&str, &str)]) -> (Option<i32>, Stri
 fn mongodb(port: &str) -> Vec<(&'static str, String)> {
     vec![
         ("Which sections?", format!("{DOWN}{DOWN} \r")),
+        ("Connect by", "\r".to_owned()),
         ("Host", "127.0.0.1\r".to_owned()),
         ("Port", format!("{port}\r")),
         ("Username", "\r".to_owned()),
         ("Use TLS?", "n".to_owned()),
         ("Database to write", "glamira\r".to_owned()),
         ("Collection to write", "\r".to_owned()),
+        ("Consumer group", "\r".to_owned()),
     ]
 }
 
@@ -51,7 +56,8 @@ fn the_answers_are_tested_and_written_readable_by_the_owner_only() {
     let path = folder.path().join("database.ini");
     let expected = format!(
         "# Written by `sdl profile init`. `sdl profile show` shows the effective values.\n\n\
-         [mongodb]\nhost = 127.0.0.1\nport = {port}\ndefault_database = glamira\n"
+         [mongodb]\nhost = 127.0.0.1\nport = {port}\ndefault_database = glamira\n\
+         consumer_group_id = mongodb-loader\n"
     );
     assert_eq!(fs::read_to_string(&path).unwrap(), expected);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -62,7 +68,7 @@ fn the_answers_are_tested_and_written_readable_by_the_owner_only() {
 fn a_failed_connection_is_reported_and_confirmed() {
     let closed = TcpListener::bind("127.0.0.214:0").unwrap().local_addr().unwrap().port().to_string();
     let mut answers = mongodb(&closed);
-    answers[1].1 = "127.0.0.214\r".to_owned();
+    answers[2].1 = "127.0.0.214\r".to_owned();
     answers.push(("Keep these answers anyway?", "y".to_owned()));
     let folder = Folder::new();
     let (code, shown) = init(&folder, &answers);
@@ -72,10 +78,106 @@ fn a_failed_connection_is_reported_and_confirmed() {
 }
 
 #[test]
+fn rejected_answers_are_offered_again_and_a_section_must_be_selected() {
+    let closed = TcpListener::bind("127.0.0.214:0").unwrap().local_addr().unwrap().port().to_string();
+    let mut answers = mongodb(&closed);
+    answers[2].1 = "127.0.0.214\r".to_owned();
+    answers[0].0 = "select at least one with space";
+    answers.insert(0, ("Which sections?", "\r".to_owned()));
+    answers.push(("Keep these answers anyway?", "n".to_owned()));
+    answers.push(("Connect by", "\r".to_owned()));
+    answers.push(("Host [127.0.0.214]", "\r".to_owned()));
+    answers.extend([("Port", "\r".to_owned()), ("Username", "\r".to_owned()), ("Use TLS?", "n".to_owned())]);
+    answers.extend([("Database to write", "\r".to_owned()), ("Collection to write", "\r".to_owned())]);
+    answers.push(("Consumer group", "\r".to_owned()));
+    answers.push(("Keep these answers anyway?", "y".to_owned()));
+    let folder = Folder::new();
+    let (code, shown) = init(&folder, &answers);
+    assert_eq!(code, Some(0), "{shown}");
+    let written = fs::read_to_string(folder.path().join("database.ini")).unwrap();
+    let answered =
+        format!("host = 127.0.0.214\nport = {closed}\ndefault_database = glamira\nconsumer_group_id = mongodb-loader\n");
+    assert!(written.ends_with(&answered), "{written}");
+}
+
+#[test]
+fn the_name_of_a_topic_is_checked() {
+    let answers = [
+        ("Which sections?", " \r"),
+        ("Servers", "127.0.0.214:9\r"),
+        ("Security protocol", "\r"),
+        ("Consumer group", "\r"),
+        ("Topic to read", "http://a\r"),
+        ("use up to 249 letters", "\u{15}\r"),
+        ("Topic to write", "\r"),
+        ("Keep these answers anyway?", "y"),
+    ];
+    let folder = Folder::new();
+    let (code, shown) = init(&folder, &answers.map(|(question, answer)| (question, answer.to_owned())));
+    assert_eq!(code, Some(0), "{shown}");
+    let written = fs::read_to_string(folder.path().join("database.ini")).unwrap();
+    assert!(!written.contains("topic"), "{written}");
+}
+
+#[test]
 fn an_existing_file_is_replaced_only_when_asked() {
     let folder = Folder::with_profile("[local_kafka]\nservers = a:1\n");
     let (code, shown) = init(&folder, &[("exists: replace it?", "n".to_owned())]);
     assert_eq!(code, Some(2), "{shown}");
     assert!(shown.contains("./database.ini was not changed"), "{shown}");
     assert_eq!(fs::read_to_string(folder.path().join("database.ini")).unwrap(), "[local_kafka]\nservers = a:1\n");
+}
+
+#[test]
+fn a_server_can_be_named_by_a_connection_string() {
+    let server = MongoStub::start(all_well);
+    let answers = [
+        ("Which sections?", format!("{DOWN}{DOWN} \r")),
+        ("Connect by", format!("{DOWN}\r")),
+        ("Connection string", "127.0.0.1:1\r".to_owned()),
+        ("use mongodb://host:27017", format!("{}\r", server.uri())),
+        ("Database to write", "\r".to_owned()),
+        ("Collection to write", "\r".to_owned()),
+        ("Consumer group", "\r".to_owned()),
+    ];
+    let folder = Folder::new();
+    let (code, shown) = init(&folder, &answers);
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("connected"), "{shown}");
+    let written = fs::read_to_string(folder.path().join("database.ini")).unwrap();
+    assert!(written.contains(&format!("[mongodb]\nuri = {}\nconsumer_group_id", server.uri())), "{written}");
+}
+
+#[test]
+fn answers_that_no_command_would_read_are_asked_for_again() {
+    let answers = [
+        ("Which sections?", " \r"),
+        ("Servers", "http://127.0.0.214:9\r"),
+        ("without quotes and scheme", "\u{15}127.0.0.214:9\r"),
+        ("Security protocol", "\r"),
+        ("Consumer group", "g # mine\r"),
+        ("Topic to read", "\r"),
+        ("Topic to write", "\r"),
+        ("commas [127.0.0.214:9]", "\r"),
+        ("Security protocol", "\r"),
+        ("Consumer group", "g\r"),
+        ("Topic to read", "\r"),
+        ("Topic to write", "\r"),
+        ("Keep these answers anyway?", "y"),
+    ];
+    let folder = Folder::new();
+    let (code, shown) = init(&folder, &answers.map(|(question, answer)| (question, answer.to_owned())));
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("`# mine` is part of the value of key `default_consumer_group_id`"), "{shown}");
+    let written = fs::read_to_string(folder.path().join("database.ini")).unwrap();
+    assert!(written.contains("servers = 127.0.0.214:9\n") && written.contains("group_id = g\n"), "{written}");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_refused_before_the_first_question() {
+    let folder = Folder::new();
+    let (code, shown) = answer(folder.sdl("profile init --profile nodir/x.ini").env("TERM", "xterm"), &[]);
+    assert_eq!(code, Some(1), "{shown}");
+    let printed = ["cannot write `nodir/x.ini`", "there is no such file", "name a file in a writable folder"];
+    assert!(printed.iter().all(|line| shown.contains(line)) && !shown.contains("Which sections?"), "{shown}");
 }

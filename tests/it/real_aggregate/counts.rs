@@ -51,6 +51,27 @@ fn real_aggregate_totals_continue_after_a_restart_unless_reset() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_totals_do_not_restart_at_zero_when_the_source_topic_is_recreated() {
+    let flow = Flow::new("totals-lost", 1);
+    let event = |second: u64| format!("{{\"timestamp\": {}}}", BEGINNING + second);
+    flow.send(&[event(1), event(2), event(11)]);
+    flow.catch_up("");
+    // The broker deletes the group's positions with the topic.
+    flow.clusters.source.delete_topic(&flow.topic);
+    flow.clusters.source.create_topic(&flow.topic, 1, &[]);
+    for flags in ["--until-caught-up", "--until-caught-up --from-beginning"] {
+        let refused = flow.sdl(flags).run().expect(5);
+        assert!(refused.stderr.contains("--reset-totals") && refused.stderr.contains(&flow.published), "{}", refused.stderr);
+    }
+    flow.send(&[event(21)]);
+    flow.sdl("--until-caught-up").run().expect(5);
+    assert_eq!(flow.published().len(), 2, "nothing was written");
+    flow.catch_up("--reset-totals");
+    assert_eq!(flow.published()[2]["total_messages_consumed"], 1);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
 fn real_aggregate_late_events_count_as_late_and_future_events_count_now() {
     let flow = Flow::new("odd-times", 1);
     // The records themselves are of 2023-11-14T22:13:20Z.

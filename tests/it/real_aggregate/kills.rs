@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::harness::eventually;
+use crate::harness::{Dice, eventually, setting};
 
 /// Offsets 0 (first window), 1 (second), 2 (first): the first window is published, the run is killed, and the second run continues.
 #[test]
@@ -12,7 +12,7 @@ fn real_aggregate_events_of_a_closed_window_are_not_counted_again_after_a_kill()
     let flow = Flow::new("three", 1);
     let at = |second: u64| format!("{{\"timestamp\": {}}}", BEGINNING + second);
     flow.send(&[at(1), at(16), at(2)]);
-    let mut running = flow.sdl("").start();
+    let mut running = flow.sdl("--idle 5m").start();
     flow.until_published(&mut running, 1);
     running.signal("KILL");
     drop(running);
@@ -35,7 +35,7 @@ fn real_aggregate_a_run_that_ends_during_the_replay_publishes_no_window() {
     let flow = Flow::new("cut-short", 1);
     let at = |second: u64| format!("{{\"timestamp\": {}}}", BEGINNING + second);
     flow.send(&[at(1), at(16), at(17), at(2)]);
-    let mut running = flow.sdl("").start();
+    let mut running = flow.sdl("--idle 5m").start();
     flow.until_published(&mut running, 1);
     running.signal("KILL");
     drop(running);
@@ -54,7 +54,7 @@ fn real_aggregate_sigkill_neither_loses_nor_repeats_an_event() {
     for (partitions, emit, kills) in [(1, "summary", kills / 4), (4, "summary", kills / 2), (12, "rows", kills / 4)] {
         let flow = Flow::new("killed", partitions);
         flow.send(&events(count, 1_000));
-        let mut random = setting("SDL_TEST_SEED", 1);
+        let mut dice = Dice::of_environment();
         for kill in 1..=kills {
             let flags = format!("--emit {emit} --grace 30s --rate 10000 --instance-id one");
             let mut running = flow.sdl(&flags).deadline(Duration::from_secs(120)).start();
@@ -64,9 +64,7 @@ fn real_aggregate_sigkill_neither_loses_nor_repeats_an_event() {
                 let committed: i64 = flow.clusters.source.committed(&flow.group(), &flow.topic).into_iter().flatten().sum();
                 (committed >= wanted).then_some(())
             });
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            std::thread::sleep(Duration::from_millis((random >> 33) % 50));
-            running.signal("KILL");
+            running.kill_within(Duration::from_millis(50), &mut dice);
         }
         let summary = flow.catch_up(&format!("--emit {emit} --grace 30s --instance-id one")).json();
         assert_eq!(summary.get("late"), None, "{summary}");
@@ -89,8 +87,7 @@ fn real_aggregate_killed_or_silent_brokers_lose_and_repeat_nothing() {
     std::thread::sleep(Duration::from_secs(14));
     flow.clusters.source.server("thaw");
     flow.until_published(&mut running, 30);
-    running.signal("TERM");
-    let summary = running.wait().expect(0).json();
+    let summary = running.end().json();
     assert_eq!(summary.get("late"), None, "{summary}");
     flow.catch_up("--grace 30s");
     flow.assert_recounted("summary", 10);
@@ -103,8 +100,7 @@ fn real_aggregate_sigterm_exits_0_and_the_next_run_counts_the_open_windows() {
     flow.send(&events(1_000, 100));
     let mut running = flow.sdl("--grace 30s -o json").start();
     flow.until_published(&mut running, 3);
-    running.signal("TERM");
-    let summary = running.wait().expect(0).json();
+    let summary = running.end().json();
     assert_eq!(summary["undelivered"], json!(0), "{summary}");
     assert_eq!(summary["read"].as_u64(), Some(summary["delivered"].as_u64().unwrap() + summary["released"].as_u64().unwrap()));
     flow.catch_up("--grace 30s");

@@ -83,6 +83,7 @@ fn real_dashboards_keep_few_series_for_any_event() {
         let exported = page.0.lines().filter(|line| line.starts_with(&format!("{name}{{"))).count();
         #[allow(clippy::cast_precision_loss)]
         let exported = exported as f64;
-        assert_eq!(count(&format!("count({name})")), Some(exported), "{name}");
+        let every = format!("every series of {name}");
+        eventually(&every, DEPLOY_TIMEOUT, || (count(&format!("count({name})")) == Some(exported)).then_some(()));
     }
 }

@@ -33,7 +33,7 @@ fn real_the_exporter_survives_a_cluster_outage_and_ends_when_interrupted() {
     scrape.wait_for("the page follows", |page| page.0.contains(&value(1)));
     running.signal("INT");
     let finished = running.wait().expect(0);
-    assert_eq!(finished.stderr.matches("cannot connect to `remote_kafka`").count(), 1, "said once: {}", finished.stderr);
+    assert_eq!(finished.stderr.matches("cannot connect to `remote_kafka`").count(), 1, "reported once: {}", finished.stderr);
 }
 
 /// Returns the rows that a watch in a pipe has written.

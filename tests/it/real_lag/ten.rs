@@ -55,7 +55,7 @@ impl Ten {
         aborting.transaction(&name("aborted"), &records(0, 10, 5), false);
         // Ten records and the marker of their commit.
         commit(&cluster, &name("on-aborted"), &name("aborted"), &[11]);
-        let open = Sender::transactional(&cluster, &name("opening"));
+        let open = Sender::long_transactional(&cluster, &name("opening"));
         open.transaction(&name("open"), &records(0, 0, 10), true);
         open.open_transaction(&name("open"), &records(0, 10, 5));
         commit(&cluster, &name("on-open"), &name("open"), &[11]);

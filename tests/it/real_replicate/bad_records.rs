@@ -33,8 +33,7 @@ fn real_a_too_large_record_stops_the_run_at_its_coordinates() {
     let verdict = flow.verdict(&good[..500]);
     assert_eq!((verdict.lost, verdict.reordered), (0, 0), "{verdict:?}");
     flow.sdl("--until-caught-up --skip-bad-records").run().expect(3);
-    let verdict = flow.verdict(&good);
-    assert!(verdict.is_complete(), "{verdict:?}");
+    flow.assert_complete(&good);
     assert_eq!(flow.committed(), [1_001]);
 }
 
@@ -45,8 +44,7 @@ fn real_small_records_fit_a_target_with_a_small_message_limit() {
     flow.clusters.target.create_topic(&flow.topic, 2, &[("max.message.bytes", "100000")]);
     let sent = flow.send(0, 50_000);
     flow.catch_up("");
-    let verdict = flow.verdict(&sent);
-    assert!(verdict.is_exact(), "{verdict:?}");
+    flow.assert_exact(&sent);
 }
 
 #[test]
@@ -184,8 +182,7 @@ fn real_dead_letters_wait_for_a_silent_broker() {
     );
     proxy.heal();
     eventually("the rest is committed", READ_TIMEOUT, || (flow.committed() == [1_101]).then_some(()));
-    running.signal("TERM");
-    running.wait().expect(0);
+    running.end();
     assert_eq!((flow.clusters.target.count(&letters), flow.clusters.target.count(&flow.topic)), (1, 1_100));
 }
 
@@ -232,4 +229,23 @@ fn real_timestamps_that_the_target_refuses_are_dead_lettered_and_the_order_is_ke
     let letters = found(&letters);
     assert_eq!(numbers(&letters), [100, 101, 1_000, 2_000, 2_010, 2_020]);
     assert!(letters.iter().zip(numbers(&letters)).all(|(letter, n)| letter.timestamp == Some(now - age(n))));
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_refused_timestamps_in_every_batch_are_dead_lettered_and_the_run_goes_on() {
+    let flow = Flow::new("refused-often", 3);
+    flow.clusters.target.create_topic(&flow.topic, 3, &[("message.timestamp.before.max.ms", "3600000")]);
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    // The broker, not the program, decides so near to the limit.
+    let age = |n: i64| if n % 3_001 == 3_000 { 65 * 60_000 } else { 0 };
+    let record = |n: i64| {
+        let value = Some(n.to_string().into_bytes());
+        (i32::try_from(n % 3).unwrap(), Content { timestamp: Some(now - age(n)), key: None, value, headers: Vec::new() })
+    };
+    Sender::new(&flow.clusters.source, &[]).send(&flow.topic, &(0..120_000).map(record).collect::<Vec<_>>());
+    let line = format!("--until-caught-up -o json --batch 5000 --dead-letters topic:{}-dead", flow.topic);
+    let summary = flow.sdl(&line).deadline(Duration::from_secs(180)).run().expect(3).json();
+    assert_eq!((&summary["delivered"], &summary["dead_lettered"]), (&119_961.into(), &39.into()), "{summary}");
+    assert_eq!(flow.clusters.target.count(&flow.topic), 119_961);
 }

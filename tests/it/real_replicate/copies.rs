@@ -37,7 +37,8 @@ fn real_a_million_fake_records_arrive_equal_and_in_order_within_the_memory() {
     let flow = Flow::new("million", 6);
     let count = setting("SDL_TEST_RECORDS", 1_000_000);
     let source_only = format!("[local_kafka]\nservers = {}\n", flow.clusters.source.servers);
-    Sdl::new(&format!("produce-fake {} -n {count} --seed 7", flow.topic)).profile(&source_only).run().expect(0);
+    let produce = Sdl::new(&format!("produce-fake {} -n {count} --seed 7", flow.topic)).profile(&source_only);
+    produce.deadline(Duration::from_secs(300)).run().expect(0);
     assert_eq!(flow.clusters.source.count(&flow.topic), count, "produce-fake wrote what it was asked for");
     let mut running = flow.sdl("--until-caught-up -o json").deadline(Duration::from_secs(300)).start();
     let mut peak = 0;
@@ -77,10 +78,13 @@ fn real_aborted_transactions_are_skipped_and_the_lag_past_their_markers_is_0() {
 fn real_an_open_transaction_does_not_hold_up_a_run_until_caught_up() {
     let flow = Flow::new("open", 1);
     let records = numbered(1, 0, 20, 1);
-    let sender = Sender::transactional(&flow.clusters.source, &flow.topic);
+    let sender = Sender::long_transactional(&flow.clusters.source, &flow.topic);
     sender.transaction(&flow.topic, &records[..10], true);
     sender.open_transaction(&flow.topic, &records[10..]);
-    flow.catch_up("");
+    let finished = flow.catch_up("");
+    let named =
+        "an open transaction holds readers back in 1 partition: the last 10 offsets are not read; --read-uncommitted reads them";
+    assert!(finished.stderr.contains(named), "{}", finished.stderr);
     assert!(flow.verdict(&records[..10]).is_exact());
     assert_eq!(flow.committed(), [11], "ten records and a marker, and nothing of the open transaction");
 }
@@ -158,7 +162,7 @@ fn real_a_target_that_sets_the_timestamps_is_named_before_anything_is_copied() {
     flow.clusters.target.create_topic(&flow.topic, 1, &[("message.timestamp.type", "LogAppendTime")]);
     flow.send(0, 10);
     let finished = flow.catch_up("--dry-run");
-    let said = format!("{}: the broker replaces the timestamps of the records", flow.topic);
-    assert!(finished.stderr.contains(&said), "{}", finished.stderr);
+    let warning = format!("{}: the broker replaces the timestamps of the records", flow.topic);
+    assert!(finished.stderr.contains(&warning), "{}", finished.stderr);
     assert_eq!(flow.clusters.target.count(&flow.topic), 0);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::Flow;
-use crate::harness::{Sdl, Sender, eventually, numbered, setting};
+use crate::harness::{Proxy, Sdl, Sender, eventually, numbered, setting};
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
@@ -24,20 +24,17 @@ fn real_members_that_join_and_leave_lose_nothing_and_keep_the_order() {
         flow.until_delivered(&mut guest, (there + 8_000).min(count));
         // Every other guest leaves without a word.
         if round % 2 == 0 {
-            guest.signal("TERM");
-            guest.wait().expect(0);
+            guest.end();
         } else {
             guest.signal("KILL");
             drop(guest);
         }
         flow.clusters.source.wait_for_members(&flow.group, 1);
     }
-    steady.signal("TERM");
-    steady.wait().expect(0);
+    steady.end();
     flow.catch_up("");
     watch.assert_monotonic();
-    let verdict = flow.verdict(&sent);
-    assert!(verdict.is_complete(), "{verdict:?}");
+    flow.assert_complete(&sent);
     assert_eq!(flow.committed(), flow.ends());
 }
 
@@ -52,11 +49,9 @@ fn real_partitions_added_during_a_run_are_created_in_the_target_of_a_producer_th
     let more = numbered(2, 0, 4_000, 8);
     Sender::new(&flow.clusters.source, &[]).send(&flow.topic, &more);
     flow.until_delivered(&mut running, 8_000);
-    running.signal("TERM");
-    running.wait().expect(0);
+    running.end();
     sent.extend(more);
-    let verdict = flow.verdict(&sent);
-    assert!(verdict.is_exact(), "{verdict:?}");
+    flow.assert_exact(&sent);
 }
 
 #[test]
@@ -72,17 +67,15 @@ fn real_partitions_added_during_a_run_are_read_from_their_beginning() {
     let more = numbered(2, 0, 4_000, 8);
     Sender::new(&flow.clusters.source, &[]).send(&flow.topic, &more);
     flow.until_delivered(&mut running, 8_000);
-    running.signal("TERM");
-    running.wait().expect(0);
+    running.end();
     let all: Vec<_> = sent.into_iter().chain(more).collect();
-    let verdict = flow.verdict(&all);
-    assert!(verdict.is_exact(), "{verdict:?}");
+    flow.assert_exact(&all);
 }
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
 fn real_a_bounded_run_waits_for_the_partitions_of_a_static_member_that_is_away() {
-    let flow = Flow::new("away", 4).with("kafka.session.timeout.ms = 6000");
+    let flow = Flow::new("away", 4).with("kafka.session.timeout.ms = 20000");
     let mut sent = flow.send(0, 400);
     let mut members = ["one", "other"].map(|name| flow.sdl(&format!("--instance-id {name} -vv")).start());
     for member in &mut members {
@@ -99,9 +92,37 @@ fn real_a_bounded_run_waits_for_the_partitions_of_a_static_member_that_is_away()
     // The group gives the member its former partitions at once, and those of the other when its session ends.
     let finished = flow.catch_up("--instance-id one");
     assert!(finished.stderr.contains("Waiting for the other members of the group"), "{}", finished.stderr);
-    let verdict = flow.verdict(&sent);
-    assert!(verdict.is_complete(), "{verdict:?}");
+    flow.assert_complete(&sent);
     assert_eq!(flow.committed(), flow.ends());
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_member_that_lost_its_partition_writes_nothing_behind_the_next_owner() {
+    let mut flow = Flow::alone("lost", 1).with("kafka.session.timeout.ms = 6000");
+    let sent = flow.send(0, 30_000);
+    let direct = (flow.clusters.source.clone(), flow.clusters.target.clone());
+    let lines = [Proxy::before(&direct.0), Proxy::before(&direct.1)];
+    (flow.clusters.source, flow.clusters.target) = (direct.0.through_proxy(), direct.1.through_proxy());
+    let mut cut_off = flow.sdl("--rate 3000 -v -o json").start();
+    (flow.clusters.source, flow.clusters.target) = direct;
+    flow.until_delivered(&mut cut_off, 3_000);
+    lines[1].refuse();
+    // Its producer's queue fills.
+    std::thread::sleep(Duration::from_secs(3));
+    lines[0].refuse();
+    flow.clusters.source.wait_for_members(&flow.group, 0);
+    flow.catch_up("");
+    let there = flow.clusters.target.count(&flow.topic);
+    cut_off.wait_for_stderr("Partitions released.");
+    lines[1].heal();
+    std::thread::sleep(Duration::from_secs(5));
+    lines[0].heal();
+    flow.clusters.source.wait_for_members(&flow.group, 1);
+    let summary = cut_off.end().json();
+    assert!(summary["released"].as_u64() > Some(3_000), "records were in flight: {summary}");
+    assert_eq!(flow.clusters.target.count(&flow.topic), there, "{summary}");
+    flow.assert_complete(&sent);
 }
 
 #[test]
@@ -109,7 +130,7 @@ fn real_a_bounded_run_waits_for_the_partitions_of_a_static_member_that_is_away()
 fn real_partitions_that_leave_during_a_stall_are_read_on_when_they_come_back() {
     let flow = Flow::alone("moved", 2).with("kafka.session.timeout.ms = 6000");
     let sent = flow.send(0, 60_000);
-    let mut steady = flow.sdl("--rate 5000").start();
+    let mut steady = flow.sdl("--rate 5000").deadline(Duration::from_secs(300)).start();
     flow.until_delivered(&mut steady, 2_000);
     flow.clusters.target.server("freeze");
     steady.wait_for_stderr("Delivery stalled.");
@@ -131,10 +152,8 @@ fn real_partitions_that_leave_during_a_stall_are_read_on_when_they_come_back() {
     flow.clusters.target.server("thaw");
     drop(guest);
     eventually("everything is committed", Duration::from_secs(120), || (flow.committed() == flow.ends()).then_some(()));
-    steady.signal("TERM");
-    steady.wait().expect(0);
-    let verdict = flow.verdict(&sent);
-    assert!(verdict.is_complete(), "{verdict:?}");
+    steady.end();
+    flow.assert_complete(&sent);
 }
 
 #[test]
@@ -150,7 +169,26 @@ fn real_a_bounded_run_of_a_pattern_ends_when_one_of_its_topics_is_deleted() {
     flow.until_delivered(&mut running, 1_000);
     flow.clusters.source.delete_topic(&other);
     let finished = running.wait().expect(1);
-    let said = format!("topic `{other}` does not exist on `remote_kafka` any more");
-    assert!(finished.stderr.contains(&said), "{}", finished.stderr);
+    let message = format!("topic `{other}` does not exist on `remote_kafka` any more");
+    assert!(finished.stderr.contains(&message), "{}", finished.stderr);
     assert_eq!(flow.committed(), flow.ends(), "the other topic is read");
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_member_that_ends_during_a_rebalance_commits_what_it_has_delivered() {
+    for milliseconds in [0, 400, 800, 1_600, 2_400, 3_200] {
+        let flow = Flow::new("ending", 2);
+        let sent = flow.send(0, 4_000);
+        let mut first = flow.sdl("--rate 500").start();
+        flow.until_delivered(&mut first, 300);
+        let mut second = flow.sdl("--rate 500").start();
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        first.end();
+        // It listens to signals by now.
+        second.wait_for_stderr("continues with new records");
+        second.end();
+        flow.catch_up("");
+        flow.assert_exact(&sent);
+    }
 }

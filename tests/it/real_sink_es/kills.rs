@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::keys::assert_left;
 use super::{BOTH, Frozen, OPENSEARCH_SMALL, SMALL, each};
-use crate::harness::{Sender, eventually, keyed_workload, setting, stack};
+use crate::harness::{Dice, Sender, eventually, keyed_workload, setting, stack};
 
 /// A run that holds few records in flight, at a rate that leaves time to hit it.
 const STEADY: &str = "--rate 5000 --batch 200 --linger 20ms --in-flight 4 --instance-id one";
@@ -17,13 +17,11 @@ fn real_sink_es_sigkill_neither_loses_nor_repeats_a_document() {
     each(BOTH, "killed", 4, |load| {
         let (kills, count) = (setting("SDL_TEST_KILLS", 10), setting("SDL_TEST_ES_RECORDS", 20_000));
         load.fake(count);
-        let mut random = setting("SDL_TEST_SEED", 1);
+        let mut dice = Dice::of_environment();
         for kill in 1..=kills {
             let mut running = load.sdl(STEADY).start();
             load.until_committed(&mut running, kill * count / (kills + 1));
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            std::thread::sleep(Duration::from_millis((random >> 33) % 50));
-            running.signal("KILL");
+            running.kill_within(Duration::from_millis(50), &mut dice);
         }
         load.catch_up("--instance-id one");
         load.assert_each_once();
@@ -63,8 +61,8 @@ fn real_sink_es_a_silent_server_is_waited_for_with_membership_kept() {
         let line = |rate: u64| format!("--rate {rate} --batch 200 --linger 20ms --until-caught-up");
         let mut of_keys = keyed.sdl(&format!("{} --id key --on-tombstone delete", line(count / 40))).start();
         keyed.until_committed(&mut of_keys, count / 100);
-        let mut running = load.sdl(&line(5000)).start();
-        load.until_committed(&mut running, count / 4);
+        let mut running = load.sdl(&line(count / 10)).start();
+        load.until_committed(&mut running, count / 8);
         let server = Frozen::new(&load.server);
         let frozen = Instant::now();
         // Longer than a request may take: the server executes late a request that timed out and was sent again.
@@ -79,7 +77,7 @@ fn real_sink_es_a_silent_server_is_waited_for_with_membership_kept() {
         }
         drop(server);
         let finished = running.wait().expect(0);
-        let is_reported = ["does not answer", "no answer within"].iter().any(|silence| finished.stderr.contains(silence));
+        let is_reported = ["no response for", "no answer within"].iter().any(|silence| finished.stderr.contains(silence));
         assert!(is_reported, "{}", finished.stderr);
         load.assert_each_once();
         load.assert_committed();
@@ -115,7 +113,7 @@ fn real_sink_es_stored_uncommitted_records_are_already_there_after_a_kill() {
 fn real_sink_es_sigterm_with_a_silent_server_exits_in_time_and_commits_only_delivered_records() {
     each([OPENSEARCH_SMALL], "stuck", 2, |load| {
         load.fake(20_000);
-        let mut running = load.sdl("--rate 5000 --batch 200 --linger 20ms --shutdown-timeout 3s").start();
+        let mut running = load.sdl("--rate 1500 --batch 200 --linger 20ms --shutdown-timeout 3s").start();
         load.until_committed(&mut running, 3_000);
         let server = Frozen::new(&load.server);
         // Enough for unanswered records in flight.
@@ -126,7 +124,7 @@ fn real_sink_es_sigterm_with_a_silent_server_exits_in_time_and_commits_only_deli
         let took = asked.elapsed();
         drop(server);
         finished.expect(3);
-        assert!(took < Duration::from_secs(6), "{took:?}");
+        assert!(took < Duration::from_secs(15), "{took:?}");
         let committed: i64 = load.committed().iter().sum();
         assert!(committed.cast_unsigned() <= load.count(), "{committed} are committed");
         load.catch_up("");
@@ -140,11 +138,11 @@ fn real_sink_es_a_server_that_is_away_at_the_start_is_waited_for_as_long_as_aske
     each([OPENSEARCH_SMALL], "away", 1, |load| {
         load.fake(100);
         stack(&["kill", load.server.name]);
-        let failed = load.sdl("--wait 1s --until-caught-up").run();
+        let failed = load.sdl("--wait 5s --until-caught-up").run();
         let running = load.sdl("--wait 120s --until-caught-up").start();
         stack(&["start", load.server.name]);
         let failed = failed.expect(1);
-        assert!(failed.stderr.contains("connection refused") && failed.took < Duration::from_secs(10), "{}", failed.stderr);
+        assert!(failed.stderr.contains("connection refused") && failed.took < Duration::from_secs(30), "{}", failed.stderr);
         running.wait().expect(0);
         load.assert_each_once();
     });

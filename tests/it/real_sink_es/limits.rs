@@ -7,11 +7,16 @@ use serde_json::{Value, json};
 use super::{BOTH, OPENSEARCH, SMALL, codes, each, letters};
 use crate::harness::{HttpStub, Reply, Running, created, eventually};
 
-/// Waits until the run reports a stall with its reason.
+/// Waits until a line that the run has printed behind the first `seen` ones holds all of these words.
 #[track_caller]
-fn until_stalled(running: &mut Running, why: &str) {
-    running.wait_for_stderr("Delivery stalled.");
-    running.wait_for_stderr(why);
+fn until_printed(running: &mut Running, seen: usize, words: &[&str]) {
+    eventually(&format!("it prints {words:?}"), super::patience(), || {
+        let is_running = running.is_running();
+        let printed = running.stderr();
+        let is_printed = printed.lines().skip(seen).any(|line| words.iter().all(|word| line.contains(word)));
+        assert!(is_printed || is_running, "it ended before it printed {words:?}:\n{printed}");
+        is_printed.then_some(())
+    });
 }
 
 #[test]
@@ -52,6 +57,7 @@ fn real_sink_es_a_blocked_or_closed_index_is_a_stall_and_never_a_dead_letter() {
         let line = "--rate 1000 --batch 100 --linger 10ms --dead-letters file:bad";
         let mut running = load.sdl(line).start();
         load.until_committed(&mut running, 100);
+        let mut seen = 0;
         for (setting, why) in [
             ("index.blocks.write", "cluster_block_exception"),
             ("index.blocks.read_only_allow_delete", "cluster_block_exception"),
@@ -59,10 +65,12 @@ fn real_sink_es_a_blocked_or_closed_index_is_a_stall_and_never_a_dead_letter() {
             let path = format!("/{}/_settings", load.topic);
             load.server.tell("PUT", &path, &json!({setting: true}));
             load.fake(500);
-            until_stalled(&mut running, why);
+            until_printed(&mut running, seen, &["Delivery stalled.", why]);
             load.server.tell("PUT", &path, &json!({setting: Value::Null}));
             let ends = load.ends()[0].cast_unsigned();
             load.until_committed(&mut running, ends);
+            until_printed(&mut running, seen, &["Delivery resumed."]);
+            seen = running.stderr().lines().count();
         }
         load.server.tell("POST", &format!("/{}/_close", load.topic), &Value::Null);
         load.fake(500);
@@ -70,8 +78,7 @@ fn real_sink_es_a_blocked_or_closed_index_is_a_stall_and_never_a_dead_letter() {
         load.server.tell("POST", &format!("/{}/_open", load.topic), &Value::Null);
         let ends = load.ends()[0].cast_unsigned();
         load.until_committed(&mut running, ends);
-        running.signal("TERM");
-        running.wait().expect(0);
+        running.end();
         load.assert_each_once();
     });
 }

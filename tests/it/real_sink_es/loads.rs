@@ -5,6 +5,12 @@ use serde_json::{Value, json};
 use super::{BOTH, ELASTICSEARCH, OPENSEARCH, each};
 use crate::harness::{eventually, read_with_kcat, setting};
 
+/// Panics unless every document that was already there is of a retry: one after a time-out may find its document there.
+#[track_caller]
+fn assert_only_retries_are_there(summary: &Value) {
+    assert!(summary["already_there"].as_u64() <= summary["retried"].as_u64(), "{summary}");
+}
+
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_every_record_is_one_document_and_stays_one() {
@@ -12,10 +18,8 @@ fn real_sink_es_every_record_is_one_document_and_stays_one() {
         let count = setting("SDL_TEST_ES_RECORDS", 20_000);
         load.fake(count);
         let summary = load.catch_up("--time-field timestamp");
-        assert_eq!(
-            (&summary["read"], &summary["delivered"], &summary["already_there"]),
-            (&json!(count), &json!(count), &json!(0))
-        );
+        assert_eq!((&summary["read"], &summary["delivered"]), (&json!(count), &json!(count)));
+        assert_only_retries_are_there(&summary);
         load.assert_each_once();
         load.assert_committed();
         let sample = &load.server.documents(&load.topic, &json!({"term": {"_kafka_offset": 7}}))[0]["_source"];
@@ -37,7 +41,8 @@ fn load_many(server: &'static str) {
         let count = setting("SDL_TEST_RECORDS", 200_000);
         load.fake(count);
         let summary = load.catch_up("");
-        assert_eq!((&summary["delivered"], &summary["already_there"]), (&json!(count), &json!(0)));
+        assert_eq!(summary["delivered"], json!(count));
+        assert_only_retries_are_there(&summary);
         load.assert_committed();
         assert_eq!(load.count(), count);
         // As many distinct offsets below the end as records: none is missing.
@@ -104,7 +109,7 @@ fn real_sink_es_without_metadata_a_document_is_recognised_by_its_content() {
         assert_eq!(load.catch_up("--no-meta --from-beginning")["already_there"], json!(2));
         load.server.tell("PUT", &format!("/{0}/_doc/{0}:0:1", load.topic), &json!({"original_data": [8]}));
         let finished = load.sdl("--no-meta --from-beginning --until-caught-up").run().expect(5);
-        assert!(finished.stderr.contains("leave --no-meta out"), "{}", finished.stderr);
+        assert!(finished.stderr.contains("remove --no-meta"), "{}", finished.stderr);
     });
 }
 
@@ -235,13 +240,13 @@ fn real_sink_es_a_dry_run_shows_the_plan_and_changes_nothing() {
     each([OPENSEARCH], "dry", 1, |load| {
         load.fake(10);
         let finished = load.sdl("--dry-run --bootstrap user-login").run().expect(0);
-        for said in [
+        for message in [
             "does not exist: it will be created",
             "documents are created",
             "(OpenSearch ",
             &format!("index template sdl-{0} will be installed, for {0}", load.topic),
         ] {
-            assert!(finished.stderr.contains(said), "`{said}` is not said:\n{}", finished.stderr);
+            assert!(finished.stderr.contains(message), "`{message}` is not in stderr:\n{}", finished.stderr);
         }
         assert_eq!(load.server.ask("GET", &format!("/{}", load.topic), &Value::Null)["status"], 404);
         assert_eq!(load.server.ask("GET", &format!("/_index_template/sdl-{}", load.topic), &Value::Null)["status"], 404);
@@ -261,8 +266,7 @@ fn real_sink_es_a_service_follows_until_sigterm() {
         load.fake(2_000);
         load.until_committed(&mut running, 4_000);
         let memory = running.peak_memory().expect("it runs");
-        running.signal("TERM");
-        running.wait().expect(0);
+        running.end();
         load.assert_each_once();
         assert!(memory < 128, "{memory} MiB");
         eventually("the member has left", super::patience(), || (load.clusters.source.members(&load.group) == 0).then_some(()));

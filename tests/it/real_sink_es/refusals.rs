@@ -16,7 +16,7 @@ fn real_sink_es_the_same_topic_of_another_cluster_is_refused_until_a_prefix_tell
         let other = format!("--source other_kafka --until-caught-up --group {}", load.topic);
         let finished = load.sdl(&other).run().expect(5);
         for word in ["a record of another topic or cluster", "--id-prefix"] {
-            assert!(finished.stderr.contains(word), "`{word}` is not said:\n{}", finished.stderr);
+            assert!(finished.stderr.contains(word), "`{word}` is not in stderr:\n{}", finished.stderr);
         }
         let committed = load.clusters.target.committed(&load.topic, &load.topic);
         assert!(committed.iter().all(|offset| offset.is_none_or(|offset| offset == 0)), "{committed:?}");
@@ -65,9 +65,9 @@ fn real_sink_es_settings_that_do_not_go_together_are_refused_before_anything_is_
             ("--index a/../b", "--index"),
         ] {
             let finished = load.sdl(&format!("--until-caught-up {flags}")).run().expect(2);
-            let said =
+            let is_named =
                 finished.stderr.contains(hint) || (flags.contains("--data-stream") && finished.stderr.contains("data stream"));
-            assert!(said, "{flags}: {}", finished.stderr);
+            assert!(is_named, "{flags}: {}", finished.stderr);
         }
         let bootstrap = load.sdl("--until-caught-up --index {topic} --bootstrap user-login").run().expect(5);
         assert!(bootstrap.stderr.contains("indices of others"), "{}", bootstrap.stderr);

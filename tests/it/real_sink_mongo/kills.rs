@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::{FERRET, JAVA, Load};
-use crate::harness::{setting, stack};
+use crate::harness::{Dice, setting, stack};
 
 /// A run that holds few records in flight, at a rate that leaves time to hit it.
 const STEADY: &str = "--rate 5000 --batch 200 --linger 20ms --in-flight 4 --instance-id one";
@@ -22,13 +22,11 @@ fn real_sink_mongo_sigkill_neither_loses_nor_repeats_a_document() {
             _ => (setting("SDL_TEST_KILLS", quick), setting("SDL_TEST_MONGO_RECORDS", 20_000)),
         };
         load.fake(count);
-        let mut random = setting("SDL_TEST_SEED", 1);
+        let mut dice = Dice::of_environment();
         for kill in 1..=kills {
             let mut running = load.sdl(STEADY).deadline(Duration::from_secs(300)).start();
             load.until_committed(&mut running, kill * count / (kills + 1));
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            std::thread::sleep(Duration::from_millis((random >> 33) % 50));
-            running.signal("KILL");
+            running.kill_within(Duration::from_millis(50), &mut dice);
         }
         load.catch_up("--instance-id one");
         load.assert_each_once();
@@ -82,9 +80,11 @@ fn real_sink_mongo_a_silent_server_is_waited_for_with_membership_and_memory_kept
     let updates: Vec<_> = (0..count / 2).map(|n| (format!("user-{}", n % 200), format!("{{\"n\": {n}}}"))).collect();
     keyed.send(&updates.iter().map(|(key, value)| (Some(key.as_str()), Some(value.as_str()))).collect::<Vec<_>>());
 
-    let deadline = Duration::from_secs(300);
-    let mut one = many.sdl("--until-caught-up --batch 500 --linger 20ms").deadline(deadline).start();
-    let mut other = keyed.sdl("--until-caught-up --id key --rate 5000 --batch 200 --linger 20ms").deadline(deadline).start();
+    // Both are in the middle when the servers fall silent: the first would take twenty seconds, the other forty.
+    let deadline = Duration::from_secs(600);
+    let (one, other) = (format!("--rate {} --batch 500", count / 20), format!("--rate {} --batch 200 --id key", count / 80));
+    let mut one = many.sdl(&format!("--until-caught-up {one} --linger 20ms")).deadline(deadline).start();
+    let mut other = keyed.sdl(&format!("--until-caught-up {other} --linger 20ms")).deadline(deadline).start();
     many.until_committed(&mut one, count / 50);
     keyed.until_committed(&mut other, count / 50);
     let servers = [many.freeze(), keyed.freeze()];
@@ -101,7 +101,11 @@ fn real_sink_mongo_a_silent_server_is_waited_for_with_membership_and_memory_kept
     drop(servers);
     for (load, running) in [(&many, one), (&keyed, other)] {
         let finished = running.wait().expect(0);
-        assert!(finished.stderr.contains("does not answer"), "{}", finished.stderr);
+        assert!(
+            ["no response for", "does not answer"].iter().any(|silence| finished.stderr.contains(silence)),
+            "{}",
+            finished.stderr
+        );
         load.assert_committed();
     }
     assert!(memory < 128, "{memory} MiB");
@@ -115,7 +119,7 @@ fn real_sink_mongo_a_silent_server_is_waited_for_with_membership_and_memory_kept
 fn real_sink_mongo_sigterm_with_a_silent_server_exits_in_time_and_commits_only_delivered_records() {
     let load = Load::own(FERRET, "stuck", 2, &[]);
     load.fake(20_000);
-    let mut running = load.sdl("--rate 5000 --batch 200 --linger 20ms --shutdown-timeout 3s").start();
+    let mut running = load.sdl("--rate 1500 --batch 200 --linger 20ms --shutdown-timeout 3s").start();
     load.until_committed(&mut running, 3_000);
     let server = load.freeze();
     // Enough for unanswered records in flight.
@@ -126,7 +130,7 @@ fn real_sink_mongo_sigterm_with_a_silent_server_exits_in_time_and_commits_only_d
     let took = asked.elapsed();
     drop(server);
     finished.expect(3);
-    assert!(took < Duration::from_secs(6), "{took:?}");
+    assert!(took < Duration::from_secs(15), "{took:?}");
     let committed: i64 = load.committed().iter().sum();
     assert!(committed.cast_unsigned() <= load.count(), "{committed} are committed");
     load.catch_up("");

@@ -63,6 +63,38 @@ fn real_sink_mongo_hostile_payloads_are_data_or_dead_letters() {
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
+fn real_sink_mongo_ids_that_are_numbers_stay_numbers_and_fields_of_date_are_dates() {
+    let load = Load::new(JAVA, "typed", 1);
+    let values = [
+        r#"{"_id": 15792978561296882, "at": 1559757225159, "to": [{"at": "2019-06-05T19:53:45.159Z"}], "v": 1}"#,
+        r#"{"_id": "17", "at": null, "v": 1}"#,
+        r#"{"_id": 17, "at": "2019-06-05", "v": 1}"#,
+        r#"{"_id": 17, "at": "2019-06-06", "v": 2}"#,
+    ];
+    load.send(&values.map(|value| (None, Some(value))));
+    let flags = "--id field:_id --on-tombstone skip --date at,to.at";
+    load.catch_up(flags);
+    let there = || {
+        load.python(
+            &Value::Null,
+            "answer = [[type(d['_id']).__name__, str(d['_id']), str(d['at']), [str(e['at']) for e in d.get('to', [])], d['v']] \
+             for d in collection.find({}).sort('_kafka_offset', 1)]",
+        )
+    };
+    let expected = json!([
+        ["Int64", "15792978561296882", "2019-06-05 17:53:45.159000+00:00", ["2019-06-05 19:53:45.159000+00:00"], 1],
+        ["str", "17", "None", [], 1],
+        ["int", "17", "2019-06-06 00:00:00+00:00", [], 2],
+    ]);
+    assert_eq!(there(), expected);
+    // Delivered again, each is found by its id.
+    let again = load.catch_up(&format!("{flags} --from-beginning"));
+    assert_eq!((&again["already_there"], &again["superseded"]), (&json!(3), &json!(1)), "{again}");
+    assert_eq!(there(), expected);
+}
+
+#[test]
+#[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
 fn real_sink_mongo_duplicates_in_a_unique_index_are_dead_lettered_alone() {
     for server in [FERRET, JAVA] {
         let load = Load::new(server, "unique", 1);

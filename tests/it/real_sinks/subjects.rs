@@ -1,7 +1,7 @@
 //! The tested sinks, each on its server, and another program that reads the stored documents.
 
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use sdl::record::{Record, Topic};
 use serde_json::{Value, json};
 
 use crate::harness::{Cluster, MongoStub, all_well, failed, pymongo, read_with_kcat, stack, stack_env};
-use crate::real_sink_es::Server;
+use crate::real_sink_es::{DISTURBED, Server};
 
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -150,16 +150,27 @@ impl Subject for Mongo {
 }
 
 /// An OpenSearch or Elasticsearch.
-pub(super) struct Elastic(Server);
+pub(super) struct Elastic {
+    server: Server,
+    /// Held for a server that other tests disturb, one at a time.
+    _alone: Option<MutexGuard<'static, ()>>,
+}
 
 impl Elastic {
     pub(super) fn new(name: &'static str) -> Self {
-        Self(Server::new(name))
+        let alone = name.ends_with("-small").then(|| DISTURBED.lock().unwrap_or_else(PoisonError::into_inner));
+        Self { server: Server::new(name), _alone: alone }
     }
 
     fn section(&self, login: ElasticLogin) -> ElasticSection {
-        let ca_file = self.0.url.starts_with("https:").then(|| format!("{}/ca.pem", stack_env("SDL_TEST_TLS")));
-        ElasticSection { name: "search".to_owned(), urls: vec![self.0.url.clone()], login, ca_file, ..ElasticSection::default() }
+        let ca_file = self.server.url.starts_with("https:").then(|| format!("{}/ca.pem", stack_env("SDL_TEST_TLS")));
+        ElasticSection {
+            name: "search".to_owned(),
+            urls: vec![self.server.url.clone()],
+            login,
+            ca_file,
+            ..ElasticSection::default()
+        }
     }
 }
 
@@ -167,9 +178,9 @@ impl Subject for Elastic {
     type Sink = ElasticSink;
 
     async fn open(&self, place: &str, ids: Ids, deletes: bool) -> ElasticSink {
-        if self.0.name.ends_with("-small") {
+        if self.server.name.ends_with("-small") {
             let index = json!({"settings": {"number_of_shards": 8}});
-            self.0.ask("PUT", &format!("/{place}"), &index); // the second time it is there
+            self.server.ask("PUT", &format!("/{place}"), &index); // the second time it is there
         }
         let naming = NameTemplate::new(place.parse().expect("a template"), index_rule, 10).expect("a name");
         let reading = DocumentMapper::new(ids, Version::Offset, MetadataFields::default(), RawValues::Bad, None, vec![naming]);
@@ -185,7 +196,7 @@ impl Subject for Elastic {
 
     fn stored(&self, place: &str) -> Vec<Stored> {
         let text = |document: &Value| document["_id"].as_str().expect("an id").to_owned();
-        let found = self.0.documents(place, &json!({"match_all": {}}));
+        let found = self.server.documents(place, &json!({"match_all": {}}));
         sorted(found.iter().map(|document| Stored {
             id: text(document),
             n: number(&document["_source"]),
@@ -194,7 +205,7 @@ impl Subject for Elastic {
     }
 
     fn server(&self, verb: &str) {
-        stack(&[verb, self.0.name]);
+        stack(&[verb, self.server.name]);
     }
 }
 

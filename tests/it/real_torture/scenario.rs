@@ -1,6 +1,6 @@
 //! The scenario of a seed: a topic, the flags of a run, and its faults.
 
-use super::dice::Dice;
+use crate::harness::Dice;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {

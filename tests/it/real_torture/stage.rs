@@ -2,16 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use super::dice::Dice;
 use super::oracle::{Findings, Ledger, Place, compare, compare_documents};
 use super::scenario::{Command, Ending, LineFault, Outage, Scenario, Side, Step};
 use super::target::Target;
 use super::workload::{Workload, batch_bytes};
-use crate::harness::{Cluster, Clusters, Content, FETCH, Finished, PRODUCE, Proxy, Running, Sdl, Sender, read_with_kcat, unique};
+use crate::harness::{
+    Cluster, Clusters, Content, Dice, FETCH, Finished, PRODUCE, Proxy, Running, Sdl, Sender, read_with_kcat, unique,
+};
 
 /// How long a run may stand still while it has records to deliver and nothing is disturbed.
 const STANDSTILL: Duration = Duration::from_secs(60);
-const RUN_TIMEOUT: Duration = Duration::from_secs(180);
+const RUN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What happened in a scenario that held.
 pub(super) struct Figures {
@@ -67,6 +68,12 @@ impl Drop for Stage<'_> {
             }
         }
     }
+}
+
+/// Returns whether a signal ended a run that had not begun to read: before it had a handler, or during its start.
+fn ended_at_its_start(finished: &Finished) -> bool {
+    let has_said_so = finished.stderr.contains("Interrupted during the start: nothing was read.");
+    finished.stdout.is_empty() && (finished.code().is_none() || (has_said_so && finished.code() == Some(0)))
 }
 
 /// Returns a sender that knows the partitions that a topic has now, and whose batches the topic takes.
@@ -183,8 +190,14 @@ impl<'s> Stage<'s> {
         let running = self.members.remove(member);
         running.signal("TERM");
         let finished = running.wait();
-        if finished.code().is_none() && finished.stdout.is_empty() {
-            // It had not begun to read: a signal ends it as any program.
+        if ended_at_its_start(&finished) {
+            return;
+        }
+        let could_not_commit = finished.code() == Some(1) && finished.stderr.contains("the offsets were not committed on");
+        if self.killed && could_not_commit {
+            // An open fault of docs/limits.md: the group waited for a dead member.
+            self.balance(&finished);
+            self.repeats.unknown += 1;
             return;
         }
         let finished = finished.expect(0);
@@ -274,9 +287,25 @@ impl<'s> Stage<'s> {
         ends.filter(|(partition, _)| !waits(*partition)).map(|(_, (end, committed))| end - committed).sum()
     }
 
+    /// Returns the committed positions, once they stand still: a commit may still be on its way.
+    #[track_caller]
+    fn last_committed(&self) -> Vec<i64> {
+        let mut before = self.committed();
+        loop {
+            std::thread::sleep(Duration::from_millis(500));
+            let now = self.committed();
+            if now == before {
+                return now;
+            }
+            before = now;
+        }
+    }
+
     /// Waits until this many more offsets are committed, or all.
     #[track_caller]
     fn progress(&mut self, records: i64) {
+        // The partitions of a static member that has left are nobody's until its session ends.
+        let longest = STANDSTILL + Duration::from_secs(self.scenario.session_seconds);
         let first = self.committed();
         let (mut before, mut moved) = (first.clone(), Instant::now());
         loop {
@@ -290,7 +319,7 @@ impl<'s> Stage<'s> {
             if now != before {
                 moved = Instant::now();
             }
-            assert!(moved.elapsed() < STANDSTILL, "no progress for {STANDSTILL:?}: {now:?} of {:?}", self.ends());
+            assert!(moved.elapsed() < longest, "no progress for {longest:?}: {now:?} of {:?}", self.ends());
             before = now;
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -377,9 +406,7 @@ impl<'s> Stage<'s> {
         drop(running);
         self.killed = true;
         if self.members.is_empty() {
-            // A commit that is on its way may still arrive.
-            std::thread::sleep(Duration::from_millis(500));
-            self.repeats.from.push(self.committed());
+            self.repeats.from.push(self.last_committed());
         } else {
             self.repeats.unknown += 1;
         }
@@ -473,6 +500,7 @@ impl<'s> Stage<'s> {
             }
             Ending::GapPassed => {
                 self.gap(dice);
+                self.progress(i64::MAX);
                 self.catch_up("");
             }
             Ending::Recreated { longer } => self.recreated(longer, dice),
@@ -538,6 +566,8 @@ impl<'s> Stage<'s> {
     /// Deletes the topic under its members and creates it again.
     #[track_caller]
     fn recreated(&mut self, longer: bool, dice: &mut Dice) {
+        let wanted = self.members.len();
+        self.wait_for_members(wanted);
         self.progress(i64::MAX);
         self.absorb();
         let ends = self.ends();
@@ -564,6 +594,9 @@ impl<'s> Stage<'s> {
                 member.signal("TERM");
             }
             let finished = member.wait();
+            if ended_at_its_start(&finished) {
+                continue;
+            }
             self.balance(&finished);
             assert!(matches!(finished.code(), Some(0 | 5)), "{:?}:\n{}", finished.code(), finished.stderr);
             refused += u64::from(finished.code() == Some(5));
@@ -603,8 +636,10 @@ impl<'s> Stage<'s> {
         let dead = self.dead_letters(&mut findings);
         self.missing(&mut findings, &dead);
         self.repeated(&mut findings);
-        let exact = !self.killed && self.scenario.command == Command::Replicate;
-        if exact && self.reported != delivered {
+        // A record that is on its way from a member that loses its partition may be written, and counts as released.
+        let exact = !self.killed && self.repeats.unknown == 0;
+        let miscounted = self.reported > delivered || (exact && self.reported != delivered);
+        if self.scenario.command == Command::Replicate && miscounted {
             findings
                 .wrong
                 .push(format!("the summaries count {} delivered records, and the target has {delivered}", self.reported));

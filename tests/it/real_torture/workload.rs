@@ -1,8 +1,7 @@
 //! Records that are hard to keep as they are. Each differs from every other one of its topic.
 
-use super::dice::Dice;
 use super::scenario::{Command, Scenario};
-use crate::harness::Content;
+use crate::harness::{Content, Dice};
 
 /// Makes the records of a scenario, numbered from 0.
 pub(super) struct Workload {

@@ -97,42 +97,44 @@ async fn settings_reach_the_server_and_secrets_only_their_header() {
 
 #[tokio::test]
 async fn a_failed_first_contact_names_the_address_and_a_remedy() {
-    let failure = |stub: &HttpStub, login: ElasticLogin| {
+    let failure = |stub: &HttpStub, login: ElasticLogin, wait: Duration| {
         let section = ElasticSection { login, ..section(&[stub.url()]) };
         async move {
-            match ElasticClient::connect(&section, Duration::from_millis(300)).await {
+            match ElasticClient::connect(&section, wait).await {
                 Err(ConnectorError::Failed(failure)) => (failure.to_string(), failure.hint.unwrap_or_default()),
                 Err(refused) => panic!("refused: {refused}"),
                 Ok(_) => panic!("connected"),
             }
         }
     };
+    // A lasting cause is told at once, whatever the wait.
+    let (long, short) = (Duration::from_secs(5), Duration::from_secs(1));
     let stub = HttpStub::start(|_| Reply::Json(401, json!({"error": {"type": "security_exception"}})));
     let login = ElasticLogin::Basic { username: "loader".to_owned(), password: Secret::new("hunter2".to_owned()) };
-    let (what, hint) = failure(&stub, login).await;
+    let (what, hint) = failure(&stub, login, long).await;
     let url = stub.url();
     assert_eq!(what, format!("cannot connect to `elasticsearch`: {url}: logging in: authentication failed for `loader`"));
     assert_eq!(hint, "correct `username` or `password` under [elasticsearch]");
-    let (what, hint) = failure(&stub, ElasticLogin::None).await;
+    let (what, hint) = failure(&stub, ElasticLogin::None, long).await;
     assert!(what.ends_with("logging in: the server requires a login"), "{what}");
     assert_eq!(hint, "set `username` and `password`, or `api_key`, under [elasticsearch]");
 
     let stub = HttpStub::start(|_| Reply::Text(404, "not here"));
-    let (what, _) = failure(&stub, ElasticLogin::None).await;
+    let (what, _) = failure(&stub, ElasticLogin::None, long).await;
     assert!(what.ends_with("the server is neither Elasticsearch nor OpenSearch"), "{what}");
     let stub = HttpStub::start(|_| Reply::Text(200, "<html>welcome</html>"));
-    let (what, _) = failure(&stub, ElasticLogin::None).await;
+    let (what, _) = failure(&stub, ElasticLogin::None, long).await;
     assert!(what.ends_with("the server is neither Elasticsearch nor OpenSearch"), "{what}");
     let stub = HttpStub::start(|_| Reply::Hangup);
-    let (what, hint) = failure(&stub, ElasticLogin::None).await;
+    let (what, hint) = failure(&stub, ElasticLogin::None, short).await;
     assert!(what.ends_with("the server closed the connection"), "{what}");
     assert!(hint.contains("https://"), "{hint}");
     let stub = HttpStub::start(|_| Reply::Silence);
-    let (what, _) = failure(&stub, ElasticLogin::None).await;
+    let (what, _) = failure(&stub, ElasticLogin::None, Duration::from_millis(300)).await;
     assert!(what.ends_with("no answer within 300ms"), "{what}");
     let stub =
         HttpStub::start(|_| Reply::Json(503, json!({"error": {"type": "master_not_discovered_exception", "reason": "null"}})));
-    let (what, _) = failure(&stub, ElasticLogin::None).await;
+    let (what, _) = failure(&stub, ElasticLogin::None, short).await;
     assert!(what.contains("503"), "{what}");
     let gone = format!("http://{}", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
     let Err(ConnectorError::Failed(failure)) = ElasticClient::connect(&section(&[gone]), Duration::ZERO).await else {

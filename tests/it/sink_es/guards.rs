@@ -173,6 +173,27 @@ async fn a_failed_write_is_not_retried_after_its_document_is_deleted() {
 }
 
 #[test]
+fn a_name_that_the_topic_forbids_is_refused_before_anything_is_read() {
+    let mock = Mock::start(1);
+    mock.create_topic("Logins", 1);
+    Sender::new(&mock.cluster(), &[]).send("Logins", &numbered(1, 0, 2, 1));
+    let stub = holding(|_| json!({"found": false}));
+    let kafka = format!("[local_kafka]\nservers = {}\ndefault_consumer_group_id = g\n", mock.cluster().servers);
+    let profile = format!("{kafka}[elasticsearch]\nurl = {}\n", stub.url());
+    let run = |index: &str| {
+        Sdl::new(&format!("sink-es Logins --raw-value text --until-caught-up --dead-letters file:bad --index {index}"))
+    };
+    let refused = run("logs-{topic}").profile(&profile).run().expect(2);
+    assert_eq!(
+        refused.stderr,
+        "error: cannot use `logs-{topic}` for topic `Logins`: the name of an index cannot have capitals\n\
+         hint: use `logs-{topic:lower}`\n"
+    );
+    assert!(stub.requests().is_empty() && !refused.path("bad").exists());
+    run("logs-{topic:lower}").profile(&profile).run().expect(0);
+}
+
+#[test]
 fn a_server_that_rejects_a_third_of_all_writes_stores_each_document_once() {
     let kafka = Mock::start(1);
     kafka.create_topic("numbers", 2);

@@ -8,6 +8,8 @@ use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 
+use crate::record::Partition;
+
 use super::{EventQueue, NativeError, PartitionEntry, QueueEvent, entry, text};
 
 pub(super) type Result<T> = std::result::Result<T, NativeError>;
@@ -85,13 +87,27 @@ pub(super) unsafe fn call<T>(
     }
 }
 
-/// The id of a topic, `None` on brokers without ids, or why it is unknown.
-pub(crate) type TopicId = Result<Option<String>>;
+/// A topic as the brokers know it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TopicDescription {
+    /// Absent on brokers without ids.
+    pub(crate) id: Option<String>,
+    pub(crate) partitions: usize,
+}
 
-/// A request for topic ids whose answer is polled for. Must not outlive its client.
-pub(crate) struct TopicIdRequest(EventQueue);
+impl TopicDescription {
+    pub(crate) fn has(&self, partition: Partition) -> bool {
+        usize::try_from(partition.index).is_ok_and(|index| index < self.partitions)
+    }
+}
 
-impl TopicIdRequest {
+/// The name of a topic, and its description or why that is unknown.
+type DescribedTopic = (String, Result<TopicDescription>);
+
+/// A request for the descriptions of topics whose answer is polled for. Must not outlive its client.
+pub(crate) struct DescribeTopicsRequest(EventQueue);
+
+impl DescribeTopicsRequest {
     /// Sends the request; returns at once.
     pub(crate) fn send<C: ClientContext>(client: &Client<C>, topics: &[&str], timeout: Duration) -> Result<Self> {
         let names = topics.iter().map(|name| CString::new(*name)).collect::<std::result::Result<Vec<_>, _>>();
@@ -109,8 +125,8 @@ impl TopicIdRequest {
         }
     }
 
-    /// Waits up to `timeout` for the names of the topics, and their ids if they have one.
-    pub(crate) fn poll(&self, timeout: Duration) -> Option<Result<Vec<(String, TopicId)>>> {
+    /// Waits up to `timeout` for the topics.
+    pub(crate) fn poll(&self, timeout: Duration) -> Option<Result<Vec<DescribedTopic>>> {
         /// The id of topics on brokers without ids.
         const ZERO: &str = "AAAAAAAAAAAAAAAAAAAAAA";
         let event = QueueEvent::wait(&self.0, timeout)?;
@@ -122,7 +138,7 @@ impl TopicIdRequest {
             let mut count = 0;
             let result = rd::rd_kafka_event_DescribeTopics_result(event.0);
             let topics = rd::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
-            let id = |topic: &*const rd::rd_kafka_TopicDescription_t| {
+            let description = |topic: &*const rd::rd_kafka_TopicDescription_t| {
                 let name = text(rd::rd_kafka_TopicDescription_name(*topic));
                 let error = NativeError::copy(rd::rd_kafka_TopicDescription_error(*topic));
                 if let Some(error) = error.filter(|error| error.code != RDKafkaErrorCode::NoError) {
@@ -130,27 +146,168 @@ impl TopicIdRequest {
                 }
                 let id = rd::rd_kafka_TopicDescription_topic_id(*topic);
                 let id = (!id.is_null()).then(|| text(rd::rd_kafka_Uuid_base64str(id)).trim_end_matches('=').to_owned());
-                (name, Ok(id.filter(|id| id != ZERO)))
+                let mut partitions = 0;
+                rd::rd_kafka_TopicDescription_partitions(*topic, &raw mut partitions);
+                (name, Ok(TopicDescription { id: id.filter(|id| id != ZERO), partitions }))
             };
-            Some(Ok(slice(topics, count).iter().map(id).collect()))
+            Some(Ok(slice(topics, count).iter().map(description).collect()))
         }
     }
 }
 
-/// Returns names and ids of the topics that have one. A topic with an error fails the request: its id is unknown, not absent.
-pub(crate) fn topic_ids<C: ClientContext>(
+/// Describes topics.
+pub(crate) fn describe_topics<C: ClientContext>(
     client: &Client<C>,
     topics: &[&str],
     timeout: Duration,
-) -> Result<Vec<(String, String)>> {
-    let request = TopicIdRequest::send(client, topics, timeout)?;
+) -> Result<Vec<DescribedTopic>> {
+    let request = DescribeTopicsRequest::send(client, topics, timeout)?;
     let answers = request.poll(timeout + Duration::from_secs(1)).ok_or_else(NativeError::timed_out)??;
-    let mut ids = Vec::with_capacity(answers.len());
-    for (name, id) in answers {
-        let id = id.map_err(|error| NativeError { text: format!("topic `{name}`: {error}"), ..error })?;
-        ids.extend(id.map(|id| (name, id)));
+    let described = |(name, answer): DescribedTopic| {
+        let answer = answer.map_err(|error| NativeError { text: format!("topic `{name}`: {error}"), ..error });
+        (name, answer)
+    };
+    Ok(answers.into_iter().map(described).collect())
+}
+
+/// A request for one offset of each of many partitions whose answer is polled for. Must not outlive its client.
+pub(crate) struct ListOffsetsRequest {
+    queue: EventQueue,
+    partitions: Vec<(String, i32)>,
+}
+
+impl ListOffsetsRequest {
+    /// Sends the request; returns at once.
+    pub(crate) fn send<C: ClientContext>(
+        client: &Client<C>,
+        partitions: &[(&str, i32)],
+        spec: OffsetQuery,
+        read_committed: bool,
+        timeout: Duration,
+    ) -> Self {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for (topic, partition) in partitions {
+            list.add_partition(topic, *partition);
+        }
+        let raw = match spec {
+            OffsetQuery::Earliest => -2,
+            OffsetQuery::Latest => -1,
+            OffsetQuery::At(time) => time,
+        };
+        let handle = client.native_ptr();
+        let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
+        // SAFETY: the list is ours and holds one element per partition; its offsets carry the question, as the call wants it, which
+        // copies the list; a live handle.
+        unsafe {
+            if !partitions.is_empty() {
+                for element in std::slice::from_raw_parts_mut((*list.ptr()).elems, partitions.len()) {
+                    element.offset = raw;
+                }
+            }
+            let queue = EventQueue::new(handle);
+            request(handle, op, timeout, read_committed, 0, |options| {
+                rd::rd_kafka_ListOffsets(handle, list.ptr(), options, queue.0);
+            });
+            let partitions = partitions.iter().map(|(topic, partition)| ((*topic).to_owned(), *partition)).collect();
+            Self { queue, partitions }
+        }
     }
-    Ok(ids)
+
+    /// Waits up to `timeout` for the offsets. A partition without an answer has an error.
+    pub(crate) fn poll(&self, timeout: Duration) -> Option<Result<Vec<PartitionEntry>>> {
+        let event = QueueEvent::wait(&self.queue, timeout)?;
+        if let Some(error) = event.error() {
+            let has_no_leaders = error.code == RDKafkaErrorCode::NoEnt;
+            return Some(if has_no_leaders { Ok(self.unanswered()) } else { Err(error) });
+        }
+        // SAFETY: the event is of ListOffsets, by the queue; what it refers to lives as long, and is copied.
+        unsafe {
+            let mut count = 0;
+            let result = rd::rd_kafka_event_ListOffsets_result(event.0);
+            let infos = rd::rd_kafka_ListOffsets_result_infos(result, &raw mut count);
+            let of = |info: &*const rd::rd_kafka_ListOffsetsResultInfo_t| {
+                let entry = entry(&*rd::rd_kafka_ListOffsetsResultInfo_topic_partition(*info));
+                // librdkafka ignores the error of one leader, and leaves its partitions as they were.
+                let is_answered = entry.error.is_some() || entry.offset != i64::from(rd::RD_KAFKA_OFFSET_INVALID);
+                if is_answered { entry } else { PartitionEntry { error: Some(NativeError::no_answer()), ..entry } }
+            };
+            Some(Ok(slice(infos, count).iter().map(of).collect()))
+        }
+    }
+
+    fn unanswered(&self) -> Vec<PartitionEntry> {
+        let entry = |(topic, partition): &(String, i32)| PartitionEntry {
+            topic: topic.clone(),
+            partition: *partition,
+            offset: i64::from(rd::RD_KAFKA_OFFSET_INVALID),
+            metadata: Vec::new(),
+            error: Some(NativeError::no_answer()),
+        };
+        self.partitions.iter().map(entry).collect()
+    }
+}
+
+/// A setting of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConfigEntry {
+    pub(crate) name: String,
+    /// Absent if the broker keeps it secret.
+    pub(crate) value: Option<String>,
+    /// Whether it is set on this topic rather than inherited.
+    pub(crate) is_dynamic_topic: bool,
+}
+
+/// Returns the settings of each topic, or why the broker withholds them, in any order.
+pub(crate) fn topic_configs<C: ClientContext>(
+    client: &Client<C>,
+    topics: &[&str],
+    timeout: Duration,
+) -> Result<Vec<(String, Result<Vec<ConfigEntry>>)>> {
+    let names = topics.iter().map(|name| CString::new(*name)).collect::<std::result::Result<Vec<_>, _>>();
+    let names = names.map_err(|error| NativeError::invalid_name(&error))?;
+    let handle = client.native_ptr();
+    let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS;
+    let kind = rd::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
+    // SAFETY: a live handle; the resources copy their names, are copied by the operation and destroyed here; what the event of this
+    // operation refers to lives as long as it does, and is copied.
+    unsafe {
+        let mut resources: Vec<_> = names.iter().map(|name| rd::rd_kafka_ConfigResource_new(kind, name.as_ptr())).collect();
+        let answer = call(
+            handle,
+            op,
+            timeout,
+            false,
+            |options, queue| rd::rd_kafka_DescribeConfigs(handle, resources.as_mut_ptr(), resources.len(), options, queue),
+            |event| {
+                let mut count = 0;
+                let result = rd::rd_kafka_event_DescribeConfigs_result(event);
+                let answers = rd::rd_kafka_DescribeConfigs_result_resources(result, &raw mut count);
+                let entry = |entry: &*const rd::rd_kafka_ConfigEntry_t| {
+                    let value = rd::rd_kafka_ConfigEntry_value(*entry);
+                    let source = rd::rd_kafka_ConfigEntry_source(*entry);
+                    ConfigEntry {
+                        name: text(rd::rd_kafka_ConfigEntry_name(*entry)),
+                        value: (!value.is_null()).then(|| text(value)),
+                        is_dynamic_topic: source == rd::rd_kafka_ConfigSource_t::RD_KAFKA_CONFIG_SOURCE_DYNAMIC_TOPIC_CONFIG,
+                    }
+                };
+                let answer = |resource: &*const rd::rd_kafka_ConfigResource_t| {
+                    let name = text(rd::rd_kafka_ConfigResource_name(*resource));
+                    let code = rd::rd_kafka_ConfigResource_error(*resource);
+                    if code as i32 != 0 {
+                        let why = text(rd::rd_kafka_ConfigResource_error_string(*resource));
+                        return (name, Err(NativeError::new(code, why)));
+                    }
+                    let mut count = 0;
+                    let entries = rd::rd_kafka_ConfigResource_configs(*resource, &raw mut count);
+                    (name, Ok(slice(entries, count).iter().map(entry).collect()))
+                };
+                Ok(slice(answers, count).iter().map(answer).collect())
+            },
+        );
+        rd::rd_kafka_ConfigResource_destroy_array(resources.as_mut_ptr(), resources.len());
+        answer
+    }
 }
 
 /// Looks up one offset for each of many partitions, with few requests. A partition without an answer has an error.
@@ -161,42 +318,6 @@ pub(crate) fn list_offsets<C: ClientContext>(
     read_committed: bool,
     timeout: Duration,
 ) -> Result<Vec<PartitionEntry>> {
-    let mut list = TopicPartitionList::with_capacity(partitions.len());
-    for (topic, partition) in partitions {
-        list.add_partition(topic, *partition);
-    }
-    let raw = match spec {
-        OffsetQuery::Earliest => -2,
-        OffsetQuery::Latest => -1,
-        OffsetQuery::At(time) => time,
-    };
-    let handle = client.native_ptr();
-    let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
-    // SAFETY: the list is ours and holds one element per partition; its offsets carry the question, as the call wants it.
-    unsafe {
-        if !partitions.is_empty() {
-            for element in std::slice::from_raw_parts_mut((*list.ptr()).elems, partitions.len()) {
-                element.offset = raw;
-            }
-        }
-        call(
-            handle,
-            op,
-            timeout,
-            read_committed,
-            |options, queue| rd::rd_kafka_ListOffsets(handle, list.ptr(), options, queue),
-            |event| {
-                let mut count = 0;
-                let result = rd::rd_kafka_event_ListOffsets_result(event);
-                let infos = rd::rd_kafka_ListOffsets_result_infos(result, &raw mut count);
-                let of = |info: &*const rd::rd_kafka_ListOffsetsResultInfo_t| {
-                    let entry = entry(&*rd::rd_kafka_ListOffsetsResultInfo_topic_partition(*info));
-                    // librdkafka ignores the error of one leader, and leaves its partitions as they were.
-                    let is_answered = entry.error.is_some() || entry.offset != i64::from(rd::RD_KAFKA_OFFSET_INVALID);
-                    if is_answered { entry } else { PartitionEntry { error: Some(NativeError::no_answer()), ..entry } }
-                };
-                Ok(slice(infos, count).iter().map(of).collect())
-            },
-        )
-    }
+    let request = ListOffsetsRequest::send(client, partitions, spec, read_committed, timeout);
+    request.poll(timeout + Duration::from_secs(1)).unwrap_or_else(|| Err(NativeError::timed_out()))
 }

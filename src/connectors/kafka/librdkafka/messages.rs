@@ -161,10 +161,12 @@ pub(crate) fn produce<C: ClientContext>(
     }
 }
 
-/// Fails every record in the queue of a producer that has not been sent; the delivery reports say so.
-pub(crate) fn purge_queue<C: ClientContext>(client: &Client<C>) {
+/// Fails every record in the queue of a producer that has not been sent, and with `in_flight` those whose fate is not known; the
+/// delivery reports say so.
+pub(crate) fn purge<C: ClientContext>(client: &Client<C>, in_flight: bool) {
+    let flags = rd::RD_KAFKA_PURGE_F_QUEUE | if in_flight { rd::RD_KAFKA_PURGE_F_INFLIGHT } else { 0 };
     // SAFETY: a live handle. It refuses clients that are not producers, and nothing else.
-    let _ = unsafe { rd::rd_kafka_purge(client.native_ptr(), rd::RD_KAFKA_PURGE_F_QUEUE) };
+    let _ = unsafe { rd::rd_kafka_purge(client.native_ptr(), flags) };
 }
 
 /// Serves delivery reports: waits up to `timeout` for the first, and calls `each` with the token and the error of every record

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod admin;
+pub(crate) mod bootstrap;
 pub(crate) mod certificate;
 pub(crate) mod commits;
 pub(crate) mod consume_queue;
@@ -37,7 +38,12 @@ pub(crate) struct NativeError {
 
 impl NativeError {
     fn new(code: rd::rd_kafka_resp_err_t, text: String) -> Self {
-        Self { code: code.into(), text }
+        let code = code.into();
+        let text = match own_text(code) {
+            Some(own) if text.starts_with("Local: ") => own.to_owned(),
+            _ => text,
+        };
+        Self { code, text }
     }
 
     /// Returns the error of a code, with librdkafka's text for it.
@@ -54,6 +60,11 @@ impl NativeError {
     /// Returns the error of a partition or topic that an answer lacks; the same request may succeed in a moment.
     pub(crate) fn no_answer() -> Self {
         Self { code: RDKafkaErrorCode::LeaderNotAvailable, text: "no answer".to_owned() }
+    }
+
+    /// Returns the error of a request that embedded brokers do not implement.
+    pub(crate) fn not_embedded(text: &str) -> Self {
+        Self { code: RDKafkaErrorCode::NotImplemented, text: text.to_owned() }
     }
 
     fn invalid_name(error: &std::ffi::NulError) -> Self {
@@ -88,9 +99,16 @@ impl NativeError {
                 | Code::WaitingForCoordinator
                 | Code::NotLeaderForPartition
                 | Code::LeaderNotAvailable
+                | Code::OffsetNotAvailable
                 | Code::FencedLeaderEpoch
                 | Code::UnknownLeaderEpoch
         )
+    }
+
+    /// Returns whether the user lacks a right.
+    pub(crate) fn is_denied(&self) -> bool {
+        use RDKafkaErrorCode as Code;
+        matches!(self.code, Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed)
     }
 
     /// Returns whether the client's metadata lacks the partition: it may be older than the partition.
@@ -119,28 +137,39 @@ impl NativeError {
     /// Returns whether every further commit of this member is refused too: missing rights, or a member that the group expelled.
     pub(crate) fn is_final(&self) -> bool {
         use RDKafkaErrorCode as Code;
-        matches!(
-            self.code,
-            Code::TopicAuthorizationFailed
-                | Code::GroupAuthorizationFailed
-                | Code::ClusterAuthorizationFailed
-                | Code::UnknownMemberId
-                | Code::IllegalGeneration
-                | Code::FencedInstanceId
-                | Code::Fenced
-        )
+        let is_expelled =
+            matches!(self.code, Code::UnknownMemberId | Code::IllegalGeneration | Code::FencedInstanceId | Code::Fenced);
+        is_expelled || self.is_denied()
+    }
+
+    /// Returns whether the group is rebalancing, or has been since the member last joined.
+    pub(crate) fn is_of_rebalance(&self) -> bool {
+        matches!(self.code, RDKafkaErrorCode::IllegalGeneration | RDKafkaErrorCode::RebalanceInProgress)
+    }
+}
+
+/// Returns the text of an error that librdkafka reports without an answer of a broker: its own names what it was doing.
+fn own_text(code: RDKafkaErrorCode) -> Option<&'static str> {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Code::OperationTimedOut | Code::TimedOutQueue => Some("no answer in time"),
+        Code::BrokerTransportFailure => Some("the connection to the broker failed"),
+        Code::AllBrokersDown => Some("no broker can be reached"),
+        Code::Resolve => Some("the name of the broker cannot be resolved"),
+        _ => None,
     }
 }
 
 impl From<RDKafkaErrorCode> for NativeError {
     fn from(code: RDKafkaErrorCode) -> Self {
-        Self { code, text: code.to_string() }
+        Self { code, text: own_text(code).map_or_else(|| code.to_string(), str::to_owned) }
     }
 }
 
 impl From<KafkaError> for NativeError {
     fn from(error: KafkaError) -> Self {
-        Self { code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail), text: error.to_string() }
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        Self { code, text: own_text(code).map_or_else(|| error.to_string(), str::to_owned) }
     }
 }
 

@@ -1,17 +1,19 @@
 //! Commits the watermarks: one request at a time, each answered before the next, always with the newest watermark.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::connectors::kafka::commit_metadata::CommitMetadata;
+use crate::connectors::kafka::commit_metadata::{CommitMetadata, TargetIds};
 use crate::connectors::kafka::librdkafka::NativeError;
 use crate::connectors::kafka::librdkafka::commits::{CommitQueue, MAX_COMMIT_PARTITIONS, fully_committed};
+use crate::connectors::kafka::resume::ResumeRules;
+use crate::connectors::kafka::source::partitions::TopicIds;
 use crate::pipeline::{Commit, Signal};
-use crate::record::{Fingerprint, NextOffset, Partition, Topic};
+use crate::record::{Fingerprint, NextOffset, Partition};
 
 /// After this long without a response, a commit is reported as refused.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,11 +26,15 @@ const REVOKED_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Committer {
     responses: CommitQueue,
     flow: String,
-    interval: Duration,
+    target_ids: TargetIds,
+    /// None: the target commits the offsets.
+    interval: Option<Duration>,
     last_sent: Instant,
-    topic_ids: HashMap<Topic, String>,
     /// The newest watermark of each partition.
     pending: HashMap<Partition, Commit>,
+    /// Partitions that may be committed at a lower offset than before: librdkafka does not send a stored offset that is not greater
+    /// than the last one that it committed.
+    rewound: HashSet<Partition>,
     confirmed: HashMap<Partition, NextOffset>,
     in_flight: Option<InFlightCommit>,
     /// When the missing response was last reported.
@@ -44,14 +50,15 @@ struct InFlightCommit {
 }
 
 impl Committer {
-    pub(crate) fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>, flow: String, interval: Duration) -> Self {
+    pub(crate) fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>, rules: &ResumeRules, interval: Option<Duration>) -> Self {
         Self {
             responses: CommitQueue::new(consumer.client()),
-            flow,
+            flow: rules.flow.clone(),
+            target_ids: rules.target_ids.clone(),
             interval,
             last_sent: Instant::now(),
-            topic_ids: HashMap::new(),
             pending: HashMap::new(),
+            rewound: HashSet::new(),
             confirmed: HashMap::new(),
             in_flight: None,
             reported: None,
@@ -59,14 +66,14 @@ impl Committer {
         }
     }
 
-    /// Sets the ids that the offsets of these topics are committed with.
-    pub(crate) fn set_topic_ids(&mut self, ids: HashMap<Topic, String>) {
-        self.topic_ids.extend(ids);
-    }
-
     /// Returns the last record before the watermark of each partition.
     pub(crate) fn fingerprints(&self) -> Vec<(Partition, Fingerprint)> {
         self.pending.values().filter_map(|commit| Some((commit.partition, commit.fingerprint?))).collect()
+    }
+
+    /// Returns the watermarks of these partitions.
+    pub(crate) fn watermarks(&self, partitions: &[Partition]) -> Vec<Commit> {
+        partitions.iter().filter_map(|partition| self.pending.get(partition)).copied().collect()
     }
 
     /// Notes a watermark for the next request.
@@ -74,19 +81,36 @@ impl Committer {
         self.pending.insert(commit.partition, commit);
     }
 
+    /// Allows the next commit of a partition at any offset: it is assigned anew, and perhaps starts before its last commit.
+    pub(crate) fn rewind(&mut self, partition: Partition) {
+        self.rewound.insert(partition);
+    }
+
+    /// Commits the start of a partition that was read before: its next owner continues from there, with or without records.
+    pub(crate) fn note_start(&mut self, partition: Partition, next: NextOffset) {
+        self.rewind(partition);
+        if self.interval.is_some() {
+            self.note(Commit { partition, next, fingerprint: None });
+        }
+    }
+
     /// Forgets partitions that this member no longer owns.
     pub(crate) fn forget(&mut self, partitions: &[Partition]) {
+        if let Some(sent) = &mut self.in_flight {
+            sent.commits.retain(|commit| !partitions.contains(&commit.partition));
+        }
         self.pending.retain(|partition, _| !partitions.contains(partition));
         self.confirmed.retain(|partition, _| !partitions.contains(partition));
     }
 
     /// Takes a response that has arrived and sends what is due, without waiting. Returns what the engine should know.
-    pub(crate) fn serve<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>) -> Vec<Signal> {
+    pub(crate) fn serve<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>, topic_ids: &TopicIds) -> Vec<Signal> {
         let mut signals = Vec::new();
         let more = self.in_flight.as_ref().is_some_and(|sent| sent.more);
         let answered = self.take_response(Duration::ZERO, &mut signals);
-        if self.in_flight.is_none() && (self.last_sent.elapsed() >= self.interval || (more && matches!(answered, Some(Ok(()))))) {
-            self.send(consumer, &mut signals);
+        let is_due = self.interval.is_some_and(|interval| self.last_sent.elapsed() >= interval);
+        if self.in_flight.is_none() && (is_due || (more && matches!(answered, Some(Ok(()))))) {
+            self.send(consumer, topic_ids, &mut signals);
         }
         signals
     }
@@ -95,12 +119,13 @@ impl Committer {
     pub(crate) fn flush<C: ConsumerContext>(
         &mut self,
         consumer: &BaseConsumer<C>,
+        topic_ids: &TopicIds,
         deadline: Instant,
         signals: &mut Vec<Signal>,
     ) -> Result<(), NativeError> {
         loop {
             if self.in_flight.is_none() {
-                self.send(consumer, signals);
+                self.send(consumer, topic_ids, signals);
             }
             if self.in_flight.is_none() {
                 return Ok(()); // everything is committed
@@ -115,17 +140,22 @@ impl Committer {
         }
     }
 
-    fn send<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>, signals: &mut Vec<Signal>) {
+    fn send<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>, topic_ids: &TopicIds, signals: &mut Vec<Signal>) {
         self.last_sent = Instant::now();
         let unconfirmed = |commit: &&Commit| self.confirmed.get(&commit.partition) != Some(&commit.next);
         let mut commits: Vec<Commit> =
             self.pending.values().filter(unconfirmed).take(MAX_COMMIT_PARTITIONS + 1).copied().collect();
-        let more = commits.len() > MAX_COMMIT_PARTITIONS;
+        let is_rewound = |commit: &Commit| self.rewound.contains(&commit.partition);
+        let rewinds = commits.iter().any(is_rewound);
+        let more = rewinds || commits.len() > MAX_COMMIT_PARTITIONS;
+        if rewinds {
+            commits.retain(is_rewound); // the others follow
+        }
         commits.truncate(MAX_COMMIT_PARTITIONS);
         if commits.is_empty() {
             return;
         }
-        let list = self.list(&commits);
+        let list = self.list(&commits, topic_ids);
         // librdkafka refuses a partition that the consumer has lost, without a request.
         let stored = consumer.store_offsets(&list);
         let refused: Vec<Partition> = list
@@ -139,7 +169,8 @@ impl Committer {
         if stored.is_err() || commits.is_empty() {
             return;
         }
-        match self.responses.commit(consumer.client(), None) {
+        let rewound = rewinds.then(|| self.list(&commits, topic_ids));
+        match self.responses.commit(consumer.client(), rewound.as_ref()) {
             Ok(()) => self.in_flight = Some(InFlightCommit { since: Instant::now(), commits, more }),
             Err(error) => self.report_refusal(&error, signals),
         }
@@ -167,6 +198,7 @@ impl Committer {
             return Some(Err(error));
         }
         let confirmed: Vec<_> = sent.commits.iter().map(|commit| (commit.partition, commit.next)).collect();
+        self.rewound.retain(|partition| !confirmed.iter().any(|(confirmed, _)| confirmed == partition));
         // Only of partitions that are still owned: a later assignment starts from the broker's position.
         self.confirmed.extend(confirmed.iter().filter(|(partition, _)| self.pending.contains_key(partition)).copied());
         if std::mem::take(&mut self.refusals) > 0 {
@@ -179,19 +211,20 @@ impl Committer {
     fn report_refusal(&mut self, error: &NativeError, signals: &mut Vec<Signal>) {
         self.refusals += 1;
         let times = self.refusals;
-        signals.push(Signal::Degraded(Some(format!("commit refused ({times}x): {error}"))));
+        signals.push(Signal::Degraded(Some(format!("offset commit failed, attempt {times}: {error}"))));
     }
 
     /// Commits the final watermarks of partitions that are being revoked, and only these. Waits for the group's coordinator.
     pub(crate) fn commit_revoked<C: ConsumerContext>(
         &self,
         consumer: &BaseConsumer<C>,
+        topic_ids: &TopicIds,
         commits: &[Commit],
     ) -> Result<(), NativeError> {
         let responses = CommitQueue::new(consumer.client());
         let deadline = Instant::now() + REVOKED_TIMEOUT;
         for commits in commits.chunks(MAX_COMMIT_PARTITIONS) {
-            let list = self.list(commits);
+            let list = self.list(commits, topic_ids);
             let attempt = || {
                 consumer.store_offsets(&list)?;
                 responses.commit(consumer.client(), Some(&list))?;
@@ -208,13 +241,14 @@ impl Committer {
         Ok(())
     }
 
-    fn list(&self, commits: &[Commit]) -> TopicPartitionList {
+    fn list(&self, commits: &[Commit], topic_ids: &TopicIds) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(commits.len());
         for commit in commits {
-            let topic_id = self.topic_ids.get(&commit.partition.topic).cloned();
+            let topic_id = topic_ids.get(commit.partition).map(ToOwned::to_owned);
             let mut element = list.add_partition(commit.partition.topic.name(), commit.partition.index);
             element.set_offset(Offset::Offset(commit.next.0)).expect("an offset is not negative");
-            element.set_metadata(CommitMetadata::new(&self.flow, commit.fingerprint).with_topic_id(topic_id).to_json());
+            let metadata = CommitMetadata::new(&self.flow, commit.fingerprint).with_topic_id(topic_id);
+            element.set_metadata(metadata.with_target_id(self.target_ids.get(commit.partition.topic)).to_json());
         }
         list
     }

@@ -9,23 +9,25 @@ mod poller;
 mod rebalance;
 mod record_queue;
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, mpsc};
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::BaseConsumer;
 use tokio::sync::oneshot;
 
 use crate::connectors::kafka::client_log::LogContext;
-use crate::connectors::kafka::config::client_config;
+use crate::connectors::kafka::config::{client_config, create_client};
+use crate::connectors::kafka::librdkafka::bootstrap::BootstrapServers;
 use crate::connectors::kafka::plan::{PlannedPartition, ReadPlan};
 use crate::connectors::kafka::resume::ResumeRules;
 use crate::connectors::kafka::source::batch_builder::BatchBuilder;
 use crate::connectors::kafka::source::committer::Committer;
 use crate::connectors::kafka::source::membership::{GroupMetadata, Members};
 use crate::connectors::kafka::source::monitor::Monitor;
-use crate::connectors::kafka::source::partitions::{OwnedPartitions, PlannedStop};
+use crate::connectors::kafka::source::partitions::{OwnedPartitions, PlannedStop, Stops, TopicIds};
 use crate::connectors::kafka::source::poller::{LAST_COMMIT_TIMEOUT, Poller, PollerCommand, Reader};
 use crate::connectors::kafka::source::rebalance::RebalanceContext;
 use crate::connectors::kafka::source::record_queue::RecordQueue;
@@ -57,8 +59,8 @@ pub struct SourceOptions {
     pub batch: usize,
     /// Bytes in the queue to the engine.
     pub buffer_bytes: usize,
-    /// How often commits are sent.
-    pub commit_interval: Duration,
+    /// How often commits are sent; without it the target commits the offsets.
+    pub commit_interval: Option<Duration>,
 }
 
 /// A Kafka cluster as a source.
@@ -69,7 +71,7 @@ pub struct KafkaSource {
     members: Members,
     /// The group's member as of the last assignment that was handed over.
     member: Option<GroupMetadata>,
-    stops: Vec<(Partition, NextOffset)>,
+    stops: Stops,
     /// Assignments of each partition that the engine has seen: the epoch of its commits.
     epochs: HashMap<Partition, u64>,
     /// Closed when the consumer has left the group.
@@ -82,78 +84,65 @@ impl KafkaSource {
     /// # Errors
     /// When the client cannot be created: a property that librdkafka does not know, an unreadable file.
     pub fn open(section: &KafkaSection, plan: &ReadPlan, options: SourceOptions) -> Result<Self, ConnectorError> {
-        let mut config = client_config(section)?;
-        config
-            .set("group.id", &options.group)
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            // A silent reset would skip records.
-            .set("auto.offset.reset", "error")
-            .set("isolation.level", if options.read_uncommitted { "read_uncommitted" } else { "read_committed" });
-        for (name, value) in [
-            ("partition.assignment.strategy", "cooperative-sticky"),
-            ("fetch.queue.backoff.ms", "10"),
-            ("queued.min.messages", "20000"),
-            ("queued.max.messages.kbytes", "16384"),
-            // A fetch response counts on top of the queue: with hundreds of partitions the default of 50 MB is too much.
-            ("fetch.max.bytes", "8388608"),
-            ("topic.metadata.refresh.interval.ms", "10000"),
-        ] {
-            if config.get(name).is_none() {
-                config.set(name, value);
-            }
+        let (group, instance) = (&options.group, options.instance_id.as_deref());
+        let mut config = consumer_config(section, group, instance, options.read_uncommitted)?;
+        let session = session_timeout(&config);
+        let is_quiet = config.get("debug").is_none();
+        if is_quiet {
+            config.set("debug", "metadata").set_log_level(RDKafkaLogLevel::Debug);
         }
-        if let Some(instance) = &options.instance_id {
-            config.set("group.instance.id", instance);
-        }
-        let session = config
-            .get("session.timeout.ms")
-            .and_then(|text| text.parse().ok())
-            .map_or(Duration::from_secs(45), Duration::from_millis);
-        if config.get("heartbeat.interval.ms").is_none() {
-            // A session shorter than the default of 3 s would expire between two heartbeats.
-            config.set("heartbeat.interval.ms", (session.as_millis() / 4).clamp(1, 3000).to_string());
-        }
-        let stop = |planned: &PlannedPartition| Some(PlannedStop { start: planned.start.0, stop: planned.stop? });
+        let stop = |planned: &PlannedPartition| Some(PlannedStop::new(planned.start, planned.stop?));
         let stops: HashMap<Partition, PlannedStop> =
             plan.partitions.iter().filter_map(|planned| Some((planned.partition, stop(planned)?))).collect();
-        let planned_stops = stops.iter().map(|(partition, planned)| (*partition, NextOffset(planned.stop))).collect();
+        let partitions = OwnedPartitions::new(stops);
+        let stops = partitions.stops();
         let verified = plan.partitions.iter().filter_map(|planned| Some((planned.partition, planned.committed.clone()?)));
         let (commands, received) = mpsc::channel();
         let (event_sender, events) = mpsc::channel();
-        let context = RebalanceContext { log: LogContext::default(), events: event_sender, closing: Arc::default() };
-        let not_created = |error| Failure::new(format!("cannot create a consumer for `{}`", section.name)).because(error);
-        let consumer: BaseConsumer<RebalanceContext> = config.create_with_context(context).map_err(not_created)?;
+        let context = RebalanceContext {
+            log: LogContext::default(),
+            events: event_sender,
+            closing: Arc::default(),
+            topic_changed: Arc::default(),
+            is_quiet,
+        };
+        let consumer: BaseConsumer<RebalanceContext> = create_client(section, &config, context)?;
         let queue = Arc::new(RecordQueue::new(2 * options.batch, options.buffer_bytes));
         let members = Members::default();
         let poller = Poller {
             members: members.clone(),
-            committer: Committer::new(&consumer, options.rules.flow.clone(), options.commit_interval),
+            committer: Committer::new(&consumer, &options.rules, options.commit_interval),
             consumer: Arc::new(consumer),
             commands: received,
             events,
+            bootstrap: BootstrapServers::new(),
             queue: Arc::clone(&queue),
-            partitions: OwnedPartitions::new(stops),
+            partitions,
             monitor: Monitor::new(),
             reader: Reader {
                 builder: BatchBuilder::default(),
                 max_records: options.batch,
                 max_bytes: (options.buffer_bytes / 8).max(1),
                 current: None,
+                dropped: BTreeSet::new(),
             },
             section: section.clone(),
             subscription: options.subscription,
+            is_static: config.get("group.instance.id").is_some(),
             known_topics: plan.partitions.iter().map(|planned| planned.partition.topic).collect(),
             rules: options.rules,
             read_uncommitted: options.read_uncommitted,
             verified: Arc::new(verified.collect()),
             revocation_timeout: (session / 2).min(MAX_REVOCATION_TIMEOUT),
-            rebalance: None,
+            revoking: None,
+            starting: Vec::new(),
             restarts: Vec::new(),
+            removals: Vec::new(),
             waiting: None,
             paused: false,
             last_flush: None,
-            out_of_range: false,
+            check: None,
+            topic_ids: TopicIds::default(),
             ended: false,
             degraded: false,
         };
@@ -166,7 +155,23 @@ impl KafkaSource {
             })
             .map_err(|error| Failure::new("cannot start a thread").because(error))?;
         let section = section.name.clone();
-        Ok(Self { section, queue, commands, members, member: None, stops: planned_stops, epochs: HashMap::new(), left })
+        Ok(Self { section, queue, commands, members, member: None, stops, epochs: HashMap::new(), left })
+    }
+
+    /// Checks that [`Self::open`] can create its client, without joining the group.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn check_client(
+        section: &KafkaSection,
+        group: &str,
+        instance_id: Option<&str>,
+        read_uncommitted: bool,
+    ) -> Result<(), ConnectorError> {
+        let config = consumer_config(section, group, instance_id, read_uncommitted)?;
+        let consumer: BaseConsumer<LogContext> = create_client(section, &config, LogContext::default())?;
+        drop(consumer);
+        Ok(())
     }
 
     /// Sends a command with an answer, which is cancelled when the poller is gone.
@@ -179,6 +184,50 @@ impl KafkaSource {
     fn gone(&self) -> ConnectorError {
         Failure::new(format!("the consumer of `{}` has ended", self.section)).into()
     }
+}
+
+/// Returns the configuration of the consumer.
+fn consumer_config(
+    section: &KafkaSection,
+    group: &str,
+    instance_id: Option<&str>,
+    read_uncommitted: bool,
+) -> Result<ClientConfig, Failure> {
+    let mut config = client_config(section)?;
+    config
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // A silent reset would skip records.
+        .set("auto.offset.reset", "error")
+        .set("isolation.level", if read_uncommitted { "read_uncommitted" } else { "read_committed" });
+    for (name, value) in [
+        ("partition.assignment.strategy", "cooperative-sticky"),
+        ("fetch.queue.backoff.ms", "10"),
+        ("queued.min.messages", "20000"),
+        ("queued.max.messages.kbytes", "16384"),
+        // A fetch response counts on top of the queue: with hundreds of partitions the default of 50 MB is too much.
+        ("fetch.max.bytes", "8388608"),
+        ("topic.metadata.refresh.interval.ms", "10000"),
+    ] {
+        if config.get(name).is_none() {
+            config.set(name, value);
+        }
+    }
+    if let Some(instance) = instance_id {
+        config.set("group.instance.id", instance);
+    }
+    if config.get("heartbeat.interval.ms").is_none() {
+        // A session shorter than the default of 3 s would expire between two heartbeats.
+        let session = session_timeout(&config);
+        config.set("heartbeat.interval.ms", (session.as_millis() / 4).clamp(1, 3000).to_string());
+    }
+    Ok(config)
+}
+
+fn session_timeout(config: &ClientConfig) -> Duration {
+    let milliseconds = config.get("session.timeout.ms").and_then(|text| text.parse().ok());
+    milliseconds.map_or(Duration::from_secs(45), Duration::from_millis)
 }
 
 impl TransactionSource for KafkaSource {
@@ -202,7 +251,8 @@ impl Source for KafkaSource {
     }
 
     fn stops(&self) -> Vec<(Partition, NextOffset)> {
-        self.stops.clone()
+        let stops = self.stops.lock().unwrap_or_else(PoisonError::into_inner);
+        stops.iter().map(|(partition, planned)| (*partition, planned.stop())).collect()
     }
 
     fn commit(&mut self, commits: Vec<Commit>) {
@@ -224,7 +274,9 @@ impl Source for KafkaSource {
             Err(_) => Err(failure("the broker does not answer")),
         };
         if tokio::time::timeout(LEAVE_TIMEOUT, &mut self.left).await.is_err() {
-            tracing::debug!("The consumer did not leave the group in time; its partitions are free when the session times out.");
+            tracing::warn!(
+                "The consumer did not leave the group in time: its partitions are free when its session ends, after 45 s by default."
+            );
         }
         outcome
     }

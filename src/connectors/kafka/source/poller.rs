@@ -12,19 +12,21 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
-use crate::connectors::kafka::admin::{OffsetSpec, list_offsets};
+use crate::connectors::kafka::admin::topic_ids;
 use crate::connectors::kafka::commit_metadata::CommittedOffset;
+use crate::connectors::kafka::librdkafka::NativeError;
+use crate::connectors::kafka::librdkafka::bootstrap::BootstrapServers;
 use crate::connectors::kafka::librdkafka::messages;
 use crate::connectors::kafka::lookup;
-use crate::connectors::kafka::resume::{self, OnGap, ResumeRules};
+use crate::connectors::kafka::resume::{self, ResumeRules, StartReason};
 use crate::connectors::kafka::source::batch_builder::BatchBuilder;
 use crate::connectors::kafka::source::committer::Committer;
 use crate::connectors::kafka::source::membership::Members;
 use crate::connectors::kafka::source::monitor::Monitor;
-use crate::connectors::kafka::source::partitions::OwnedPartitions;
+use crate::connectors::kafka::source::partitions::{OwnedPartitions, TopicIds};
 use crate::connectors::kafka::source::rebalance::{
-    PendingRevocation, RebalanceContext, RebalanceEvent, ResolvedStarts, StartResolver, Starts, assign, list, log_refusal,
-    unassign,
+    Logs, PendingRevocation, PendingStarts, RETRY_BACKOFF, RebalanceContext, RebalanceEvent, Start, StartEvent, StartResolver,
+    assign, list, log_refusal, unassign,
 };
 use crate::connectors::kafka::source::record_queue::RecordQueue;
 use crate::pipeline::{Assignment, Commit, ConnectorError, Failure, Refusal, RefusalReason, Signal};
@@ -45,6 +47,16 @@ const PAUSE_AFTER: Duration = Duration::from_millis(500);
 const PAUSED_POLL_TIMEOUT: Duration = Duration::from_millis(80);
 /// For this long after a flush the next one is expected.
 const FLUSH_EXPECTED: Duration = Duration::from_secs(1);
+/// For this long after an assignment its starts are expected.
+const START_EXPECTED: Duration = Duration::from_secs(1);
+/// How often, and how long, the brokers are asked for the id of a topic that has changed.
+const TOPIC_ID_ATTEMPTS: usize = 3;
+const TOPIC_ID_TIMEOUT: Duration = Duration::from_secs(2);
+const TOPIC_ID_BACKOFF: Duration = Duration::from_millis(50);
+/// How long a source that closes waits for its threads.
+const THREADS_TIMEOUT: Duration = Duration::from_millis(1500);
+/// How long a member that ends during a rebalance joins again, to commit.
+const REJOIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout of the last commit.
 pub(super) const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -72,6 +84,7 @@ pub(super) struct Poller {
     pub(super) consumer: Arc<BaseConsumer<RebalanceContext>>,
     pub(super) commands: mpsc::Receiver<PollerCommand>,
     pub(super) events: mpsc::Receiver<RebalanceEvent>,
+    pub(super) bootstrap: BootstrapServers,
     pub(super) queue: Arc<RecordQueue>,
     pub(super) committer: Committer,
     pub(super) partitions: OwnedPartitions,
@@ -79,29 +92,47 @@ pub(super) struct Poller {
     pub(super) reader: Reader,
     pub(super) section: KafkaSection,
     pub(super) subscription: Subscription,
+    /// Whether the member has a `group.instance.id`.
+    pub(super) is_static: bool,
     pub(super) known_topics: BTreeSet<Topic>,
     pub(super) rules: ResumeRules,
     pub(super) read_uncommitted: bool,
     pub(super) verified: Arc<HashMap<Partition, CommittedOffset>>,
     /// How long a revocation waits for records in flight.
     pub(super) revocation_timeout: Duration,
-    /// The group's event that is not answered yet.
-    pub(super) rebalance: Option<PendingRebalance>,
-    /// Partitions whose log was truncated: they start again when the records before the truncation have settled.
-    pub(super) restarts: Vec<(PendingRevocation, NextOffset)>,
+    /// The revocation that is not answered yet.
+    pub(super) revoking: Option<PendingRevocation>,
+    /// Partitions of the member without a known start.
+    pub(super) starting: Vec<PendingStarts>,
+    /// Partitions whose log was truncated, or whose topic was re-created.
+    pub(super) restarts: Vec<Restart>,
+    /// Partitions that a re-created topic does not have, until the records read of them have settled.
+    pub(super) removals: Vec<PendingRevocation>,
     /// A batch that the queue had no room for, since when.
     pub(super) waiting: Option<(Instant, Vec<Record>)>,
     pub(super) paused: bool,
     pub(super) last_flush: Option<Instant>,
-    pub(super) out_of_range: bool,
+    /// Positions that are to be compared with the logs.
+    pub(super) check: Option<PositionCheck>,
+    pub(super) topic_ids: TopicIds,
     pub(super) ended: bool,
     pub(super) degraded: bool,
 }
 
-/// An event of the group that the poller is answering.
-pub(super) enum PendingRebalance {
-    Assignment(ResolvedStarts),
-    Revocation(PendingRevocation),
+/// A partition that starts again when the records before have settled.
+pub(super) struct Restart {
+    pending: PendingRevocation,
+    next: NextOffset,
+    topic_id: Option<String>,
+}
+
+/// Positions that may not be in the logs, or not of the same topic.
+#[derive(Default)]
+pub(super) struct PositionCheck {
+    /// At once, if there is none.
+    due: Option<Instant>,
+    partitions: BTreeSet<Partition>,
+    out_of_range: bool,
 }
 
 /// The batch under construction.
@@ -111,6 +142,8 @@ pub(super) struct Reader {
     pub(super) max_bytes: usize,
     /// The partition of the last message and its stop: messages come in runs.
     pub(super) current: Option<CurrentPartition>,
+    /// Partitions of topics that were re-created: records of the new topic do not follow the old position.
+    pub(super) dropped: BTreeSet<Partition>,
 }
 
 pub(super) struct CurrentPartition {
@@ -132,7 +165,8 @@ impl Reader {
             Some(current) if current.key == key => current,
             _ => {
                 let partition = Partition::new(message.topic(), message.partition());
-                let stop = partitions.get(partition).map(|progress| progress.stop.unwrap_or(i64::MAX));
+                let progress = partitions.get(partition).filter(|_| !self.dropped.contains(&partition));
+                let stop = progress.map(|progress| progress.limit.unwrap_or(i64::MAX));
                 CurrentPartition { key, partition, stop }
             }
         };
@@ -155,25 +189,80 @@ impl Poller {
             if let Some(closed) = self.serve_commands() {
                 break closed;
             }
+            self.bootstrap.keep(self.consumer.client());
             self.serve_committer();
             self.serve_rebalance();
+            self.serve_starts();
             if self.waiting.is_none() {
                 self.poll();
             }
             self.hand_over();
-            self.handle_out_of_range();
+            self.check_positions();
             self.run_checks();
         };
+        self.note_restarts();
+        let outcome = self.commit_before_leaving();
         self.consumer.context().closing.store(true, Ordering::Relaxed);
-        let outcome = self.flush();
         // The engine may have stopped waiting.
         let _ = closed.map(|closed| closed.send(outcome));
-        if self.rebalance.is_some() {
-            log_refusal("unassign", self.consumer.unassign()); // closing waits for the answer to the event
-        }
-        drop(self.committer); // its queue and the monitor's request belong to the consumer
+        self.starting.clear(); // their threads end
+        self.leave_group();
+        drop(self.committer); // its queue and the monitor's requests belong to the consumer
         drop(self.monitor);
+        // The last owner closes the consumer, which leaves the group: threads that ask the brokers end first.
+        let deadline = Instant::now() + THREADS_TIMEOUT;
+        while Arc::strong_count(&self.consumer) > 1 && Instant::now() < deadline {
+            std::thread::sleep(SHORT_POLL_TIMEOUT);
+        }
         drop(self.consumer);
+    }
+
+    /// Commits everything that has settled. While the group rebalances, a commit is refused until the member has joined again.
+    fn commit_before_leaving(&mut self) -> Result<(), ConnectorError> {
+        let deadline = Instant::now() + REJOIN_TIMEOUT;
+        let mut refused = Ok(());
+        loop {
+            refused = refused.and(self.answer_last_rebalance());
+            let flushed = self.try_flush();
+            if !flushed.as_ref().is_err_and(NativeError::is_of_rebalance) || Instant::now() > deadline {
+                return flushed.and(refused).map_err(|error| self.not_committed(&error));
+            }
+            drop(self.consumer.poll(POLL_TIMEOUT)); // what it returns is of the next run
+        }
+    }
+
+    /// Answers the events of a rebalance when the engine has ended. Returns why a last commit was refused.
+    fn answer_last_rebalance(&mut self) -> Result<(), NativeError> {
+        let mut committed = Ok(());
+        if let Some(pending) = self.revoking.take() {
+            match pending.poll() {
+                Some(Some(commits)) => committed = self.finish_revocation(&pending.partitions, Some(commits)),
+                _ => unassign(&self.consumer, &pending.partitions),
+            }
+        }
+        while let Ok(event) = self.events.try_recv() {
+            match event {
+                RebalanceEvent::Assigned(_) => self.assign(&[]),
+                RebalanceEvent::Revoked { partitions, lost } => {
+                    let last = self.committer.watermarks(&partitions);
+                    self.forget(&partitions);
+                    if lost {
+                        unassign(&self.consumer, &partitions);
+                    } else {
+                        committed = committed.and(self.finish_revocation(&partitions, Some(last)));
+                    }
+                }
+            }
+        }
+        committed
+    }
+
+    /// Leaves the group, unless the member is static. Closing alone does not leave it in every state: not without partitions, and not
+    /// while the member joins again; the others would wait for its session to end.
+    fn leave_group(&self) {
+        if !self.is_static {
+            self.consumer.unsubscribe();
+        }
     }
 
     fn subscribe(&mut self) -> Result<(), ConnectorError> {
@@ -183,7 +272,8 @@ impl Poller {
                 self.consumer.subscribe(&self.known_topics.iter().map(|topic| topic.name()).collect::<Vec<_>>())
             }
             Subscription::Assigned(partitions) => {
-                self.rebalance = Some(PendingRebalance::Assignment(self.resolver().spawn(partitions.clone())));
+                let starts = self.resolver().spawn(partitions.clone());
+                self.starting.push(starts);
                 Ok(())
             }
         };
@@ -220,19 +310,35 @@ impl Poller {
     }
 
     fn serve_committer(&mut self) {
-        for signal in self.committer.serve(&self.consumer) {
-            self.queue.signal(signal);
+        for signal in self.committer.serve(&self.consumer, &self.topic_ids) {
+            match signal {
+                Signal::Degraded(None) => self.queue.signal(Signal::Degraded(self.problem())),
+                other => self.queue.signal(other),
+            }
         }
     }
 
     fn flush(&mut self) -> Result<(), ConnectorError> {
+        self.try_flush().map_err(|error| self.not_committed(&error))
+    }
+
+    fn not_committed(&self, error: &NativeError) -> ConnectorError {
+        Failure::new(format!("the offsets were not committed on `{}`", self.section.name)).because(error).into()
+    }
+
+    fn try_flush(&mut self) -> Result<(), NativeError> {
         let mut signals = Vec::new();
-        let flushed = self.committer.flush(&self.consumer, Instant::now() + LAST_COMMIT_TIMEOUT, &mut signals);
+        let flushed = self.committer.flush(&self.consumer, &self.topic_ids, Instant::now() + LAST_COMMIT_TIMEOUT, &mut signals);
         for signal in signals {
             self.queue.signal(signal);
         }
-        let failure = || Failure::new(format!("the offsets were not committed on `{}`", self.section.name));
-        flushed.map_err(|error| failure().because(error).into())
+        flushed
+    }
+
+    /// Returns why some partitions are not read.
+    fn problem(&self) -> Option<String> {
+        let starting = self.starting.iter().find_map(|starts| starts.reason.clone());
+        starting.or_else(|| self.monitor.problem(&self.partitions))
     }
 
     fn resolver(&self) -> StartResolver {
@@ -242,33 +348,28 @@ impl Poller {
             rules: self.rules.clone(),
             read_uncommitted: self.read_uncommitted,
             verified: Arc::clone(&self.verified),
-            queue: Arc::clone(&self.queue),
         }
     }
 
     fn serve_rebalance(&mut self) {
-        match self.rebalance.take() {
-            None => {}
-            Some(PendingRebalance::Assignment(starts)) => match starts.try_recv() {
-                Ok(starts) => self.finish_assignment(starts),
-                Err(TryRecvError::Empty) => self.rebalance = Some(PendingRebalance::Assignment(starts)),
-                Err(TryRecvError::Disconnected) => unreachable!("the resolver sends an answer before it ends"),
-            },
-            Some(PendingRebalance::Revocation(pending)) => match pending.poll() {
-                Some(commits) => self.finish_revocation(&pending.partitions, commits),
-                None => self.rebalance = Some(PendingRebalance::Revocation(pending)),
-            },
+        if let Some(pending) = self.revoking.take() {
+            match pending.poll() {
+                // A refusal was logged: the run goes on, and the next owner repeats.
+                Some(commits) => drop(self.finish_revocation(&pending.partitions, commits)),
+                None => self.revoking = Some(pending),
+            }
         }
-        if self.rebalance.is_none()
+        if self.revoking.is_none()
             && let Ok(event) = self.events.try_recv()
         {
             self.on_rebalance(event);
         }
-        for (pending, next) in std::mem::take(&mut self.restarts) {
+        self.removals.retain(|pending| pending.poll().is_none());
+        for Restart { pending, next, topic_id } in std::mem::take(&mut self.restarts) {
             match pending.poll() {
                 // The last watermark counts offsets of a log that is gone.
-                Some(_) => pending.partitions.iter().for_each(|partition| self.start_again(*partition, next)),
-                None => self.restarts.push((pending, next)),
+                Some(_) => pending.partitions.iter().for_each(|partition| self.start_again(*partition, next, topic_id.clone())),
+                None => self.restarts.push(Restart { pending, next, topic_id }),
             }
         }
     }
@@ -276,7 +377,12 @@ impl Poller {
     fn on_rebalance(&mut self, event: RebalanceEvent) {
         match event {
             RebalanceEvent::Assigned(partitions) => {
-                self.rebalance = Some(PendingRebalance::Assignment(self.resolver().spawn(partitions)));
+                self.assign(&[]); // the partitions that are kept are read on meanwhile
+                self.signal_assigned(Vec::new()); // in this generation
+                if !partitions.is_empty() {
+                    let starts = self.resolver().spawn(partitions);
+                    self.starting.push(starts);
+                }
             }
             RebalanceEvent::Revoked { partitions, lost } => {
                 self.forget(&partitions);
@@ -287,36 +393,116 @@ impl Poller {
                     let deadline = Instant::now() + self.revocation_timeout;
                     let (pending, signal) = PendingRevocation::new(partitions, Some(deadline));
                     self.queue.signal(signal);
-                    self.rebalance = Some(PendingRebalance::Revocation(pending));
+                    self.revoking = Some(pending);
                 }
             }
         }
     }
 
-    fn finish_assignment(&mut self, starts: Result<Starts, ConnectorError>) {
-        let Starts { assignments, topic_ids } = starts.unwrap_or_else(|error| {
-            self.queue.fail(error);
-            Starts::default()
-        });
-        self.committer.set_topic_ids(topic_ids.clone());
-        self.monitor.set_topic_ids(topic_ids);
-        let list: Vec<(Partition, NextOffset)> = assignments.iter().map(|of| (of.partition, of.start)).collect();
-        for (partition, start) in &list {
-            self.partitions.add(*partition, *start);
+    /// Has the starts of partitions that were about to start again committed: the next run goes on there.
+    fn note_restarts(&mut self) {
+        for Restart { pending, next, topic_id } in std::mem::take(&mut self.restarts) {
+            for partition in pending.partitions {
+                log_refusal("assign", assign(&self.consumer, &[(partition, next)])); // for the commit only
+                self.topic_ids.set(partition, topic_id.clone());
+                self.committer.note_start(partition, next);
+            }
         }
+    }
+
+    /// Begins to read the partitions whose start has become known.
+    fn serve_starts(&mut self) {
+        if self.starting.is_empty() || self.consumer.assignment_lost() {
+            return; // the event that takes lost partitions away follows
+        }
+        for mut starts in std::mem::take(&mut self.starting) {
+            let is_done = loop {
+                match starts.poll() {
+                    None => break false,
+                    Some(StartEvent::Known(known)) => self.start(known),
+                    Some(StartEvent::Waiting(reason)) => {
+                        self.degraded = true;
+                        self.queue.signal(Signal::Degraded(Some(reason.clone())));
+                        starts.reason = Some(reason);
+                    }
+                    Some(StartEvent::Failed(error)) => self.queue.fail(error),
+                    Some(StartEvent::Done) => break true,
+                }
+            };
+            if !is_done {
+                self.starting.push(starts);
+            } else if starts.reason.is_some() {
+                self.show_problem();
+            }
+        }
+    }
+
+    /// Shows the problem that is left, or that there is none any more.
+    fn show_problem(&mut self) {
+        let problem = self.problem();
+        self.degraded = problem.is_some();
+        self.queue.signal(Signal::Degraded(problem));
+    }
+
+    fn start(&mut self, mut starts: Vec<Start>) {
+        if starts.is_empty() {
+            return;
+        }
+        if let Err(refusal) = starts.iter_mut().try_for_each(|start| self.check_start(start)) {
+            return self.queue.fail(refusal.into());
+        }
+        let mut assignments = Vec::with_capacity(starts.len());
+        for Start { assignment, topic_id, reason, end } in starts {
+            let (partition, start) = (assignment.partition, assignment.start);
+            self.partitions.limit_stop(partition, end); // another member may have found that out, and gone on
+            if self.partitions.add(partition, start) > 1 {
+                self.committer.rewind(partition); // another member may have gone back meanwhile
+            }
+            self.topic_ids.set(partition, topic_id);
+            // Even if nothing is read there: the next run goes on there, and the other members of a bounded run wait for it.
+            if matches!(reason, StartReason::NoCommit | StartReason::Gap | StartReason::Recreated) {
+                self.committer.note_start(partition, start);
+            }
+            assignments.push(assignment);
+        }
+        let starts: Vec<(Partition, NextOffset)> = assignments.iter().map(|of| (of.partition, of.start)).collect();
         self.reader.current = None;
         self.signal_assigned(assignments);
-        if let Err(error) = assign(&self.consumer, &list) {
+        self.assign(&starts);
+    }
+
+    /// Decides where a partition starts whose topic was deleted, with the commits of the group, and created again while the group
+    /// had lost it.
+    fn check_start(&self, start: &mut Start) -> Result<(), Refusal> {
+        let partition = start.assignment.partition;
+        let (StartReason::NoCommit, Some(wanted), Some(new)) =
+            (start.reason, self.partitions.left_at(partition), start.topic_id.as_deref())
+        else {
+            return Ok(());
+        };
+        if let Some(old) = self.topic_ids.replaced(partition, Some(new)) {
+            let low = start.assignment.start.0;
+            let next = resume::recreated(partition, wanted, old, new, low, start.end, self.rules.on_gap)?;
+            resume::log_recreated(partition, wanted, next);
+            (start.assignment.start, start.reason) = (next, StartReason::Recreated);
+        }
+        Ok(())
+    }
+
+    fn assign(&self, starts: &[(Partition, NextOffset)]) {
+        if let Err(error) = assign(&self.consumer, starts) {
             self.queue.fail(self.failure("start to read from").because(error).into());
         }
-        let partitions: Vec<Partition> = list.iter().map(|(partition, _)| *partition).collect();
+        let partitions: Vec<Partition> = starts.iter().map(|(partition, _)| *partition).collect();
         self.pause_like_the_others(&partitions);
     }
 
-    /// Answers a revocation; `commits` are the last ones of its partitions, if they settled in time.
-    fn finish_revocation(&mut self, partitions: &[Partition], commits: Option<Vec<Commit>>) {
+    /// Answers a revocation; `commits` are the last ones of its partitions, if they settled in time. Returns why they were refused.
+    fn finish_revocation(&mut self, partitions: &[Partition], commits: Option<Vec<Commit>>) -> Result<(), NativeError> {
+        let mut committed = Ok(());
         if let Some(commits) = commits {
-            match self.committer.commit_revoked(&self.consumer, &commits) {
+            committed = self.committer.commit_revoked(&self.consumer, &self.topic_ids, &commits);
+            match &committed {
                 Ok(()) => {
                     let confirmed = commits.iter().map(|commit| (commit.partition, commit.next)).collect();
                     self.queue.signal(Signal::Committed(confirmed));
@@ -328,6 +514,7 @@ impl Poller {
             self.queue.signal(Signal::Lost(partitions.to_vec()));
         }
         unassign(&self.consumer, partitions);
+        committed
     }
 
     /// Drops everything of these partitions that the engine has not got.
@@ -341,13 +528,18 @@ impl Poller {
         }
         self.committer.forget(partitions);
         self.partitions.remove(partitions);
-        self.restarts.retain(|(pending, _)| !pending.partitions.iter().any(|of| partitions.contains(of)));
+        self.reader.dropped.retain(|partition| !partitions.contains(partition));
+        self.starting.retain(|starts| starts.forget(partitions));
+        self.restarts.retain(|restart| !restart.pending.partitions.iter().any(|of| partitions.contains(of)));
+        self.removals.retain(|pending| !pending.partitions.iter().any(|of| partitions.contains(of)));
     }
 
     /// Returns how long to wait for records or room: briefly, while an answer or a command is expected.
     fn timeout(&self, usual: Duration) -> Duration {
-        let is_expected = self.rebalance.is_some()
+        let is_expected = self.revoking.is_some()
+            || self.starting.iter().any(|starts| starts.since.elapsed() < START_EXPECTED)
             || !self.restarts.is_empty()
+            || !self.removals.is_empty()
             || self.last_flush.is_some_and(|last| last.elapsed() < FLUSH_EXPECTED);
         if is_expected { SHORT_POLL_TIMEOUT } else { usual }
     }
@@ -359,10 +551,15 @@ impl Poller {
         }
         let mut opened: Option<Instant> = None;
         let mut timeout = self.timeout(POLL_TIMEOUT);
+        let consumer = Arc::clone(&self.consumer);
         while !self.reader.is_full() {
-            match self.consumer.poll(timeout) {
+            match consumer.poll(timeout) {
                 Some(Ok(message)) => {
-                    self.reader.push(&self.consumer, &self.partitions, &message);
+                    self.check_topic_ids();
+                    self.reader.push(&consumer, &self.partitions, &message);
+                    if self.reader.current.as_ref().is_some_and(|current| current.stop.is_none()) {
+                        break; // dropped, and perhaps so are all that follow until the position is checked
+                    }
                     timeout = Duration::ZERO;
                 }
                 Some(Err(error)) => return self.on_consumer_error(&error),
@@ -376,8 +573,8 @@ impl Poller {
                 }
             }
         }
-        if std::mem::take(&mut self.degraded) {
-            self.queue.signal(Signal::Degraded(None));
+        if self.degraded && self.problem().is_none() {
+            self.show_problem();
         }
     }
 
@@ -386,9 +583,13 @@ impl Poller {
         if !std::mem::replace(&mut self.paused, true) {
             self.with_unfinished("pause", rdkafka::consumer::Consumer::pause);
         }
-        match self.consumer.poll(self.timeout(PAUSED_POLL_TIMEOUT)) {
+        let consumer = Arc::clone(&self.consumer);
+        match consumer.poll(self.timeout(PAUSED_POLL_TIMEOUT)) {
             // Fetched before the pause: it follows the batch that waits.
-            Some(Ok(message)) => self.reader.push(&self.consumer, &self.partitions, &message),
+            Some(Ok(message)) => {
+                self.check_topic_ids();
+                self.reader.push(&consumer, &self.partitions, &message);
+            }
             Some(Err(error)) => self.on_consumer_error(&error),
             None => {}
         }
@@ -414,7 +615,8 @@ impl Poller {
                 }
                 if std::mem::take(&mut self.paused) {
                     self.with_unfinished("resume", rdkafka::consumer::Consumer::resume);
-                    self.wake_fetchers();
+                    // After a resume the fetching threads of librdkafka sleep for up to a second, unless a request is sent.
+                    self.monitor.ask_leaders(&self.consumer, &self.partitions);
                 }
                 self.check_end();
             }
@@ -447,17 +649,6 @@ impl Poller {
         log_refusal(name, call(&self.consumer, &list(&unfinished)));
     }
 
-    /// Wakes the threads of librdkafka: after a resume they sleep for up to a second, unless a request is sent.
-    fn wake_fetchers(&self) {
-        let one_of_each: HashMap<Topic, Partition> = self.partitions.iter().map(|(of, _)| (of.topic, of)).collect();
-        for partition in one_of_each.values() {
-            let watermarks = self.consumer.fetch_watermarks(partition.topic.name(), partition.index, Duration::from_secs(1));
-            if let Err(error) = watermarks {
-                tracing::debug!(%error, %partition, "The broker did not answer a request for watermarks.");
-            }
-        }
-    }
-
     /// Reports how far the consumer has passed offsets without records.
     fn report_positions(&mut self) {
         let Ok(list) = self.consumer.position() else { return };
@@ -465,6 +656,9 @@ impl Poller {
         for element in list.elements() {
             let Offset::Offset(position) = element.offset() else { continue };
             let partition = Partition::new(element.topic(), element.partition());
+            if self.reader.dropped.contains(&partition) {
+                continue; // it has passed records
+            }
             passed.extend(self.partitions.pass(partition, position).map(|next| (partition, next)));
         }
         if !passed.is_empty() {
@@ -475,7 +669,8 @@ impl Poller {
 
     /// Ends a bounded run once every planned partition has been read to its stop, by this member or by others.
     fn check_end(&mut self) {
-        let is_settled = !self.ended && self.rebalance.is_none() && self.restarts.is_empty();
+        let is_waiting = self.revoking.is_some() || !self.starting.is_empty() || !self.restarts.is_empty();
+        let is_settled = !self.ended && !is_waiting && self.removals.is_empty() && self.check.is_none();
         if is_settled && self.partitions.all_done() && self.monitor.others_are_done(&self.consumer, &self.partitions) {
             self.ended = true;
             self.queue.signal_in_order(Signal::End);
@@ -483,17 +678,26 @@ impl Poller {
     }
 
     fn run_checks(&mut self) {
-        if let Some(ends) = self.monitor.log_ends(&self.consumer, &self.partitions) {
+        if let Some(mut ends) = self.monitor.log_ends(&self.consumer, &self.partitions) {
+            let starting = self.starting.iter().flat_map(PendingStarts::partitions);
+            ends.extend(starting.map(|partition| (partition, None)));
             self.queue.signal(Signal::LogEndOffsets(ends));
         }
-        if self.degraded && self.monitor.leaders_answer(&self.consumer, &self.partitions) {
-            self.degraded = false;
-            self.queue.signal(Signal::Degraded(None));
+        if self.monitor.has_asked_leaders(&self.consumer, &self.partitions, self.degraded) {
+            self.show_problem();
         }
-        if let Some((topic, old_id, new_id)) = self.monitor.recreated_topic(&self.consumer, &self.partitions)
-            && !self.queue.has_failed()
-        {
-            self.on_recreated(topic, &old_id, &new_id);
+        if self.ended {
+            return;
+        }
+        let changes = self.monitor.topic_changes(&self.consumer, &self.partitions, &self.topic_ids);
+        if !changes.recreated.is_empty() {
+            self.request_check(changes.recreated, false);
+        }
+        if !changes.returned.is_empty() {
+            // The group has not taken them from this member.
+            self.partitions.remove(&changes.returned);
+            let starts = self.resolver().spawn(changes.returned);
+            self.starting.push(starts);
         }
         if let Subscription::Matching(matches) = &self.subscription
             && let Some(topics) = self.monitor.matching_topics(&self.consumer, matches)
@@ -512,7 +716,7 @@ impl Poller {
         };
         if let Some(topic) = self.monitor.missing_topic(&self.consumer, needed) {
             let failure = Failure::new(format!("topic `{topic}` does not exist on `{}` any more", self.section.name));
-            self.queue.fail(failure.hint("create it again, or leave it out").into());
+            self.queue.fail(failure.hint("create it again, or omit it").into());
         }
         self.check_end();
     }
@@ -528,7 +732,10 @@ impl Poller {
             return self.queue.fail(failure("cannot read from").into());
         };
         match code {
-            RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset => self.out_of_range = true,
+            RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset => {
+                let owned: Vec<Partition> = self.partitions.iter().map(|(partition, _)| partition).collect();
+                self.request_check(owned, true);
+            }
             RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed => {
                 let denied = failure("not allowed to read from");
                 self.queue.fail(denied.hint("give the user READ on the topic and on the group").into());
@@ -576,104 +783,172 @@ impl Poller {
         self.queue.signal(Signal::Degraded(Some(reason.unwrap_or_else(|| error.to_string()))));
     }
 
-    /// Refuses to go on at an offset that is not in the log, or goes on behind the gap if the rules say where. The records before
-    /// the gap have been handed over.
-    fn handle_out_of_range(&mut self) {
-        if !self.out_of_range || self.waiting.is_some() || self.reader.builder.len() > 0 {
+    /// Drops what is read of topics that were re-created, once librdkafka has seen another id: the records that follow are those of the
+    /// new topic at the old position.
+    fn check_topic_ids(&mut self) {
+        let changed = &self.consumer.context().topic_changed;
+        if !changed.load(Ordering::Relaxed) {
             return;
         }
-        self.out_of_range = false;
-        let wanted: Vec<(Partition, i64)> = self.partitions.iter().map(|(of, progress)| (of, progress.next)).collect();
-        let partitions: Vec<Partition> = wanted.iter().map(|(partition, _)| *partition).collect();
-        let offsets = |of| list_offsets(self.consumer.client(), &partitions, of);
-        let (low, end) = match (offsets(OffsetSpec::Start), offsets(OffsetSpec::Log)) {
-            (Ok(low), Ok(end)) => (low, end),
-            (Err(error), _) | (_, Err(error)) if error.is_passing() => {
-                self.out_of_range = true;
-                return self.queue.signal(Signal::Degraded(Some(error.to_string())));
+        changed.store(false, Ordering::Relaxed);
+        let with_id = self.partitions.iter().map(|(partition, _)| partition).filter(|of| self.topic_ids.get(*of).is_some());
+        let with_id: Vec<Partition> = with_id.collect();
+        let topics: BTreeSet<Topic> = with_id.iter().map(|partition| partition.topic).collect();
+        let topics: Vec<Topic> = topics.into_iter().collect();
+        // Another broker may learn of the new topic a moment later.
+        for _ in 0..TOPIC_ID_ATTEMPTS {
+            let ids = topic_ids(self.consumer.client(), &topics, TOPIC_ID_TIMEOUT).unwrap_or_default();
+            let id = |partition: &Partition| ids.get(&partition.topic).map(String::as_str);
+            let replaced = with_id.iter().filter(|partition| self.topic_ids.replaced(**partition, id(partition)).is_some());
+            let replaced: Vec<Partition> = replaced.copied().collect();
+            if !replaced.is_empty() {
+                self.reader.current = None;
+                self.reader.dropped.extend(&replaced);
+                self.request_check(replaced, true);
+                break;
             }
-            (Err(error), _) | (_, Err(error)) => {
-                return self.queue.fail(self.failure("list the offsets of").because(error).into());
-            }
+            std::thread::sleep(TOPIC_ID_BACKOFF);
+        }
+    }
+
+    /// Has the positions of these partitions compared with their logs. `out_of_range`: librdkafka has stopped to read some of them.
+    fn request_check(&mut self, partitions: impl IntoIterator<Item = Partition>, out_of_range: bool) {
+        let check = self.check.get_or_insert_with(PositionCheck::default);
+        check.partitions.extend(partitions);
+        check.out_of_range |= out_of_range;
+    }
+
+    /// Compares positions with the logs: refuses to go on in a topic that was re-created and at an offset that is not in the log, or
+    /// goes on where the rules say. The records before have been handed over.
+    fn check_positions(&mut self) {
+        let is_due = self.check.as_ref().is_some_and(|check| check.due.is_none_or(|due| due <= Instant::now()));
+        // What changes behind the end is of the next run.
+        if !is_due || self.ended || self.waiting.is_some() || self.reader.builder.len() > 0 || self.queue.has_failed() {
+            return;
+        }
+        let check = self.check.take().expect("it is due");
+        let partitions: Vec<Partition> = check.partitions.into_iter().filter(|of| self.partitions.get(*of).is_some()).collect();
+        let logs = match Logs::fetch(&self.consumer, &partitions) {
+            Ok(logs) => logs,
+            Err(error) => return self.check_again(partitions, check.out_of_range, &error),
         };
-        // A log that was truncated and has grown again holds other records at the same offsets.
-        let in_range = |(partition, last): &(Partition, Fingerprint)| {
-            low.get(partition).is_some_and(|low| *low <= last.offset) && end.get(partition).is_some_and(|end| last.offset < *end)
-        };
-        let last: Vec<_> = self.committer.fingerprints().into_iter().filter(in_range).collect();
-        if let Err(error) = lookup::verify_fingerprint_blocking(&self.section, &last, self.read_uncommitted) {
+        if let Err(error) = self.verify_fingerprints(&partitions, &logs) {
             return self.queue.fail(error);
         }
-        for (partition, wanted) in wanted {
-            let (low, end) = (low[&partition], end[&partition]);
-            if (low..=end).contains(&wanted) {
-                // librdkafka stops to read a partition that was out of range, also if the offset is in range again.
-                log_refusal("unassign", self.consumer.incremental_unassign(&list([&partition])));
-                self.read_from(partition, NextOffset(wanted));
-                continue;
-            }
-            match resume::gap(partition, wanted, low, end, self.rules.on_gap) {
-                Ok(next) => self.go_on_behind_gap(partition, wanted, next),
-                Err(refused) => return self.queue.fail(refused.into()),
+        let (mut unanswered, mut why) = (Vec::new(), None);
+        for partition in partitions {
+            let wanted = self.partitions.get(partition).expect("filtered above").next;
+            let (topic, id) = (logs.topic(partition), logs.topic_id(partition));
+            let replaced = self.topic_ids.replaced(partition, id).zip(id);
+            let decided = match (logs.of(partition), replaced) {
+                (Ok((low, end)), Some((old, new))) => {
+                    let next = resume::recreated(partition, wanted, old, new, low, end, self.rules.on_gap);
+                    next.map(|next| {
+                        resume::log_recreated(partition, wanted, next);
+                        self.partitions.limit_stop(partition, end);
+                        self.restart(partition, next, id.map(ToOwned::to_owned));
+                    })
+                }
+                (Ok((low, end)), None) if (low..=end).contains(&wanted) => {
+                    if check.out_of_range {
+                        self.reader.dropped.remove(&partition);
+                        self.unassign(partition);
+                        self.read_from(partition, NextOffset(wanted));
+                    }
+                    Ok(())
+                }
+                (Ok((low, end)), None) => resume::gap(partition, wanted, low, end, self.rules.on_gap)
+                    .map(|next| self.go_on_behind_gap(partition, wanted, next, end)),
+                (Err(_), Some((old, new))) if topic.is_some_and(|topic| !topic.has(partition)) => {
+                    let count = topic.map_or(0, |topic| topic.partitions);
+                    resume::removed(partition, wanted, old, new, count, self.rules.on_gap).map(|()| self.on_removed(partition))
+                }
+                (Err(error), _) => {
+                    unanswered.push(partition);
+                    why = Some(error);
+                    Ok(())
+                }
+            };
+            if let Err(refusal) = decided {
+                return self.queue.fail(refusal.into());
             }
         }
-        self.reader.current = None;
+        if let Some(error) = why {
+            self.check_again(unanswered, check.out_of_range, &error);
+        }
+        self.check_end();
     }
 
-    /// Refuses to go on in a topic that was created again, or reads it anew if the rules say where.
-    fn on_recreated(&mut self, topic: Topic, old_id: &str, new_id: &str) {
-        let owned: Vec<_> = self.partitions.iter().filter(|(partition, _)| partition.topic == topic).collect();
-        let wanted: Vec<(Partition, i64)> = owned.into_iter().map(|(partition, progress)| (partition, progress.next)).collect();
-        let partitions: Vec<Partition> = wanted.iter().map(|(partition, _)| *partition).collect();
-        // What was fetched is delivered, and committed under the old id: then the next run refuses too.
-        let offsets = |of| list_offsets(self.consumer.client(), &partitions, of);
-        let (low, end) = match (offsets(OffsetSpec::Start), offsets(OffsetSpec::Log)) {
-            (Ok(low), Ok(end)) => (low, end),
-            (Err(error), _) | (_, Err(error)) => {
-                return self.queue.fail(self.failure("list the offsets of").because(error).into());
-            }
+    /// Repeats a check that no broker answered; fails if waiting does not help.
+    fn check_again(&mut self, partitions: Vec<Partition>, out_of_range: bool, error: &NativeError) {
+        let is_unknown = error.is_unknown_partition() || error.code == RDKafkaErrorCode::UnknownTopicOrPartition;
+        if !error.is_outage() && !is_unknown {
+            return self.queue.fail(self.failure("list the offsets of").because(error).into());
+        }
+        if is_unknown {
+            self.monitor.on_unknown_topic();
+        }
+        self.request_check(partitions, out_of_range);
+        self.check.as_mut().expect("just requested").due = Some(Instant::now() + RETRY_BACKOFF);
+        self.degraded = true;
+        self.queue.signal(Signal::Degraded(Some(error.to_string())));
+    }
+
+    /// Compares the last records with those in the logs: a log that was truncated and has grown again holds other records at the same
+    /// offsets.
+    fn verify_fingerprints(&self, partitions: &[Partition], logs: &Logs) -> Result<(), ConnectorError> {
+        let is_there = |(partition, last): &(Partition, Fingerprint)| {
+            let is_replaced = self.topic_ids.replaced(*partition, logs.topic_id(*partition)).is_some();
+            let is_known = partitions.contains(partition) && !is_replaced;
+            is_known && logs.of(*partition).is_ok_and(|(low, end)| (low..end).contains(&last.offset))
         };
-        if self.rules.on_gap != OnGap::Refuse {
-            self.committer.set_topic_ids(HashMap::from([(topic, new_id.to_owned())]));
-        }
-        for (partition, wanted) in wanted {
-            let (low, end) = (low[&partition], end[&partition]);
-            match resume::recreated(partition, wanted, old_id, new_id, low, end, self.rules.on_gap) {
-                Ok(next) => {
-                    resume::log_gap(partition, wanted, next);
-                    log_refusal("unassign", self.consumer.incremental_unassign(&list([&partition])));
-                    self.restart(partition, next);
-                }
-                Err(refusal) => {
-                    self.committer.forget(&partitions);
-                    return self.queue.fail(refusal.into());
-                }
-            }
-        }
+        let last: Vec<_> = self.committer.fingerprints().into_iter().filter(is_there).collect();
+        lookup::verify_fingerprint_blocking(&self.section, &last, self.read_uncommitted)
     }
 
-    fn go_on_behind_gap(&mut self, partition: Partition, wanted: i64, next: NextOffset) {
+    /// Goes on at `next`, which is where the log `..end` begins again, or its end.
+    fn go_on_behind_gap(&mut self, partition: Partition, wanted: i64, next: NextOffset, end: i64) {
         resume::log_gap(partition, wanted, next);
-        log_refusal("unassign", self.consumer.incremental_unassign(&list([&partition])));
-        self.reader.current = None;
-        if next.0 >= wanted {
-            // The records before the gap settle and are committed as ever.
-            self.partitions.advance(partition, next.0);
-            self.queue.positions(vec![(partition, next)]);
-            self.read_from(partition, next);
-            return self.check_end();
+        if next.0 < wanted {
+            self.partitions.limit_stop(partition, end);
+            return self.restart(partition, next, self.topic_ids.get(partition).map(ToOwned::to_owned));
         }
-        self.restart(partition, next);
+        // The records before the gap settle and are committed as ever.
+        self.reader.dropped.remove(&partition);
+        self.unassign(partition);
+        self.partitions.advance(partition, next.0);
+        self.queue.positions(vec![(partition, next)]);
+        self.read_from(partition, next);
     }
 
-    /// Starts a partition again at `next`, once the records before have settled.
-    fn restart(&mut self, partition: Partition, next: NextOffset) {
-        self.reader.current = None;
+    /// Reads no more of a partition that the re-created topic does not have.
+    fn on_removed(&mut self, partition: Partition) {
+        tracing::warn!(%partition, "The topic was re-created without this partition; the run reads the others.");
+        let revocation = self.release_in_order(partition);
+        self.removals.push(revocation);
+        self.partitions.note_absent(partition);
+    }
+
+    /// Starts a partition again at `next` in the topic with this id, once the records before have settled.
+    fn restart(&mut self, partition: Partition, next: NextOffset, topic_id: Option<String>) {
+        let pending = self.release_in_order(partition);
+        self.restarts.push(Restart { pending, next, topic_id });
+    }
+
+    /// Takes a partition out of the run behind the records that were read of it.
+    fn release_in_order(&mut self, partition: Partition) -> PendingRevocation {
+        self.unassign(partition);
+        self.reader.dropped.remove(&partition);
         self.committer.forget(&[partition]);
         self.partitions.remove(&[partition]);
         let (pending, signal) = PendingRevocation::new(vec![partition], None);
         self.queue.signal_in_order(signal);
-        self.restarts.push((pending, next));
+        pending
+    }
+
+    fn unassign(&mut self, partition: Partition) {
+        self.reader.current = None;
+        log_refusal("unassign", self.consumer.incremental_unassign(&list([&partition])));
     }
 
     /// Hands an assignment over, with the group's member in this generation.
@@ -682,16 +957,19 @@ impl Poller {
         self.queue.signal(Signal::Assigned(assigned));
     }
 
-    fn start_again(&mut self, partition: Partition, start: NextOffset) {
+    fn start_again(&mut self, partition: Partition, start: NextOffset, topic_id: Option<String>) {
         self.partitions.add(partition, start);
+        self.topic_ids.set(partition, topic_id);
+        self.committer.note_start(partition, start);
         self.signal_assigned(vec![Assignment { partition, start, fingerprint: None, extension: None }]);
         self.read_from(partition, start);
     }
 
     fn read_from(&self, partition: Partition, start: NextOffset) {
-        let mut list = list([&partition]);
-        list.set_all_offsets(Offset::Offset(start.0)).expect("an offset is not negative");
-        log_refusal("assign", self.consumer.incremental_assign(&list));
+        if self.consumer.assignment_lost() {
+            return; // the event that takes it away follows
+        }
+        log_refusal("assign", assign(&self.consumer, &[(partition, start)]));
         self.pause_like_the_others(&[partition]);
     }
 }

@@ -1,32 +1,34 @@
 //! Rebalances. The consumer's callback only passes the event on: the poller answers it between two polls.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, TryRecvError};
+use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::connectors::kafka::admin::{OffsetSpec, list_offsets, topic_ids};
+use crate::connectors::kafka::admin::{OffsetSpec, PartitionOffset, describe_topics, partition_offsets};
 use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::commit_metadata::{CommitMetadata, CommittedOffset};
 use crate::connectors::kafka::librdkafka::NativeError;
+use crate::connectors::kafka::librdkafka::admin::TopicDescription;
 use crate::connectors::kafka::lookup;
 use crate::connectors::kafka::resume::{self, ResumeRules, StartReason};
-use crate::connectors::kafka::source::record_queue::RecordQueue;
 use crate::pipeline::{Assignment, Commit, ConnectorError, Failure, Revocation, Signal};
 use crate::profile::KafkaSection;
 use crate::record::{NextOffset, Partition, Topic};
 
 /// Timeout of one request about newly assigned partitions.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to wait before the brokers are asked again.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How long to wait before the brokers are asked again; it doubles with each attempt.
+pub(crate) const RETRY_BACKOFF: Duration = Duration::from_millis(500);
+const MAX_RETRY_BACKOFF: Duration = Duration::from_secs(5);
 
 /// An event of the group that has to be answered with an assign or unassign call.
 pub(crate) enum RebalanceEvent {
@@ -45,10 +47,22 @@ pub(crate) struct RebalanceContext {
     pub(crate) events: mpsc::Sender<RebalanceEvent>,
     /// Whether the consumer is closing: no poller answers any more.
     pub(crate) closing: Arc<AtomicBool>,
+    /// Whether librdkafka has seen another id of a topic since this was last reset. It says so before it fetches by that id.
+    pub(crate) topic_changed: Arc<AtomicBool>,
+    /// Whether debug lines are only wanted for [`Self::topic_changed`].
+    pub(crate) is_quiet: bool,
 }
 
 impl ClientContext for RebalanceContext {
-    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if self.is_quiet && matches!(level, RDKafkaLogLevel::Debug) {
+            // A hint only: the brokers are asked for the id. The first id of a topic follows one of zeros.
+            if facility == "METADATA" && message.contains(" changed id from ") && !message.contains(" from AAAAAAAAAAAAAAAAAAAAA")
+            {
+                self.topic_changed.store(true, Ordering::Relaxed);
+            }
+            return;
+        }
         self.log.log(level, facility, message);
     }
 
@@ -73,16 +87,13 @@ impl ConsumerContext for RebalanceContext {
     }
 }
 
-/// Answers an assignment: reads each partition from its start.
+/// Reads more partitions, from their starts.
 pub(crate) fn assign(consumer: &BaseConsumer<RebalanceContext>, starts: &[(Partition, NextOffset)]) -> KafkaResult<()> {
     let mut list = TopicPartitionList::with_capacity(starts.len());
     for (partition, start) in starts {
         list.add_partition_offset(partition.topic.name(), partition.index, Offset::Offset(start.0))?;
     }
-    match consumer.rebalance_protocol() {
-        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(&list),
-        RebalanceProtocol::Cooperative => consumer.incremental_assign(&list),
-    }
+    consumer.incremental_assign(&list)
 }
 
 /// Answers a revocation.
@@ -146,103 +157,227 @@ pub(crate) struct StartResolver {
     pub(crate) read_uncommitted: bool,
     /// Commits that were verified when the run was planned.
     pub(crate) verified: Arc<HashMap<Partition, CommittedOffset>>,
-    pub(crate) queue: Arc<RecordQueue>,
 }
 
-/// The starts of newly assigned partitions, once they are known.
-pub(crate) type ResolvedStarts = mpsc::Receiver<Result<Starts, ConnectorError>>;
+/// The starts of newly assigned partitions, of each as soon as it is known. The resolver ends when this is dropped.
+pub(crate) struct PendingStarts {
+    /// The partitions without a known start.
+    wanted: Arc<Mutex<BTreeSet<Partition>>>,
+    events: mpsc::Receiver<StartEvent>,
+    _stop: mpsc::Sender<()>,
+    pub(crate) since: Instant,
+    /// Why some starts are not known yet.
+    pub(crate) reason: Option<String>,
+}
 
-/// Where newly assigned partitions start, and the ids of their topics.
-#[derive(Default)]
-pub(crate) struct Starts {
-    pub(crate) assignments: Vec<Assignment>,
-    pub(crate) topic_ids: HashMap<Topic, String>,
+/// An answer of the resolver.
+pub(crate) enum StartEvent {
+    Known(Vec<Start>),
+    /// The brokers do not answer for some partitions; they are asked again.
+    Waiting(String),
+    Failed(ConnectorError),
+    /// Every start is known.
+    Done,
+}
+
+/// Where a partition starts, and the id of its topic.
+pub(crate) struct Start {
+    pub(crate) assignment: Assignment,
+    pub(crate) topic_id: Option<String>,
+    pub(crate) reason: StartReason,
+    /// The end of the log.
+    pub(crate) end: i64,
+}
+
+fn lock(partitions: &Mutex<BTreeSet<Partition>>) -> MutexGuard<'_, BTreeSet<Partition>> {
+    partitions.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl PendingStarts {
+    /// Returns the next answer, without partitions that were taken away meanwhile; `None` if there is none yet.
+    pub(crate) fn poll(&self) -> Option<StartEvent> {
+        match self.events.try_recv() {
+            Ok(StartEvent::Known(mut starts)) => {
+                let mut wanted = lock(&self.wanted);
+                starts.retain(|start| wanted.remove(&start.assignment.partition));
+                Some(StartEvent::Known(starts))
+            }
+            Ok(event) => Some(event),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(StartEvent::Done),
+        }
+    }
+
+    /// Drops partitions that were taken away; returns whether others are left.
+    pub(crate) fn forget(&self, partitions: &[Partition]) -> bool {
+        let mut wanted = lock(&self.wanted);
+        wanted.retain(|partition| !partitions.contains(partition));
+        !wanted.is_empty()
+    }
+
+    /// Returns the partitions without a known start.
+    pub(crate) fn partitions(&self) -> Vec<Partition> {
+        lock(&self.wanted).iter().copied().collect()
+    }
 }
 
 impl StartResolver {
     /// Starts to resolve.
-    pub(crate) fn spawn(self, partitions: Vec<Partition>) -> ResolvedStarts {
-        let (sender, resolved) = mpsc::channel();
+    pub(crate) fn spawn(self, partitions: Vec<Partition>) -> PendingStarts {
+        let (sender, events) = mpsc::channel();
+        let (stop, stopped) = mpsc::channel();
+        let wanted = Arc::new(Mutex::new(partitions.into_iter().collect()));
         let failed = sender.clone();
-        let resolve = move || {
-            // A poller that closes does not wait.
-            let _ = sender.send(self.resolve(&partitions));
+        let resolve = {
+            let wanted = Arc::clone(&wanted);
+            move || self.resolve(&wanted, &sender, &stopped)
         };
         if let Err(error) = std::thread::Builder::new().name("kafka-assignment".to_owned()).spawn(resolve) {
-            let _ = failed.send(Err(Failure::new("cannot start a thread").because(error).into()));
+            let _ = failed.send(StartEvent::Failed(Failure::new("cannot start a thread").because(error).into()));
         }
-        resolved
+        PendingStarts { wanted, events, _stop: stop, since: Instant::now(), reason: None }
     }
 
-    fn resolve(&self, partitions: &[Partition]) -> Result<Starts, ConnectorError> {
-        let mut degraded = false;
+    /// Asks the cluster until every start is known. A poller that closes does not wait for the answers.
+    fn resolve(&self, wanted: &Mutex<BTreeSet<Partition>>, answers: &mpsc::Sender<StartEvent>, stopped: &mpsc::Receiver<()>) {
+        let mut backoff = RETRY_BACKOFF;
+        let mut known = BTreeSet::new();
         loop {
-            match PartitionFacts::fetch(&self.consumer, partitions) {
+            let partitions: Vec<Partition> = lock(wanted).difference(&known).copied().collect();
+            let (waiting, starts) = match PartitionFacts::fetch(&self.consumer, &partitions) {
                 Ok(facts) => {
-                    if degraded {
-                        self.queue.signal(Signal::Degraded(None));
-                    }
-                    let assignments = self.decide(partitions, &facts)?;
-                    return Ok(Starts { assignments, topic_ids: facts.topic_ids });
+                    let waiting = partitions.iter().find_map(|partition| facts.of(*partition).err());
+                    let answered: Vec<Partition> = partitions.into_iter().filter(|of| facts.of(*of).is_ok()).collect();
+                    (waiting, self.decide(&answered, &facts))
                 }
-                Err(error) if self.consumer.context().closing.load(Ordering::Relaxed) => {
-                    return Err(Failure::new(format!("cannot resume on `{}`", self.section.name)).because(error).into());
+                Err(error) => (Some(error), Ok(Vec::new())),
+            };
+            match starts {
+                Ok(starts) => {
+                    known.extend(starts.iter().map(|start| start.assignment.partition));
+                    let _ = answers.send(StartEvent::Known(starts));
                 }
                 Err(error) => {
-                    degraded = true;
-                    self.queue.signal(Signal::Degraded(Some(error.to_string())));
-                    std::thread::sleep(RETRY_PAUSE);
+                    let _ = answers.send(StartEvent::Failed(error));
+                    return;
                 }
             }
+            let Some(error) = waiting else { return };
+            let _ = answers.send(StartEvent::Waiting(error.to_string()));
+            if stopped.recv_timeout(backoff) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+            backoff = (2 * backoff).min(MAX_RETRY_BACKOFF);
         }
     }
 
-    fn decide(&self, partitions: &[Partition], facts: &PartitionFacts) -> Result<Vec<Assignment>, ConnectorError> {
+    fn decide(&self, partitions: &[Partition], facts: &PartitionFacts) -> Result<Vec<Start>, ConnectorError> {
         let mut starts = Vec::with_capacity(partitions.len());
         let mut unverified = Vec::new();
         for partition in partitions {
-            let committed = facts.committed.get(partition);
-            let (low, end) = (facts.low[partition], facts.end[partition]);
-            let topic_id = facts.topic_ids.get(&partition.topic).map(String::as_str);
+            let (committed, low, end) = facts.of(*partition).expect("only those with an answer");
+            let topic_id = facts.logs.topic_id(*partition);
             let start = resume::resume(*partition, committed, low, end, topic_id, &self.rules)?;
             let verified = self.verified.get(partition) == committed;
             let fingerprint = start.fingerprint.filter(|last| !verified && last.offset >= low);
             unverified.extend(fingerprint.map(|last| (*partition, last)));
-            if start.reason == StartReason::Gap {
-                resume::log_gap(*partition, committed.map_or(low, |committed| committed.next.0), start.next);
+            let wanted = committed.map_or(low, |committed| committed.next.0);
+            match start.reason {
+                StartReason::Gap => resume::log_gap(*partition, wanted, start.next),
+                StartReason::Recreated => resume::log_recreated(*partition, wanted, start.next),
+                _ => {}
             }
             let metadata = committed.and_then(|committed| CommitMetadata::parse(&committed.metadata));
             let extension = metadata.and_then(|metadata| metadata.extension().map(ToOwned::to_owned));
-            starts.push(Assignment { partition: *partition, start: start.next, fingerprint: start.fingerprint, extension });
+            let assignment = Assignment { partition: *partition, start: start.next, fingerprint: start.fingerprint, extension };
+            starts.push(Start { assignment, topic_id: topic_id.map(ToOwned::to_owned), reason: start.reason, end });
         }
         lookup::verify_fingerprint_blocking(&self.section, &unverified, self.read_uncommitted)?;
         Ok(starts)
     }
 }
 
-/// What the brokers know about partitions.
-struct PartitionFacts {
-    committed: HashMap<Partition, CommittedOffset>,
-    low: HashMap<Partition, i64>,
-    end: HashMap<Partition, i64>,
-    topic_ids: HashMap<Topic, String>,
+/// The topics of partitions and their logs, as the brokers know them now.
+pub(crate) struct Logs {
+    /// Empty on brokers without an admin interface.
+    topics: HashMap<Topic, Result<TopicDescription, NativeError>>,
+    low: HashMap<Partition, PartitionOffset>,
+    end: HashMap<Partition, PartitionOffset>,
+}
+
+impl Logs {
+    pub(crate) fn fetch(consumer: &BaseConsumer<RebalanceContext>, partitions: &[Partition]) -> Result<Self, NativeError> {
+        let topics: BTreeSet<Topic> = partitions.iter().map(|partition| partition.topic).collect();
+        let topics: Vec<Topic> = topics.into_iter().collect();
+        let topics = describe_topics(consumer.client(), &topics, REQUEST_TIMEOUT)?;
+        let exists = |partition: &Partition| match topics.get(&partition.topic) {
+            None => true,
+            Some(topic) => topic.as_ref().is_ok_and(|topic| topic.has(*partition)),
+        };
+        let existing: Vec<Partition> = partitions.iter().copied().filter(exists).collect();
+        let offsets = |of| partition_offsets(consumer.client(), &existing, of);
+        let (low, end) = (offsets(OffsetSpec::Start)?, offsets(OffsetSpec::Log)?);
+        Ok(Self { topics, low: low.into_iter().collect(), end: end.into_iter().collect() })
+    }
+
+    /// Returns the description of a partition's topic.
+    pub(crate) fn topic(&self, partition: Partition) -> Option<&TopicDescription> {
+        self.topics.get(&partition.topic)?.as_ref().ok()
+    }
+
+    pub(crate) fn topic_id(&self, partition: Partition) -> Option<&str> {
+        self.topic(partition)?.id.as_deref()
+    }
+
+    /// Returns the log start and end offsets of a partition, or why they are unknown.
+    pub(crate) fn of(&self, partition: Partition) -> Result<(i64, i64), NativeError> {
+        if let Some(Err(error)) = self.topics.get(&partition.topic) {
+            return Err(error.clone());
+        }
+        let offset = |offsets: &HashMap<Partition, PartitionOffset>| match offsets.get(&partition) {
+            Some(Ok(Some(offset))) => Ok(*offset),
+            Some(Err(error)) => Err(NativeError { text: format!("{partition}: {error}"), ..error.clone() }),
+            Some(Ok(None)) | None => {
+                let error = NativeError::no_answer();
+                Err(NativeError { text: format!("{partition}: {error}"), ..error })
+            }
+        };
+        Ok((offset(&self.low)?, offset(&self.end)?))
+    }
+}
+
+/// What the brokers know about partitions, and the group's positions.
+pub(crate) struct PartitionFacts {
+    committed: HashMap<Partition, Result<CommittedOffset, NativeError>>,
+    pub(crate) logs: Logs,
 }
 
 impl PartitionFacts {
-    fn fetch(consumer: &BaseConsumer<RebalanceContext>, partitions: &[Partition]) -> Result<Self, NativeError> {
-        let committed = consumer.committed_offsets(list(partitions), REQUEST_TIMEOUT)?;
-        let mut known = HashMap::new();
-        for element in committed.elements() {
-            element.error()?;
-            if let Offset::Offset(next) = element.offset() {
-                let committed = CommittedOffset { next: NextOffset(next), metadata: element.metadata().to_owned() };
-                known.insert(Partition::new(element.topic(), element.partition()), committed);
-            }
+    pub(crate) fn fetch(consumer: &BaseConsumer<RebalanceContext>, partitions: &[Partition]) -> Result<Self, NativeError> {
+        let list = consumer.committed_offsets(list(partitions), REQUEST_TIMEOUT)?;
+        let mut committed = HashMap::new();
+        for element in list.elements() {
+            let answer = match (element.error(), element.offset()) {
+                (Err(error), _) => Err(error.into()),
+                (Ok(()), Offset::Offset(next)) => {
+                    Ok(CommittedOffset { next: NextOffset(next), metadata: element.metadata().to_owned() })
+                }
+                (Ok(()), _) => continue,
+            };
+            committed.insert(Partition::new(element.topic(), element.partition()), answer);
         }
-        let topics: BTreeSet<Topic> = partitions.iter().map(|partition| partition.topic).collect();
-        let topics: Vec<Topic> = topics.into_iter().collect();
-        let topic_ids = topic_ids(consumer.client(), &topics, REQUEST_TIMEOUT)?;
-        let offsets = |of| list_offsets(consumer.client(), partitions, of);
-        Ok(Self { committed: known, low: offsets(OffsetSpec::Start)?, end: offsets(OffsetSpec::Log)?, topic_ids })
+        Ok(Self { committed, logs: Logs::fetch(consumer, partitions)? })
+    }
+
+    /// Returns the group's position in a partition, if it is known.
+    pub(crate) fn committed(&self, partition: Partition) -> Option<NextOffset> {
+        self.committed.get(&partition)?.as_ref().ok().map(|committed| committed.next)
+    }
+
+    /// Returns the commit, and the log start and end offsets of a partition, or why they are unknown.
+    pub(crate) fn of(&self, partition: Partition) -> Result<(Option<&CommittedOffset>, i64, i64), NativeError> {
+        let committed = self.committed.get(&partition).map(|answer| answer.as_ref().map_err(Clone::clone)).transpose()?;
+        let (low, end) = self.logs.of(partition)?;
+        Ok((committed, low, end))
     }
 }

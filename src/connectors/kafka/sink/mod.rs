@@ -1,0 +1,218 @@
+//! Records into Kafka: idempotent, in order, and answered when the brokers have them.
+
+mod producer_worker;
+mod record_limits;
+mod refusals;
+
+use std::sync::atomic::{AtomicBool, Ordering as AtomicOrdering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use rdkafka::producer::Producer as _;
+use tokio::sync::oneshot;
+
+use crate::connectors::kafka::client_log::{ClientLog, LogContext};
+use crate::connectors::kafka::config::client_config;
+pub use crate::connectors::kafka::sink::producer_worker::Route;
+use crate::connectors::kafka::sink::producer_worker::{Job, ProducerClient, ProducerFactory, ProducerWorker, QUEUE_KBYTES};
+pub use crate::connectors::kafka::sink::record_limits::{Targets, TopicLimits};
+use crate::pipeline::{Answers, Assignment, Batch, ConnectorError, Failure, Ordering, Outcome, Reason, Refused, Sink};
+use crate::profile::KafkaSection;
+use crate::record::Partition;
+
+/// How records are sent.
+#[derive(Clone, Debug)]
+pub struct ProducerOptions {
+    /// `none`, `gzip`, `snappy`, `lz4` or `zstd`.
+    pub compression: String,
+    /// How long the producer waits for a batch to fill.
+    pub linger: Duration,
+    /// Whether a record without a timestamp is bad, rather than stamped with the current time.
+    pub keep_timestamps: bool,
+}
+
+/// Creates what newly assigned partitions need in the target.
+pub type PrepareTargets = Box<dyn Fn(Vec<Partition>) -> BoxFuture<'static, Result<(), ConnectorError>> + Send + Sync>;
+
+/// What is known of the target topics during a run. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct TargetWatch(Arc<Mutex<TargetState>>);
+
+#[derive(Debug, Default)]
+struct TargetState {
+    /// Why records may not arrive.
+    problem: Option<String>,
+    /// Why nothing more may be sent.
+    refused: Option<Refused>,
+}
+
+impl TargetWatch {
+    fn state(&self) -> std::sync::MutexGuard<'_, TargetState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets or clears the reason why records may not arrive.
+    pub fn set_problem(&self, problem: Option<String>) {
+        self.state().problem = problem;
+    }
+
+    /// Returns why nothing more may be sent.
+    #[must_use]
+    pub fn refused(&self) -> Option<Refused> {
+        self.state().refused.clone()
+    }
+
+    /// Has the sink accept no further batch.
+    pub fn refuse(&self, refused: Refused) {
+        self.state().refused = Some(refused);
+    }
+}
+
+/// A Kafka cluster as a destination.
+pub struct KafkaSink {
+    section: String,
+    client: Arc<Mutex<ProducerClient>>,
+    jobs: mpsc::Sender<Job>,
+    /// Whether partitions were abandoned that the worker does not know of.
+    abandoned: Arc<AtomicBool>,
+    client_log: ClientLog,
+    prepare: Option<PrepareTargets>,
+    watch: TargetWatch,
+}
+
+impl KafkaSink {
+    /// Opens a sink on `section`; `route` decides where each record goes.
+    ///
+    /// # Errors
+    /// When the client cannot be created: a property that librdkafka does not know, an unreadable file.
+    pub fn open(
+        section: &KafkaSection,
+        options: &ProducerOptions,
+        targets: Targets,
+        route: Route,
+    ) -> Result<Self, ConnectorError> {
+        let factory = factory(section, options, targets)?;
+        let client = factory.create()?;
+        let client_log = factory.log.client_log.clone();
+        let shared = Arc::new(Mutex::new(client.clone()));
+        let (jobs, received) = mpsc::channel();
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let worker = ProducerWorker::new(factory, Arc::clone(&shared), Arc::clone(&abandoned), route, options.keep_timestamps);
+        std::thread::Builder::new()
+            .name("kafka-sink".to_owned())
+            .spawn(move || worker.run(client, &received))
+            .map_err(|error| Failure::new("cannot start a thread").because(error))?;
+        Ok(Self {
+            section: section.name.clone(),
+            client: shared,
+            jobs,
+            abandoned,
+            client_log,
+            prepare: None,
+            watch: TargetWatch::default(),
+        })
+    }
+
+    /// Checks that [`Self::open`] can create its client.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn check_client(section: &KafkaSection, options: &ProducerOptions) -> Result<(), ConnectorError> {
+        factory(section, options, Targets::default())?.create().map(drop)
+    }
+
+    /// Sets what prepares the target for newly assigned partitions.
+    #[must_use]
+    pub fn with_prepare(mut self, prepare: PrepareTargets) -> Self {
+        self.prepare = Some(prepare);
+        self
+    }
+
+    /// Sets what is known of the target topics.
+    #[must_use]
+    pub fn with_watch(mut self, watch: TargetWatch) -> Self {
+        self.watch = watch;
+        self
+    }
+
+    fn client(&self) -> ProducerClient {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn factory(section: &KafkaSection, options: &ProducerOptions, targets: Targets) -> Result<ProducerFactory, Failure> {
+    let mut config = client_config(section)?;
+    config
+        .set("enable.idempotence", "true")
+        .set("enable.gapless.guarantee", "true")
+        .set("acks", "all")
+        // The engine decides how long an outage may last.
+        .set("message.timeout.ms", "0")
+        .set("compression.codec", &options.compression)
+        .set("linger.ms", options.linger.as_millis().to_string())
+        .set("batch.num.messages", "100000")
+        // The topics' limits count, not the client's.
+        .set("message.max.bytes", "1000000000")
+        .set("queue.buffering.max.messages", "100000")
+        .set("queue.buffering.max.kbytes", QUEUE_KBYTES.to_string());
+    Ok(ProducerFactory { config, section: section.clone(), targets, log: LogContext::default() })
+}
+
+impl Drop for KafkaSink {
+    fn drop(&mut self) {
+        (self.jobs, _) = mpsc::channel();
+        self.client().reports.wake();
+    }
+}
+
+impl Sink for KafkaSink {
+    async fn prepare(&self, assigned: &[Assignment]) -> Result<(), ConnectorError> {
+        match &self.prepare {
+            Some(prepare) => prepare(assigned.iter().map(|of| of.partition).collect()).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn submit(&self, batch: Batch) -> Result<Answers, ConnectorError> {
+        if let Some(refused) = &self.watch.state().refused {
+            return Err(refused.clone().into());
+        }
+        let (answer, answers) = oneshot::channel();
+        let count = batch.len();
+        let gone = || Failure::new(format!("the producer of `{}` has ended", self.section));
+        self.jobs.send(Job::Send(batch, answer)).map_err(|_| gone())?;
+        self.client().reports.wake();
+        let section = self.section.clone();
+        Ok(Box::pin(async move {
+            answers.await.unwrap_or_else(|_| {
+                vec![Outcome::Stop(Reason::new("producer_gone", format!("the producer of `{section}` has ended"))); count]
+            })
+        }))
+    }
+
+    fn abandon(&self, partitions: &[Partition]) {
+        // A worker that has ended sends nothing.
+        let _ = self.jobs.send(Job::Abandon(partitions.iter().copied().collect()));
+        self.abandoned.store(true, AtomicOrdering::Release);
+        self.client().reports.wake();
+    }
+
+    async fn check(&self) -> Result<(), ConnectorError> {
+        let producer = self.client().producer;
+        let fetched = tokio::task::spawn_blocking(move || producer.client().fetch_metadata(None, Duration::from_secs(10)));
+        match fetched.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(Failure::new(format!("cannot reach `{}`", self.section)).because(error).into()),
+            Err(error) => Err(Failure::new(format!("cannot reach `{}`", self.section)).because(error).into()),
+        }
+    }
+
+    fn ordering(&self) -> Ordering {
+        Ordering::Overlapping // an idempotent producer keeps the order of its queue
+    }
+
+    fn degraded_reason(&self) -> Option<String> {
+        self.watch.state().problem.clone().or_else(|| self.client_log.last())
+    }
+}
