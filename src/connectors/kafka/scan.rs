@@ -102,9 +102,9 @@ impl Scanner {
             // A fetch that waits for records delays the first record of the next range.
             ("fetch.wait.max.ms", "100"),
             ("fetch.max.bytes", "2097152"),
-            // A queued record needs more memory than its bytes.
-            ("queued.min.messages", "20000"),
-            ("queued.max.messages.kbytes", "8192"),
+            // A queued record needs about 300 bytes more than its payload; on top comes what one response holds decompressed.
+            ("queued.min.messages", "10000"),
+            ("queued.max.messages.kbytes", "4096"),
         ] {
             if config.get(name).is_none() {
                 config.set(name, value);
