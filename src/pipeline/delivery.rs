@@ -9,13 +9,22 @@ use crate::pipeline::lanes::{Slot, TaggedBatch};
 use crate::pipeline::policy::concurrency::Round;
 use crate::pipeline::policy::poison::{PoisonDetector, UnclearAnswers, UnclearVerdict};
 use crate::pipeline::sink::Load;
-use crate::pipeline::{Batch, Outcome, Reason};
+use crate::pipeline::{Batch, Outcome, Reason, RunSide};
 
 /// Which of the two destinations of a run a batch goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Destination {
     Sink,
     DeadLetters,
+}
+
+impl From<Destination> for RunSide {
+    fn from(destination: Destination) -> Self {
+        match destination {
+            Destination::Sink => Self::Target,
+            Destination::DeadLetters => Self::DeadLetters,
+        }
+    }
 }
 
 /// Records of a batch that are sent in one call.

@@ -110,12 +110,64 @@ pub enum Event<'a> {
     },
     /// The broker confirmed these positions.
     Committed(&'a [(Partition, NextOffset)]),
-    /// The run has a problem that may pass (`Some`), or has none any more.
-    Degraded(Option<&'a str>),
-    /// Delivery stalled, or resumed.
-    Stalled(bool),
+    /// The problem of one side of the run began, changed or ended (`None`).
+    Problem {
+        /// The side.
+        side: RunSide,
+        /// The problem.
+        problem: Option<&'a SideProblem>,
+    },
     /// Reading stopped; the run waits for records in flight.
     Draining(&'a str),
+}
+
+/// A side of a run, which can have a problem while the others have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RunSide {
+    /// Reading from the source.
+    Source,
+    /// Delivery to the target.
+    Target,
+    /// Delivery to the dead letters.
+    DeadLetters,
+    /// Commits of the group's offsets.
+    Commits,
+}
+
+impl RunSide {
+    /// Every side.
+    pub const ALL: [Self; 4] = [Self::Source, Self::Target, Self::DeadLetters, Self::Commits];
+
+    /// Returns the name for programs: a label, a JSON value.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Target => "target",
+            Self::DeadLetters => "dead_letters",
+            Self::Commits => "commits",
+        }
+    }
+
+    /// Returns the words for what stalls: "reading".
+    #[must_use]
+    pub fn activity(self) -> &'static str {
+        match self {
+            Self::Source => "reading",
+            Self::Target => "delivery",
+            Self::DeadLetters => "dead letters",
+            Self::Commits => "commits",
+        }
+    }
+}
+
+/// A problem of one side that may pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SideProblem {
+    /// Why.
+    pub reason: String,
+    /// Whether the side makes no progress; otherwise some records are sent again, and others are accepted.
+    pub is_stalled: bool,
 }
 
 /// The action for a bad record.

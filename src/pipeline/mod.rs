@@ -34,7 +34,7 @@ use tokio::sync::watch;
 
 pub use dead_letter::{DeadLetterCause, FailureStage, MAX_CAUSE_BYTES, REPLAYS_HEADER, dead_letter};
 pub(crate) use event::LOSS_TARGET;
-pub use event::{BadRecordAction, Event, Observer, Tally};
+pub use event::{BadRecordAction, Event, Observer, RunSide, SideProblem, Tally};
 pub use failure::{ConnectorError, Failure, FailureKind, Refusal, RefusalReason, Refused};
 pub(crate) use policy::backoff::backoff;
 pub use policy::breaker::BreakerLimit;

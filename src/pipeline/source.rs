@@ -65,8 +65,10 @@ pub enum Signal {
     Lost(Vec<Partition>),
     /// The broker confirmed these positions.
     Committed(Vec<(Partition, NextOffset)>),
-    /// The source has a problem that may pass, or has none any more (`None`): shown, not acted on.
+    /// Some partitions are not read for now, or all are read again (`None`): shown, not acted on.
     Degraded(Option<String>),
+    /// Commits fail for now, or no longer (`None`): shown, not acted on.
+    CommitsDegraded(Option<String>),
     /// The source has returned all its records.
     End,
 }

@@ -19,13 +19,12 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::pipeline::delivery::Destination;
-use crate::pipeline::engine::health::{Health, reason_of};
+use crate::pipeline::engine::health::Health;
 use crate::pipeline::engine::{jitter, stop_requested};
 use crate::pipeline::{
     Assignment, BadRecordAction, BadRecordPolicy, CircuitBreaker, ConnectorError, DeadLetterBuilder, DeadLetters, Demand, Event,
-    Failure, Limits, Observer, Outcome, Reason, Revocation, RunOutcome, RunReport, Signal, Sink, Source, Tally, TokenBucket,
-    Transform, backoff, failures,
+    Failure, Limits, Observer, Outcome, Reason, Revocation, RunOutcome, RunReport, RunSide, Signal, Sink, Source, Tally,
+    TokenBucket, Transform, backoff, failures,
 };
 use crate::record::{Fingerprint, Headers, NextOffset, Partition, Record, Topic};
 
@@ -437,7 +436,8 @@ where
                 self.flow.on_log_end_offsets(&ends);
                 self.observer.on(&Event::LogEndOffsets(&ends));
             }
-            Signal::Degraded(reason) => self.health.on_source(reason),
+            Signal::Degraded(reason) => self.health.on_report(RunSide::Source, reason),
+            Signal::CommitsDegraded(reason) => self.health.on_report(RunSide::Commits, reason),
             Signal::Committed(_) | Signal::Records(_) | Signal::End => {}
         }
     }
@@ -532,7 +532,7 @@ where
             letters = again.into_iter().map(|(letter, _)| letter).collect();
         }
         self.letters_pending = false;
-        self.health.recover();
+        self.health.recover(RunSide::DeadLetters);
         Ok(())
     }
 
@@ -565,7 +565,7 @@ where
             let records = self.pending.iter().map(|messages| messages.len()).sum();
             self.pause(attempt, begun, records, &reason).await?;
         };
-        self.health.recover();
+        self.health.recover(RunSide::Target);
         self.tally.bytes += self.pending.iter().flat_map(|messages| messages.iter()).map(|m| m.bytes() as u64).sum::<u64>();
         self.tally.batches += u64::from(!self.pending.is_empty());
         self.tally.delivered += self.flow.on_committed(&receipts);
@@ -648,7 +648,12 @@ where
         call: impl FnOnce(Arc<T>) -> C,
     ) -> Result<R, Halt> {
         let target = Arc::clone(&self.target);
-        Ok(self.attend(call(target)).await??)
+        let was_healthy = self.health.reason(RunSide::Target).is_none();
+        let answer = self.attend(call(target)).await??;
+        if was_healthy {
+            self.health.recover(RunSide::Target); // it was silent, and has answered; a failure is over with the next commit
+        }
+        Ok(answer)
     }
 
     /// Marks an open transaction for its abort.
@@ -714,9 +719,8 @@ where
         let pause = backoff(attempt, jitter(now));
         self.tally.retried += records as u64;
         self.observer.on(&Event::Retrying { records, attempt: attempt + 1, pause, reason });
-        let destination = if self.letters_pending { Destination::DeadLetters } else { Destination::Sink };
-        self.health.degrade(&reason_of(destination, reason.message()));
-        self.health.stall();
+        let side = if self.letters_pending { RunSide::DeadLetters } else { RunSide::Target };
+        self.health.stall(side, reason.message().to_owned());
         self.attend(sleep(pause)).await
     }
 
@@ -724,7 +728,7 @@ where
     /// shutdown deadline.
     async fn attend<R>(&mut self, future: impl Future<Output = R>) -> Result<R, RunOutcome> {
         let mut future = std::pin::pin!(future);
-        self.health.start_clock(Instant::now());
+        let since = Instant::now();
         loop {
             let check_at = self.health.check_at();
             let deadline = self.deadline.unwrap_or(check_at);
@@ -740,18 +744,19 @@ where
                 Interruption::Done(done) => return Ok(done),
                 Interruption::Signal(signal) => self.on_signal(signal.map_err(RunOutcome::Failed)?),
                 Interruption::StopRequested => self.drain(),
-                Interruption::CheckDue => self.check_stall(),
+                Interruption::CheckDue => self.check_stall(since),
                 Interruption::DeadlineReached => return Err(RunOutcome::Interrupted),
             }
         }
     }
 
-    fn check_stall(&mut self) {
+    /// Checks whether a destination that was called at `since` is silent.
+    fn check_stall(&mut self, since: Instant) {
         let now = Instant::now();
         if self.health.is_check_due(now) {
             let letters = self.dead_letters.as_ref().filter(|_| self.letters_pending).map(|(sink, _)| sink);
-            let destination = if letters.is_some() { Destination::DeadLetters } else { Destination::Sink };
-            self.health.check_stall(now, destination, || letters?.degraded_reason());
+            let side = if letters.is_some() { RunSide::DeadLetters } else { RunSide::Target };
+            self.health.check_stall(now, side, since, || letters?.degraded_reason());
         }
     }
 

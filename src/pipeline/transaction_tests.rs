@@ -219,8 +219,8 @@ impl TransactionSource for World {
 impl Observer for World {
     fn on(&self, event: &Event<'_>) {
         let text = match event {
-            Event::Degraded(trouble) => format!("degraded {}", trouble.unwrap_or("over")),
-            Event::Stalled(stalled) => format!("stalled {stalled}"),
+            Event::Problem { side, problem: None } => format!("{} healthy", side.name()),
+            Event::Problem { side, problem: Some(problem) } => format!("{} stalled: {}", side.name(), problem.reason),
             Event::Retrying { attempt, .. } => format!("retrying attempt {attempt}"),
             Event::Bisecting { records, .. } => format!("bisecting {records}"),
             Event::Bad { record, action, .. } => format!("bad {} {action:?}", record.offset),
@@ -455,8 +455,8 @@ async fn a_transaction_that_fails_at_any_step_is_aborted_and_sent_again_unchange
         let state = world.lock();
         assert_eq!((report.tally.delivered, state.committed.clone()), (10, values(0, 0..10)), "{call}");
         assert_eq!(state.calls.iter().filter(|call| *call == "abort").count(), 2, "{call}: {:?}", state.calls);
-        assert_eq!(state.events.last().map(String::as_str), Some("degraded over"), "{call}: {:?}", state.events);
-        assert!(state.events.contains(&"stalled true".to_owned()) && state.events.contains(&"stalled false".to_owned()));
+        assert_eq!(state.events.last().map(String::as_str), Some("target healthy"), "{call}: {:?}", state.events);
+        assert!(state.events.iter().any(|event| event.starts_with("target stalled: ")), "{call}: {:?}", state.events);
     }
 }
 
@@ -479,7 +479,8 @@ async fn a_silent_target_is_reported_and_fails_the_run_after_the_limit() {
     let world = ten();
     world.script("flush", Reply::Late(Duration::from_secs(4)));
     Run::start(&world, |_| {}).finish().await;
-    assert_eq!(world.lock().events[..2], ["degraded no response for more than 3 s", "stalled true"]);
+    let seen = ["target stalled: no response for more than 3 s", "target healthy"];
+    assert_eq!(world.lock().events[..2], seen, "it has answered, whatever the transaction does next");
     let world = ten();
     for _ in 0..100 {
         world.script("begin", Reply::Error(away()));

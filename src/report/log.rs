@@ -1,5 +1,6 @@
 //! Logging: on stderr as text or JSON, and in a file per run.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
@@ -17,7 +18,7 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::pipeline::{BadRecordAction, Event, Failure, LOSS_TARGET, Observer, Reason, Tally};
+use crate::pipeline::{BadRecordAction, Event, Failure, LOSS_TARGET, Observer, Reason, RunSide, SideProblem, Tally};
 use crate::report::screen::Screen;
 use crate::report::summary::Summary;
 use crate::terminal::{escape_controls, escape_controls_json};
@@ -147,29 +148,53 @@ impl io::Write for EscapedJson {
 #[derive(Debug)]
 pub(crate) struct LogObserver {
     every_record: bool,
-    /// The reason that was logged last.
-    degraded: Mutex<Option<String>>,
+    logged: Mutex<LoggedProblems>,
+}
+
+/// The reasons that are logged, by side.
+#[derive(Debug, Default)]
+struct LoggedProblems {
+    /// Of the stalls that are not over.
+    stalled: BTreeMap<RunSide, String>,
+    /// The last reason why a part of the records was refused.
+    refused: BTreeMap<RunSide, String>,
 }
 
 impl LogObserver {
     /// Returns the observer; with `every_record` it logs each record.
     #[must_use]
     pub(crate) fn new(every_record: bool) -> Self {
-        Self { every_record, degraded: Mutex::default() }
+        Self { every_record, logged: Mutex::default() }
     }
 
-    /// Logs the start and the end of a stall, each reason once.
-    fn log_degraded(&self, reason: Option<&str>) {
-        let mut last = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.as_deref() == reason {
+    /// Logs the start and the end of a side's stall, each reason once.
+    fn log_problem(&self, side: RunSide, problem: Option<&SideProblem>) {
+        let logged = &mut *self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let (stalled, resumed) = stall_messages(side);
+        if let Some(SideProblem { reason, is_stalled: true }) = problem {
+            if logged.stalled.insert(side, reason.clone()).as_ref() != Some(reason) {
+                tracing::warn!(side = side.name(), reason = reason.as_str(), "{stalled}");
+            }
             return;
         }
-        *last = reason.map(ToOwned::to_owned);
-        if let Some(reason) = reason {
-            tracing::warn!(reason, "Delivery stalled.");
-        } else {
-            tracing::info!("Delivery resumed.");
+        if logged.stalled.remove(&side).is_some() {
+            tracing::info!(side = side.name(), "{resumed}");
         }
+        if let Some(SideProblem { reason, .. }) = problem
+            && logged.refused.insert(side, reason.clone()).as_ref() != Some(reason)
+        {
+            tracing::info!(side = side.name(), reason = reason.as_str(), "Some records are refused for now, and sent again.");
+        }
+    }
+}
+
+/// Returns the lines for the start and the end of a stall.
+fn stall_messages(side: RunSide) -> (&'static str, &'static str) {
+    match side {
+        RunSide::Source => ("Reading stalled.", "Reading resumed."),
+        RunSide::Target => ("Delivery stalled.", "Delivery resumed."),
+        RunSide::DeadLetters => ("Dead letters stalled.", "Dead letters resumed."),
+        RunSide::Commits => ("Commits stalled.", "Commits resumed."),
     }
 }
 
@@ -183,10 +208,10 @@ impl Observer for LogObserver {
             }
             Event::Released { partitions, lost, records } => {
                 let names: Vec<String> = partitions.iter().map(ToString::to_string).collect();
-                tracing::debug!(partitions = names.join(" "), lost, records, "Partitions released.");
+                tracing::debug!(partitions = names.join(" "), lost, records, "Partitions revoked.");
             }
             Event::Answered(record, outcome) => {
-                tracing::trace!(record = %record, outcome = outcome.name(), code = outcome.reason().map(Reason::code), "Record settled.");
+                tracing::trace!(record = %record, outcome = outcome.name(), code = outcome.reason().map(Reason::code), "Record answered.");
             }
             Event::Retrying { records, attempt, pause, reason } => {
                 let pause = humantime::format_duration(*pause).to_string();
@@ -207,7 +232,7 @@ impl Observer for LogObserver {
                     tracing::debug!(partition = %partition, offset = next.0, "Committed.");
                 }
             }
-            Event::Degraded(reason) => self.log_degraded(*reason),
+            Event::Problem { side, problem } => self.log_problem(*side, *problem),
             Event::Draining(why) if *why == "interrupted" => {
                 tracing::info!(why, "Draining records in flight; a second signal ends the run at once.");
             }
@@ -218,5 +243,69 @@ impl Observer for LogObserver {
 
     fn wants_every_record(&self) -> bool {
         self.every_record
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Keeps what is logged.
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_lines_of_a_stall_name_its_side_and_each_reason_once() {
+        let (captured, log) = (Captured::default(), LogObserver::new(false));
+        let writer = captured.clone();
+        let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(move || writer.clone());
+        let problem = |side, state: Option<(&str, bool)>| {
+            let problem = state.map(|(reason, is_stalled)| SideProblem { reason: reason.to_owned(), is_stalled });
+            log.on(&Event::Problem { side, problem: problem.as_ref() });
+        };
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            problem(RunSide::Source, Some(("no leader", true)));
+            problem(RunSide::Target, Some(("busy", false)));
+            problem(RunSide::Target, None);
+            problem(RunSide::Target, Some(("busy", false)));
+            problem(RunSide::Target, Some(("no response", true)));
+            problem(RunSide::Target, Some(("no response", true)));
+            problem(RunSide::Source, None);
+            problem(RunSide::Target, None);
+            for side in [RunSide::DeadLetters, RunSide::Commits] {
+                problem(side, Some(("away", true)));
+                problem(side, None);
+            }
+        });
+        let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+        let line = |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            ["level", "side", "message"].map(|field| line[field].as_str().unwrap().to_owned()).join(" ")
+        };
+        let expected = [
+            "WARN source Reading stalled.",
+            "INFO target Some records are refused for now, and sent again.",
+            "WARN target Delivery stalled.",
+            "INFO source Reading resumed.",
+            "INFO target Delivery resumed.",
+            "WARN dead_letters Dead letters stalled.",
+            "INFO dead_letters Dead letters resumed.",
+            "WARN commits Commits stalled.",
+            "INFO commits Commits resumed.",
+        ];
+        assert_eq!(text.lines().map(line).collect::<Vec<_>>(), expected);
     }
 }

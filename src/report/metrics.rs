@@ -1,15 +1,16 @@
 //! The Prometheus metrics of a run.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::pipeline::{Event, Observer, Tally};
+use crate::pipeline::{Event, Observer, RunSide, Tally};
 use crate::record::Partition;
 use crate::report::endpoint::Monitored;
 use crate::report::exposition::{Exposition, MetricKind};
 use crate::report::histogram::Histogram;
-use crate::report::run_status::RunStatus;
+use crate::report::run_status::{RunStatus, StatusFields};
 
 /// The most partitions with a series of their own; further partitions, in the order of their names, are left out.
 const MAX_PARTITIONS: usize = 10_000;
@@ -36,8 +37,8 @@ struct MetricCounts {
     transform: Histogram,
     response: Histogram,
     batch: Histogram,
-    is_degraded: bool,
-    stalled: bool,
+    /// The sides that have a problem now.
+    degraded: BTreeSet<RunSide>,
     draining: bool,
     /// Whether partitions were assigned.
     has_started: bool,
@@ -76,13 +77,11 @@ impl Observer for Metrics {
             Event::Retrying { .. } => self.counts().retries += 1,
             Event::Bisecting { .. } => self.counts().bisected += 1,
             Event::Bad { .. } => self.counts().bad += 1,
-            Event::Degraded(reason) => {
+            Event::Problem { side, problem: Some(_) } => {
                 let counts = &mut *self.counts();
-                let begins = reason.is_some() && !counts.is_degraded;
-                counts.times_degraded += u64::from(begins);
-                counts.is_degraded = reason.is_some();
+                counts.times_degraded += u64::from(counts.degraded.insert(*side));
             }
-            Event::Stalled(stalled) => self.counts().stalled = *stalled,
+            Event::Problem { side, problem: None } => _ = self.counts().degraded.remove(side),
             Event::Draining(_) => self.counts().draining = true,
             Event::Assigned(_) => self.counts().has_started = true,
             _ => {}
@@ -94,9 +93,10 @@ impl Monitored for Metrics {
     fn metrics(&self) -> Bytes {
         let entries = self.status.lock();
         let (tally, lags) = (entries.tally.clone(), entries.lags().take(MAX_PARTITIONS).collect::<Vec<_>>());
+        let stalls = stalls(&entries);
         drop(entries);
         let mut page = Exposition::default();
-        write_page(&mut page, &tally, &lags, &self.counts().clone());
+        write_page(&mut page, &tally, &lags, stalls, &self.counts().clone());
         if let Some(appendix) = &self.extra {
             appendix(&mut page);
         }
@@ -104,26 +104,40 @@ impl Monitored for Metrics {
     }
 
     fn ready(&self) -> Result<(), String> {
-        let (stalled, draining, has_started) = {
+        let (draining, has_started) = {
             let counts = self.counts();
-            (counts.stalled, counts.draining, counts.has_started)
+            (counts.draining, counts.has_started)
         };
         let entries = self.status.lock();
+        // A source that is away is away for every instance, and its records wait: only the destinations count.
+        let destinations = [RunSide::Target, RunSide::DeadLetters];
+        let stalled = destinations.into_iter().find_map(|side| Some((side, entries.stalled(side)?)));
         if draining {
             Err("draining records in flight".to_owned())
         } else if !has_started {
             Err("starting, no partition is assigned yet".to_owned())
         } else if entries.settled.is_empty() {
             Err("no partition is assigned".to_owned())
-        } else if stalled {
-            Err(format!("stalled, {}", entries.degraded.as_deref().unwrap_or("no record is delivered")))
+        } else if let Some((side, reason)) = stalled {
+            Err(format!("{} stalled, {reason}", side.activity()))
         } else {
             Ok(())
         }
     }
 }
 
-fn write_page(page: &mut Exposition, tally: &Tally, lags: &[(Partition, u64)], counts: &MetricCounts) {
+/// Returns for each side whether it is stalled.
+fn stalls(status: &StatusFields) -> [(&'static str, u64); 4] {
+    RunSide::ALL.map(|side| (side.name(), u64::from(status.stalled(side).is_some())))
+}
+
+fn write_page(
+    page: &mut Exposition,
+    tally: &Tally,
+    lags: &[(Partition, u64)],
+    stalls: [(&'static str, u64); 4],
+    counts: &MetricCounts,
+) {
     page.family(
         "sdl_build_info",
         MetricKind::Gauge,
@@ -142,7 +156,7 @@ fn write_page(page: &mut Exposition, tally: &Tally, lags: &[(Partition, u64)], c
     page.family(
         "sdl_messages_processed_total",
         MetricKind::Counter,
-        "Records that were read and settled, by outcome; the next owner of a partition reads its released records again.",
+        "Records by their final outcome; released: handed back with their partition, whose next owner reads them again.",
         labelled("outcome", outcomes),
     );
     let errors = [
@@ -155,7 +169,7 @@ fn write_page(page: &mut Exposition, tally: &Tally, lags: &[(Partition, u64)], c
         "sdl_errors_total",
         MetricKind::Counter,
         "Bad records (bad_record), responses that led to a retry (retry), batches that failed as a whole and were bisected \
-         (bisected), and times that the source or the destination began to fail or to time out (degraded).",
+         (bisected), and times that the source, a destination or the commits began to fail or to time out (degraded).",
         labelled("kind", errors),
     );
     let histograms = [
@@ -175,20 +189,21 @@ fn write_page(page: &mut Exposition, tally: &Tally, lags: &[(Partition, u64)], c
     page.family(
         "sdl_consumer_lag",
         MetricKind::Gauge,
-        "Offsets between the settled position and the log end, of the assigned partitions.",
+        "Offsets between the position up to which every record has its outcome and the log end, of the assigned partitions.",
         lags.iter().map(|(topic, partition, lag)| (vec![("topic", *topic), ("partition", partition.as_str())], lag)),
     );
-    let gauges = [
-        ("sdl_in_flight", "Records that were read and are not settled yet.", tally.unsettled()),
-        (
-            "sdl_sink_stalled",
-            "Whether the destination has accepted no record although records are in flight.",
-            u64::from(counts.stalled),
-        ),
-    ];
-    for (name, help, value) in gauges {
-        page.family(name, MetricKind::Gauge, help, [(vec![], value)]);
-    }
+    page.family(
+        "sdl_in_flight",
+        MetricKind::Gauge,
+        "Records that were read and have no final outcome yet.",
+        [(vec![], tally.unsettled())],
+    );
+    page.family(
+        "sdl_stalled",
+        MetricKind::Gauge,
+        "Whether a side makes no progress: source (reading), target (delivery), dead_letters, commits (of offsets).",
+        labelled("side", stalls),
+    );
     let counters = [
         ("sdl_retries_total", "Retries of records.", tally.retried),
         ("sdl_dead_letters_total", "Dead-lettered records.", tally.dead_lettered),

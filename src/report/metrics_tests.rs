@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::*;
-use crate::pipeline::{Assignment, BadRecordAction, Reason};
+use crate::pipeline::{Assignment, BadRecordAction, Reason, SideProblem};
 use crate::record::{NextOffset, Record};
 
 /// A run that is observed by a status and by metrics.
@@ -20,6 +20,11 @@ impl MeteredRun {
     fn on(&self, event: &Event<'_>) {
         self.status.on(event);
         self.metrics.on(event);
+    }
+
+    fn problem(&self, side: RunSide, reason: Option<&str>, is_stalled: bool) {
+        let problem = reason.map(|reason| SideProblem { reason: reason.to_owned(), is_stalled });
+        self.on(&Event::Problem { side, problem: problem.as_ref() });
     }
 
     fn assign(&self, partitions: impl IntoIterator<Item = Partition>) {
@@ -60,10 +65,10 @@ fn every_event_is_counted() {
     run.on(&Event::Bisecting { records: 20, reason: &why() });
     for attempt in 2..4 {
         run.on(&Event::Retrying { records: 10, attempt, pause: ms(100), reason: &why() });
-        run.on(&Event::Degraded(Some("the server has too much to do")));
+        run.problem(RunSide::Target, Some("the server has too much to do"), false);
         run.on(&Event::Responded { took: ms(20), batch: None });
     }
-    run.on(&Event::Degraded(None));
+    run.problem(RunSide::Target, None, false);
     run.on(&Event::Responded { took: ms(90_000), batch: Some(ms(91_000)) });
     run.on(&Event::Settled(&[(p(0), NextOffset(100))]));
     run.on(&Event::Progress(&Tally {
@@ -99,7 +104,7 @@ fn every_event_is_counted() {
 # HELP sdl_build_info The version of sdl; always 1.
 # TYPE sdl_build_info gauge
 sdl_build_info{{version=\"{version}\"}} 1
-# HELP sdl_messages_processed_total Records that were read and settled, by outcome; the next owner of a partition reads its released records again.
+# HELP sdl_messages_processed_total Records by their final outcome; released: handed back with their partition, whose next owner reads them again.
 # TYPE sdl_messages_processed_total counter
 sdl_messages_processed_total{{outcome=\"delivered\"}} 50
 sdl_messages_processed_total{{outcome=\"already_there\"}} 20
@@ -108,7 +113,7 @@ sdl_messages_processed_total{{outcome=\"dead_lettered\"}} 4
 sdl_messages_processed_total{{outcome=\"skipped\"}} 3
 sdl_messages_processed_total{{outcome=\"filtered\"}} 2
 sdl_messages_processed_total{{outcome=\"released\"}} 1
-# HELP sdl_errors_total Bad records (bad_record), responses that led to a retry (retry), batches that failed as a whole and were bisected (bisected), and times that the source or the destination began to fail or to time out (degraded).
+# HELP sdl_errors_total Bad records (bad_record), responses that led to a retry (retry), batches that failed as a whole and were bisected (bisected), and times that the source, a destination or the commits began to fail or to time out (degraded).
 # TYPE sdl_errors_total counter
 sdl_errors_total{{kind=\"bad_record\"}} 1
 sdl_errors_total{{kind=\"retry\"}} 2
@@ -126,16 +131,19 @@ sdl_errors_total{{kind=\"degraded\"}} 1
 # HELP sdl_batch_processing_duration_seconds Time from the first attempt of a batch until each of its records has its final outcome, retries included.
 # TYPE sdl_batch_processing_duration_seconds histogram
 {}\
-# HELP sdl_consumer_lag Offsets between the settled position and the log end, of the assigned partitions.
+# HELP sdl_consumer_lag Offsets between the position up to which every record has its outcome and the log end, of the assigned partitions.
 # TYPE sdl_consumer_lag gauge
 sdl_consumer_lag{{topic=\"logins\",partition=\"0\"}} 20
 sdl_consumer_lag{{topic=\"logins\",partition=\"1\"}} 30
-# HELP sdl_in_flight Records that were read and are not settled yet.
+# HELP sdl_in_flight Records that were read and have no final outcome yet.
 # TYPE sdl_in_flight gauge
 sdl_in_flight 10
-# HELP sdl_sink_stalled Whether the destination has accepted no record although records are in flight.
-# TYPE sdl_sink_stalled gauge
-sdl_sink_stalled 0
+# HELP sdl_stalled Whether a side makes no progress: source (reading), target (delivery), dead_letters, commits (of offsets).
+# TYPE sdl_stalled gauge
+sdl_stalled{{side=\"source\"}} 0
+sdl_stalled{{side=\"target\"}} 0
+sdl_stalled{{side=\"dead_letters\"}} 0
+sdl_stalled{{side=\"commits\"}} 0
 # HELP sdl_retries_total Retries of records.
 # TYPE sdl_retries_total counter
 sdl_retries_total 20
@@ -197,14 +205,30 @@ fn a_run_is_ready_while_it_has_partitions_and_a_destination_that_takes_records()
     assert_eq!(ready().unwrap_err(), "starting, no partition is assigned yet");
     run.assign([p(0)]);
     assert_eq!(ready(), Ok(()));
-    run.on(&Event::Degraded(Some("a broker of the source is down")));
-    assert_eq!(ready(), Ok(()), "degradation of the source does not matter");
-    run.on(&Event::Degraded(Some("the server has too much to do")));
-    run.on(&Event::Stalled(true));
-    assert_eq!(ready().unwrap_err(), "stalled, the server has too much to do");
-    assert_eq!(run.samples("sdl_sink_stalled"), ["sdl_sink_stalled 1"]);
-    run.on(&Event::Stalled(false));
-    assert_eq!((ready(), run.samples("sdl_sink_stalled")), (Ok(()), vec!["sdl_sink_stalled 0".to_owned()]));
+    let stalled = || {
+        let samples = run.samples("sdl_stalled");
+        RunSide::ALL.map(|side| samples.contains(&format!("sdl_stalled{{side=\"{}\"}} 1", side.name())))
+    };
+    run.problem(RunSide::Source, Some("a broker of the source is down"), true);
+    assert_eq!((ready(), stalled()), (Ok(()), [true, false, false, false]), "a stall of the source does not matter");
+    run.problem(RunSide::Target, Some("the server has too much to do"), false);
+    assert_eq!((ready(), stalled()), (Ok(()), [true, false, false, false]), "some records are accepted");
+    run.problem(RunSide::Target, Some("the server has too much to do"), true);
+    assert_eq!(ready().unwrap_err(), "delivery stalled, the server has too much to do");
+    assert_eq!(stalled(), [true, true, false, false]);
+    run.problem(RunSide::Source, None, false);
+    assert_eq!(stalled(), [false, true, false, false]);
+    run.problem(RunSide::DeadLetters, Some("no space left"), true);
+    run.problem(RunSide::Target, None, false);
+    assert_eq!(ready().unwrap_err(), "dead letters stalled, no space left");
+    assert_eq!(stalled(), [false, false, true, false]);
+    run.problem(RunSide::DeadLetters, None, false);
+    assert_eq!((ready(), stalled()), (Ok(()), [false; 4]));
+    assert_eq!(
+        run.samples("sdl_errors_total{kind=\"degraded\"}"),
+        ["sdl_errors_total{kind=\"degraded\"} 3"],
+        "once for each side"
+    );
     run.on(&Event::Released { partitions: &[p(0)], lost: true, records: 0 });
     assert_eq!(ready().unwrap_err(), "no partition is assigned");
     run.assign([p(0)]);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-use crate::pipeline::{Event, Observer};
+use crate::pipeline::{Event, Observer, RunSide};
 use crate::report::number::grouped;
 use crate::report::run_status::{RunStatus, StatusFields};
 use crate::report::screen::Screen;
@@ -74,15 +74,17 @@ fn message(entries: &StatusFields) -> String {
     if let Some(lag) = entries.lag() {
         let _ = write!(text, " · lag {}", grouped(lag));
     }
-    match &entries.degraded {
-        Some(reason) => format!("stalled: {} · {text}", escape_controls(reason)),
-        None => text,
+    let mut problems = String::new();
+    for (side, problem) in &entries.problems {
+        let state = if problem.is_stalled { "stalled" } else { "degraded" };
+        let _ = write!(problems, "{} {state}: {} · ", side.activity(), escape_controls(&problem.reason));
     }
+    problems + &text
 }
 
 impl Observer for RunBar {
     fn on(&self, event: &Event<'_>) {
-        let changed = matches!(event, Event::Degraded(_) | Event::Draining(_));
+        let changed = matches!(event, Event::Problem { .. } | Event::Draining(_));
         let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
         if !changed && drawn.elapsed() < REDRAW_INTERVAL {
             return;
@@ -139,7 +141,10 @@ impl StatusLines {
             filtered = tally.filtered,
             lag = entries.lag(),
             records_per_second = rate,
-            stalled = entries.degraded.as_deref(),
+            reading_stalled = entries.stalled(RunSide::Source),
+            delivery_stalled = entries.stalled(RunSide::Target),
+            dead_letters_stalled = entries.stalled(RunSide::DeadLetters),
+            commits_stalled = entries.stalled(RunSide::Commits),
             "Status."
         );
     }
@@ -150,5 +155,30 @@ impl Observer for StatusLines {
         if matches!(event, Event::Progress(_) | Event::LogEndOffsets(_)) {
             self.tick();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::SideProblem;
+
+    #[test]
+    fn the_bar_names_the_side_that_is_stalled() {
+        let status = RunStatus::default();
+        let stalled = |reason: &str| SideProblem { reason: reason.to_owned(), is_stalled: true };
+        let source = stalled("orders/0: no leader");
+        status.on(&Event::Problem { side: RunSide::Source, problem: Some(&source) });
+        assert_eq!(message(&status.lock()), "reading stalled: orders/0: no leader · delivered 0");
+        let target = stalled("no \u{1b}response");
+        status.on(&Event::Problem { side: RunSide::Target, problem: Some(&target) });
+        let both = message(&status.lock());
+        assert!(both.starts_with("reading stalled: orders/0: no leader · delivery stalled: no "), "{both}");
+        assert!(!both.contains('\u{1b}'), "{both}");
+        status.on(&Event::Problem { side: RunSide::Source, problem: None });
+        let slow = SideProblem { reason: "too busy".to_owned(), is_stalled: false };
+        status.on(&Event::Problem { side: RunSide::Target, problem: Some(&slow) });
+        assert_eq!(message(&status.lock()), "delivery degraded: too busy · delivered 0");
+        assert_eq!(status.lock().stalled(RunSide::Target), None, "some records are accepted");
     }
 }

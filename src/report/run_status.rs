@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::pipeline::{Event, Observer, Tally};
+use crate::pipeline::{Event, Observer, RunSide, SideProblem, Tally};
 use crate::record::{NextOffset, Partition};
 
 /// The state of a run.
@@ -17,7 +17,8 @@ pub(crate) struct StatusFields {
     pub(crate) ends: BTreeMap<Partition, Option<i64>>,
     pub(crate) settled: BTreeMap<Partition, NextOffset>,
     pub(crate) committed: BTreeMap<Partition, NextOffset>,
-    pub(crate) degraded: Option<String>,
+    /// The problem of each side that has one.
+    pub(crate) problems: BTreeMap<RunSide, SideProblem>,
 }
 
 impl RunStatus {
@@ -31,6 +32,11 @@ impl StatusFields {
     pub(crate) fn lag(&self) -> Option<u64> {
         let is_known = !self.ends.is_empty() && self.ends.values().all(Option::is_some);
         is_known.then(|| self.lags().map(|(_, lag)| lag).sum())
+    }
+
+    /// Returns why a side is stalled, if it is.
+    pub(crate) fn stalled(&self, side: RunSide) -> Option<&str> {
+        self.problems.get(&side).filter(|problem| problem.is_stalled).map(|problem| problem.reason.as_str())
     }
 
     pub(crate) fn lags(&self) -> impl Iterator<Item = (Partition, u64)> {
@@ -61,7 +67,8 @@ impl Observer for RunStatus {
                     entries.settled.remove(partition);
                 }
             }
-            Event::Degraded(reason) => entries.degraded = reason.map(ToOwned::to_owned),
+            Event::Problem { side, problem: Some(problem) } => drop(entries.problems.insert(*side, (*problem).clone())),
+            Event::Problem { side, problem: None } => drop(entries.problems.remove(side)),
             _ => {}
         }
     }

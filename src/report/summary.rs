@@ -127,7 +127,7 @@ impl Summary {
             ("filtered", tally.filtered),
             ("late", tally.late),
             ("replayed", tally.replayed),
-            ("released", tally.released),
+            ("handed back", tally.released),
             ("undelivered", tally.undelivered),
         ];
         for (name, count) in rest.into_iter().filter(|(_, count)| *count > 0) {

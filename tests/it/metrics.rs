@@ -56,7 +56,13 @@ fn a_run_exposes_its_counts_and_closes_the_endpoint_at_the_end() {
     page.assert_sound();
     assert_eq!(page.value("sdl_bytes_total{direction=\"in\"}"), Some(bytes(&sent)));
     assert_eq!(page.value("sdl_bytes_total{direction=\"out\"}"), Some(bytes(&sent)));
-    for (name, value) in [("in_flight", 0.0), ("sink_stalled", 0.0), ("retries_total", 0.0), ("dead_letters_total", 0.0)] {
+    for (name, value) in [
+        ("in_flight", 0.0),
+        ("stalled{side=\"source\"}", 0.0),
+        ("stalled{side=\"target\"}", 0.0),
+        ("retries_total", 0.0),
+        ("dead_letters_total", 0.0),
+    ] {
         assert_eq!(page.value(&format!("sdl_{name}")), Some(value), "{name}");
     }
     let count = |name: &str| page.value(&format!("sdl_{name}_duration_seconds_count")).unwrap();
@@ -111,20 +117,21 @@ fn a_stalled_destination_makes_a_run_unready_until_it_accepts() {
     let mut running = Sdl::new("sink-es numbers --index numbers --raw-value text").profile(&profile).start();
     let scrape = Scrape::of(&mut running);
     let stalled = scrape.wait_for("it is stalled, and every record was sent again", |page| {
-        page.value("sdl_sink_stalled") == Some(1.0) && page.value("sdl_retries_total") >= Some(200.0)
+        page.value("sdl_stalled{side=\"target\"}") == Some(1.0) && page.value("sdl_retries_total") >= Some(200.0)
     });
     stalled.assert_sound();
+    assert_eq!(stalled.value("sdl_stalled{side=\"source\"}"), Some(0.0), "reading goes on");
     assert_eq!((outcome(&stalled, "delivered"), stalled.value("sdl_in_flight")), (Some(0.0), Some(200.0)));
     assert!(error(&stalled, "retry") >= Some(1.0), "{}", stalled.0);
     assert_eq!(error(&stalled, "degraded"), Some(1.0));
     let output = scrape.wait_for_readyz(503);
-    assert!(output.starts_with("not ready: stalled, "), "{output}");
+    assert!(output.starts_with("not ready: delivery stalled, "), "{output}");
     assert!(!format!("{output}{}", stalled.0).contains("canary7f3a"), "a secret is seen nowhere: {output}{}", stalled.0);
     assert_eq!(scrape.get("/healthz").map(|(status, _)| status), Some(200));
     up.store(true, SeqCst);
     scrape.wait_for_readyz(200);
     let page = scrape.wait_for("everything is delivered", |page| outcome(page, "delivered") == Some(200.0));
-    assert_eq!((page.value("sdl_sink_stalled"), page.value("sdl_in_flight")), (Some(0.0), Some(0.0)));
+    assert_eq!((page.value("sdl_stalled{side=\"target\"}"), page.value("sdl_in_flight")), (Some(0.0), Some(0.0)));
     let count = |name: &str| page.value(&format!("sdl_{name}_duration_seconds_count"));
     assert!(count("response") > count("batch_processing"), "a batch that is sent again is one batch\n{}", page.0);
 }

@@ -251,3 +251,55 @@ fn real_three_brokers_a_leader_that_is_unreachable_for_a_while_is_waited_for() {
     assert!(report.is_exact(), "{report:?}:\n{}", finished.stderr);
     source.assert_committed(&finished);
 }
+
+/// Reads 200 records of a log, whose last 100 an unclean election then takes away. `again` others follow. `restarted`: a second run
+/// waits for records at that moment, and has read none.
+fn lose_records_that_were_read(restarted: bool, again: u64) {
+    let (brokers, topic) = (ThreeBrokers::exclusive(), unique("truncated"));
+    let source = Source { brokers, topic, sent: Vec::new() };
+    let (brokers, topic) = (&source.brokers, &source.topic);
+    let (cluster, target) = (&brokers.cluster, &brokers.others.target);
+    brokers.create_topic_that_can_lose_records(topic, [1, 2]);
+    Sender::new(cluster, &[]).send(topic, &numbered(1, 0, 100, 1));
+    brokers.broker(2, "kill");
+    brokers.wait_for_leaders_other_than(2, topic);
+    Sender::new(cluster, &[]).send(topic, &numbered(1, 100, 100, 1));
+    let copy = format!("{topic}-copy");
+    let mut running = source.replicate(cluster, target, &copy, "").start();
+    source.wait_for_committed(&mut running, 200);
+    if restarted {
+        running.end();
+        running = source.replicate(cluster, target, &copy, "-v").start();
+        running.wait_for_stderr("Partition assigned.");
+    }
+    brokers.broker(1, "kill");
+    brokers.broker(2, "start");
+    brokers.wait_for_leaders_other_than(1, topic);
+    Sender::new(cluster, &[]).send(topic, &numbered(2, 0, again, 1));
+    for finished in [running.wait(), source.replicate(cluster, target, &copy, "--until-caught-up").run()] {
+        let finished = finished.expect(5);
+        for word in [topic.as_str(), "truncated", "hint: "] {
+            assert!(finished.stderr.contains(word), "`{word}` is not in stderr:\n{}", finished.stderr);
+        }
+    }
+    assert_eq!(target.count(&copy), 200, "nothing of the other log was copied");
+    brokers.broker(1, "start");
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_three_brokers_a_log_that_becomes_shorter_than_what_was_read_is_refused() {
+    lose_records_that_were_read(false, 20);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_three_brokers_a_log_with_other_records_than_those_that_were_read_is_refused() {
+    lose_records_that_were_read(false, 500);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_three_brokers_a_log_with_other_records_is_refused_by_a_run_that_has_read_none() {
+    lose_records_that_were_read(true, 500);
+}

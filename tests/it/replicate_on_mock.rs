@@ -119,7 +119,14 @@ fn a_new_partition_without_a_leader_does_not_hold_up_the_others() {
     flow.source.faults().partition_leader(NEW, 0, Some(1)).expect("the leader comes back");
     Sender::new(&source, &[]).send(NEW, &waiting);
     running.wait_for_count(&target, NEW, 200);
-    running.wait_for_stderr("Delivery resumed");
+    running.wait_for_stderr("Reading stalled.");
+    running.wait_for_stderr("Reading resumed.");
+    let stderr = running.stderr();
+    let stalls = || stderr.lines().filter(|line| line.contains("numbers-more/0: ") && line.contains("stalled."));
+    assert!(
+        stalls().next().is_some() && stalls().all(|line| line.contains("Reading stalled.")),
+        "the target is healthy: {stderr}"
+    );
     running.end();
     assert_eq!(source.committed("group", NEW), [Some(100), Some(100)]);
 }

@@ -49,7 +49,7 @@ pub(crate) struct ReadArgs {
     /// Stop after N records
     #[arg(short = 'n', long, value_name = "N", value_parser = parse_count)]
     pub(crate) count: Option<u64>,
-    /// Take over the offsets that another flow committed for the group
+    /// Take over the offsets that another command or target committed for the group
     #[arg(long)]
     pub(crate) adopt_group: bool,
     /// What to do where records are missing between the committed position and the partition's log

@@ -92,8 +92,8 @@ pub(crate) fn resume(
     if let Some(other) = metadata.as_ref().filter(|metadata| metadata.flow != rules.flow && !rules.adopt) {
         return Err(Refusal {
             reason: RefusalReason::OtherFlow,
-            what: format!("the group's offsets of {partition} belong to another flow"),
-            numbers: vec![format!("committed by: {}", other.flow), format!("this flow:    {}", rules.flow)],
+            what: format!("the group's offsets of {partition} were committed by another command, or for another target"),
+            numbers: vec![format!("committed by: {}", other.flow), format!("this run:     {}", rules.flow)],
         });
     }
     if let (Some(committed), Some(current)) = (metadata.as_ref().and_then(CommitMetadata::topic_id), topic_id)

@@ -1,29 +1,26 @@
-//! Degradation and stalls.
+//! The problems of the sides of a run, and stalls.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::pipeline::delivery::Destination;
-use crate::pipeline::event::{Event, Observer};
+use crate::pipeline::event::{Event, Observer, RunSide, SideProblem};
 
 /// How often stalls are checked for when idle.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Without an answer for this long, delivery is stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(3);
 
-/// The state that observers see: degraded with a reason, stalled, or neither.
+/// The problem that each side has now. A side is stalled or healthy whatever the others are.
 pub(crate) struct Health {
     observer: Arc<dyn Observer>,
-    /// Whether a destination fails.
-    is_degraded: bool,
-    /// The last reason why one failed.
-    reason: String,
-    is_stalled: bool,
-    /// The problem that the source reported.
-    source: Option<String>,
-    /// When a record was last settled, or the first was sent after a pause.
+    problems: BTreeMap<RunSide, SideProblem>,
+    /// When each destination last settled a record.
+    answered: BTreeMap<RunSide, Instant>,
+    /// When a record was last settled at any destination, or the first was sent after a pause.
     last_progress: Instant,
     check_at: Instant,
 }
@@ -31,15 +28,7 @@ pub(crate) struct Health {
 impl Health {
     pub(crate) fn new(observer: Arc<dyn Observer>, now: Instant) -> Self {
         let check_at = now + CHECK_INTERVAL;
-        Self {
-            observer,
-            is_degraded: false,
-            reason: String::new(),
-            is_stalled: false,
-            source: None,
-            last_progress: now,
-            check_at,
-        }
+        Self { observer, problems: BTreeMap::new(), answered: BTreeMap::new(), last_progress: now, check_at }
     }
 
     /// Returns when [`Self::is_check_due`] is true next.
@@ -56,15 +45,16 @@ impl Health {
         is_due
     }
 
-    /// Starts the stall clock: a batch is sent after a pause.
+    /// Starts the clock of [`Self::idle`]: a batch is sent after a pause.
     pub(crate) fn start_clock(&mut self, now: Instant) {
         self.last_progress = now;
     }
 
-    /// Notes that records were settled.
-    pub(crate) fn on_progress(&mut self, now: Instant) {
+    /// Notes that a destination settled records.
+    pub(crate) fn on_progress(&mut self, side: RunSide, now: Instant) {
         self.last_progress = now;
-        self.recover();
+        self.answered.insert(side, now);
+        self.recover(side);
     }
 
     /// Returns how long nothing was settled.
@@ -72,55 +62,66 @@ impl Health {
         now - self.last_progress
     }
 
-    pub(crate) fn degrade(&mut self, reason: &str) {
-        self.is_degraded = true;
-        reason.clone_into(&mut self.reason);
-        self.observer.on(&Event::Degraded(Some(reason)));
-    }
-
-    /// Notes that a destination accepts nothing.
-    pub(crate) fn stall(&mut self) {
-        if !std::mem::replace(&mut self.is_stalled, true) {
-            self.observer.on(&Event::Stalled(true));
+    /// Handles records that a destination refused for now. The side is stalled unless others were settled since `sent`.
+    pub(crate) fn on_refused(&mut self, side: RunSide, sent: Instant, reason: String) {
+        if self.answered.get(&side).is_some_and(|answered| *answered > sent) {
+            self.degrade(side, reason);
+        } else {
+            self.stall(side, reason);
         }
     }
 
-    /// Notes that `destination` does not respond, if it did not for a while. `reason` is what its client knows.
-    pub(crate) fn check_stall(&mut self, now: Instant, destination: Destination, reason: impl FnOnce() -> Option<String>) {
-        if self.idle(now) > STALLED_AFTER {
-            if !self.is_degraded {
-                self.degrade(&reason().map_or_else(|| no_response(destination), |reason| reason_of(destination, &reason)));
-            }
-            self.stall();
-        }
+    /// Notes a problem of a side. Whether the side makes progress stays as it was.
+    pub(crate) fn degrade(&mut self, side: RunSide, reason: String) {
+        let is_stalled = self.is_stalled(side);
+        self.set(side, Some(SideProblem { reason, is_stalled }));
     }
 
-    /// Returns why a destination fails, if one does.
-    pub(crate) fn reason(&self) -> Option<&str> {
-        self.is_degraded.then_some(&self.reason)
+    /// Notes that a side makes no progress.
+    pub(crate) fn stall(&mut self, side: RunSide, reason: String) {
+        self.set(side, Some(SideProblem { reason, is_stalled: true }));
     }
 
-    /// Notes that the destinations are healthy; a problem of the source is shown again.
-    pub(crate) fn recover(&mut self) {
-        if std::mem::take(&mut self.is_stalled) {
-            self.observer.on(&Event::Stalled(false));
+    /// Notes that a destination does not respond, if it did not for a while. Something waits for it since `since`; `reason` is what
+    /// its client knows.
+    pub(crate) fn check_stall(&mut self, now: Instant, side: RunSide, since: Instant, reason: impl FnOnce() -> Option<String>) {
+        let last = self.answered.get(&side).map_or(since, |answered| since.max(*answered));
+        if now - last <= STALLED_AFTER || self.is_stalled(side) {
+            return;
         }
-        if std::mem::take(&mut self.is_degraded) {
-            self.observer.on(&Event::Degraded(self.source.as_deref()));
-        }
+        let known = self.reason(side).map(ToOwned::to_owned).or_else(reason);
+        self.stall(side, known.unwrap_or_else(|| format!("no response for more than {} s", STALLED_AFTER.as_secs())));
     }
 
-    /// Handles a problem of the source, or its end.
-    pub(crate) fn on_source(&mut self, reason: Option<String>) {
-        if reason.is_some() || !self.is_degraded {
-            self.observer.on(&Event::Degraded(reason.as_deref()));
-        }
-        self.source = reason;
+    /// Returns the problem of a side, if it has one.
+    pub(crate) fn reason(&self, side: RunSide) -> Option<&str> {
+        self.problems.get(&side).map(|problem| problem.reason.as_str())
     }
-}
 
-fn no_response(destination: Destination) -> String {
-    reason_of(destination, &format!("no response for more than {} s", STALLED_AFTER.as_secs()))
+    /// Notes that a side is healthy.
+    pub(crate) fn recover(&mut self, side: RunSide) {
+        self.set(side, None);
+    }
+
+    /// Handles what the source reports of a side: a problem, or its end.
+    pub(crate) fn on_report(&mut self, side: RunSide, reason: Option<String>) {
+        self.set(side, reason.map(|reason| SideProblem { reason, is_stalled: true }));
+    }
+
+    fn is_stalled(&self, side: RunSide) -> bool {
+        self.problems.get(&side).is_some_and(|problem| problem.is_stalled)
+    }
+
+    fn set(&mut self, side: RunSide, problem: Option<SideProblem>) {
+        if self.problems.get(&side) == problem.as_ref() {
+            return;
+        }
+        self.observer.on(&Event::Problem { side, problem: problem.as_ref() });
+        match problem {
+            Some(problem) => self.problems.insert(side, problem),
+            None => self.problems.remove(&side),
+        };
+    }
 }
 
 /// Returns a reason with the name of its destination, where it is not that of the records.
@@ -128,5 +129,86 @@ pub(crate) fn reason_of(destination: Destination, reason: &str) -> String {
     match destination {
         Destination::Sink => reason.to_owned(),
         Destination::DeadLetters => format!("dead letters: {reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Keeps the states that a run shows, one text each.
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<String>>);
+
+    impl Observer for Seen {
+        fn on(&self, event: &Event<'_>) {
+            if let Event::Problem { side, problem } = event {
+                let state = problem.map_or("healthy", |problem| if problem.is_stalled { "stalled" } else { "degraded" });
+                self.0.lock().unwrap().push(format!("{} {state}", side.name()));
+            }
+        }
+    }
+
+    fn health() -> (Health, Arc<Seen>, Instant) {
+        let (seen, now) = (Arc::<Seen>::default(), Instant::now());
+        (Health::new(Arc::clone(&seen) as Arc<dyn Observer>, now), seen, now)
+    }
+
+    fn why() -> String {
+        "why".to_owned()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_stalls_while_the_target_is_healthy() {
+        let (mut health, seen, now) = health();
+        health.on_report(RunSide::Source, Some(why()));
+        health.on_progress(RunSide::Target, now);
+        assert_eq!((health.reason(RunSide::Source), health.reason(RunSide::Target)), (Some("why"), None));
+        health.on_report(RunSide::Source, Some(why()));
+        health.on_report(RunSide::Source, None);
+        assert_eq!(*seen.0.lock().unwrap(), ["source stalled", "source healthy"], "each change once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_side_stalls_and_each_recovers_alone() {
+        for first in RunSide::ALL {
+            let (mut health, seen, now) = health();
+            for side in RunSide::ALL {
+                health.stall(side, why());
+            }
+            match first {
+                RunSide::Target | RunSide::DeadLetters => health.on_progress(first, now),
+                RunSide::Source | RunSide::Commits => health.on_report(first, None),
+            }
+            let left = RunSide::ALL.into_iter().filter(|side| health.reason(*side).is_some()).collect::<Vec<_>>();
+            assert_eq!(left, RunSide::ALL.into_iter().filter(|side| *side != first).collect::<Vec<_>>());
+            assert_eq!(seen.0.lock().unwrap()[4..], [format!("{} healthy", first.name())]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_destination_stalls_although_the_other_answers() {
+        let (mut health, seen, now) = health();
+        let later = now + STALLED_AFTER + Duration::from_millis(1);
+        health.on_progress(RunSide::Target, later);
+        health.check_stall(later, RunSide::Target, now, || None);
+        health.check_stall(later, RunSide::DeadLetters, later, || None);
+        assert_eq!(*seen.0.lock().unwrap(), Vec::<String>::new(), "one has answered, the other was asked just now");
+        health.check_stall(later, RunSide::DeadLetters, now, || None);
+        assert_eq!(health.reason(RunSide::DeadLetters), Some("no response for more than 3 s"));
+        assert_eq!(*seen.0.lock().unwrap(), ["dead_letters stalled"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_a_stall_unless_other_records_were_accepted_meanwhile() {
+        let (mut health, seen, now) = health();
+        let later = now + Duration::from_secs(1);
+        health.on_progress(RunSide::Target, later);
+        health.on_refused(RunSide::Target, now, why());
+        health.on_refused(RunSide::Target, later, why());
+        health.degrade(RunSide::Target, "another reason".to_owned());
+        assert_eq!(*seen.0.lock().unwrap(), ["target degraded", "target stalled", "target stalled"]);
     }
 }

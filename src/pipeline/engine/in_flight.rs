@@ -69,9 +69,9 @@ impl<K: Sink + 'static, D: Sink + 'static> InFlight<K, D> {
         self.open.len()
     }
 
-    /// Returns when the oldest open delivery began, and where it goes.
-    pub(super) fn oldest(&self) -> Option<(Instant, Destination)> {
-        self.open.iter().min_by_key(|(begun, _)| *begun).copied()
+    /// Returns when the oldest open delivery to `destination` began.
+    pub(super) fn oldest(&self, destination: Destination) -> Option<Instant> {
+        self.open.iter().filter(|(_, to)| *to == destination).map(|(begun, _)| *begun).min()
     }
 
     /// Returns why a destination delivers nothing, if its client knows.

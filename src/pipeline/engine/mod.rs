@@ -31,7 +31,7 @@ use crate::pipeline::event::{Event, Observer, Tally};
 use crate::pipeline::lanes::{BatchLimits, Lanes, Slot, TaggedBatch};
 use crate::pipeline::{
     Assignment, BadRecordAction, CircuitBreaker, Commit, ConnectorError, Demand, Limits, Outcome, Pipeline, Reason, Revocation,
-    RunOutcome, RunReport, Signal, Sink, Source, backoff, failures,
+    RunOutcome, RunReport, RunSide, Signal, Sink, Source, backoff, failures,
 };
 use crate::record::{NextOffset, Partition, Record};
 
@@ -175,7 +175,8 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             }
             Signal::LogEndOffsets(ends) => self.observer.on(&Event::LogEndOffsets(&ends)),
             Signal::Committed(positions) => self.observer.on(&Event::Committed(&positions)),
-            Signal::Degraded(reason) => self.health.on_source(reason),
+            Signal::Degraded(reason) => self.health.on_report(RunSide::Source, reason),
+            Signal::CommitsDegraded(reason) => self.health.on_report(RunSide::Commits, reason),
             Signal::Assigned(assigned) => self.on_assigned(&assigned),
             Signal::Revoked(revocation) => self.on_revoked(revocation),
             Signal::Lost(partitions) => {
@@ -316,9 +317,9 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     fn on_prepared(&mut self, answer: Result<(), ConnectorError>) {
         let now = Instant::now();
         match self.preparation.on_answer(answer, |failures| now + backoff(failures, jitter(now))) {
-            Ok(None) if self.preparation.since().is_none() && self.in_flight.open() == 0 => self.health.recover(),
+            Ok(None) if self.waiting_since(Destination::Sink).is_none() => self.health.recover(RunSide::Target),
             Ok(None) => {}
-            Ok(Some(reason)) => self.health.degrade(&reason),
+            Ok(Some(reason)) => self.health.stall(RunSide::Target, reason), // meanwhile no new batch is sent
             Err(error) => {
                 self.discard_queued();
                 self.end(RunOutcome::Failed(error));
@@ -386,7 +387,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         self.in_flight.on_response(&delivery, &attempt, &result);
         let has_moved = !result.settled.is_empty() || !result.rejected.is_empty();
         if has_moved {
-            self.health.on_progress(now);
+            self.health.on_progress(delivery.destination.into(), now);
         }
         self.settle_answered(delivery.destination, &attempt, &result.settled);
         for (at, reason) in &result.rejected {
@@ -404,9 +405,11 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             let pause = backoff(*number, jitter(now));
             self.tally.retried += *records as u64;
             self.observer.on(&Event::Retrying { records: *records, attempt: number + 1, pause, reason });
-            self.health.degrade(&reason_of(delivery.destination, &reason.to_string()));
-            if !has_moved {
-                self.health.stall();
+            let side = RunSide::from(delivery.destination);
+            if has_moved {
+                self.health.degrade(side, reason.to_string());
+            } else {
+                self.health.on_refused(side, delivery.last_sent, reason.to_string());
             }
             due += pause;
         }
@@ -494,7 +497,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         match flushed {
             Ok(()) => {
                 self.confirmation.clear();
-                self.health.recover();
+                self.health.recover(RunSide::Commits);
             }
             Err(error) if self.limits.retry_for.is_some_and(|most| self.health.idle(now) > most) => {
                 self.confirmation.clear();
@@ -502,7 +505,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
                 self.end(RunOutcome::Failed(error));
             }
             Err(error) => {
-                self.health.degrade(&error.to_string());
+                self.health.stall(RunSide::Commits, error.to_string());
                 self.confirmation.retry(|attempt| now + backoff(attempt, jitter(now)));
             }
         }
@@ -513,27 +516,37 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         if !self.health.is_check_due(now) {
             return;
         }
-        let preparing = self.preparation.since().map(|since| (since, Destination::Sink));
-        let oldest = [self.in_flight.oldest(), preparing].into_iter().flatten().min_by_key(|(since, _)| *since);
-        let Some((oldest, destination)) = oldest else {
-            if !self.confirmation.is_pending() {
-                self.health.recover(); // what failed was taken away
+        let mut oldest: Option<(Instant, Destination)> = None;
+        for destination in [Destination::Sink, Destination::DeadLetters] {
+            let Some(since) = self.waiting_since(destination) else {
+                self.health.recover(destination.into()); // what failed was taken away
+                continue;
+            };
+            let in_flight = &self.in_flight;
+            self.health.check_stall(now, destination.into(), since, || in_flight.degraded_reason(destination));
+            if oldest.is_none_or(|(oldest, _)| since < oldest) {
+                oldest = Some((since, destination));
             }
-            return;
-        };
-        let in_flight = &self.in_flight;
-        self.health.check_stall(now, destination, || in_flight.degraded_reason(destination));
+        }
+        let Some((oldest, destination)) = oldest else { return };
         if let Some(most) = self.limits.retry_for
             && !self.shutdown.is_draining()
             && now - oldest > most
             && self.health.idle(now) > most
         {
-            let known = self.in_flight.degraded_reason(destination).map(|reason| reason_of(destination, &reason));
-            let failure = failures::gave_up(most, known.as_deref().or(self.health.reason()).unwrap_or("no response"));
+            let known = self.in_flight.degraded_reason(destination);
+            let reason = known.as_deref().or(self.health.reason(destination.into())).unwrap_or("no response");
+            let failure = failures::gave_up(most, &reason_of(destination, reason));
             self.discard_queued();
             self.end(RunOutcome::Failed(failure.into()));
             self.shutdown.expire(now);
         }
+    }
+
+    /// Returns since when something waits for a destination.
+    fn waiting_since(&self, destination: Destination) -> Option<Instant> {
+        let preparing = self.preparation.since().filter(|_| destination == Destination::Sink);
+        [self.in_flight.oldest(destination), preparing].into_iter().flatten().min()
     }
 
     /// Drops queued records that were never sent: the next run reads them again.

@@ -77,7 +77,8 @@ async fn pending_dead_letters_hold_back_the_commit_and_reading() {
 async fn a_silent_destination_of_dead_letters_is_named() {
     let letters: Script = Box::new(|call| call.answer(|_, _| Outcome::Delivered).after(Duration::from_secs(20)));
     let (_, log) = run_of(20).sink(rejects(3)).letters(letters).finish().await;
-    assert_eq!(log.observed("trouble")[0], "trouble dead letters: no response for more than 3 s");
+    let states = ["dead_letters stalled: no response for more than 3 s", "dead_letters healthy"];
+    assert_eq!((log.observed("dead_letters"), log.observed("target")), (states.map(str::to_owned).to_vec(), vec![]));
     let letters: Script = Box::new(|call| call.answer(|_, _| Outcome::Delivered).never());
     let setup = run_of(20).sink(rejects(3)).letters(letters);
     let (finished, _) = setup.limits(|limits| limits.retry_for = Some(Duration::from_secs(5))).finish().await;

@@ -93,11 +93,11 @@ async fn an_outage_and_its_end_are_reported_and_nothing_is_dead_lettered() {
     let outcome = move |_, _| if switch.load(SeqCst) { Outcome::Delivered } else { Outcome::Retry(why()) };
     let run = run_of(50).sink(answers(outcome)).letters(takes_all()).start();
     tokio::time::sleep(Duration::from_secs(3600)).await;
-    assert_eq!(run.log.observed("trouble").last().unwrap(), "trouble the script says so");
+    assert_eq!(run.log.observed("target").last().unwrap(), "target stalled: the script says so");
     up.store(true, SeqCst);
     let (finished, log) = run.finish().await;
     assert_eq!((finished.tally.delivered, finished.tally.dead_lettered), (50, 0));
-    assert_eq!(log.observed("trouble").last().unwrap(), "trouble over");
+    assert_eq!(log.observed("target").last().unwrap(), "target healthy");
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,9 +107,9 @@ async fn a_silent_destination_is_reported_while_the_source_is_active() {
         tokio::time::sleep(ms(100)).await;
         run.broker.signal(crate::pipeline::Signal::LogEndOffsets(vec![(p(0), Some(10))]));
     }
-    assert_eq!(run.log.observed("trouble"), ["trouble no response for more than 3 s"]);
+    assert_eq!(run.log.observed("target"), ["target stalled: no response for more than 3 s"]);
     let (_, log) = run.finish().await;
-    assert_eq!(log.observed("trouble").last().unwrap(), "trouble over");
+    assert_eq!(log.observed("target").last().unwrap(), "target healthy");
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,7 +184,8 @@ async fn commit_each_sends_the_next_record_when_the_broker_has_answered() {
         .collect();
     assert_eq!(steps[..5], ["send 0", "commit 1", "confirmed false", "confirmed false", "confirmed false"]);
     assert_eq!(steps[5..9], ["confirmed true", "send 1", "commit 2", "confirmed true"]);
-    assert_eq!(log.observed("trouble").last().unwrap(), "trouble over");
+    assert_eq!(log.observed("commits").last().unwrap(), "commits healthy");
+    assert!(log.observed("target").is_empty(), "the target has accepted everything");
 }
 
 #[tokio::test(start_paused = true)]
@@ -297,10 +298,11 @@ async fn source_degradation_outlasts_answers_of_the_destination() {
     run.broker.signal(trouble(Some("a broker is down")));
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(run.log.taken(Destination::Sink).len(), 5);
-    assert_eq!(run.log.observed("trouble").last().unwrap(), "trouble a broker is down");
+    assert_eq!(run.log.observed("target").last().unwrap(), "target healthy");
+    assert_eq!(run.log.observed("source"), ["source stalled: a broker is down"]);
     run.broker.signal(trouble(None));
     tokio::time::sleep(ms(1)).await;
-    assert_eq!(run.log.observed("trouble").last().unwrap(), "trouble over");
+    assert_eq!(run.log.observed("source").last().unwrap(), "source healthy");
     run.stop();
     run.finish().await;
 }

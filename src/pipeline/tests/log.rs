@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use crate::pipeline::delivery::Destination;
-use crate::pipeline::{BadRecordAction, Event, Observer, Ordering, Outcome, RunReport, Tally};
+use crate::pipeline::{BadRecordAction, Event, Observer, Ordering, Outcome, RunReport, RunSide, Tally};
 use crate::record::{NextOffset, Partition, Record};
 
 /// A record and the life of its partition in which it was read: partition, offset, life.
@@ -95,6 +95,14 @@ impl Log {
         });
         events.collect()
     }
+
+    /// Returns the starts (`true`) and ends of the stalls of a side.
+    pub(super) fn stalls(&self, side: RunSide) -> Vec<bool> {
+        let mut stalls = vec![false];
+        stalls.extend(self.observed(side.name()).iter().map(|text| text.contains(" stalled: ")));
+        stalls.dedup();
+        stalls.split_off(1)
+    }
 }
 
 impl Observer for Log {
@@ -108,12 +116,15 @@ impl Observer for Log {
                 self.note(Entry::Bad(coordinates(record)));
                 self.note(Entry::Observed(format!("bad {record} {action:?}")));
             }
-            Event::Degraded(trouble) => self.note(Entry::Observed(format!("trouble {}", trouble.unwrap_or("over")))),
+            Event::Problem { side, problem: None } => self.note(Entry::Observed(format!("{} healthy", side.name()))),
+            Event::Problem { side, problem: Some(problem) } => {
+                let state = if problem.is_stalled { "stalled" } else { "degraded" };
+                self.note(Entry::Observed(format!("{} {state}: {}", side.name(), problem.reason)));
+            }
             Event::Retrying { records, attempt, .. } => {
                 self.note(Entry::Observed(format!("retrying {records} attempt {attempt}")));
             }
             Event::Bisecting { records, .. } => self.note(Entry::Observed(format!("halving {records}"))),
-            Event::Stalled(stalled) => self.note(Entry::Observed(format!("stalled {stalled}"))),
             Event::Read { bytes, waited, shaping } => {
                 self.note(Entry::Observed(format!("read {bytes} bytes after {waited:?}, shaped in {shaping:?}")));
             }

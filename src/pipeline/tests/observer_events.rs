@@ -2,7 +2,7 @@
 
 use super::destination::{answers, why};
 use super::*;
-use crate::pipeline::{Outcome, Tally};
+use crate::pipeline::{Outcome, RunSide, Signal, Tally};
 
 #[tokio::test(start_paused = true)]
 async fn reads_are_reported_with_bytes_and_waiting_time() {
@@ -82,19 +82,49 @@ async fn a_revoked_batch_is_not_reported_as_complete() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stall_and_its_end_are_reported() {
-    let stalls = |log: &Log| log.observed("stalled");
+    let stalls = |log: &Log| log.stalls(RunSide::Target);
     let outage = answers(|_, sent| if sent < 5 { Outcome::Retry(why()) } else { Outcome::Delivered });
     let (_, log) = run_of(50).sink(outage).finish().await;
-    assert_eq!(
-        (stalls(&log).first().unwrap().as_str(), stalls(&log).last().unwrap().as_str()),
-        ("stalled true", "stalled false")
-    );
+    assert_eq!((stalls(&log).first(), stalls(&log).last()), (Some(&true), Some(&false)));
     let partly = answers(|offset, sent| if offset >= 5 && sent == 0 { Outcome::Retry(why()) } else { Outcome::Delivered });
     let (_, log) = run_of(10).sink(partly).finish().await;
-    assert_eq!((stalls(&log), log.observed("trouble").len()), (Vec::new(), 2), "something was taken");
+    let states = ["target degraded: the script says so", "target healthy"];
+    assert_eq!(log.observed("target"), states, "something was taken");
     let slow: Script = Box::new(|call| call.answer(|_, _| Outcome::Delivered).after(Duration::from_secs(20)));
     let (_, log) = run_of(10).sink(slow).finish().await;
-    assert_eq!(stalls(&log), ["stalled true", "stalled false"], "no answer for long");
+    assert_eq!(stalls(&log), [true, false], "no answer for long");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_side_stalls_and_recovers_by_itself() {
+    let sides = [RunSide::Source, RunSide::Target, RunSide::DeadLetters, RunSide::Commits];
+    let stalls = |log: &Log| sides.map(|side| log.stalls(side));
+    // One record is bad; the destinations answer after 20 s and 60 s.
+    let reject = |offset, _| if offset == 5 { Outcome::Reject(why()) } else { Outcome::Delivered };
+    let sink: Script = Box::new(move |call| call.answer(reject).after(Duration::from_secs(20)));
+    let letters: Script = Box::new(|call| call.answer(|_, _| Outcome::Delivered).after(Duration::from_secs(60)));
+    let setup = follow();
+    setup.broker.partition(p(0), 0..20, 20);
+    setup.broker.assign(&[p(0)]);
+    let run = setup.sink(sink).letters(letters).start();
+    run.broker.signal(Signal::Degraded(Some("a broker is down".to_owned())));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(stalls(&run.log), [vec![true], vec![], vec![], vec![]], "the source alone");
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert_eq!(stalls(&run.log), [vec![true], vec![true], vec![], vec![]], "the target too");
+    run.broker.signal(Signal::CommitsDegraded(Some("no coordinator".to_owned())));
+    run.broker.signal(Signal::Degraded(None));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(stalls(&run.log), [vec![true, false], vec![true], vec![], vec![true]], "the source has recovered");
+    tokio::time::sleep(Duration::from_secs(29)).await;
+    let recovered = [vec![true, false], vec![true, false], vec![true], vec![true]];
+    assert_eq!(stalls(&run.log), recovered, "the target has, and waits for the dead letters");
+    run.broker.signal(Signal::CommitsDegraded(None));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(stalls(&run.log), [(); 4].map(|()| vec![true, false]));
+    run.stop();
+    let (finished, _) = run.finish().await;
+    assert_eq!((finished.tally.delivered, finished.tally.dead_lettered), (19, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -255,10 +255,10 @@ async fn records_of_a_revoked_partition_are_released_and_not_sent() {
 async fn degradation_ends_when_the_failed_records_are_revoked() {
     let run = three().sink(answers(|_, _| Outcome::Retry(why()))).start();
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(run.log.observed("trouble").last().unwrap(), "trouble the script says so");
+    assert_eq!(run.log.observed("target").last().unwrap(), "target stalled: the script says so");
     run.broker.revoke(&[p(0), p(1), p(2)]);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(run.log.observed("trouble").last().unwrap(), "trouble over");
+    assert_eq!(run.log.observed("target").last().unwrap(), "target healthy");
     run.broker.end();
     run.finish().await;
 }

@@ -82,7 +82,7 @@ async fn a_run_that_is_pushed_back_sleeps() {
     tokio::time::sleep(Duration::from_secs(100)).await;
     let turns = run.broker.asked() - before;
     assert!(turns <= 201, "{turns} turns in 100 seconds");
-    assert_eq!(run.log.observed("trouble"), ["trouble no response for more than 3 s"]);
+    assert_eq!(run.log.observed("target"), ["target stalled: no response for more than 3 s"]);
     run.stop();
     run.finish().await;
 }

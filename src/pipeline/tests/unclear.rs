@@ -7,7 +7,7 @@ use rand_pcg::Pcg64Mcg;
 
 use super::destination::{Call, Reply, Switch, answers, why};
 use super::*;
-use crate::pipeline::{BreakerLimit, Outcome, RunOutcome};
+use crate::pipeline::{BreakerLimit, Outcome, RunOutcome, RunSide};
 
 /// A destination that gives no clear answer to a call with one of these records.
 fn indigestible(poison: &'static [i64]) -> Script {
@@ -56,12 +56,12 @@ async fn an_outage_of_unclear_answers_makes_no_dead_letters() {
     let setup = run_of(50).sink(answers(outcome)).letters(takes_all()).available(move || check.load(SeqCst));
     let run = setup.start();
     tokio::time::sleep(Duration::from_secs(3600)).await;
-    assert_eq!(run.log.observed("stalled"), ["stalled true"]);
+    assert_eq!(run.log.stalls(RunSide::Target), [true]);
     assert!(run.log.submitted(Destination::Sink).iter().all(|batch| batch.len() == 10), "nothing is bisected");
     up.store(true, SeqCst);
     let (finished, log) = run.finish().await;
     assert_eq!((finished.tally.delivered, finished.tally.dead_lettered), (50, 0));
-    assert_eq!(log.observed("stalled").last().unwrap(), "stalled false");
+    assert_eq!(log.stalls(RunSide::Target).last(), Some(&false));
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,7 +132,7 @@ async fn time_outs_make_batches_smaller_until_answers_come() {
 async fn a_record_that_times_out_alone_is_never_blamed_by_checks() {
     let run = run_of(1).sink(slow(0)).letters(takes_all()).start();
     tokio::time::sleep(Duration::from_secs(24 * 3600 - 60)).await;
-    assert_eq!(run.log.observed("stalled"), ["stalled true"]);
+    assert_eq!(run.log.stalls(RunSide::Target), [true]);
     run.stop();
     let (finished, _) = run.finish().await;
     assert_eq!((finished.tally.dead_lettered, finished.tally.undelivered), (0, 1));

@@ -193,7 +193,19 @@ impl Cluster {
     /// Creates a topic with settings such as `("cleanup.policy", "compact")`, and waits until it is there.
     #[track_caller]
     pub(crate) fn create_topic(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
-        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+        self.create_topic_as(topic, partitions, TopicReplication::Fixed(-1), settings);
+    }
+
+    /// As [`Self::create_topic`], with these replicas.
+    #[track_caller]
+    pub(super) fn create_topic_as(
+        &self,
+        topic: &str,
+        partitions: i32,
+        replicas: TopicReplication<'_>,
+        settings: &[(&str, &str)],
+    ) {
+        let mut new = NewTopic::new(topic, partitions, replicas);
         for (name, value) in settings {
             new = new.set(name, value);
         }

@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
+use rdkafka::admin::TopicReplication;
 use rdkafka::consumer::Consumer as _;
 
 use super::cluster::CLUSTER_TIMEOUT;
@@ -59,6 +60,13 @@ impl ThreeBrokers {
     #[track_caller]
     pub(crate) fn broker(&self, number: i32, verb: &str) {
         stack(&[verb, &format!("kafka3-{number}")]);
+    }
+
+    /// Creates a topic of one partition, with replicas on these two brokers, that one of them may lead without what the other has.
+    #[track_caller]
+    pub(crate) fn create_topic_that_can_lose_records(&self, topic: &str, replicas: [i32; 2]) {
+        let settings = [("min.insync.replicas", "1"), ("unclean.leader.election.enable", "true")];
+        self.cluster.create_topic_as(topic, 1, TopicReplication::Variable(&[&replicas]), &settings);
     }
 
     /// Kills a broker, waits until no partition of the topic has it as leader, and starts it again.

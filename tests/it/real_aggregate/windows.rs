@@ -76,7 +76,7 @@ fn real_aggregate_windows_of_another_flow_are_not_mixed_in() {
     flow.send(&events(100, 30));
     flow.catch_up("");
     let refused = flow.sdl("--until-caught-up --window 7s").run().expect(5);
-    assert!(refused.stderr.contains("belong to another flow"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("were committed by another command, or for another target"), "{}", refused.stderr);
     let looped = Sdl::new(&format!("aggregate {} --to-topic {}", flow.topic, flow.topic))
         .profile(&format!("[local_kafka]\nservers = {}\n", flow.clusters.source.servers))
         .run()

@@ -114,7 +114,7 @@ fn real_a_member_that_lost_its_partition_writes_nothing_behind_the_next_owner() 
     flow.clusters.source.wait_for_members(&flow.group, 0);
     flow.catch_up("");
     let there = flow.clusters.target.count(&flow.topic);
-    cut_off.wait_for_stderr("Partitions released.");
+    cut_off.wait_for_stderr("Partitions revoked.");
     lines[1].heal();
     std::thread::sleep(Duration::from_secs(5));
     lines[0].heal();

@@ -120,7 +120,7 @@ fn real_partitions_that_a_recreated_topic_gets_back_are_read() {
     for partition in [2, 3].map(|partition| format!("{}/{partition}", flow.topic)) {
         let absent = format!("without this partition; the run reads the others. partition={partition}");
         // The group may take it away first.
-        let is_released = |line: &str| line.contains("Partitions released.") && line.contains(&partition);
+        let is_released = |line: &str| line.contains("Partitions revoked.") && line.contains(&partition);
         running.wait_until_stderr(&format!("says that {partition} is left"), |printed| {
             printed.contains(&absent) || printed.lines().any(is_released)
         });

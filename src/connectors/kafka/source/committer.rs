@@ -153,7 +153,7 @@ impl Committer {
         }
         commits.truncate(MAX_COMMIT_PARTITIONS);
         if commits.is_empty() {
-            return;
+            return self.report_recovery(signals); // what was refused is no longer owned, or is confirmed
         }
         let list = self.list(&commits, topic_ids);
         // librdkafka refuses a partition that the consumer has lost, without a request.
@@ -201,9 +201,7 @@ impl Committer {
         self.rewound.retain(|partition| !confirmed.iter().any(|(confirmed, _)| confirmed == partition));
         // Only of partitions that are still owned: a later assignment starts from the broker's position.
         self.confirmed.extend(confirmed.iter().filter(|(partition, _)| self.pending.contains_key(partition)).copied());
-        if std::mem::take(&mut self.refusals) > 0 {
-            signals.push(Signal::Degraded(None));
-        }
+        self.report_recovery(signals);
         signals.push(Signal::Committed(confirmed));
         Some(Ok(()))
     }
@@ -211,7 +209,13 @@ impl Committer {
     fn report_refusal(&mut self, error: &NativeError, signals: &mut Vec<Signal>) {
         self.refusals += 1;
         let times = self.refusals;
-        signals.push(Signal::Degraded(Some(format!("offset commit failed, attempt {times}: {error}"))));
+        signals.push(Signal::CommitsDegraded(Some(format!("offset commit failed, attempt {times}: {error}"))));
+    }
+
+    fn report_recovery(&mut self, signals: &mut Vec<Signal>) {
+        if std::mem::take(&mut self.refusals) > 0 {
+            signals.push(Signal::CommitsDegraded(None));
+        }
     }
 
     /// Commits the final watermarks of partitions that are being revoked, and only these. Waits for the group's coordinator.

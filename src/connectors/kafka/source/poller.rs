@@ -311,10 +311,7 @@ impl Poller {
 
     fn serve_committer(&mut self) {
         for signal in self.committer.serve(&self.consumer, &self.topic_ids) {
-            match signal {
-                Signal::Degraded(None) => self.queue.signal(Signal::Degraded(self.problem())),
-                other => self.queue.signal(other),
-            }
+            self.queue.signal(signal);
         }
     }
 
