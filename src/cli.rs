@@ -79,16 +79,26 @@ impl Command {
 /// Returns the command line with help texts, for help and completions.
 #[must_use]
 pub fn command() -> clap::Command {
-    accept_negative_numbers(Cli::command())
+    accept_signs(Cli::command())
 }
 
-/// Lets `-n -5` reach the parser of the value, whose error names the range.
-fn accept_negative_numbers(command: clap::Command) -> clap::Command {
+/// The names of values that begin with a number.
+const NUMBERS: [&str; 7] = ["N", "DURATION", "SIZE", "RATE", "FRACTION", "N/DURATION", "FRACTION:DURATION"];
+
+/// Lets `-n -5` and `--wait -5s` reach the parser of the value, whose error names what is expected.
+fn accept_signs(command: clap::Command) -> clap::Command {
     let accept = |arg: clap::Arg| {
         let is_option = arg.get_action().takes_values() && !arg.is_positional();
-        if is_option { arg.allow_negative_numbers(true) } else { arg }
+        let names = arg.get_value_names().unwrap_or_default();
+        if is_option && names.iter().any(|name| NUMBERS.contains(&name.as_str())) {
+            arg.allow_hyphen_values(true)
+        } else if is_option {
+            arg.allow_negative_numbers(true)
+        } else {
+            arg
+        }
     };
-    command.mut_args(accept).mut_subcommands(accept_negative_numbers)
+    command.mut_args(accept).mut_subcommands(accept_signs)
 }
 
 /// Removes the tip to write `-- -5s`, which is wrong for the value of a flag.
@@ -330,4 +340,48 @@ fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let backtrace =
         if backtrace.status() == std::backtrace::BacktraceStatus::Captured { format!("{backtrace}") } else { String::new() };
     let _ = stderr().write_all(format!("internal error{place}{sentence}\n{hint}\n{backtrace}").as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the names of the commands, each with its flags whose value has this name.
+    fn flags(value: &str) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for subcommand in command().get_subcommands() {
+            for arg in subcommand.get_arguments() {
+                let is_meant = arg.get_value_names().unwrap_or_default().iter().any(|name| name.as_str() == value);
+                if let Some(long) = arg.get_long().filter(|_| is_meant) {
+                    found.push((subcommand.get_name().to_owned(), format!("--{long}")));
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn a_malformed_number_with_a_unit_is_refused_in_the_same_words_by_every_flag() {
+        for (value, at_least, expected) in [
+            ("DURATION", 20, "not a duration: use numbers with units, as in 500ms, 30s or 1h30m"),
+            ("SIZE", 3, "not a size: use bytes, kB, MB, GB, KiB, MiB or GiB, as in 8MB"),
+            ("RATE", 4, "not a rate: use records per second, as in 5000, or bytes per second, as in 5MB"),
+        ] {
+            let flags = flags(value);
+            assert!(flags.len() >= at_least, "{value}: {flags:?}");
+            for (name, flag) in flags {
+                for text in ["-5s", "-5MB", "5 parsecs", "five", ""] {
+                    let error =
+                        command().try_get_matches_from(["sdl", name.as_str(), flag.as_str(), text]).unwrap_err().to_string();
+                    assert!(error.contains(expected), "{name} {flag} {text}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_count_with_a_unit_is_refused_by_its_parser() {
+        let error = command().try_get_matches_from(["sdl", "tail", "t", "-n", "-5k"]).unwrap_err().to_string();
+        assert!(error.contains("a whole number is needed"), "{error}");
+    }
 }

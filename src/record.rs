@@ -99,7 +99,7 @@ pub struct Record {
     pub key: Option<Bytes>,
     /// The value; `None` is a tombstone.
     pub value: Option<Bytes>,
-    /// The headers.
+    /// In order; a name may repeat, and a value may be null.
     pub headers: Headers,
 }
 
@@ -135,7 +135,7 @@ pub struct RecordView<'a> {
     pub key: Option<&'a [u8]>,
     /// The value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
-    /// The headers.
+    /// In order; a name may repeat, and a value may be null.
     pub headers: &'a dyn HeaderList,
 }
 
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_is_the_same_wherever_it_is_named() {
+    fn topics_are_equal_if_their_names_are() {
         assert_eq!(Topic::named("a"), Topic::named(&String::from("a")));
         assert_ne!(Topic::named("a"), Topic::named("b"));
     }

@@ -23,6 +23,7 @@ certificates() { # makes, once per stack, two CAs, and valid and invalid certifi
     certificate server ca "DNS:localhost,IP:127.0.0.1"
     certificate wrong-name ca "DNS:elsewhere.example"
     certificate expired ca "DNS:localhost,IP:127.0.0.1" 20200101000000Z 20200201000000Z
+    certificate early ca "DNS:localhost,IP:127.0.0.1" 20480101000000Z
     certificate client ca "DNS:client.example"
     certificate stranger stranger-ca "DNS:client.example"
   } > "$d/openssl.log" 2>&1 || { tail -5 "$d/openssl.log" >&2; rm -rf "$d"; die "openssl could not make the certificates"; }

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn typed_flags_win() {
+    fn typed_flags_override_the_section() {
         assert_eq!(typed("batch = 500\n", "sdl load --batch 7 --linger=1s").unwrap(), "sdl load --batch 7 --linger=1s");
         assert_eq!(typed("verbose = 1\n", "sdl -v load --linger 1s").unwrap(), "sdl -v load --linger 1s");
         assert_eq!(typed("keep = a\n", "sdl load --keep b --linger 1s").unwrap(), "sdl load --keep b --linger 1s");

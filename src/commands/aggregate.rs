@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::commands::args::{DeadLetterTarget, FailureArgs, ReadArgs, ReportArgs, ShapingArgs, SourceLimits, transform};
-use crate::commands::session::{FlowTarget, Session};
+use crate::commands::session::{FlowNames, FlowTarget, Session};
 use crate::commands::{Context, protect};
 use crate::connectors::kafka::{Admin, OffsetSpec, ReadPlan, StartReason, TopicInfo, TopicPlan, TransactionalProducer, value_at};
 use crate::error::Error;
@@ -182,6 +182,7 @@ impl Args {
 
 /// The topic of the windows during the start, and what earlier runs left in it.
 struct WindowTopic<'a> {
+    names: FlowNames,
     args: &'a Args,
     context: &'a Context,
     admin: Admin,
@@ -202,14 +203,19 @@ impl<'a> WindowTopic<'a> {
             OutputForm::Rows => "user-login-analytics",
         }));
         args.check_loop(&session.topics, topic)?;
-        protect::refuse_read_only(&session.section, &[topic])?;
+        protect::refuse_read_only(&session.section, &[topic], protect::OTHER_TARGET)?;
         let (admin, section) = (session.admin.clone(), session.section.clone());
         let exists = admin.topic(topic.name()).await?.is_some();
         if !exists && args.no_create {
             return Err(may_not_create(&format!("topic `{topic}`"), &section.name).into());
         }
+        let names = FlowNames {
+            shown: topic.name().to_owned(),
+            default_group: Some(format!("aggregate-{topic}")),
+            ..FlowNames::new(&section.name, &args.count.flow(topic))
+        };
         let (producer, total, last_output) = (None, Counts::default(), None);
-        Ok(Self { args, context, admin, section, session_timeout, topic, exists, producer, total, last_output })
+        Ok(Self { names, args, context, admin, section, session_timeout, topic, exists, producer, total, last_output })
     }
 
     /// Returns the totals so far: those of the last summary.
@@ -267,20 +273,8 @@ impl<'a> WindowTopic<'a> {
 }
 
 impl FlowTarget for WindowTopic<'_> {
-    fn section(&self) -> &str {
-        &self.section.name
-    }
-
-    fn shown(&self) -> &str {
-        self.topic.name()
-    }
-
-    fn flow(&self) -> String {
-        self.args.count.flow(&self.section, self.topic)
-    }
-
-    fn default_group(&self) -> Option<String> {
-        Some(format!("aggregate-{}", self.topic))
+    fn names(&self) -> &FlowNames {
+        &self.names
     }
 
     fn topics(&self) -> Vec<Topic> {
@@ -356,10 +350,10 @@ impl Count {
         WindowRules { length: millis(self.window), grace: millis(self.grace), idle: millis(self.idle) }
     }
 
-    /// Returns the name of the flow in commit metadata: windows of another kind have other edges.
-    fn flow(&self, section: &KafkaSection, to: Topic) -> String {
+    /// Returns the name of the destination in the flow of the commit metadata: windows of another kind have other edges.
+    fn flow(&self, to: Topic) -> String {
         let field = if self.time == TimeSource::Event { format!(" {}", self.time_field) } else { String::new() };
-        format!("{}/{to} {} {}{field}", section.name, humantime::format_duration(self.window), self.time_name())
+        format!("{to} {} {}{field}", humantime::format_duration(self.window), self.time_name())
     }
 
     fn time_name(&self) -> &'static str {

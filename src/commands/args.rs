@@ -12,7 +12,7 @@ pub(crate) use delivery::{
     DOCUMENT_DEFAULTS, DeadLetterTarget, DeliveryArgs, FailureArgs, KAFKA_DEFAULTS, SourceLimits, parse_rate,
 };
 pub(crate) use documents::{DocumentArgs, chain};
-pub(crate) use numbers::{parse_any_duration, parse_count, parse_duration, parse_whole};
+pub(crate) use numbers::{parse_any_duration, parse_count, parse_duration, parse_linger, parse_whole};
 pub(crate) use read::ReadArgs;
 pub(crate) use report::{ReportArgs, SummaryFormat};
 pub(crate) use shaping::{ReportingShape, ShapingArgs, transform};

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::commands::Context;
 use crate::commands::args::{DeadLetterTarget, FailureArgs, ReadArgs};
+use crate::commands::{Context, protect};
 use crate::connectors::kafka::{Admin, KafkaSink, ProducerOptions, Targets, TopicInfo, TopicPlan};
 use crate::connectors::ndjson::DeadLetterFile;
 use crate::error::Error;
@@ -22,12 +22,31 @@ pub(crate) enum DeadLetterSink {
     File(DeadLetterFile),
 }
 
-/// Checks that no dead letter is read by the run that writes it, or mixed with the records that it delivers: `writes` returns whether
-/// the run writes to a topic, given section and name.
+/// The hint for dead letters on a read-only cluster.
+const OTHER_LETTERS: &str = "name another section with --dead-letters topic:SECTION/NAME or a file with --dead-letters file:PATH, or \
+                             change `protect` in the profile";
+
+/// Returns the section and the topic of the dead letters, if they go to a topic; `home` is the cluster of one without a section.
 ///
 /// # Errors
-/// When one would be, or the cluster of the dead letters does not answer.
-pub(crate) async fn check_feedback(
+/// When the profile does not have the section, or it is read-only.
+fn letter_topic<'a>(
+    args: &'a FailureArgs,
+    context: &Context,
+    home: &KafkaSection,
+) -> Result<Option<(KafkaSection, &'a str)>, Error> {
+    let Some(DeadLetterTarget::Topic { section, name }) = &args.dead_letters else { return Ok(None) };
+    let section = section.as_deref().map_or_else(|| Ok(home.clone()), |name| context.profile.kafka(name))?;
+    protect::refuse_read_only(&section, &[Topic::named(name)], OTHER_LETTERS)?;
+    Ok(Some((section, name.as_str())))
+}
+
+/// Checks that dead letters may be written to their topic, and that none is read by the run that writes it, or mixed with the
+/// records that it delivers: `writes` returns whether the run writes to a topic, given section and name.
+///
+/// # Errors
+/// When the topic is on a read-only cluster, when a dead letter would be read or mixed, or when the cluster does not answer.
+pub(crate) async fn check(
     args: &FailureArgs,
     context: &Context,
     home: &KafkaSection,
@@ -35,8 +54,7 @@ pub(crate) async fn check_feedback(
     (read, topics): (&ReadArgs, &[TopicInfo]),
     writes: impl Fn(&str, &str) -> bool,
 ) -> Result<(), Error> {
-    let Some(DeadLetterTarget::Topic { section, name }) = &args.dead_letters else { return Ok(()) };
-    let section = section.as_deref().map_or_else(|| Ok(home.clone()), |name| context.profile.kafka(name))?;
+    let Some((section, name)) = letter_topic(args, context, home)? else { return Ok(()) };
     let refused = |what: String| {
         let hint = format!("name another topic with --dead-letters{}", read.topics.or_exclude("it"));
         Error::Refused(Refused { what, numbers: vec![format!("dead letters go to `{name}` on `{}`", section.name)], hint })
@@ -66,22 +84,19 @@ impl DeadLetterPlan {
     /// Looks at the destination that the flags name, if any, without changing it; `home` is the cluster of a topic without a section.
     ///
     /// # Errors
-    /// When its cluster does not answer, its topic does not exist and may not be created, or its file cannot be used.
+    /// When its cluster is read-only or does not answer, its topic does not exist and may not be created, or its file cannot be used.
     pub(crate) async fn make(
         args: &FailureArgs,
         context: &Context,
         home: &KafkaSection,
         may_create: bool,
     ) -> Result<Option<Self>, Error> {
-        let (section, name) = match &args.dead_letters {
-            None => return Ok(None),
-            Some(DeadLetterTarget::File(path)) => {
-                DeadLetterFile::check_path(path)?;
-                return Ok(Some(Self::File(path.clone())));
-            }
-            Some(DeadLetterTarget::Topic { section, name }) => (section, name.clone()),
-        };
-        let section = section.as_deref().map_or_else(|| Ok(home.clone()), |name| context.profile.kafka(name))?;
+        if let Some(DeadLetterTarget::File(path)) = &args.dead_letters {
+            DeadLetterFile::check_path(path)?;
+            return Ok(Some(Self::File(path.clone())));
+        }
+        let Some((section, name)) = letter_topic(args, context, home)? else { return Ok(None) };
+        let name = name.to_owned();
         let admin = Admin::connect(&section, args.wait).await?;
         let exists = admin.topic(&name).await?.is_some();
         if !exists && !may_create {
@@ -99,6 +114,14 @@ impl DeadLetterPlan {
             Self::Topic { section, name, .. } => {
                 format!("dead letters: topic {name} on {}: will be created with 1 partition", section.name)
             }
+        }
+    }
+
+    /// Returns the section and the topic that are written to.
+    pub(crate) fn topic(&self) -> Option<(&KafkaSection, Topic)> {
+        match self {
+            Self::File(_) => None,
+            Self::Topic { section, name, .. } => Some((section, Topic::named(name))),
         }
     }
 

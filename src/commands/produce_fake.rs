@@ -335,7 +335,7 @@ impl Args {
             keep_timestamps: false,
         };
         if self.sending.dry_run {
-            protect::refuse_read_only(&section, &[topic])?;
+            protect::refuse_read_only(&section, &[topic], protect::OTHER_TARGET)?;
             KafkaSink::check_client(&section, &options)?;
             context.say("dry run: nothing was changed\n");
             return Ok(None);

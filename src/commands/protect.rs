@@ -8,17 +8,20 @@ use crate::pipeline::{Failure, Refused};
 use crate::profile::{KafkaSection, Protect};
 use crate::record::Topic;
 
-/// Refuses to write to a read-only cluster.
+/// The hint for a target on a read-only cluster.
+pub(crate) const OTHER_TARGET: &str = "name another section with --target, or change `protect` in the profile";
+
+/// Refuses to write to a read-only cluster; `hint` names another one.
 ///
 /// # Errors
 /// When it is one.
-pub(crate) fn refuse_read_only(section: &KafkaSection, topics: &[Topic]) -> Result<(), Error> {
+pub(crate) fn refuse_read_only(section: &KafkaSection, topics: &[Topic], hint: &str) -> Result<(), Error> {
     match section.protect {
         Protect::Off | Protect::Confirm => Ok(()),
         Protect::ReadOnly => Err(Error::Refused(Refused {
             what: format!("`{}` is read-only (protect = readonly)", section.name),
             numbers: vec![format!("this would {}", write_to(topics))],
-            hint: "name another section with --target, or change `protect` in the profile".to_owned(),
+            hint: hint.to_owned(),
         })),
     }
 }
@@ -33,7 +36,7 @@ fn write_to(topics: &[Topic]) -> String {
 /// # Errors
 /// When the cluster is read-only, or the write is not confirmed.
 pub(crate) fn confirm(context: &Context, section: &KafkaSection, topics: &[Topic]) -> Result<(), Error> {
-    refuse_read_only(section, topics)?;
+    refuse_read_only(section, topics, OTHER_TARGET)?;
     let what = write_to(topics);
     match section.protect {
         Protect::Off | Protect::ReadOnly => Ok(()),

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::commands::Context;
-use crate::commands::args::{DeliveryArgs, KAFKA_DEFAULTS, ReadArgs, ReportArgs, ShapingArgs, TopicArgs, chain, transform};
-use crate::commands::session::{FlowTarget, Session};
+use crate::commands::args::{
+    DeliveryArgs, KAFKA_DEFAULTS, ReadArgs, ReportArgs, ShapingArgs, TopicArgs, chain, parse_linger, transform,
+};
+use crate::commands::session::{FlowNames, FlowTarget, Session};
 use crate::connectors::kafka::{
     Admin, KafkaSink, PlannedPartition, Pos, PrepareTargets, ProducerOptions, ReadPlan, StartReason, TOPIC_NAME_RULE, TargetIds,
     TargetWatch, TopicInfo, TopicPlan,
@@ -23,7 +25,7 @@ use crate::report::counted;
 /// Keeps key, value, headers, timestamp, tombstones and partition, byte for byte. An offset is committed after the target has
 /// acknowledged the record: a run that was killed resumes without loss.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, mut_arg("linger", |arg| arg.value_parser(parse_linger)))]
 pub struct Args {
     #[command(flatten)]
     read: ReadArgs,
@@ -90,27 +92,26 @@ impl Args {
         sync.check_names(&topics).map_err(explain)?;
         sync.check_loops(&topics).map_err(explain)?;
         let sync = Arc::new(sync);
-        let goes_on = self.read.start == Some(Pos::Committed) || self.read.adopt_group;
+        let goes_on = self.read.start == Some(Pos::Committed);
         let options = ProducerOptions {
             compression: self.compression.clone(),
             linger: self.delivery.linger(&KAFKA_DEFAULTS),
             keep_timestamps: true,
         };
         let (create, missing) = (!self.no_create, Vec::new());
-        let mut target = TargetTopics { section: to, create, topics, missing, goes_on, sync: &sync, options: &options };
+        let names = FlowNames::new(&to.name, sync.names().as_str());
+        let mut target = TargetTopics { names, section: to, create, topics, missing, goes_on, sync: &sync, options: &options };
         let Some(session) = session.start(&mut target).await? else { return Ok(()) };
 
         let to = target.section;
         let limits = self.delivery.limits(&KAFKA_DEFAULTS, self.read.count);
-        let watch = TargetWatch::default();
-        let last_word = watch.clone();
-        let sink = KafkaSink::open(&to, &options, sync.limits(), sync.route())?;
-        let sink = sink.with_prepare(prepare_targets(&sync)).with_watch(watch.clone());
-        let watching = tokio::spawn(watch_targets(Arc::clone(&sync), to.name.clone(), watch));
+        let sink = KafkaSink::open(&to, &options, sync.limits(), sync.route())?.with_prepare(prepare_targets(&sync));
+        let watch = sink.watch();
+        let watching = tokio::spawn(watch_targets(Arc::clone(&sync), to.name.clone(), watch.clone()));
         let ended = session.run(sink, transform, limits, &self.delivery.source_limits(&limits)).await;
         watching.abort();
         // A run that sends nothing more, or cannot, does not learn it from the sink.
-        last_word.refused().map_or(ended, |refused| Err(Error::Refused(refused)))
+        watch.refused().map_or(ended, |refused| Err(Error::Refused(refused)))
     }
 
     /// Returns the transform of each record, unless no flag asks for one.
@@ -170,6 +171,7 @@ const COPY_AGAIN: &str = "name the topics that are gone with --from-beginning to
 
 /// The topics of the target during the start.
 struct TargetTopics<'a> {
+    names: FlowNames,
     section: KafkaSection,
     create: bool,
     topics: Vec<TopicInfo>,
@@ -181,12 +183,8 @@ struct TargetTopics<'a> {
 }
 
 impl FlowTarget for TargetTopics<'_> {
-    fn section(&self) -> &str {
-        &self.section.name
-    }
-
-    fn flow(&self) -> String {
-        format!("{}/{}", self.section.name, self.sync.names().as_str())
+    fn names(&self) -> &FlowNames {
+        &self.names
     }
 
     async fn plan(&mut self, plan: &ReadPlan) -> Result<Vec<String>, Error> {
@@ -236,7 +234,7 @@ impl TargetTopics<'_> {
         for missing in &self.missing {
             let MissingTarget::Topic(TopicPlan { name, .. }) = missing else { continue };
             let is_of = |planned: &&PlannedPartition| self.sync.names().target(planned.partition.topic).name() == name;
-            let read_before = plan.partitions.iter().filter(is_of).filter(|planned| planned.reason == StartReason::Committed);
+            let read_before = plan.partitions.iter().filter(is_of).filter(|planned| plan.resumes_own(planned));
             let offsets: i64 = read_before.map(|planned| planned.start.0 - planned.low).sum();
             if offsets > 0 {
                 gone.push(format!("{name}: {} that its source still holds", counted(offsets.unsigned_abs(), "offset")));
@@ -255,7 +253,7 @@ impl TargetTopics<'_> {
     fn refuse_recreated_targets(&self, plan: &ReadPlan) -> Result<(), Error> {
         let ids = self.sync.ids();
         let mut gone = BTreeMap::new();
-        for planned in plan.partitions.iter().filter(|planned| planned.reason == StartReason::Committed) {
+        for planned in plan.partitions.iter().filter(|planned| plan.resumes_own(planned)) {
             let topic = planned.partition.topic;
             let replaced = planned.committed.as_ref().and_then(|committed| ids.replaced(topic, committed));
             if let Some((old, new)) = replaced.filter(|_| planned.start.0 > planned.low) {
@@ -280,15 +278,20 @@ impl TargetTopics<'_> {
 
 /// How often the run looks at its target topics.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+/// As [`WATCH_INTERVAL`], while the id of one has changed, or the brokers have not listed all.
+const CLOSE_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the run looks at short intervals for ids that the brokers have not listed: some have none.
+const CLOSE_LOOKS: usize = 60;
 /// How often in a row another topic id must be seen: a broker may know of a topic late.
 const SIGHTINGS: usize = 3;
 
 /// Watches the target topics until one of them was deleted and created again.
 async fn watch_targets(sync: Arc<TopicSync>, section: String, watch: TargetWatch) {
     let mut seen = 0;
-    loop {
-        tokio::time::sleep(if seen == 0 { WATCH_INTERVAL } else { Duration::from_millis(500) }).await;
-        match sync.check_targets(&sync.known_sources()).await {
+    for look in 0_usize.. {
+        let is_close = seen > 0 || (look < CLOSE_LOOKS && !sync.knows_all_ids());
+        tokio::time::sleep(if is_close { CLOSE_INTERVAL } else { WATCH_INTERVAL }).await;
+        match sync.check_targets().await {
             Ok(missing) => {
                 let problem = missing.first().map(|topic| format!("topic `{topic}` does not exist on `{section}`"));
                 watch.set_problem(problem);

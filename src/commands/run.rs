@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hint_of_skipped_records_says_what_became_of_the_others() {
+    fn the_hint_of_skipped_records_names_the_outcome_of_the_others() {
         let hint = |delivered, filtered| {
             let tally = Tally { read: delivered + filtered + 1, delivered, filtered, skipped: 1, ..Tally::default() };
             let outcome = RunOutcome::Complete;

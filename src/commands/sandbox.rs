@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_topic_has_a_name_and_partitions() {
+    fn a_topic_argument_has_a_name_and_partitions() {
         let read = |text: &str| parse_topic(text).map(|topic| (topic.name, topic.partitions));
         assert_eq!(read("orders"), Ok(("orders".to_owned(), 4)));
         assert_eq!(read("a.b_c-d:12"), Ok(("a.b_c-d".to_owned(), 12)));

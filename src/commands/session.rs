@@ -20,28 +20,45 @@ use crate::profile::KafkaSection;
 use crate::record::{Partition, Topic};
 use crate::report::{ExtraLines, ExtraMetrics, RunInfo, counted, grouped};
 
-/// The other end of a flow, as far as the start needs it.
-pub(crate) trait FlowTarget {
-    /// Returns the section that is written to.
-    fn section(&self) -> &str;
+/// The names of a destination and its flow.
+pub(crate) struct FlowNames {
+    /// The section that is written to.
+    pub(crate) section: String,
+    /// The destination in the summary.
+    pub(crate) shown: String,
+    /// The flow in commit metadata, behind the command: `elasticsearch/user-login`.
+    pub(crate) flow: String,
+    /// The consumer group without `--group`; `None` for the one of the source's section.
+    pub(crate) default_group: Option<String>,
+    /// The key of the destination's section that sets the group; `None` where only the source's does.
+    pub(crate) group_key: Option<&'static str>,
+}
 
-    /// Returns the name of the destination in the summary.
-    fn shown(&self) -> &str {
-        self.section()
+impl FlowNames {
+    /// Returns the names of a flow into `destination`, of which the summary shows only the section.
+    pub(crate) fn new(section: &str, destination: &str) -> Self {
+        let (section, flow) = (section.to_owned(), format!("{section}/{destination}"));
+        Self { shown: section.clone(), section, flow, default_group: None, group_key: None }
     }
 
-    /// Returns the name of the flow in commit metadata, behind the command: `elasticsearch/user-login`.
-    fn flow(&self) -> String;
-
-    /// Returns the consumer group that the destination names.
-    fn default_group(&self) -> Option<String> {
-        None
+    /// Returns the names of a flow into `destination` of a section that can name its group with `consumer_group_id`.
+    pub(crate) fn of_sink(section: &str, destination: &str, consumer_group_id: Option<String>) -> Self {
+        Self { default_group: consumer_group_id, group_key: Some("consumer_group_id"), ..Self::new(section, destination) }
     }
 
     /// Returns the key of the profile that sets the group, for a hint.
     fn group_setting(&self, source: &str) -> String {
-        format!("`default_consumer_group_id` under [{source}]")
+        self.group_key.map_or_else(
+            || format!("`default_consumer_group_id` under [{source}]"),
+            |key| format!("`{key}` under [{}]", self.section),
+        )
     }
+}
+
+/// The other end of a flow, as far as the start needs it.
+pub(crate) trait FlowTarget {
+    /// Returns the names of the destination and its flow.
+    fn names(&self) -> &FlowNames;
 
     /// Fences earlier runs of the group, which makes the offsets that the plan reads final. Not called in a dry run; what it changes
     /// is confirmed here. Fails while another instance keeps the group.
@@ -60,7 +77,7 @@ pub(crate) trait FlowTarget {
         TargetIds::default()
     }
 
-    /// Returns the Kafka topics of [`Self::section`] that are written to.
+    /// Returns the Kafka topics of the section that are written to.
     fn topics(&self) -> Vec<Topic> {
         Vec::new()
     }
@@ -143,15 +160,16 @@ impl<'a> Session<'a> {
         let Self { context, command, read, failure, report, reporting, section, admin, topics } = self;
         let written = destination.topics();
         if let Some(cluster) = destination.cluster() {
-            protect::refuse_read_only(cluster, &written)?;
+            protect::refuse_read_only(cluster, &written, protect::OTHER_TARGET)?;
         }
-        let writes =
-            |section: &str, name: &str| section == destination.section() && written.iter().any(|topic| topic.name() == name);
+        let writes = |section: &str, name: &str| {
+            section == destination.names().section && written.iter().any(|topic| topic.name() == name)
+        };
         let home = destination.cluster().unwrap_or(&section);
-        dead_letters::check_feedback(failure, context, home, &admin, (read, &topics), writes).await?;
-        let group = read.group(&section, destination.default_group().as_deref(), &destination.group_setting(&section.name))?;
-        let rules =
-            ResumeRules { target_ids: destination.target_ids(), ..read.rules(format!("{command} {}", destination.flow())) };
+        dead_letters::check(failure, context, home, &admin, (read, &topics), writes).await?;
+        let names = destination.names();
+        let group = read.group(&section, names.default_group.as_deref(), &names.group_setting(&section.name))?;
+        let rules = ResumeRules { target_ids: destination.target_ids(), ..read.rules(format!("{command} {}", names.flow)) };
         if !report.dry_run {
             destination.take_over(&group, &rules.flow).await?;
         }
@@ -176,8 +194,15 @@ impl<'a> Session<'a> {
             context.say("dry run: nothing was changed\n");
             return Ok(None);
         }
-        if let Some(cluster) = destination.cluster() {
-            protect::confirm(context, cluster, &written)?;
+        let letters = dead_letters.as_ref().and_then(DeadLetterPlan::topic);
+        let cluster = destination.cluster();
+        let is_of_cluster = |section: &KafkaSection| cluster.is_some_and(|cluster| cluster.name == section.name);
+        if let Some(cluster) = cluster {
+            let letters = letters.filter(|(section, _)| is_of_cluster(section)).map(|(_, topic)| topic);
+            protect::confirm(context, cluster, &written.iter().copied().chain(letters).collect::<Vec<_>>())?;
+        }
+        if let Some((section, topic)) = letters.filter(|(section, _)| !is_of_cluster(section)) {
+            protect::confirm(context, section, &[topic])?;
         }
         // Before the flow changes anything: a run that cannot set bad records aside must not begin.
         let run = run::new_id();
@@ -187,7 +212,7 @@ impl<'a> Session<'a> {
         };
         destination.prepare().await?;
         plan.begin(&admin, &rules).await?;
-        let route = format!("{} → {}", section.name, destination.shown());
+        let route = format!("{} → {}", section.name, destination.names().shown);
         let headline = RunInfo { command, run, route, has_positions: true };
         let bad_records = failure.bad_records();
         Ok(Some(StartedSession { context, read, reporting, headline, rules, bad_records, dead_letters, section, plan }))

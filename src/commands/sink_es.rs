@@ -3,7 +3,7 @@
 use crate::commands::Context;
 use crate::commands::args::{DOCUMENT_DEFAULTS, DeliveryArgs, DocumentArgs, ReadArgs, ReportArgs, ShapingArgs, chain, transform};
 use crate::commands::record_hints::WithHints;
-use crate::commands::session::{FlowTarget, Session, warn_of_missing_destination};
+use crate::commands::session::{FlowNames, FlowTarget, Session, warn_of_missing_destination};
 use crate::connectors::elastic::{
     Bootstrap, ElasticClient, ElasticSink, ElasticSinkOptions, IndexKind, InvalidElasticOptions, Op, index_rule,
 };
@@ -141,7 +141,8 @@ impl Args {
         DocumentArgs::check_names(&mapper, &session.topics, &self.read.topics)?;
         let client = ElasticClient::connect(&to, self.delivery.failure.wait).await?;
         let sink = ElasticSink::new(client, mapper, options).map_err(invalid)?;
-        let mut destination = TargetIndex { section: to, index, args: &self, found: None, sink: &sink };
+        let names = FlowNames::of_sink(&to.name, &index, to.consumer_group_id);
+        let mut destination = TargetIndex { names, index, args: &self, found: None, sink: &sink };
         let Some(session) = session.start(&mut destination).await? else { return Ok(()) };
 
         session.run(WithHints(sink), chain(shape, tombstones), limits, &self.delivery.source_limits(&limits)).await
@@ -184,7 +185,7 @@ impl Args {
 
 /// The index, while the command starts.
 struct TargetIndex<'a> {
-    section: ElasticSection,
+    names: FlowNames,
     index: String,
     args: &'a Args,
     found: Option<IndexKind>,
@@ -192,27 +193,15 @@ struct TargetIndex<'a> {
 }
 
 impl FlowTarget for TargetIndex<'_> {
-    fn section(&self) -> &str {
-        &self.section.name
-    }
-
-    fn flow(&self) -> String {
-        format!("{}/{}", self.section.name, self.index)
-    }
-
-    fn default_group(&self) -> Option<String> {
-        self.section.consumer_group_id.clone()
-    }
-
-    fn group_setting(&self, _: &str) -> String {
-        format!("`consumer_group_id` under [{}]", self.section.name)
+    fn names(&self) -> &FlowNames {
+        &self.names
     }
 
     async fn plan(&mut self, plan: &ReadPlan) -> Result<Vec<String>, Error> {
         let found = self.sink.index().await?;
-        self.args.check_kind(&found, &self.index, &self.section.name)?;
+        self.args.check_kind(&found, &self.index, &self.names.section)?;
         if self.args.no_create && found == IndexKind::Missing {
-            return Err(may_not_create(&format!("`{}`", self.index), &self.section.name).into());
+            return Err(may_not_create(&format!("`{}`", self.index), &self.names.section).into());
         }
         self.sink.check_pipeline().await?;
         if found == IndexKind::Missing {

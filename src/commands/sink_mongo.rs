@@ -3,7 +3,7 @@
 use crate::commands::Context;
 use crate::commands::args::{DOCUMENT_DEFAULTS, DeliveryArgs, DocumentArgs, ReadArgs, ReportArgs, ShapingArgs, chain, transform};
 use crate::commands::record_hints::WithHints;
-use crate::commands::session::{FlowTarget, Session, warn_of_missing_destination};
+use crate::commands::session::{FlowNames, FlowTarget, Session, warn_of_missing_destination};
 use crate::connectors::kafka::ReadPlan;
 use crate::connectors::mongo::{InvalidMongoOptions, MongoClient, MongoSink, Write, collection_rule, database_rule};
 use crate::error::Error;
@@ -101,8 +101,8 @@ impl Args {
         DocumentArgs::check_names(&mapper, &session.topics, &self.read.topics)?;
         let client = MongoClient::connect(&to, limits.in_flight, self.delivery.failure.wait).await?;
         let sink = MongoSink::new(client, mapper, Some(write), tombstones.is_none()).map_err(invalid)?;
-        let name = format!("{database}.{collection}");
-        let mut destination = TargetCollection { section: to, name, documents: &self.documents, sink: &sink };
+        let names = FlowNames::of_sink(&to.name, &format!("{database}.{collection}"), to.consumer_group_id);
+        let mut destination = TargetCollection { names, documents: &self.documents, sink: &sink };
         let Some(session) = session.start(&mut destination).await? else { return Ok(()) };
 
         session.run(WithHints(sink), chain(shape, tombstones), limits, &self.delivery.source_limits(&limits)).await
@@ -125,27 +125,14 @@ impl Args {
 
 /// The collection, while the command starts.
 struct TargetCollection<'a> {
-    section: MongoSection,
-    name: String,
+    names: FlowNames,
     documents: &'a DocumentArgs,
     sink: &'a MongoSink,
 }
 
 impl FlowTarget for TargetCollection<'_> {
-    fn section(&self) -> &str {
-        &self.section.name
-    }
-
-    fn flow(&self) -> String {
-        format!("{}/{}", self.section.name, self.name)
-    }
-
-    fn default_group(&self) -> Option<String> {
-        self.section.consumer_group_id.clone()
-    }
-
-    fn group_setting(&self, _: &str) -> String {
-        format!("`consumer_group_id` under [{}]", self.section.name)
+    fn names(&self) -> &FlowNames {
+        &self.names
     }
 
     async fn plan(&mut self, plan: &ReadPlan) -> Result<Vec<String>, Error> {

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_up_that_never_agrees_ends_in_a_refusal() {
+    fn a_look_up_that_never_agrees_with_the_write_is_refused() {
         let record = |offset| Record {
             partition: Partition::new("t", 0),
             offset,

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_a_number_that_grows() {
+    fn a_version_is_the_offset_the_timestamp_or_a_numeric_field() {
         let of = |version: Version, field| version.of(&record(None), field).map_err(|reason| reason.code().to_owned());
         assert_eq!(of(Version::Offset, None), Ok(42));
         assert_eq!(of(Version::Timestamp, None), Ok(7));

@@ -7,6 +7,7 @@ use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::document::field_check::TimeFieldCheck;
 use crate::document::{Ids, MetadataFields, NameTemplate, Version};
 use crate::pipeline::Reason;
 use crate::record::Record;
@@ -33,6 +34,7 @@ pub struct DocumentMapper {
     meta: MetadataFields,
     raw: RawValues,
     time: Option<FieldPath>,
+    time_check: Option<TimeFieldCheck>,
     /// The fields that become dates where the destination has dates.
     dates: FieldTree,
     templates: Vec<NameTemplate>,
@@ -181,7 +183,8 @@ impl DocumentMapper {
         let first_bytes =
             ByteSet::of(["_id", meta.prefix()].into_iter().chain(wanted.iter().map(|path| path.names()[0].as_str())));
         let dates = FieldTree::new(time.as_slice());
-        Self { ids, version, meta, raw, time, dates, templates, wanted, detected: None, first_bytes }
+        let time_check = time.clone().map(TimeFieldCheck::new);
+        Self { ids, version, meta, raw, time, time_check, dates, templates, wanted, detected: None, first_bytes }
     }
 
     /// Makes the mapper record whether an object has this field.
@@ -254,6 +257,9 @@ impl DocumentMapper {
         };
         let field = |path: &FieldPath| fields[self.wanted.iter().position(|wanted| wanted == path)?];
         let mut time = record.timestamp;
+        if let (Some(check), Some(path), ParsedPayload::Object(_)) = (&self.time_check, &self.time, &payload) {
+            check.looked_up(field(path).is_some());
+        }
         if let Some(path) = &self.time
             && let Some(text) = field(path).filter(|text| *text != "null")
         {
@@ -435,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_kept_as_it_is() {
+    fn an_object_is_kept_unchanged() {
         let records = [record(Some(b" {\"a\": {\"_id\": 1}, \"b\":[1e400, 18446744073709551616]} "))];
         let batch = offsets().read_batch(&records, |_| Ok(()));
         let text = std::str::from_utf8(records[0].value.as_deref().unwrap()).unwrap();
@@ -536,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_its_own_that_is_the_id_is_taken_out() {
+    fn an_id_field_that_gives_the_id_is_removed_from_the_payload() {
         let mapper = DocumentMapper::new(
             Ids::Field(path("_id")),
             Version::Offset,

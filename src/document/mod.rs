@@ -1,8 +1,9 @@
 //! Records as documents: id, version, names and metadata of a document, and the owner of a stored one.
 //!
-//! Pure, and shared by the document sinks. A payload is parsed once; unneeded fields are only validated as JSON.
+//! Pure but for one warning ([`field_check`]), and shared by the document sinks. A payload is parsed once; unneeded fields are only validated as JSON.
 
 mod disagreement;
+mod field_check;
 mod first_look;
 mod identity;
 mod mapper;

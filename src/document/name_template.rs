@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_the_topic_forbids_whatever_the_record_is_known_before_the_first_record() {
+    fn a_topic_whose_every_name_is_invalid_is_refused_before_the_first_record() {
         let rule = |name: &str| if name.chars().any(char::is_uppercase) { Err("capitals".to_owned()) } else { Ok(()) };
         let check = |template: &str, topic: &str| {
             NameTemplate::new(template.parse().unwrap(), rule, 10).unwrap().check_topic(Topic::named(topic))

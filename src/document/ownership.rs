@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_id_is_of_this_record_or_of_another() {
+    fn a_document_under_an_offset_id_belongs_to_this_record_or_to_another() {
         let of = |timestamp, stored: StoredMetadata| {
             owner(Ids::Offset { prefix: String::new() }, Version::Offset, &record(timestamp, Some("{}")), &stored)
         };
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_id_that_repeats_the_newer_version_stays() {
+    fn the_newer_version_owns_the_document_of_a_repeated_id() {
         let record = record(Some(500), Some("{}"));
         let offset = |stored| owner(Ids::Key, Version::Offset, &record, &stored);
         assert_eq!(offset(stored(2, 11, 400, 11)), Owner::Newer);

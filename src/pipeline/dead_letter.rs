@@ -16,9 +16,9 @@ pub const MAX_CAUSE_BYTES: usize = 1024;
 /// The stage in which a record failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureStage {
-    /// Shaping.
+    /// The transform of the record: Kafka Connect's `TRANSFORMATION`.
     Shaping,
-    /// Delivery.
+    /// The write to the destination: Kafka Connect's `TASK_PUT`.
     Delivery,
 }
 
@@ -38,7 +38,7 @@ impl FailureStage {
 pub struct DeadLetterCause<'a> {
     /// The name of the run.
     pub run: &'a str,
-    /// The stage.
+    /// Where the record failed.
     pub stage: FailureStage,
     /// The number of attempts.
     pub attempts: u32,
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_keeps_everything_of_its_record() {
+    fn a_dead_letter_keeps_every_field_of_its_record() {
         let record = record(&[("trace", Some("a")), ("trace", None), ("", Some(""))]);
         let letter = written(&record, &Reason::new("c", "m"));
         assert_eq!(shown(&letter.headers)[..3], ["trace=a", "trace=null", "="]);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_that_failed_again_names_the_last_failure_last() {
+    fn a_dead_letter_that_failed_again_names_the_last_failure_last() {
         let once = written(&record(&[]), &Reason::new("first", "m"));
         let twice = written(&once, &Reason::new("second", "m"));
         let codes: Vec<_> = shown(&twice.headers).into_iter().filter(|header| header.starts_with("sdl.dlq.code")).collect();

@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn one_by_one_sends_a_lane_again_only_when_its_batch_is_back() {
+    fn one_by_one_sends_the_next_batch_of_a_lane_after_the_last_is_released() {
         let now = Instant::now();
         let mut lanes = Lanes::new(Ordering::OneByOne, BatchLimits { linger: Duration::ZERO, ..LIMITS });
         lanes.push(tagged(&[(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)]), now);
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_lane_is_not_sent() {
+    fn a_discarded_lane_is_not_sent() {
         let now = Instant::now();
         for ordering in [Ordering::Overlapping, Ordering::OneByOne] {
             let mut lanes = Lanes::new(ordering, LIMITS);

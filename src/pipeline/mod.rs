@@ -95,7 +95,7 @@ pub enum TransformResult {
     Keep,
     /// Leave it out by request.
     Filtered,
-    /// It is bad.
+    /// Handle it by the policy for bad records.
     Bad(Reason),
 }
 

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_is_passed_with_the_record_before_it() {
+    fn an_offset_gap_is_passed_when_the_record_before_it_settles() {
         let mut watermark = Watermark::new(NextOffset(0), None);
         let first = watermark.track(0);
         watermark.advance_to(NextOffset(5));

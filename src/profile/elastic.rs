@@ -22,7 +22,7 @@ pub struct ElasticSection {
     pub client_key: Option<String>,
     /// Whether to accept any certificate.
     pub insecure: bool,
-    /// The default index.
+    /// The name template of a run that names no index.
     pub default_index: Option<String>,
     /// The consumer group of loads into this cluster.
     pub consumer_group_id: Option<String>,

@@ -29,7 +29,7 @@ pub struct KafkaSection {
     pub ssl_key_location: Option<String>,
     /// The client key's password.
     pub ssl_key_password: Option<Secret>,
-    /// The default consumer group.
+    /// The consumer group of a run that names none.
     pub default_consumer_group_id: Option<String>,
     /// The default topic to read.
     pub default_consumer_topic: Option<String>,

@@ -26,9 +26,9 @@ pub struct MongoSection {
     pub tls: bool,
     /// The CA's file, PEM.
     pub tls_ca_file: Option<String>,
-    /// The default database.
+    /// The name template of a run that names no database.
     pub default_database: Option<String>,
-    /// The default collection.
+    /// The name template of a run that names no collection.
     pub default_collection: Option<String>,
     /// The consumer group of loads into this server.
     pub consumer_group_id: Option<String>,

@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_marked_once_and_does_not_return_home() {
+    fn a_record_is_marked_once_and_filtered_on_its_way_back_to_its_origin() {
         let mark = mark_origin("east".to_owned(), "west");
         let mut fresh = record(&[]);
         assert_eq!(mark(&mut fresh), TransformResult::Keep);

@@ -1,6 +1,6 @@
 //! The target topics: existence, missing partitions, and the route of each record.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -33,6 +33,8 @@ pub(crate) struct TopicSync {
     limits: Targets,
     /// The number of partitions of each target topic.
     partitions: Mutex<HashMap<Topic, i32>>,
+    /// The source topics of the run, also those whose target has no known id.
+    sources: Mutex<BTreeSet<Topic>>,
     /// By source topic.
     ids: TargetIds,
 }
@@ -73,7 +75,8 @@ impl TopicSync {
         repartition: bool,
     ) -> Self {
         let (limits, partitions, ids) = (Targets::default(), Mutex::default(), TargetIds::default());
-        Self { source, target, names, reads, may_create, repartition, limits, partitions, ids }
+        let sources = Mutex::default();
+        Self { source, target, names, reads, may_create, repartition, limits, partitions, sources, ids }
     }
 
     pub(crate) fn limits(&self) -> Targets {
@@ -133,6 +136,7 @@ impl TopicSync {
 
     /// Notes the ids of the target topics that exist.
     async fn note_ids(&self, topics: &[TopicInfo]) -> Result<(), ReplicationError> {
+        self.sources().extend(topics.iter().map(|of| of.topic));
         let targets: Vec<Topic> = topics.iter().map(|of| self.names.target(of.topic)).collect();
         let (found, _) = self.target.existing_ids(&targets).await?;
         for of in topics {
@@ -143,28 +147,36 @@ impl TopicSync {
         Ok(())
     }
 
-    /// Looks whether the target topics are still those that the run writes to; returns those that do not exist.
+    /// Looks whether the target topics are still those that the run writes to, and notes the ids that the brokers did not list
+    /// before; returns the topics that do not exist.
     ///
     /// # Errors
     /// When one was created again, or the cluster does not answer.
-    pub(crate) async fn check_targets(&self, topics: &[Topic]) -> Result<Vec<Topic>, ReplicationError> {
-        let targets: Vec<Topic> = topics.iter().map(|topic| self.names.target(*topic)).collect();
+    pub(crate) async fn check_targets(&self) -> Result<Vec<Topic>, ReplicationError> {
+        let sources: Vec<Topic> = self.sources().iter().copied().collect();
+        let targets: Vec<Topic> = sources.iter().map(|source| self.names.target(*source)).collect();
         let (found, missing) = self.target.existing_ids(&targets).await?;
-        for (source, target) in topics.iter().zip(targets) {
-            let (old, new) = (self.ids.get(*source), found.get(&target));
-            if let (Some(old), Some(new)) = (old, new.cloned())
-                && old != new
-            {
-                let section = self.target.section().to_owned();
-                return Err(ReplicationError::TargetRecreated { topic: target, section, old, new });
+        for (source, topic) in sources.into_iter().zip(targets) {
+            let Some(new) = found.get(&topic).cloned() else { continue };
+            match self.ids.get(source) {
+                None => self.ids.note(source, new),
+                Some(old) if old != new => {
+                    let section = self.target.section().to_owned();
+                    return Err(ReplicationError::TargetRecreated { topic, section, old, new });
+                }
+                Some(_) => {}
             }
         }
         Ok(missing)
     }
 
-    /// Returns the source topics whose target is known.
-    pub(crate) fn known_sources(&self) -> Vec<Topic> {
-        self.ids.sources()
+    /// Returns whether the ids of all target topics are known; never on brokers without ids.
+    pub(crate) fn knows_all_ids(&self) -> bool {
+        self.sources().iter().all(|source| self.ids.knows(*source))
+    }
+
+    fn sources(&self) -> std::sync::MutexGuard<'_, BTreeSet<Topic>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn missing_of(&self, topic: &TopicInfo) -> Result<Option<MissingTarget>, ReplicationError> {

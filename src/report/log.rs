@@ -1,6 +1,6 @@
 //! Logging: on stderr as text or JSON, and in a file per run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
@@ -144,6 +144,9 @@ impl io::Write for EscapedJson {
     }
 }
 
+/// The most reasons of one stall that are logged.
+const MAX_REASONS: usize = 4;
+
 /// Logs the events of a run.
 #[derive(Debug)]
 pub(crate) struct LogObserver {
@@ -154,8 +157,8 @@ pub(crate) struct LogObserver {
 /// The reasons that are logged, by side.
 #[derive(Debug, Default)]
 struct LoggedProblems {
-    /// Of the stalls that are not over.
-    stalled: BTreeMap<RunSide, String>,
+    /// Of the stalls that are not over: clients alternate between a few.
+    stalled: BTreeMap<RunSide, BTreeSet<String>>,
     /// The last reason why a part of the records was refused.
     refused: BTreeMap<RunSide, String>,
 }
@@ -167,13 +170,14 @@ impl LogObserver {
         Self { every_record, logged: Mutex::default() }
     }
 
-    /// Logs the start and the end of a side's stall, each reason once.
+    /// Logs the start and the end of a side's stall, each of its first reasons once.
     fn log_problem(&self, side: RunSide, problem: Option<&SideProblem>) {
         let logged = &mut *self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let (stalled, resumed) = stall_messages(side);
         if let Some(SideProblem { reason, is_stalled: true }) = problem {
-            if logged.stalled.insert(side, reason.clone()).as_ref() != Some(reason) {
-                tracing::warn!(side = side.name(), reason = reason.as_str(), "{stalled}");
+            let reasons = logged.stalled.entry(side).or_default();
+            if reasons.len() < MAX_REASONS && reasons.insert(reason.clone()) {
+                tracing::warn!(reason = reason.as_str(), side = side.name(), "{stalled}");
             }
             return;
         }
@@ -183,7 +187,7 @@ impl LogObserver {
         if let Some(SideProblem { reason, .. }) = problem
             && logged.refused.insert(side, reason.clone()).as_ref() != Some(reason)
         {
-            tracing::info!(side = side.name(), reason = reason.as_str(), "Some records are refused for now, and sent again.");
+            tracing::info!(reason = reason.as_str(), side = side.name(), "Some records are refused for now, and sent again.");
         }
     }
 }
@@ -277,7 +281,9 @@ mod tests {
             log.on(&Event::Problem { side, problem: problem.as_ref() });
         };
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            problem(RunSide::Source, Some(("no leader", true)));
+            for reason in ["no leader", "refused", "no leader", "refused", "silent", "reset", "closed"] {
+                problem(RunSide::Source, Some((reason, true)));
+            }
             problem(RunSide::Target, Some(("busy", false)));
             problem(RunSide::Target, None);
             problem(RunSide::Target, Some(("busy", false)));
@@ -296,6 +302,9 @@ mod tests {
             ["level", "side", "message"].map(|field| line[field].as_str().unwrap().to_owned()).join(" ")
         };
         let expected = [
+            "WARN source Reading stalled.",
+            "WARN source Reading stalled.",
+            "WARN source Reading stalled.",
             "WARN source Reading stalled.",
             "INFO target Some records are refused for now, and sent again.",
             "WARN target Delivery stalled.",

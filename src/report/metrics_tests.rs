@@ -164,7 +164,7 @@ sdl_bytes_total{{direction=\"out\"}} 4000
 }
 
 #[test]
-fn everything_is_there_from_the_start_but_lags() {
+fn every_metric_except_the_lag_is_exposed_from_the_start() {
     let run = MeteredRun::new();
     let page = run.page();
     assert_eq!(run.samples("sdl_messages_processed_total").len(), 7);
@@ -175,7 +175,7 @@ fn everything_is_there_from_the_start_but_lags() {
 }
 
 #[test]
-fn the_lag_of_a_partition_goes_with_it() {
+fn the_lag_of_a_revoked_partition_is_removed() {
     let run = MeteredRun::new();
     run.assign([p(0), p(1)]);
     run.on(&Event::LogEndOffsets(&[(p(0), Some(5)), (p(1), Some(9))]));
@@ -237,7 +237,7 @@ fn a_run_is_ready_while_it_has_partitions_and_a_destination_that_takes_records()
 }
 
 #[test]
-fn a_command_appends_its_own() {
+fn a_command_appends_its_own_metrics() {
     let journal = Arc::<RunStatus>::default();
     let appendix: ExtraMetrics = Box::new(|page| page.family("windows", MetricKind::Gauge, "Open windows.", [(vec![], 3)]));
     let page = Metrics::new(journal, Some(appendix)).metrics();

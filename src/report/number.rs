@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_is_singular() {
+    fn a_count_of_one_is_singular() {
         assert_eq!([0, 1, 2000].map(|number| counted(number, "record")), ["0 records", "1 record", "2,000 records"]);
         assert_eq!([1, 2].map(|number| were(number, "record")), ["1 record was", "2 records were"]);
     }

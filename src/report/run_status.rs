@@ -80,7 +80,7 @@ mod tests {
     use crate::pipeline::Assignment;
 
     #[test]
-    fn a_lag_is_known_once_every_log_end_is() {
+    fn a_lag_is_known_when_every_log_end_offset_is() {
         let status = RunStatus::default();
         let [read, waiting] = [0, 1].map(|index| Partition::new("lag", index));
         let assigned = Assignment { partition: read, start: NextOffset(5), fingerprint: None, extension: None };

@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn without_keep_there_are_none() {
+    fn no_fields_are_selected_without_keep() {
         assert!(SelectedFields::parse(&ShapeRules::default()).unwrap().is_none());
     }
 }

@@ -153,7 +153,7 @@ mod tests {
         }
 
         #[test]
-        fn the_last_bits_never_show(v4 in any::<[u8; 4]>(), v6 in any::<[u16; 8]>(), other in any::<[u16; 8]>()) {
+        fn a_masked_address_hides_the_last_bits(v4 in any::<[u8; 4]>(), v6 in any::<[u16; 8]>(), other in any::<[u16; 8]>()) {
             let mask = |address: IpAddr| changed(&json_string(&address.to_string()), mask_ip);
             let [a, b, c, d] = v4;
             prop_assert_eq!(mask([a, b, c, d].into()), mask([a, b, c, d.wrapping_add(1)].into()));

@@ -52,7 +52,7 @@ use require::Requirement;
 pub use result::{ShapeError, ShapeResult};
 pub use rules::{InvalidRule, RuleKind, ShapeRules};
 pub(crate) use select::FieldTree;
-pub(crate) use time::UtcTime;
+pub(crate) use time::{UtcTime, parse_any_duration};
 
 /// The rules that are applied to every value.
 #[derive(Debug)]
@@ -75,6 +75,8 @@ pub struct Shape {
 
 /// After this many records, [`Shape::unmatched`] is worth reporting.
 pub(crate) const SAMPLE_RECORDS: u64 = 100_000;
+/// Below this number of records it is not.
+pub(crate) const MIN_RECORDS: u64 = 2;
 
 impl Shape {
     /// Returns the shape that `rules` describe; of several defaults for a field the first counts.

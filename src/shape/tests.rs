@@ -221,7 +221,7 @@ fn a_default_fills_what_is_missing_and_nothing_else() {
 }
 
 #[test]
-fn a_masked_field_shows_nothing_of_itself() {
+fn a_masked_field_hides_its_value() {
     let hidden = kept(&[(RuleKind::Mask, "user_id,ip,whole")], r#"{"user_id": "anna", "ip": null, "whole": {"name": "anna"}}"#);
     assert!(!hidden.contains("anna"), "{hidden}");
     let fields: BTreeMap<String, Option<String>> = serde_json::from_str(&hidden).unwrap();
@@ -252,7 +252,7 @@ fn confluent_wire_format_is_recognised() {
 }
 
 #[test]
-fn a_wrong_rule_is_named_with_its_place_and_a_hint() {
+fn an_invalid_rule_is_refused_with_its_position_and_a_hint() {
     let wrong = |kind, text| {
         let mut rules = ShapeRules::default();
         rules.add(kind, text, "the rule");
@@ -277,7 +277,7 @@ fn masking_without_a_key_is_refused() {
 }
 
 #[test]
-fn a_section_equals_its_flags() {
+fn a_section_is_parsed_like_its_flags() {
     let mut rules = ShapeRules::default();
     for (key, value) in [
         ("where", "device_type"),

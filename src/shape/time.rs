@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use jiff::civil::{DateTime, Time};
 use jiff::fmt::temporal::{Pieces, PiecesOffset};
@@ -12,6 +13,17 @@ use crate::shape::document::{json_string, plain_text};
 
 /// The formats that [`parse_time`] knows, for hints.
 pub(super) const FORMATS: &str = "a date is a number of Unix seconds, milliseconds, microseconds or nanoseconds, or ISO 8601 text such as 2023-09-12T00:45:51Z";
+
+/// Parses a duration of any length: `500ms`, `30s`, `1h30m`.
+///
+/// # Errors
+/// With the form that is expected.
+pub(crate) fn parse_any_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| match error {
+        humantime::DurationError::NumberOverflow => "the duration is too long or too precise".to_owned(),
+        _ => "not a duration: use numbers with units, as in 500ms, 30s or 1h30m".to_owned(),
+    })
+}
 
 /// A time in UTC, from the year -9999 to the end of the year 9999 (the range of [`Timestamp`] ends a day earlier).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn json_stays_the_same_json() {
+    fn escaped_json_has_the_same_value() {
         let json = "{\n\"a\": \"\u{9b}31m\u{202e}\u{7f}\u{e0041}\"}";
         let shown = escape_controls_json(json);
         assert_eq!(

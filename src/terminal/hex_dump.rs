@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_is_at_its_offset() {
+    fn a_line_shows_offset_bytes_and_text() {
         let mut text = String::new();
         hex_dump(b"{\"a\": \"\x1b[2J\xff\"}\n|", 2, &mut text);
         let expected = "  \

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_is_around_each_part() {
+    fn each_key_and_value_is_coloured() {
         let mut out = String::new();
         lay_out(r#"{"a":[-1,null,"x"]}"#, 40, 0, &JsonStyle::new(true), &mut out);
         assert_eq!(out, "{\x1b[34m\"a\"\x1b[0m: [\x1b[33m-1\x1b[0m, \x1b[35mnull\x1b[0m, \x1b[32m\"x\"\x1b[0m]}\n");
@@ -272,7 +272,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_value_stays_the_same(value in any_json(), width in 0_usize..60, pretty in any::<bool>()) {
+        fn laid_out_json_has_the_same_value(value in any_json(), width in 0_usize..60, pretty in any::<bool>()) {
             let json = if pretty { format!("{value:#}") } else { value.to_string() };
             let shown = laid_out(&json, width);
             prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);

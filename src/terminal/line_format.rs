@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn every_token_stands_for_its_part() {
+    fn every_token_writes_its_part_of_the_record() {
         let shown = |format| String::from_utf8(written(format, &record(), ByteEncoding::Raw)).unwrap();
         assert_eq!(shown("%t/%p@%o %T %k:%K %s:%S %h %%"), "logins/3@1042 1694479551000 :-1 a\x1b\n:3 n=v\n,m=NULL %");
         assert_eq!(shown(r"\x41\x4a1\n\r\t\\\q\0101\x"), "AJ1\n\r\t\\qA\0");
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_obeys_nothing_that_others_wrote() {
+    fn control_sequences_of_records_are_escaped_and_those_of_the_format_are_not() {
         let shown = |encoding| String::from_utf8(written("\\x1b[1m%s%h", &record(), encoding)).unwrap();
         assert_eq!(shown(ByteEncoding::Escaped), "\x1b[1ma\\x1b\nn=v\\n,m=NULL", "the format itself is one's own");
         assert_eq!(shown(ByteEncoding::Base64), "\x1b[1mYRsKn=dgo=,m=NULL");

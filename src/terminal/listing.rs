@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn people_get_a_table() {
+    fn a_table_has_aligned_columns_and_escapes_control_characters() {
         assert_eq!(
             topics().render(ListingFormat::Table),
             "TOPIC                END OFFSET    SIZE\n\
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_get_json_or_csv() {
+    fn json_and_csv_hold_unrounded_values() {
         let json: Value = serde_json::from_str(&topics().render(ListingFormat::Json)).unwrap();
         assert_eq!(json["schema"], 1);
         assert_eq!(json["topics"][0], json!({"topic": "logins", "end_offset": 1042, "size": 1_234_567}));

@@ -160,7 +160,7 @@ fn no_window_closes_while_a_partition_is_away_and_it_is_counted_again_when_it_re
 }
 
 #[test]
-fn counting_continues_after_a_gap() {
+fn counting_continues_after_an_offset_gap() {
     let mut windows = windows(1);
     count(&mut windows, 0, 0, 1, at(0));
     windows.remove(&[partition(0)]);
@@ -171,7 +171,7 @@ fn counting_continues_after_a_gap() {
 }
 
 #[test]
-fn windows_are_whole_when_the_replay_is_complete() {
+fn windows_are_complete_when_the_replay_is() {
     let mut windows = Windows::new(RULES, [partition(0)]);
     assert!(!windows.is_whole());
     windows.assign(partition(0), PartitionStart { next: 3, read: Some(5), closed: None, last: None }, at(0));

@@ -221,7 +221,7 @@ fn a_type_name_is_defined_once() {
 }
 
 #[test]
-fn the_check_sees_what_it_looks_for() {
+fn the_check_detects_imports_and_flags() {
     assert_eq!(used("use crate::pipeline::{EndError, Sink};"), ["pipeline"]);
     assert_eq!(used("let x = crate::cli::command(crate::record::Record);"), ["cli", "record"]);
     assert_eq!(used("use not_crate::cli;"), Vec::<&str>::new());

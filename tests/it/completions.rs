@@ -13,7 +13,7 @@ const PROFILE: &str = "[remote_kafka]\nservers = a:9092\ndefault_consumer_topic 
      [mongodb]\nuri = mongodb://me:canary@h:27017\n\n[shape.login]\ndefault.device_type = unknown\n";
 
 #[test]
-fn the_files_in_the_tree_are_fresh() {
+fn the_completion_files_are_up_to_date() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("completions");
     for (shell, file) in FILES {
         let ended = Folder::new().run(&format!("completions {shell}"));

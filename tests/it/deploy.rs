@@ -14,7 +14,7 @@ mod names;
 pub(crate) use names::FROM_REAL_BROKERS;
 
 #[test]
-fn every_file_parses() {
+fn every_deploy_file_parses() {
     let mut parsed = 0;
     let mut folders = vec![deployed("")];
     while let Some(folder) = folders.pop() {

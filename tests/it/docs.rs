@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 
 use regex::Regex;
 
+mod messages;
+
 /// A page of the documentation.
 struct Page {
     /// Path from the project's root.

@@ -15,7 +15,7 @@ fn refused(profile: &str, arguments: &str, stderr: &str) {
 const SHOW: &str = "profile show local_kafka";
 
 #[test]
-fn no_profile_anywhere() {
+fn a_missing_profile_is_reported_with_the_searched_paths() {
     let ended = Folder::new().run("profile list");
     let expected = "\
 error: no profile found, searched ./database.ini, /etc/sdl/database.ini
@@ -25,7 +25,7 @@ hint: create one with `sdl profile init`
 }
 
 #[test]
-fn a_named_file_that_is_not_there() {
+fn a_named_profile_that_does_not_exist_is_refused() {
     let expected = "\
 error: cannot read the profile `gone.ini`
   caused by: there is no such file
@@ -38,7 +38,7 @@ hint: create one with `sdl profile init`, or name another with --profile FILE
 }
 
 #[test]
-fn a_file_that_cannot_be_read() {
+fn an_unreadable_profile_is_refused() {
     let folder = Folder::new();
     symlink("database.ini", folder.path().join("database.ini")).unwrap();
     let ended = folder.run("profile list");
@@ -48,7 +48,7 @@ fn a_file_that_cannot_be_read() {
 }
 
 #[test]
-fn a_folder_in_place_of_the_file() {
+fn a_profile_that_is_a_directory_is_refused() {
     let folder = Folder::new();
     std::fs::create_dir(folder.path().join("database.ini")).unwrap();
     let expected = "\
@@ -61,7 +61,7 @@ hint: see `ls -l ./database.ini`, or name another file with --profile FILE
 }
 
 #[test]
-fn bytes_that_are_no_text() {
+fn a_profile_that_is_not_utf8_is_refused() {
     let folder = Folder::new();
     std::fs::write(folder.path().join("database.ini"), b"[a]\nservers = \xff\n").unwrap();
     let expected = "\
@@ -74,7 +74,7 @@ hint: see `ls -l ./database.ini`, or name another file with --profile FILE
 }
 
 #[test]
-fn lines_that_are_no_lines_of_a_profile() {
+fn malformed_lines_are_refused_with_their_number() {
     let (header, line) = ("write the name between `[` and `]`", "a comment starts with `#` at the beginning of its line");
     let section = "put the header of its section above it, as in [local_kafka]";
     for (profile, expected, hint) in [
@@ -90,7 +90,7 @@ fn lines_that_are_no_lines_of_a_profile() {
 }
 
 #[test]
-fn a_section_given_twice() {
+fn a_section_given_twice_is_refused() {
     let expected = "\
 error: cannot read section `local_kafka`
   caused by: the section is given twice: first in line 1, again at ./database.ini:4
@@ -100,7 +100,7 @@ hint: put all keys below one [local_kafka]
 }
 
 #[test]
-fn a_key_given_twice() {
+fn a_key_given_twice_is_refused() {
     let expected = "\
 error: cannot read section `local_kafka`
   caused by: key `servers` is given twice: first in line 2, again at ./database.ini:3
@@ -110,7 +110,7 @@ hint: remove one of the two
 }
 
 #[test]
-fn a_key_given_under_both_its_names() {
+fn a_key_given_under_both_its_names_is_refused() {
     let expected = "\
 error: cannot read section `mongodb`
   caused by: key `default_db_name` at ./database.ini:4 is another name for `default_database`, which is also given
@@ -120,7 +120,7 @@ hint: remove one of the two
 }
 
 #[test]
-fn an_unknown_key() {
+fn an_unknown_key_is_refused_with_a_suggestion() {
     let expected = "\
 error: cannot read section `local_kafka`
   caused by: unknown key `pasword` at ./database.ini:3
@@ -136,7 +136,7 @@ hint: remove it; database.ini.example has every key
 }
 
 #[test]
-fn an_unknown_key_in_a_variable() {
+fn an_unknown_key_in_a_variable_is_refused_with_a_suggestion() {
     let folder = Folder::with_profile("[local_kafka]\nservers = a:1\n");
     let ended = ended(folder.sdl(SHOW).env("SDL_LOCAL_KAFKA_PASWORD", "canary"));
     let expected = "\
@@ -148,7 +148,7 @@ hint: did you mean `password`?
 }
 
 #[test]
-fn a_property_that_the_engine_sets() {
+fn a_property_that_the_engine_sets_is_refused() {
     let expected = "\
 error: cannot read section `local_kafka`
   caused by: key `kafka.group.id` at ./database.ini:3 is managed by sdl: the delivery promise depends on it
@@ -158,7 +158,7 @@ hint: use --group, or the key `default_consumer_group_id`
 }
 
 #[test]
-fn a_section_that_is_not_there() {
+fn a_section_that_does_not_exist_is_refused_with_a_suggestion() {
     let expected = "\
 error: cannot read section `local_kafk`
   caused by: ./database.ini has no section with this name
@@ -168,7 +168,7 @@ hint: did you mean `local_kafka`?
 }
 
 #[test]
-fn a_type_that_does_not_exist() {
+fn an_unknown_section_type_is_refused() {
     let expected = "\
 error: cannot read section `x`
   caused by: key `type` at ./database.ini:2 is not one of `kafka`, `mongodb`, `elasticsearch`, `opensearch`
@@ -178,18 +178,45 @@ hint: set `type` to one of `kafka`, `mongodb`, `elasticsearch`, `opensearch`
 }
 
 #[test]
-fn a_linger_time_that_librdkafka_refuses_is_a_wrong_flag() {
-    let folder = Folder::with_profile("[local_kafka]\nservers = a:1\n[run.sink-es]\nlinger = 16m\n");
+fn a_linger_time_that_librdkafka_refuses_is_a_usage_error() {
+    let folder = Folder::with_profile("[local_kafka]\nservers = a:1\n[run.replicate]\nlinger = 16m\n");
     let flag = folder.run("replicate t --linger 1h");
     assert_eq!((flag.stdout.as_str(), flag.code), ("", Some(2)));
     assert!(flag.stderr.contains("invalid value '1h' for '--linger <DURATION>': at most 15m"), "{}", flag.stderr);
-    let key = folder.run("sink-es t --index i");
+    let key = folder.run("replicate t");
     assert_eq!((key.stdout.as_str(), key.code), ("", Some(2)));
     assert!(key.stderr.contains("key `linger` at ./database.ini:4: invalid value '16m'"), "{}", key.stderr);
 }
 
 #[test]
-fn a_secret_that_a_shape_needs() {
+fn only_the_kafka_producer_limits_the_linger_time() {
+    let folder = Folder::with_profile("[remote_kafka]\nservers = a:1\n");
+    // Without a section of the destination the run ends after its flags were accepted.
+    for command in ["sink-es t --index i --linger 1h --wait 1s", "sink-mongo t --linger 1h --wait 1s"] {
+        let finished = folder.run(command);
+        assert!(finished.code != Some(0) && !finished.stderr.contains("linger"), "{command}: {}", finished.stderr);
+    }
+}
+
+#[test]
+fn a_negative_duration_or_size_is_refused_with_what_is_expected() {
+    let folder = Folder::with_profile("");
+    for (flag, expected) in [
+        (
+            "--commit-interval -5s",
+            "invalid value '-5s' for '--commit-interval <DURATION>': not a duration: use numbers with units",
+        ),
+        ("--batch-bytes -8MB", "invalid value '-8MB' for '--batch-bytes <SIZE>': not a size: use bytes, kB, MB"),
+        ("--rate -5MB", "invalid value '-5MB' for '--rate <RATE>': not a rate: use records per second"),
+    ] {
+        let finished = folder.run(&format!("replicate t {flag}"));
+        assert_eq!((finished.stdout.as_str(), finished.code), ("", Some(2)));
+        assert!(finished.stderr.contains(expected), "{flag}: {}", finished.stderr);
+    }
+}
+
+#[test]
+fn a_mask_key_from_an_unset_variable_is_refused() {
     let expected = "\
 error: cannot read section `shape.x`
   caused by: key `mask_key` at ./database.ini:2 needs the variable `MASK_KEY`, which is not set
@@ -199,7 +226,7 @@ hint: export MASK_KEY=...
 }
 
 #[test]
-fn flags_of_a_command_that_does_not_exist() {
+fn a_run_section_of_an_unknown_command_is_refused_with_a_suggestion() {
     let expected = "\
 error: cannot read section `run.profil`
   caused by: there is no such command at ./database.ini:1
@@ -209,21 +236,21 @@ hint: did you mean [run.profile]?
 }
 
 #[test]
-fn a_command_that_does_not_exist() {
+fn an_unknown_command_is_refused_with_a_suggestion() {
     let ended = Folder::new().run("profil list");
     assert_eq!((ended.stdout.as_str(), ended.code), ("", Some(2)));
     assert!(ended.stderr.contains("a similar subcommand exists: 'profile'"), "{}", ended.stderr);
 }
 
 #[test]
-fn no_command_at_all() {
+fn a_missing_command_prints_the_usage() {
     let ended = Folder::new().run("");
     assert_eq!((ended.stdout.as_str(), ended.code), ("", Some(2)));
     assert!(ended.stderr.contains("Usage: sdl"), "{}", ended.stderr);
 }
 
 #[test]
-fn questions_without_a_terminal() {
+fn profile_init_without_a_terminal_is_refused() {
     let expected = "\
 error: `sdl profile init` asks questions, and there is no terminal
 hint: run it in a terminal, or write new.ini with [local_kafka] and `servers = host:9092`

@@ -20,7 +20,7 @@ fn long_help(typed: &str) -> String {
 }
 
 #[test]
-fn every_command_explains_itself() {
+fn the_help_of_every_command_is_its_snapshot() {
     let mut found = Vec::new();
     commands(&sdl::cli::command(), "sdl", &mut found);
     assert!(found.len() > 3, "{found:?}");

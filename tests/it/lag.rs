@@ -90,7 +90,7 @@ fn rows_are_written_in_every_format() {
 }
 
 #[test]
-fn empty_results_say_why() {
+fn an_empty_result_is_explained() {
     let logins = Logins::new();
     logins.commit("done", &[(0, 10)]);
     for (arguments, expected) in [
@@ -104,7 +104,7 @@ fn empty_results_say_why() {
 }
 
 #[test]
-fn a_limit_that_is_passed_ends_with_4_after_the_rows() {
+fn an_exceeded_threshold_exits_4_after_the_rows() {
     let logins = Logins::new();
     logins.lag("billing --max-lag 6").expect(0);
     let over = logins.lag("billing --max-lag 5 --no-time").expect(4);
@@ -196,7 +196,7 @@ fn a_silent_cluster_does_not_affect_the_others() {
 }
 
 #[test]
-fn an_interval_without_a_repetition_is_noted() {
+fn an_interval_without_watch_or_metrics_draws_a_warning() {
     let logins = Logins::new();
     let finished = Sdl::new("lag billing --no-time --interval 2s").profile(&logins.profile()).run().expect(0);
     let note = "--interval has no effect without --watch or --metrics";
@@ -204,7 +204,7 @@ fn an_interval_without_a_repetition_is_noted() {
 }
 
 #[test]
-fn a_group_or_topic_that_is_not_there() {
+fn a_group_or_topic_that_does_not_exist_is_reported_with_a_hint() {
     let logins = Logins::new();
     let profile = logins.profile();
     refused(
@@ -225,14 +225,14 @@ fn a_group_or_topic_that_is_not_there() {
 }
 
 #[test]
-fn a_profile_without_a_kafka_section() {
+fn a_profile_without_a_kafka_section_is_refused() {
     let expected = "error: cannot read section `local_kafka`\n  caused by: ./database.ini has no section with this name\n\
                     hint: add [local_kafka] with `servers = host:9092` to ./database.ini, or set SDL_LOCAL_KAFKA_SERVERS\n";
     refused("[mongodb]\nhost = localhost\n", "lag", 2, expected);
 }
 
 #[test]
-fn flags_that_do_not_fit() {
+fn conflicting_or_invalid_flags_are_usage_errors() {
     for (arguments, expected) in [
         ("--groups (", "invalid value '(' for '--groups <REGEX>': not a regular expression: unclosed group"),
         ("--groups a b", "the argument '--groups <REGEX>' cannot be used with '[GROUP]...'"),

@@ -16,7 +16,7 @@ fn is_text(content: &Content) -> bool {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_kcat_lines_are_read_and_ours_are_equal() {
+fn real_lines_of_kcat_are_read_and_written_alike() {
     let clusters = Clusters::shared();
     let topic = unique("lines");
     clusters.source.create_topic(&topic, 1, &[]);

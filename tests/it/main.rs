@@ -35,4 +35,5 @@ mod shape;
 mod sink_es;
 mod sink_mongo;
 mod tail;
+mod topic_settings;
 mod unreachable;

@@ -42,6 +42,17 @@ fn neither_a_run_nor_a_dry_run_writes_to_a_protected_cluster() {
 }
 
 #[test]
+fn a_cluster_that_wants_a_confirmation_is_written_to_only_with_one() {
+    let kafka = Mock::start(1);
+    kafka.create_topic("logins", 1);
+    let profile = profile(&kafka.cluster()) + "protect = confirm\n";
+    let refused = Sdl::new("produce-fake logins -n 1").profile(&profile).run().expect(5);
+    let error = "error: `local_kafka` requires confirmation (protect = confirm), and there is no terminal\n";
+    assert!(refused.stderr.contains(error) && refused.stderr.ends_with("hint: confirm with --yes\n"), "{}", refused.stderr);
+    Sdl::new("produce-fake logins -n 1 --yes").profile(&profile).run().expect(0);
+}
+
+#[test]
 fn the_same_arguments_give_the_same_bytes() {
     let run = |arguments: &str| Sdl::new(&format!("produce-fake -n 5000 -o ndjson {FAULTS} {arguments}")).run().expect(0).stdout;
     let once = run("--seed 7");
@@ -115,7 +126,7 @@ fn a_bad_line_is_named_and_ends_the_run() {
 }
 
 #[test]
-fn invalid_arguments_show_their_syntax() {
+fn an_invalid_argument_is_refused_with_its_syntax() {
     for (arguments, expected) in [
         ("--late 0.1", "write FRACTION:DURATION, as in 0.02:30s"),
         ("--missing device=0.1", "there is no field `device`: the fields are user_id, app_version, device_type, ip, locale"),
@@ -178,7 +189,7 @@ fn logins_arrive_under_their_keys() {
 }
 
 #[test]
-fn records_of_a_file_arrive_as_they_were() {
+fn records_of_a_file_arrive_unchanged() {
     let mock = Mock::start(1);
     mock.create_topic("copy", 1);
     let cluster = mock.cluster();

@@ -1,7 +1,10 @@
 //! `sdl replicate` between two real clusters. `scripts/test` runs these; `scripts/chaos` runs the long forms.
 
+use std::time::Duration;
+
 use crate::harness::{
-    CheckReport, Clusters, CommitWatch, Content, Finished, Running, Sdl, Sender, check, numbered, read_with_kcat, unique,
+    CheckReport, Clusters, CommitWatch, Content, Finished, Running, Sdl, Sender, check, eventually, numbered, read_with_kcat,
+    unique,
 };
 
 mod bad_records;
@@ -108,6 +111,18 @@ impl Flow {
     #[track_caller]
     fn ends(&self) -> Vec<i64> {
         self.clusters.source.offsets(&self.topic).into_iter().map(|(_, end)| end).collect()
+    }
+
+    /// Panics unless every record of the source is committed.
+    #[track_caller]
+    fn assert_committed(&self) {
+        assert_eq!(self.committed(), self.ends());
+    }
+
+    /// Waits until every record of the source is committed.
+    #[track_caller]
+    fn until_committed(&self) {
+        eventually("everything is committed", Duration::from_secs(120), || (self.committed() == self.ends()).then_some(()));
     }
 
     /// Starts to watch the commits.

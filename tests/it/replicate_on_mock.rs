@@ -92,9 +92,10 @@ fn failed_commits_are_repeated_with_the_current_position_and_never_go_back() {
         running.wait_for_count(&flow.target.cluster(), TOPIC, round * 4_000);
         flow.source.faults().request_errors(RDKafkaApiKey::OffsetCommit, &[LOADING, UNAVAILABLE, TIMED_OUT]);
     }
-    running.wait().expect(0);
+    let stderr = running.wait().expect(0).stderr;
     watch.assert_monotonic();
     flow.assert_exact();
+    assert!(stderr.contains("Commits stalled.") && stderr.contains("Commits resumed."), "{stderr}");
 }
 
 #[test]
@@ -168,6 +169,30 @@ fn an_invalid_name_of_the_target_topic_is_the_first_error_also_for_a_group_with_
         let stderr = flow.start(&format!("{flags} --until-caught-up")).wait().expect(2).stderr;
         assert!(stderr.contains(error), "{flags}: {stderr}");
     }
+}
+
+#[test]
+fn dead_letters_are_not_written_to_a_protected_cluster() {
+    let flow = Flow::new(0, 1);
+    flow.source.create_topic("letters", 1);
+    let profile = |protect: &str| {
+        let profile = Cluster::profile(&flow.source.cluster(), &flow.target.cluster(), "group");
+        profile.replacen("[remote_kafka]\n", &format!("[remote_kafka]\nprotect = {protect}\n"), 1)
+    };
+    let run = |protect: &str, flags: &str| {
+        let command = format!("replicate {TOPIC} --until-caught-up --dead-letters topic:remote_kafka/letters {flags}");
+        Sdl::new(&command).profile(&profile(protect)).run()
+    };
+    for dry in ["", "--dry-run"] {
+        let refused = run("readonly", &format!("--yes {dry}")).expect(5).stderr;
+        let expected =
+            ["`remote_kafka` is read-only (protect = readonly)", "write to letters", "--dead-letters topic:SECTION/NAME"];
+        assert!(expected.iter().all(|text| refused.contains(text)), "{refused}");
+    }
+    let refused = run("confirm", "").expect(5).stderr;
+    assert!(refused.contains("`remote_kafka` requires confirmation") && refused.contains("write to letters"), "{refused}");
+    run("confirm", "--yes").expect(0);
+    run("confirm", "--dry-run").expect(0);
 }
 
 #[test]

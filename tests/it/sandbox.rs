@@ -43,7 +43,7 @@ fn a_second_sdl_talks_to_the_sandbox() {
 }
 
 #[test]
-fn the_command_lines_to_try_do_what_they_say() {
+fn the_suggested_command_lines_succeed() {
     let (running, _) = sandbox("");
     let mut running = running;
     running.wait_for_stderr("In another terminal");
@@ -96,7 +96,7 @@ fn an_existing_file_is_not_overwritten() {
 }
 
 #[test]
-fn a_topic_that_cannot_be_is_a_usage_error() {
+fn an_invalid_topic_name_is_a_usage_error() {
     let ended = Sdl::new("sandbox a/b").run().expect(2);
     assert!(
         ended.stderr.contains("not a valid topic name: use up to 249 letters, digits, dots, underscores and dashes"),

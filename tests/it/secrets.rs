@@ -55,7 +55,7 @@ fn assert_hidden(text: &str, what: &str) {
 }
 
 #[test]
-fn not_in_what_is_shown() {
+fn a_shown_profile_contains_no_secret() {
     let folder = Folder::with_profile(PROFILE);
     for arguments in ["profile list", "profile list -o json", "profile show", "profile show -o json", "profile show shape.x"] {
         let ended = folder.run(arguments);
@@ -67,7 +67,7 @@ fn not_in_what_is_shown() {
 }
 
 #[test]
-fn not_in_the_display_of_a_variable() {
+fn a_shown_variable_contains_no_secret() {
     let folder = Folder::with_profile("[local_kafka]\nservers = a:1\n");
     let ended = ended(folder.sdl("profile show").env("SDL_LOCAL_KAFKA_PASSWORD", CANARY).env("SDL_LOCAL_KAFKA_USERNAME", "u"));
     assert!(ended.stdout.contains("SDL_LOCAL_KAFKA_PASSWORD"));
@@ -75,7 +75,7 @@ fn not_in_the_display_of_a_variable() {
 }
 
 #[test]
-fn not_in_debug_output() {
+fn debug_output_contains_no_secret() {
     let profile = profile(PROFILE).load().unwrap();
     assert_hidden(&format!("{profile:?}"), "Profile");
     assert_hidden(&format!("{:?}", profile.kafka("remote_kafka").unwrap()), "KafkaSection");
@@ -87,7 +87,7 @@ fn not_in_debug_output() {
 }
 
 #[test]
-fn not_in_an_error() {
+fn a_profile_error_contains_no_secret() {
     for text in [
         "[local_kafka]\nservers = a:1\npasword = canary7f3a\n",
         "[local_kafka]\nservers = a:1\npassword = canary7f3a\npassword = canary7f3a\n",
@@ -112,7 +112,7 @@ fn not_in_an_error() {
 }
 
 #[test]
-fn not_in_the_error_of_a_property_that_librdkafka_refuses() {
+fn the_error_of_a_property_that_librdkafka_refuses_contains_no_secret() {
     for line in ["kafka.fetch.max.bytes = canary7f3a", "kafka.no.such.property = canary7f3a"] {
         let section = profile(&format!("[local_kafka]\nservers = a:1\n{line}\n")).load().unwrap().kafka("local_kafka").unwrap();
         let failure = sdl::connectors::kafka::check(&section).unwrap_err();

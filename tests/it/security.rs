@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{stack_env, unique};
+use crate::harness::{TlsStub, stack_env, unique};
 use crate::run::{Ended, Folder};
 
 /// Every rejected login is reported within this time.
@@ -36,8 +36,13 @@ fn works(listener: &str, keys: &str) {
 /// Expects exit 1 and exactly one error: the cause after the server's name, and the hint.
 #[track_caller]
 fn fails(listener: &str, keys: &str, cause: &str, hint: &str) {
-    let ended = load(listener, keys);
-    let server = stack_env(&format!("SDL_TEST_KAFKA_{listener}"));
+    fails_at(&stack_env(&format!("SDL_TEST_KAFKA_{listener}")), keys, cause, hint);
+}
+
+/// Expects the same of the server at this address.
+#[track_caller]
+fn fails_at(server: &str, keys: &str, cause: &str, hint: &str) {
+    let ended = load_into(server, keys);
     let expected = format!("error: cannot connect to `local_kafka`\n  caused by: {server}: {cause}\nhint: {hint}\n");
     assert_eq!((ended.stderr.as_str(), ended.code), (expected.as_str(), Some(1)));
 }
@@ -113,6 +118,9 @@ fn real_an_invalid_certificate_is_named() {
     fails("WRONG_NAME", &ssl("ca"), "TLS handshake: the broker's certificate is for another host name", hint);
     let hint = "renew the certificate of the broker, or correct this machine's clock";
     fails("EXPIRED", &ssl("ca"), "TLS handshake: the broker's certificate has expired", hint);
+    let (early, hint) = (TlsStub::start("early", false), "correct this machine's clock, or the certificate of the broker");
+    let server = early.url().replace("https://", "");
+    fails_at(&server, &ssl("ca"), "TLS handshake: the broker's certificate is not valid yet", hint);
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn letter(line: &str) -> Record {
 }
 
 #[test]
-fn a_wrong_rule_is_refused_before_anything_is_done() {
+fn an_invalid_rule_is_refused_before_the_run_starts() {
     for (flags, profile, expected) in [
         (
             vec!["--where", "a !"],
@@ -201,7 +201,7 @@ fn a_condition_is_in_the_grammar_or_refused_with_its_place() {
 }
 
 #[test]
-fn a_rule_that_matches_no_record_is_reported_with_what_the_records_hold() {
+fn a_rule_that_matches_no_record_is_reported_with_the_values_of_the_records() {
     let flow = Flow::new(&[Some(r#"{"device_type": "iOS", "at": 1}"#), Some(r#"{"device_type": "android", "at": 2}"#)]);
     let flags = ["--where", "device_type = ios", "-q"];
     let finished = flow.replicate(&flags, "").expect(0);
@@ -257,7 +257,7 @@ fn a_date_is_the_right_time_or_a_bad_record() {
 }
 
 #[test]
-fn registry_framing_and_byte_order_marks_are_known() {
+fn registry_framing_and_byte_order_marks_are_recognised() {
     let flow = Flow::new(&[Some("\0\0\0\0\x07{\"n\":1}"), Some("\u{feff}{\"a\": 1, \"b\": 2}")]);
     let finished = flow.replicate(&["--drop", "b", "--dead-letters", "file:letters.ndjson"], "").expect(3);
     let text = std::fs::read_to_string(finished.path("letters.ndjson")).expect("the letters are text");

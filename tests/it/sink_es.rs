@@ -15,6 +15,7 @@ use crate::harness::{
 
 mod contact;
 mod guards;
+mod messages;
 
 fn section(urls: &[String]) -> ElasticSection {
     ElasticSection { name: "elasticsearch".to_owned(), urls: urls.to_vec(), ..ElasticSection::default() }

@@ -14,6 +14,7 @@ use crate::harness::{Answer, MongoStub, all_well, deliver, failed, offset_ids, o
 
 mod connections;
 mod ids;
+mod messages;
 
 fn section(uri: &str) -> MongoSection {
     MongoSection { name: "mongodb".to_owned(), uri: Some(Secret::new(uri.to_owned())), ..MongoSection::default() }
@@ -39,7 +40,7 @@ fn nothing() -> Answer {
     Answer::Reply(doc! {"cursor": {"firstBatch": [], "id": 0_i64, "ns": "d.t"}, "ok": 1.0})
 }
 
-/// Returns a peer that pings well, takes a probe, finds nothing before anything was written, and leaves the rest to `script`.
+/// Returns a peer that pings well, takes a probe, has no collection, finds nothing before anything was written, and leaves the rest to `script`.
 fn peer(mut script: impl FnMut(&Document) -> Answer + Send + 'static) -> MongoStub {
     let mut is_fresh = true;
     MongoStub::start(move |command| {
@@ -47,7 +48,7 @@ fn peer(mut script: impl FnMut(&Document) -> Answer + Send + 'static) -> MongoSt
         if name(command) == "ping" || is_probe {
             return Answer::Reply(doc! {"n": 0, "ok": 1.0});
         }
-        if name(command) == "find" && is_fresh {
+        if name(command) == "listCollections" || (name(command) == "find" && is_fresh) {
             return nothing();
         }
         is_fresh = false;

@@ -92,7 +92,7 @@ fn a_pipe_gets_the_last_records_by_time() {
 }
 
 #[test]
-fn the_forms_of_the_output() {
+fn each_output_format_shows_the_records() {
     let topic = logins();
     topic.shows(
         "logins -o ndjson -n 2",

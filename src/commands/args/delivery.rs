@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::commands::args::numbers::{parse_duration, parse_interval, parse_linger, parse_whole};
+use crate::commands::args::numbers::{parse_duration, parse_interval, parse_whole};
 use crate::pipeline::{BadRecordPolicy, BreakerLimit, Limits, Rate};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -16,7 +16,7 @@ pub(crate) struct DeliveryArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_batch_bytes)]
     batch_bytes: Option<u64>,
     /// How long a batch waits to fill [default: 5ms for replicate, 500ms for the sinks]
-    #[arg(long, value_name = "DURATION", value_parser = parse_linger)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     linger: Option<Duration>,
     /// Batches in flight [default: 16 for replicate, 4 for the sinks]
     #[arg(long, value_name = "N", value_parser = parse_whole::<u32>(1, 1000))]

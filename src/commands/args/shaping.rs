@@ -3,10 +3,9 @@
 use crate::error::Error;
 use crate::pipeline::{LOSS_TARGET, Transform, TransformResult};
 use crate::profile::{Profile, Secret};
-use crate::shape::{FieldPath, InvalidRule, RuleKind, SAMPLE_RECORDS, SelectedFields, Shape, ShapeResult, ShapeRules};
-
-/// Below this number of records, unmatched rules are not reported.
-const MIN_RECORDS: u64 = 2;
+use crate::shape::{
+    FieldPath, InvalidRule, MIN_RECORDS, RuleKind, SAMPLE_RECORDS, SelectedFields, Shape, ShapeResult, ShapeRules,
+};
 
 /// Flags that shape JSON values; without any of them no value is parsed or changed.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -179,12 +178,12 @@ mod tests {
     }
 
     #[test]
-    fn no_flag_is_no_shape() {
+    fn no_flags_build_no_shape() {
         assert!(shaping(&[]).build(&Profile::default(), None).unwrap().is_none());
     }
 
     #[test]
-    fn the_flags_become_what_the_engine_does() {
+    fn shaping_flags_build_the_transform() {
         let flags = ["--where", "a > 1", "--require", "b:int", "--drop", "c", "--where", "a < 9"];
         let transform = transform(shaping(&flags).build(&Profile::default(), None).unwrap().unwrap());
         let mut shaped = record(r#"{"a": 5, "b": 1, "c": 1}"#);

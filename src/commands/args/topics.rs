@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_names_are_listed() {
+    fn a_long_list_of_names_is_shortened() {
         let topics = |count: i32| {
             let topic = |number| TopicInfo { topic: crate::record::Topic::named(&format!("named-{number}")), partitions: 1 };
             (0..count).map(topic).collect::<Vec<_>>()

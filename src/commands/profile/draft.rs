@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_read_back() {
+    fn a_drafted_profile_is_read_back() {
         let password = r#"p\w"d';#$x${y"#;
         let values = vec![("servers", "a:1,b:2".to_owned()), ("username", "u".to_owned()), ("password", password.to_owned())];
         let text = text(&[section([values, vec![("cluster_id", String::new())]].concat())]);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_would_change_is_detected() {
+    fn a_value_that_cannot_be_written_unchanged_is_detected() {
         assert!(is_writable("${env:X} a=b#c"));
         for lost in [" x", "x ", "x\ny"] {
             assert!(!is_writable(lost), "{lost:?}");
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_leaves_nothing_behind() {
+    fn a_profile_in_a_missing_folder_is_refused_and_nothing_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("missing/database.ini");
         assert!(check_writable(&missing).is_err() && write(&missing, "x").is_err());

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_there_or_has_its_value() {
+    fn a_header_test_matches_presence_or_value() {
         let passes = |test: &str| {
             let filter = Filter { headers: vec![test.parse().unwrap()], ..Filter::default() };
             passes(&filter, &record(None, None))

@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn holes_are_gone_through() {
+    fn offset_gaps_are_searched_through() {
         let holes: Vec<_> = [0, 1, 2, 900, 998].map(|offset| (offset, offset, true)).into();
         assert_eq!(found(4, 4, &[&holes]).0, [(0, 1), (0, 2), (0, 900), (0, 998)]);
     }

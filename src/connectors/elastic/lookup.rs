@@ -296,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lookup_in_a_closed_index_is_repeated_and_says_why() {
+    fn a_lookup_in_a_closed_index_is_retried_with_its_cause() {
         let Outcome::Retry(reason) = lookup_failed(&json!({"type": "index_closed_exception", "reason": "closed"})) else {
             panic!("a closed index is an outage");
         };

@@ -131,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_time_reads_back_after_any_other(times in prop::collection::vec(-62_135_596_800_000..253_402_207_200_000_i64, 1..5), near in 0..100_000_i64) {
+        fn a_written_time_is_read_back_after_any_other(times in prop::collection::vec(-62_135_596_800_000..253_402_207_200_000_i64, 1..5), near in 0..100_000_i64) {
             let mut metadata = MetadataJson::default();
             for time in times.into_iter().flat_map(|time| [time, time - near, time + near]) {
                 let written = text(&mut metadata, time);

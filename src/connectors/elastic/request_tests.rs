@@ -145,7 +145,7 @@ fn key_ids_carry_a_version_and_a_tombstone_deletes() {
 }
 
 #[test]
-fn names_that_differ_are_in_each_line_and_ids_of_the_server_in_none() {
+fn names_from_records_are_in_each_action_and_server_ids_in_none() {
     let free = NameTemplate::unchecked("{user}".parse::<NamePattern>().unwrap());
     let mapper = DocumentMapper::new(
         Ids::Field(FieldPath::parse("user").unwrap()),
@@ -198,7 +198,7 @@ fn value() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn any_object_is_two_lines_and_unchanged(
+    fn any_object_is_written_as_two_lines_with_its_value_unchanged(
         fields in prop::collection::btree_map(any::<String>(), value(), 0..6),
         key in prop::option::of(any::<Vec<u8>>()),
         pretty: bool,
@@ -218,7 +218,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_whole_documents_or_bad(
+    fn any_bytes_are_whole_documents_or_bad_records(
         values in prop::collection::vec(prop_oneof![any::<Vec<u8>>(), "[{}\\[\\]\":,a1\n\r \\\\]{0,12}".prop_map(String::into_bytes)], 1..8),
         text: bool,
     ) {

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_kept_once_without_thread_and_duration() {
+    fn a_log_line_is_kept_once_without_thread_and_duration() {
         let log = ClientLog::default();
         log.log("FAIL", "[thrd:a:1/bootstrap]: a:1/bootstrap: Connect failed: refused (after 3ms in state CONNECT)");
         log.log("FAIL", "[thrd:b:1/bootstrap]: b:1/bootstrap: Connect failed: refused (after 3ms in state CONNECT)");
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_lines_are_kept() {
+    fn only_the_last_log_lines_are_kept() {
         let log = ClientLog::default();
         (0..200).for_each(|number| log.log("FAIL", &format!("line {number}")));
         assert_eq!(log.lines().len(), CAPACITY);

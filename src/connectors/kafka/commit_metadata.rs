@@ -70,6 +70,10 @@ impl CommitMetadata {
         self
     }
 
+    pub(crate) fn target_id(&self) -> Option<&str> {
+        self.target_id.as_deref()
+    }
+
     pub(crate) fn topic_id(&self) -> Option<&str> {
         self.topic_id.as_deref()
     }
@@ -109,10 +113,10 @@ impl TargetIds {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(&source).cloned()
     }
 
-    /// Returns the source topics whose target is known.
+    /// Returns whether the id of the target of `source` is known.
     #[must_use]
-    pub fn sources(&self) -> Vec<Topic> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    pub fn knows(&self, source: Topic) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains_key(&source)
     }
 
     /// Returns the id in a commit, and the present one, if the target of `source` is not the topic that was written to before it.
@@ -166,8 +170,10 @@ mod tests {
             metadata: CommitMetadata::new("x", None).with_target_id(target.map(ToOwned::to_owned)).to_json(),
         };
         assert_eq!(ids.replaced(source, &committed(Some("old"))), None, "nothing is known of the target");
+        assert!(!ids.knows(source));
         ids.note(source, "new".to_owned());
         ids.note(source, "newer".to_owned());
+        assert!(ids.knows(source));
         assert_eq!(ids.replaced(source, &committed(Some("old"))), Some(("old".to_owned(), "new".to_owned())));
         assert_eq!(ids.replaced(source, &committed(Some("new"))), None);
         assert_eq!(ids.replaced(source, &committed(None)), None, "the commit of an earlier version");

@@ -30,19 +30,19 @@ fn means(protocol: &str, line: &str, cause: &str, hint_part: &str) {
 }
 
 #[test]
-fn a_connection_refused() {
+fn a_refused_connection_is_named() {
     let line = "broker:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (in state CONNECT)";
     means("PLAINTEXT", line, "broker:9092: connecting: connection refused", "`servers` under [remote_kafka]");
 }
 
 #[test]
-fn the_name_is_unknown() {
+fn a_name_that_does_not_resolve_is_named() {
     let line = "broker:9092/bootstrap: Failed to resolve 'broker:9092': Name or service not known (in state CONNECT)";
     means("PLAINTEXT", line, "broker:9092: looking up the name: the name does not resolve", "correct `servers`");
 }
 
 #[test]
-fn an_advertised_name_is_unknown() {
+fn an_advertised_name_that_does_not_resolve_is_named() {
     let line = "kafka:29092/1: Failed to resolve 'kafka:29092': Name or service not known (in state CONNECT)";
     let cause = "broker 1, advertised as kafka:29092: looking up the name: the name does not resolve";
     means("PLAINTEXT", line, cause, "advertised.listeners");
@@ -83,7 +83,7 @@ fn a_dot_at_the_end_of_a_name_is_named_where_tls_refuses_it() {
 }
 
 #[test]
-fn the_password_is_wrong() {
+fn a_wrong_password_is_a_lasting_authentication_failure() {
     for line in [
         "sasl_plaintext://broker:9092/bootstrap: SASL authentication error: Authentication failed: Invalid username or password (in state AUTH_REQ)",
         "sasl_plaintext://broker:9092/bootstrap: SASL authentication error: Authentication failed during authentication due to invalid credentials with SASL mechanism SCRAM-SHA-256 (in state AUTH_REQ)",
@@ -95,14 +95,14 @@ fn the_password_is_wrong() {
 }
 
 #[test]
-fn the_mechanism_is_not_offered() {
+fn a_mechanism_that_the_broker_does_not_offer_is_named() {
     let line = "sasl_ssl://broker:9092/bootstrap: SASL PLAIN mechanism handshake failed: Broker: Unsupported SASL mechanism: broker's supported mechanisms: SCRAM-SHA-512 (in state AUTH_HANDSHAKE)";
     let cause = "broker:9092: logging in: the broker does not offer PLAIN, but SCRAM-SHA-512";
     means("SASL_SSL", line, cause, "set `sasl_mechanism` under [remote_kafka] to one of SCRAM-SHA-512");
 }
 
 #[test]
-fn a_login_where_none_is_taken() {
+fn a_login_on_a_port_that_accepts_none_is_named() {
     let line = "sasl_plaintext://broker:9092/bootstrap: SASL PLAIN mechanism handshake failed: Broker: Request not valid in current SASL state: broker's supported mechanisms:  (in state AUTH_HANDSHAKE)";
     means(
         "SASL_PLAINTEXT",
@@ -113,7 +113,7 @@ fn a_login_where_none_is_taken() {
 }
 
 #[test]
-fn no_login_where_one_is_wanted() {
+fn a_missing_login_is_named() {
     let line = "broker:9092/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN (in state UP)";
     means(
         "PLAINTEXT",
@@ -124,7 +124,7 @@ fn no_login_where_one_is_wanted() {
 }
 
 #[test]
-fn plain_text_to_a_tls_port() {
+fn plain_text_on_a_tls_port_is_named() {
     let line =
         "broker:9092/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN (in state APIVERSION_QUERY)";
     means(
@@ -142,7 +142,7 @@ fn plain_text_to_a_tls_port() {
 }
 
 #[test]
-fn tls_to_a_plain_text_port() {
+fn tls_on_a_plain_text_port_is_named() {
     let ends = [
         "Disconnected: connection closed by peer",
         "Disconnected: connection reset by peer",
@@ -165,13 +165,13 @@ fn tls_to_a_plain_text_port() {
 }
 
 #[test]
-fn a_broker_that_hangs_up_after_the_handshake() {
+fn a_connection_closed_after_the_handshake_is_named() {
     let line = "ssl://broker:9092/bootstrap: Disconnected: connection closed by peer (in state APIVERSION_QUERY)";
     means("SSL", line, "broker:9092: first request: the broker closed the connection", "see the log of the broker");
 }
 
 #[test]
-fn a_certificate_that_is_not_good() {
+fn the_flaw_of_an_invalid_certificate_is_named() {
     let line = "ssl://broker:9092/bootstrap: SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate could not be verified, verify that ssl.ca.location is correctly configured or root CA certificates are installed (install ca-certificates package) (in state SSL_HANDSHAKE)";
     let cases = [
         (Some(CertificateFlaw::UnknownCa), "is signed by a CA that is not trusted here", "ssl_ca_location"),
@@ -189,7 +189,7 @@ fn a_certificate_that_is_not_good() {
 }
 
 #[test]
-fn a_client_certificate_is_wanted() {
+fn a_missing_or_rejected_client_certificate_is_named() {
     let line = "ssl://broker:9092/bootstrap: Receive failed: error:0A000412:SSL routines::ssl/tls alert bad certificate: SSL alert number 42 (in state APIVERSION_QUERY)";
     means("SSL", line, "broker:9092: TLS handshake: the broker requires a client certificate", "ssl_certificate_location");
     let with_one = KafkaSection { ssl_certificate_location: Some("client.pem".to_owned()), ..section("SSL") };
@@ -200,7 +200,7 @@ fn a_client_certificate_is_wanted() {
 }
 
 #[test]
-fn another_kind_of_server_answers() {
+fn the_protocol_of_a_server_other_than_kafka_is_named() {
     let line = |size: u32| {
         format!(
             "broker:9092/bootstrap: Receive failed: Invalid response size {size} (0..100000000): increase receive.message.max.bytes (in state APIVERSION_QUERY)"
@@ -223,13 +223,13 @@ fn another_kind_of_server_answers() {
 }
 
 #[test]
-fn silence_names_the_servers_and_the_wait() {
+fn a_missing_answer_is_named_with_the_servers_and_the_timeout() {
     let failure = diagnose(&section("PLAINTEXT"), &[], None, Duration::from_secs(10));
     assert_eq!(failure.causes, ["broker:9092: no answer within 10s"]);
 }
 
 #[test]
-fn what_lasts_is_told_before_what_may_pass() {
+fn a_lasting_cause_precedes_a_transient_one() {
     let section = KafkaSection { servers: "a:1,b:2".to_owned(), ..section("SASL_PLAINTEXT") };
     let wrong = "sasl_plaintext://a:1/bootstrap: SASL authentication error: Authentication failed (in state AUTH_REQ)".to_owned();
     let refused =
@@ -241,7 +241,7 @@ fn what_lasts_is_told_before_what_may_pass() {
 }
 
 #[test]
-fn a_line_that_is_not_understood_is_shown_without_secrets() {
+fn an_unknown_log_line_is_shown_without_secrets() {
     let line = "sasl_plaintext://broker:9092/bootstrap: Something new about canary happened (in state AUTH_REQ)";
     let (cause, _) = diagnosed(&section("SASL_PLAINTEXT"), line, None);
     assert_eq!(cause, "broker:9092: first request: Something new about *** happened");

@@ -6,7 +6,7 @@ use crate::connectors::kafka::admin::{Admin, OffsetSpec, TopicInfo};
 use crate::connectors::kafka::commit_metadata::{CommitMetadata, CommittedOffset, commit_extension};
 use crate::connectors::kafka::lookup;
 use crate::connectors::kafka::position::{Bounds, Pos};
-use crate::connectors::kafka::resume::{self, RefusedPartition, ResumePoint, ResumeRules, StartReason};
+use crate::connectors::kafka::resume::{self, ResumeRules, StartReason};
 use crate::pipeline::{ConnectorError, Refusal, RefusalReason};
 use crate::profile::KafkaSection;
 use crate::record::{NextOffset, Partition, Topic};
@@ -35,6 +35,8 @@ pub struct ReadPlanRequest<'a> {
 #[derive(Clone, Debug)]
 pub struct ReadPlan {
     pub(crate) group: String,
+    /// The flow that reads.
+    pub(crate) flow: String,
     pub(crate) partitions: Vec<PlannedPartition>,
 }
 
@@ -97,7 +99,7 @@ impl ReadPlan {
                 })
             };
             let (start, reason) = if request.start == Pos::Committed {
-                match resume_or_refused(partition, committed, (low, log_end.max(end)), topic_id, request.rules)? {
+                match resume::resume_or_refused(partition, committed, (low, log_end.max(end)), topic_id, request.rules)? {
                     Ok(start) => (start.next, start.reason),
                     Err(partition) => {
                         refused.push(partition);
@@ -131,7 +133,7 @@ impl ReadPlan {
         if let Some(refusal) = resume::merge_refusals(refused) {
             return Err(refusal.into());
         }
-        let plan = Self { group: request.group.to_owned(), partitions: planned };
+        let plan = Self { group: request.group.to_owned(), flow: request.rules.flow.clone(), partitions: planned };
         if !request.may_skip {
             plan.refuse_skips()?;
         }
@@ -209,6 +211,14 @@ impl ReadPlan {
         self.partitions.iter().find(|planned| planned.partition == partition)
     }
 
+    /// Returns whether a partition resumes where this flow left off, rather than at a position that it adopts.
+    #[must_use]
+    pub fn resumes_own(&self, planned: &PlannedPartition) -> bool {
+        let committed = planned.committed.as_ref().filter(|_| planned.reason == StartReason::Committed);
+        let metadata = committed.and_then(|committed| CommitMetadata::parse(&committed.metadata));
+        metadata.is_some_and(|metadata| metadata.flow == self.flow)
+    }
+
     /// Returns the number of offsets from the starts to the stops, or to the log ends. Holes count.
     #[must_use]
     pub fn backlog(&self) -> u64 {
@@ -274,32 +284,40 @@ pub async fn require_empty(admin: &Admin, group: &str, why: &str) -> Result<(), 
     }
 }
 
-/// Returns where a partition with the log `low..end` resumes, or what keeps it from resuming: that of all partitions makes one
-/// refusal.
-///
-/// # Errors
-/// When another flow committed: then no partition resumes.
-fn resume_or_refused(
-    partition: Partition,
-    committed: Option<&CommittedOffset>,
-    (low, end): (i64, i64),
-    topic_id: Option<&str>,
-    rules: &ResumeRules,
-) -> Result<Result<ResumePoint, RefusedPartition>, Refusal> {
-    match resume::resume(partition, committed, low, end, topic_id, rules) {
-        Ok(start) => Ok(Ok(start)),
-        Err(refusal) if refusal.reason == RefusalReason::OtherFlow => Err(refusal),
-        Err(refusal) => {
-            let is_gap = refusal.reason == RefusalReason::RecordsDeleted;
-            let missing = committed.filter(|_| is_gap).map_or(0, |committed| low - committed.next.0);
-            Ok(Err(RefusedPartition { partition, refusal, missing }))
-        }
-    }
-}
-
 fn of_topic(topic: &TopicInfo, only: Option<&[i32]>) -> Vec<Partition> {
     (0..topic.partitions)
         .filter(|index| only.is_none_or(|only| only.contains(index)))
         .map(|index| Partition { topic: topic.topic, index })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_of_another_flow_or_program_is_not_the_flows_own() {
+        let planned = |metadata: Option<String>, reason| PlannedPartition {
+            partition: Partition::new("plan", 0),
+            low: 0,
+            end: 9,
+            log_end: 9,
+            committed: metadata.map(|metadata| CommittedOffset { next: NextOffset(5), metadata }),
+            start: NextOffset(5),
+            reason,
+            topic_id: None,
+            stop: None,
+        };
+        let plan = ReadPlan { group: "g".to_owned(), flow: "replicate b/t".to_owned(), partitions: Vec::new() };
+        let by = |flow: &str| Some(CommitMetadata::new(flow, None).to_json());
+        assert!(plan.resumes_own(&planned(by("replicate b/t"), StartReason::Committed)));
+        for (metadata, reason) in [
+            (by("replicate a/t"), StartReason::Committed),
+            (by("replicate b/t"), StartReason::Requested),
+            (Some(String::new()), StartReason::CommittedElsewhere),
+            (None, StartReason::NoCommit),
+        ] {
+            assert!(!plan.resumes_own(&planned(metadata.clone(), reason)), "{metadata:?}, {reason}");
+        }
+    }
 }

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn positions_lead_to_offsets() {
+    fn positions_resolve_to_offsets() {
         let bounds = Bounds { low: 10, end: 100, committed: Some(50), at_time: Some(70) };
         for (pos, offset) in [
             (Pos::Beginning, 10),
@@ -237,7 +237,7 @@ mod tests {
         }
 
         #[test]
-        fn an_offset_is_inside_of_its_bounds(count in any::<i64>(), low in 0..1000_i64, size in 0..1000_i64) {
+        fn a_resolved_offset_is_within_the_log(count in any::<i64>(), low in 0..1000_i64, size in 0..1000_i64) {
             let bounds = Bounds { low, end: low + size, committed: None, at_time: Some(count) };
             for pos in [Pos::BeforeEnd(count.saturating_abs()), Pos::Beginning, Pos::End, Pos::Committed, Pos::Offset(count)] {
                 prop_assert!(pos.offset(&bounds).is_ok_and(|offset| (low..=low + size).contains(&offset)) || pos == Pos::Offset(count));
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_after_the_stop_is_known() {
+    fn a_start_after_the_stop_is_detected() {
         assert!(Pos::Offset(9).is_after(Pos::Offset(8)) && Pos::Time(9).is_after(Pos::Time(8)));
         assert!(Pos::BeforeEnd(8).is_after(Pos::BeforeEnd(9)) && Pos::Ago(8).is_after(Pos::Ago(9)));
         assert!(!Pos::Offset(8).is_after(Pos::Offset(8)) && !Pos::Offset(9).is_after(Pos::BeforeEnd(9)));

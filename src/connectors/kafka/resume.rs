@@ -109,6 +109,28 @@ pub(crate) fn resume(
     gap(partition, next.0, low, end, rules.on_gap).map(|next| ResumePoint { next, reason: StartReason::Gap, fingerprint: None })
 }
 
+/// Returns where a partition with the log `low..end` resumes, or what keeps it from resuming: that of all partitions makes one
+/// refusal.
+///
+/// # Errors
+/// When another flow committed: then no partition resumes.
+pub(crate) fn resume_or_refused(
+    partition: Partition,
+    committed: Option<&CommittedOffset>,
+    (low, end): (i64, i64),
+    topic_id: Option<&str>,
+    rules: &ResumeRules,
+) -> Result<Result<ResumePoint, RefusedPartition>, Refusal> {
+    match resume(partition, committed, low, end, topic_id, rules) {
+        Ok(start) => Ok(Ok(start)),
+        Err(refusal) if refusal.reason == RefusalReason::OtherFlow => Err(refusal),
+        Err(refusal) => {
+            let wanted = committed.map_or(low, |committed| committed.next.0);
+            Ok(Err(RefusedPartition::new(partition, refusal, wanted, low)))
+        }
+    }
+}
+
 /// Logs that a partition continues elsewhere than at `wanted`, which is not in its log.
 pub(crate) fn log_gap(partition: Partition, wanted: i64, next: NextOffset) {
     let next = next.0;
@@ -270,6 +292,12 @@ pub(crate) fn list_partitions(lines: Vec<String>) -> Vec<String> {
 }
 
 impl RefusedPartition {
+    /// Returns a partition whose log begins at `low`, and that was to be read from `wanted`.
+    pub(crate) fn new(partition: Partition, refusal: Refusal, wanted: i64, low: i64) -> Self {
+        let missing = if refusal.reason == RefusalReason::RecordsDeleted { low - wanted } else { 0 };
+        Self { partition, refusal, missing }
+    }
+
     /// Returns the numbers of the refusal in one line.
     fn line(&self) -> String {
         let number = |number: &String| match number.split_once(':') {
@@ -321,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_resumes_where_it_left_off() {
+    fn a_group_resumes_at_its_committed_offsets() {
         let strict = rules(OnGap::Refuse, false);
         let start = resume(partition(), Some(&committed(50, Some("replicate a/t"))), 10, 100, None, &strict).unwrap();
         assert_eq!((start.next, start.reason), (NextOffset(50), StartReason::Committed));
@@ -357,7 +385,7 @@ mod tests {
     fn refused(index: i32, next: i64, low: i64, end: i64) -> RefusedPartition {
         let partition = Partition::new("gaps", index);
         let refusal = gap(partition, next, low, end, OnGap::Refuse).unwrap_err();
-        RefusedPartition { partition, refusal, missing: (low - next).max(0) }
+        RefusedPartition::new(partition, refusal, next, low)
     }
 
     #[test]
@@ -419,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn what_starts_skip_is_counted_without_what_is_read_again() {
+    fn skipped_offsets_are_counted_without_those_that_are_read_again() {
         let start = |index, committed, next| (Partition::new("gaps", index), committed, NextOffset(next));
         assert_eq!(skipped_offsets(&[start(0, 100, 500), start(1, 0, 500), start(2, 100, 1000), start(3, 50, 0)]), 1800);
     }
@@ -440,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recreated_topic_is_refused_and_a_compacted_record_proves_nothing() {
+    fn a_fingerprint_of_another_record_is_refused_and_a_compacted_record_is_not() {
         let record = |offset, timestamp| Record {
             partition: partition(),
             offset,

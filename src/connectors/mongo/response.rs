@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_of_a_document_is_its_own() {
+    fn the_code_of_a_write_error_determines_the_outcome() {
         for (codes, verdict) in [
             (&[6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436, 64][..], "retry"),
             (&[121, 2, 9, 14, 52, 10334, 17280, 73, 13297], "bad"),
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_of_a_document_are_left_out() {
+    fn a_reason_omits_quoted_documents() {
         let reason = super::reason(2, "BadValue", "cannot use this: { card: \"4111\" }");
         assert_eq!(reason.message(), "BadValue: cannot use this");
         assert_eq!(reason.detailed(), Some("cannot use this: { card: \"4111\" }"), "a dead letter tells it");
@@ -397,7 +397,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_answer_of_any_form_gets_a_verdict(fields in prop::collection::vec(field(), 0..8), count in 0_usize..4) {
+        fn an_answer_of_any_form_is_judged_without_a_false_delivery(fields in prop::collection::vec(field(), 0..8), count in 0_usize..4) {
             let answer: Document = fields.into_iter().collect();
             let verdict = item(&answer);
             if let WriteErrorVerdict::Outcome(outcome) = &verdict {

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn letters_are_lines_that_only_their_owner_can_read() {
+    async fn dead_letters_are_lines_of_a_file_that_only_its_owner_can_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("letters.ndjson");
         let letters = DeadLetterFile::open(&path).unwrap();
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_check_of_the_path_creates_nothing_and_finds_what_opening_would() {
+    async fn a_check_of_the_path_creates_nothing_and_has_the_error_of_opening_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("letters.ndjson");
         DeadLetterFile::check_path(&path).unwrap();

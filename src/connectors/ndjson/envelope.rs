@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_uses_the_names_of_kcat() {
+    fn a_line_uses_the_field_names_of_kcat() {
         let headers = vec![(Bytes::from_static(b"trace"), Some(Bytes::from_static(b"x"))), (Bytes::from_static(b"trace"), None)];
         assert_eq!(
             written(&Record { headers, ..record() }),
@@ -292,7 +292,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_record_comes_back_from_its_line(
+        fn a_written_record_is_read_back(
             offset in any::<i64>(),
             timestamp in option::of(0..i64::MAX),
             key in option::of(any_bytes()),

@@ -26,7 +26,7 @@ fn text(bytes: Option<&Bytes>) -> &str {
 }
 
 #[test]
-fn the_same_plan_gives_the_same_bytes_however_they_are_asked_for() {
+fn a_plan_gives_the_same_bytes_for_any_batch_size() {
     let full = || FakePlan {
         malformed: "0.1:truncated,wrong-type,array,null".parse().ok(),
         missing: vec!["ip=0.2".parse().unwrap()],
@@ -68,7 +68,7 @@ fn every_login_is_an_event() {
 }
 
 #[test]
-fn few_users_log_in_often_and_no_more_than_were_asked_for() {
+fn few_users_log_in_often_and_the_number_of_users_is_that_of_the_plan() {
     let mut logins = HashMap::new();
     for record in records(FakePlan { users: 100, ..plan(10_000) }) {
         *logins.entry(text(record.key.as_ref()).to_owned()).or_insert(0) += 1;
@@ -78,7 +78,7 @@ fn few_users_log_in_often_and_no_more_than_were_asked_for() {
 }
 
 #[test]
-fn a_key_is_what_was_asked_for() {
+fn the_key_of_a_record_is_that_of_the_plan() {
     let first = |key| records(FakePlan { key, ..plan(1) }).remove(0);
     let device = first(RecordKey::DeviceId);
     assert_eq!(Login::parse(device.value.as_ref().unwrap()).unwrap().device_id.as_deref(), Some(text(device.key.as_ref())));
@@ -88,7 +88,7 @@ fn a_key_is_what_was_asked_for() {
 }
 
 #[test]
-fn missing_fields_are_left_out_and_nothing_else() {
+fn only_missing_fields_are_left_out() {
     for (number, name) in FIELDS.iter().enumerate() {
         let records = records(FakePlan { missing: vec![format!("{name}=1").parse().unwrap()], ..plan(2) });
         let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text(records[1].value.as_ref())).unwrap();
@@ -103,7 +103,7 @@ fn missing_fields_are_left_out_and_nothing_else() {
 }
 
 #[test]
-fn malformed_values_are_wrong_in_the_way_that_was_asked_for() {
+fn a_malformed_value_has_the_fault_of_the_plan() {
     let broken = |kind: &str| {
         let missing = vec!["app_version=0.5".parse().unwrap()];
         let plan = FakePlan { malformed: format!("1:{kind}").parse().ok(), missing, ..plan(50) };
@@ -133,7 +133,7 @@ fn malformed_values_are_wrong_in_the_way_that_was_asked_for() {
 }
 
 #[test]
-fn faults_leave_the_other_logins_as_they_are() {
+fn faults_do_not_change_the_other_logins() {
     let whole = records(plan(500));
     let some = records(FakePlan { malformed: "0.2:null".parse().ok(), ..plan(500) });
     let nulls = some.iter().filter(|record| record.value.is_none()).count();
@@ -144,7 +144,7 @@ fn faults_leave_the_other_logins_as_they_are() {
 }
 
 #[test]
-fn late_events_are_late_by_as_much_as_was_asked_for() {
+fn late_events_are_late_by_the_duration_of_the_plan() {
     let clock = Clock::Live(|| 1_000);
     let times = records(FakePlan { late: "0.5:30s".parse().ok(), clock, timestamps: TimestampFormat::String, ..plan(1000) });
     let late = times.iter().filter(|record| text(record.value.as_ref()).ends_with(r#""timestamp": "970"}"#)).count();
@@ -154,7 +154,7 @@ fn late_events_are_late_by_as_much_as_was_asked_for() {
 }
 
 #[test]
-fn a_duplicate_is_its_record_once_more() {
+fn a_duplicate_has_the_key_and_value_of_its_record() {
     let twice = records(FakePlan { duplicates: "1".parse().unwrap(), key: RecordKey::Random, ..plan(1000) });
     let once = records(FakePlan { key: RecordKey::Random, ..plan(500) });
     for (n, pair) in twice.chunks(2).enumerate() {
@@ -164,7 +164,7 @@ fn a_duplicate_is_its_record_once_more() {
 }
 
 #[test]
-fn the_time_of_steps_is_exact_after_millions_of_events() {
+fn stepped_time_is_exact_after_billions_of_events() {
     let clock = Clock::Steps { start: 0, step: Duration::from_nanos(333_333_333) };
     let mut generator = Generator::new(FakePlan { clock, ..plan(u64::MAX) }, Partition::new("fake", 0));
     generator.logins = 3_000_000_000;

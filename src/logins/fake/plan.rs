@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::logins::event::FIELDS;
 use crate::logins::fake::random::Fraction;
+use crate::shape::parse_any_duration;
 
 /// The options of the generator. The same plan gives the same bytes on every machine.
 #[derive(Clone, Debug)]
@@ -115,7 +116,7 @@ impl FromStr for LateEvents {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (fraction, by) = text.split_once(':').ok_or("write FRACTION:DURATION, as in 0.02:30s")?;
-        let by = humantime::parse_duration(by).map_err(|_| format!("`{by}` is not a duration, such as 30s"))?;
+        let by = parse_any_duration(by)?;
         let seconds = i64::try_from(by.as_secs()).ok().filter(|seconds| *seconds > 0);
         Ok(Self { fraction: fraction.parse()?, seconds: seconds.ok_or("events are late by whole seconds: 0.02:30s")? })
     }
@@ -188,7 +189,10 @@ mod tests {
         assert_eq!(wrong::<Missing>("ip=5"), "`5` is not a fraction between 0 and 1, such as 0.01");
         assert_eq!(wrong::<LateEvents>("0.1"), "write FRACTION:DURATION, as in 0.02:30s");
         assert_eq!(wrong::<LateEvents>("0.1:5ms"), "events are late by whole seconds: 0.02:30s");
-        assert_eq!(wrong::<LateEvents>("0.1:soon"), "`soon` is not a duration, such as 30s");
+        for by in ["soon", "-5s", "30"] {
+            let expected = "not a duration: use numbers with units, as in 500ms, 30s or 1h30m";
+            assert_eq!(wrong::<LateEvents>(&format!("0.1:{by}")), expected, "{by}");
+        }
         assert!(wrong::<Malformed>("0.1:torn").starts_with("`torn` is not a kind: the kinds are truncated, wrong-type,"));
     }
 

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_of_one_seed_and_of_others_differ() {
+    fn streams_differ_within_a_seed_and_between_seeds() {
         let first = |seed, number| Random::new(seed, number).bits();
         let all = [first(0, 0), first(0, 1), first(1, 0), first(1, 1), first(2, 0)];
         assert!((0..all.len()).all(|i| !all[i + 1..].contains(&all[i])), "{all:?}");

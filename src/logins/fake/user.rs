@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_is_the_same_at_every_login_and_like_no_other() {
+    fn a_user_is_the_same_at_every_login_and_has_a_unique_id() {
         assert_eq!(User::new(7, 3), User::new(7, 3));
         let ids: std::collections::HashSet<_> = (0..10_000).map(|number| User::new(7, number).user_id).collect();
         assert_eq!(ids.len(), 10_000);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_look_as_they_should() {
+    fn ids_have_the_format_of_a_uuid_and_of_a_device() {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         assert_eq!(text(&uuid(0, u64::MAX)), "00000000-0000-4000-bfff-ffffffffffff");
         assert_eq!(text(&uuid(0x0123_4567_89ab_cdef, 0)), "01234567-89ab-4def-8000-000000000000");

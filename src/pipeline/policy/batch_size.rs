@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn after_an_outage_the_size_soon_is_as_before() {
+    fn the_size_recovers_after_an_outage() {
         let mut size = BatchSizeLimit::new(5000);
         (0..20).for_each(|_| size.on_time_out());
         let answers = (1..1000).find(|_| {
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_is_too_large_is_not_tried_at_every_turn() {
+    fn a_size_that_times_out_is_seldom_tried_again() {
         let mut size = BatchSizeLimit::new(5000);
         let (mut timed_out, mut answered) = (0, 0);
         for _ in 0..1000 {

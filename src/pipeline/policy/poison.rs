@@ -171,13 +171,13 @@ mod tests {
     }
 
     #[test]
-    fn a_check_stands_in_for_neighbours_but_not_after_time_outs() {
+    fn a_check_counts_as_a_delivered_neighbour_except_after_time_outs() {
         assert_eq!(Trial::new().rejected_after(false, |trial| trial.checked(true)), Some(61));
         assert_eq!(Trial::new().rejected_after(true, |trial| trial.checked(true)), None);
     }
 
     #[test]
-    fn a_record_is_not_blamed_for_a_line_that_breaks_now_and_then() {
+    fn a_record_is_not_blamed_for_an_unstable_connection() {
         let mut turn = 0;
         let flaky = |trial: &mut Trial| {
             turn += 1;

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_holds_for_any_step() {
+    fn a_rate_limit_holds_for_any_interval_between_batches() {
         for (rate, step_ms) in [(Rate::Records(10.0), 7), (Rate::Records(5000.0), 13), (Rate::Bytes(50_000.0), 11)] {
             let start = Instant::now();
             let mut bucket = TokenBucket::new(rate, start);

@@ -23,7 +23,7 @@ async fn a_bad_record_stops_the_run_and_nothing_is_committed_past_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_hint_of_the_reason_goes_before_the_general_one() {
+async fn the_hint_of_a_reason_replaces_the_general_hint() {
     let sink = answers(|_, _| Outcome::Reject(Reason::new("key_missing", "no key").hint("name a key with --id")));
     let (finished, _) = run_of(1).sink(sink).finish().await;
     assert_eq!(
@@ -151,7 +151,7 @@ async fn bisecting_keeps_the_order_of_a_batch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_suspect_of_many_is_sent_alone_before_it_is_blamed() {
+async fn a_suspect_record_is_sent_alone_before_it_is_rejected() {
     let sink = answers(|offset, sent| if offset == 4 && sent == 0 { Outcome::BatchRejected(why()) } else { Outcome::Delivered });
     let (finished, log) = run_of(10).sink(sink).finish().await;
     assert_eq!(finished.tally.delivered, 10);

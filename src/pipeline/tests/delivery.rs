@@ -46,7 +46,7 @@ async fn a_batch_waits_for_the_linger_and_not_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn small_pieces_make_full_batches() {
+async fn small_reads_are_combined_into_full_batches() {
     let setup = run_of(100);
     setup.broker.in_pieces(3, 3);
     let (_, log) = setup.limits(|limits| limits.in_flight = 4).finish().await;
@@ -55,7 +55,7 @@ async fn small_pieces_make_full_batches() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_sink_is_never_owed_more_than_its_batches_in_flight() {
+async fn a_slow_sink_limits_reads_to_its_batches_in_flight() {
     let (finished, log) = run_of(500).sink(Box::new(|call| call.answer(|_, _| Outcome::Delivered).after(ms(100)))).finish().await;
     assert_eq!(finished.tally.delivered, 500);
     let reads: Vec<usize> = log
@@ -67,7 +67,7 @@ async fn a_slow_sink_is_never_owed_more_than_its_batches_in_flight() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_limit_what_is_read_ahead_and_what_is_sent_at_once() {
+async fn the_byte_limit_bounds_batches() {
     let setup = run_of(100).limits(|limits| limits.batch_bytes = 45);
     setup.broker.in_pieces(1, 1);
     let (_, log) = setup.sink(Box::new(|call| call.answer(|_, _| Outcome::Delivered).after(ms(10)))).finish().await;
@@ -113,7 +113,7 @@ async fn a_silent_destination_is_reported_while_the_source_is_active() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn giving_up_commits_nothing_past_the_stall() {
+async fn a_run_that_gives_up_commits_nothing_past_the_stall() {
     let outcome = |offset, _| if offset >= 5 { Outcome::Retry(why()) } else { Outcome::Delivered };
     let setup = run_of(100).sink(answers(outcome)).limits(|limits| limits.retry_for = Some(Duration::from_secs(60)));
     let begun = tokio::time::Instant::now();
@@ -125,7 +125,7 @@ async fn giving_up_commits_nothing_past_the_stall() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn giving_up_does_not_wait_for_the_source_to_be_quiet() {
+async fn a_run_gives_up_while_the_source_keeps_sending_signals() {
     let setup = run_of(10).sink(Box::new(|call| call.answer(|_, _| Outcome::Delivered).never()));
     let run = setup.limits(|limits| limits.retry_for = Some(Duration::from_secs(5))).start();
     for _ in 0..100 {
@@ -137,7 +137,7 @@ async fn giving_up_does_not_wait_for_the_source_to_be_quiet() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_count_is_read_exactly() {
+async fn a_run_with_a_count_reads_exactly_that_many_records() {
     let setup = run_of(100).limits(|limits| limits.count = Some(37));
     let (finished, log) = setup.finish().await;
     assert!(matches!(finished.outcome, RunOutcome::Complete));
@@ -147,7 +147,7 @@ async fn a_count_is_read_exactly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_is_kept() {
+async fn a_run_keeps_its_rate_limit() {
     let begun = tokio::time::Instant::now();
     let (finished, _) = run_of(1000).limits(|limits| limits.rate = Some(Rate::Records(100.0))).finish().await;
     assert_eq!(finished.tally.delivered, 1000);
@@ -155,7 +155,7 @@ async fn a_rate_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_position_past_a_hole_is_committed_when_nothing_is_pending() {
+async fn a_position_past_an_offset_gap_is_committed_when_nothing_is_pending() {
     let setup = follow();
     setup.broker.partition(p(0), [0, 1, 5], 9);
     setup.broker.partition(p(1), [], 4);
@@ -241,7 +241,7 @@ async fn commit_each_stops_on_request_while_the_broker_refuses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_run_sleeps() {
+async fn an_idle_run_wakes_at_most_twice_a_second() {
     let setup = follow();
     setup.broker.partition(p(0), 0..3, 3);
     setup.broker.assign(&[p(0)]);
@@ -256,7 +256,7 @@ async fn an_idle_run_sleeps() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stalled_run_sleeps_too() {
+async fn a_stalled_run_wakes_at_most_twice_a_second() {
     for ordering in [Ordering::Overlapping, Ordering::OneByOne] {
         let setup = run_of(1000).ordering(ordering).sink(Box::new(|call| call.answer(|_, _| Outcome::Delivered).never()));
         let run = setup.start();

@@ -49,7 +49,7 @@ async fn a_release_does_not_wait_for_a_retry() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_partitions_that_stay_are_retried_on() {
+async fn retries_of_the_retained_partitions_continue() {
     let sink: Script = Box::new(|call| {
         let outcome =
             |record: &Record, sent| if record.partition == p(0) || sent < 6 { Outcome::Retry(why()) } else { Outcome::Delivered };

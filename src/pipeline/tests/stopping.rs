@@ -55,7 +55,7 @@ async fn undrained_records_are_counted_and_not_committed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn giving_up_does_not_wait_for_a_destination_that_takes_no_batch() {
+async fn a_run_gives_up_while_the_destination_takes_no_batch() {
     let sink: Script = Box::new(|call| call.answer(|_, _| Outcome::Delivered).pushing_back(Duration::from_secs(3600)));
     let (finished, _) = run_of(100).sink(sink).limits(|limits| limits.retry_for = Some(Duration::from_secs(60))).finish().await;
     assert!(failure(&finished).starts_with("gave up after 1m"));
@@ -74,7 +74,7 @@ async fn a_destination_that_pushes_back_gets_the_batches_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_is_pushed_back_sleeps() {
+async fn a_run_under_back_pressure_wakes_at_most_twice_a_second() {
     let sink: Script = Box::new(|call| call.answer(|_, _| Outcome::Delivered).pushing_back(Duration::from_secs(3600)));
     let run = run_of(100).sink(sink).start();
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -34,7 +34,7 @@ async fn a_record_that_keeps_failing_is_dead_lettered_and_the_run_continues() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_keeps_failing_stops_the_run_where_bad_records_do() {
+async fn a_record_that_keeps_failing_stops_the_run_without_dead_letters() {
     let (finished, log) = run_of(30).sink(indigestible(&[14])).finish().await;
     let RunOutcome::Record(failure) = &finished.outcome else { panic!("{:?}", finished.outcome) };
     assert_eq!(failure.what, "record t/0@14 cannot be delivered");
@@ -85,7 +85,7 @@ async fn an_outage_in_the_middle_of_a_load_makes_no_dead_letters() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_line_that_breaks_half_the_time_makes_no_dead_letters() {
+async fn a_connection_that_breaks_half_the_time_makes_no_dead_letters() {
     for seed in 0..10 {
         let (mut calls, checks) = (Pcg64Mcg::seed_from_u64(seed), std::sync::Mutex::new(Pcg64Mcg::seed_from_u64(seed + 100)));
         let sink: Script = Box::new(move |call| {

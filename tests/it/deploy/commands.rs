@@ -99,7 +99,7 @@ fn assert_taken(line: &CommandLine, profile: &str) {
 }
 
 #[test]
-fn every_command_line_of_compose_is_taken() {
+fn every_command_line_of_compose_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let profile = profile("database.ini", folder.path());
     let lines = of_compose();
@@ -110,7 +110,7 @@ fn every_command_line_of_compose_is_taken() {
 }
 
 #[test]
-fn every_command_line_of_kubernetes_and_systemd_is_taken() {
+fn every_command_line_of_kubernetes_and_systemd_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let profile = profile("kubernetes/database.ini", folder.path());
     let lines = of_kubernetes();
@@ -124,7 +124,7 @@ fn every_command_line_of_kubernetes_and_systemd_is_taken() {
 }
 
 #[test]
-fn a_command_line_that_is_wrong_is_seen() {
+fn an_invalid_command_line_is_detected() {
     let folder = tempfile::tempdir().unwrap();
     let profile = profile("database.ini", folder.path());
     for word in ["--no-such-flag", "--linger=soon", "--dead-letters=nowhere"] {
@@ -138,7 +138,7 @@ fn a_command_line_that_is_wrong_is_seen() {
 }
 
 #[test]
-fn the_profiles_load() {
+fn the_deployed_profiles_are_valid() {
     for (path, sections) in [
         ("database.ini", &["local_kafka", "mongodb", "opensearch", "elasticsearch"][..]),
         ("kubernetes/database.ini", &["local_kafka", "mongodb", "opensearch"]),

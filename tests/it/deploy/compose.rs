@@ -60,7 +60,7 @@ fn dependencies_of_a_service_exist_and_have_health_checks() {
 }
 
 #[test]
-fn volumes_and_mounted_files_are_there() {
+fn volumes_and_mounted_files_exist() {
     let compose = document_of("compose.yml");
     let named: BTreeSet<_> = compose["volumes"].as_object().unwrap().keys().cloned().collect();
     let mut used = BTreeSet::new();
@@ -85,7 +85,7 @@ fn volumes_and_mounted_files_are_there() {
 }
 
 #[test]
-fn the_profiles_that_are_started_are_there() {
+fn the_compose_profiles_are_those_of_the_services() {
     let settings = settings();
     let all: BTreeSet<_> = services()
         .iter()
@@ -126,7 +126,7 @@ fn the_services_of_sdl_are_alike_and_scraped() {
 }
 
 #[test]
-fn every_topic_that_is_named_is_made() {
+fn every_topic_of_a_service_is_created() {
     let topics = document_of("compose.yml")["services"]["topics"]["command"][0].clone();
     let script = text(&topics);
     let letters = script.lines().find_map(|line| line.trim().strip_prefix("for letters in ")?.strip_suffix("; do")).unwrap();

@@ -16,7 +16,7 @@ fn deployments() -> BTreeMap<String, Value> {
 }
 
 #[test]
-fn the_kustomization_takes_every_manifest_but_those_of_keda() {
+fn the_kustomization_lists_every_manifest_except_those_of_keda() {
     let kustomization = document_of("kubernetes/kustomization.yaml");
     let mut taken: BTreeSet<_> = list(&kustomization["resources"]).map(|name| format!("kubernetes/{}", text(name))).collect();
     taken.extend(["kubernetes/kustomization.yaml", "kubernetes/keda.yaml"].map(str::to_owned));
@@ -34,7 +34,7 @@ fn the_kustomization_takes_every_manifest_but_those_of_keda() {
 }
 
 #[test]
-fn a_pod_has_what_its_parts_refer_to() {
+fn the_references_of_a_pod_are_consistent() {
     let profile = text_of("kubernetes/database.ini");
     for (name, deployment) in deployments() {
         let template = &deployment["spec"]["template"];
@@ -86,7 +86,7 @@ fn a_scaled_deployment_exists_and_reads_for_the_queried_group() {
 }
 
 #[test]
-fn the_unit_gives_a_run_time_to_end_and_leaves_what_wants_a_person() {
+fn the_unit_stops_gracefully_and_restarts_only_after_transient_failures() {
     let unit = text_of("systemd/sdl@.service");
     let value = |name: &str| unit.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap();
     assert!(value("TimeoutStopSec").parse::<u64>().unwrap() > 25, "longer than --shutdown-timeout");

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_stretch_is_a_rewind_and_not_disorder() {
+    fn a_repeated_range_is_a_rewind_and_not_disorder() {
         let sent = numbered(1, 0, 6, 1);
         let report = check(&sent, &topic(&sent, &[0, 1, 2, 3, 1, 2, 3, 4, 5]));
         assert_eq!(report, CheckReport { duplicated: 3, rewinds: 1, longest_rewind: 3, ..CheckReport::default() });

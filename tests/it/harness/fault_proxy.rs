@@ -19,7 +19,7 @@ pub(crate) const PRODUCE: i16 = 0;
 /// The API key of Fetch.
 pub(crate) const FETCH: i16 = 1;
 /// The API key of Metadata.
-const METADATA: i16 = 3;
+pub(super) const METADATA: i16 = 3;
 /// The API key of `OffsetCommit`.
 pub(crate) const OFFSET_COMMIT: i16 = 8;
 
@@ -313,7 +313,7 @@ fn pump(
 }
 
 /// Returns a frame with its four bytes of length, or `None` at the end of the stream.
-fn read_frame(from: &mut TcpStream) -> Option<Vec<u8>> {
+pub(super) fn read_frame(from: &mut TcpStream) -> Option<Vec<u8>> {
     let mut frame = vec![0; 4];
     from.read_exact(&mut frame).ok()?;
     let length = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]);

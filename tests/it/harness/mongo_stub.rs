@@ -28,6 +28,8 @@ pub(crate) struct MongoStub {
 }
 
 struct Shared {
+    /// What it says of itself.
+    hello: Document,
     script: Mutex<Box<Script>>,
     state: Mutex<State>,
 }
@@ -47,9 +49,23 @@ const OP_MSG: i32 = 2013;
 impl MongoStub {
     /// Starts a peer on a free port.
     pub(crate) fn start(script: impl FnMut(&Document) -> Answer + Send + 'static) -> Self {
+        Self::saying(Document::new(), script)
+    }
+
+    /// Starts a peer that says this of itself when it is greeted; one with a `setName` is the only member of that replica set.
+    pub(crate) fn saying(differs: Document, script: impl FnMut(&Document) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a listener has an address");
-        let shared = Arc::new(Shared { script: Mutex::new(Box::new(script)), state: Mutex::default() });
+        let mut hello = doc! {
+            "ismaster": true, "isWritablePrimary": true, "helloOk": true, "maxBsonObjectSize": 16_777_216,
+            "maxMessageSizeBytes": 48_000_000, "maxWriteBatchSize": 100_000, "minWireVersion": 0, "maxWireVersion": 21,
+            "readOnly": false, "ok": 1.0,
+        };
+        if differs.contains_key("setName") {
+            hello.extend(doc! {"hosts": [address.to_string()], "me": address.to_string()});
+        }
+        hello.extend(differs);
+        let shared = Arc::new(Shared { hello, script: Mutex::new(Box::new(script)), state: Mutex::default() });
         let serving = Arc::clone(&shared);
         std::thread::spawn(move || {
             for connection in listener.incoming().flatten() {
@@ -148,11 +164,7 @@ fn document(bytes: &[u8]) -> Document {
 fn answer(command: &Document, shared: &Shared) -> Answer {
     let name = command.keys().next().expect("a command has a name").as_str();
     match name {
-        "hello" | "ismaster" | "isMaster" => Answer::Reply(doc! {
-            "ismaster": true, "isWritablePrimary": true, "helloOk": true, "maxBsonObjectSize": 16_777_216,
-            "maxMessageSizeBytes": 48_000_000, "maxWriteBatchSize": 100_000, "minWireVersion": 0, "maxWireVersion": 21,
-            "readOnly": false, "ok": 1.0,
-        }),
+        "hello" | "ismaster" | "isMaster" => Answer::Reply(shared.hello.clone()),
         "endSessions" => Answer::Reply(doc! {"ok": 1.0}),
         name => {
             shared.state.lock().unwrap_or_else(PoisonError::into_inner).received.push(name.to_owned());

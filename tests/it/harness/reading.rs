@@ -120,7 +120,7 @@ fn parse(line: &[u8]) -> ReadRecord {
 }
 
 #[test]
-fn kcats_lines_keep_null_empty_and_binary_apart() {
+fn lines_of_kcat_distinguish_null_empty_and_binary() {
     let line = b"{\"topic\":\"t\",\"partition\":1,\"offset\":7,\"tstype\":\"create\",\"ts\":5,\"broker\":1,\"headers\":[\"h\",\"\xff\",\"h\",\"\",\"n\",null],\"key\":\"\",\"payload\":\"\\\"\\u0001\xc3\xa9\"}";
     let seen = parse(line);
     assert_eq!((seen.partition, seen.offset, seen.content.timestamp), (1, 7, Some(5)));

@@ -7,7 +7,7 @@ fn placed(contents: Vec<Content>) -> Vec<(i32, Content)> {
 }
 
 #[test]
-fn the_mock_cluster_gives_back_what_was_sent() {
+fn the_mock_cluster_returns_the_sent_records() {
     let mock = Mock::start(1);
     mock.create_topic("awkward", 2);
     let cluster = mock.cluster();
@@ -56,7 +56,7 @@ fn real_aborted_records_are_not_read_and_the_group_tool_shows_a_commit() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_dropped_answer_does_not_double_what_an_idempotent_producer_sends() {
+fn real_an_idempotent_producer_writes_each_record_once_after_a_dropped_response() {
     let clusters = Clusters::shared();
     let topic = unique("proxied");
     clusters.target.create_topic(&topic, 1, &[]);
@@ -73,7 +73,7 @@ fn real_a_dropped_answer_does_not_double_what_an_idempotent_producer_sends() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_the_secured_cluster_takes_each_way_to_log_in() {
+fn real_the_secured_cluster_accepts_each_login_mechanism() {
     let (patient, brief) = (Duration::from_secs(30), Duration::from_secs(2));
     let secure = |listener: &str, protocol: &str, settings: &[(&str, &str)], patience: Duration| {
         let mut config = Cluster::at(&cluster::stack_env(&format!("SDL_TEST_KAFKA_{listener}"))).client();

@@ -29,7 +29,7 @@ proptest! {
     }
 
     #[test]
-    fn an_ordinary_profile_reads_like_any_ini(values in proptest::collection::btree_map("[a-z]{1,8}", "[a-zA-Z0-9/._-]{1,12}", 1..8)) {
+    fn a_profile_is_parsed_like_an_ini_file(values in proptest::collection::btree_map("[a-z]{1,8}", "[a-zA-Z0-9/._-]{1,12}", 1..8)) {
         let lines: String = values.iter().map(|(key, value)| format!("{key} = {value}\n")).collect::<Vec<_>>().concat();
         let text = format!("; comment\n[run.x]\n{lines}");
         let known = ini::Ini::load_from_str(&text).unwrap();

@@ -6,7 +6,7 @@ use sdl::profile::{ElasticLogin, Origin, SectionKind};
 use super::{Made, kafka, profile};
 
 #[test]
-fn the_readme_profile_is_read_whole() {
+fn every_section_of_the_readme_profile_is_read() {
     let text = "\
 [remote_kafka]
 servers = broker-1:9092,broker-2:9092

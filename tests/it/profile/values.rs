@@ -105,7 +105,7 @@ fn an_invalid_value_is_reported_without_the_value() {
 }
 
 #[test]
-fn words_are_taken_in_any_case() {
+fn enumerated_values_are_case_insensitive() {
     let section = kafka("servers = a:1\nsecurity_protocol = sasl_ssl\nsasl_mechanism = scram-sha-256\nprotect = ReadOnly\nusername = u\npassword = p\n").unwrap();
     assert_eq!(
         (section.protocol(), section.mechanism(), section.protect),
@@ -114,7 +114,7 @@ fn words_are_taken_in_any_case() {
 }
 
 #[test]
-fn a_boolean_has_the_words_of_configparser() {
+fn booleans_are_written_as_in_configparser() {
     let tls = |word: &str| profile(&format!("[mongodb]\nhost = a\ntls = {word}\n")).load().unwrap().mongo("mongodb").unwrap().tls;
     assert_eq!(["true", "Yes", "ON", "1"].map(tls), [true; 4]);
     assert_eq!(["false", "No", "OFF", "0"].map(tls), [false; 4]);

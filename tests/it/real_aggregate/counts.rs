@@ -28,6 +28,30 @@ fn real_aggregate_the_recount_detects_a_difference() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_totals_that_went_with_the_source_topic_are_refused_until_reset() {
+    let flow = Flow::new("lost-totals", 1);
+    let event = |second: u64| format!("{{\"timestamp\": {}}}", BEGINNING + second);
+    flow.send(&[event(1), event(11)]);
+    flow.catch_up("");
+    let source = &flow.clusters.source;
+    source.delete_topic(&flow.topic);
+    source.create_topic(&flow.topic, 1, &[]);
+    crate::harness::eventually("the commits are gone", std::time::Duration::from_secs(60), || {
+        (source.committed(&flow.group(), &flow.topic) == [None]).then_some(())
+    });
+    flow.send(&[event(21)]);
+    let stderr = flow.sdl("--until-caught-up").run().expect(5).stderr;
+    let (group, windows) = (flow.group(), &flow.published);
+    let what =
+        format!("error: group `{group}` has no committed offset, and topic `{windows}` holds windows: the totals are lost\n");
+    assert!(stderr.contains(&what) && stderr.ends_with("with --reset-totals\n"), "{stderr}");
+    flow.catch_up("--reset-totals");
+    let last = flow.published().pop().unwrap();
+    assert_eq!(last["total_messages_consumed"], 1, "{last}");
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
 fn real_aggregate_totals_continue_after_a_restart_unless_reset() {
     let flow = Flow::new("totals", 2);
     let event = |second: u64| format!("{{\"timestamp\": {}}}", BEGINNING + second);

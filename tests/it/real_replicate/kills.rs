@@ -29,7 +29,7 @@ fn real_sigkill_loses_nothing_and_repeats_only_uncommitted_records() {
     assert_eq!(verdict.duplicated, repeats, "exactly what was there and not committed is repeated: {verdict:?}");
     // Records in flight, and those delivered since the last commit.
     assert!(repeats / kills < 800 + 20_000, "{repeats} in {kills} kills");
-    assert_eq!(flow.committed(), flow.ends());
+    flow.assert_committed();
 }
 
 /// Returns how many records stand in the target beyond the commits, once the target has taken what was on its way. None may be
@@ -136,5 +136,5 @@ fn real_a_closed_pipe_ends_the_run_quietly() {
     drop(reader);
     let finished = flow.sdl("--until-caught-up -o json").stdout(writer).run().expect(0);
     assert!(!finished.stderr.contains("panicked") && !finished.stderr.contains("roken pipe"), "{}", finished.stderr);
-    assert_eq!(flow.committed(), flow.ends());
+    flow.assert_committed();
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::Flow;
-use crate::harness::{Proxy, Sdl, Sender, eventually, numbered, setting};
+use crate::harness::{Content, Proxy, Running, Sdl, Sender, eventually, numbered, setting};
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
@@ -35,16 +35,12 @@ fn real_members_that_join_and_leave_lose_nothing_and_keep_the_order() {
     flow.catch_up("");
     watch.assert_monotonic();
     flow.assert_complete(&sent);
-    assert_eq!(flow.committed(), flow.ends());
+    flow.assert_committed();
 }
 
-#[test]
-#[ignore = "needs Kafka: scripts/test runs it"]
-fn real_partitions_added_during_a_run_are_created_in_the_target_of_a_producer_that_does_not_know_them() {
-    let flow = Flow::new("grown-target", 4);
-    let mut sent = flow.send(0, 4_000);
-    let mut running = flow.sdl("").start();
-    flow.until_delivered(&mut running, 4_000);
+/// Grows the source topic, of 4,000 records, to 8 partitions, and panics unless the run delivers 4,000 more of all partitions once.
+#[track_caller]
+fn assert_exact_after_growth(flow: &Flow, mut running: Running, mut sent: Vec<(i32, Content)>) {
     flow.clusters.source.grow_topic(&flow.topic, 8);
     let more = numbered(2, 0, 4_000, 8);
     Sender::new(&flow.clusters.source, &[]).send(&flow.topic, &more);
@@ -56,20 +52,24 @@ fn real_partitions_added_during_a_run_are_created_in_the_target_of_a_producer_th
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
+fn real_partitions_added_during_a_run_are_created_in_the_target_of_a_producer_that_does_not_know_them() {
+    let flow = Flow::new("grown-target", 4);
+    let sent = flow.send(0, 4_000);
+    let mut running = flow.sdl("").start();
+    flow.until_delivered(&mut running, 4_000);
+    assert_exact_after_growth(&flow, running, sent);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
 fn real_partitions_added_during_a_run_are_read_from_their_beginning() {
     let flow = Flow::new("grown", 4).with("kafka.topic.metadata.refresh.interval.ms = 500");
     let sent = flow.send(0, 4_000);
     flow.catch_up("");
-    let mut running = flow.sdl("").start();
+    let running = flow.sdl("").start();
     flow.clusters.source.wait_for_members(&flow.group, 1);
     flow.clusters.target.grow_topic(&flow.topic, 8);
-    flow.clusters.source.grow_topic(&flow.topic, 8);
-    let more = numbered(2, 0, 4_000, 8);
-    Sender::new(&flow.clusters.source, &[]).send(&flow.topic, &more);
-    flow.until_delivered(&mut running, 8_000);
-    running.end();
-    let all: Vec<_> = sent.into_iter().chain(more).collect();
-    flow.assert_exact(&all);
+    assert_exact_after_growth(&flow, running, sent);
 }
 
 #[test]
@@ -93,12 +93,27 @@ fn real_a_bounded_run_waits_for_the_partitions_of_a_static_member_that_is_away()
     let finished = flow.catch_up("--instance-id one");
     assert!(finished.stderr.contains("Waiting for the other members of the group"), "{}", finished.stderr);
     flow.assert_complete(&sent);
-    assert_eq!(flow.committed(), flow.ends());
+    flow.assert_committed();
 }
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_a_member_that_lost_its_partition_writes_nothing_behind_the_next_owner() {
+fn real_a_member_whose_instance_id_is_taken_over_ends_and_says_so() {
+    let flow = Flow::new("same-id", 1);
+    flow.send(0, 10);
+    let mut first = flow.sdl("--instance-id same").start();
+    flow.until_delivered(&mut first, 10);
+    let second = flow.sdl("--instance-id same").start();
+    let stderr = first.wait().expect(5).stderr;
+    let error = "error: another member took over the instance id on `remote_kafka`\n\
+                 hint: give each running member an --instance-id of its own\n";
+    assert!(stderr.ends_with(error), "{stderr}");
+    second.end();
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_member_that_lost_its_partition_writes_nothing_after_the_next_owner() {
     let mut flow = Flow::alone("lost", 1).with("kafka.session.timeout.ms = 6000");
     let sent = flow.send(0, 30_000);
     let direct = (flow.clusters.source.clone(), flow.clusters.target.clone());
@@ -127,7 +142,7 @@ fn real_a_member_that_lost_its_partition_writes_nothing_behind_the_next_owner() 
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
-fn real_partitions_that_leave_during_a_stall_are_read_on_when_they_come_back() {
+fn real_partitions_revoked_during_a_stall_are_resumed_when_they_are_assigned_again() {
     let flow = Flow::alone("moved", 2).with("kafka.session.timeout.ms = 6000");
     let sent = flow.send(0, 60_000);
     let mut steady = flow.sdl("--rate 5000").deadline(Duration::from_secs(300)).start();
@@ -151,7 +166,7 @@ fn real_partitions_that_leave_during_a_stall_are_read_on_when_they_come_back() {
     });
     flow.clusters.target.server("thaw");
     drop(guest);
-    eventually("everything is committed", Duration::from_secs(120), || (flow.committed() == flow.ends()).then_some(()));
+    flow.until_committed();
     steady.end();
     flow.assert_complete(&sent);
 }

@@ -104,7 +104,7 @@ fn real_commits_with_lost_answers_are_repeated_and_never_go_back() {
         strike(&proxy, &mut running, |proxy| proxy.cut_next_response(FETCH));
         proxy.reset();
         flow.until_delivered(&mut running, sent.len() as u64);
-        eventually("the commits catch up", Duration::from_secs(30), || (flow.committed() == flow.ends()).then_some(()));
+        flow.until_committed();
     }
     running.end();
     watch.assert_monotonic();

@@ -82,7 +82,7 @@ fn real_sink_es_an_upsert_leaves_other_fields_as_they_are() {
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_what_is_newer_there_is_superseded_and_stays() {
+fn real_sink_es_a_newer_stored_document_stays_and_older_records_are_superseded() {
     each(BOTH, "newer", 1, |load| {
         let path = |id: &str, version: u32| format!("/{}/_doc/{id}?version={version}&version_type=external", load.topic);
         load.server.tell("PUT", &path("a", 90), &json!({"by": "somebody else"}));

@@ -13,7 +13,7 @@ fn assert_only_retries_are_there(summary: &Value) {
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_every_record_is_one_document_and_stays_one() {
+fn real_sink_es_each_record_is_one_document_and_already_there_when_read_again() {
     each(BOTH, "loaded", 6, |load| {
         let count = setting("SDL_TEST_ES_RECORDS", 20_000);
         load.fake(count);
@@ -148,7 +148,7 @@ fn real_sink_es_names_are_made_of_records_and_never_more_than_allowed() {
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_a_data_stream_wants_a_template_and_knows_what_it_has() {
+fn real_sink_es_a_data_stream_requires_a_template_and_its_records_are_already_there() {
     each(BOTH, "stream", 2, |load| {
         load.fake(500);
         let refused = load.sdl("--data-stream --until-caught-up").run().expect(5);
@@ -192,7 +192,7 @@ fn real_sink_es_documents_go_through_a_pipeline_and_its_failures_are_bad_records
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_a_pipeline_that_is_missing_stops_the_run_and_one_that_fails_sets_aside() {
+fn real_sink_es_a_missing_pipeline_stops_the_run_and_a_failing_one_makes_dead_letters() {
     each(BOTH, "unpiped", 1, |load| {
         load.send(&[(None, Some("{}"))]);
         let finished = load.sdl("--until-caught-up --pipeline nowhere").run().expect(1);
@@ -210,7 +210,7 @@ fn real_sink_es_a_pipeline_that_is_missing_stops_the_run_and_one_that_fails_sets
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
-fn real_sink_es_routing_and_random_ids_do_what_they_say() {
+fn real_sink_es_documents_are_routed_and_random_ids_repeat_them() {
     each(BOTH, "routed", 1, |load| {
         let settings = json!({"settings": {"number_of_shards": 3}, "mappings": {"_routing": {"required": true}}});
         load.server.tell("PUT", &format!("/{}", load.topic), &settings);

@@ -38,6 +38,26 @@ fn real_sink_es_the_same_topic_of_another_cluster_is_refused_until_a_prefix_tell
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_an_index_that_was_deleted_is_created_anew_with_a_warning_of_what_it_lacks() {
+    each(BOTH, "dropped", 1, |load| {
+        load.fake(300);
+        load.catch_up("");
+        load.server.tell("DELETE", &format!("/{}", load.topic), &Value::Null);
+        load.fake(10);
+        let index = &load.topic;
+        let warning = format!("index `{index}` does not exist, and the group has read 300 offsets that the topic still holds");
+        for flags in ["--dry-run", "--until-caught-up -q"] {
+            let finished = load.sdl(flags).run().expect(0);
+            assert!(finished.stderr.contains(&warning), "{flags}: {}", finished.stderr);
+        }
+        assert_eq!(load.count(), 10);
+        load.catch_up("--from-beginning");
+        assert_eq!(load.count(), 310);
+    });
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_a_topic_created_again_is_refused() {
     each(BOTH, "again", 1, |load| {
         load.fake(300);

@@ -83,6 +83,8 @@ fn real_sink_es_invalid_hosts_and_certificates_fail_within_seconds() {
         };
         let expired = TlsStub::start("expired", false);
         wrong(&expired.url(), &ca, "the server's certificate has expired", "renew the certificate");
+        let early = TlsStub::start("early", false);
+        wrong(&early.url(), &ca, "the server's certificate is not valid yet", "correct this machine's clock");
         let elsewhere = TlsStub::start("wrong-name", false);
         wrong(&elsewhere.url(), &ca, "the server's certificate is for another host name", "name the server in `url`");
         let strict = TlsStub::start("server", true);

@@ -32,6 +32,28 @@ fn real_sink_mongo_the_same_topic_of_another_cluster_is_refused_until_a_prefix_t
 
 #[test]
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
+fn real_sink_mongo_a_collection_that_was_dropped_is_created_anew_with_a_warning_of_what_it_lacks() {
+    for server in [FERRET, JAVA] {
+        let load = Load::new(server, "dropped", 1);
+        load.fake(300);
+        load.catch_up("");
+        load.python(&json!(null), "collection.drop()");
+        load.fake(10);
+        let name = &load.topic;
+        let warning =
+            format!("collection `loads.{name}` does not exist, and the group has read 300 offsets that the topic still holds");
+        for flags in ["--dry-run", "--until-caught-up -q"] {
+            let finished = load.sdl(flags).run().expect(0);
+            assert!(finished.stderr.contains(&warning), "{server}, {flags}: {}", finished.stderr);
+        }
+        assert_eq!(load.count(), 10, "{server}");
+        load.catch_up("--from-beginning");
+        assert_eq!(load.count(), 310, "{server}");
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
 fn real_sink_mongo_a_topic_created_again_is_refused() {
     let load = Load::new(JAVA, "again", 1);
     load.fake(300);
@@ -107,7 +129,11 @@ fn real_sink_mongo_an_unusable_server_is_named_within_seconds() {
 #[ignore = "needs Kafka and MongoDB: scripts/test runs it"]
 fn real_sink_mongo_a_certificate_that_is_expired_or_another_host_s_is_named_within_seconds() {
     let tls = stack_env("SDL_TEST_TLS");
-    for (name, words) in [("expired", ["has expired", "renew"]), ("wrong-name", ["for another host name", "name the server"])] {
+    for (name, words) in [
+        ("expired", ["has expired", "renew"]),
+        ("early", ["is not valid yet", "correct this machine's clock"]),
+        ("wrong-name", ["for another host name", "name the server"]),
+    ] {
         let pair = [format!("tls.certificate={tls}/{name}.pem"), format!("tls.key={tls}/{name}.key")];
         let (load, host, port) = secure(name, &[&pair[0], &pair[1]]);
         let finished = run(&load, &host, &port, &format!("tls_ca_file = {tls}/ca.pem")).expect(1);

@@ -144,13 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn holes_are_no_disorder() {
+    fn offset_gaps_are_not_disorder() {
         let findings = compared(&[0, 1, 3, 4, 7]);
         assert!(findings.wrong.is_empty() && findings.missing.is_empty() && findings.rewinds.is_empty(), "{findings:?}");
     }
 
     #[test]
-    fn a_repeated_stretch_is_a_rewind() {
+    fn a_repeated_range_is_a_rewind() {
         let findings = compared(&[0, 1, 3, 1, 3, 4, 7]);
         assert_eq!((findings.repeated, findings.rewinds), (2, vec![((0, 0, 3), (0, 0, 1))]));
         assert!(findings.wrong.is_empty(), "{:?}", findings.wrong);

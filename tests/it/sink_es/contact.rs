@@ -62,7 +62,7 @@ async fn an_idle_node_is_checked_before_a_large_request() {
 }
 
 #[tokio::test]
-async fn keys_and_tokens_log_in_too() {
+async fn api_keys_and_bearer_tokens_are_sent_in_the_authorization_header() {
     for (login, header) in [
         (ElasticLogin::ApiKey(Secret::new("a2V5".to_owned())), "ApiKey a2V5"),
         (ElasticLogin::Bearer(Secret::new("t0k.en".to_owned())), "Bearer t0k.en"),

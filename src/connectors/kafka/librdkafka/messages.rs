@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_names_of_headers_are_whole_also_with_a_nul() {
+    fn a_header_name_with_a_nul_byte_is_whole() {
         let sent: [(&[u8], Option<&[u8]>); 4] =
             [(b"a\0b", Some(b"1")), (b"", None), (b"\xff\0", Some(b"")), (b"plain", Some(b"\0x"))];
         let mut found: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();

@@ -3,6 +3,7 @@
 mod producer_worker;
 mod record_limits;
 mod refusals;
+mod target_watch;
 
 use std::sync::atomic::{AtomicBool, Ordering as AtomicOrdering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -17,7 +18,8 @@ use crate::connectors::kafka::config::client_config;
 pub use crate::connectors::kafka::sink::producer_worker::Route;
 use crate::connectors::kafka::sink::producer_worker::{Job, ProducerClient, ProducerFactory, ProducerWorker, QUEUE_KBYTES};
 pub use crate::connectors::kafka::sink::record_limits::{Targets, TopicLimits};
-use crate::pipeline::{Answers, Assignment, Batch, ConnectorError, Failure, Ordering, Outcome, Reason, Refused, Sink};
+pub use crate::connectors::kafka::sink::target_watch::TargetWatch;
+use crate::pipeline::{Answers, Assignment, Batch, ConnectorError, Failure, Ordering, Outcome, Reason, Sink};
 use crate::profile::KafkaSection;
 use crate::record::Partition;
 
@@ -34,40 +36,6 @@ pub struct ProducerOptions {
 
 /// Creates what newly assigned partitions need in the target.
 pub type PrepareTargets = Box<dyn Fn(Vec<Partition>) -> BoxFuture<'static, Result<(), ConnectorError>> + Send + Sync>;
-
-/// What is known of the target topics during a run. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct TargetWatch(Arc<Mutex<TargetState>>);
-
-#[derive(Debug, Default)]
-struct TargetState {
-    /// Why records may not arrive.
-    problem: Option<String>,
-    /// Why nothing more may be sent.
-    refused: Option<Refused>,
-}
-
-impl TargetWatch {
-    fn state(&self) -> std::sync::MutexGuard<'_, TargetState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sets or clears the reason why records may not arrive.
-    pub fn set_problem(&self, problem: Option<String>) {
-        self.state().problem = problem;
-    }
-
-    /// Returns why nothing more may be sent.
-    #[must_use]
-    pub fn refused(&self) -> Option<Refused> {
-        self.state().refused.clone()
-    }
-
-    /// Has the sink accept no further batch.
-    pub fn refuse(&self, refused: Refused) {
-        self.state().refused = Some(refused);
-    }
-}
 
 /// A Kafka cluster as a destination.
 pub struct KafkaSink {
@@ -98,20 +66,14 @@ impl KafkaSink {
         let shared = Arc::new(Mutex::new(client.clone()));
         let (jobs, received) = mpsc::channel();
         let abandoned = Arc::new(AtomicBool::new(false));
-        let worker = ProducerWorker::new(factory, Arc::clone(&shared), Arc::clone(&abandoned), route, options.keep_timestamps);
+        let watch = TargetWatch::default();
+        let (client_of_worker, lost) = (Arc::clone(&shared), Arc::clone(&abandoned));
+        let worker = ProducerWorker::new(factory, client_of_worker, lost, watch.clone(), route, options.keep_timestamps);
         std::thread::Builder::new()
             .name("kafka-sink".to_owned())
             .spawn(move || worker.run(client, &received))
             .map_err(|error| Failure::new("cannot start a thread").because(error))?;
-        Ok(Self {
-            section: section.name.clone(),
-            client: shared,
-            jobs,
-            abandoned,
-            client_log,
-            prepare: None,
-            watch: TargetWatch::default(),
-        })
+        Ok(Self { section: section.name.clone(), client: shared, jobs, abandoned, client_log, prepare: None, watch })
     }
 
     /// Checks that [`Self::open`] can create its client.
@@ -129,11 +91,10 @@ impl KafkaSink {
         self
     }
 
-    /// Sets what is known of the target topics.
+    /// Returns what is known of the target topics, for those who watch them.
     #[must_use]
-    pub fn with_watch(mut self, watch: TargetWatch) -> Self {
-        self.watch = watch;
-        self
+    pub fn watch(&self) -> TargetWatch {
+        self.watch.clone()
     }
 
     fn client(&self) -> ProducerClient {
@@ -175,8 +136,8 @@ impl Sink for KafkaSink {
     }
 
     async fn submit(&self, batch: Batch) -> Result<Answers, ConnectorError> {
-        if let Some(refused) = &self.watch.state().refused {
-            return Err(refused.clone().into());
+        if let Some(refused) = self.watch.refused() {
+            return Err(refused.into());
         }
         let (answer, answers) = oneshot::channel();
         let count = batch.len();
@@ -213,6 +174,50 @@ impl Sink for KafkaSink {
     }
 
     fn degraded_reason(&self) -> Option<String> {
-        self.watch.state().problem.clone().or_else(|| self.client_log.last())
+        self.watch.problem().or_else(|| self.client_log.last())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connectors::kafka::EmbeddedCluster;
+    use crate::pipeline::Refused;
+    use crate::record::{Record, Topic};
+
+    #[tokio::test]
+    async fn records_for_a_partition_that_is_gone_are_given_up_when_the_target_is_refused() {
+        let cluster = EmbeddedCluster::start(1).unwrap();
+        cluster.create_topic("smaller", 1).unwrap();
+        let section = KafkaSection { name: "local_kafka".to_owned(), servers: cluster.servers(), ..KafkaSection::default() };
+        let options = ProducerOptions { compression: "none".to_owned(), linger: Duration::ZERO, keep_timestamps: false };
+        let topic = Topic::named("smaller");
+        let route: Route = Box::new(move |record| (topic, Some(record.partition.index)));
+        let sink = KafkaSink::open(&section, &options, Targets::default(), route).unwrap();
+        let record = |index| Record {
+            partition: Partition { topic, index },
+            offset: 0,
+            timestamp: None,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+        };
+        let delivered = sink.submit(Arc::new(vec![record(0)])).await.unwrap();
+        assert_eq!(delivered.await, [Outcome::Delivered]);
+        let waiting =
+            [sink.submit(Arc::new(vec![record(1)])).await.unwrap(), sink.submit(Arc::new(vec![record(0)])).await.unwrap()];
+        while sink.degraded_reason().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await; // until the producer has refused the unknown partition
+        }
+        let refused = Refused { what: "created again".to_owned(), numbers: Vec::new(), hint: String::new() };
+        sink.watch().refuse(refused);
+        for answers in waiting {
+            match answers.await.as_slice() {
+                // What gives up an unknown partition after a minute says something else.
+                [Outcome::Stop(reason)] => assert_eq!(reason.to_string(), "created again"),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(sink.submit(Arc::new(vec![record(0)])).await.is_err_and(|error| error.to_string().contains("created again")));
     }
 }

@@ -23,6 +23,7 @@ use crate::connectors::kafka::librdkafka::messages::{self, Outgoing, ProducerTop
 use crate::connectors::kafka::librdkafka::{EventQueue, NativeError};
 use crate::connectors::kafka::sink::record_limits::{Targets, TopicLimits, unwritable};
 use crate::connectors::kafka::sink::refusals::{is_failure_of_producer, is_missing, lasting, located, refusal};
+use crate::connectors::kafka::sink::target_watch::TargetWatch;
 use crate::pipeline::{Batch, ConnectorError, Outcome, Reason};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, Record, Topic};
@@ -102,6 +103,7 @@ pub(super) struct ProducerWorker {
     client: Arc<Mutex<ProducerClient>>,
     bootstrap: BootstrapServers,
     abandoned: Arc<AtomicBool>,
+    watch: TargetWatch,
     /// When the worker last looked at the clock.
     seen: Instant,
     /// Whether it did not run for so long before that partitions may be lost.
@@ -198,6 +200,7 @@ impl ProducerWorker {
         factory: ProducerFactory,
         client: Arc<Mutex<ProducerClient>>,
         abandoned: Arc<AtomicBool>,
+        watch: TargetWatch,
         route: Route,
         keep_timestamps: bool,
     ) -> Self {
@@ -206,6 +209,7 @@ impl ProducerWorker {
             client,
             bootstrap: BootstrapServers::new(),
             abandoned,
+            watch,
             seen: Instant::now(),
             was_suspended: false,
             has_lost: false,
@@ -225,6 +229,12 @@ impl ProducerWorker {
     pub(super) fn run(mut self, mut client: ProducerClient, jobs: &mpsc::Receiver<Job>) {
         while let SessionEnd::Interrupted = self.session(&client, jobs) {
             self.stop_sending(&client, jobs);
+            if let Some(reason) = self.refused() {
+                while let Ok(job) = jobs.try_recv() {
+                    self.register(job);
+                }
+                return self.stop_all(&reason);
+            }
             if self.failure.is_none() && self.order.is_empty() {
                 continue;
             }
@@ -262,7 +272,12 @@ impl ProducerWorker {
     fn is_interrupted(&mut self) -> bool {
         let now = Instant::now();
         self.was_suspended |= now - std::mem::replace(&mut self.seen, now) > SUSPENDED;
-        self.failure.is_some() || self.may_have_lost()
+        self.failure.is_some() || self.may_have_lost() || self.watch.is_refused()
+    }
+
+    /// Returns why nothing more may be sent to the target topics.
+    fn refused(&self) -> Option<Reason> {
+        self.watch.refused().map(|refused| Reason::new("not_delivered", refused.what))
     }
 
     /// Returns whether records in flight belong to lost partitions, as far as known.
@@ -302,7 +317,8 @@ impl ProducerWorker {
                 break;
             }
             // What is on its way may have been written: it is sent again if it is given up only where nothing else is.
-            messages::purge(client.producer.client(), self.has_lost && self.is_all_lost());
+            let gives_up_all = self.watch.is_refused() || (self.has_lost && self.is_all_lost());
+            messages::purge(client.producer.client(), gives_up_all);
             self.serve(client, QUEUE_TIMEOUT);
             self.seen = Instant::now();
         }
@@ -362,6 +378,10 @@ impl ProducerWorker {
             self.send(&client, &mut TopicHandles::new(), &group.records);
             while self.unreported > 0 && !self.is_interrupted() {
                 self.serve(&client, REPORT_TIMEOUT);
+            }
+            if let Some(reason) = self.refused() {
+                self.stop_sending(&client, jobs);
+                return Err(reason);
             }
             if self.may_have_lost() {
                 self.stop_sending(&client, jobs);
@@ -483,7 +503,8 @@ impl ProducerWorker {
     fn send<'c>(&mut self, client: &'c ProducerClient, topics: &mut TopicHandles<'c>, records: &[RecordId]) {
         self.now = jiff::Timestamp::now().as_millisecond();
         for (number, id) in records.iter().enumerate() {
-            if self.failure.is_some() {
+            // A record behind one that was not queued must not overtake it.
+            if self.failure.is_some() || self.may_have_lost() {
                 return;
             }
             if let Err(outcome) = self.queue(client, topics, *id) {

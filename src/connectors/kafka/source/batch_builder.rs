@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_come_back_with_null_empty_and_repeated_fields() {
+    fn records_keep_null_empty_and_repeated_fields() {
         let bytes = |part: &'static [u8]| Some(Bytes::from_static(part));
         let record = |index, offset, key, value, headers| Record {
             partition: Partition::new("cutter", index),

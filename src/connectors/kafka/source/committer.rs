@@ -22,7 +22,6 @@ const RETRY_BACKOFF: Duration = Duration::from_millis(100);
 /// Timeout of the last commit of revoked partitions.
 const REVOKED_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// See the module.
 pub(crate) struct Committer {
     responses: CommitQueue,
     flow: String,
@@ -35,6 +34,8 @@ pub(crate) struct Committer {
     /// Partitions that may be committed at a lower offset than before: librdkafka does not send a stored offset that is not greater
     /// than the last one that it committed.
     rewound: HashSet<Partition>,
+    /// The last commits that name no target topic: they do not show that the topic was re-created.
+    unnamed: HashMap<Partition, Commit>,
     confirmed: HashMap<Partition, NextOffset>,
     in_flight: Option<InFlightCommit>,
     /// When the missing response was last reported.
@@ -59,6 +60,7 @@ impl Committer {
             last_sent: Instant::now(),
             pending: HashMap::new(),
             rewound: HashSet::new(),
+            unnamed: HashMap::new(),
             confirmed: HashMap::new(),
             in_flight: None,
             reported: None,
@@ -88,9 +90,32 @@ impl Committer {
 
     /// Commits the start of a partition that was read before: its next owner continues from there, with or without records.
     pub(crate) fn note_start(&mut self, partition: Partition, next: NextOffset) {
-        self.rewind(partition);
+        self.note_adopted(Commit { partition, next, fingerprint: None });
+    }
+
+    /// Commits a position that another flow committed: it is this flow's from now on.
+    pub(crate) fn note_adopted(&mut self, commit: Commit) {
+        self.rewind(commit.partition);
         if self.interval.is_some() {
-            self.note(Commit { partition, next, fingerprint: None });
+            self.note(commit);
+        }
+    }
+
+    /// Notes what the group has committed without a target topic: it is committed again when the topic's id is known.
+    pub(crate) fn note_unnamed(&mut self, commit: Commit) {
+        if self.interval.is_some() {
+            self.unnamed.insert(commit.partition, commit);
+        }
+    }
+
+    /// Has the commits that name no target topic sent again if its id is known by now.
+    fn renew_unnamed(&mut self) {
+        let named: Vec<Commit> = self.unnamed.values().filter(|of| self.target_ids.knows(of.partition.topic)).copied().collect();
+        for commit in named {
+            self.unnamed.remove(&commit.partition);
+            self.confirmed.remove(&commit.partition);
+            self.pending.entry(commit.partition).or_insert(commit); // unless a newer one is there
+            self.rewind(commit.partition);
         }
     }
 
@@ -101,6 +126,7 @@ impl Committer {
         }
         self.pending.retain(|partition, _| !partitions.contains(partition));
         self.confirmed.retain(|partition, _| !partitions.contains(partition));
+        self.unnamed.retain(|partition, _| !partitions.contains(partition));
     }
 
     /// Takes a response that has arrived and sends what is due, without waiting. Returns what the engine should know.
@@ -142,6 +168,7 @@ impl Committer {
 
     fn send<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>, topic_ids: &TopicIds, signals: &mut Vec<Signal>) {
         self.last_sent = Instant::now();
+        self.renew_unnamed();
         let unconfirmed = |commit: &&Commit| self.confirmed.get(&commit.partition) != Some(&commit.next);
         let mut commits: Vec<Commit> =
             self.pending.values().filter(unconfirmed).take(MAX_COMMIT_PARTITIONS + 1).copied().collect();
@@ -154,6 +181,14 @@ impl Committer {
         commits.truncate(MAX_COMMIT_PARTITIONS);
         if commits.is_empty() {
             return self.report_recovery(signals); // what was refused is no longer owned, or is confirmed
+        }
+        // Before the list is made: an id may become known meanwhile.
+        for commit in &commits {
+            if self.target_ids.knows(commit.partition.topic) {
+                self.unnamed.remove(&commit.partition);
+            } else {
+                self.unnamed.insert(commit.partition, *commit);
+            }
         }
         let list = self.list(&commits, topic_ids);
         // librdkafka refuses a partition that the consumer has lost, without a request.

@@ -204,10 +204,10 @@ fn consumer_config(
     for (name, value) in [
         ("partition.assignment.strategy", "cooperative-sticky"),
         ("fetch.queue.backoff.ms", "10"),
-        ("queued.min.messages", "20000"),
-        ("queued.max.messages.kbytes", "16384"),
-        // A fetch response counts on top of the queue: with hundreds of partitions the default of 50 MB is too much.
-        ("fetch.max.bytes", "8388608"),
+        ("queued.min.messages", "10000"),
+        ("queued.max.messages.kbytes", "8192"),
+        // What one response holds after decompression counts on top of the queue, and lz4 can shrink records to a fifteenth.
+        ("fetch.max.bytes", "1572864"),
         ("topic.metadata.refresh.interval.ms", "10000"),
     ] {
         if config.get(name).is_none() {

@@ -37,7 +37,6 @@ pub(crate) struct TopicChanges {
     pub(crate) returned: Vec<Partition>,
 }
 
-/// See the module.
 pub(crate) struct Monitor {
     log_ends: Instant,
     topics: Instant,

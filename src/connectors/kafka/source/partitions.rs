@@ -81,7 +81,6 @@ impl PlannedStop {
     }
 }
 
-/// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct OwnedPartitions {
     /// What the run reads; a run without stops follows.
@@ -219,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bounded_run_is_done_at_its_stops() {
+    fn a_bounded_run_is_complete_at_its_stop_offsets() {
         let [planned, later] = [0, 1].map(|index| Partition::new("owned", index));
         let [elsewhere, read_before] = [2, 3].map(|index| Partition::new("owned", index));
         let mut partitions = OwnedPartitions::new(HashMap::from([

@@ -18,7 +18,7 @@ use crate::connectors::kafka::librdkafka::NativeError;
 use crate::connectors::kafka::librdkafka::bootstrap::BootstrapServers;
 use crate::connectors::kafka::librdkafka::messages;
 use crate::connectors::kafka::lookup;
-use crate::connectors::kafka::resume::{self, ResumeRules, StartReason};
+use crate::connectors::kafka::resume::{self, RefusedPartition, ResumeRules, StartReason};
 use crate::connectors::kafka::source::batch_builder::BatchBuilder;
 use crate::connectors::kafka::source::committer::Committer;
 use crate::connectors::kafka::source::membership::Members;
@@ -78,7 +78,6 @@ pub(super) enum PollerCommand {
     Close(oneshot::Sender<Result<(), ConnectorError>>),
 }
 
-/// See the module.
 pub(super) struct Poller {
     pub(super) members: Members,
     pub(super) consumer: Arc<BaseConsumer<RebalanceContext>>,
@@ -445,11 +444,12 @@ impl Poller {
         if starts.is_empty() {
             return;
         }
-        if let Err(refusal) = starts.iter_mut().try_for_each(|start| self.check_start(start)) {
+        let refused = starts.iter_mut().filter_map(|start| self.check_start(start).err()).collect();
+        if let Some(refusal) = resume::merge_refusals(refused) {
             return self.queue.fail(refusal.into());
         }
         let mut assignments = Vec::with_capacity(starts.len());
-        for Start { assignment, topic_id, reason, end } in starts {
+        for Start { assignment, topic_id, reason, end, is_adopted, is_unnamed } in starts {
             let (partition, start) = (assignment.partition, assignment.start);
             self.partitions.limit_stop(partition, end); // another member may have found that out, and gone on
             if self.partitions.add(partition, start) > 1 {
@@ -459,6 +459,12 @@ impl Poller {
             // Even if nothing is read there: the next run goes on there, and the other members of a bounded run wait for it.
             if matches!(reason, StartReason::NoCommit | StartReason::Gap | StartReason::Recreated) {
                 self.committer.note_start(partition, start);
+            }
+            let commit = Commit { partition, next: start, fingerprint: assignment.fingerprint };
+            if is_adopted {
+                self.committer.note_adopted(commit);
+            } else if is_unnamed {
+                self.committer.note_unnamed(commit);
             }
             assignments.push(assignment);
         }
@@ -470,7 +476,7 @@ impl Poller {
 
     /// Decides where a partition starts whose topic was deleted, with the commits of the group, and created again while the group
     /// had lost it.
-    fn check_start(&self, start: &mut Start) -> Result<(), Refusal> {
+    fn check_start(&self, start: &mut Start) -> Result<(), RefusedPartition> {
         let partition = start.assignment.partition;
         let (StartReason::NoCommit, Some(wanted), Some(new)) =
             (start.reason, self.partitions.left_at(partition), start.topic_id.as_deref())
@@ -479,7 +485,8 @@ impl Poller {
         };
         if let Some(old) = self.topic_ids.replaced(partition, Some(new)) {
             let low = start.assignment.start.0;
-            let next = resume::recreated(partition, wanted, old, new, low, start.end, self.rules.on_gap)?;
+            let next = resume::recreated(partition, wanted, old, new, low, start.end, self.rules.on_gap)
+                .map_err(|refusal| RefusedPartition::new(partition, refusal, wanted, low))?;
             resume::log_recreated(partition, wanted, next);
             (start.assignment.start, start.reason) = (next, StartReason::Recreated);
         }
@@ -833,6 +840,7 @@ impl Poller {
             return self.queue.fail(error);
         }
         let (mut unanswered, mut why) = (Vec::new(), None);
+        let mut refused = Vec::new();
         for partition in partitions {
             let wanted = self.partitions.get(partition).expect("filtered above").next;
             let (topic, id) = (logs.topic(partition), logs.topic_id(partition));
@@ -867,8 +875,12 @@ impl Poller {
                 }
             };
             if let Err(refusal) = decided {
-                return self.queue.fail(refusal.into());
+                let low = logs.of(partition).map_or(wanted, |(low, _)| low);
+                refused.push(RefusedPartition::new(partition, refusal, wanted, low));
             }
+        }
+        if let Some(refusal) = resume::merge_refusals(refused) {
+            return self.queue.fail(refusal.into());
         }
         if let Some(error) = why {
             self.check_again(unanswered, check.out_of_range, &error);

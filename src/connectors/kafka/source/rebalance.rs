@@ -187,6 +187,10 @@ pub(crate) struct Start {
     pub(crate) reason: StartReason,
     /// The end of the log.
     pub(crate) end: i64,
+    /// Whether another flow committed it.
+    pub(crate) is_adopted: bool,
+    /// Whether its commit names no target topic.
+    pub(crate) is_unnamed: bool,
 }
 
 fn lock(partitions: &Mutex<BTreeSet<Partition>>) -> MutexGuard<'_, BTreeSet<Partition>> {
@@ -271,28 +275,50 @@ impl StartResolver {
         }
     }
 
+    /// Decides where the partitions start.
+    ///
+    /// # Errors
+    /// When it is not safe to resume some of them, with the numbers of all; when the cluster does not answer.
     fn decide(&self, partitions: &[Partition], facts: &PartitionFacts) -> Result<Vec<Start>, ConnectorError> {
         let mut starts = Vec::with_capacity(partitions.len());
-        let mut unverified = Vec::new();
+        let (mut unverified, mut refused) = (Vec::new(), Vec::new());
+        let (mut gaps, mut recreated) = (Vec::new(), Vec::new());
         for partition in partitions {
             let (committed, low, end) = facts.of(*partition).expect("only those with an answer");
             let topic_id = facts.logs.topic_id(*partition);
-            let start = resume::resume(*partition, committed, low, end, topic_id, &self.rules)?;
+            let start = match resume::resume_or_refused(*partition, committed, (low, end), topic_id, &self.rules)? {
+                Ok(start) => start,
+                Err(partition) => {
+                    refused.push(partition);
+                    continue;
+                }
+            };
             let verified = self.verified.get(partition) == committed;
             let fingerprint = start.fingerprint.filter(|last| !verified && last.offset >= low);
             unverified.extend(fingerprint.map(|last| (*partition, last)));
             let wanted = committed.map_or(low, |committed| committed.next.0);
             match start.reason {
-                StartReason::Gap => resume::log_gap(*partition, wanted, start.next),
-                StartReason::Recreated => resume::log_recreated(*partition, wanted, start.next),
+                StartReason::Gap => gaps.push((*partition, wanted, start.next)),
+                StartReason::Recreated => recreated.push((*partition, wanted, start.next)),
                 _ => {}
             }
             let metadata = committed.and_then(|committed| CommitMetadata::parse(&committed.metadata));
+            let kept = metadata.as_ref().filter(|_| start.reason == StartReason::Committed);
+            let is_adopted = kept.is_some_and(|metadata| metadata.flow != self.rules.flow);
+            let is_unnamed = kept.is_some_and(|metadata| metadata.target_id().is_none());
             let extension = metadata.and_then(|metadata| metadata.extension().map(ToOwned::to_owned));
             let assignment = Assignment { partition: *partition, start: start.next, fingerprint: start.fingerprint, extension };
-            starts.push(Start { assignment, topic_id: topic_id.map(ToOwned::to_owned), reason: start.reason, end });
+            let topic_id = topic_id.map(ToOwned::to_owned);
+            starts.push(Start { assignment, topic_id, reason: start.reason, end, is_adopted, is_unnamed });
+        }
+        if let Some(refusal) = resume::merge_refusals(refused) {
+            return Err(refusal.into());
         }
         lookup::verify_fingerprint_blocking(&self.section, &unverified, self.read_uncommitted)?;
+        resume::log_gaps(&gaps);
+        for (partition, wanted, next) in recreated {
+            resume::log_recreated(partition, wanted, next);
+        }
         Ok(starts)
     }
 }

@@ -27,7 +27,6 @@ struct QueueState {
     failed: bool,
 }
 
-/// See the module.
 pub(crate) struct RecordQueue {
     state: Mutex<QueueState>,
     space: Condvar,
@@ -267,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_waiting_reader_is_woken() {
+    async fn a_signal_wakes_a_waiting_reader() {
         let queue = std::sync::Arc::new(RecordQueue::new(4, 1000));
         let waiting = tokio::spawn({
             let queue = std::sync::Arc::clone(&queue);

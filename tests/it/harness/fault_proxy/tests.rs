@@ -60,7 +60,7 @@ fn answer(correlation: u8) -> Vec<u8> {
 }
 
 #[test]
-fn without_a_fault_everything_passes_as_it_is() {
+fn a_proxy_without_faults_forwards_every_response() {
     let proxy = Proxy::start("127.0.0.1:0", &server().0);
     let mut client = Client::of(&proxy);
     for correlation in 0..200 {
@@ -73,7 +73,7 @@ fn without_a_fault_everything_passes_as_it_is() {
 }
 
 #[test]
-fn a_slow_line_delays_both_ways_without_adding_up() {
+fn a_slow_connection_delays_each_direction_once() {
     let proxy = Proxy::start("127.0.0.1:0", &server().0);
     proxy.slow(Duration::from_millis(100));
     let mut client = Client::of(&proxy);
@@ -103,7 +103,7 @@ fn a_black_hole_is_silent_until_it_heals() {
 }
 
 #[test]
-fn a_reset_is_seen_as_one_and_new_connections_pass_unless_refused() {
+fn a_reset_closes_connections_and_new_ones_pass_unless_refused() {
     let proxy = Proxy::start("127.0.0.1:0", &server().0);
     let mut client = Client::of(&proxy);
     client.ask(FETCH, 1);
@@ -123,7 +123,7 @@ fn a_reset_is_seen_as_one_and_new_connections_pass_unless_refused() {
 }
 
 #[test]
-fn a_dropped_response_leaves_the_request_done_and_the_client_in_the_dark() {
+fn a_request_with_a_dropped_response_is_executed() {
     let (target, asked) = server();
     let proxy = Proxy::start("127.0.0.1:0", &target);
     proxy.drop_next_response(PRODUCE);
@@ -149,7 +149,7 @@ fn a_cut_response_ends_in_its_middle() {
 }
 
 #[test]
-fn a_half_closed_connection_takes_requests_and_answers_none() {
+fn a_half_closed_connection_accepts_requests_and_sends_no_response() {
     let (target, asked) = server();
     let proxy = Proxy::start("127.0.0.1:0", &target);
     proxy.half_close_after(PRODUCE);
