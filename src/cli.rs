@@ -2,13 +2,13 @@
 
 mod run_section;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal as _, Write as _, stderr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 
 use crate::commands::stop_signal::StopSignal;
 use crate::commands::{Color, Context, Global, LogFormat, SystemEnvironment};
@@ -17,7 +17,7 @@ use crate::commands::{
 };
 use crate::error::Error;
 use crate::pipeline::Failure;
-use crate::profile::Profile;
+use crate::profile::{Profile, SectionKind};
 use crate::report::{LogOptions, Screen};
 
 /// Move Kafka records where they are needed, and account for every one
@@ -122,8 +122,8 @@ pub fn main() -> u8 {
     }
     let arguments: Vec<_> = std::env::args_os().collect();
     match parse(&arguments) {
-        Ok((command, context)) => {
-            if let Err(error) = start_logging(&command, &context) {
+        Ok((command, context, matches)) => {
+            if let Err(error) = start_logging(&command, &context, &matches) {
                 return report(&error, context.global.color);
             }
             let outcome = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -157,7 +157,7 @@ fn screen(global: &Global) -> Screen {
 }
 
 /// Initialises logging, and logs the warnings of the profile. A dry run has no log file, and checks that there could be one.
-fn start_logging(command: &Command, context: &Context) -> Result<(), Error> {
+fn start_logging(command: &Command, context: &Context, matches: &ArgMatches) -> Result<(), Error> {
     crate::commands::environment::check_time_zone()?;
     let Global { log_format, log_dir, quiet, verbose, color, .. } = &context.global;
     let stamp = jiff::Zoned::now().strftime("%Y%m%d_%H%M%S").to_string();
@@ -175,7 +175,16 @@ fn start_logging(command: &Command, context: &Context) -> Result<(), Error> {
     };
     crate::report::init(&options, &context.screen).map_err(unusable)?;
     Context::warn(context.profile.warnings());
+    Context::warn(&context.profile.fault_warnings(|section, kind| command.uses_every(kind) || names(matches, section)));
     Ok(())
+}
+
+/// Returns whether an argument names the section, alone or in `topic:SECTION/NAME`.
+fn names(matches: &ArgMatches, section: &str) -> bool {
+    let values = matches.ids().filter_map(|id| matches.try_get_raw(id.as_str()).ok().flatten()).flatten();
+    let topic = format!("topic:{section}/");
+    let is_named = values.filter_map(OsStr::to_str).any(|value| value == section || value.starts_with(&topic));
+    is_named || matches.subcommand().is_some_and(|(_, matches)| names(matches, section))
 }
 
 /// Outcome of a command line without a command to run.
@@ -184,8 +193,8 @@ enum Unparsed {
     Error(Error, Color),
 }
 
-/// Returns the command and its context. Flags of the command that `[run.COMMAND]` sets and `arguments` do not are as if typed.
-fn parse(arguments: &[OsString]) -> Result<(Command, Context), Unparsed> {
+/// Returns the command, its context and its arguments. Flags of the command that `[run.COMMAND]` sets and `arguments` do not are as if typed.
+fn parse(arguments: &[OsString]) -> Result<(Command, Context, ArgMatches), Unparsed> {
     let parsed = |arguments: &[OsString]| {
         let matches = command().try_get_matches_from(arguments).map_err(|error| Unparsed::Usage(without_escape_tip(error)))?;
         let cli = Cli::from_arg_matches(&matches).map_err(Unparsed::Usage)?;
@@ -195,16 +204,16 @@ fn parse(arguments: &[OsString]) -> Result<(Command, Context), Unparsed> {
     let color = cli.global.color;
     let wrong = |error: Error| Unparsed::Error(error, color);
     if !cli.command.needs_profile() {
-        return Ok((cli.command, context(Profile::default(), cli.global)));
+        return Ok((cli.command, context(Profile::default(), cli.global), matches));
     }
     let file: Option<PathBuf> = cli.global.profile.clone();
     let profile = Profile::load(file.as_deref(), Arc::new(SystemEnvironment)).map_err(|error| wrong(error.into()))?;
     let set = run_section::flags(&command(), &matches, &profile).map_err(|error| wrong(error.into()))?;
-    let cli = if set.is_empty() {
-        cli
+    let (cli, matches) = if set.is_empty() {
+        (cli, matches)
     } else {
         match parsed(&run_section::inserted(arguments, &set)) {
-            Ok((cli, _)) => cli,
+            Ok(parsed) => parsed,
             Err(Unparsed::Usage(error)) => {
                 let error = run_section::blame(&error, &matches, &set, &profile)
                     .map_or(Unparsed::Usage(error), |blamed| wrong(blamed.into()));
@@ -213,7 +222,7 @@ fn parse(arguments: &[OsString]) -> Result<(Command, Context), Unparsed> {
             Err(error) => return Err(error),
         }
     };
-    Ok((cli.command, context(profile, cli.global)))
+    Ok((cli.command, context(profile, cli.global), matches))
 }
 
 fn context(profile: Profile, global: Global) -> Context {
@@ -269,6 +278,15 @@ impl Command {
             | Self::Sandbox(_) => true,
             Self::Lag(args) => args.repeats(),
             Self::Profile(_) | Self::Demo(_) | Self::Help(_) | Self::Completions(_) => false,
+        }
+    }
+
+    /// Returns whether the command uses every section of this type without being given its name.
+    fn uses_every(&self, kind: Option<SectionKind>) -> bool {
+        match self {
+            Self::Lag(args) => kind == Some(SectionKind::Kafka) && args.surveys_every_cluster(),
+            Self::Profile(args) => args.shows_every_section(),
+            _ => false,
         }
     }
 

@@ -8,7 +8,7 @@
 //!
 //! Two ports, one engine. A [`pipeline::Source`] gives records, a [`pipeline::Sink`] answers for each record of a batch, and
 //! the [`pipeline`] is all that stands between. A module uses only what stands to its right:
-//! `main -> cli -> commands -> {lag, replication, windows} -> {report, terminal, connectors, logins} -> document -> {pipeline, profile} -> {shape, record}`;
+//! `main -> cli -> commands -> {lag, replication, windows} -> {report, terminal, connectors, logins} -> document -> {pipeline, profile} -> {shape, record} -> number`;
 //! a test holds it to that.
 
 pub mod cli;
@@ -18,6 +18,7 @@ pub mod document;
 pub mod error;
 mod lag;
 pub mod logins;
+mod number;
 pub mod pipeline;
 pub mod profile;
 pub mod record;

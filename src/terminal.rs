@@ -10,7 +10,7 @@ mod pretty;
 mod streaming_table;
 
 pub(crate) use byte_encoding::ByteEncoding;
-pub(crate) use escape::{escape_controls, escape_controls_json};
+pub(crate) use escape::{escape_controls, escape_controls_json, escape_controls_text};
 pub(crate) use line_format::LineFormat;
 pub(crate) use listing::{Cell, Column, Listing, ListingFormat, human_duration};
 pub(crate) use pretty::{PrettyPrinter, format_utc};

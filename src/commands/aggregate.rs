@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::commands::args::{DeadLetterTarget, FailureArgs, ReadArgs, ReportArgs, ShapingArgs, SourceLimits, transform};
 use crate::commands::session::{FlowNames, FlowTarget, Session};
 use crate::commands::{Context, protect};
-use crate::connectors::kafka::{Admin, OffsetSpec, ReadPlan, StartReason, TopicInfo, TopicPlan, TransactionalProducer, value_at};
+use crate::connectors::kafka::{
+    Admin, OffsetSpec, PlannedPartition, ReadPlan, StartReason, TopicInfo, TopicPlan, TransactionalProducer, value_at,
+};
 use crate::error::Error;
 use crate::error::hints::may_not_create;
 use crate::logins::event::FIELDS;
@@ -236,8 +238,8 @@ impl<'a> WindowTopic<'a> {
                 hint: "restart the totals at zero with --reset-totals".to_owned(),
             })
         };
-        if plan.partitions.iter().any(|planned| planned.reason == StartReason::Requested) {
-            return Err(refused("the totals include events that would be read again or skipped"));
+        if let Some(what) = moved_start(plan) {
+            return Err(refused(what));
         }
         let value = value_at(&self.section, partition, offset).await?;
         let totals = value.and_then(|value| formatter.totals(&value));
@@ -374,6 +376,21 @@ impl Count {
     }
 }
 
+/// Returns what is wrong with totals if a start was requested: they belong to the committed offsets.
+fn moved_start(plan: &ReadPlan) -> Option<&'static str> {
+    let requested = || plan.partitions.iter().filter(|planned| planned.reason == StartReason::Requested);
+    let included = |planned: &PlannedPartition| planned.committed.as_ref().map_or(planned.low, |committed| committed.next.0);
+    requested().next()?;
+    let is_read_again = requested().any(|planned| planned.start.0 < included(planned));
+    let is_skipped = requested().any(|planned| planned.start.0 > included(planned));
+    Some(match (is_read_again, is_skipped) {
+        (true, false) => "the totals include events that would be read again: they would count twice",
+        (false, true) => "the start skips events that the totals do not include yet: they would never count",
+        (true, true) => "the totals include events that would be read again, and lack others that the start skips",
+        (false, false) => "the totals continue at the committed offsets only, and a start was requested",
+    })
+}
+
 /// Asks for the ends up to which this run reads.
 fn end_offsets(admin: Admin, read_uncommitted: bool) -> EndOffsetQuery {
     let spec = if read_uncommitted { OffsetSpec::Log } else { OffsetSpec::Stable };
@@ -414,5 +431,41 @@ async fn wait_for_members(admin: &Admin, group: &str, session: Duration) -> Resu
             tracing::info!("Group `{group}` has a member; if it was killed, its session expires in {} s.", session.as_secs());
         }
         tokio::time::sleep(MEMBERS_INTERVAL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connectors::kafka::CommittedOffset;
+    use crate::record::NextOffset;
+
+    #[test]
+    fn a_requested_start_is_refused_with_its_effect_on_the_totals() {
+        let moved = |starts: &[(i64, StartReason)]| {
+            let planned = (0..).zip(starts).map(|(index, (start, reason))| PlannedPartition {
+                partition: Partition::new("totals", index),
+                low: 0,
+                end: 9,
+                log_end: 9,
+                committed: Some(CommittedOffset { next: NextOffset(5), metadata: String::new() }),
+                start: NextOffset(*start),
+                reason: *reason,
+                topic_id: None,
+                stop: None,
+            });
+            moved_start(&ReadPlan { group: "g".to_owned(), flow: "f".to_owned(), partitions: planned.collect() })
+        };
+        let (requested, committed) = (StartReason::Requested, StartReason::Committed);
+        assert_eq!(moved(&[(5, committed), (5, committed)]), None);
+        for (starts, part) in [
+            ([(0, requested), (5, committed)], "read again: they would count twice"),
+            ([(9, requested), (5, requested)], "they would never count"),
+            ([(9, requested), (0, requested)], "read again, and lack others that the start skips"),
+            ([(5, requested), (5, requested)], "at the committed offsets only"),
+        ] {
+            let what = moved(&starts).unwrap();
+            assert!(what.contains(part), "{what}");
+        }
     }
 }

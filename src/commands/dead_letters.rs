@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+
 use crate::commands::args::{DeadLetterTarget, FailureArgs, ReadArgs};
 use crate::commands::{Context, protect};
-use crate::connectors::kafka::{Admin, KafkaSink, ProducerOptions, Targets, TopicInfo, TopicPlan};
+use crate::connectors::kafka::{Admin, KafkaSink, ProducerOptions, TargetWatch, Targets, TopicInfo, TopicPlan};
 use crate::connectors::ndjson::DeadLetterFile;
 use crate::error::Error;
 use crate::error::hints::may_not_create;
@@ -18,8 +20,40 @@ use crate::record::Topic;
 
 /// A topic or a file of dead letters.
 pub(crate) enum DeadLetterSink {
-    Topic(KafkaSink),
+    Topic {
+        sink: KafkaSink,
+        /// Held until the sink is dropped.
+        _watch: WatchTask,
+    },
     File(DeadLetterFile),
+}
+
+/// Watches a topic until it is dropped.
+pub(crate) struct WatchTask(JoinHandle<()>);
+
+impl Drop for WatchTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// How often the run looks at the topic of its dead letters. Shorter than the time after which they are stalled, whose reason it is.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Watches the topic of the dead letters: the producer does not tell why letters for a topic that was deleted wait.
+async fn watch_topic(admin: Admin, topic: Topic, watch: TargetWatch) {
+    loop {
+        tokio::time::sleep(WATCH_INTERVAL).await;
+        // An outage is the sink's to report.
+        if let Ok((_, missing)) = admin.existing_ids(&[topic]).await {
+            watch.set_problem(missing.first().map(|topic| missing_topic(*topic, admin.section())));
+        }
+    }
+}
+
+/// Returns why records for a topic that does not exist do not arrive.
+pub(crate) fn missing_topic(topic: Topic, section: &str) -> String {
+    format!("topic `{topic}` does not exist on `{section}`")
 }
 
 /// The hint for dead letters on a read-only cluster.
@@ -42,7 +76,7 @@ fn letter_topic<'a>(
 }
 
 /// Checks that dead letters may be written to their topic, and that none is read by the run that writes it, or mixed with the
-/// records that it delivers: `writes` returns whether the run writes to a topic, given section and name.
+/// records that it delivers, now or when topics appear: `writes` returns whether the run writes to a topic of `home`.
 ///
 /// # Errors
 /// When the topic is on a read-only cluster, when a dead letter would be read or mixed, or when the cluster does not answer.
@@ -52,14 +86,15 @@ pub(crate) async fn check(
     home: &KafkaSection,
     source: &Admin,
     (read, topics): (&ReadArgs, &[TopicInfo]),
-    writes: impl Fn(&str, &str) -> bool,
+    writes: impl Fn(&str) -> bool,
 ) -> Result<(), Error> {
     let Some((section, name)) = letter_topic(args, context, home)? else { return Ok(()) };
     let refused = |what: String| {
         let hint = format!("name another topic with --dead-letters{}", read.topics.or_exclude("it"));
         Error::Refused(Refused { what, numbers: vec![format!("dead letters go to `{name}` on `{}`", section.name)], hint })
     };
-    if writes(&section.name, name) {
+    // Two sections can name one cluster.
+    if writes(name) && is_same_cluster(&section, home, args.wait).await? {
         return Err(refused(format!("dead letters would be mixed with the records of topic `{name}`")));
     }
     let is_read = read.topics.fits(name) || topics.iter().any(|topic| topic.topic.name() == name);
@@ -72,6 +107,14 @@ pub(crate) async fn check(
         return Err(refused(format!("topic `{name}` of the dead letters would be read by the same run")));
     }
     Ok(())
+}
+
+/// Returns whether two sections name one cluster.
+async fn is_same_cluster(one: &KafkaSection, other: &KafkaSection, wait: Duration) -> Result<bool, Error> {
+    if one.name == other.name {
+        return Ok(true);
+    }
+    Ok(Admin::connect(one, wait).await?.cluster_id() == Admin::connect(other, wait).await?.cluster_id())
 }
 
 /// The destination of dead letters, before it is opened.
@@ -140,7 +183,9 @@ impl DeadLetterPlan {
                 let targets = Targets::default();
                 admin.load_topic_limits(topic, &targets).await?;
                 let options = producer_options();
-                DeadLetterSink::Topic(KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?)
+                let sink = KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?;
+                let watching = tokio::spawn(watch_topic(admin, topic, sink.watch()));
+                DeadLetterSink::Topic { sink, _watch: WatchTask(watching) }
             }
         };
         let run = run.to_owned();
@@ -176,28 +221,28 @@ fn topic_plan(name: &str) -> TopicPlan {
 impl Sink for DeadLetterSink {
     async fn submit(&self, batch: Batch) -> Result<Answers, ConnectorError> {
         match self {
-            Self::Topic(sink) => sink.submit(batch).await,
+            Self::Topic { sink, .. } => sink.submit(batch).await,
             Self::File(sink) => sink.submit(batch).await,
         }
     }
 
     async fn check(&self) -> Result<(), ConnectorError> {
         match self {
-            Self::Topic(sink) => sink.check().await,
+            Self::Topic { sink, .. } => sink.check().await,
             Self::File(sink) => sink.check().await,
         }
     }
 
     fn ordering(&self) -> Ordering {
         match self {
-            Self::Topic(sink) => sink.ordering(),
+            Self::Topic { sink, .. } => sink.ordering(),
             Self::File(sink) => sink.ordering(),
         }
     }
 
     fn degraded_reason(&self) -> Option<String> {
         match self {
-            Self::Topic(sink) => sink.degraded_reason(),
+            Self::Topic { sink, .. } => sink.degraded_reason(),
             Self::File(sink) => sink.degraded_reason(),
         }
     }

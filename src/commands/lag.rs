@@ -166,6 +166,11 @@ impl Args {
         last.map_or(Ok(()), Err)
     }
 
+    /// Returns whether the clusters of all sections are surveyed.
+    pub(crate) fn surveys_every_cluster(&self) -> bool {
+        self.selection.source.is_empty()
+    }
+
     /// Returns whether the command surveys until it is stopped.
     pub(crate) fn repeats(&self) -> bool {
         self.repeat.watch || self.repeat.metrics.is_some()

@@ -75,7 +75,7 @@ Examples:
 #[command(next_help_heading = "Events")]
 struct EventArgs {
     /// Produce the same bytes every time
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
     seed: Option<u64>,
     /// Time of the first event: now, Unix seconds or ms, a date or RFC 3339, or -1h [default: now, with --seed 2023-09-12T00:45:51Z]
     #[arg(long, value_name = "TIME", value_parser = parse_start_time, allow_hyphen_values = true)]

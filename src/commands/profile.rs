@@ -51,6 +51,11 @@ impl Args {
         !matches!(self.action, Some(Action::Init))
     }
 
+    /// Returns whether the values of all sections are shown.
+    pub(crate) fn shows_every_section(&self) -> bool {
+        matches!(self.action, Some(Action::Show { section: None, .. }))
+    }
+
     /// Runs the command.
     ///
     /// # Errors

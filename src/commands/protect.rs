@@ -48,7 +48,7 @@ pub(crate) fn confirm(context: &Context, section: &KafkaSection, topics: &[Topic
         })),
         Protect::Confirm => {
             let question = format!("{what} on `{}`?", section.name);
-            let answer = dialoguer::Confirm::new().with_prompt(question).default(false).interact();
+            let answer = dialoguer::Confirm::new().with_prompt(question).default(false).wait_for_newline(true).interact();
             if answer.map_err(|error| Failure::new("cannot ask for confirmation").because(error))? {
                 return Ok(());
             }

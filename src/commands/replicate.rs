@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::commands::Context;
 use crate::commands::args::{
     DeliveryArgs, KAFKA_DEFAULTS, ReadArgs, ReportArgs, ShapingArgs, TopicArgs, chain, parse_linger, transform,
 };
+use crate::commands::dead_letters::missing_topic;
 use crate::commands::session::{FlowNames, FlowTarget, Session};
 use crate::connectors::kafka::{
-    Admin, KafkaSink, PlannedPartition, Pos, PrepareTargets, ProducerOptions, ReadPlan, StartReason, TOPIC_NAME_RULE, TargetIds,
-    TargetWatch, TopicInfo, TopicPlan,
+    Admin, ConfirmTargets, KafkaSink, PlannedPartition, Pos, PrepareTargets, ProducerOptions, ReadPlan, StartReason,
+    TOPIC_NAME_RULE, TargetIds, TargetWatch, TopicInfo, TopicPlan,
 };
 use crate::error::Error;
 use crate::pipeline::{Failure, Refused, Transform};
@@ -100,12 +101,23 @@ impl Args {
         };
         let (create, missing) = (!self.no_create, Vec::new());
         let names = FlowNames::new(&to.name, sync.names().as_str());
-        let mut target = TargetTopics { names, section: to, create, topics, missing, goes_on, sync: &sync, options: &options };
+        let mut target = TargetTopics {
+            names,
+            section: to,
+            create,
+            chosen: &self.read.topics,
+            topics,
+            missing,
+            goes_on,
+            sync: &sync,
+            options: &options,
+        };
         let Some(session) = session.start(&mut target).await? else { return Ok(()) };
 
         let to = target.section;
         let limits = self.delivery.limits(&KAFKA_DEFAULTS, self.read.count);
         let sink = KafkaSink::open(&to, &options, sync.limits(), sync.route())?.with_prepare(prepare_targets(&sync));
+        let sink = sink.with_confirm(confirm_targets(&sync));
         let watch = sink.watch();
         let watching = tokio::spawn(watch_targets(Arc::clone(&sync), to.name.clone(), watch.clone()));
         let ended = session.run(sink, transform, limits, &self.delivery.source_limits(&limits)).await;
@@ -166,14 +178,16 @@ impl NamingArgs {
 }
 
 /// The hint for records that were copied to a topic that was deleted.
-const COPY_AGAIN: &str = "name the topics that are gone with --from-beginning to copy them again, and only these: the others would \
-                          be there twice; --start committed goes on without them";
+const COPY_AGAIN: &str = "copy them again with --from-beginning, and name only the topics that are gone: every other named topic would be \
+                          copied twice; or go on without them with --start committed: the target then lacks what the group has read";
 
 /// The topics of the target during the start.
 struct TargetTopics<'a> {
     names: FlowNames,
     section: KafkaSection,
     create: bool,
+    /// What is read, also of topics that appear later.
+    chosen: &'a TopicArgs,
     topics: Vec<TopicInfo>,
     missing: Vec<MissingTarget>,
     /// Whether the user wants to go on at the committed positions whatever the target holds.
@@ -208,6 +222,11 @@ impl FlowTarget for TargetTopics<'_> {
 
     fn topics(&self) -> Vec<Topic> {
         self.topics.iter().map(|topic| self.sync.names().target(topic.topic)).collect()
+    }
+
+    fn writes(&self, topic: &str) -> bool {
+        let is_target = self.topics().iter().any(|written| written.name() == topic);
+        is_target || self.sync.names().source(topic).is_some_and(|source| self.chosen.fits(source))
     }
 
     fn cluster(&self) -> Option<&KafkaSection> {
@@ -284,29 +303,88 @@ const CLOSE_INTERVAL: Duration = Duration::from_millis(500);
 const CLOSE_LOOKS: usize = 60;
 /// How often in a row another topic id must be seen: a broker may know of a topic late.
 const SIGHTINGS: usize = 3;
+/// How long the brokers must not list a topic that they have listed before: one that was restarted may know of it late.
+const DELETED_AFTER: Duration = Duration::from_secs(4);
 
-/// Watches the target topics until one of them was deleted and created again.
-async fn watch_targets(sync: Arc<TopicSync>, section: String, watch: TargetWatch) {
-    let mut seen = 0;
-    for look in 0_usize.. {
-        let is_close = seen > 0 || (look < CLOSE_LOOKS && !sync.knows_all_ids());
-        tokio::time::sleep(if is_close { CLOSE_INTERVAL } else { WATCH_INTERVAL }).await;
-        match sync.check_targets().await {
-            Ok(missing) => {
-                let problem = missing.first().map(|topic| format!("topic `{topic}` does not exist on `{section}`"));
-                watch.set_problem(problem);
-                seen = 0;
+/// What the last looks at the target topics have found, one after another.
+#[derive(Debug, Default)]
+struct TargetSightings {
+    /// How many of them have found another topic id.
+    recreated: usize,
+    /// Since when all of them have found a topic deleted.
+    deleted_since: Option<Instant>,
+}
+
+impl TargetSightings {
+    /// Takes what a look at `now` has found wrong; returns whether it has been found often enough to be certain.
+    fn is_certain(&mut self, found: Option<&ReplicationError>, now: Instant) -> bool {
+        match found {
+            Some(ReplicationError::TargetRecreated { .. }) => {
+                self.deleted_since = None;
+                self.recreated += 1;
+                self.recreated >= SIGHTINGS
             }
-            Err(error @ ReplicationError::TargetRecreated { .. }) => {
-                seen += 1;
-                if let (SIGHTINGS.., Error::Refused(refused)) = (seen, explain(error)) {
-                    tracing::warn!("{}; the run ends with the next record.", refused.what);
-                    return watch.refuse(refused);
-                }
+            Some(ReplicationError::TargetsDeleted { .. }) => {
+                self.recreated = 0;
+                now - *self.deleted_since.get_or_insert(now) >= DELETED_AFTER
             }
-            Err(_) => seen = 0, // an outage is the sink's to report
+            _ => {
+                *self = Self::default();
+                false
+            }
         }
     }
+}
+
+/// Watches the target topics until one of them was deleted, whether or not it was created again.
+async fn watch_targets(sync: Arc<TopicSync>, section: String, watch: TargetWatch) {
+    let mut sightings = TargetSightings::default();
+    for look in 0_usize.. {
+        let is_close = sightings.recreated > 0 || (look < CLOSE_LOOKS && !sync.knows_all_ids());
+        tokio::time::sleep(if is_close { CLOSE_INTERVAL } else { WATCH_INTERVAL }).await;
+        let checked = sync.check_targets().await;
+        let is_certain = sightings.is_certain(checked.as_ref().err(), Instant::now());
+        let missing = match &checked {
+            Ok(missing) => Some(missing.first().copied()),
+            Err(ReplicationError::TargetsDeleted { topics, .. }) => Some(topics.first().map(|(topic, _)| *topic)),
+            Err(_) => None, // an outage is the sink's to report
+        };
+        if let Some(missing) = missing {
+            watch.set_problem(missing.map(|topic| missing_topic(topic, &section)));
+        }
+        if let (true, Err(error)) = (is_certain, checked)
+            && let Error::Refused(refused) = explain(error)
+        {
+            tracing::warn!("{}; the run ends with the next record.", refused.what);
+            return watch.refuse(refused);
+        }
+    }
+}
+
+/// Returns the hook that looks at the target topics at the end of the run: one that was deleted since the watch last looked has lost
+/// records. Goes on looking while it seems so.
+fn confirm_targets(sync: &Arc<TopicSync>) -> ConfirmTargets {
+    let sync = Arc::clone(sync);
+    Box::new(move || {
+        let sync = Arc::clone(&sync);
+        Box::pin(async move {
+            let mut sightings = TargetSightings::default();
+            loop {
+                let Err(error) = sync.check_targets().await else { return Ok(()) };
+                if !error.is_of_deleted_target() {
+                    tracing::debug!(%error, "The target topics could not be looked at.");
+                    return Ok(());
+                }
+                if sightings.is_certain(Some(&error), Instant::now()) {
+                    return match explain(error) {
+                        Error::Refused(refused) => Err(refused.into()),
+                        other => Err(Failure::new(other.to_string()).into()),
+                    };
+                }
+                tokio::time::sleep(CLOSE_INTERVAL).await;
+            }
+        })
+    })
 }
 
 /// Returns the hook that creates target topics and partitions during the run.
@@ -347,6 +425,11 @@ fn explain(error: ReplicationError) -> Error {
             let numbers = vec![format!("topic id at the start: {old}"), format!("topic id now:          {new}")];
             return Error::Refused(Refused { what, numbers, hint: COPY_AGAIN.to_owned() });
         }
+        ReplicationError::TargetsDeleted { topics, .. } => {
+            let line = |(topic, id): (Topic, String)| format!("{topic}: topic id at the start: {id}, not listed now");
+            let numbers = topics.into_iter().map(line).collect();
+            return Error::Refused(Refused { what, numbers, hint: COPY_AGAIN.to_owned() });
+        }
         ReplicationError::MissingTopic { partitions, .. } => {
             (format!("the source has it with {}", of_partitions(partitions)), "create it, or remove --no-create")
         }
@@ -374,4 +457,42 @@ fn refuse_second_copy(plan: &ReadPlan, holds: impl Fn(Partition) -> Option<(Part
         numbers: full,
         hint: "say where to start: --from-beginning copies everything, --start end only what comes from now on".to_owned(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_topic_is_gone_when_several_looks_in_a_row_have_found_that() {
+        let (topic, section) = (Topic::named("sightings"), "local_kafka".to_owned());
+        let deleted = ReplicationError::TargetsDeleted { topics: vec![(topic, "old".to_owned())], section: section.clone() };
+        let (old, new) = ("old".to_owned(), "new".to_owned());
+        let recreated = ReplicationError::TargetRecreated { topic, section, old, new };
+        let begun = Instant::now();
+        let certain = |looks: &[(u64, Option<&ReplicationError>)]| {
+            let mut sightings = TargetSightings::default();
+            let looks = looks.iter().map(|(at, found)| sightings.is_certain(*found, begun + Duration::from_millis(*at)));
+            looks.collect::<Vec<_>>()
+        };
+        let (deleted, recreated) = (Some(&deleted), Some(&recreated));
+        assert_eq!(certain(&[(0, deleted), (5_000, deleted)]), [false, true], "two looks some seconds apart");
+        assert_eq!(certain(&[(0, deleted), (500, deleted), (1_000, deleted)]), [false; 3], "the looks are too close");
+        assert_eq!(certain(&[(0, deleted), (5_000, None), (10_000, deleted)]), [false; 3], "it was listed meanwhile");
+        assert_eq!(certain(&[(0, recreated), (500, recreated), (1_000, recreated)]), [false, false, true]);
+        assert_eq!(certain(&[(0, recreated), (500, recreated), (1_000, deleted), (1_500, recreated)]), [false; 4]);
+        assert_eq!(certain(&[(0, deleted), (5_000, recreated), (5_500, deleted)]), [false; 3]);
+    }
+
+    #[test]
+    fn the_refusal_of_deleted_targets_names_each() {
+        let topics = ["a", "b"].map(|name| (Topic::named(name), format!("id-{name}"))).to_vec();
+        let Error::Refused(refused) = explain(ReplicationError::TargetsDeleted { topics, section: "local_kafka".to_owned() })
+        else {
+            panic!("not a refusal")
+        };
+        assert_eq!(refused.what, "topic `a` on `local_kafka` was deleted during the run: what was copied into it is gone");
+        let numbers = ["a: topic id at the start: id-a, not listed now", "b: topic id at the start: id-b, not listed now"];
+        assert_eq!((refused.numbers, refused.hint), (numbers.map(str::to_owned).to_vec(), COPY_AGAIN.to_owned()));
+    }
 }

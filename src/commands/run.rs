@@ -10,7 +10,7 @@ use crate::commands::args::{ReportArgs, SummaryFormat};
 use crate::commands::{Context, LogFormat};
 use crate::error::Error;
 use crate::error::hints::with_hint;
-use crate::pipeline::{ConnectorError, Failure, Observer, RunOutcome, RunReport, Tally};
+use crate::pipeline::{ConnectorError, Event, Failure, Observer, RunOutcome, RunReport, Tally, UnassignedReason};
 use crate::report::{
     Endpoint, ExtraLines, ExtraMetrics, LogObserver, Metrics, Monitored, RunBar, RunInfo, RunStatus, StatusLines, Summary,
     log_summary, were,
@@ -97,6 +97,7 @@ pub(crate) async fn run_reported<W: Future<Output = RunReport>>(
     let RunReporting { args, status, .. } = &presentation.reporting;
     let mut observers = presentation.reporting.observers();
     observers.push(Box::new(LogObserver::new(context.global.verbose >= 2)));
+    observers.push(Box::new(UnassignedLog));
     let bar = (context.screen.is_terminal() && !context.global.quiet)
         .then(|| Arc::new(RunBar::new(&context.screen, Arc::clone(status), presentation.expected, presentation.extra_lines)));
     let reads = presentation.headline.has_positions;
@@ -127,13 +128,13 @@ pub(crate) async fn run_reported<W: Future<Output = RunReport>>(
         SummaryFormat::Text if context.global.log_format == LogFormat::Json => {}
         SummaryFormat::Text => context.screen.write(&summary.text(context.global.quiet)),
     }
-    conclude(report, presentation.bounded)
+    conclude(report, presentation.bounded, reads)
 }
 
 struct SharedObserver<T>(Arc<T>);
 
 impl<T: Observer> Observer for SharedObserver<T> {
-    fn on(&self, event: &crate::pipeline::Event<'_>) {
+    fn on(&self, event: &Event<'_>) {
         self.0.on(event);
     }
 
@@ -142,13 +143,35 @@ impl<T: Observer> Observer for SharedObserver<T> {
     }
 }
 
-/// Returns the result of the command.
-fn conclude(report: RunReport, bounded: bool) -> Result<(), Error> {
+/// Logs that the group gives the run no partitions.
+struct UnassignedLog;
+
+impl Observer for UnassignedLog {
+    fn on(&self, event: &Event<'_>) {
+        if let Event::Unassigned(reason) = event {
+            tracing::info!("{}", waiting_line(*reason));
+        }
+    }
+}
+
+fn waiting_line(reason: UnassignedReason) -> String {
+    match reason {
+        UnassignedReason::Rebalancing { session_timeout } => format!(
+            "Waiting for partitions: another member of the group may have died; its session ends within {} s \
+             (--instance-id avoids this)",
+            session_timeout.as_millis().div_ceil(1000)
+        ),
+        UnassignedReason::NoneLeft => "Waiting for partitions: the other members of the group have them all".to_owned(),
+    }
+}
+
+/// Returns the result of the command. Only one that reads topics has flags for bad records.
+fn conclude(report: RunReport, bounded: bool, reads: bool) -> Result<(), Error> {
     let RunReport { tally, outcome, closed, .. } = report;
     match outcome {
         RunOutcome::Failed(ConnectorError::Failed(failure)) => return Err(with_hint(failure).into()),
         RunOutcome::Failed(error) => return Err(error.into()),
-        RunOutcome::Record(failure) => return Err(Error::Record(with_hint(failure))),
+        RunOutcome::Record(failure) => return Err(Error::Record(if reads { with_hint(failure) } else { failure })),
         RunOutcome::Complete | RunOutcome::Interrupted => {}
     }
     let Tally { dead_lettered, skipped, undelivered, .. } = tally;
@@ -183,12 +206,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_wait_for_partitions_names_the_longest_session() {
+        let rebalancing = |millis| UnassignedReason::Rebalancing { session_timeout: Duration::from_millis(millis) };
+        assert_eq!(
+            [45_000, 6_500].map(|millis| waiting_line(rebalancing(millis))),
+            [45, 7].map(|seconds| format!(
+                "Waiting for partitions: another member of the group may have died; its session ends within {seconds} s \
+                 (--instance-id avoids this)"
+            ))
+        );
+    }
+
+    #[test]
     fn the_hint_of_skipped_records_names_the_outcome_of_the_others() {
         let hint = |delivered, filtered| {
             let tally = Tally { read: delivered + filtered + 1, delivered, filtered, skipped: 1, ..Tally::default() };
             let outcome = RunOutcome::Complete;
             let report = RunReport { tally, outcome, positions: Vec::new(), closed: Ok(()), elapsed: Duration::ZERO };
-            conclude(report, true).unwrap_err().hint().unwrap()
+            conclude(report, true, true).unwrap_err().hint().unwrap()
         };
         assert_eq!(hint(5, 0), "everything else was delivered; to keep bad records, use --dead-letters");
         assert_eq!(hint(0, 5), "everything else was filtered; to keep bad records, use --dead-letters");

@@ -82,6 +82,11 @@ pub(crate) trait FlowTarget {
         Vec::new()
     }
 
+    /// Returns whether the run writes to this topic of the section, now or when topics appear.
+    fn writes(&self, topic: &str) -> bool {
+        self.topics().iter().any(|written| written.name() == topic)
+    }
+
     /// Returns the Kafka cluster for which the session confirms writes, and which keeps the dead letters that name no section; without
     /// one, those stay on the source's.
     fn cluster(&self) -> Option<&KafkaSection> {
@@ -162,11 +167,8 @@ impl<'a> Session<'a> {
         if let Some(cluster) = destination.cluster() {
             protect::refuse_read_only(cluster, &written, protect::OTHER_TARGET)?;
         }
-        let writes = |section: &str, name: &str| {
-            section == destination.names().section && written.iter().any(|topic| topic.name() == name)
-        };
         let home = destination.cluster().unwrap_or(&section);
-        dead_letters::check(failure, context, home, &admin, (read, &topics), writes).await?;
+        dead_letters::check(failure, context, home, &admin, (read, &topics), |name| destination.writes(name)).await?;
         let names = destination.names();
         let group = read.group(&section, names.default_group.as_deref(), &names.group_setting(&section.name))?;
         let rules = ResumeRules { target_ids: destination.target_ids(), ..read.rules(format!("{command} {}", names.flow)) };
@@ -322,11 +324,15 @@ fn plan_lines(plan: &ReadPlan, requested: Pos, each_partition: bool, count: Opti
     if each_partition {
         let line = |planned: &PlannedPartition| {
             let (start, end) = (number(planned.start.0), number(planned.end));
+            let read = format!("{}: from {start} ({}), the end is at {end}", planned.partition, why(planned));
+            if let Some(stop) = planned.stop.filter(|stop| *stop <= planned.start.0) {
+                return format!("{read}, nothing will be read: the stop is at {}", number(stop));
+            }
             let stops: Vec<_> =
                 planned.stop.map(|stop| format!("at {}", number(stop))).into_iter().chain(limit.clone()).collect();
             let stop =
                 if stops.is_empty() { "continues with new records".to_owned() } else { format!("stops {}", stops.join(" or ")) };
-            format!("{}: from {start} ({}), the end is at {end}, {stop}", planned.partition, why(planned))
+            format!("{read}, {stop}")
         };
         return plan.partitions.iter().map(line).collect();
     }
@@ -334,19 +340,71 @@ fn plan_lines(plan: &ReadPlan, requested: Pos, each_partition: bool, count: Opti
     for planned in &plan.partitions {
         let (count, records, stops) = topics.entry((planned.partition.topic, why(planned))).or_default();
         *count += 1;
-        *records += planned.stop.unwrap_or(planned.end) - planned.start.0;
+        *records += (planned.stop.unwrap_or(planned.end) - planned.start.0).max(0);
         *stops |= planned.stop.is_some();
     }
     let line = |((topic, why), (count, records, stops)): (&(Topic, String), &(usize, i64, bool))| {
         let partitions = counted(*count as u64, "partition");
-        let offsets = counted(u64::try_from(*records).unwrap_or(0), "offset");
+        // Offsets have gaps.
+        let most = format!("at most {}", counted(u64::try_from(*records).unwrap_or(0), "record"));
         let reads = match (&limit, stops) {
-            (None, false) => format!("reads {offsets}, then continues with new records"),
-            (None, true) => format!("reads {offsets}, then stops"),
-            (Some(limit), false) => format!("has {offsets}, stops {limit}"),
-            (Some(limit), true) => format!("has {offsets}, then stops, or {limit}"),
+            (_, true) if *records == 0 => "nothing will be read: the start is at the stop or beyond it".to_owned(),
+            (None, false) => format!("reads {most}, then continues with new records"),
+            (None, true) => format!("reads {most}, then stops"),
+            (Some(limit), false) => format!("has {most}, stops {limit}"),
+            (Some(limit), true) => format!("has {most}, then stops, or {limit}"),
         };
         format!("{topic}: {partitions}, from: {why}; {reads}")
     };
     topics.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::NextOffset;
+
+    fn lines(partitions: &[(i64, Option<i64>)], each_partition: bool, count: Option<u64>) -> Vec<String> {
+        let planned = (0..).zip(partitions).map(|(index, (start, stop))| PlannedPartition {
+            partition: Partition::new("planned", index),
+            low: 0,
+            end: 10_000,
+            log_end: 10_000,
+            committed: None,
+            start: NextOffset(*start),
+            reason: StartReason::Committed,
+            topic_id: None,
+            stop: *stop,
+        });
+        let plan = ReadPlan { group: "g".to_owned(), flow: "f".to_owned(), partitions: planned.collect() };
+        plan_lines(&plan, Pos::Committed, each_partition, count)
+    }
+
+    #[test]
+    fn a_plan_counts_records_at_most_because_offsets_have_gaps() {
+        let start = "planned: 1 partition, from: committed; ";
+        for (partition, count, reads) in [
+            ((0, None), None, "reads at most 10,000 records, then continues with new records"),
+            ((0, Some(2_500)), None, "reads at most 2,500 records, then stops"),
+            ((9_999, None), Some(5), "has at most 1 record, stops after 5 records in all"),
+        ] {
+            assert_eq!(lines(&[partition], false, count), [format!("{start}{reads}")]);
+        }
+    }
+
+    #[test]
+    fn a_plan_says_that_nothing_will_be_read_if_the_start_is_beyond_the_stop() {
+        let nothing = "nothing will be read: the start is at the stop or beyond it";
+        for count in [None, Some(5)] {
+            let expected = [format!("planned: 2 partitions, from: committed; {nothing}")];
+            assert_eq!(lines(&[(500, Some(100)), (100, Some(100))], false, count), expected);
+        }
+        let one = "planned: 2 partitions, from: committed; reads at most 50 records, then stops";
+        assert_eq!(lines(&[(500, Some(100)), (50, Some(100))], false, None), [one], "one that is beyond does not count");
+        let expected = [
+            "planned/0: from 5,000 (committed), the end is at 10,000, nothing will be read: the stop is at 100",
+            "planned/1: from 50 (committed), the end is at 10,000, stops at 100",
+        ];
+        assert_eq!(lines(&[(5_000, Some(100)), (50, Some(100))], true, None), expected);
+    }
 }

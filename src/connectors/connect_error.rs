@@ -100,6 +100,8 @@ pub(crate) struct SectionKeys<'s> {
     pub(crate) login: &'static str,
     /// The keys of a login that is missing, in backticks.
     pub(crate) new_login: &'s str,
+    /// The keys of the login that the section has, in backticks.
+    pub(crate) given_login: &'s str,
     /// How to enable TLS: ``set `tls = true` under [mongodb]``.
     pub(crate) tls_on: String,
     /// How to disable it.
@@ -224,7 +226,8 @@ impl ConnectCause {
 
     /// Returns the hint.
     fn hint(&self, keys: &SectionKeys<'_>) -> String {
-        let SectionKeys { section, server, address, ca, client_certificate, login, new_login, tls_on, tls_off } = keys;
+        let SectionKeys { section, server, address, ca, client_certificate, login, new_login, given_login, tls_on, tls_off } =
+            keys;
         let correct = format!("correct `{address}` under [{section}]");
         match self {
             Self::Other { hint: Some(hint), .. } => hint.clone(),
@@ -254,7 +257,7 @@ impl ConnectCause {
             }
             Self::LoginRequired | Self::LoginExpected => format!("set {new_login} under [{section}]"),
             Self::LoginNotOffered => {
-                format!("remove {new_login} under [{section}], or use the port that the {server} has for logins")
+                format!("remove {given_login} under [{section}], or use the port that the {server} has for logins")
             }
             Self::AuthenticationFailed(_) => format!("correct {login} under [{section}]"),
             Self::MechanismNotOffered { offered, .. } => format!("set `sasl_mechanism` under [{section}] to one of {offered}"),
@@ -333,6 +336,7 @@ mod tests {
             client_certificate: "`client_cert` and `client_key`",
             login: "`username` or `password`",
             new_login: "`username` and `password`",
+            given_login: "`username`",
             tls_on: "set `tls = true` under [db]".to_owned(),
             tls_off: "set `tls = false` under [db]".to_owned(),
         }

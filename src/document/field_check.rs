@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::number::none_of;
 use crate::pipeline::LOSS_TARGET;
 use crate::shape::{FieldPath, MIN_RECORDS, SAMPLE_RECORDS};
 
@@ -37,9 +38,13 @@ impl TimeFieldCheck {
         (!self.found.load(Ordering::Relaxed) && (MIN_RECORDS..SAMPLE_RECORDS).contains(&lacking)).then_some(lacking)
     }
 
+    fn message(&self, records: u64) -> String {
+        let none = none_of(records, "record", "has", "does not have");
+        format!("{none} the time field `{}`: documents get the record's time", self.path)
+    }
+
     fn warn(&self, records: u64) {
-        let path = &self.path;
-        tracing::warn!(target: LOSS_TARGET, "none of {records} records has the time field `{path}`: documents get the record's time");
+        tracing::warn!(target: LOSS_TARGET, "{}", self.message(records));
     }
 }
 
@@ -68,5 +73,10 @@ mod tests {
         assert_eq!(check(0, false), None, "no record, no report");
         assert_eq!(check(MIN_RECORDS, false), Some(MIN_RECORDS));
         assert_eq!(check(MIN_RECORDS, true), None);
+        let check = TimeFieldCheck::new(FieldPath::parse("tstamp").unwrap());
+        let many = "none of 100,000 records has the time field `tstamp`: documents get the record's time";
+        assert_eq!(check.message(100_000), many);
+        let one = "the only record does not have the time field `tstamp`: documents get the record's time";
+        assert_eq!(check.message(1), one);
     }
 }

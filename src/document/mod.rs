@@ -12,7 +12,7 @@ mod name_template;
 mod ownership;
 mod soundness;
 
-pub(crate) use disagreement::Disagreements;
+pub(crate) use disagreement::{Contradiction, Disagreements};
 pub(crate) use first_look::FirstLook;
 pub use identity::{Ids, Version};
 pub(crate) use mapper::{Document, DocumentBatch, ParsedPayload, WRAPPED};

@@ -103,7 +103,9 @@ pub(crate) fn overtaken() -> Reason {
 
 fn another_record(record: &Record, names: Option<&MetaNames>, version: Option<&Version>) -> Reason {
     let what = match names {
-        Some(_) => format!("a record of another topic or cluster is stored under the id of record {record}"),
+        Some(_) => format!(
+            "a record of another topic or cluster, or of this topic before it was re-created, is stored under the id of record {record}"
+        ),
         None => format!("another document is stored under the id of record {record}, and without metadata its origin is unknown"),
     };
     let code = match (names, version) {

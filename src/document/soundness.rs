@@ -19,10 +19,10 @@ use crate::shape::FieldPath;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unsound {
     /// Offsets of several topics are compared.
-    #[error("offsets of several topics cannot tell which write of an id is the newer one")]
+    #[error("one id can occur in several topics, whose offsets are not comparable")]
     OffsetsOfTopics,
     /// Offsets of several partitions are compared.
-    #[error("offsets of several partitions cannot tell which write of an id is the newer one")]
+    #[error("one id can occur in several partitions, whose offsets are not comparable")]
     OffsetsOfPartitions,
     /// The id of a tombstone is not that of its document.
     #[error("only ids made of keys tell which document a tombstone deletes")]

@@ -8,9 +8,16 @@ pub(crate) fn may_not_create(what: &str, section: &str) -> Refused {
     Refused { what, numbers: Vec::new(), hint: "create it, or remove --no-create".to_owned() }
 }
 
-/// Returns `failure` with the hint of its kind, unless it has one.
+/// What each run can do with a bad record, whatever is wrong with it.
+const SET_ASIDE: &str = "set bad records aside with --dead-letters topic:NAME or file:PATH, or omit them with --skip-bad-records";
+
+/// Returns `failure` with the hint of its kind, unless it has one. The hint of a bad record follows what helps against each.
 pub(crate) fn with_hint(failure: Failure) -> Failure {
     let hint = match &failure.kind {
+        FailureKind::BadRecord => {
+            let hint = failure.hint.as_ref().map_or_else(|| SET_ASIDE.to_owned(), |own| format!("{SET_ASIDE}; {own}"));
+            return failure.hint(hint);
+        }
         _ if failure.hint.is_some() => None,
         FailureKind::NotCreatable(topic) => {
             let hint = format!("name it at the start of the brokers: sdl sandbox ... {topic}:1");
@@ -18,9 +25,6 @@ pub(crate) fn with_hint(failure: Failure) -> Failure {
         }
         FailureKind::Other | FailureKind::Profile => None,
         FailureKind::NotWritable(code) => record_hint(code),
-        FailureKind::BadRecord => {
-            Some("set bad records aside with --dead-letters topic:NAME or file:PATH, or omit them with --skip-bad-records")
-        }
         FailureKind::TooManyBadRecords => {
             Some("look at the dead letters, which probably have one cause; then start again, or raise --dead-letter-limit")
         }
@@ -50,16 +54,14 @@ pub(crate) fn record_hint(code: &str) -> Option<&'static str> {
         "routing_missing_exception" => "--routing derives one from fields of the record",
         "repeated_name" => "--drop removes every field of that name",
         "no_literal_name" => "--write replace stores such names",
-        "document_too_large" => "--keep or --drop make it smaller; --dead-letters file:PATH sets it aside",
+        "document_too_large" => "--keep or --drop make it smaller",
         "document_missing" | "document_missing_exception" => "--op upsert creates missing documents",
         "pipeline_missing" => "create the pipeline, or correct --pipeline",
         "ambiguous_index" => "name one index with --index",
-        "too_large" => "raise `http.max_content_length` of the server, or set such records aside with --dead-letters",
-        "too_large_for_memory" => {
-            "raise `indexing_pressure.memory.limit` of the server, or set such records aside with --dead-letters"
-        }
+        "too_large" => "raise `http.max_content_length` of the server",
+        "too_large_for_memory" => "raise `indexing_pressure.memory.limit` of the server",
         "mongodb_73" | "mongodb_13297" => "name another with --database or --collection",
-        "mongodb_11000" => "set such records aside with --dead-letters, or drop the index",
+        "mongodb_11000" => "drop the index if its values may repeat",
         "foreign_record" => "tell them apart with --id-prefix, or write to another index or collection",
         "foreign_version" => "let the later one win with --version timestamp, or write to another index or collection",
         "foreign_document" => "remove --no-meta, or tell them apart with --id-prefix, or write to another index or collection",
@@ -68,4 +70,24 @@ pub(crate) fn record_hint(code: &str) -> Option<&'static str> {
         }
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hint_of_a_bad_record_names_what_helps_against_each_before_its_own() {
+        let hint = |own: Option<&str>, kind: FailureKind| {
+            let failure = Failure::new("record t/0@1 cannot be delivered").kind(kind);
+            with_hint(own.into_iter().fold(failure, Failure::hint)).hint
+        };
+        assert_eq!(hint(None, FailureKind::BadRecord).as_deref(), Some(SET_ASIDE));
+        for code in ["missing_key", "not_json", "tombstone", "document_too_large", "too_large", "mongodb_11000"] {
+            let own = record_hint(code).unwrap();
+            assert!(!own.contains("--dead-letters"), "{own}");
+            assert_eq!(hint(Some(own), FailureKind::BadRecord), Some(format!("{SET_ASIDE}; {own}")));
+        }
+        assert_eq!(hint(Some("its own"), FailureKind::DeadLetterRejected).as_deref(), Some("its own"));
+    }
 }

@@ -156,7 +156,7 @@ impl SurveyedCluster {
             partition.log = match ends.get(&partition.partition) {
                 Some(Ok(end)) => LogOffsets::Ends { end: *end, low: None, stable: None },
                 Some(Err(why)) => LogOffsets::NoLeader(why.clone()),
-                None => LogOffsets::NoLeader("no answer".to_owned()),
+                None => LogOffsets::NoLeader("the leader of the partition does not answer".to_owned()),
             };
         }
         self.ends = ends.into_iter().filter_map(|(partition, end)| Some((partition, end.ok()?))).collect();

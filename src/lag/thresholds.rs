@@ -19,6 +19,8 @@ pub(crate) struct Thresholds {
 pub(crate) enum Breach {
     /// The group's offsets cannot be read.
     Unreadable(String),
+    /// The group has committed nothing in its selected partitions: it has no lag that could be compared.
+    NothingCommitted,
     /// The lag of this many partitions is not known.
     UnknownLag(usize),
     Lag {
@@ -47,6 +49,8 @@ impl Thresholds {
         }
         if let Some(why) = &group.unreadable {
             breaches.push(Breach::Unreadable(why.clone()));
+        } else if group.partitions.iter().all(|partition| partition.committed.is_none()) {
+            breaches.push(Breach::NothingCommitted);
         }
         let unknown = group.partitions.iter().filter(|partition| partition.is_unknown()).count();
         if unknown > 0 {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::pipeline::{Assignment, Outcome, Reason};
+use crate::pipeline::{Assignment, Outcome, Reason, UnassignedReason};
 use crate::record::{NextOffset, Partition, Record};
 
 /// The target of the log lines that report records which a run leaves out, or may leave out by mistake; shown by quiet runs too.
@@ -48,6 +48,8 @@ impl Observer for Box<dyn Observer> {
 pub enum Event<'a> {
     /// Partitions were assigned.
     Assigned(&'a [Assignment]),
+    /// The group has given this member no partition for a while.
+    Unassigned(UnassignedReason),
     /// Partitions were revoked, or lost to another member.
     Released {
         /// The partitions.

@@ -42,7 +42,7 @@ pub(crate) use policy::breaker::CircuitBreaker;
 pub use policy::rate::Rate;
 pub(crate) use policy::rate::TokenBucket;
 pub use sink::{Answers, Batch, Ordering, Outcome, Reason, Sink, answers_from_task};
-pub use source::{Assignment, Commit, Demand, Revocation, Signal, Source};
+pub use source::{Assignment, Commit, Demand, Revocation, Signal, Source, UnassignedReason};
 pub use watermark::Watermark;
 
 use crate::record::{NextOffset, Partition, Record};

@@ -47,6 +47,14 @@ pub trait Sink: Send + Sync {
     /// When it cannot, with a hint.
     fn check(&self) -> impl Future<Output = Result<(), ConnectorError>> + Send;
 
+    /// Looks once more at what was written, before the run is called complete.
+    ///
+    /// # Errors
+    /// When it is not there any more. A destination that does not answer is no error: it has answered for every record.
+    fn confirm(&self) -> impl Future<Output = Result<(), ConnectorError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Returns whether the destination accepts a harmless write, or at least answers, at present: one try, `false` when in doubt.
     ///
     /// The engine calls this after an unclear answer when no other record was delivered meanwhile, to distinguish an outage from a

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use crate::pipeline::ConnectorError;
 use crate::record::{Fingerprint, NextOffset, Partition, Record};
@@ -69,8 +70,22 @@ pub enum Signal {
     Degraded(Option<String>),
     /// Commits fail for now, or no longer (`None`): shown, not acted on.
     CommitsDegraded(Option<String>),
+    /// The group has given this member no partition for a while: shown, not acted on.
+    Unassigned(UnassignedReason),
     /// The source has returned all its records.
     End,
+}
+
+/// Why a member of a group has no partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnassignedReason {
+    /// The group rebalances: it waits for its other members to join again, and for one that died until its session ends.
+    Rebalancing {
+        /// How long that takes at most, if the other members have the same timeout.
+        session_timeout: Duration,
+    },
+    /// The other members of the group have all partitions.
+    NoneLeft,
 }
 
 /// An assigned partition, and where reading starts.

@@ -438,6 +438,7 @@ where
             }
             Signal::Degraded(reason) => self.health.on_report(RunSide::Source, reason),
             Signal::CommitsDegraded(reason) => self.health.on_report(RunSide::Commits, reason),
+            Signal::Unassigned(reason) => self.observer.on(&Event::Unassigned(reason)),
             Signal::Committed(_) | Signal::Records(_) | Signal::End => {}
         }
     }

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use crate::profile::keys::{Replacement, SectionKind, variable_name};
 
 /// An error in the profile, with its location.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ProfileError {
     location: Box<ErrorLocation>,
     kind: ProfileErrorKind,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct ErrorLocation {
     path: Option<PathBuf>,
     line: Option<usize>,
@@ -37,7 +37,7 @@ pub(crate) enum ProfileHint {
 }
 
 /// The kind of an error. No variant holds a value that can be a secret.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum ProfileErrorKind {
     /// The named file does not exist.
     NoFile,

@@ -1,7 +1,7 @@
 //! The profile, `database.ini`.
 //!
-//! Precedence of a value: flag, `SDL_<SECTION>_<KEY>`, section, default. Syntax and keys are checked when the profile is
-//! loaded; `${env:}` and `${file:}` are expanded when a section is read, so that a command needs only its own secrets.
+//! Precedence of a value: flag, `SDL_<SECTION>_<KEY>`, section, default. The syntax is checked when the profile is loaded; keys are
+//! checked, and `${env:}` and `${file:}` expanded, when a section is read, so that a command needs only its own sections and secrets.
 
 mod display;
 mod elastic;
@@ -42,9 +42,6 @@ use error::ProfileErrorKind;
 use ini::{DEFAULT_SECTION, RawSection};
 use section::{Section, SectionValue};
 
-/// The name of a shape, and its keys and values.
-type ShapeSection = (String, Vec<(String, String)>);
-
 /// A loaded profile.
 #[derive(Default)]
 pub struct Profile {
@@ -52,7 +49,6 @@ pub struct Profile {
     /// The files that were tried, when none was found.
     searched: Vec<PathBuf>,
     sections: Vec<Section>,
-    shapes: Vec<ShapeSection>,
     warnings: Vec<String>,
     from: Option<Arc<dyn Environment + Send + Sync>>,
 }
@@ -89,7 +85,7 @@ impl Profile {
                     let text = String::from_utf8(bytes)
                         .map_err(|_| wrong(ProfileErrorKind::Unreadable("it is not UTF-8 text".into())))?;
                     let raw = ini::parse(&text).map_err(|error| error.path(Some(path)))?;
-                    return Self::new(raw, Some(path.clone()), Vec::new(), from);
+                    return Ok(Self::new(raw, Some(path.clone()), Vec::new(), from));
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound && named.is_some() => {
                     return Err(wrong(ProfileErrorKind::NoFile));
@@ -98,7 +94,7 @@ impl Profile {
                 Err(error) => return Err(wrong(ProfileErrorKind::Unreadable(reason(&error)))),
             }
         }
-        Self::new(Vec::new(), None, places, from)
+        Ok(Self::new(Vec::new(), None, places, from))
     }
 
     fn new(
@@ -106,7 +102,7 @@ impl Profile {
         path: Option<PathBuf>,
         searched: Vec<PathBuf>,
         from: Arc<dyn Environment + Send + Sync>,
-    ) -> Result<Self, ProfileError> {
+    ) -> Self {
         let (defaults, raw): (Vec<_>, Vec<_>) = raw.into_iter().partition(|section| section.name == DEFAULT_SECTION);
         let inherited: Vec<_> = defaults.into_iter().flat_map(|section| section.entries).collect();
         let mut names: Vec<String> = raw.iter().map(|section| section.name.clone()).collect();
@@ -117,28 +113,17 @@ impl Profile {
         let written = raw.len();
         let unwritten = names[written..].iter().map(|name| RawSection { name: name.clone(), line: 0, entries: Vec::new() });
         for (index, raw) in raw.into_iter().chain(unwritten.collect::<Vec<_>>()).enumerate() {
-            let section = Section::new(raw, path.as_deref(), &names, &inherited, &*from)?;
+            let section = Section::new(raw, path.as_deref(), &names, &inherited, &*from);
             if index < written || !section.values.is_empty() {
                 sections.push(section);
             }
         }
 
-        let mut profile = Self { path, searched, sections, shapes: Vec::new(), warnings: Vec::new(), from: Some(from) };
-        profile.shapes = profile.read_shapes()?;
+        let mut profile = Self { path, searched, sections, warnings: Vec::new(), from: Some(from) };
         profile.warnings = profile.exposed_secret_warnings();
         profile.warnings.extend(profile.interpolation_warnings());
         profile.warnings.extend(profile.comment_warnings());
-        Ok(profile)
-    }
-
-    fn read_shapes(&self) -> Result<Vec<ShapeSection>, ProfileError> {
-        let shapes = self.sections.iter().filter_map(|section| Some((section, section.name.strip_prefix("shape.")?)));
-        shapes
-            .map(|(section, name)| {
-                let values = section.values.iter().map(|value| Ok((value.key.clone(), section.expanded(value, self.from())?)));
-                Ok((name.to_owned(), values.collect::<Result<_, ProfileError>>()?))
-            })
-            .collect()
+        profile
     }
 
     fn exposed_secret_warnings(&self) -> Vec<String> {
@@ -197,6 +182,15 @@ impl Profile {
         &self.warnings
     }
 
+    /// Returns a warning for each section with a wrong type or key, unless `is_used` says of its name and type that the command uses it,
+    /// and refuses it.
+    #[must_use]
+    pub(crate) fn fault_warnings(&self, is_used: impl Fn(&str, Option<SectionKind>) -> bool) -> Vec<String> {
+        let unused = self.sections.iter().filter(|section| !is_used(&section.name, section.kind));
+        let warning = |fault: &ProfileError| format!("{fault}: {}; a command that uses it fails", fault.causes().join(": "));
+        unused.filter_map(|section| section.fault.as_ref().map(warning)).collect()
+    }
+
     /// Returns the names of all sections in the order of the profile; sections from variables come last.
     pub fn section_names(&self) -> impl Iterator<Item = &str> {
         self.sections.iter().map(|section| section.name.as_str())
@@ -238,10 +232,15 @@ impl Profile {
         ElasticSection::read(&section, self.from())
     }
 
-    /// Returns the keys and values of `[shape.NAME]`, in the order of the profile.
-    #[must_use]
-    pub fn shape(&self, name: &str) -> Option<&[(String, String)]> {
-        self.shapes.iter().find(|(shape, _)| shape == name).map(|(_, values)| values.as_slice())
+    /// Returns the keys and values of `[shape.NAME]`, in the order of the profile; `None` if there is no such section.
+    ///
+    /// # Errors
+    /// When a reference cannot be expanded.
+    pub fn shape(&self, name: &str) -> Result<Option<Vec<(String, String)>>, ProfileError> {
+        let is_shape = |section: &&Section| section.name.strip_prefix("shape.") == Some(name);
+        let Some(section) = self.sections.iter().find(is_shape) else { return Ok(None) };
+        let values = section.values.iter().map(|value| Ok((value.key.clone(), section.expanded(value, self.from())?)));
+        values.collect::<Result<_, ProfileError>>().map(Some)
     }
 
     /// Returns where `key` of `[shape.NAME]` is set.
@@ -252,7 +251,7 @@ impl Profile {
     }
 
     pub(crate) fn shape_names(&self) -> impl Iterator<Item = &str> {
-        self.shapes.iter().map(|(name, _)| name.as_str())
+        self.sections.iter().filter_map(|section| section.name.strip_prefix("shape."))
     }
 
     /// Returns the values of `[run.COMMAND]` in the order of the profile.
@@ -313,7 +312,7 @@ impl Profile {
     /// Returns every value of the section `name` without its secrets, then the defaults of the keys that it leaves out.
     ///
     /// # Errors
-    /// When the section does not exist.
+    /// When the section does not exist, or its type or a key is wrong.
     pub(crate) fn displayed_values(&self, name: &str) -> Result<Vec<DisplayedValue>, ProfileError> {
         let section = self.find(name)?.ok_or_else(|| {
             let meant = keys::closest(name, self.section_names());
@@ -352,11 +351,11 @@ impl Profile {
     /// Returns the section `name`, from the file or from variables alone.
     fn find(&self, name: &str) -> Result<Option<Section>, ProfileError> {
         if let Some(section) = self.sections.iter().find(|section| section.name == name) {
-            return Ok(Some(section.clone()));
+            return section.clone().checked().map(Some);
         }
         let others: Vec<_> = self.section_names().map(str::to_owned).collect();
         let raw = RawSection { name: name.to_owned(), line: 0, entries: Vec::new() };
-        let section = Section::new(raw, self.path(), &others, &[], self.from())?;
+        let section = Section::new(raw, self.path(), &others, &[], self.from()).checked()?;
         Ok(Some(section).filter(|section| !section.values.is_empty()))
     }
 

@@ -38,7 +38,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A section with valid keys.
+/// A section. Its keys are valid once [`Section::checked`] has returned it.
 #[derive(Clone)]
 pub(crate) struct Section {
     pub(crate) name: String,
@@ -47,6 +47,8 @@ pub(crate) struct Section {
     /// `None` if the keys do not determine it.
     pub(crate) kind: Option<SectionKind>,
     pub(crate) values: Vec<SectionValue>,
+    /// Why no command can use the section: a wrong type or key.
+    pub(crate) fault: Option<ProfileError>,
 }
 
 /// A key and its value, before `${...}` is expanded.
@@ -66,18 +68,16 @@ impl fmt::Debug for Section {
 
 impl Section {
     /// Returns the section from `raw` and the environment variables; a variable overrides the file.
-    ///
-    /// # Errors
-    /// On an unknown key, and on a key that is given under two names.
     pub(crate) fn new(
         raw: RawSection,
         path: Option<&Path>,
         others: &[String],
         inherited: &[IniEntry],
         from: &dyn Environment,
-    ) -> Result<Self, ProfileError> {
+    ) -> Self {
         let line = Some(raw.line).filter(|line| *line > 0);
-        let mut section = Self { kind: None, name: raw.name, path: path.map(Path::to_owned), line, values: Vec::new() };
+        let path_of_file = path.map(Path::to_owned);
+        let mut section = Self { kind: None, name: raw.name, path: path_of_file, line, values: Vec::new(), fault: None };
         let value = |entry: IniEntry| SectionValue {
             key: entry.key,
             text: entry.value,
@@ -85,14 +85,31 @@ impl Section {
         };
         section.values.extend(raw.entries.into_iter().map(value));
         section.apply_variables(others, from);
-        section.kind = section.detect_kind()?;
-        if !section.name.contains('.') && line.is_some() {
-            section.inherit(inherited.iter().cloned().map(value))?;
+        section.fault = section.complete(inherited.iter().cloned().map(value)).err();
+        section
+    }
+
+    /// Determines the type, inherits and checks the keys.
+    ///
+    /// # Errors
+    /// On an unknown type or key, and on a key that is given under two names.
+    fn complete(&mut self, inherited: impl Iterator<Item = SectionValue>) -> Result<(), ProfileError> {
+        self.kind = self.detect_kind()?;
+        if !self.name.contains('.') && self.line.is_some() {
+            self.inherit(inherited)?;
         }
-        if section.kind.is_some() {
-            section.check_keys()?;
+        if self.kind.is_some() { self.check_keys() } else { Ok(()) }
+    }
+
+    /// Returns the section for a command that uses it.
+    ///
+    /// # Errors
+    /// When its type or a key is wrong.
+    pub(crate) fn checked(self) -> Result<Self, ProfileError> {
+        match self.fault {
+            Some(fault) => Err(fault),
+            None => Ok(self),
         }
-        Ok(section)
     }
 
     /// Adds the values of `[DEFAULT]` that the section does not have and that a section of its type can have.

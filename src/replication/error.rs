@@ -26,6 +26,20 @@ pub(crate) enum ReplicationError {
         "topic `{topic}` on `{section}` was deleted and created again during the run: what was copied into it before is gone"
     )]
     TargetRecreated { topic: Topic, section: String, old: String, new: String },
+    /// Target topics that the run has written to are not listed any more, each with its id; never empty.
+    #[error("topic `{}` on `{section}` was deleted during the run: what was copied into it is gone", first(.topics))]
+    TargetsDeleted { topics: Vec<(Topic, String)>, section: String },
     #[error(transparent)]
     Connector(#[from] ConnectorError),
+}
+
+impl ReplicationError {
+    /// Returns whether a target topic was deleted, and perhaps created again, during the run.
+    pub(crate) fn is_of_deleted_target(&self) -> bool {
+        matches!(self, Self::TargetRecreated { .. } | Self::TargetsDeleted { .. })
+    }
+}
+
+fn first(topics: &[(Topic, String)]) -> Topic {
+    topics[0].0
 }

@@ -43,6 +43,16 @@ impl TopicNames {
         Topic::named(&self.0.replace(PLACEHOLDER, source.name()))
     }
 
+    /// Returns the name of the source topic whose target topic has this name; `None` for a fixed name.
+    pub(crate) fn source<'t>(&self, target: &'t str) -> Option<&'t str> {
+        let placeholders = self.0.matches(PLACEHOLDER).count();
+        let start = self.0.find(PLACEHOLDER)?;
+        let text = self.0.len() - placeholders * PLACEHOLDER.len();
+        let length = target.len().checked_sub(text)?.checked_div(placeholders)?;
+        let source = target.get(start..start + length)?;
+        (self.0.replace(PLACEHOLDER, source) == target).then_some(source)
+    }
+
     /// Returns the name of the target topic.
     ///
     /// # Errors
@@ -68,6 +78,22 @@ mod tests {
             (TopicNames::template("{topic}-copy"), "orders-copy", false),
         ] {
             assert_eq!((names.target(orders).name(), names.is_fixed()), (target, fixed));
+        }
+    }
+
+    #[test]
+    fn a_target_topic_has_one_source_topic() {
+        for (names, target, source) in [
+            (TopicNames::same(), "orders", Some("orders")),
+            (TopicNames::template("x"), "x", None),
+            (TopicNames::prefixed("eu."), "eu.orders", Some("orders")),
+            (TopicNames::prefixed("eu."), "us.orders", None),
+            (TopicNames::prefixed("eu."), "eu", None),
+            (TopicNames::template("{topic}-{topic}"), "orders-orders", Some("orders")),
+            (TopicNames::template("{topic}-{topic}"), "orders-others", None),
+            (TopicNames::template("a{topic}b"), "aüb", Some("ü")),
+        ] {
+            assert_eq!(names.source(target), source, "{target}");
         }
     }
 

@@ -151,21 +151,26 @@ impl TopicSync {
     /// before; returns the topics that do not exist.
     ///
     /// # Errors
-    /// When one was created again, or the cluster does not answer.
+    /// When one was created again, or its id was known and the brokers do not list it; when the cluster does not answer. A broker that
+    /// was restarted may list topics, and ids, late: only what is found again is certain.
     pub(crate) async fn check_targets(&self) -> Result<Vec<Topic>, ReplicationError> {
         let sources: Vec<Topic> = self.sources().iter().copied().collect();
         let targets: Vec<Topic> = sources.iter().map(|source| self.names.target(*source)).collect();
         let (found, missing) = self.target.existing_ids(&targets).await?;
+        let section = || self.target.section().to_owned();
+        let mut deleted = Vec::new();
         for (source, topic) in sources.into_iter().zip(targets) {
-            let Some(new) = found.get(&topic).cloned() else { continue };
-            match self.ids.get(source) {
-                None => self.ids.note(source, new),
-                Some(old) if old != new => {
-                    let section = self.target.section().to_owned();
-                    return Err(ReplicationError::TargetRecreated { topic, section, old, new });
+            match (self.ids.get(source), found.get(&topic)) {
+                (None, Some(new)) => self.ids.note(source, new.clone()),
+                (Some(old), Some(new)) if old != *new => {
+                    return Err(ReplicationError::TargetRecreated { topic, section: section(), old, new: new.clone() });
                 }
-                Some(_) => {}
+                (Some(id), None) if missing.contains(&topic) => deleted.push((topic, id)),
+                _ => {}
             }
+        }
+        if !deleted.is_empty() && self.target.has_controller() {
+            return Err(ReplicationError::TargetsDeleted { topics: deleted, section: section() });
         }
         Ok(missing)
     }

@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write as _};
 
 use crate::report::histogram::Histogram;
+use crate::terminal::escape_controls_text;
 
 /// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,8 @@ impl Exposition {
             self.text.push_str(name);
             for (number, (label, text)) in labels.iter().enumerate() {
                 let before = if number == 0 { '{' } else { ',' };
-                let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+                // A page can be read on a terminal.
+                let text = escape_controls_text(*text).replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
                 let _ = write!(self.text, "{before}{label}=\"{text}\"");
             }
             let _ = writeln!(self.text, "{} {value}", if labels.is_empty() { "" } else { "}" });
@@ -73,12 +75,12 @@ mod tests {
         page.family("up", MetricKind::Gauge, "Whether it is up.", [(vec![], 1)]);
         page.family("none", MetricKind::Gauge, "Nothing.", Vec::<(Vec<(&str, &str)>, i64)>::new());
         let odd = vec![("group", "a\"b\\c\nd"), ("topic", "t")];
-        page.family("lag_seconds", MetricKind::Counter, "How\nlong.", [(odd, 1.5), (vec![("group", "x")], 0.0)]);
+        page.family("lag_seconds", MetricKind::Counter, "How\nlong.", [(odd, 1.5), (vec![("group", "x\x1b[2J")], 0.0)]);
         assert_eq!(
             page.into_text(),
             "# HELP up Whether it is up.\n# TYPE up gauge\nup 1\n\
              # HELP lag_seconds How\\nlong.\n# TYPE lag_seconds counter\n\
-             lag_seconds{group=\"a\\\"b\\\\c\\nd\",topic=\"t\"} 1.5\nlag_seconds{group=\"x\"} 0\n"
+             lag_seconds{group=\"a\\\"b\\\\c\\nd\",topic=\"t\"} 1.5\nlag_seconds{group=\"x\\\\x1b[2J\"} 0\n"
         );
     }
 }

@@ -1,5 +1,6 @@
 //! Logging: on stderr as text or JSON, and in a file per run.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::OpenOptions;
@@ -147,6 +148,16 @@ impl io::Write for EscapedJson {
 /// The most reasons of one stall that are logged.
 const MAX_REASONS: usize = 4;
 
+/// The most characters of the reason of a bad record that are logged: servers write some of them.
+const MAX_REASON_CHARS: usize = 300;
+
+fn bounded(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(MAX_REASON_CHARS) {
+        Some((end, _)) => Cow::Owned(format!("{}...", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
+
 /// Logs the events of a run.
 #[derive(Debug)]
 pub(crate) struct LogObserver {
@@ -226,9 +237,13 @@ impl Observer for LogObserver {
             }
             Event::Bad { record, reason, action } => match action {
                 BadRecordAction::DeadLetter => {
-                    tracing::warn!(record = %record, code = reason.code(), "Bad record: sending a dead letter.");
+                    let (code, text) = (reason.code(), bounded(reason.message()));
+                    tracing::warn!(record = %record, code, reason = &*text, "Bad record: sending a dead letter.");
                 }
-                BadRecordAction::Skipped => tracing::warn!(record = %record, code = reason.code(), "Bad record: skipped."),
+                BadRecordAction::Skipped => {
+                    let (code, text) = (reason.code(), bounded(reason.message()));
+                    tracing::warn!(record = %record, code, reason = &*text, "Bad record: skipped.");
+                }
                 BadRecordAction::Stops => tracing::debug!(record = %record, code = reason.code(), "Bad record: stopping."),
             },
             Event::Committed(positions) => {
@@ -255,6 +270,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::record::{Partition, Record};
 
     /// Keeps what is logged.
     #[derive(Clone, Default)]
@@ -269,6 +285,27 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn the_line_of_a_bad_record_has_its_reason_in_bounds_and_without_control_characters() {
+        let (captured, log) = (Captured::default(), LogObserver::new(false));
+        let writer = captured.clone();
+        let layer = tracing_subscriber::fmt::layer().with_ansi(false).fmt_fields(debug_fn(write_field).delimited(" "));
+        let partition = Partition::new("t", 0);
+        let record = Record { partition, offset: 7, timestamp: None, key: None, value: None, headers: Vec::new() };
+        let reasons = [Reason::new("not_json", "\u{202e}not JSON"), Reason::new("long", "é".repeat(MAX_REASON_CHARS + 1))];
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.with_writer(move || writer.clone())), || {
+            for (reason, action) in reasons.iter().zip([BadRecordAction::DeadLetter, BadRecordAction::Skipped]) {
+                log.on(&Event::Bad { record: &record, reason, action });
+            }
+        });
+        let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        let first = ["WARN", "Bad record: sending a dead letter.", "record=t/0@7", "code=\"not_json\"", "202e}not JSON\""];
+        assert!(first.iter().all(|part| lines[0].contains(part)) && !lines[0].contains('\u{202e}'), "{}", lines[0]);
+        assert!(lines[1].contains("Bad record: skipped.") && lines[1].contains("ééé...\""), "{}", lines[1]);
+        assert_eq!((lines.len(), lines[1].matches('é').count()), (2, MAX_REASON_CHARS));
     }
 
     #[test]

@@ -5,19 +5,19 @@ mod exposition;
 mod histogram;
 mod log;
 mod metrics;
-mod number;
 mod progress;
 mod run_status;
 mod scan_bar;
 mod screen;
 mod summary;
 
+pub(crate) use crate::number::{counted, grouped, were};
+
 pub(crate) use endpoint::{Endpoint, Monitored, parse_address};
 pub(crate) use exposition::{Exposition, MetricKind};
 
 pub(crate) use log::{LogObserver, LogOptions, check_log_file, init, log_error, log_summary};
 pub(crate) use metrics::{ExtraMetrics, Metrics};
-pub(crate) use number::{counted, grouped, were};
 pub(crate) use progress::{ExtraLines, RunBar, StatusLines};
 pub(crate) use run_status::RunStatus;
 pub(crate) use scan_bar::ScanBar;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
+use crate::number::grouped;
 use crate::pipeline::{Event, Observer, RunSide};
-use crate::report::number::grouped;
 use crate::report::run_status::{RunStatus, StatusFields};
 use crate::report::screen::Screen;
 use crate::terminal::escape_controls;
@@ -74,7 +74,7 @@ fn message(entries: &StatusFields) -> String {
     if let Some(lag) = entries.lag() {
         let _ = write!(text, " · lag {}", grouped(lag));
     }
-    let mut problems = String::new();
+    let mut problems = if entries.is_unassigned { "waiting for partitions · ".to_owned() } else { String::new() };
     for (side, problem) in &entries.problems {
         let state = if problem.is_stalled { "stalled" } else { "degraded" };
         let _ = write!(problems, "{} {state}: {} · ", side.activity(), escape_controls(&problem.reason));
@@ -84,7 +84,7 @@ fn message(entries: &StatusFields) -> String {
 
 impl Observer for RunBar {
     fn on(&self, event: &Event<'_>) {
-        let changed = matches!(event, Event::Problem { .. } | Event::Draining(_));
+        let changed = matches!(event, Event::Problem { .. } | Event::Unassigned(_) | Event::Draining(_));
         let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
         if !changed && drawn.elapsed() < REDRAW_INTERVAL {
             return;
@@ -161,7 +161,19 @@ impl Observer for StatusLines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::SideProblem;
+    use crate::pipeline::{Assignment, SideProblem, UnassignedReason};
+    use crate::record::{NextOffset, Partition};
+
+    #[test]
+    fn the_bar_shows_that_the_run_waits_for_partitions_until_it_has_some() {
+        let status = RunStatus::default();
+        status.on(&Event::Unassigned(UnassignedReason::NoneLeft));
+        status.on(&Event::Assigned(&[]));
+        assert_eq!(message(&status.lock()), "waiting for partitions · delivered 0");
+        let partition = Partition::new("bar", 0);
+        status.on(&Event::Assigned(&[Assignment { partition, start: NextOffset(0), fingerprint: None, extension: None }]));
+        assert_eq!(message(&status.lock()), "delivered 0");
+    }
 
     #[test]
     fn the_bar_names_the_side_that_is_stalled() {

@@ -19,6 +19,8 @@ pub(crate) struct StatusFields {
     pub(crate) committed: BTreeMap<Partition, NextOffset>,
     /// The problem of each side that has one.
     pub(crate) problems: BTreeMap<RunSide, SideProblem>,
+    /// Whether the group has given the run no partition for a while.
+    pub(crate) is_unassigned: bool,
 }
 
 impl RunStatus {
@@ -55,7 +57,9 @@ impl Observer for RunStatus {
             Event::LogEndOffsets(ends) => entries.ends.extend(ends.iter().copied()),
             Event::Settled(settled) => entries.settled.extend(settled.iter().copied()),
             Event::Committed(committed) => entries.committed.extend(committed.iter().copied()),
+            Event::Unassigned(_) => entries.is_unassigned = true,
             Event::Assigned(assigned) => {
+                entries.is_unassigned &= assigned.is_empty();
                 for one in *assigned {
                     entries.settled.insert(one.partition, one.start);
                     entries.ends.remove(&one.partition);

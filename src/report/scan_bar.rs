@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::report::number::grouped;
+use crate::number::grouped;
 use crate::report::screen::Screen;
 
 /// A progress bar over scanned records.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::number::grouped;
 use crate::pipeline::{RunOutcome, RunReport, Tally};
-use crate::report::number::grouped;
 use crate::report::run_status::RunStatus;
 use crate::terminal::escape_controls_json;
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::number::none_of;
 use crate::shape::document::Node;
 use crate::shape::path::Path;
 
@@ -103,10 +104,7 @@ impl MatchCounter {
 impl fmt::Display for UnmatchedRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rule, field, records, .. } = self;
-        let none = |plural: &str, singular: &str| match records {
-            1 => format!("the only record {singular}"),
-            records => format!("none of {records} records {plural}"),
-        };
+        let none = |verb: &str, negated: &str| none_of(*records, "record", verb, negated);
         let quoted = |names: &[String]| format!("`{}`", names.join("`, `"));
         if self.compares && !self.values.is_empty() {
             return write!(f, "{} {rule}: `{field}` holds {}", none("matches", "does not match"), quoted(&self.values));

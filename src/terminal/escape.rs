@@ -72,6 +72,7 @@ fn is_control(c: char) -> bool {
     c.is_control()
         || directs
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{e0000}'..='\u{e007f}' | '\u{ad}' | '\u{200b}' | '\u{feff}')
+        || matches!(c, '\u{180e}' | '\u{2060}'..='\u{2064}' | '\u{206a}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}')
 }
 
 #[cfg(test)]
@@ -96,6 +97,7 @@ mod tests {
             ("\u{9b}31m".as_bytes(), "\\u{9b}31m"),
             ("user\u{202e}gpj.exe".as_bytes(), "user\\u{202e}gpj.exe"),
             ("a\u{2028}b\u{e0041}".as_bytes(), "a\\u{2028}b\\u{e0041}"),
+            ("a\u{2060}b\u{fff9}".as_bytes(), "a\\u{2060}b\\u{fff9}"),
             (b"\xff\x9b\xc3(", "\\xff\\x9b\\xc3("),
         ] {
             assert_eq!(escape_controls(text), shown);

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::number::none_of;
 use crate::pipeline::transaction::{Messages, OffsetCommit, OutgoingMessage, Receipt, TransactionFlow, TransactionIntake};
 use crate::pipeline::{Assignment, ConnectorError, Failure, LOSS_TARGET, Refused, Transform, TransformResult};
 use crate::record::{Headers, NextOffset, Partition, Record, Topic};
@@ -109,9 +110,7 @@ impl FieldCheck {
     /// Reports the fields, once.
     fn report(&mut self, selector: &FieldSelector, time: TimeSource) {
         if !std::mem::replace(&mut self.done, self.events > 0) {
-            self.messages(selector, time).for_each(
-                |message| tracing::warn!(target: LOSS_TARGET, "None of the first {} events has {message}", self.events),
-            );
+            self.messages(selector, time).for_each(|message| tracing::warn!(target: LOSS_TARGET, "{message}"));
         }
     }
 
@@ -119,9 +118,15 @@ impl FieldCheck {
         let quoted =
             |names: &[String]| names.iter().map(|name| format!("`{}`", escape_controls(name))).collect::<Vec<_>>().join(", ");
         let absent = Some(selector.absent(self.present)).filter(|absent| self.events > 0 && !absent.is_empty());
-        let absent = absent.map(|absent| format!("the fields {}; the first one has {}.", quoted(&absent), quoted(&self.example)));
+        let none = none_of(self.events, "event", "has", "does not have");
+        let absent = absent.map(|absent| {
+            let fields = if absent.len() == 1 { "field" } else { "fields" };
+            let first = if self.events == 1 { "it" } else { "the first one" };
+            let has = if self.example.is_empty() { "no fields".to_owned() } else { quoted(&self.example) };
+            format!("{none} the {fields} {}: {first} has {has}", quoted(&absent))
+        });
         let timeless = self.events > 0 && time == TimeSource::Event && !self.has_time;
-        let timeless = timeless.then(|| "a time in its time field: the time of its record counts.".to_owned());
+        let timeless = timeless.then(|| format!("{none} a time in its time field: the time of its record counts"));
         absent.into_iter().chain(timeless)
     }
 }
@@ -407,9 +412,14 @@ mod tests {
         for event in [r#"{"locale": "FR", "timestamp": 1}"#, r#"{"user_id": "a"}"#] {
             check.add(&selector.select(event.as_bytes()).unwrap(), event.as_bytes());
         }
-        let absent = "the fields `device_typ`, `ip`, `tmestamp`; the first one has `locale`, `timestamp`.";
-        let timeless = "a time in its time field: the time of its record counts.";
+        let absent = "none of 2 events has the fields `device_typ`, `ip`, `tmestamp`: the first one has `locale`, `timestamp`";
+        let timeless = "none of 2 events has a time in its time field: the time of its record counts";
         assert_eq!(check.messages(&selector, TimeSource::Event).collect::<Vec<_>>(), [absent, timeless]);
         assert_eq!(check.messages(&selector, TimeSource::Record).collect::<Vec<_>>(), [absent]);
+
+        let (selector, mut check) = (FieldSelector::new(&names(&["gone"]), &names(&[]), None).unwrap(), FieldCheck::default());
+        check.add(&selector.select(br#"{"a": 1}"#).unwrap(), br#"{"a": 1}"#);
+        let one = "the only event does not have the field `gone`: it has `a`";
+        assert_eq!(check.messages(&selector, TimeSource::Record).collect::<Vec<_>>(), [one]);
     }
 }

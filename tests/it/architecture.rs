@@ -23,27 +23,29 @@ const COMMAND_LAYERS: &[&str] = &[
     "profile",
     "shape",
     "record",
+    "number",
     "error",
 ];
 
 /// Each layer with the layers below it that it may use.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("main", &["cli"]),
     ("cli", COMMAND_LAYERS),
     ("commands", COMMAND_LAYERS),
-    ("lag", &["connectors", "pipeline", "profile", "record"]),
-    ("replication", &["connectors", "pipeline", "profile", "record"]),
-    ("windows", &["report", "terminal", "connectors", "logins", "pipeline", "profile", "shape", "record"]),
-    ("report", &["terminal", "pipeline", "profile", "shape", "record"]),
-    ("terminal", &["pipeline", "profile", "shape", "record"]),
-    ("connectors", &["document", "pipeline", "profile", "shape", "record"]),
-    ("logins", &["pipeline", "profile", "shape", "record"]),
-    ("error", &["terminal", "pipeline", "profile", "shape", "record"]),
-    ("document", &["pipeline", "shape", "record"]),
-    ("pipeline", &["shape", "record"]),
-    ("profile", &["shape", "record"]),
-    ("shape", &["record"]),
+    ("lag", &["connectors", "pipeline", "profile", "record", "number"]),
+    ("replication", &["connectors", "pipeline", "profile", "record", "number"]),
+    ("windows", &["report", "terminal", "connectors", "logins", "pipeline", "profile", "shape", "record", "number"]),
+    ("report", &["terminal", "pipeline", "profile", "shape", "record", "number"]),
+    ("terminal", &["pipeline", "profile", "shape", "record", "number"]),
+    ("connectors", &["document", "pipeline", "profile", "shape", "record", "number"]),
+    ("logins", &["pipeline", "profile", "shape", "record", "number"]),
+    ("error", &["terminal", "pipeline", "profile", "shape", "record", "number"]),
+    ("document", &["pipeline", "shape", "record", "number"]),
+    ("pipeline", &["shape", "record", "number"]),
+    ("profile", &["shape", "record", "number"]),
+    ("shape", &["record", "number"]),
     ("record", &[]),
+    ("number", &[]),
 ];
 
 /// What only the commands and what stands above them may do.

@@ -116,7 +116,7 @@ error: cannot read section `mongodb`
   caused by: key `default_db_name` at ./database.ini:4 is another name for `default_database`, which is also given
 hint: remove one of the two
 ";
-    refused("[mongodb]\nhost = a\ndefault_database = x\ndefault_db_name = y\n", SHOW, expected);
+    refused("[mongodb]\nhost = a\ndefault_database = x\ndefault_db_name = y\n", "profile show mongodb", expected);
 }
 
 #[test]
@@ -133,6 +133,30 @@ error: cannot read section `local_kafka`
 hint: remove it; database.ini.example has every key
 ";
     refused("[local_kafka]\nservers = a:1\nzzz = canary\n", SHOW, expected);
+}
+
+#[test]
+fn a_mistake_in_a_section_that_the_command_does_not_use_is_a_warning() {
+    let mistakes = "[mongodb]\nhost = h\npasword = canary\n[other]\ntype = kafak\n[shape.s]\nwhere = ${env:GONE}\n";
+    let folder = Folder::with_profile(&format!("[local_kafka]\nservers = a:1\n{mistakes}"));
+    let unused = [
+        "cannot read section `mongodb`: unknown key `pasword` at ./database.ini:5; a command that uses it fails",
+        "cannot read section `other`: key `type` at ./database.ini:7 is not one of",
+    ];
+    for line in [SHOW, "profile list"] {
+        let ended = ended(&mut folder.sdl(line));
+        assert_eq!(ended.code, Some(0), "{line}: {}", ended.stderr);
+        assert!(unused.iter().all(|warning| ended.stderr.contains(warning)), "{line}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("canary"), "{}", ended.stderr);
+    }
+    let refusal = "error: cannot read section `mongodb`\n  caused by: unknown key `pasword` at ./database.ini:5\n\
+                   hint: did you mean `password`?\n";
+    for line in ["profile show mongodb", "profile show", "sink-mongo t --source local_kafka --group g"] {
+        let ended = ended(&mut folder.sdl(line));
+        assert_eq!(ended.code, Some(2), "{line}: {}", ended.stderr);
+        assert!(ended.stderr.ends_with(refusal), "{line}: {}", ended.stderr);
+        assert!(!ended.stderr.contains(unused[0]), "{line}: {}", ended.stderr);
+    }
 }
 
 #[test]
@@ -174,7 +198,7 @@ error: cannot read section `x`
   caused by: key `type` at ./database.ini:2 is not one of `kafka`, `mongodb`, `elasticsearch`, `opensearch`
 hint: set `type` to one of `kafka`, `mongodb`, `elasticsearch`, `opensearch`
 ";
-    refused("[x]\ntype = redis\n", SHOW, expected);
+    refused("[x]\ntype = redis\n", "profile show x", expected);
 }
 
 #[test]
@@ -222,7 +246,7 @@ error: cannot read section `shape.x`
   caused by: key `mask_key` at ./database.ini:2 needs the variable `MASK_KEY`, which is not set
 hint: export MASK_KEY=...
 ";
-    refused("[shape.x]\nmask_key = ${env:MASK_KEY}\n", SHOW, expected);
+    refused("[shape.x]\nmask_key = ${env:MASK_KEY}\n[local_kafka]\nservers = a:1\n", "tail t --shape x", expected);
 }
 
 #[test]

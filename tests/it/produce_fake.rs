@@ -144,6 +144,7 @@ fn an_invalid_argument_is_refused_with_its_syntax() {
         ("--create 1:0", "a topic has at least 1 replica, as in 6:1"),
         ("--log-interval 0", "a whole number of at least 1 is needed"),
         ("--users 0", "a whole number of at least 1 is needed"),
+        ("--seed 1e400", "invalid value '1e400' for '--seed <N>': a whole number is needed, such as 1000"),
         ("-n -5", "invalid value '-5' for '--count <N>': a whole number is needed, such as 1000"),
         ("--file x --seed 7", "the argument '--file <PATH>' cannot be used with '--seed <N>'"),
     ] {

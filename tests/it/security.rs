@@ -146,8 +146,8 @@ fn real_a_wrong_protocol_for_a_port_is_named() {
     let hint = "set `security_protocol = PLAINTEXT` under [local_kafka], or use the listener for SSL";
     fails("PLAINTEXT", &format!("security_protocol = SSL\n{}", trust("ca")), no_tls, hint);
 
-    let hint = "remove `security_protocol = SASL_PLAINTEXT`, `username` and `password` under [local_kafka], or use the port that \
-                the broker has for logins";
+    let hint = "remove `security_protocol = SASL_PLAINTEXT`, `username`, `password` and `sasl_mechanism` under [local_kafka], or use \
+                the port that the broker has for logins";
     let cause = "logging in: the broker accepts no login on this port";
     fails("PLAINTEXT", &login("SASL_PLAINTEXT", "PLAIN", CANARY), cause, hint);
 

@@ -96,6 +96,15 @@ async fn an_invalid_answer_is_not_a_delivery() {
     assert_eq!(outcome_codes(&deliver(&sink(&stub).await, records(2)).await), "uu");
 }
 
+#[tokio::test]
+async fn an_answer_that_quotes_half_a_character_is_judged_item_by_item() {
+    let quoted = r#"{"items":[{"create":{"status":201}},{"create":{"status":400,"error":{"type":"mapper_parsing_exception","reason":"[\ud83d]"}}}]}"#;
+    let stub = HttpStub::search(move |_| Reply::Text(200, quoted));
+    let outcomes = deliver(&sink(&stub).await, records(2)).await;
+    assert_eq!(outcome_codes(&outcomes), "db");
+    assert_eq!(reason(&outcomes[1]).code(), "mapper_parsing_exception");
+}
+
 /// Returns a server where every id exists, with the document given by `stored`.
 fn taken(stored: impl Fn(usize) -> Value + Send + 'static) -> HttpStub {
     HttpStub::search(move |request| {

@@ -161,7 +161,12 @@ async fn a_rejected_configured_name_stops_the_run() {
 
 #[tokio::test]
 async fn an_error_for_an_unknown_index_leaves_every_outcome_unclear() {
-    for errors in [vec![doc! {"index": 7, "code": 2}], vec![doc! {"code": 2}], vec![doc! {"index": 1, "code": 2}; 2]] {
+    for errors in [
+        vec![doc! {"index": 7, "code": 2}],
+        vec![doc! {"code": 2}],
+        vec![doc! {"index": "1", "code": 2}],
+        vec![doc! {"index": 1, "code": 2}; 2],
+    ] {
         let stub = erring(errors, None);
         assert_eq!(outcome_codes(&deliver(&sink(&stub, offset_ids(), false).await, records(3)).await), "uuu");
     }

@@ -1,5 +1,6 @@
 //! Flags of documents, shared by the document sinks.
 
+use crate::commands::args::numbers::parse_whole;
 use crate::commands::args::topics::TopicArgs;
 use crate::connectors::kafka::TopicInfo;
 use crate::document::{
@@ -43,7 +44,7 @@ pub(crate) struct DocumentArgs {
     #[arg(long, value_name = "FIELD", value_parser = path)]
     time_field: Option<FieldPath>,
     /// Limit of different names that templates produce in a run
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = parse_whole::<usize>(1, u64::MAX))]
     max_names: usize,
 }
 
@@ -184,8 +185,10 @@ impl DocumentArgs {
                 TransformResult::Bad(Reason::new("tombstone", "the record has no value (--on-tombstone fail)"))
             }
             None => TransformResult::Bad(
-                Reason::new("tombstone", "the record has no value, and --on-tombstone is not set")
-                    .hint("--on-tombstone delete, skip or fail"),
+                Reason::new("tombstone", "the record has no value, and --on-tombstone is not set").hint(match self.id {
+                    Ids::Key => "--on-tombstone delete deletes its document, --on-tombstone skip filters it",
+                    _ => "--on-tombstone skip filters it",
+                }),
             ),
         };
         Some(Box::new(move |record| if record.value.is_none() { shaped.clone() } else { TransformResult::Keep }))
@@ -294,7 +297,9 @@ mod tests {
         let is_open = |line: &[&str]| flags(line).tombstone_line().is_some();
         assert!(is_open(&["--id", "key"]) && is_open(&["--id", "field:a"]), "the plan says it");
         assert!(!is_open(&[]) && !is_open(&["--id", "uuid"]) && !is_open(&["--id", "key", "--on-tombstone", "fail"]));
-        assert_eq!(reason.hinted(), Some("--on-tombstone delete, skip or fail"));
+        assert_eq!(reason.hinted(), Some("--on-tombstone delete deletes its document, --on-tombstone skip filters it"));
+        let Some(TransformResult::Bad(reason)) = what(&["--id", "field:a"]) else { panic!("the first tombstone is bad") };
+        assert_eq!(reason.hinted(), Some("--on-tombstone skip filters it"), "a tombstone has no field");
     }
 
     #[test]

@@ -88,8 +88,8 @@ impl ShapingArgs {
             }
         }
         for name in &self.shape {
-            let keys = profile.shape(name).ok_or_else(|| no_shape(name, profile))?;
-            for (key, value) in keys {
+            let keys = profile.shape(name)?.ok_or_else(|| no_shape(name, profile))?;
+            for (key, value) in &keys {
                 let origin = profile.shape_origin(name, key).map_or_else(String::new, |origin| format!(" at {origin}"));
                 rules.key(&format!("[shape.{name}]{origin}"), key, value).map_err(usage)?;
             }

@@ -32,7 +32,7 @@ impl ThresholdArgs {
 /// When a group exceeds a threshold, or its lag is not known.
 pub(super) fn check(thresholds: Thresholds, report: &LagReport) -> Result<(), Error> {
     let groups = report.surveys.iter().flat_map(|survey| survey.groups.iter().map(move |group| (survey, group)));
-    let (mut causes, mut count, mut shown) = (Vec::new(), 0, String::new());
+    let (mut causes, mut count, mut shown, mut may_lag) = (Vec::new(), 0, String::new(), false);
     for (survey, group) in groups {
         let breaches = thresholds.breaches(group, survey.at);
         count += usize::from(!breaches.is_empty());
@@ -40,6 +40,7 @@ pub(super) fn check(thresholds: Thresholds, report: &LagReport) -> Result<(), Er
         if !breaches.is_empty() {
             shown = name.to_string();
         }
+        may_lag |= breaches.iter().any(|breach| *breach != Breach::NothingCommitted);
         causes.extend(breaches.iter().map(|breach| format!("`{name}` on `{}`: {}", survey.section, text(breach))));
     }
     if causes.is_empty() {
@@ -49,12 +50,18 @@ pub(super) fn check(thresholds: Thresholds, report: &LagReport) -> Result<(), Er
         if count == 1 { "1 group exceeds its threshold".to_owned() } else { format!("{count} groups exceed their thresholds") };
     let failure = causes.into_iter().fold(Failure::new(what), Failure::because);
     let group = if count == 1 { shown.as_str() } else { "GROUP" };
-    Err(Error::Check(failure.hint(format!("see where: sdl lag {group} --only-lagging"))))
+    let hint = if may_lag {
+        format!("see where: sdl lag {group} --only-lagging")
+    } else {
+        format!("see whether it has members: sdl lag {group} --by group; it commits after its first records")
+    };
+    Err(Error::Check(failure.hint(hint)))
 }
 
 fn text(breach: &Breach) -> String {
     match breach {
         Breach::Unreadable(why) => why.clone(),
+        Breach::NothingCommitted => "the lag is not known: nothing is committed".to_owned(),
         Breach::UnknownLag(partitions) => format!("the lag of {} is not known", counted(*partitions as u64, "partition")),
         Breach::Lag { lag, max } => format!("lag {lag} exceeds {max} (--max-lag)"),
         Breach::TimeLag { longest, max } => {
@@ -109,7 +116,19 @@ mod tests {
             assert_eq!(checked(None, None, vec![unknown]), None);
         }
         assert!(checked(Some(1_000), None, vec![partition_lag(0, Some(140), 0, 100)]).is_some(), "truncated");
-        assert_eq!(checked(Some(0), Some(0), vec![partition_lag(0, None, 0, 100)]), None, "nothing was committed");
+    }
+
+    #[test]
+    fn a_group_that_has_committed_nothing_exceeds_any_threshold() {
+        for partitions in [Vec::new(), vec![partition_lag(0, None, 0, 100), partition_lag(1, None, 0, 0)]] {
+            let expected = "error: 1 group exceeds its threshold\n  caused by: `g` on `s`: the lag is not known: nothing is committed\n\
+                            hint: see whether it has members: sdl lag g --by group; it commits after its first records\n";
+            assert_eq!(checked(Some(1_000), None, partitions.clone()).as_deref(), Some(expected));
+            assert_eq!(checked(None, Some(1_000), partitions.clone()).as_deref(), Some(expected));
+            assert_eq!(checked(None, None, partitions), None);
+        }
+        let one = vec![partition_lag(0, Some(100), 0, 100), partition_lag(1, None, 0, 100)];
+        assert_eq!(checked(Some(0), None, one), None, "a partition without a commit beside others");
     }
 
     #[test]

@@ -34,14 +34,11 @@ pub(super) async fn run(context: &Context) -> Result<(), Error> {
         });
     }
     draft::check_writable(&path).map_err(|error| unwritable(&path, &error))?;
-    if path.exists() && !context.global.yes {
-        let replace = Confirm::new().with_prompt(format!("{} exists: replace it?", path.display())).default(false).interact();
-        if !replace.map_err(interrupted)? {
-            return Err(Error::Usage {
-                what: format!("{} was not changed", path.display()),
-                hint: "name another file with --profile FILE".to_owned(),
-            });
-        }
+    if path.exists() && !context.global.yes && !confirm(&format!("{} exists: replace it?", path.display()), false)? {
+        return Err(Error::Usage {
+            what: format!("{} was not changed", path.display()),
+            hint: "name another file with --profile FILE".to_owned(),
+        });
     }
     let sections = ask_for_sections(&path).await?;
     draft::write(&path, &draft::text(&sections)).map_err(|error| unwritable(&path, &error))?;
@@ -55,7 +52,7 @@ fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 async fn ask_for_sections(path: &Path) -> Result<Vec<DraftSection>, Error> {
-    let names: Vec<_> = WELL_KNOWN.iter().map(|(name, kind)| format!("{name} ({})", kind.as_str())).collect();
+    let names: Vec<_> = WELL_KNOWN.iter().map(|(name, kind)| format!("{name} ({})", purpose(name, *kind))).collect();
     let chosen = loop {
         let prompt = "Which sections? (space selects, enter continues)";
         let chosen = MultiSelect::new().with_prompt(prompt).items(&names).interact().map_err(interrupted)?;
@@ -85,6 +82,16 @@ async fn ask_for_sections(path: &Path) -> Result<Vec<DraftSection>, Error> {
         });
     }
     Ok(sections)
+}
+
+/// Returns the type of a well-known section, and what it is the default for.
+fn purpose(name: &str, kind: SectionKind) -> String {
+    let default = match name {
+        "remote_kafka" => ", default source of replicate",
+        "local_kafka" => ", default target of replicate and source of the others",
+        _ => "",
+    };
+    format!("{}{default}", kind.as_str())
 }
 
 /// Asks for the values of a section; `previous` are the answers to offer again.
@@ -235,7 +242,7 @@ fn choose(prompt: &str, items: &[&str], default: usize) -> Result<usize, Error> 
 }
 
 fn confirm(prompt: &str, default: bool) -> Result<bool, Error> {
-    Confirm::new().with_prompt(prompt).default(default).interact().map_err(interrupted)
+    Confirm::new().with_prompt(prompt).default(default).wait_for_newline(true).interact().map_err(interrupted)
 }
 
 /// Checks the answer for `key`. A reference is checked when it is read.

@@ -12,7 +12,7 @@ use crate::commands::tail::print::Printer;
 use crate::connectors::kafka::ScanEvent;
 use crate::error::Error;
 use crate::record::RecordView;
-use crate::report::{ScanBar, Screen, counted, grouped};
+use crate::report::{ScanBar, Screen, counted};
 use crate::terminal::escape_controls;
 
 /// How many records are read between two checks of the clock and the signals.
@@ -192,10 +192,8 @@ impl Output {
         self.flush()?;
         if let Some(why) = &self.bad_example {
             self.say(&match self.bad {
-                1 => format!("1 record was left out because its value cannot be shaped: {why}"),
-                bad => {
-                    format!("{} records were left out because their values cannot be shaped, such as {why}", grouped(bad))
-                }
+                1 => format!("1 record was left out: {why}"),
+                bad => format!("{} were left out, such as {why}", counted(bad, "record")),
             });
         }
         if !follows && !self.should_continue() {

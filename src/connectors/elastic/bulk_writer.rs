@@ -58,6 +58,7 @@ impl ElasticBulkWriter {
         let payload = if options.compress { compress(body.clone()).await? } else { RequestBody::Lines(body.clone()) };
         let filter = match format.action {
             BulkAction::Update => "items.*.status,items.*.error,items.*.result,items.*._seq_no,items.*._primary_term",
+            BulkAction::Index => "items.*.status,items.*.error,items.*.result,items.*.failure_store",
             _ if options.deletes => "items.*.status,items.*.error,items.*.result",
             _ => "items.*.status,items.*.error,items.*.failure_store",
         };

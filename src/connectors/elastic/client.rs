@@ -127,6 +127,7 @@ impl ElasticClient {
             Self { section: section.clone(), nodes, next: AtomicUsize::new(0), server: ClusterInfo::default(), wait };
         let until = Instant::now() + wait;
         let mut last: Option<CallError> = None;
+        let mut lasting = 0;
         let mut log = WaitLog::new(&section.name, wait);
         loop {
             // One silent node leaves time for the others.
@@ -138,7 +139,15 @@ impl ElasticClient {
                     client.server = server.require_supported(section)?;
                     return Ok(client);
                 }
-                Err(error) if error.cause.is_lasting() => return Err(diagnosis::diagnose(section, &error, wait).into()),
+                Err(error) if error.cause.is_lasting() => {
+                    // One bad node among several does not end the start.
+                    lasting += 1;
+                    if lasting >= client.nodes.len() {
+                        return Err(diagnosis::diagnose(section, &error, wait).into());
+                    }
+                    client.next.store(lasting, Ordering::Relaxed);
+                    last = Some(error);
+                }
                 Err(error) if error.is_unexplained() => _ = last.get_or_insert(error),
                 Err(error) => last = Some(error),
             }
@@ -211,7 +220,7 @@ impl ElasticClient {
                 Ok(reply) if is_gateway_error(reply.status) && tries < self.nodes.len() => {}
                 Ok(reply) => return Ok(reply),
                 Err(error)
-                    if error.cause.is_lasting() || tries >= self.nodes.len() && Instant::now() + CONNECT_BACKOFF >= until =>
+                    if tries >= self.nodes.len() && (error.cause.is_lasting() || Instant::now() + CONNECT_BACKOFF >= until) =>
                 {
                     return Err(diagnosis::diagnose(&self.section, &error, self.wait.max(QUESTION_TIMEOUT)));
                 }

@@ -1,6 +1,7 @@
 //! Looks up stored documents by id.
 
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -15,13 +16,15 @@ use crate::connectors::elastic::reason::{clean, kind, permanent, text, transient
 use crate::connectors::elastic::response::{self, BulkAction};
 use crate::connectors::elastic::target::ElasticTarget;
 use crate::document::{
-    Disagreements, Document, DocumentBatch, FirstLook, Ids, MetaNames, Owner, StoredMetadata, deciding_fields, overtaken,
-    version_field,
+    Contradiction, Disagreements, Document, DocumentBatch, FirstLook, Ids, MetaNames, Owner, StoredMetadata, deciding_fields,
+    overtaken, version_field,
 };
 use crate::pipeline::{Outcome, Reason};
 
 /// How many ids are looked up at once.
 pub(super) const LOOKUP_SIZE: usize = 500;
+/// How long a server remembers the version of a deleted document, and rejects the same one: `index.gc_deletes`, doubled.
+const DELETED_FOR: Duration = Duration::from_secs(120);
 
 /// A document whose id is taken.
 #[derive(Debug)]
@@ -81,13 +84,30 @@ impl ElasticLookup {
 
     /// Judges the answer for a document whose id is taken, and stops a run whose look-ups never agree with its writes.
     fn reconcile(&self, document: &Document<'_>, action: BulkAction, answer: &Value) -> Outcome {
-        let outcome = judge(&self.target, document, action, answer);
-        let mut disagreements = self.disagreements.lock().unwrap_or_else(PoisonError::into_inner);
-        if answer.get("error").is_some() || is_found(answer) || action == BulkAction::Delete {
-            disagreements.forget(document.record);
-            return outcome;
+        match judge(&self.target, document, action, answer) {
+            Outcome::Retry(_) if answer.get("error").is_none() => {
+                let is_found = is_found(answer);
+                self.disagree(document, if is_found { Contradiction::Older } else { Contradiction::Nothing })
+            }
+            outcome => {
+                self.agree(document);
+                outcome
+            }
         }
-        disagreements.note(document.record).map_or(outcome, Outcome::Stop)
+    }
+
+    /// Returns the outcome of a document whose look-up contradicts its write: it is sent again, but not for ever.
+    pub(super) fn disagree(&self, document: &Document<'_>, contradiction: Contradiction) -> Outcome {
+        let is_of_deletes = self.target.options.deletes && contradiction == Contradiction::Nothing;
+        let patience = if is_of_deletes { DELETED_FOR } else { Duration::ZERO };
+        let mut disagreements = self.disagreements.lock().unwrap_or_else(PoisonError::into_inner);
+        let refusal = disagreements.note(document.record, contradiction, patience, Instant::now());
+        refusal.map_or_else(|| Outcome::Retry(overtaken()), Outcome::Stop)
+    }
+
+    /// Notes that the look-up of a document agrees with its write.
+    pub(super) fn agree(&self, document: &Document<'_>) {
+        self.disagreements.lock().unwrap_or_else(PoisonError::into_inner).forget(document.record);
     }
 
     /// Looks up the first ids of each new partition before anything of it is written. Returns the outcome of the whole batch if one
@@ -119,16 +139,16 @@ impl ElasticLookup {
     /// # Errors
     /// When one of them belongs to another record, or that could not be found out.
     async fn check(&self, documents: &[Document<'_>]) -> Result<(), Outcome> {
-        let questions = documents.iter().map(|document| self.question(document, None)).collect();
+        let questions: Vec<_> = documents.iter().map(|document| self.question(document, None)).collect();
         let answers = match self.target.index() {
             Some(stream) if self.target.options.data_stream => self.search(stream, documents).await?,
-            _ if self.target.keeps_sources() => self.find_fields(questions, None).await?,
+            _ if self.target.keeps_sources() => self.find_sources(documents, questions).await?,
             _ => self.find(questions).await?,
         };
         let mut ours = Vec::new();
         for (document, answer) in documents.iter().zip(&answers) {
             let is_missing = answer.get("error").is_some_and(|error| kind(error) == "index_not_found_exception");
-            if is_missing || answer.get("error").is_none() && !is_found(answer) {
+            if is_missing || answer.get("found") == Some(&Value::Bool(false)) {
                 continue;
             }
             match judge(&self.target, document, BulkAction::Create, answer) {
@@ -160,6 +180,21 @@ impl ElasticLookup {
     /// Returns an answer to each question.
     pub(super) async fn find(&self, questions: Vec<Question>) -> Result<Vec<Value>, Outcome> {
         self.find_fields(questions, self.fields()).await
+    }
+
+    /// Returns the same with whole sources; with the fields that decide for those that cannot be read, as with a number beyond a double.
+    async fn find_sources(&self, documents: &[Document<'_>], questions: Vec<Question>) -> Result<Vec<Value>, Outcome> {
+        let mut answers = self.find_fields(questions, None).await?;
+        let is_unread = |at: &usize| is_found(&answers[*at]) && answers[*at].get("_source").is_none();
+        let unread: Vec<usize> = (0..answers.len()).filter(is_unread).collect();
+        if unread.is_empty() {
+            return Ok(answers);
+        }
+        let questions = unread.iter().map(|at| self.question(&documents[*at], None)).collect();
+        for (at, answer) in unread.into_iter().zip(self.find(questions).await?) {
+            answers[at] = answer;
+        }
+        Ok(answers)
     }
 
     /// Returns the same with these fields of the sources, or with all without.
@@ -196,12 +231,13 @@ impl ElasticLookup {
         let source = self.fields().map_or(json!(true), |fields| fields.split(',').collect());
         let body = json!({"size": ids.len(), "query": {"ids": {"values": ids}}, "_source": source});
         let path = format!("/{}/_search", in_path(stream));
-        let query = [("ignore_unavailable", "true")];
+        // An answer without one of the shards is not an answer.
+        let query = [("ignore_unavailable", "true"), ("allow_partial_search_results", "false")];
         let answer = self.ask(Request { deadline: QUESTION_TIMEOUT, ..Request::post(&path, &body) }.with(&query)).await?;
         let answer = lenient_json::value(&answer);
         let hits = answer.pointer("/hits/hits").and_then(Value::as_array).ok_or_else(|| not_looked_up(200))?;
         let of = |id: &str| hits.iter().find(|hit| hit.get("_id").is_some_and(|other| other == id));
-        let answer = |id| of(id).map_or(Value::Null, |hit| json!({"found": true, "_source": hit["_source"]}));
+        let answer = |id| of(id).map_or_else(|| json!({"found": false}), |hit| json!({"found": true, "_source": hit["_source"]}));
         Ok(ids.into_iter().map(answer).collect())
     }
 
@@ -219,7 +255,8 @@ impl ElasticLookup {
     }
 }
 
-fn not_looked_up(status: u16) -> Outcome {
+/// Returns the outcome of documents whose look-up was answered with this status, and not with the stored document.
+pub(super) fn not_looked_up(status: u16) -> Outcome {
     let why = if status == 429 { "the server is overloaded".to_owned() } else { format!("status {status}") };
     let what = format!("the server did not return the stored document of an id: {why}");
     let reason = with_load(status, Reason::new("not_looked_up", what));
@@ -227,7 +264,7 @@ fn not_looked_up(status: u16) -> Outcome {
 }
 
 /// Returns whether an answer holds a document.
-pub(super) fn is_found(answer: &Value) -> bool {
+fn is_found(answer: &Value) -> bool {
     answer.get("found") == Some(&Value::Bool(true))
 }
 
@@ -267,12 +304,12 @@ fn judge(target: &ElasticTarget, document: &Document<'_>, action: BulkAction, an
     if let Some(error) = answer.get("error") {
         return lookup_failed(error);
     }
-    if !is_found(answer) {
-        return match action {
-            // It was deleted by this very version.
-            BulkAction::Delete => Outcome::AlreadyThere,
-            _ => Outcome::Retry(overtaken()),
-        };
+    match (answer.get("found").and_then(Value::as_bool), action) {
+        (Some(true), _) => {}
+        // It was deleted by this very version.
+        (Some(false), BulkAction::Delete) => return Outcome::AlreadyThere,
+        (Some(false), _) => return Outcome::Retry(overtaken()),
+        (None, _) => return not_looked_up(200),
     }
     let mapper = &target.format.mapper;
     let source = answer.get("_source").unwrap_or(&Value::Null);

@@ -13,7 +13,9 @@ use crate::connectors::elastic::metadata_json::MetadataJson;
 use crate::connectors::elastic::request::{BulkFormat, WriteGuard};
 use crate::connectors::elastic::response::{BulkAction, ItemVerdict};
 use crate::connectors::elastic::target::{ElasticTarget, Op};
-use crate::document::{Document, DocumentBatch, MetaNames, Owner, ParsedPayload, StoredMetadata, overtaken, version_field};
+use crate::document::{
+    Contradiction, Document, DocumentBatch, MetaNames, Owner, ParsedPayload, StoredMetadata, overtaken, version_field,
+};
 use crate::pipeline::{Outcome, Reason};
 
 /// The records of one id: each waits for the one before it.
@@ -87,8 +89,17 @@ pub(super) async fn merge(
             let queue = &mut queues[number];
             let (place, document) = queue.documents.pop_front().expect("a document that is sent is the first of its queue");
             let outcome = match verdict {
-                ItemVerdict::Outcome(outcome) => outcome,
-                ItemVerdict::Conflict { .. } => Outcome::Retry(overtaken()),
+                ItemVerdict::Conflict { .. } => lookup.disagree(&document, Contradiction::Nothing),
+                // It was looked up just now.
+                ItemVerdict::Outcome(Outcome::Reject(reason))
+                    if action == BulkAction::Update && reason.code() == "document_missing_exception" =>
+                {
+                    lookup.disagree(&document, Contradiction::Document)
+                }
+                ItemVerdict::Outcome(outcome) => {
+                    lookup.agree(&document);
+                    outcome
+                }
             };
             queue.stored = match (&outcome, action, stored_at) {
                 (Outcome::Delivered, BulkAction::Delete, _) => StoredDocument::Missing,
@@ -159,12 +170,14 @@ fn stored(answer: &Value, names: &MetaNames, version: &str) -> StoredDocument {
         return StoredDocument::Unknown(lookup::lookup_failed(error));
     }
     let number = |name: &str| answer.get(name).and_then(Value::as_i64);
-    match (lookup::is_found(answer), number("_seq_no").zip(number("_primary_term"))) {
-        (true, Some(place)) => {
+    let found = answer.get("found").and_then(Value::as_bool);
+    match (found, number("_seq_no").zip(number("_primary_term"))) {
+        (Some(true), Some(place)) => {
             let source = answer.get("_source").unwrap_or(&Value::Null);
             StoredDocument::Present { place, metadata: lookup::stored_metadata(source, names, version) }
         }
-        _ => StoredDocument::Missing,
+        (Some(false), _) => StoredDocument::Missing,
+        _ => StoredDocument::Unknown(lookup::not_looked_up(200)),
     }
 }
 
@@ -272,5 +285,9 @@ mod tests {
         assert!(matches!(of(json!({"found": false})), StoredDocument::Missing));
         assert!(matches!(of(json!({"error": {"type": "index_not_found_exception"}})), StoredDocument::Missing));
         assert!(matches!(of(json!({"error": {"type": "other"}})), StoredDocument::Unknown(Outcome::Unclear(_))));
+        // A document that is there and cannot be read is not missing: an update would be a bad record, a delete would be lost.
+        for unreadable in [json!({"found": true}), json!({"_id": "k"}), Value::Null] {
+            assert!(matches!(of(unreadable), StoredDocument::Unknown(Outcome::Unclear(_))));
+        }
     }
 }

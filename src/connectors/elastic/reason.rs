@@ -115,7 +115,9 @@ pub(super) fn is_misconfigured(error: &Value) -> bool {
     let text = text(error);
     let of_pipeline = text.starts_with("pipeline with id [") && text.contains("does not exist");
     let of_explicit_index = text.starts_with("explicit index in");
-    of_pipeline || of_explicit_index || text.starts_with("no write index is defined for alias")
+    let of_routing = text.starts_with("Alias [") && text.contains("] has index routing associated with it [");
+    let of_stream = text.starts_with("only write ops with an op_type of create are allowed in data streams");
+    of_pipeline || of_explicit_index || of_routing || of_stream || text.starts_with("no write index is defined for alias")
 }
 
 /// Returns whether the server waited in vain, such as for a new field of the mapping.

@@ -206,15 +206,18 @@ fn without_error(action: BulkAction, item: &BulkItem<'_>) -> ItemVerdict {
             Reason::new("failure_store", "the document is in the failure store of its data stream")
                 .hint("look up the error in the failure store"),
         ),
-        // A created document is answered with 201.
-        (200, BulkAction::Create) => Outcome::Reject(
-            Reason::new("dropped_by_pipeline", "the ingest pipeline dropped the document")
-                .hint("correct the pipeline, or write without it"),
-        ),
+        // A created document is answered with 201, and one that is written over with `updated`.
+        (200, BulkAction::Create) => Outcome::Reject(dropped_by_pipeline()),
+        (200, BulkAction::Index) if item.result.as_deref() == Some("noop") => Outcome::Reject(dropped_by_pipeline()),
         (200 | 201, _) => Outcome::Delivered,
         (404, BulkAction::Delete) if item.result.as_deref() == Some("not_found") => Outcome::Delivered,
         (status, _) => Outcome::Unclear(Reason::new("unknown_answer", format!("status {status} without an error"))),
     })
+}
+
+fn dropped_by_pipeline() -> Reason {
+    Reason::new("dropped_by_pipeline", "the ingest pipeline dropped the document")
+        .hint("correct the pipeline, or write without it")
 }
 
 fn conflict(action: BulkAction, item: &BulkItem<'_>, error: &Value) -> ItemVerdict {

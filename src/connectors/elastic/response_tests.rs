@@ -84,6 +84,21 @@ fn each_answer_for_a_document_has_one_meaning() {
         (Create, 400, of("document_parsing_exception"), "bad document_parsing_exception"),
         (Create, 400, of("strict_dynamic_mapping_exception"), "bad strict_dynamic_mapping_exception"),
         (Create, 400, of("illegal_argument_exception"), "bad illegal_argument_exception"),
+        (
+            Create,
+            400,
+            saying(
+                "illegal_argument_exception",
+                "Alias [i] has index routing associated with it [a], and was provided with routing value [b], rejecting operation",
+            ),
+            "stop illegal_argument_exception",
+        ),
+        (
+            Index,
+            400,
+            saying("illegal_argument_exception", "only write ops with an op_type of create are allowed in data streams"),
+            "stop illegal_argument_exception",
+        ),
         (Create, 400, of("routing_missing_exception"), "stop routing_missing_exception"),
         (Create, 400, of("invalid_index_name_exception"), "bad invalid_index_name_exception"),
         (Update, 404, of("document_missing_exception"), "bad document_missing_exception"),
@@ -125,6 +140,8 @@ fn a_missing_document_counts_as_deleted_and_one_in_a_failure_store_is_not_delive
     assert_eq!(of(BulkAction::Delete, r#""status":404,"result":"not_found""#), "delivered");
     assert_eq!(of(BulkAction::Update, r#""status":404,"result":"not_found""#), "unclear unknown_answer");
     assert_eq!(of(BulkAction::Update, r#""status":200,"result":"noop""#), "delivered");
+    assert_eq!(of(BulkAction::Index, r#""status":200,"result":"noop""#), "bad dropped_by_pipeline");
+    assert_eq!(of(BulkAction::Index, r#""status":200,"result":"updated""#), "delivered");
     assert_eq!(of(BulkAction::Create, r#""status":201,"failure_store":"used""#), "bad failure_store");
     assert_eq!(of(BulkAction::Create, r#""status":201,"failure_store":"not_enabled""#), "delivered");
 }

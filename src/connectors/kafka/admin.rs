@@ -16,7 +16,7 @@ use crate::connectors::kafka::config::{client_config, create_client, set_group_i
 use crate::connectors::kafka::connect::reach;
 use crate::connectors::kafka::diagnosis;
 use crate::connectors::kafka::librdkafka::admin::TopicDescription;
-use crate::connectors::kafka::librdkafka::bootstrap::add_servers;
+use crate::connectors::kafka::librdkafka::bootstrap::{add_servers, has_controller};
 use crate::connectors::kafka::librdkafka::{self, NativeError};
 use crate::connectors::kafka::sink::{Targets, TopicLimits};
 use crate::pipeline::{ConnectorError, Failure, FailureKind};
@@ -201,7 +201,10 @@ impl Admin {
         };
         match answer {
             None if self.is_embedded() => Ok(Some(HashMap::new())),
-            None => Err(self.failed(&what(), NativeError::no_answer()).into()),
+            None => {
+                let error = NativeError { text: "no answer".to_owned(), ..NativeError::no_answer() };
+                Err(self.failed(&what(), error).into())
+            }
             Some(Ok(settings)) => Ok(Some(settings)),
             Some(Err(error)) if error.is_denied() => Ok(None),
             Some(Err(error)) => Err(self.failed(&what(), error).into()),
@@ -366,6 +369,11 @@ impl Admin {
         Ok((ids, missing))
     }
 
+    /// Returns whether the brokers' last answer is that of a cluster: without a controller, a topic that they do not list may exist.
+    pub(crate) fn has_controller(&self) -> bool {
+        has_controller(self.client.client())
+    }
+
     /// Sends a request again while a leader or coordinator moves, until its timeout.
     pub(super) async fn request<T: Send + 'static>(
         &self,
@@ -515,7 +523,9 @@ pub(super) fn partition_offsets<C: rdkafka::ClientContext>(
                 let fetch = || client.fetch_metadata(Some(partition.topic.name()), REQUEST_TIMEOUT).ok();
                 let leader = metadata.entry(partition.topic).or_insert_with(fetch).as_ref();
                 let leader = leader.map_or(String::new(), |metadata| leader_of(metadata, *partition));
-                Err(NativeError { text: format!("{error}{leader}"), ..error })
+                let is_silent = error == NativeError::no_answer();
+                let text = if is_silent && leader == NO_LEADER { LEADERLESS.to_owned() } else { format!("{error}{leader}") };
+                Err(NativeError { text, ..error })
             }
         };
         (*partition, answer)
@@ -532,6 +542,9 @@ pub(super) fn listing_failure(failure: Failure, error: &NativeError) -> Failure 
     }
 }
 
+const LEADERLESS: &str = "the partition has no leader";
+const NO_LEADER: &str = " (the partition has no leader)";
+
 /// Returns the leader of a partition as part of a sentence: id and advertised address.
 pub(super) fn leader_of(metadata: &Metadata, partition: Partition) -> String {
     let topic = metadata.topics().iter().find(|topic| topic.name() == partition.topic.name());
@@ -539,7 +552,7 @@ pub(super) fn leader_of(metadata: &Metadata, partition: Partition) -> String {
     let Some(known) = known else { return String::new() };
     let broker = metadata.brokers().iter().find(|broker| broker.id() == known.leader());
     broker.map_or_else(
-        || " (the partition has no leader)".to_owned(),
+        || NO_LEADER.to_owned(),
         |broker| format!(" (the leader is broker {}, advertised as {}:{})", broker.id(), broker.host(), broker.port()),
     )
 }

@@ -91,10 +91,31 @@ fn failure(section: &KafkaSection, server: String, cause: ConnectCause) -> Failu
         client_certificate: "`ssl_certificate_location` and `ssl_key_location`",
         login: "`username`, `password` or `sasl_mechanism`",
         new_login: &login,
+        given_login: &given_login(section),
         tls_on: set(if is_sasl { "SASL_SSL" } else { "SSL" }),
         tls_off: set(if is_sasl { "SASL_PLAINTEXT" } else { "PLAINTEXT" }),
     };
     ConnectError::new(server, cause).failure(&keys)
+}
+
+/// Returns the keys of the login that the section has, in backticks: a protocol may follow from the username.
+fn given_login(section: &KafkaSection) -> String {
+    let protocol = section.security_protocol.as_ref().map(|protocol| format!("security_protocol = {protocol}"));
+    let keys = [
+        ("username", section.username.is_some()),
+        ("password", section.password.is_some()),
+        ("sasl_mechanism", section.sasl_mechanism.is_some()),
+    ];
+    let keys = keys.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key.to_owned());
+    let of_login = |property: &str| property == "security.protocol" || property.starts_with("sasl.");
+    let properties = section.properties.iter().filter(|(property, _)| of_login(property));
+    let properties = properties.map(|(property, _)| format!("kafka.{property}"));
+    let quoted: Vec<_> = protocol.into_iter().chain(keys).chain(properties).map(|key| format!("`{key}`")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => "the login".to_owned(),
+    }
 }
 
 /// Returns whether the certificate of a broker failed verification.

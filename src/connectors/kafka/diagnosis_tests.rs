@@ -108,8 +108,18 @@ fn a_login_on_a_port_that_accepts_none_is_named() {
         "SASL_PLAINTEXT",
         line,
         "broker:9092: logging in: the broker accepts no login on this port",
-        "remove `security_protocol = SASL_PLAINTEXT`, `username` and `password`",
+        "remove `security_protocol = SASL_PLAINTEXT`, `username` and `password` under [remote_kafka], or use the port",
     );
+    let given = |change: fn(&mut KafkaSection)| {
+        let mut section = section("SASL_PLAINTEXT");
+        section.security_protocol = None;
+        change(&mut section);
+        diagnosed(&section, line, None).1
+    };
+    let hint = given(|_| {});
+    assert!(hint.starts_with("remove `username` and `password` under [remote_kafka]"), "the protocol is implied: {hint}");
+    let hint = given(|section| section.sasl_mechanism = Some("PLAIN".to_owned()));
+    assert!(hint.starts_with("remove `username`, `password` and `sasl_mechanism` under [remote_kafka]"), "{hint}");
 }
 
 #[test]

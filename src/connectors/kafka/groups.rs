@@ -153,12 +153,16 @@ impl Admin {
             return Ok(None);
         }
         let described = self.groups(&[group.to_owned()]).await?.pop().unwrap_or_default();
+        let what = format!("describe group `{group}` on");
         if let Some(error) = described.error {
-            return Err(self.failure(&format!("describe group `{group}` on")).because(error).into());
+            return Err(self.failure(&what).because(error).into());
         }
-        let state = described.state.unwrap_or_default();
+        // Members that are not known are not absent.
+        let Some((state, members)) = described.state.zip(described.members) else {
+            return Err(self.failed(&what, NativeError::no_answer()).into());
+        };
         let member = |member: GroupMember| format!("{} at {} (group is {state})", member.client_id, member.host);
-        Ok(described.members.map(|members| members.into_iter().map(member).collect()))
+        Ok(Some(members.into_iter().map(member).collect()))
     }
 
     /// Returns every committed offset of a group.

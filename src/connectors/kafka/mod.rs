@@ -35,6 +35,6 @@ pub use position::{Bounds, GRAMMAR, Pos};
 
 pub use resume::{OnGap, ResumeRules, StartReason};
 pub use scan::{ScanEvent, ScanRange, Scanner};
-pub use sink::{KafkaSink, PrepareTargets, ProducerOptions, Route, TargetWatch, Targets, TopicLimits};
+pub use sink::{ConfirmTargets, KafkaSink, PrepareTargets, ProducerOptions, Route, TargetWatch, Targets, TopicLimits};
 pub use source::{KafkaSource, SourceOptions, Subscription};
 pub(crate) use transactions::{TransactionalProducer, value_at};

@@ -117,6 +117,8 @@ impl Pos {
         match (self, other) {
             (Self::Offset(one), Self::Offset(other)) | (Self::Time(one), Self::Time(other)) => one > other,
             (Self::BeforeEnd(one), Self::BeforeEnd(other)) | (Self::Ago(one), Self::Ago(other)) => one < other,
+            (Self::End, Self::BeforeEnd(count)) => count > 0,
+            (Self::End, Self::Beginning) => true,
             _ => false,
         }
     }
@@ -249,6 +251,9 @@ mod tests {
     fn a_start_after_the_stop_is_detected() {
         assert!(Pos::Offset(9).is_after(Pos::Offset(8)) && Pos::Time(9).is_after(Pos::Time(8)));
         assert!(Pos::BeforeEnd(8).is_after(Pos::BeforeEnd(9)) && Pos::Ago(8).is_after(Pos::Ago(9)));
+        assert!(
+            Pos::End.is_after(Pos::Beginning) && Pos::End.is_after(Pos::BeforeEnd(1)) && !Pos::End.is_after(Pos::BeforeEnd(0))
+        );
         assert!(!Pos::Offset(8).is_after(Pos::Offset(8)) && !Pos::Offset(9).is_after(Pos::BeforeEnd(9)));
     }
 }

@@ -263,7 +263,7 @@ pub(crate) fn merge_refusals(refused: Vec<RefusedPartition>) -> Option<Refusal> 
     let (reason, what) = if all(RefusalReason::RecordsDeleted) {
         (RefusalReason::RecordsDeleted, format!("records of {count} partitions were deleted before they were read"))
     } else if all(RefusalReason::TopicRecreated) {
-        let what = format!("{count} partitions are not those that the group has read: their topic was re-created");
+        let what = format!("{count} partitions are not those that the group has read: their topic was re-created or truncated");
         (RefusalReason::TopicRecreated, what)
     } else if all(RefusalReason::LogTruncated) {
         let what = format!("{count} partitions end before the offset to read next: they were truncated or re-created");

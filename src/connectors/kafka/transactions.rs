@@ -16,6 +16,7 @@ use crate::connectors::kafka::config::{client_config, create_client};
 use crate::connectors::kafka::diagnosis;
 use crate::connectors::kafka::librdkafka::NativeError;
 use crate::connectors::kafka::librdkafka::bootstrap::add_servers;
+use crate::connectors::kafka::librdkafka::commits::MAX_COMMIT_PARTITIONS;
 use crate::connectors::kafka::lookup::{self, LookupResult};
 use crate::connectors::kafka::source::membership::GroupMetadata;
 use crate::pipeline::transaction::{Messages, OffsetCommit, OutgoingMessage, Receipt, TransactionError, TransactionSink};
@@ -199,15 +200,20 @@ impl TransactionSink for TransactionalProducer {
 
     async fn send_offsets(&self, member: GroupMetadata, commits: Vec<OffsetCommit>) -> Result<(), TransactionError> {
         self.call(move |client| {
-            let mut offsets = TopicPartitionList::with_capacity(commits.len());
-            for commit in commits {
-                let mut element = offsets.add_partition(commit.partition.topic.name(), commit.partition.index);
-                element.set_offset(Offset::Offset(commit.next.0)).expect("an offset is not negative");
-                let metadata = CommitMetadata::new(&client.flow, commit.fingerprint);
-                element.set_metadata(commit.extension.into_iter().fold(metadata, CommitMetadata::with_extension).to_json());
+            // The transaction adds up the offsets of several requests.
+            for commits in commits.chunks(MAX_COMMIT_PARTITIONS) {
+                let mut offsets = TopicPartitionList::with_capacity(commits.len());
+                for commit in commits {
+                    let mut element = offsets.add_partition(commit.partition.topic.name(), commit.partition.index);
+                    element.set_offset(Offset::Offset(commit.next.0)).expect("an offset is not negative");
+                    let metadata = CommitMetadata::new(&client.flow, commit.fingerprint);
+                    let extension = commit.extension.clone();
+                    element.set_metadata(extension.into_iter().fold(metadata, CommitMetadata::with_extension).to_json());
+                }
+                let sent = client.producer.send_offsets_to_transaction(&offsets, member.native(), REQUEST_TIMEOUT);
+                sent.map_err(|error| client.abort_or_fatal(&error))?;
             }
-            let sent = client.producer.send_offsets_to_transaction(&offsets, member.native(), REQUEST_TIMEOUT);
-            sent.map_err(|error| client.abort_or_fatal(&error))
+            Ok(())
         })
         .await
     }

@@ -22,6 +22,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause between attempts of the first contact.
 const CONNECT_BACKOFF: Duration = Duration::from_millis(250);
 
+/// The options of a connection string that the sink sets itself, each with the value that asks for the same.
+const OWN_OPTIONS: [(&str, &str); 7] = [
+    ("w", "majority"),
+    ("journal", "true"),
+    ("wtimeoutms", ""),
+    ("readpreference", "primary"),
+    ("maxpoolsize", ""),
+    ("connecttimeoutms", ""),
+    ("serverselectiontimeoutms", ""),
+];
+
 /// A server, or a set of them, of the MongoDB protocol.
 #[derive(Clone)]
 pub struct MongoClient {
@@ -42,6 +53,13 @@ impl MongoClient {
             Err(_) => Err(CommandError::TimedOut),
         };
         let options = options.map_err(|failure| diagnosis::diagnose(section, &failure, wait))?;
+        let unused = section.uri.as_ref().map_or_else(Vec::new, |uri| unused_options(uri.reveal()));
+        if !unused.is_empty() {
+            let (name, unused) = (&section.name, unused.join("`, `"));
+            tracing::warn!(
+                "`uri` of [{name}]: `{unused}` is not used: writes go to the primary with w=majority, within fixed times"
+            );
+        }
         let client =
             mongodb::Client::with_options(options).map_err(|error| diagnosis::diagnose(section, &command_error(&error), wait))?;
         let client = Self { section: section.clone(), client, deadline: COMMAND_TIMEOUT };
@@ -181,7 +199,8 @@ impl MongoClient {
                 task.abort();
                 Err(CommandError::TimedOut)
             }
-            Ok(Err(error)) => Err(CommandError::Unreachable(format!("the client failed: {error}"))),
+            // A panic may be caused by what was sent.
+            Ok(Err(error)) => Err(CommandError::Unreadable(format!("the client failed: {error}"))),
             Ok(Ok(Err(error))) => Err(command_error(&error)),
             Ok(Ok(Ok(reply))) => Ok(reply),
         }
@@ -228,6 +247,15 @@ async fn options(section: &MongoSection, commands: usize, wait: Duration) -> Res
     Ok(options)
 }
 
+/// Returns the names of the options in a connection string that ask for something else than the sink does.
+fn unused_options(uri: &str) -> Vec<&str> {
+    let options = uri.rsplit_once('?').map_or("", |(_, options)| options);
+    let is_unused = |(name, value): &(&str, &str)| {
+        OWN_OPTIONS.iter().any(|(own, same)| own.eq_ignore_ascii_case(name) && !same.eq_ignore_ascii_case(value))
+    };
+    options.split('&').filter_map(|option| option.split_once('=')).filter(is_unused).map(|(name, _)| name).collect()
+}
+
 /// Translates an error of the driver, which can quote documents.
 fn command_error(error: &Error) -> CommandError {
     match error.kind.as_ref() {
@@ -252,5 +280,17 @@ fn command_error(error: &Error) -> CommandError {
             source.filter(is_transient).unwrap_or_else(|| CommandError::Login(message.clone()))
         }
         kind => CommandError::Unreachable(kind.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_ask_for_something_else_are_named() {
+        assert_eq!(unused_options("mongodb://a,b/d?w=1&replicaSet=rs&readPreference=secondary"), ["w", "readPreference"]);
+        assert_eq!(unused_options("mongodb://a/?retryWrites=true&w=majority"), [""; 0]);
+        assert_eq!(unused_options("mongodb://u:p@a"), [""; 0]);
     }
 }

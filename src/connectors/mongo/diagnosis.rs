@@ -112,6 +112,7 @@ fn keys(section: &MongoSection) -> SectionKeys<'_> {
         client_certificate: "`tlsCertificateKeyFile` in `uri`",
         login: if section.username.is_some() { "`username`, `password` or `auth_database`" } else { "`uri`" },
         new_login: "`username` and `password`",
+        given_login: "`username` and `password`",
         tls_on: if wants_tls(section) {
             format!("set `tls = false` under [{name}], or use the port that the server has for TLS")
         } else {

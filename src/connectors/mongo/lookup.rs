@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use mongodb::bson::{Bson as Value, Document as Stored, RawDocumentBuf};
 use tokio::sync::Mutex;
@@ -13,8 +14,8 @@ use crate::connectors::mongo::document::IdKey;
 use crate::connectors::mongo::target::{MongoTarget, Write};
 use crate::connectors::mongo::{document, response};
 use crate::document::{
-    Disagreements, Document, DocumentBatch, FirstLook, Ids, MetaNames, Owner, StoredMetadata, deciding_fields, overtaken,
-    version_field,
+    Contradiction, Disagreements, Document, DocumentBatch, FirstLook, Ids, MetaNames, Owner, StoredMetadata, deciding_fields,
+    overtaken, version_field,
 };
 use crate::pipeline::Outcome;
 
@@ -60,19 +61,35 @@ impl MongoLookup {
                 let document = document(conflict);
                 let outcome = match found.as_ref().map(|found| found.get(&IdKey::of(&document))) {
                     Err(error) => lookup_failed(error),
-                    Ok(Some(stored)) => self.judge(&document, stored, now),
+                    Ok(Some(stored)) => match self.judge(&document, stored, now) {
+                        Outcome::Retry(_) => match self.disagree(&document, Contradiction::Older) {
+                            // A server that names no index: another one than that of the id rejects the newer document.
+                            Outcome::Stop(_) if conflict.index.is_none() && kind != WriteKind::Delete => {
+                                Outcome::Reject(response::duplicate(None))
+                            }
+                            outcome => outcome,
+                        },
+                        outcome => outcome,
+                    },
                     Ok(None) if kind == WriteKind::Delete => Outcome::Delivered,
                     // The server named the id, which was free a moment later.
-                    Ok(None) if conflict.index.is_some() => {
-                        let mut disagreements = self.disagreements.lock().unwrap_or_else(PoisonError::into_inner);
-                        disagreements.note(document.record).map_or_else(|| Outcome::Retry(overtaken()), Outcome::Stop)
-                    }
+                    Ok(None) if conflict.index.is_some() => self.disagree(&document, Contradiction::Nothing),
                     Ok(None) => Outcome::Reject(response::duplicate(None)),
                 };
+                if !matches!(outcome, Outcome::Retry(_)) {
+                    self.disagreements.lock().unwrap_or_else(PoisonError::into_inner).forget(document.record);
+                }
                 (conflict.place, outcome)
             }));
         }
         outcomes
+    }
+
+    /// Returns the outcome of a document whose look-up contradicts its write: it is sent again, but not for ever.
+    fn disagree(&self, document: &Document<'_>, contradiction: Contradiction) -> Outcome {
+        let mut disagreements = self.disagreements.lock().unwrap_or_else(PoisonError::into_inner);
+        let refusal = disagreements.note(document.record, contradiction, Duration::ZERO, Instant::now());
+        refusal.map_or_else(|| Outcome::Retry(overtaken()), Outcome::Stop)
     }
 
     /// Looks up the first ids of each new partition before anything of it is written. Returns the outcome of the whole batch if one
@@ -143,7 +160,10 @@ impl MongoLookup {
             let reply = self.target.client.write(database, self.find_command(collection, &missing, only_metadata)).await?;
             let before = found.len();
             let documents = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
-            for document in documents.into_iter().flatten().filter_map(Value::as_document) {
+            let Ok(documents) = documents else {
+                return Err(CommandError::Unreadable("the answer to a look-up holds no documents".to_owned()));
+            };
+            for document in documents.iter().filter_map(Value::as_document) {
                 if let Some(id) = document.get("_id").and_then(IdKey::of_stored) {
                     found.insert(id, document.clone());
                 }

@@ -20,10 +20,12 @@ pub(super) enum WriteErrorVerdict {
 }
 
 /// An outage, an election, or an overload: another attempt will succeed.
-const TRANSIENT: [i32; 26] = [
+const TRANSIENT: [i32; 27] = [
     6, 7, 24, 46, 50, 63, 64, 89, 91, 112, 133, 134, 150, 189, 202, 262, 365, 462, 9001, 10058, 10107, 11600, 11602, 13388,
-    13435, 13436,
+    13435, 13436, THROTTLED,
 ];
+/// Lookalikes limit the rate of writes.
+const THROTTLED: i32 = 16500;
 const DISK_FULL: i32 = 14031;
 
 /// The server rejects the document.
@@ -95,19 +97,24 @@ pub(super) fn concern(error: &Document) -> Outcome {
     let message = error.get_str("errmsg").unwrap_or_default();
     let reason = reason(code, error.get_str("codeName").unwrap_or_default(), message);
     match code {
-        79 | 100 => Outcome::Stop(with_hint(code, reason)),
+        code if PERMANENT.contains(&code) => Outcome::Stop(with_hint(code, reason)),
         _ => Outcome::Retry(reason),
     }
 }
 
 /// Returns the whole number called `name`; 0 without one.
 pub(super) fn number(document: &Document, name: &str) -> i32 {
-    match document.get(name) {
-        Some(Bson::Int32(number)) => *number,
-        Some(Bson::Int64(number)) => i32::try_from(*number).unwrap_or(0),
+    known_number(document, name).unwrap_or(0)
+}
+
+/// Returns the whole number called `name`, if there is one.
+fn known_number(document: &Document, name: &str) -> Option<i32> {
+    match document.get(name)? {
+        Bson::Int32(number) => Some(*number),
+        Bson::Int64(number) => i32::try_from(*number).ok(),
         #[allow(clippy::cast_possible_truncation)] // a code, or a place in a batch
-        Some(Bson::Double(number)) => *number as i32,
-        _ => 0,
+        Bson::Double(number) if number.is_finite() => Some(*number as i32),
+        _ => None,
     }
 }
 
@@ -117,7 +124,7 @@ pub(super) fn by_place(reply: &Document, count: usize) -> Option<Vec<Option<&Doc
     let mut errors = vec![None; count];
     for error in reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default() {
         let error = error.as_document()?;
-        let place = error.contains_key("index").then(|| number(error, "index"))?;
+        let place = known_number(error, "index")?;
         let slot = errors.get_mut(usize::try_from(place).ok()?)?;
         if slot.replace(error).is_some() {
             return None;
@@ -140,7 +147,8 @@ fn reason(code: i32, name: &str, message: &str) -> Reason {
         (name, message) => format!("{name}: {message}"),
     };
     let detail = if what.ends_with(message) { "" } else { message };
-    Reason::new(format!("mongodb_{code}"), what).detail(detail)
+    let reason = Reason::new(format!("mongodb_{code}"), what).detail(detail);
+    if code == THROTTLED { reason.overload() } else { reason }
 }
 
 /// Returns the message of a server up to where it quotes a document, which belongs in no log.
@@ -250,7 +258,7 @@ mod tests {
     #[test]
     fn the_code_of_a_write_error_determines_the_outcome() {
         for (codes, verdict) in [
-            (&[6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436, 64][..], "retry"),
+            (&[6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436, 64, 16500][..], "retry"),
             (&[121, 2, 9, 14, 52, 10334, 17280, 73, 13297], "bad"),
             (&[13, 18, 61, 79, 100, 8000, 10003, 40415], "stop"),
             (&[11000, 11001], "taken"),
@@ -280,6 +288,7 @@ mod tests {
         }
         assert_eq!(word(&whole(&CommandError::Closed("eof".to_owned()))), "unclear");
         assert_eq!(word(&whole(&CommandError::TimedOut)), "unclear");
+        assert_eq!(word(&whole(&CommandError::Unreadable("cut".to_owned()))), "unclear");
         assert_eq!(word(&whole(&CommandError::Unreachable("gone".to_owned()))), "retry");
         assert_eq!(word(&whole(&CommandError::Login("no".to_owned()))), "stop");
     }
@@ -299,6 +308,7 @@ mod tests {
         assert_eq!(word(&concern(&doc! {"code": 64, "errmsg": "waiting for replication timed out"})), "retry");
         assert_eq!(word(&concern(&doc! {"code": 91, "errmsg": "shutting down"})), "retry");
         assert_eq!(word(&concern(&doc! {"code": 79, "errmsg": "unknown"})), "stop");
+        assert_eq!(word(&concern(&doc! {"code": 13, "errmsg": "not authorized"})), "stop");
         assert_eq!(word(&concern(&doc! {"code": 100, "errmsg": "not enough members"})), "stop");
     }
 

@@ -83,14 +83,19 @@ impl Health {
     }
 
     /// Notes that a destination does not respond, if it did not for a while. Something waits for it since `since`; `reason` is what
-    /// its client knows.
+    /// its client knows; what it knows only later replaces that it does not respond.
     pub(crate) fn check_stall(&mut self, now: Instant, side: RunSide, since: Instant, reason: impl FnOnce() -> Option<String>) {
         let last = self.answered.get(&side).map_or(since, |answered| since.max(*answered));
-        if now - last <= STALLED_AFTER || self.is_stalled(side) {
+        if now - last <= STALLED_AFTER {
             return;
         }
-        let known = self.reason(side).map(ToOwned::to_owned).or_else(reason);
-        self.stall(side, known.unwrap_or_else(|| format!("no response for more than {} s", STALLED_AFTER.as_secs())));
+        let no_response = || format!("no response for more than {} s", STALLED_AFTER.as_secs());
+        let has_stalled = self.is_stalled(side);
+        let known = self.reason(side).filter(|known| !has_stalled || *known != no_response()).map(ToOwned::to_owned);
+        if has_stalled && known.is_some() {
+            return;
+        }
+        self.stall(side, known.or_else(reason).unwrap_or_else(no_response));
     }
 
     /// Returns the problem of a side, if it has one.
@@ -199,6 +204,17 @@ mod tests {
         health.check_stall(later, RunSide::DeadLetters, now, || None);
         assert_eq!(health.reason(RunSide::DeadLetters), Some("no response for more than 3 s"));
         assert_eq!(*seen.0.lock().unwrap(), ["dead_letters stalled"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reason_that_the_client_knows_late_replaces_that_there_is_no_response() {
+        let (mut health, seen, now) = health();
+        let later = now + STALLED_AFTER + Duration::from_millis(1);
+        for known in [None, None, Some("the topic is gone"), Some("another reason"), None] {
+            health.check_stall(later, RunSide::DeadLetters, now, || known.map(ToOwned::to_owned));
+        }
+        assert_eq!(health.reason(RunSide::DeadLetters), Some("the topic is gone"));
+        assert_eq!(*seen.0.lock().unwrap(), ["dead_letters stalled", "dead_letters stalled"], "each reason once");
     }
 
     #[tokio::test(start_paused = true)]

@@ -30,10 +30,13 @@ use crate::pipeline::engine::shutdown::Shutdown;
 use crate::pipeline::event::{Event, Observer, Tally};
 use crate::pipeline::lanes::{BatchLimits, Lanes, Slot, TaggedBatch};
 use crate::pipeline::{
-    Assignment, BadRecordAction, CircuitBreaker, Commit, ConnectorError, Demand, Limits, Outcome, Pipeline, Reason, Revocation,
-    RunOutcome, RunReport, RunSide, Signal, Sink, Source, backoff, failures,
+    Assignment, BadRecordAction, CircuitBreaker, Commit, ConnectorError, Demand, Failure, Limits, Outcome, Pipeline, Reason,
+    Revocation, RunOutcome, RunReport, RunSide, Signal, Sink, Source, backoff, failures,
 };
 use crate::record::{NextOffset, Partition, Record};
+
+/// Why a run drains that stops at a record.
+const AT_BAD_RECORD: &str = "stopped at a bad record";
 
 pub(crate) struct Engine<S, K, D> {
     source: S,
@@ -177,6 +180,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             Signal::Committed(positions) => self.observer.on(&Event::Committed(&positions)),
             Signal::Degraded(reason) => self.health.on_report(RunSide::Source, reason),
             Signal::CommitsDegraded(reason) => self.health.on_report(RunSide::Commits, reason),
+            Signal::Unassigned(reason) => self.observer.on(&Event::Unassigned(reason)),
             Signal::Assigned(assigned) => self.on_assigned(&assigned),
             Signal::Revoked(revocation) => self.on_revoked(revocation),
             Signal::Lost(partitions) => {
@@ -296,14 +300,14 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             return;
         }
         let (action, tripped) = self.bad_records.decide(Instant::now());
-        if action == BadRecordAction::Stops && self.shutdown.has_failed() {
-            return; // the run stops at the first
+        if action == BadRecordAction::Stops && !self.shutdown.stops_at(record) {
+            return;
         }
         self.observer.on(&Event::Bad { record, reason, action });
         match action {
             BadRecordAction::Skipped => self.tally.skipped += self.partitions.settle(slot, 1),
             BadRecordAction::DeadLetter => self.bad_records.set_aside(record, slot, reason, attempts),
-            BadRecordAction::Stops => self.end(RunOutcome::Record(failures::bad_record(record, reason, tripped))),
+            BadRecordAction::Stops => self.end_at(record, failures::bad_record(record, reason, tripped)),
         }
     }
 
@@ -394,7 +398,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             let record = &attempt.batch[*at];
             match delivery.destination {
                 Destination::Sink => self.on_bad_record(record, attempt.slots[*at], reason, attempt.number()),
-                Destination::DeadLetters => self.end(RunOutcome::Record(failures::rejected_dead_letter(record, reason))),
+                Destination::DeadLetters => self.end_at(record, failures::rejected_dead_letter(record, reason)),
             }
         }
         if let Some(reason) = &result.bisected {
@@ -560,10 +564,17 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             RunOutcome::Interrupted => "interrupted",
             RunOutcome::Complete => "complete",
             RunOutcome::Failed(_) => "failed",
-            RunOutcome::Record(_) => "stopped at a bad record",
+            RunOutcome::Record(_) => AT_BAD_RECORD,
         };
         if self.shutdown.begin(outcome, Instant::now()) {
             self.observer.on(&Event::Draining(why));
+        }
+    }
+
+    /// As [`Self::end`], because of a record that cannot be delivered; of several in a partition, at the first of its log.
+    fn end_at(&mut self, record: &Record, failure: Failure) {
+        if self.shutdown.begin_at(record, failure, Instant::now()) {
+            self.observer.on(&Event::Draining(AT_BAD_RECORD));
         }
     }
 
@@ -578,6 +589,11 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         unreached.append(&mut self.given_up);
         if !self.shutdown.is_draining() && self.intake.has_source_ended() && !unreached.is_empty() {
             self.end(RunOutcome::Failed(failures::ended_early(&unreached).into()));
+        }
+        if !self.shutdown.is_draining()
+            && let Err(error) = self.sink.confirm().await
+        {
+            self.end(RunOutcome::Failed(error));
         }
         self.tally.undelivered = self.partitions.unsettled();
         self.tally.assert_balanced();

@@ -4,18 +4,21 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::pipeline::RunOutcome;
+use crate::pipeline::{Failure, RunOutcome};
+use crate::record::{Partition, Record};
 
 /// Whether the run is ending.
 pub(super) struct Shutdown {
     outcome: Option<RunOutcome>,
+    /// The record at which the run stops, if it stops at one.
+    record: Option<(Partition, i64)>,
     deadline: Option<Instant>,
     timeout: Duration,
 }
 
 impl Shutdown {
     pub(super) fn new(timeout: Duration) -> Self {
-        Self { outcome: None, deadline: None, timeout }
+        Self { outcome: None, record: None, deadline: None, timeout }
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -43,6 +46,25 @@ impl Shutdown {
         self.outcome = Some(outcome);
         self.deadline.get_or_insert(now + self.timeout);
         true
+    }
+
+    /// Returns whether the run stops at `record`, rather than at what was found before. Batches in flight are answered in any order:
+    /// of the records of one partition the first in its log counts, where the commits stop.
+    pub(super) fn stops_at(&self, record: &Record) -> bool {
+        match self.record {
+            Some((partition, offset)) => record.partition == partition && record.offset < offset,
+            None => !self.has_failed(),
+        }
+    }
+
+    /// Begins to drain because of `record`, if the run stops at it; returns whether it is the first such record.
+    pub(super) fn begin_at(&mut self, record: &Record, failure: Failure, now: Instant) -> bool {
+        if !self.stops_at(record) {
+            return false;
+        }
+        self.outcome = Some(RunOutcome::Record(failure));
+        self.deadline.get_or_insert(now + self.timeout);
+        self.record.replace((record.partition, record.offset)).is_none()
     }
 
     /// Ends the wait.

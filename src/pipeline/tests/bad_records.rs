@@ -23,6 +23,89 @@ async fn a_bad_record_stops_the_run_and_nothing_is_committed_past_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_first_bad_record_of_a_partition_is_named_whatever_the_order_of_the_answers() {
+    let bad = |offset| if [14, 17, 33, 52].contains(&offset) { Outcome::Reject(why()) } else { Outcome::Delivered };
+    // The turn of each of six batches that are in flight together; the first bad record is in the second batch.
+    for turns in [[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [2, 5, 1, 0, 4, 3], [4, 2, 0, 5, 3, 1]] {
+        let sink: Script = Box::new(move |call| {
+            let batch = usize::try_from(call.records[0].offset / 10).unwrap();
+            call.answer(|offset, _| bad(offset)).after(ms(100 + 10 * turns[batch]))
+        });
+        let (finished, log) = run_of(60).sink(sink).limits(|limits| limits.in_flight = 6).finish().await;
+        let named = record_failure(&finished);
+        assert!(named.starts_with("record t/0@14 cannot be delivered"), "{turns:?}: {named}");
+        assert_eq!(log.commits(p(0)).last(), Some(&14), "{turns:?}");
+        assert_eq!(log.observed("draining"), ["draining stopped at a bad record"], "once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_rejected_when_it_is_sent_again_is_named_if_it_is_the_first() {
+    let first = |outcome: fn() -> Outcome| {
+        answers(move |offset, sent| match offset {
+            3 if sent == 0 => outcome(),
+            3 | 14 => Outcome::Reject(why()),
+            _ => Outcome::Delivered,
+        })
+    };
+    let outcomes: [fn() -> Outcome; 2] = [|| Outcome::Retry(why()), || Outcome::BatchRejected(why())];
+    for outcome in outcomes {
+        let (finished, log) = run_of(40).sink(first(outcome)).finish().await;
+        assert!(record_failure(&finished).starts_with("record t/0@3 cannot be delivered"), "{:?}", finished.outcome);
+        assert_eq!(log.commits(p(0)).last(), Some(&3));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_rejected_before_one_that_the_transform_rejects_is_named() {
+    let shape = |record: &mut Record| if record.offset == 15 { TransformResult::Bad(why()) } else { TransformResult::Keep };
+    let (finished, log) = run_of(40).transform(shape).sink(rejects(4)).finish().await;
+    assert!(record_failure(&finished).starts_with("record t/0@4 cannot be delivered"), "{:?}", finished.outcome);
+    assert_eq!(log.commits(p(0)).last(), Some(&4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_partitions_the_one_that_was_found_bad_first_is_named() {
+    let setup = follow();
+    for index in [0, 1] {
+        setup.broker.partition(p(index), 0..10, 10);
+    }
+    setup.broker.assign(&[p(0), p(1)]);
+    setup.broker.end();
+    let sink: Script = Box::new(|call| {
+        let is_bad = |record: &Record| match record.partition.index {
+            0 => record.offset == 2,
+            _ => [7, 8].contains(&record.offset),
+        };
+        let judge = |record: &Record| if is_bad(record) { Outcome::Reject(why()) } else { Outcome::Delivered };
+        let is_late = call.records.iter().any(|record| record.partition == p(0));
+        let reply = super::destination::Reply::at_once(call.records.iter().map(judge).collect());
+        reply.after(ms(if is_late { 100 } else { 10 }))
+    });
+    let (finished, log) = setup.ordering(Ordering::OneByOne).limits(|limits| limits.batch = 10).sink(sink).finish().await;
+    assert!(record_failure(&finished).starts_with("record t/"), "{:?}", finished.outcome);
+    let stops = [log.commits(p(0)).last().copied(), log.commits(p(1)).last().copied()];
+    assert_eq!(stops, [Some(2), Some(7)], "each partition stops at its own first one");
+    let named = if log.observed("bad")[0].starts_with("bad t/0@2") { "record t/0@2 " } else { "record t/1@7 " };
+    assert!(record_failure(&finished).starts_with(named), "{named}: {:?}", finished.outcome);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_rejected_dead_letter_of_a_partition_is_named() {
+    // The record of the second batch is found bad first, and its letter is sent first.
+    let sink: Script = Box::new(|call| {
+        let is_late = call.records[0].offset == 0;
+        let bad = |offset, _| if [3, 14].contains(&offset) { Outcome::Reject(why()) } else { Outcome::Delivered };
+        call.answer(bad).after(ms(if is_late { 100 } else { 10 }))
+    });
+    let letters: Script = Box::new(|call| call.answer(|_, _| Outcome::Reject(why())).after(ms(500)));
+    let (finished, log) = run_of(20).sink(sink).letters(letters).finish().await;
+    assert_eq!(log.submitted(Destination::DeadLetters), [[14], [3]]);
+    assert!(record_failure(&finished).starts_with("the dead letter of record t/0@3 was rejected"), "{:?}", finished.outcome);
+    assert_eq!(log.commits(p(0)).last(), Some(&3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_hint_of_a_reason_replaces_the_general_hint() {
     let sink = answers(|_, _| Outcome::Reject(Reason::new("key_missing", "no key").hint("name a key with --id")));
     let (finished, _) = run_of(1).sink(sink).finish().await;

@@ -68,13 +68,15 @@ pub(super) struct Scripted {
     prepare: Mutex<(PrepareScript, usize)>,
     /// The result of its availability check.
     is_available: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Whether what was written is gone at the end.
+    is_gone: bool,
 }
 
 impl Scripted {
     pub(super) fn new(which: Destination, ordering: Ordering, log: &Log, script: Script) -> Self {
         let prepare: PrepareScript = Box::new(|_| (Duration::ZERO, Ok(())));
         let (state, prepare) = (Mutex::new((script, HashMap::new(), 0)), Mutex::new((prepare, 0)));
-        Self { which, ordering, log: log.clone(), state, prepare, is_available: Box::new(|| true) }
+        Self { which, ordering, log: log.clone(), state, prepare, is_available: Box::new(|| true), is_gone: false }
     }
 
     pub(super) fn preparing(self, script: PrepareScript) -> Self {
@@ -83,6 +85,10 @@ impl Scripted {
 
     pub(super) fn available(self, is_available: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self { is_available: Box::new(is_available), ..self }
+    }
+
+    pub(super) fn gone(self, is_gone: bool) -> Self {
+        Self { is_gone, ..self }
     }
 
     fn call(&self, batch: &Batch) -> (usize, Reply) {
@@ -139,6 +145,10 @@ impl Sink for Scripted {
 
     async fn check(&self) -> Result<(), ConnectorError> {
         Ok(())
+    }
+
+    async fn confirm(&self) -> Result<(), ConnectorError> {
+        if self.is_gone { Err(Failure::new("what was written is gone").into()) } else { Ok(()) }
     }
 
     async fn is_available(&self) -> bool {

@@ -129,6 +129,7 @@ impl Observer for Log {
                 self.note(Entry::Observed(format!("read {bytes} bytes after {waited:?}, shaped in {shaping:?}")));
             }
             Event::Responded { took, batch } => self.note(Entry::Observed(format!("responded in {took:?}, batch {batch:?}"))),
+            Event::Unassigned(reason) => self.note(Entry::Observed(format!("unassigned {reason:?}"))),
             Event::Draining(why) => self.note(Entry::Observed(format!("draining {why}"))),
             Event::Released { lost, records, .. } => self.note(Entry::Observed(format!("released {records} lost {lost}"))),
             Event::Answered(record, outcome) => self.note(Entry::Observed(format!("answered {record} {outcome:?}"))),

@@ -49,6 +49,7 @@ struct Setup {
     letters: Script,
     prepare: Option<PrepareScript>,
     is_available: Box<dyn Fn() -> bool + Send + Sync>,
+    is_gone: bool,
 }
 
 /// A run that is under way.
@@ -96,6 +97,7 @@ fn follow() -> Setup {
         letters: takes_all(),
         prepare: None,
         is_available: Box::new(|| true),
+        is_gone: false,
     }
 }
 
@@ -110,6 +112,10 @@ impl Setup {
 
     fn available(self, is_available: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self { is_available: Box::new(is_available), ..self }
+    }
+
+    fn gone_at_the_end(self) -> Self {
+        Self { is_gone: true, ..self }
     }
 
     fn ordering(self, ordering: Ordering) -> Self {
@@ -142,10 +148,10 @@ impl Setup {
     }
 
     fn start(self) -> Run {
-        let Self { log, broker, limits, ordering, bad_records, transform, sink, letters, prepare, is_available } = self;
+        let Self { log, broker, limits, ordering, bad_records, transform, sink, letters, prepare, is_available, is_gone } = self;
         let (stop, stopped) = watch::channel(false);
         let letters = Scripted::new(Destination::DeadLetters, Ordering::Overlapping, &log, letters);
-        let mut sink = Scripted::new(Destination::Sink, ordering, &log, sink).available(is_available);
+        let mut sink = Scripted::new(Destination::Sink, ordering, &log, sink).available(is_available).gone(is_gone);
         if let Some(prepare) = prepare {
             sink = sink.preparing(prepare);
         }

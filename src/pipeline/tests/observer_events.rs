@@ -2,7 +2,7 @@
 
 use super::destination::{answers, why};
 use super::*;
-use crate::pipeline::{Outcome, RunSide, Signal, Tally};
+use crate::pipeline::{Outcome, RunSide, Signal, Tally, UnassignedReason};
 
 #[tokio::test(start_paused = true)]
 async fn reads_are_reported_with_bytes_and_waiting_time() {
@@ -144,4 +144,15 @@ async fn revoked_records_are_counted_at_once() {
     assert_eq!((last.read, last.released, last.unsettled()), (10, 10, 0));
     run.stop();
     run.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_partitions_is_reported() {
+    let run = follow().start();
+    run.broker.signal(Signal::Unassigned(UnassignedReason::Rebalancing { session_timeout: Duration::from_secs(45) }));
+    run.broker.signal(Signal::Unassigned(UnassignedReason::NoneLeft));
+    tokio::time::sleep(ms(1)).await;
+    run.stop();
+    let (_, log) = run.finish().await;
+    assert_eq!(log.observed("unassigned"), ["unassigned Rebalancing { session_timeout: 45s }", "unassigned NoneLeft"]);
 }

@@ -184,3 +184,10 @@ async fn records_read_before_the_source_failed_are_delivered_by_a_slow_sink() {
     assert_eq!((finished.tally.read, finished.tally.delivered), (20, 20));
     assert_eq!(log.commits(p(0)).last(), Some(&20));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_records_are_gone_at_its_end_is_not_complete() {
+    let (finished, _) = run_of(30).gone_at_the_end().finish().await;
+    let RunOutcome::Failed(error) = &finished.outcome else { panic!("{:?}", finished.outcome) };
+    assert_eq!((error.to_string().as_str(), finished.tally.delivered), ("what was written is gone", 30));
+}

@@ -57,9 +57,9 @@ dead_letters = topic:raw-dead-letters
     assert_eq!(elastic.urls, ["http://a:9200", "http://b:9200"]);
     assert_eq!(elastic.login, ElasticLogin::None);
 
-    let shape = profile.shape("login").unwrap();
+    let shape = profile.shape("login").unwrap().unwrap();
     assert_eq!(shape, [("default.device_type".to_owned(), "unknown".to_owned()), ("mask_ip".to_owned(), "ip".to_owned())]);
-    assert_eq!(profile.shape("logout"), None);
+    assert_eq!(profile.shape("logout").unwrap(), None);
 
     let run = profile.run("sink-mongo").unwrap();
     assert_eq!((run[0].key.as_str(), run[0].value.as_str()), ("batch", "500"));

@@ -33,7 +33,7 @@ fn mongodb(port: &str) -> Vec<(&'static str, String)> {
         ("Host", "127.0.0.1\r".to_owned()),
         ("Port", format!("{port}\r")),
         ("Username", "\r".to_owned()),
-        ("Use TLS?", "n".to_owned()),
+        ("Use TLS?", "n\r".to_owned()),
         ("Database to write", "glamira\r".to_owned()),
         ("Collection to write", "\r".to_owned()),
         ("Consumer group", "\r".to_owned()),
@@ -53,6 +53,9 @@ fn the_answers_are_tested_and_written_readable_by_the_owner_only() {
     let (code, shown) = init(&folder, &mongodb(&port));
     assert_eq!(code, Some(0), "{shown}");
     assert!(shown.contains("connected"), "{shown}");
+    for section in ["remote_kafka (kafka, default source of replicate)", "local_kafka (kafka, default target of replicate and "] {
+        assert!(shown.contains(section), "`{section}` is not in {shown}");
+    }
     let path = folder.path().join("database.ini");
     let expected = format!(
         "# Written by `sdl profile init`. `sdl profile show` shows the effective values.\n\n\
@@ -69,7 +72,7 @@ fn a_failed_connection_is_reported_and_confirmed() {
     let closed = TcpListener::bind("127.0.0.214:0").unwrap().local_addr().unwrap().port().to_string();
     let mut answers = mongodb(&closed);
     answers[2].1 = "127.0.0.214\r".to_owned();
-    answers.push(("Keep these answers anyway?", "y".to_owned()));
+    answers.push(("Keep these answers anyway?", "y\r".to_owned()));
     let folder = Folder::new();
     let (code, shown) = init(&folder, &answers);
     assert_eq!(code, Some(0), "{shown}");
@@ -84,13 +87,13 @@ fn rejected_answers_are_offered_again_and_a_section_must_be_selected() {
     answers[2].1 = "127.0.0.214\r".to_owned();
     answers[0].0 = "select at least one with space";
     answers.insert(0, ("Which sections?", "\r".to_owned()));
-    answers.push(("Keep these answers anyway?", "n".to_owned()));
+    answers.push(("Keep these answers anyway?", "n\r".to_owned()));
     answers.push(("Connect by", "\r".to_owned()));
     answers.push(("Host [127.0.0.214]", "\r".to_owned()));
-    answers.extend([("Port", "\r".to_owned()), ("Username", "\r".to_owned()), ("Use TLS?", "n".to_owned())]);
+    answers.extend([("Port", "\r".to_owned()), ("Username", "\r".to_owned()), ("Use TLS?", "n\r".to_owned())]);
     answers.extend([("Database to write", "\r".to_owned()), ("Collection to write", "\r".to_owned())]);
     answers.push(("Consumer group", "\r".to_owned()));
-    answers.push(("Keep these answers anyway?", "y".to_owned()));
+    answers.push(("Keep these answers anyway?", "y\r".to_owned()));
     let folder = Folder::new();
     let (code, shown) = init(&folder, &answers);
     assert_eq!(code, Some(0), "{shown}");
@@ -110,7 +113,7 @@ fn the_name_of_a_topic_is_checked() {
         ("Topic to read", "http://a\r"),
         ("use up to 249 letters", "\u{15}\r"),
         ("Topic to write", "\r"),
-        ("Keep these answers anyway?", "y"),
+        ("Keep these answers anyway?", "y\r"),
     ];
     let folder = Folder::new();
     let (code, shown) = init(&folder, &answers.map(|(question, answer)| (question, answer.to_owned())));
@@ -122,7 +125,7 @@ fn the_name_of_a_topic_is_checked() {
 #[test]
 fn an_existing_file_is_replaced_only_when_asked() {
     let folder = Folder::with_profile("[local_kafka]\nservers = a:1\n");
-    let (code, shown) = init(&folder, &[("exists: replace it?", "n".to_owned())]);
+    let (code, shown) = init(&folder, &[("exists: replace it?", "n\r".to_owned())]);
     assert_eq!(code, Some(2), "{shown}");
     assert!(shown.contains("./database.ini was not changed"), "{shown}");
     assert_eq!(fs::read_to_string(folder.path().join("database.ini")).unwrap(), "[local_kafka]\nservers = a:1\n");
@@ -163,7 +166,7 @@ fn answers_that_no_command_would_read_are_asked_for_again() {
         ("Consumer group", "g\r"),
         ("Topic to read", "\r"),
         ("Topic to write", "\r"),
-        ("Keep these answers anyway?", "y"),
+        ("Keep these answers anyway?", "y\r"),
     ];
     let folder = Folder::new();
     let (code, shown) = init(&folder, &answers.map(|(question, answer)| (question, answer.to_owned())));

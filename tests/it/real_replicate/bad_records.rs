@@ -27,7 +27,9 @@ fn real_a_too_large_record_stops_the_run_at_its_coordinates() {
     for _ in 0..2 {
         let finished = flow.sdl("--until-caught-up").run().expect(3);
         let (coordinates, limit) = (format!("{}/0@500", flow.topic), "bytes as a batch, above the 100000 of topic");
-        for word in [coordinates.as_str(), "caused by: the record has 200", limit, "hint: raise `max.message.bytes` of"] {
+        for word in
+            [coordinates.as_str(), "caused by: the record has 200", limit, "--skip-bad-records; raise `max.message.bytes` of"]
+        {
             assert!(finished.stderr.contains(word), "`{word}` is not in stderr:\n{}", finished.stderr);
         }
         assert_eq!(flow.committed(), [500], "everything before it, and not it");
@@ -37,6 +39,24 @@ fn real_a_too_large_record_stops_the_run_at_its_coordinates() {
     flow.sdl("--until-caught-up --skip-bad-records").run().expect(3);
     flow.assert_complete(&good);
     assert_eq!(flow.committed(), [1_001]);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_run_that_stops_names_the_first_bad_record_each_time() {
+    let flow = Flow::new("first-bad", 1);
+    flow.clusters.target.create_topic(&flow.topic, 1, &[("max.message.bytes", "100000")]);
+    let mut all = numbered(1, 0, 10_000, 1);
+    for offset in [2_304, 5_288, 9_969] {
+        all[offset].1.value = Some(vec![b'x'; 200_000]);
+    }
+    Sender::new(&flow.clusters.source, &[]).send(&flow.topic, &all);
+    for _ in 0..3 {
+        let finished = flow.sdl("--until-caught-up --batch 500").run().expect(3);
+        let named = format!("error: record {}/0@2304 cannot be delivered", flow.topic);
+        assert!(finished.stderr.contains(&named), "`{named}` is not in stderr:\n{}", finished.stderr);
+        assert_eq!(flow.committed(), [2_304]);
+    }
 }
 
 #[test]
@@ -191,6 +211,30 @@ fn real_dead_letters_wait_for_a_silent_broker() {
     eventually("the rest is committed", READ_TIMEOUT, || (flow.committed() == [1_101]).then_some(()));
     running.end();
     assert_eq!((flow.clusters.target.count(&letters), flow.clusters.target.count(&flow.topic)), (1, 1_100));
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_dead_letter_topic_that_was_deleted_during_the_run_is_named_by_the_stall() {
+    let flow = Flow::new("letters-deleted", 1);
+    let letters = format!("{}-dead", flow.topic);
+    let sender = Sender::new(&flow.clusters.source, &[]);
+    let value = |text: &str| records([(Some("k"), Some(text.to_owned()))], 1);
+    sender.send(&flow.topic, &value("{\"n\":1}"));
+    let mut running = flow.sdl(&format!("--require n --dead-letters topic:{letters} --shutdown-timeout 1s")).start();
+    flow.until_delivered(&mut running, 1);
+    flow.until_committed();
+    flow.clusters.target.delete_topic(&letters);
+    sender.send(&flow.topic, &value("{}"));
+    let name = format!("topic `{letters}`");
+    running.wait_until_stderr("names the topic", |printed| {
+        printed.lines().any(|line| line.contains("Dead letters stalled.") && line.contains(&name))
+    });
+    running.signal("TERM");
+    running.wait().expect(3);
+    assert_eq!(flow.committed(), [1], "nothing is committed past a record without its letter");
+    flow.sdl(&format!("--until-caught-up --require n --dead-letters topic:{letters}")).run().expect(3);
+    assert_eq!((flow.committed(), flow.clusters.target.count(&letters)), (vec![2], 1), "the start has created the topic again");
 }
 
 #[test]

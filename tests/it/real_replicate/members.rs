@@ -98,6 +98,29 @@ fn real_a_bounded_run_waits_for_the_partitions_of_a_static_member_that_is_away()
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_run_that_waits_for_the_session_of_a_killed_member_says_so() {
+    // Long enough for the next runs to join well before it ends.
+    let flow = Flow::new("waits-for-session", 2).with("kafka.session.timeout.ms = 30000");
+    let mut sent = flow.send(0, 100);
+    let mut killed = flow.sdl("").start();
+    flow.until_delivered(&mut killed, 100);
+    flow.until_committed();
+    killed.signal("KILL");
+    drop(killed.wait());
+    sent.extend(flow.send(100, 100));
+    let [waiting, quiet] = ["-v", "-q"].map(|flags| flow.sdl(&format!("--until-caught-up {flags}")).start());
+    let waiting = waiting.wait().expect(0).stderr;
+    let line = "Waiting for partitions: another member of the group may have died; its session ends within 30 s \
+                (--instance-id avoids this)";
+    assert_eq!(waiting.matches(line).count(), 1, "{waiting}");
+    let quiet = quiet.wait().expect(0).stderr;
+    assert!(!quiet.contains("Waiting for partitions"), "{quiet}");
+    flow.assert_complete(&sent);
+    flow.assert_committed();
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
 fn real_a_member_whose_instance_id_is_taken_over_ends_and_says_so() {
     let flow = Flow::new("same-id", 1);
     flow.send(0, 10);
@@ -206,4 +229,40 @@ fn real_a_member_that_ends_during_a_rebalance_commits_what_it_has_delivered() {
         flow.catch_up("");
         flow.assert_exact(&sent);
     }
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_bounded_run_in_a_group_with_another_assignment_strategy_is_refused() {
+    let flow = Flow::new("another-assignor", 1);
+    flow.send(0, 10);
+    let guest: BaseConsumer = flow
+        .clusters
+        .source
+        .client()
+        .set("group.id", &flow.group)
+        .set("partition.assignment.strategy", "range")
+        .set("enable.auto.commit", "false")
+        .create()
+        .unwrap();
+    guest.subscribe(&[&flow.topic]).unwrap();
+    eventually("the guest has the partition", Duration::from_secs(60), || {
+        let _ = guest.poll(Duration::from_millis(100));
+        (guest.assignment().unwrap().count() > 0).then_some(())
+    });
+    let finished = flow.sdl("--until-caught-up").run().expect(5);
+    let message = "the other members of the group on `remote_kafka` use another assignment strategy";
+    assert!(finished.stderr.contains(message), "{}", finished.stderr);
+    assert_eq!(flow.clusters.source.committed(&flow.group, &flow.topic), [None]);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_session_timeout_that_the_brokers_refuse_ends_the_run() {
+    let flow =
+        Flow::new("long-session", 1).with("kafka.session.timeout.ms = 3600000").with("kafka.max.poll.interval.ms = 3600000");
+    flow.send(0, 10);
+    let finished = flow.sdl("").run().expect(1);
+    assert!(finished.stderr.contains("cannot join the group on `remote_kafka`"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("hint: set `kafka.session.timeout.ms`"), "{}", finished.stderr);
 }

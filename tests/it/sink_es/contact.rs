@@ -32,6 +32,22 @@ async fn an_unreachable_node_among_several_is_skipped() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_another_kind_of_server_does_not_end_the_start() {
+    let other = || HttpStub::start(|_| Reply::Text(200, "<html>welcome</html>"));
+    let (bad, good) = (other(), HttpStub::search(created));
+    for urls in [[bad.url(), good.url()], [good.url(), bad.url()]] {
+        ElasticClient::connect(&section(&urls), Duration::from_secs(30)).await.unwrap();
+    }
+    let worse = other();
+    let Err(ConnectorError::Failed(failure)) =
+        ElasticClient::connect(&section(&[bad.url(), worse.url()]), Duration::from_secs(30)).await
+    else {
+        panic!("neither is a search server");
+    };
+    assert!(failure.to_string().contains("neither Elasticsearch nor OpenSearch"), "{failure}");
+}
+
+#[tokio::test]
 async fn an_idle_node_is_checked_before_a_large_request() {
     let is_silent = Arc::new(AtomicBool::new(false));
     let silent = Arc::clone(&is_silent);

@@ -70,6 +70,34 @@ async fn a_recreated_topic_with_equal_timestamps_is_detected_by_its_payloads() {
 }
 
 #[tokio::test]
+async fn a_source_that_cannot_be_read_is_recognised_by_its_metadata() {
+    let stub = HttpStub::start(|request| match request.path.as_str() {
+        "/" => Reply::Json(200, json!({"version": {"number": "3.6.0", "distribution": "opensearch"}})),
+        path if path.starts_with("/_nodes") => Reply::Json(200, json!({})),
+        "/logins" => Reply::Json(200, json!({"logins": {"settings": {"index": {"uuid": "u"}}, "mappings": {}}})),
+        path if path.contains("/_mget") && path.contains("_source_includes") => {
+            Reply::Json(200, json!({"docs": [{"found": true, "_source": {"_kafka_timestamp": 1000}}]}))
+        }
+        path if path.contains("/_mget") => Reply::Text(
+            200,
+            r#"{"docs":[{"found":true,"_source":{"_kafka_timestamp":1000,"original_data":1e400}},
+                {"found":true,"_source":{"_kafka_timestamp":1001,"n":1}}]}"#,
+        ),
+        _ => created(request),
+    });
+    let sink = sink(&stub).await;
+    sink.index().await.unwrap();
+    assert_eq!(outcome_codes(&deliver(&sink, records(2)).await), "dd");
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_say_whether_an_id_is_taken_proves_nothing() {
+    let stub = holding(|_| json!({"_id": "t:0:0"}));
+    assert_eq!(outcome_codes(&deliver(&sink(&stub).await, records(2)).await), "uu");
+    assert_eq!(stub.bulks().len(), 0);
+}
+
+#[tokio::test]
 async fn a_lookup_that_never_agrees_with_the_write_stops_the_run() {
     // A pipeline changes the id: the id that is sent is never found.
     let stub = HttpStub::search(|request| {
@@ -84,6 +112,67 @@ async fn a_lookup_that_never_agrees_with_the_write_stops_the_run() {
         codes += &outcome_codes(&deliver(&sink, records(1)).await);
     }
     assert_eq!(codes, "rrrr!");
+}
+
+/// Returns the codes of the same record, delivered again until the run stops.
+async fn codes_until_stopped(sink: &ElasticSink) -> String {
+    let mut codes = String::new();
+    while !codes.contains('!') && codes.len() < 20 {
+        codes += &outcome_codes(&deliver(sink, vec![record(5, "k", Some("{}"))]).await);
+    }
+    codes
+}
+
+#[tokio::test]
+async fn a_merge_whose_lookup_never_agrees_with_the_write_stops_the_run() {
+    for (found, action, status, kind) in
+        [(false, "create", 409, "version_conflict_engine_exception"), (true, "update", 404, "document_missing_exception")]
+    {
+        let stub = HttpStub::search(move |request| {
+            if request.path.contains("/_mget") {
+                let stored = json!({"_kafka_topic": "t", "_kafka_partition": 0, "_kafka_offset": 1, "_kafka_timestamp": 1});
+                return Reply::Json(
+                    200,
+                    json!({"docs": [{"found": found, "_seq_no": 4, "_primary_term": 1, "_source": stored}]}),
+                );
+            }
+            let error = json!({"type": kind, "reason": "as the script says"});
+            Reply::Json(200, json!({"items": [{action: {"status": status, "error": error}}]}))
+        });
+        let options = ElasticSinkOptions { op: Some(Op::Upsert), ..ElasticSinkOptions::default() };
+        let sink = sink_of(&stub, Ids::Key, options).await;
+        assert_eq!(codes_until_stopped(&sink).await, "rrrr!", "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_another_client_raised_stops_the_run() {
+    // Its `_update_by_query` gave the document of offset 4 the version 5.
+    let stub = HttpStub::search(|request| {
+        if request.path.contains("/_mget") {
+            let stored = json!({"_kafka_topic": "t", "_kafka_partition": 0, "_kafka_offset": 4, "_kafka_timestamp": 1});
+            return Reply::Json(200, json!({"docs": [{"found": true, "_version": 5, "_source": stored}]}));
+        }
+        let reason = "[k]: version conflict, current version [5] is higher or equal to the one provided [5]";
+        let error = json!({"type": "version_conflict_engine_exception", "reason": reason});
+        Reply::Json(200, json!({"items": [{"index": {"status": 409, "error": error}}]}))
+    });
+    let sink = sink_of(&stub, Ids::Key, ElasticSinkOptions::default()).await;
+    assert_eq!(codes_until_stopped(&sink).await, "rrrr!");
+}
+
+#[tokio::test]
+async fn a_version_that_was_deleted_is_waited_for() {
+    // The server remembers the tombstone of the same version for a while.
+    let stub = HttpStub::search(|request| {
+        if request.path.contains("/_mget") {
+            return Reply::Json(200, json!({"docs": [{"found": false}]}));
+        }
+        let error = json!({"type": "version_conflict_engine_exception", "reason": "as the script says"});
+        Reply::Json(200, json!({"items": [{"index": {"status": 409, "error": error}}]}))
+    });
+    let sink = sink_of(&stub, Ids::Key, ElasticSinkOptions { deletes: true, ..ElasticSinkOptions::default() }).await;
+    assert_eq!(codes_until_stopped(&sink).await, "r".repeat(20));
 }
 
 #[tokio::test]

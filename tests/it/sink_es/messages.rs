@@ -71,12 +71,12 @@ fn a_record_that_the_server_does_not_store_is_named_with_the_cause() {
         (
             json!({"create": {"status": 201, "failure_store": "used"}}),
             "the document is in the failure store of its data stream (failure_store)",
-            "look up the error in the failure store",
+            format!("{set_aside}; look up the error in the failure store").as_str(),
         ),
         (
             json!({"create": {"status": 200}}),
             "the ingest pipeline dropped the document (dropped_by_pipeline)",
-            "correct the pipeline, or write without it",
+            format!("{set_aside}; correct the pipeline, or write without it").as_str(),
         ),
     ] {
         let load = Load::new(answering(item));
@@ -88,7 +88,8 @@ fn a_record_that_the_server_does_not_store_is_named_with_the_cause() {
 fn a_record_that_is_too_large_for_the_server_is_named() {
     let load = Load::new(HttpStub::search(|request| if request.is_bulk() { Reply::Text(413, "") } else { Reply::Text(404, "") }));
     let error = "error: record logins/0@0 cannot be delivered\n  caused by: the request is too large for the server (413) (too_large)\n\
-                 hint: raise `http.max_content_length` of the server, or set such records aside with --dead-letters\n";
+                 hint: set bad records aside with --dead-letters topic:NAME or file:PATH, or omit them with --skip-bad-records; \
+                 raise `http.max_content_length` of the server\n";
     load.fails("", 3, error);
 }
 
@@ -133,7 +134,10 @@ fn an_id_that_is_taken_is_refused_with_the_record() {
         (
             Some(json!({"_kafka_timestamp": 7})),
             "",
-            format!("error: a record of another topic or cluster is stored under the id of record logins/0@0\nhint: {apart}\n"),
+            format!(
+                "error: a record of another topic or cluster, or of this topic before it was re-created, is stored under the id of \
+                 record logins/0@0\nhint: {apart}\n"
+            ),
         ),
         (
             Some(json!({"a": 1})),

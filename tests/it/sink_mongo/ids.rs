@@ -89,6 +89,31 @@ async fn a_lookup_that_never_agrees_with_the_write_stops_the_run() {
 }
 
 #[tokio::test]
+async fn a_newer_document_that_an_unnamed_unique_index_rejects_is_bad() {
+    let older =
+        |_: &str| Some(doc! {"_kafka_topic": "t", "_kafka_partition": 0, "_kafka_offset": 1_i64, "_kafka_timestamp": 1_i64});
+    for (pattern, codes) in [(None, "rrrrb"), (Some(doc! {"_id": 1}), "rrrr!")] {
+        let stub = taken(pattern, older);
+        let sink = sink(&stub, Ids::Key, false).await;
+        let mut seen = String::new();
+        for _ in 0..5 {
+            seen += &outcome_codes(&deliver(&sink, vec![record(5, "k", Some("{}"))]).await);
+        }
+        assert_eq!(seen, codes);
+    }
+}
+
+#[tokio::test]
+async fn a_lookup_without_documents_in_its_answer_proves_nothing() {
+    let stub = MongoStub::start(|command| match name(command) {
+        "find" => Answer::Reply(doc! {"ok": 1.0}),
+        _ => all_well(command),
+    });
+    assert_eq!(outcome_codes(&deliver(&sink(&stub, offset_ids(), false).await, records(2)).await), "uu");
+    assert!(!stub.received().contains(&"insert".to_owned()), "{:?}", stub.received());
+}
+
+#[tokio::test]
 async fn a_duplicate_in_another_unique_index_is_bad() {
     for pattern in [Some(doc! {"email": 1}), None] {
         let stub = taken(pattern, |_| None);

@@ -113,7 +113,7 @@ fn a_record_that_the_server_does_not_store_is_named_with_the_cause() {
             None,
             "",
             "the unique index of `email` has the value already (mongodb_11000)",
-            "set such records aside with --dead-letters, or drop the index",
+            format!("{set_aside}; drop the index if its values may repeat").as_str(),
         ),
         (doc! {"code": 121}, None, "", "the validator of the collection rejects the document (mongodb_121)", set_aside),
         (
@@ -121,7 +121,7 @@ fn a_record_that_the_server_does_not_store_is_named_with_the_cause() {
             Some(doc! {"a": 1}),
             "--id key",
             "a document without `_kafka_offset` is stored under the id, and its version is unknown (document_without_version)",
-            "set `_kafka_offset` of such documents to -1 to have them written over",
+            format!("{set_aside}; set `_kafka_offset` of such documents to -1 to have them written over").as_str(),
         ),
     ] {
         let stub = refusing(error, stored);
@@ -137,7 +137,10 @@ fn an_id_that_is_taken_is_refused_with_the_record() {
         (
             Some(doc! {"_kafka_timestamp": 7_i64}),
             "",
-            format!("error: a record of another topic or cluster is stored under the id of record logins/0@0\nhint: {apart}\n"),
+            format!(
+                "error: a record of another topic or cluster, or of this topic before it was re-created, is stored under the id of \
+                 record logins/0@0\nhint: {apart}\n"
+            ),
         ),
         (
             Some(doc! {"a": 1}),

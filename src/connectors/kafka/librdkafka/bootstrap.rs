@@ -32,14 +32,21 @@ impl BootstrapServers {
     }
 }
 
+/// Returns whether the last metadata response named a controller. A broker that starts answers before it knows its cluster: such a
+/// response has none. Never waits.
+pub(crate) fn has_controller<C: ClientContext>(client: &Client<C>) -> bool {
+    // SAFETY: a live handle; without a timeout the call returns what is known.
+    unsafe { rd::rd_kafka_controllerid(client.native_ptr(), 0) >= 0 }
+}
+
 /// Adds the client's `bootstrap.servers` to its brokers if the last metadata response listed no broker; those that it has are not
 /// added twice.
 pub(crate) fn add_servers<C: ClientContext>(client: &Client<C>) {
-    let client = client.native_ptr();
-    // SAFETY: a live handle; without a timeout the call returns what is known. A response without brokers has no controller.
-    if unsafe { rd::rd_kafka_controllerid(client, 0) } >= 0 {
+    // A response without brokers has no controller.
+    if has_controller(client) {
         return;
     }
+    let client = client.native_ptr();
     let name = c"bootstrap.servers";
     let mut size = 0;
     // SAFETY: a live handle, whose configuration lives as long; the first call returns the size with the NUL at the end, and the

@@ -57,9 +57,10 @@ impl NativeError {
         Self { code: RDKafkaErrorCode::OperationTimedOut, text: "no answer in time".to_owned() }
     }
 
-    /// Returns the error of a partition or topic that an answer lacks; the same request may succeed in a moment.
+    /// Returns the error of a partition that an answer lacks; the same request may succeed in a moment.
     pub(crate) fn no_answer() -> Self {
-        Self { code: RDKafkaErrorCode::LeaderNotAvailable, text: "no answer".to_owned() }
+        let text = "the leader of the partition does not answer".to_owned();
+        Self { code: RDKafkaErrorCode::LeaderNotAvailable, text }
     }
 
     /// Returns the error of a request that embedded brokers do not implement.

@@ -37,6 +37,9 @@ pub struct ProducerOptions {
 /// Creates what newly assigned partitions need in the target.
 pub type PrepareTargets = Box<dyn Fn(Vec<Partition>) -> BoxFuture<'static, Result<(), ConnectorError>> + Send + Sync>;
 
+/// Looks whether the target topics are still those that were written to.
+pub type ConfirmTargets = Box<dyn Fn() -> BoxFuture<'static, Result<(), ConnectorError>> + Send + Sync>;
+
 /// A Kafka cluster as a destination.
 pub struct KafkaSink {
     section: String,
@@ -46,6 +49,7 @@ pub struct KafkaSink {
     abandoned: Arc<AtomicBool>,
     client_log: ClientLog,
     prepare: Option<PrepareTargets>,
+    confirm: Option<ConfirmTargets>,
     watch: TargetWatch,
 }
 
@@ -73,7 +77,16 @@ impl KafkaSink {
             .name("kafka-sink".to_owned())
             .spawn(move || worker.run(client, &received))
             .map_err(|error| Failure::new("cannot start a thread").because(error))?;
-        Ok(Self { section: section.name.clone(), client: shared, jobs, abandoned, client_log, prepare: None, watch })
+        Ok(Self {
+            section: section.name.clone(),
+            client: shared,
+            jobs,
+            abandoned,
+            client_log,
+            prepare: None,
+            confirm: None,
+            watch,
+        })
     }
 
     /// Checks that [`Self::open`] can create its client.
@@ -88,6 +101,13 @@ impl KafkaSink {
     #[must_use]
     pub fn with_prepare(mut self, prepare: PrepareTargets) -> Self {
         self.prepare = Some(prepare);
+        self
+    }
+
+    /// Sets what looks at the target topics before a run is called complete.
+    #[must_use]
+    pub fn with_confirm(mut self, confirm: ConfirmTargets) -> Self {
+        self.confirm = Some(confirm);
         self
     }
 
@@ -131,6 +151,13 @@ impl Sink for KafkaSink {
     async fn prepare(&self, assigned: &[Assignment]) -> Result<(), ConnectorError> {
         match &self.prepare {
             Some(prepare) => prepare(assigned.iter().map(|of| of.partition).collect()).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn confirm(&self) -> Result<(), ConnectorError> {
+        match &self.confirm {
+            Some(confirm) => confirm().await,
             None => Ok(()),
         }
     }

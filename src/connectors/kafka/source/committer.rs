@@ -17,6 +17,8 @@ use crate::record::{Fingerprint, NextOffset, Partition};
 
 /// After this long without a response, a commit is reported as refused.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// For so long every commit is refused until that is a stall.
+const STALLED_AFTER: Duration = Duration::from_secs(3);
 /// Pause before a refused commit is sent again while a caller waits.
 const RETRY_BACKOFF: Duration = Duration::from_millis(100);
 /// Timeout of the last commit of revoked partitions.
@@ -41,6 +43,8 @@ pub(crate) struct Committer {
     /// When the missing response was last reported.
     reported: Option<Instant>,
     refusals: u32,
+    /// Since when every commit was refused.
+    refused_since: Option<Instant>,
 }
 
 struct InFlightCommit {
@@ -65,6 +69,7 @@ impl Committer {
             in_flight: None,
             reported: None,
             refusals: 0,
+            refused_since: None,
         }
     }
 
@@ -241,13 +246,17 @@ impl Committer {
         Some(Ok(()))
     }
 
+    /// Reports commits that are refused for a while: one refusal or two belong to every rebalance and every coordinator that moves.
     fn report_refusal(&mut self, error: &NativeError, signals: &mut Vec<Signal>) {
         self.refusals += 1;
-        let times = self.refusals;
-        signals.push(Signal::CommitsDegraded(Some(format!("offset commit failed, attempt {times}: {error}"))));
+        let (times, now) = (self.refusals, Instant::now());
+        if now - *self.refused_since.get_or_insert(now) >= STALLED_AFTER || error.is_denied() {
+            signals.push(Signal::CommitsDegraded(Some(format!("offset commit failed, attempt {times}: {error}"))));
+        }
     }
 
     fn report_recovery(&mut self, signals: &mut Vec<Signal>) {
+        self.refused_since = None;
         if std::mem::take(&mut self.refusals) > 0 {
             signals.push(Signal::CommitsDegraded(None));
         }

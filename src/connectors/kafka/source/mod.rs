@@ -1,5 +1,6 @@
 //! Records out of Kafka. A thread of its own polls: rebalances happen on the thread that polls.
 
+mod assignment_wait;
 pub(crate) mod batch_builder;
 mod committer;
 pub(crate) mod membership;
@@ -11,7 +12,7 @@ mod record_queue;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -23,6 +24,7 @@ use crate::connectors::kafka::config::{client_config, create_client};
 use crate::connectors::kafka::librdkafka::bootstrap::BootstrapServers;
 use crate::connectors::kafka::plan::{PlannedPartition, ReadPlan};
 use crate::connectors::kafka::resume::ResumeRules;
+use crate::connectors::kafka::source::assignment_wait::AssignmentWait;
 use crate::connectors::kafka::source::batch_builder::BatchBuilder;
 use crate::connectors::kafka::source::committer::Committer;
 use crate::connectors::kafka::source::membership::{GroupMetadata, Members};
@@ -109,6 +111,7 @@ impl KafkaSource {
         let consumer: BaseConsumer<RebalanceContext> = create_client(section, &config, context)?;
         let queue = Arc::new(RecordQueue::new(2 * options.batch, options.buffer_bytes));
         let members = Members::default();
+        let is_member = !matches!(options.subscription, Subscription::Assigned(_));
         let poller = Poller {
             members: members.clone(),
             committer: Committer::new(&consumer, &options.rules, options.commit_interval),
@@ -128,6 +131,7 @@ impl KafkaSource {
             },
             section: section.clone(),
             subscription: options.subscription,
+            assignment_wait: is_member.then(|| AssignmentWait::new(session, Instant::now())),
             is_static: config.get("group.instance.id").is_some(),
             known_topics: plan.partitions.iter().map(|planned| planned.partition.topic).collect(),
             rules: options.rules,

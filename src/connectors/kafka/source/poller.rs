@@ -19,6 +19,7 @@ use crate::connectors::kafka::librdkafka::bootstrap::BootstrapServers;
 use crate::connectors::kafka::librdkafka::messages;
 use crate::connectors::kafka::lookup;
 use crate::connectors::kafka::resume::{self, RefusedPartition, ResumeRules, StartReason};
+use crate::connectors::kafka::source::assignment_wait::AssignmentWait;
 use crate::connectors::kafka::source::batch_builder::BatchBuilder;
 use crate::connectors::kafka::source::committer::Committer;
 use crate::connectors::kafka::source::membership::Members;
@@ -53,6 +54,8 @@ const START_EXPECTED: Duration = Duration::from_secs(1);
 const TOPIC_ID_ATTEMPTS: usize = 3;
 const TOPIC_ID_TIMEOUT: Duration = Duration::from_secs(2);
 const TOPIC_ID_BACKOFF: Duration = Duration::from_millis(50);
+/// The pause before a position that lies before its log is looked at again.
+const BEHIND_BACKOFF: Duration = Duration::from_millis(200);
 /// How long a source that closes waits for its threads.
 const THREADS_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How long a member that ends during a rebalance joins again, to commit.
@@ -91,6 +94,8 @@ pub(super) struct Poller {
     pub(super) reader: Reader,
     pub(super) section: KafkaSection,
     pub(super) subscription: Subscription,
+    /// The wait for partitions of a member of the group.
+    pub(super) assignment_wait: Option<AssignmentWait>,
     /// Whether the member has a `group.instance.id`.
     pub(super) is_static: bool,
     pub(super) known_topics: BTreeSet<Topic>,
@@ -132,6 +137,8 @@ pub(super) struct PositionCheck {
     due: Option<Instant>,
     partitions: BTreeSet<Partition>,
     out_of_range: bool,
+    /// Positions that lay before their logs. Records before the gap may be on their way: they are handed over first.
+    behind: HashMap<Partition, i64>,
 }
 
 /// The batch under construction.
@@ -373,6 +380,9 @@ impl Poller {
     fn on_rebalance(&mut self, event: RebalanceEvent) {
         match event {
             RebalanceEvent::Assigned(partitions) => {
+                if let Some(wait) = &mut self.assignment_wait {
+                    wait.on_assigned(Instant::now());
+                }
                 self.assign(&[]); // the partitions that are kept are read on meanwhile
                 self.signal_assigned(Vec::new()); // in this generation
                 if !partitions.is_empty() {
@@ -381,6 +391,9 @@ impl Poller {
                 }
             }
             RebalanceEvent::Revoked { partitions, lost } => {
+                if let Some(wait) = &mut self.assignment_wait {
+                    wait.on_revoked(Instant::now());
+                }
                 self.forget(&partitions);
                 if lost {
                     self.queue.signal(Signal::Lost(partitions.clone()));
@@ -514,7 +527,8 @@ impl Poller {
                 Err(error) => tracing::warn!(%error, "The last commit of revoked partitions was refused; some records repeat."),
             }
         } else {
-            tracing::warn!(?partitions, "Records in flight did not settle in time; the next owner reads them again.");
+            let names = partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            tracing::warn!(partitions = names, "Records in flight did not settle in time; the next owner reads them again.");
             self.queue.signal(Signal::Lost(partitions.to_vec()));
         }
         unassign(&self.consumer, partitions);
@@ -693,6 +707,7 @@ impl Poller {
         if self.ended {
             return;
         }
+        self.report_unassigned();
         let changes = self.monitor.topic_changes(&self.consumer, &self.partitions, &self.topic_ids);
         if !changes.recreated.is_empty() {
             self.request_check(changes.recreated, false);
@@ -725,6 +740,21 @@ impl Poller {
         self.check_end();
     }
 
+    /// Reports that the group has given this member no partition for a while.
+    fn report_unassigned(&mut self) {
+        let has_partitions = !self.partitions.is_empty()
+            || !self.partitions.absent().is_empty()
+            || !self.starting.is_empty()
+            || !self.restarts.is_empty()
+            || self.revoking.is_some();
+        // An outage is reported as such, and a pattern without topics subscribes to nothing.
+        let is_over = has_partitions || self.degraded || self.known_topics.is_empty();
+        let reason = self.assignment_wait.as_mut().and_then(|wait| wait.report(is_over, Instant::now()));
+        if let Some(reason) = reason {
+            self.queue.signal(Signal::Unassigned(reason));
+        }
+    }
+
     /// Reports an error that passes, and fails with any other.
     fn on_consumer_error(&mut self, error: &KafkaError) {
         let section = &self.section.name;
@@ -749,6 +779,13 @@ impl Poller {
                 self.report_degraded(error);
             }
             RDKafkaErrorCode::InconsistentGroupProtocol => self.on_inconsistent_protocol(),
+            RDKafkaErrorCode::InvalidSessionTimeout => {
+                let refused = failure("cannot join the group on").hint(
+                    "set `kafka.session.timeout.ms` between `group.min.session.timeout.ms` and `group.max.session.timeout.ms` of \
+                     the brokers",
+                );
+                self.queue.fail(refused.into());
+            }
             _ => self.report_degraded(error),
         }
     }
@@ -840,7 +877,7 @@ impl Poller {
             return self.queue.fail(error);
         }
         let (mut unanswered, mut why) = (Vec::new(), None);
-        let mut refused = Vec::new();
+        let (mut refused, mut behind) = (Vec::new(), HashMap::new());
         for partition in partitions {
             let wanted = self.partitions.get(partition).expect("filtered above").next;
             let (topic, id) = (logs.topic(partition), logs.topic_id(partition));
@@ -862,6 +899,10 @@ impl Poller {
                     }
                     Ok(())
                 }
+                (Ok((low, _)), None) if wanted < low && check.behind.get(&partition) != Some(&wanted) => {
+                    behind.insert(partition, wanted);
+                    Ok(())
+                }
                 (Ok((low, end)), None) => resume::gap(partition, wanted, low, end, self.rules.on_gap)
                     .map(|next| self.go_on_behind_gap(partition, wanted, next, end)),
                 (Err(_), Some((old, new))) if topic.is_some_and(|topic| !topic.has(partition)) => {
@@ -881,6 +922,12 @@ impl Poller {
         }
         if let Some(refusal) = resume::merge_refusals(refused) {
             return self.queue.fail(refusal.into());
+        }
+        if !behind.is_empty() {
+            self.request_check(behind.keys().copied(), check.out_of_range);
+            let again = self.check.as_mut().expect("just requested");
+            again.due = Some(Instant::now() + BEHIND_BACKOFF);
+            again.behind = behind;
         }
         if let Some(error) = why {
             self.check_again(unanswered, check.out_of_range, &error);

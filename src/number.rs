@@ -26,9 +26,22 @@ pub(crate) fn were(number: u64, noun: &str) -> String {
     format!("{} {}", counted(number, noun), if number == 1 { "was" } else { "were" })
 }
 
+/// Returns the subject and verb of a warning that none of several records matches: `none of 2,000 records has`,
+/// `the only record does not have`.
+#[must_use]
+pub(crate) fn none_of(number: u64, noun: &str, verb: &str, negated: &str) -> String {
+    if number == 1 { format!("the only {noun} {negated}") } else { format!("none of {} {noun}s {verb}", grouped(number)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_record_has_is_said_of_one_and_of_many() {
+        let texts = [1, 2, 100_000].map(|number| none_of(number, "event", "has", "does not have"));
+        assert_eq!(texts, ["the only event does not have", "none of 2 events has", "none of 100,000 events has"]);
+    }
 
     #[test]
     fn a_count_of_one_is_singular() {
