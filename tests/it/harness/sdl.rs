@@ -208,9 +208,22 @@ impl Running {
         self.home.path().join(name)
     }
 
+    /// As [`Self::wait`], with the most memory that it held, in MiB.
+    pub(crate) fn wait_with_peak(mut self) -> (Finished, u64) {
+        let mut peak = 0;
+        let finished = self.wait_watching(|running| peak = peak.max(running.peak_memory().unwrap_or(0)));
+        assert!(peak > 0, "it ended before its memory was looked at");
+        (finished, peak)
+    }
+
     /// Waits for the exit. Panics with its output after the deadline.
     pub(crate) fn wait(mut self) -> Finished {
+        self.wait_watching(|_| {})
+    }
+
+    fn wait_watching(&mut self, mut watch: impl FnMut(&Self)) -> Finished {
         while self.is_running() {
+            watch(self);
             if self.started.elapsed() > self.deadline {
                 let _ = self.child.kill();
                 panic!("{} did not end within {:?}; its stderr:\n{}", self.shown, self.deadline, self.stderr());

@@ -11,14 +11,10 @@ use crate::harness::{read, setting};
 #[track_caller]
 fn assert_load(load: &Load, count: u64) {
     load.fake(count);
-    let mut running =
+    let running =
         load.sdl("--until-caught-up -o json --time-field timestamp").deadline(Duration::from_secs(600 + count / 500)).start();
-    let mut peak = 0;
-    while running.is_running() {
-        peak = peak.max(running.peak_memory().unwrap_or(0));
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let summary = running.wait().expect(0).json();
+    let (finished, peak) = running.wait_with_peak();
+    let summary = finished.expect(0).json();
     assert_eq!(summary["delivered"].as_u64(), Some(count), "{summary}");
     // A retry after a time-out may find its document already there.
     assert!(summary["already_there"].as_u64() <= summary["retried"].as_u64(), "{summary}");
