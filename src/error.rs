@@ -21,9 +21,9 @@ pub enum Error {
     /// Invalid or conflicting flags or arguments: exit 2.
     #[error("{what}")]
     Usage {
-        /// The error.
+        /// The text after `error:`.
         what: String,
-        /// A valid command line.
+        /// What to type instead.
         hint: String,
     },
     /// A source, a destination, the network or a time limit: exit 1.
@@ -70,7 +70,7 @@ impl Error {
         }
     }
 
-    /// Returns the hint.
+    /// Returns the text after `hint:`: what to do about it; `None` where no remedy is known.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -20,7 +20,7 @@ impl Topic {
         !matches!(name, "" | "." | "..") && name.len() <= 249 && name.chars().all(is_legal)
     }
 
-    /// Returns the topic with this name.
+    /// Interns the name. Whether Kafka allows it is not checked.
     #[must_use]
     pub fn named(name: &str) -> Self {
         static NAMES: OnceLock<Mutex<HashSet<&'static str>>> = OnceLock::new();
@@ -33,7 +33,7 @@ impl Topic {
         Self(kept)
     }
 
-    /// Returns the name.
+    /// Returns the interned name, which lives as long as the process.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.0
@@ -55,14 +55,13 @@ impl fmt::Display for Topic {
 /// A partition of a topic. Shown as `topic/3`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Partition {
-    /// The topic.
-    pub topic: Topic,
-    /// The partition's number, from 0.
-    pub index: i32,
+    pub(crate) topic: Topic,
+    /// From 0.
+    pub(crate) index: i32,
 }
 
 impl Partition {
-    /// Returns partition `index` of `topic`.
+    /// Interns the name of the topic.
     #[must_use]
     pub fn new(topic: &str, index: i32) -> Self {
         Self { topic: Topic::named(topic), index }
@@ -208,12 +207,11 @@ impl fmt::Display for Record {
 /// A record in a few bytes: stored in the commit's metadata to recognise a re-created topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// The record's offset.
-    pub offset: i64,
-    /// The record's timestamp in milliseconds.
-    pub timestamp: Option<i64>,
+    pub(crate) offset: i64,
+    /// Milliseconds since the Unix epoch; `None` if the broker has none.
+    pub(crate) timestamp: Option<i64>,
     /// CRC-32 of key and value, each preceded by its length.
-    pub crc: u32,
+    pub(crate) crc: u32,
 }
 
 #[cfg(test)]

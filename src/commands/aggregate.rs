@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use crate::commands::args::{DeadLetterTarget, FailureArgs, ReadArgs, ReportArgs, ShapingArgs, SourceLimits, transform};
 use crate::commands::session::{FlowNames, FlowTarget, Session};
+use crate::commands::target_watch::{LostContent, watch_topic};
 use crate::commands::{Context, protect};
 use crate::connectors::kafka::{
-    Admin, OffsetSpec, PlannedPartition, ReadPlan, StartReason, TopicInfo, TopicPlan, TransactionalProducer, value_at,
+    Admin, OffsetSpec, PlannedPartition, ReadPlan, StartReason, TopicInfo, TopicPlan, TransactionalProducer, WatchedTopic,
+    value_at,
 };
 use crate::error::Error;
 use crate::error::hints::may_not_create;
 use crate::logins::event::FIELDS;
-use crate::pipeline::Refused;
 use crate::pipeline::transaction::Receipt;
+use crate::pipeline::{Refused, TargetWatch};
 use crate::profile::{KafkaSection, Secret};
 use crate::record::{Partition, Topic};
 use crate::report::counted;
@@ -24,6 +26,12 @@ use crate::windows::projection::FieldSelector;
 use crate::windows::restart_state::restart_states;
 use crate::windows::tumbling::{WindowRules, Windows};
 
+/// The windows of a topic, which are counted from events that are settled.
+const WINDOWS: LostContent = LostContent {
+    what: "the windows that were written to it",
+    hint: "count everything again with --from-beginning --reset-totals, or go on without these windows: start again, with \
+           --reset-totals if there are totals",
+};
 /// The topic that is read when none is named.
 const LOGINS: &str = "user-login";
 /// Session timeout, unless the profile sets one: a restart waits this long for the place of a killed run.
@@ -163,6 +171,9 @@ impl Args {
             live_view,
         });
         let producer = target.producer.expect("the session has taken the group over");
+        let written = WatchedTopic::new(target.admin, target.topic);
+        let watcher = watch_topic(written, TargetWatch::default(), WINDOWS, || false);
+        let producer = producer.watched_by(watcher);
         let limits = self.failure.limits(BATCH, self.read.count);
         let table = Box::new(move || table.table());
         Box::pin(session.run_transactions(flow, producer, transform, limits, &SOURCE_LIMITS, table)).await
@@ -196,6 +207,8 @@ struct WindowTopic<'a> {
     /// Everything up to the last closed window.
     total: Counts,
     last_output: Option<Receipt>,
+    /// The group, and one of the partitions that it reads.
+    claimed: Option<(String, Partition)>,
 }
 
 impl<'a> WindowTopic<'a> {
@@ -216,8 +229,8 @@ impl<'a> WindowTopic<'a> {
             default_group: Some(format!("aggregate-{topic}")),
             ..FlowNames::new(&section.name, &args.count.flow(topic))
         };
-        let (producer, total, last_output) = (None, Counts::default(), None);
-        Ok(Self { names, args, context, admin, section, session_timeout, topic, exists, producer, total, last_output })
+        let (producer, total, last_output, claimed) = (None, Counts::default(), None, None);
+        Ok(Self { names, args, context, admin, section, session_timeout, topic, exists, producer, total, last_output, claimed })
     }
 
     /// Returns the totals so far: those of the last summary.
@@ -295,12 +308,23 @@ impl FlowTarget for WindowTopic<'_> {
         }
         let (id, wait) = (format!("sdl-aggregate-{group}"), self.args.failure.wait);
         self.producer = Some(TransactionalProducer::open(&self.section, id, flow.to_owned(), wait).await?);
+        if self.args.read.instance_id.is_none() {
+            // One that started at the same moment has joined: it is fenced now, and leaves when it notices.
+            match wait_for_members(&self.admin, group, self.session_timeout).await {
+                Err(Error::Refused(_)) => {}
+                waited => waited?,
+            }
+        }
         Ok(())
     }
 
     async fn plan(&mut self, plan: &ReadPlan) -> Result<Vec<String>, Error> {
+        if !self.exists {
+            self.admin.check_creatable(self.topic.name())?;
+        }
         let states = restart_states(plan)
             .map_err(|refused| Refused { hint: "read the topic again with --from-beginning".to_owned(), ..refused })?;
+        self.claimed = plan.partitions.first().map(|planned| (plan.group.clone(), planned.partition));
         self.last_output = states.values().max_by_key(|state| state.closed).and_then(|state| state.last_output);
         self.total = self.totals(plan).await?;
         let mut lines = vec![self.args.count.line(self.topic)];
@@ -325,6 +349,11 @@ impl FlowTarget for WindowTopic<'_> {
                     optional_config: Vec::new(),
                 })
                 .await?;
+        }
+        if let (Some(producer), Some((group, partition))) = (&self.producer, &self.claimed)
+            && !self.admin.is_embedded()
+        {
+            producer.prove_newest(group, *partition).await?;
         }
         Ok(())
     }
@@ -448,7 +477,7 @@ mod tests {
                 low: 0,
                 end: 9,
                 log_end: 9,
-                committed: Some(CommittedOffset { next: NextOffset(5), metadata: String::new() }),
+                committed: Some(CommittedOffset { next: NextOffset(5), metadata: String::new(), leader_epoch: None }),
                 start: NextOffset(*start),
                 reason: *reason,
                 topic_id: None,

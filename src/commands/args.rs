@@ -17,5 +17,6 @@ pub(crate) use read::ReadArgs;
 pub(crate) use report::{ReportArgs, SummaryFormat};
 pub(crate) use shaping::{ReportingShape, ShapingArgs, transform};
 pub(crate) use topics::{
-    PartitionList, TopicArgs, check_range, nearest, parse_partitions, parse_pattern, parse_position, parse_regex,
+    PartitionList, TopicArgs, check_range, check_resolved, nearest, parse_partitions, parse_pattern, parse_position, parse_regex,
+    reversed_lines,
 };

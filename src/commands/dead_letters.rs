@@ -3,58 +3,31 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
-
 use crate::commands::args::{DeadLetterTarget, FailureArgs, ReadArgs};
+use crate::commands::target_watch::{LostContent, watch_topic};
 use crate::commands::{Context, protect};
-use crate::connectors::kafka::{Admin, KafkaSink, ProducerOptions, TargetWatch, Targets, TopicInfo, TopicPlan};
+use crate::connectors::kafka::{Admin, KafkaSink, ProducerOptions, Targets, TopicInfo, TopicPlan, WatchedTopic};
 use crate::connectors::ndjson::DeadLetterFile;
 use crate::error::Error;
 use crate::error::hints::may_not_create;
 use crate::pipeline::{
     Answers, Batch, ConnectorError, DeadLetterBuilder, DeadLetterCause, DeadLetters, FailureStage, Ordering, Refused, Sink,
-    dead_letter,
+    WatchedSink, dead_letter,
 };
 use crate::profile::KafkaSection;
 use crate::record::Topic;
 
 /// A topic or a file of dead letters.
 pub(crate) enum DeadLetterSink {
-    Topic {
-        sink: KafkaSink,
-        /// Held until the sink is dropped.
-        _watch: WatchTask,
-    },
+    Topic(WatchedSink<KafkaSink>),
     File(DeadLetterFile),
 }
 
-/// Watches a topic until it is dropped.
-pub(crate) struct WatchTask(JoinHandle<()>);
-
-impl Drop for WatchTask {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// How often the run looks at the topic of its dead letters. Shorter than the time after which they are stalled, whose reason it is.
-const WATCH_INTERVAL: Duration = Duration::from_secs(2);
-
-/// Watches the topic of the dead letters: the producer does not tell why letters for a topic that was deleted wait.
-async fn watch_topic(admin: Admin, topic: Topic, watch: TargetWatch) {
-    loop {
-        tokio::time::sleep(WATCH_INTERVAL).await;
-        // An outage is the sink's to report.
-        if let Ok((_, missing)) = admin.existing_ids(&[topic]).await {
-            watch.set_problem(missing.first().map(|topic| missing_topic(*topic, admin.section())));
-        }
-    }
-}
-
-/// Returns why records for a topic that does not exist do not arrive.
-pub(crate) fn missing_topic(topic: Topic, section: &str) -> String {
-    format!("topic `{topic}` does not exist on `{section}`")
-}
+/// The letters of a topic: their records are settled.
+const LETTERS: LostContent = LostContent {
+    what: "the dead letters that were written to it",
+    hint: "read their records again with --from-beginning, or start again without it, to go on without these letters",
+};
 
 /// The hint for dead letters on a read-only cluster.
 const OTHER_LETTERS: &str = "name another section with --dead-letters topic:SECTION/NAME or a file with --dead-letters file:PATH, or \
@@ -127,7 +100,8 @@ impl DeadLetterPlan {
     /// Looks at the destination that the flags name, if any, without changing it; `home` is the cluster of a topic without a section.
     ///
     /// # Errors
-    /// When its cluster is read-only or does not answer, its topic does not exist and may not be created, or its file cannot be used.
+    /// When its cluster is read-only or does not answer, its topic does not exist and may not or cannot be created, or its file cannot
+    /// be used.
     pub(crate) async fn make(
         args: &FailureArgs,
         context: &Context,
@@ -144,6 +118,9 @@ impl DeadLetterPlan {
         let exists = admin.topic(&name).await?.is_some();
         if !exists && !may_create {
             return Err(may_not_create(&format!("the dead-letter topic `{name}`"), &section.name).into());
+        }
+        if !exists {
+            admin.check_creatable(&name)?;
         }
         KafkaSink::check_client(&section, &producer_options())?;
         Ok(Some(Self::Topic { section: Box::new(section), admin, name, exists }))
@@ -184,8 +161,14 @@ impl DeadLetterPlan {
                 admin.load_topic_limits(topic, &targets).await?;
                 let options = producer_options();
                 let sink = KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?;
-                let watching = tokio::spawn(watch_topic(admin, topic, sink.watch()));
-                DeadLetterSink::Topic { sink, _watch: WatchTask(watching) }
+                let watch = sink.watch();
+                // Without a letter in it, a topic may be replaced: nothing is lost.
+                let may_change = {
+                    let watch = watch.clone();
+                    move || !watch.has_stored()
+                };
+                let watcher = watch_topic(WatchedTopic::new(admin, topic), watch, LETTERS, may_change);
+                DeadLetterSink::Topic(WatchedSink::new(sink, watcher))
             }
         };
         let run = run.to_owned();
@@ -221,28 +204,42 @@ fn topic_plan(name: &str) -> TopicPlan {
 impl Sink for DeadLetterSink {
     async fn submit(&self, batch: Batch) -> Result<Answers, ConnectorError> {
         match self {
-            Self::Topic { sink, .. } => sink.submit(batch).await,
+            Self::Topic(sink) => sink.submit(batch).await,
             Self::File(sink) => sink.submit(batch).await,
         }
     }
 
     async fn check(&self) -> Result<(), ConnectorError> {
         match self {
-            Self::Topic { sink, .. } => sink.check().await,
+            Self::Topic(sink) => sink.check().await,
             Self::File(sink) => sink.check().await,
+        }
+    }
+
+    async fn confirm(&self) -> Result<(), ConnectorError> {
+        match self {
+            Self::Topic(sink) => sink.confirm().await,
+            Self::File(sink) => sink.confirm().await,
+        }
+    }
+
+    fn refusal(&self) -> Option<ConnectorError> {
+        match self {
+            Self::Topic(sink) => sink.refusal(),
+            Self::File(sink) => sink.refusal(),
         }
     }
 
     fn ordering(&self) -> Ordering {
         match self {
-            Self::Topic { sink, .. } => sink.ordering(),
+            Self::Topic(sink) => sink.ordering(),
             Self::File(sink) => sink.ordering(),
         }
     }
 
     fn degraded_reason(&self) -> Option<String> {
         match self {
-            Self::Topic { sink, .. } => sink.degraded_reason(),
+            Self::Topic(sink) => sink.degraded_reason(),
             Self::File(sink) => sink.degraded_reason(),
         }
     }

@@ -23,6 +23,7 @@ pub mod sink_es;
 pub mod sink_mongo;
 pub(crate) mod stop_signal;
 pub mod tail;
+mod target_watch;
 
 pub use environment::SystemEnvironment;
 pub use global::{Color, Global, LogFormat};

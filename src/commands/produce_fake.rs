@@ -12,13 +12,14 @@ use tokio::sync::watch;
 use crate::commands::args::{KAFKA_DEFAULTS, ReportArgs, SummaryFormat, parse_count, parse_duration, parse_rate, parse_whole};
 use crate::commands::dead_letters::DeadLetterSink;
 use crate::commands::run::{self, Presentation, RunReporting};
+use crate::commands::target_watch::{LostContent, watch_topic};
 use crate::commands::{Context, protect};
-use crate::connectors::kafka::{Admin, KafkaSink, Pos, ProducerOptions, Targets, TopicPlan};
+use crate::connectors::kafka::{Admin, KafkaSink, Pos, ProducerOptions, Targets, TopicPlan, WatchedTopic};
 use crate::connectors::ndjson::{NdjsonSink, NdjsonSource};
 use crate::error::Error;
 use crate::error::hints::with_hint;
 use crate::logins::fake::{Clock, FakeLogins, FakePlan, Fraction, LateEvents, Malformed, Missing, RecordKey, TimestampFormat};
-use crate::pipeline::{BadRecordPolicy, Failure, Limits, Observer, Pipeline, Rate, RunOutcome, Sink, Source};
+use crate::pipeline::{BadRecordPolicy, Failure, Limits, Observer, Pipeline, Rate, RunOutcome, Sink, Source, WatchedSink};
 use crate::record::{Partition, Topic};
 use crate::report::{RunInfo, counted, parse_address};
 
@@ -59,6 +60,12 @@ pub struct Args {
     #[command(flatten)]
     sending: SendArgs,
 }
+
+/// The records of a run that wrote them.
+const PRODUCED: LostContent = LostContent {
+    what: "the records that were written to it",
+    hint: "start again to write them once more, with the same --seed",
+};
 
 /// The flags of [`EventArgs`], which conflict with a file.
 const EVENT_FLAGS: [&str; 9] = ["seed", "start_time", "users", "key", "timestamps", "missing", "malformed", "late", "duplicates"];
@@ -292,7 +299,7 @@ impl Args {
     }
 
     /// Opens the topic, and creates it on request; `None` after a dry run.
-    async fn open(&self, context: &Context, from: &str) -> Result<Option<KafkaSink>, Error> {
+    async fn open(&self, context: &Context, from: &str) -> Result<Option<WatchedSink<KafkaSink>>, Error> {
         let section = context.kafka(&self.target)?;
         let admin = Admin::connect(&section, self.sending.wait).await?;
         let topic = Topic::named(&self.topic);
@@ -313,6 +320,7 @@ impl Args {
             _ => None,
         };
         if let Some(Create { partitions, replication }) = create {
+            admin.check_creatable(&self.topic)?;
             let brokers = admin.broker_count().await?;
             if usize::try_from(replication).is_ok_and(|replication| replication > brokers) {
                 let replicas = counted(u64::from(replication.unsigned_abs()), "replica");
@@ -355,7 +363,9 @@ impl Args {
         }
         let targets = Targets::default();
         admin.load_topic_limits(topic, &targets).await?;
-        Ok(Some(KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?))
+        let sink = KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?;
+        let watcher = watch_topic(WatchedTopic::new(admin, topic), sink.watch(), PRODUCED, || false);
+        Ok(Some(WatchedSink::new(sink, watcher)))
     }
 
     fn is_bounded(&self) -> bool {

@@ -25,6 +25,14 @@ impl<K: Sink> Sink for WithHints<K> {
         self.0.check().await
     }
 
+    async fn confirm(&self) -> Result<(), ConnectorError> {
+        self.0.confirm().await
+    }
+
+    fn refusal(&self) -> Option<ConnectorError> {
+        self.0.refusal()
+    }
+
     async fn is_available(&self) -> bool {
         self.0.is_available().await
     }

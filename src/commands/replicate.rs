@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::commands::Context;
 use crate::commands::args::{
     DeliveryArgs, KAFKA_DEFAULTS, ReadArgs, ReportArgs, ShapingArgs, TopicArgs, chain, parse_linger, transform,
 };
-use crate::commands::dead_letters::missing_topic;
 use crate::commands::session::{FlowNames, FlowTarget, Session};
+use crate::commands::target_watch::missing_topic;
 use crate::connectors::kafka::{
-    Admin, ConfirmTargets, KafkaSink, PlannedPartition, Pos, PrepareTargets, ProducerOptions, ReadPlan, StartReason,
-    TOPIC_NAME_RULE, TargetIds, TargetWatch, TopicInfo, TopicPlan,
+    Admin, KafkaSink, PlannedPartition, Pos, PrepareTargets, ProducerOptions, ReadPlan, StartReason, TOPIC_NAME_RULE, TargetIds,
+    TopicInfo, TopicPlan,
 };
 use crate::error::Error;
-use crate::pipeline::{Failure, Refused, Transform};
+use crate::pipeline::{Failure, LookAtTarget, Refused, TargetLook, Transform, WatchPace, WatchedSink, Watcher};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, Topic};
 use crate::replication::{MissingTarget, ReplicationError, TopicFilter, TopicNames, TopicSync, mark_origin, of_partitions};
@@ -117,13 +117,9 @@ impl Args {
         let to = target.section;
         let limits = self.delivery.limits(&KAFKA_DEFAULTS, self.read.count);
         let sink = KafkaSink::open(&to, &options, sync.limits(), sync.route())?.with_prepare(prepare_targets(&sync));
-        let sink = sink.with_confirm(confirm_targets(&sync));
-        let watch = sink.watch();
-        let watching = tokio::spawn(watch_targets(Arc::clone(&sync), to.name.clone(), watch.clone()));
-        let ended = session.run(sink, transform, limits, &self.delivery.source_limits(&limits)).await;
-        watching.abort();
-        // A run that sends nothing more, or cannot, does not learn it from the sink.
-        watch.refused().map_or(ended, |refused| Err(Error::Refused(refused)))
+        let watcher = Watcher::start(look_at_targets(&sync, &to.name), sink.watch(), WATCH_PACE);
+        let source_limits = self.delivery.source_limits(&limits);
+        Box::pin(session.run(WatchedSink::new(sink, watcher), transform, limits, &source_limits)).await
     }
 
     /// Returns the transform of each record, unless no flag asks for one.
@@ -296,92 +292,35 @@ impl TargetTopics<'_> {
 }
 
 /// How often the run looks at its target topics.
-const WATCH_INTERVAL: Duration = Duration::from_secs(5);
-/// As [`WATCH_INTERVAL`], while the id of one has changed, or the brokers have not listed all.
-const CLOSE_INTERVAL: Duration = Duration::from_millis(500);
-/// How often the run looks at short intervals for ids that the brokers have not listed: some have none.
-const CLOSE_LOOKS: usize = 60;
-/// How often in a row another topic id must be seen: a broker may know of a topic late.
-const SIGHTINGS: usize = 3;
-/// How long the brokers must not list a topic that they have listed before: one that was restarted may know of it late.
-const DELETED_AFTER: Duration = Duration::from_secs(4);
+const WATCH_PACE: WatchPace = WatchPace { interval: Duration::from_secs(5), deleted_after: Duration::from_secs(4) };
 
-/// What the last looks at the target topics have found, one after another.
-#[derive(Debug, Default)]
-struct TargetSightings {
-    /// How many of them have found another topic id.
-    recreated: usize,
-    /// Since when all of them have found a topic deleted.
-    deleted_since: Option<Instant>,
-}
-
-impl TargetSightings {
-    /// Takes what a look at `now` has found wrong; returns whether it has been found often enough to be certain.
-    fn is_certain(&mut self, found: Option<&ReplicationError>, now: Instant) -> bool {
-        match found {
-            Some(ReplicationError::TargetRecreated { .. }) => {
-                self.deleted_since = None;
-                self.recreated += 1;
-                self.recreated >= SIGHTINGS
-            }
-            Some(ReplicationError::TargetsDeleted { .. }) => {
-                self.recreated = 0;
-                now - *self.deleted_since.get_or_insert(now) >= DELETED_AFTER
-            }
-            _ => {
-                *self = Self::default();
-                false
-            }
-        }
-    }
-}
-
-/// Watches the target topics until one of them was deleted, whether or not it was created again.
-async fn watch_targets(sync: Arc<TopicSync>, section: String, watch: TargetWatch) {
-    let mut sightings = TargetSightings::default();
-    for look in 0_usize.. {
-        let is_close = sightings.recreated > 0 || (look < CLOSE_LOOKS && !sync.knows_all_ids());
-        tokio::time::sleep(if is_close { CLOSE_INTERVAL } else { WATCH_INTERVAL }).await;
-        let checked = sync.check_targets().await;
-        let is_certain = sightings.is_certain(checked.as_ref().err(), Instant::now());
-        let missing = match &checked {
-            Ok(missing) => Some(missing.first().copied()),
-            Err(ReplicationError::TargetsDeleted { topics, .. }) => Some(topics.first().map(|(topic, _)| *topic)),
-            Err(_) => None, // an outage is the sink's to report
-        };
-        if let Some(missing) = missing {
-            watch.set_problem(missing.map(|topic| missing_topic(topic, &section)));
-        }
-        if let (true, Err(error)) = (is_certain, checked)
-            && let Error::Refused(refused) = explain(error)
-        {
-            tracing::warn!("{}; the run ends with the next record.", refused.what);
-            return watch.refuse(refused);
-        }
-    }
-}
-
-/// Returns the hook that looks at the target topics at the end of the run: one that was deleted since the watch last looked has lost
-/// records. Goes on looking while it seems so.
-fn confirm_targets(sync: &Arc<TopicSync>) -> ConfirmTargets {
-    let sync = Arc::clone(sync);
-    Box::new(move || {
-        let sync = Arc::clone(&sync);
+/// Returns what looks whether the target topics are still those that the run has written to.
+fn look_at_targets(sync: &Arc<TopicSync>, section: &str) -> LookAtTarget {
+    let (sync, section): (_, Arc<str>) = (Arc::clone(sync), section.into());
+    Arc::new(move || {
+        let (sync, section) = (Arc::clone(&sync), Arc::clone(&section));
         Box::pin(async move {
-            let mut sightings = TargetSightings::default();
-            loop {
-                let Err(error) = sync.check_targets().await else { return Ok(()) };
-                if !error.is_of_deleted_target() {
+            let error = match sync.check_targets().await {
+                Ok(missing) => {
+                    let problem = missing.first().map(|topic| missing_topic(*topic, &section));
+                    return TargetLook::Sound { problem, is_known: sync.knows_all_ids() };
+                }
+                Err(error) => error,
+            };
+            let deleted = match &error {
+                ReplicationError::TargetsDeleted { topics, .. } => topics.first().map(|(topic, _)| *topic),
+                _ => None,
+            };
+            let is_of_deleted_target = error.is_of_deleted_target();
+            match (explain(error), deleted) {
+                (Error::Refused(refused), Some(topic)) => {
+                    TargetLook::Deleted { problem: missing_topic(topic, &section), refused }
+                }
+                (Error::Refused(refused), None) if is_of_deleted_target => TargetLook::Recreated(refused),
+                (error, _) => {
                     tracing::debug!(%error, "The target topics could not be looked at.");
-                    return Ok(());
+                    TargetLook::Unknown
                 }
-                if sightings.is_certain(Some(&error), Instant::now()) {
-                    return match explain(error) {
-                        Error::Refused(refused) => Err(refused.into()),
-                        other => Err(Failure::new(other.to_string()).into()),
-                    };
-                }
-                tokio::time::sleep(CLOSE_INTERVAL).await;
             }
         })
     })
@@ -462,27 +401,6 @@ fn refuse_second_copy(plan: &ReadPlan, holds: impl Fn(Partition) -> Option<(Part
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_target_topic_is_gone_when_several_looks_in_a_row_have_found_that() {
-        let (topic, section) = (Topic::named("sightings"), "local_kafka".to_owned());
-        let deleted = ReplicationError::TargetsDeleted { topics: vec![(topic, "old".to_owned())], section: section.clone() };
-        let (old, new) = ("old".to_owned(), "new".to_owned());
-        let recreated = ReplicationError::TargetRecreated { topic, section, old, new };
-        let begun = Instant::now();
-        let certain = |looks: &[(u64, Option<&ReplicationError>)]| {
-            let mut sightings = TargetSightings::default();
-            let looks = looks.iter().map(|(at, found)| sightings.is_certain(*found, begun + Duration::from_millis(*at)));
-            looks.collect::<Vec<_>>()
-        };
-        let (deleted, recreated) = (Some(&deleted), Some(&recreated));
-        assert_eq!(certain(&[(0, deleted), (5_000, deleted)]), [false, true], "two looks some seconds apart");
-        assert_eq!(certain(&[(0, deleted), (500, deleted), (1_000, deleted)]), [false; 3], "the looks are too close");
-        assert_eq!(certain(&[(0, deleted), (5_000, None), (10_000, deleted)]), [false; 3], "it was listed meanwhile");
-        assert_eq!(certain(&[(0, recreated), (500, recreated), (1_000, recreated)]), [false, false, true]);
-        assert_eq!(certain(&[(0, recreated), (500, recreated), (1_000, deleted), (1_500, recreated)]), [false; 4]);
-        assert_eq!(certain(&[(0, deleted), (5_000, recreated), (5_500, deleted)]), [false; 3]);
-    }
 
     #[test]
     fn the_refusal_of_deleted_targets_names_each() {

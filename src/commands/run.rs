@@ -206,6 +206,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn records_that_another_member_reads_need_no_attention_and_others_do() {
+        let concluded = |released, undelivered| {
+            let tally = Tally { read: 16_000, released, undelivered, ..Tally::default() };
+            let outcome = RunOutcome::Interrupted;
+            conclude(RunReport { tally, outcome, positions: Vec::new(), closed: Ok(()), elapsed: Duration::ZERO }, false, true)
+        };
+        assert!(concluded(16_000, 0).is_ok());
+        let error = concluded(15_999, 1).unwrap_err();
+        assert_eq!((error.exit_code(), error.to_string().as_str()), (3, "1 record was read and not delivered"));
+    }
+
+    #[test]
     fn a_wait_for_partitions_names_the_longest_session() {
         let rebalancing = |millis| UnassignedReason::Rebalancing { session_timeout: Duration::from_millis(millis) };
         assert_eq!(

@@ -20,7 +20,6 @@ use crate::profile::KafkaSection;
 use crate::record::{Partition, Topic};
 use crate::report::{ExtraLines, ExtraMetrics, RunInfo, counted, grouped};
 
-/// The names of a destination and its flow.
 pub(crate) struct FlowNames {
     /// The section that is written to.
     pub(crate) section: String,
@@ -57,7 +56,6 @@ impl FlowNames {
 
 /// The other end of a flow, as far as the start needs it.
 pub(crate) trait FlowTarget {
-    /// Returns the names of the destination and its flow.
     fn names(&self) -> &FlowNames;
 
     /// Fences earlier runs of the group, which makes the offsets that the plan reads final. Not called in a dry run; what it changes
@@ -191,8 +189,9 @@ impl<'a> Session<'a> {
         for line in held_back_lines(plan.held_back()) {
             tracing::warn!("{line}");
         }
-        plan.log_skips();
+        plan.log_requested_skips();
         if report.dry_run {
+            plan.log_gaps();
             context.say("dry run: nothing was changed\n");
             return Ok(None);
         }

@@ -1,9 +1,12 @@
 //! `sdl sink-es`: Kafka to Elasticsearch or OpenSearch.
 
+use std::sync::Arc;
+
 use crate::commands::Context;
 use crate::commands::args::{DOCUMENT_DEFAULTS, DeliveryArgs, DocumentArgs, ReadArgs, ReportArgs, ShapingArgs, chain, transform};
 use crate::commands::record_hints::WithHints;
 use crate::commands::session::{FlowNames, FlowTarget, Session, warn_of_missing_destination};
+use crate::commands::target_watch::watch_documents;
 use crate::connectors::elastic::{
     Bootstrap, ElasticClient, ElasticSink, ElasticSinkOptions, IndexKind, InvalidElasticOptions, Op, index_rule,
 };
@@ -11,7 +14,7 @@ use crate::connectors::kafka::ReadPlan;
 use crate::document::{Ids, NamePattern, NameTemplate, TEMPLATE_GRAMMAR};
 use crate::error::Error;
 use crate::error::hints::may_not_create;
-use crate::pipeline::{ConnectorError, Failure, Refused, Sink as _};
+use crate::pipeline::{ConnectorError, Failure, Refused, Sink as _, WatchedSink};
 use crate::profile::ElasticSection;
 
 /// Load topics into Elasticsearch or OpenSearch
@@ -136,16 +139,21 @@ impl Args {
         let shape = self.shaping.build(&context.profile, from.mask_key.as_ref())?.map(transform);
         let session =
             Session::connect(context, "sink-es", from, (&self.read, &self.delivery.failure, &self.report), None).await?;
-        let partitions: Vec<i32> = session.topics.iter().map(|topic| topic.partitions).collect();
-        self.documents.check_topics(&partitions, self.read.topics.topics_matching.is_some())?;
-        DocumentArgs::check_names(&mapper, &session.topics, &self.read.topics)?;
+        self.documents.check(&mapper, &session.topics, &self.read.topics)?;
         let client = ElasticClient::connect(&to, self.delivery.failure.wait).await?;
         let sink = ElasticSink::new(client, mapper, options).map_err(invalid)?;
-        let names = FlowNames::of_sink(&to.name, &index, to.consumer_group_id);
+        let names = FlowNames::of_sink(&to.name, &index, to.consumer_group_id.clone());
         let mut destination = TargetIndex { names, index, args: &self, found: None, sink: &sink };
         let Some(session) = session.start(&mut destination).await? else { return Ok(()) };
 
-        session.run(WithHints(sink), chain(shape, tombstones), limits, &self.delivery.source_limits(&limits)).await
+        let (transform, source_limits) = (chain(shape, tombstones), self.delivery.source_limits(&limits));
+        let watcher = sink.identity().map(Arc::new).map(|identity| {
+            watch_documents(format!("index `{}` of `{}`", identity.name(), to.name), move || {
+                let identity = Arc::clone(&identity);
+                async move { identity.look().await }
+            })
+        });
+        Box::pin(session.run(WatchedSink::new(WithHints(sink), watcher), transform, limits, &source_limits)).await
     }
 
     /// Returns the section to write to.
@@ -174,7 +182,6 @@ impl Args {
         }
     }
 
-    /// Returns the template of the index.
     fn index_of(&self, section: &ElasticSection) -> Result<String, Error> {
         self.index.clone().or_else(|| section.default_index.clone()).ok_or_else(|| Error::Usage {
             what: "no index is named".to_owned(),

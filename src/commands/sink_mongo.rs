@@ -1,13 +1,16 @@
 //! `sdl sink-mongo`: Kafka to MongoDB.
 
+use std::sync::Arc;
+
 use crate::commands::Context;
 use crate::commands::args::{DOCUMENT_DEFAULTS, DeliveryArgs, DocumentArgs, ReadArgs, ReportArgs, ShapingArgs, chain, transform};
 use crate::commands::record_hints::WithHints;
 use crate::commands::session::{FlowNames, FlowTarget, Session, warn_of_missing_destination};
+use crate::commands::target_watch::watch_documents;
 use crate::connectors::kafka::ReadPlan;
 use crate::connectors::mongo::{InvalidMongoOptions, MongoClient, MongoSink, Write, collection_rule, database_rule};
 use crate::error::Error;
-use crate::pipeline::Sink as _;
+use crate::pipeline::{Sink as _, WatchedSink};
 use crate::profile::MongoSection;
 
 /// Load topics into MongoDB
@@ -61,7 +64,6 @@ Examples:
   sdl sink-mongo --topics-matching 'shop\\..*' --collection '{topic}-%Y-%m'
   sdl sink-mongo users --id key --on-tombstone delete      the newest version of each user";
 
-/// Returns the error of conflicting options.
 fn invalid(options: InvalidMongoOptions) -> Error {
     let hint = match options {
         InvalidMongoOptions::InsertRepeatingIds => "use --write replace or --write update",
@@ -96,16 +98,21 @@ impl Args {
         let shape = self.shaping.build(&context.profile, from.mask_key.as_ref())?.map(transform);
         let args = (&self.read, &self.delivery.failure, &self.report);
         let session = Session::connect(context, "sink-mongo", from, args, None).await?;
-        let partitions: Vec<i32> = session.topics.iter().map(|topic| topic.partitions).collect();
-        self.documents.check_topics(&partitions, self.read.topics.topics_matching.is_some())?;
-        DocumentArgs::check_names(&mapper, &session.topics, &self.read.topics)?;
+        self.documents.check(&mapper, &session.topics, &self.read.topics)?;
         let client = MongoClient::connect(&to, limits.in_flight, self.delivery.failure.wait).await?;
         let sink = MongoSink::new(client, mapper, Some(write), tombstones.is_none()).map_err(invalid)?;
-        let names = FlowNames::of_sink(&to.name, &format!("{database}.{collection}"), to.consumer_group_id);
+        let names = FlowNames::of_sink(&to.name, &format!("{database}.{collection}"), to.consumer_group_id.clone());
         let mut destination = TargetCollection { names, documents: &self.documents, sink: &sink };
         let Some(session) = session.start(&mut destination).await? else { return Ok(()) };
 
-        session.run(WithHints(sink), chain(shape, tombstones), limits, &self.delivery.source_limits(&limits)).await
+        let (transform, source_limits) = (chain(shape, tombstones), self.delivery.source_limits(&limits));
+        let watcher = sink.identity().map(Arc::new).map(|identity| {
+            watch_documents(format!("collection `{}` of `{}`", identity.name(), to.name), move || {
+                let identity = Arc::clone(&identity);
+                async move { identity.look().await }
+            })
+        });
+        Box::pin(session.run(WatchedSink::new(WithHints(sink), watcher), transform, limits, &source_limits)).await
     }
 
     /// Returns the templates of database and collection.

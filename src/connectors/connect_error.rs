@@ -86,29 +86,29 @@ pub(crate) enum ConnectCause {
 /// The keys of a profile section, for hints.
 #[derive(Clone, Debug)]
 pub(crate) struct SectionKeys<'s> {
-    /// The name of the section.
     pub(crate) section: &'s str,
     /// The noun for the server: `server` or `broker`.
     pub(crate) server: &'static str,
     /// The key with its address.
     pub(crate) address: &'static str,
     /// The key with the file of trusted CAs.
-    pub(crate) ca: &'static str,
+    pub(crate) ca: &'s str,
     /// The keys of the client certificate, in backticks.
-    pub(crate) client_certificate: &'static str,
+    pub(crate) client_certificate: &'s str,
     /// The keys of a login that may be wrong, in backticks.
-    pub(crate) login: &'static str,
+    pub(crate) login: &'s str,
     /// The keys of a login that is missing, in backticks.
     pub(crate) new_login: &'s str,
-    /// The keys of the login that the section has, in backticks.
-    pub(crate) given_login: &'s str,
+    /// How to connect without the login that the section has: ``remove `username` and `password` under [mongodb]``.
+    pub(crate) without_login: String,
+    /// The key with the mechanism of a login, and the mechanisms that it can have.
+    pub(crate) mechanism: (&'s str, &'s [&'s str]),
     /// How to enable TLS: ``set `tls = true` under [mongodb]``.
     pub(crate) tls_on: String,
     /// How to disable it.
     pub(crate) tls_off: String,
 }
 
-/// One failed attempt to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConnectError {
     /// The server's address, `db:27017`; empty if the cause names none.
@@ -224,10 +224,8 @@ impl ConnectCause {
         }
     }
 
-    /// Returns the hint.
     fn hint(&self, keys: &SectionKeys<'_>) -> String {
-        let SectionKeys { section, server, address, ca, client_certificate, login, new_login, given_login, tls_on, tls_off } =
-            keys;
+        let SectionKeys { section, server, address, ca, client_certificate, login, new_login, tls_on, tls_off, .. } = keys;
         let correct = format!("correct `{address}` under [{section}]");
         match self {
             Self::Other { hint: Some(hint), .. } => hint.clone(),
@@ -256,11 +254,16 @@ impl ConnectCause {
                 format!("set {client_certificate} under [{section}] to one that the {server}'s CA has signed")
             }
             Self::LoginRequired | Self::LoginExpected => format!("set {new_login} under [{section}]"),
-            Self::LoginNotOffered => {
-                format!("remove {given_login} under [{section}], or use the port that the {server} has for logins")
-            }
+            Self::LoginNotOffered => format!("{}, or use the port that the {server} has for logins", keys.without_login),
             Self::AuthenticationFailed(_) => format!("correct {login} under [{section}]"),
-            Self::MechanismNotOffered { offered, .. } => format!("set `sasl_mechanism` under [{section}] to one of {offered}"),
+            Self::MechanismNotOffered { offered, .. } => {
+                let (key, known) = keys.mechanism;
+                let possible: Vec<_> = offered.split(',').map(str::trim).filter(|offered| known.contains(offered)).collect();
+                match possible.as_slice() {
+                    [] => format!("use a listener of the {server} for {}", known.join(", ")),
+                    possible => format!("set `{key}` under [{section}] to one of {}", possible.join(", ")),
+                }
+            }
             Self::File { key, .. } => format!("correct `{key}` under [{section}]"),
         }
     }
@@ -336,7 +339,8 @@ mod tests {
             client_certificate: "`client_cert` and `client_key`",
             login: "`username` or `password`",
             new_login: "`username` and `password`",
-            given_login: "`username`",
+            without_login: "remove `username` under [db]".to_owned(),
+            mechanism: ("mechanism", &["PLAIN", "OTHER"]),
             tls_on: "set `tls = true` under [db]".to_owned(),
             tls_off: "set `tls = false` under [db]".to_owned(),
         }
@@ -383,6 +387,14 @@ mod tests {
         }
         let failed = ConnectError::new("a:1", ConnectCause::AuthenticationFailed("`loader`".to_owned()));
         assert_eq!(failed.sentence(&keys()), "a:1: logging in: authentication failed for `loader`");
+        let hint = |offered: &str| {
+            let (wanted, offered) = ("X".to_owned(), offered.to_owned());
+            ConnectCause::MechanismNotOffered { wanted, offered }.hint(&keys())
+        };
+        assert_eq!(hint("GSSAPI, OTHER,PLAIN"), "set `mechanism` under [db] to one of OTHER, PLAIN");
+        assert_eq!(hint("GSSAPI,OAUTHBEARER"), "use a listener of the server for PLAIN, OTHER", "the key cannot have these");
+        let hint = ConnectCause::LoginNotOffered.hint(&keys());
+        assert_eq!(hint, "remove `username` under [db], or use the port that the server has for logins");
         let late = ConnectError::new("a:1", ConnectCause::NoAnswer(Some(Duration::from_secs(10))));
         assert_eq!(late.sentence(&keys()), "a:1: no answer within 10s");
     }

@@ -46,7 +46,6 @@ pub struct DocumentMapper {
     first_bytes: ByteSet,
 }
 
-/// A set of bytes.
 #[derive(Debug)]
 struct ByteSet([bool; 256]);
 

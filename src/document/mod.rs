@@ -10,6 +10,7 @@ mod mapper;
 mod metadata;
 mod name_template;
 mod ownership;
+mod presence;
 mod soundness;
 
 pub(crate) use disagreement::{Contradiction, Disagreements};
@@ -21,4 +22,5 @@ pub(crate) use metadata::MetadataFieldNames as MetaNames;
 pub use metadata::MetadataFields;
 pub use name_template::{GRAMMAR as TEMPLATE_GRAMMAR, NamePattern, NameTemplate};
 pub(crate) use ownership::{Owner, StoredMetadata, deciding_fields, overtaken, version_field};
+pub use presence::Presence;
 pub use soundness::{Unsound, check_deletes, check_topics};

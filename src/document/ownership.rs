@@ -19,7 +19,6 @@ use crate::document::{Document, MetaNames, ParsedPayload, Version};
 use crate::pipeline::{Outcome, Reason};
 use crate::record::Record;
 
-/// The metadata of a stored document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StoredMetadata {
     pub(crate) topic: Option<String>,

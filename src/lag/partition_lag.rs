@@ -10,7 +10,6 @@ pub(crate) struct PartitionLag {
     pub(crate) partition: Partition,
     /// Absent if the group has committed none.
     pub(crate) committed: Option<i64>,
-    /// The member that the partition is assigned to.
     pub(crate) member: Option<AssignedMember>,
     /// Whether the group has members and none of them has this partition.
     pub(crate) unassigned: bool,

@@ -12,22 +12,22 @@ pub const FIELDS: [&str; 7] = ["user_id", "app_version", "device_type", "ip", "l
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(expecting = "a user-login event", default)]
 pub struct Login<'a> {
-    /// The user's id.
+    /// A UUID.
     #[serde(borrow, deserialize_with = "text")]
     pub user_id: Option<Cow<'a, str>>,
-    /// The version of the app.
+    /// For example `2.3.0`.
     #[serde(borrow, deserialize_with = "text")]
     pub app_version: Option<Cow<'a, str>>,
     /// `android` or `iOS`.
     #[serde(borrow, deserialize_with = "text")]
     pub device_type: Option<Cow<'a, str>>,
-    /// The IP address.
+    /// An IPv4 address in dotted decimals, or its mask.
     #[serde(borrow, deserialize_with = "text")]
     pub ip: Option<Cow<'a, str>>,
-    /// The country.
+    /// The ISO 3166 code of a country: `US`.
     #[serde(borrow, deserialize_with = "text")]
     pub locale: Option<Cow<'a, str>>,
-    /// The device's id.
+    /// Any text.
     #[serde(borrow, deserialize_with = "text")]
     pub device_id: Option<Cow<'a, str>>,
     /// Unix seconds, as a number or a string.

@@ -36,11 +36,11 @@ impl FailureStage {
 /// Why a record becomes a dead letter.
 #[derive(Clone, Copy, Debug)]
 pub struct DeadLetterCause<'a> {
-    /// The name of the run.
+    /// The id of the run, for the header `sdl.dlq.run`.
     pub run: &'a str,
     /// Where the record failed.
     pub stage: FailureStage,
-    /// The number of attempts.
+    /// Deliveries that were tried, for the header `sdl.dlq.attempts`.
     pub attempts: u32,
     /// Why the record is bad.
     pub reason: &'a Reason,

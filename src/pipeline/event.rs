@@ -10,7 +10,7 @@ pub(crate) const LOSS_TARGET: &str = "sdl::loss";
 
 /// Observes a run: a progress bar, a log, metrics. Called by the engine: returns at once.
 pub trait Observer: Send + Sync {
-    /// Takes an event.
+    /// Takes the next event. Must not block: the engine waits for it.
     fn on(&self, event: &Event<'_>);
 
     /// Returns whether [`Event::Answered`] is wanted for every single record.
@@ -52,7 +52,7 @@ pub enum Event<'a> {
     Unassigned(UnassignedReason),
     /// Partitions were revoked, or lost to another member.
     Released {
-        /// The partitions.
+        /// Those that this member no longer reads.
         partitions: &'a [Partition],
         /// Whether they were lost: nothing of them can be committed.
         lost: bool,
@@ -85,38 +85,38 @@ pub enum Event<'a> {
     Answered(&'a Record, &'a Outcome),
     /// Records are sent again after a pause.
     Retrying {
-        /// The number of records.
+        /// How many: those of the batch without a final outcome.
         records: usize,
         /// The number of the next attempt, from 2.
         attempt: u32,
-        /// The pause before it.
+        /// The time from now until that attempt.
         pause: Duration,
-        /// Why.
+        /// Why one of them has no final outcome.
         reason: &'a Reason,
     },
     /// A batch that failed as a whole is bisected to find the record to blame.
     Bisecting {
-        /// The records of the batch.
+        /// How many records the batch has.
         records: usize,
         /// Why it failed.
         reason: &'a Reason,
     },
     /// A bad record was found.
     Bad {
-        /// The record.
+        /// As it was to be delivered, or as the transform left it.
         record: &'a Record,
         /// Why it is bad.
         reason: &'a Reason,
-        /// The policy's action.
+        /// What the policy for bad records decides.
         action: BadRecordAction,
     },
     /// The broker confirmed these positions.
     Committed(&'a [(Partition, NextOffset)]),
     /// The problem of one side of the run began, changed or ended (`None`).
     Problem {
-        /// The side.
+        /// The other sides keep their problems.
         side: RunSide,
-        /// The problem.
+        /// The present one; `None` once the side is healthy.
         problem: Option<&'a SideProblem>,
     },
     /// Reading stopped; the run waits for records in flight.
@@ -137,7 +137,7 @@ pub enum RunSide {
 }
 
 impl RunSide {
-    /// Every side.
+    /// In the order in which records meet them.
     pub const ALL: [Self; 4] = [Self::Source, Self::Target, Self::DeadLetters, Self::Commits];
 
     /// Returns the name for programs: a label, a JSON value.
@@ -166,13 +166,13 @@ impl RunSide {
 /// A problem of one side that may pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SideProblem {
-    /// Why.
+    /// In words for people.
     pub reason: String,
     /// Whether the side makes no progress; otherwise some records are sent again, and others are accepted.
     pub is_stalled: bool,
 }
 
-/// The action for a bad record.
+/// What becomes of a bad record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadRecordAction {
     /// Queued for the dead letters.

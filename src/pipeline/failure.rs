@@ -31,7 +31,7 @@ pub struct Failure {
     pub what: String,
     /// The causes, outermost first.
     pub causes: Vec<String>,
-    /// The hint, if one is known.
+    /// What to do about it; `None` if no remedy is known.
     pub hint: Option<String>,
     /// Whether the cause may go away by itself, such as an unreachable server.
     pub passing: bool,
@@ -74,7 +74,6 @@ impl Failure {
         self
     }
 
-    /// Sets the kind.
     #[must_use]
     pub(crate) fn kind(mut self, kind: FailureKind) -> Self {
         self.kind = kind;
@@ -88,7 +87,7 @@ impl Failure {
         self
     }
 
-    /// Sets the hint.
+    /// Says what to do about it, in place of an earlier hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -21,6 +21,7 @@ mod lanes;
 mod policy;
 mod sink;
 mod source;
+mod target_watch;
 pub(crate) mod transaction;
 mod watermark;
 
@@ -42,22 +43,23 @@ pub(crate) use policy::breaker::CircuitBreaker;
 pub use policy::rate::Rate;
 pub(crate) use policy::rate::TokenBucket;
 pub use sink::{Answers, Batch, Ordering, Outcome, Reason, Sink, answers_from_task};
-pub use source::{Assignment, Commit, Demand, Revocation, Signal, Source, UnassignedReason};
+pub use source::{Assignment, Commit, CommitsProblem, Demand, Revocation, Signal, Source, UnassignedReason};
+pub use target_watch::{LookAtTarget, TargetLook, TargetWatch, WatchPace, WatchedSink, Watcher};
 pub use watermark::Watermark;
 
 use crate::record::{NextOffset, Partition, Record};
 
 /// A run: source, transform, sink, dead letters and observers.
 pub struct Pipeline<S, K, D> {
-    /// The source.
+    /// Where records come from; closed at the end of the run.
     pub source: S,
-    /// The sink.
+    /// Where good records go.
     pub sink: K,
     /// Where bad records go, with [`BadRecordPolicy::DeadLetters`].
     pub dead_letters: Option<DeadLetters<D>>,
     /// Shapes each record before it is queued; without one, nothing is parsed.
     pub transform: Option<Transform>,
-    /// What happens to bad records.
+    /// Applies to records that the transform or the sink finds bad.
     pub bad_records: BadRecordPolicy,
     /// Sizes, times and rates.
     pub limits: Limits,
@@ -76,9 +78,9 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Pipeline<S, K, D> {
 
 /// The destination of bad records.
 pub struct DeadLetters<D> {
-    /// The sink.
+    /// Where dead letters go.
     pub sink: D,
-    /// Builds a dead letter.
+    /// Makes the record that is written there.
     pub build: DeadLetterBuilder,
 }
 
@@ -114,13 +116,13 @@ pub enum BadRecordPolicy {
 /// Sizes, times and rates of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Records in a batch.
+    /// The most records in a batch.
     pub batch: usize,
-    /// Bytes in a batch.
+    /// The most bytes of a batch; a single record may have more.
     pub batch_bytes: usize,
     /// The time that a batch waits to fill.
     pub linger: Duration,
-    /// Batches in flight.
+    /// The most batches in flight at once.
     pub in_flight: usize,
     /// The rate at which records are read.
     pub rate: Option<Rate>,

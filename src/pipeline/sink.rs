@@ -47,12 +47,17 @@ pub trait Sink: Send + Sync {
     /// When it cannot, with a hint.
     fn check(&self) -> impl Future<Output = Result<(), ConnectorError>> + Send;
 
-    /// Looks once more at what was written, before the run is called complete.
+    /// Looks once more at what was written, when the run has settled everything or the destination rejects everything.
     ///
     /// # Errors
     /// When it is not there any more. A destination that does not answer is no error: it has answered for every record.
     fn confirm(&self) -> impl Future<Output = Result<(), ConnectorError>> + Send {
         std::future::ready(Ok(()))
+    }
+
+    /// Returns why the run cannot go on, as soon as that is known without a record that is sent.
+    fn refusal(&self) -> Option<ConnectorError> {
+        None
     }
 
     /// Returns whether the destination accepts a harmless write, or at least answers, at present: one try, `false` when in doubt.
@@ -94,7 +99,7 @@ pub enum Ordering {
     OneByOne,
 }
 
-/// The outcome of one record.
+/// What became of one record of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Durably stored.
@@ -177,7 +182,7 @@ impl Reason {
         Self(Box::new(ReasonParts { code, message, hint: None, path: None, detail: None, refusal: false, load: Load::Normal }))
     }
 
-    /// Adds a hint.
+    /// Adds what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
@@ -241,19 +246,19 @@ impl Reason {
         self.0.refusal
     }
 
-    /// Returns the stable code.
+    /// Returns the code, which no version changes: `record_too_large`.
     #[must_use]
     pub fn code(&self) -> &str {
         &self.0.code
     }
 
-    /// Returns the message.
+    /// Returns the sentence for people. What the server says about the record is in [`Self::detailed`].
     #[must_use]
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// Returns the hint, if there is one.
+    /// Returns what to do about it, as added by [`Self::hint`].
     #[must_use]
     pub fn hinted(&self) -> Option<&str> {
         self.0.hint.as_deref()

@@ -39,7 +39,7 @@ pub trait Source: Send {
     fn close(self) -> impl Future<Output = Result<(), ConnectorError>> + Send;
 }
 
-/// The engine's demand.
+/// What the engine can take now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Demand {
     /// At most this many records, and everything else.
@@ -51,7 +51,7 @@ pub enum Demand {
 /// An event of the source.
 #[derive(Debug)]
 pub enum Signal {
-    /// Partitions were assigned.
+    /// A rebalance assigned these partitions, in addition to those that this member has.
     Assigned(Vec<Assignment>),
     /// Records, in order within each partition.
     Records(Vec<Record>),
@@ -68,12 +68,21 @@ pub enum Signal {
     Committed(Vec<(Partition, NextOffset)>),
     /// Some partitions are not read for now, or all are read again (`None`): shown, not acted on.
     Degraded(Option<String>),
-    /// Commits fail for now, or no longer (`None`): shown, not acted on.
-    CommitsDegraded(Option<String>),
+    /// Commits fail for now, or no longer (`None`). During a rebalance nothing new is sent until then.
+    CommitsDegraded(Option<CommitsProblem>),
     /// The group has given this member no partition for a while: shown, not acted on.
     Unassigned(UnassignedReason),
     /// The source has returned all its records.
     End,
+}
+
+/// Why commits fail for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitsProblem {
+    /// For people.
+    pub reason: String,
+    /// Whether the group rebalances: if a member dies meanwhile, everything that is delivered during the rebalance is repeated.
+    pub is_of_rebalance: bool,
 }
 
 /// Why a member of a group has no partitions.
@@ -91,7 +100,7 @@ pub enum UnassignedReason {
 /// An assigned partition, and where reading starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
-    /// The partition.
+    /// The partition that is read from `start` on.
     pub partition: Partition,
     /// The first offset that will be read.
     pub start: NextOffset,
@@ -104,9 +113,9 @@ pub struct Assignment {
 /// The committable offset of a partition, and the last record below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Commit {
-    /// The partition.
+    /// The partition that `next` counts in.
     pub partition: Partition,
-    /// The offset to resume from.
+    /// Every record below it is settled.
     pub next: NextOffset,
     /// The newest known record below `next`.
     pub fingerprint: Option<Fingerprint>,
@@ -115,7 +124,7 @@ pub struct Commit {
 /// Partitions that a rebalance revokes. The rebalance continues when this is released or dropped.
 #[derive(Debug)]
 pub struct Revocation {
-    /// The partitions.
+    /// Those whose records in flight the rebalance waits for.
     pub partitions: Vec<Partition>,
     release: mpsc::Sender<Vec<Commit>>,
 }

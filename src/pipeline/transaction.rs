@@ -32,8 +32,9 @@ use crate::record::{Fingerprint, Headers, NextOffset, Partition, Record, Topic};
 const DUE_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a run that ends may take to abort its transaction.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the last look at what was written may take.
+const LAST_LOOK_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A message of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OutgoingMessage {
     pub(crate) topic: Topic,
@@ -109,6 +110,19 @@ pub(crate) trait TransactionSink: Send + Sync + 'static {
     fn commit(&self) -> impl Future<Output = Result<(), TransactionError>> + Send;
 
     fn abort(&self) -> impl Future<Output = Result<(), TransactionError>> + Send;
+
+    /// As [`Sink::refusal`].
+    fn refusal(&self) -> Option<ConnectorError> {
+        None
+    }
+
+    /// As [`Sink::confirm`].
+    ///
+    /// # Errors
+    /// When what was committed is not there any more.
+    fn confirm(&self) -> impl Future<Output = Result<(), ConnectorError>> + Send {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// A source whose positions are committed by the target.
@@ -143,6 +157,11 @@ pub(crate) trait TransactionFlow: Send {
     /// # Errors
     /// When continuing would not be safe.
     fn due(&mut self) -> Result<Option<Vec<OutgoingMessage>>, ConnectorError>;
+
+    /// Returns offsets for a transaction that is aborted, if the flow needs proof that no newer producer has taken over.
+    fn proof(&mut self) -> Option<Vec<OffsetCommit>> {
+        None
+    }
 
     /// Returns the last messages of a run that ends: with `complete` because everything was read, otherwise because it is stopped.
     ///
@@ -320,6 +339,7 @@ where
             }
         };
         let outcome = self.finish(outcome).await;
+        self.health.finish();
         self.revocations.clear();
         self.tally.released += self.flow.held();
         self.tally.undelivered = self.tally.unsettled();
@@ -330,18 +350,51 @@ where
         RunReport { tally: self.tally, outcome, positions, closed, elapsed: began.elapsed() }
     }
 
+    /// Fails if a destination is not the one any more that was written to.
+    fn refuse_lost_target(&self) -> Result<(), RunOutcome> {
+        let of_letters = || self.dead_letters.as_ref().and_then(|(sink, _)| sink.refusal());
+        self.target.refusal().or_else(of_letters).map_or(Ok(()), |refusal| Err(RunOutcome::Failed(refusal)))
+    }
+
+    /// Looks once more at what was written, when nothing is left to publish.
+    async fn last_look(&mut self) -> Result<(), RunOutcome> {
+        let (target, letters) = (Arc::clone(&self.target), self.dead_letters.as_ref().map(|(sink, _)| Arc::clone(sink)));
+        let looks = async move {
+            target.confirm().await?;
+            match letters {
+                Some(letters) => letters.confirm().await,
+                None => Ok(()),
+            }
+        };
+        let left = self.deadline.map_or(LAST_LOOK_TIMEOUT, |deadline| deadline.saturating_duration_since(Instant::now()));
+        tokio::time::timeout(LAST_LOOK_TIMEOUT.min(left), looks).await.unwrap_or(Ok(())).map_err(RunOutcome::Failed)
+    }
+
     async fn step(&mut self) -> Result<(), RunOutcome> {
+        self.refuse_lost_target()?;
         if !self.revocations.is_empty() {
             self.publish(Vec::new()).await?;
         }
         if let Some(messages) = self.flow.due().map_err(RunOutcome::Failed)? {
             return self.publish(messages).await;
         }
+        if self.state == TransactionState::None
+            && self.pending.is_empty()
+            && let Some(offsets) = self.flow.proof()
+        {
+            match self.prove(offsets).await {
+                Err(Halt::Run(outcome)) => return Err(outcome),
+                Err(Halt::Transaction(TransactionError::Fatal(error))) => return Err(RunOutcome::Failed(error)),
+                // What failed for another reason fails again with the first messages.
+                Ok(()) | Err(Halt::Transaction(_)) => {}
+            }
+        }
         let left = self.limits.count.map_or(u64::MAX, |count| count - self.tally.read);
         if left == 0 {
             return Err(RunOutcome::Complete);
         }
         let now = Instant::now();
+        self.health.is_check_due(now); // no destination is waited for; what the source reports is shown
         let most = usize::try_from(left).unwrap_or(usize::MAX).min(self.limits.batch);
         let (demand, wake) = match self.bucket.as_mut().map(|bucket| bucket.allowance(now)) {
             None => (Demand::Records(most), now + DUE_INTERVAL),
@@ -374,7 +427,7 @@ where
             RunOutcome::Interrupted => false,
             RunOutcome::Failed(_) | RunOutcome::Record(_) => {
                 self.abandon().await;
-                return outcome;
+                return self.refuse_lost_target().err().unwrap_or(outcome);
             }
         };
         if !complete && self.deadline.is_none() {
@@ -384,13 +437,17 @@ where
         let is_out_of_time = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
         if self.letters_pending || is_out_of_time {
             self.abandon().await;
-            return outcome;
+            return self.refuse_lost_target().err().unwrap_or(outcome);
         }
         let last = match self.flow.finish(complete) {
             Ok(Some(messages)) => self.publish(messages).await,
             Ok(None) if !self.pending.is_empty() => self.publish(Vec::new()).await,
             Ok(None) => Ok(()),
             Err(error) => Err(RunOutcome::Failed(error)),
+        };
+        let last = match last {
+            Ok(()) => self.last_look().await,
+            failed => failed,
         };
         let Err(worse) = last else {
             let is_whole = !complete || self.given_up.is_empty();
@@ -437,7 +494,9 @@ where
                 self.observer.on(&Event::LogEndOffsets(&ends));
             }
             Signal::Degraded(reason) => self.health.on_report(RunSide::Source, reason),
-            Signal::CommitsDegraded(reason) => self.health.on_report(RunSide::Commits, reason),
+            Signal::CommitsDegraded(problem) => {
+                self.health.on_report(RunSide::Commits, problem.map(|problem| problem.reason));
+            }
             Signal::Unassigned(reason) => self.observer.on(&Event::Unassigned(reason)),
             Signal::Committed(_) | Signal::Records(_) | Signal::End => {}
         }
@@ -534,6 +593,21 @@ where
         }
         self.letters_pending = false;
         self.health.recover(RunSide::DeadLetters);
+        Ok(())
+    }
+
+    /// Adds offsets to a transaction and aborts it: a newer producer with the same transactional id shows.
+    async fn prove(&mut self, offsets: Vec<OffsetCommit>) -> Result<(), Halt> {
+        let Some(member) = self.member.clone() else { return Ok(()) };
+        self.call(|target| async move { target.begin().await }).await?;
+        self.state = TransactionState::Open;
+        let sent = self.call(|target| async move { target.send_offsets(member, offsets).await }).await;
+        self.state = TransactionState::Failed;
+        if let Err(fatal @ (Halt::Run(_) | Halt::Transaction(TransactionError::Fatal(_)))) = sent {
+            return Err(fatal);
+        }
+        self.call(|target| async move { target.abort().await }).await?;
+        self.state = TransactionState::None;
         Ok(())
     }
 
@@ -731,7 +805,7 @@ where
         let mut future = std::pin::pin!(future);
         let since = Instant::now();
         loop {
-            let check_at = self.health.check_at();
+            let check_at = self.health.check_at(Instant::now());
             let deadline = self.deadline.unwrap_or(check_at);
             let next = tokio::select! {
                 biased;
@@ -745,7 +819,10 @@ where
                 Interruption::Done(done) => return Ok(done),
                 Interruption::Signal(signal) => self.on_signal(signal.map_err(RunOutcome::Failed)?),
                 Interruption::StopRequested => self.drain(),
-                Interruption::CheckDue => self.check_stall(since),
+                Interruption::CheckDue => {
+                    self.refuse_lost_target()?;
+                    self.check_stall(since);
+                }
                 Interruption::DeadlineReached => return Err(RunOutcome::Interrupted),
             }
         }

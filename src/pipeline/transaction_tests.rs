@@ -47,6 +47,9 @@ struct State {
     stops: Vec<(Partition, NextOffset)>,
     letters: Vec<i64>,
     letters_refused: usize,
+    /// Whether the target is another one by now, and whether it turns out to be at the end.
+    is_refused: bool,
+    is_gone: bool,
 }
 
 enum Reply {
@@ -163,6 +166,14 @@ impl TransactionSink for World {
         if answered { Ok(()) } else { Err(lost_answer()) }
     }
 
+    fn refusal(&self) -> Option<ConnectorError> {
+        self.lock().is_refused.then(|| Failure::new("the target is another one").into())
+    }
+
+    async fn confirm(&self) -> Result<(), ConnectorError> {
+        if self.lock().is_gone { Err(Failure::new("what was written is gone").into()) } else { Ok(()) }
+    }
+
     async fn abort(&self) -> Result<(), TransactionError> {
         self.call("abort").await?;
         let mut state = self.lock();
@@ -261,6 +272,8 @@ struct Copy {
     /// Whether messages are sent as they come.
     streams: bool,
     taken: Vec<OutgoingMessage>,
+    /// Whether it needs proof that it is the only writer.
+    must_prove: bool,
 }
 
 impl Copy {
@@ -329,6 +342,10 @@ impl TransactionFlow for Copy {
         }))
     }
 
+    fn proof(&mut self) -> Option<Vec<OffsetCommit>> {
+        (!self.next.is_empty() && std::mem::take(&mut self.must_prove)).then(|| self.commits(&[]))
+    }
+
     fn finish(&mut self, _: bool) -> Result<Option<Vec<OutgoingMessage>>, ConnectorError> {
         Ok(self.due.take().map(|_| std::mem::take(&mut self.taken)))
     }
@@ -367,7 +384,7 @@ impl Run {
         let (stop, stopped) = watch::channel(false);
         let mut run = TransactionLoop {
             source: world.clone(),
-            flow: Copy { next: BTreeMap::new(), due: None, streams: true, taken: Vec::new() },
+            flow: Copy { next: BTreeMap::new(), due: None, streams: true, taken: Vec::new(), must_prove: false },
             target: world.clone(),
             dead_letters: Some(DeadLetters { sink: world.clone(), build: Box::new(|record, _, _| record.clone()) }),
             transform: None,
@@ -448,16 +465,60 @@ async fn an_unanswered_commit_is_only_committed_again() {
 async fn a_transaction_that_fails_at_any_step_is_aborted_and_sent_again_unchanged() {
     for call in ["send", "flush", "send_offsets", "commit"] {
         let world = ten();
-        world.script(call, Reply::Error(away()));
+        for _ in 0..6 {
+            world.script(call, Reply::Error(away()));
+        }
         // An abort can fail too.
         world.script("abort", Reply::Error(away()));
         let report = Run::start(&world, |_| {}).finish().await;
         let state = world.lock();
         assert_eq!((report.tally.delivered, state.committed.clone()), (10, values(0, 0..10)), "{call}");
-        assert_eq!(state.calls.iter().filter(|call| *call == "abort").count(), 2, "{call}: {:?}", state.calls);
+        assert_eq!(state.calls.iter().filter(|call| *call == "abort").count(), 7, "{call}: {:?}", state.calls);
         assert_eq!(state.events.last().map(String::as_str), Some("target healthy"), "{call}: {:?}", state.events);
         assert!(state.events.iter().any(|event| event.starts_with("target stalled: ")), "{call}: {:?}", state.events);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flow_that_needs_proof_adds_offsets_and_aborts_before_it_publishes_and_a_fenced_one_ends_without_a_record() {
+    let world = World::default();
+    world.assign(0, 0);
+    let run = Run::start(&world, |run| run.flow.must_prove = true);
+    sleep(Duration::from_secs(1)).await;
+    {
+        let state = world.lock();
+        assert_eq!(
+            (state.calls.as_slice(), state.positions.len()),
+            (&["begin", "send_offsets", "abort"].map(str::to_owned)[..], 0)
+        );
+    }
+    world.records(0, 0..10);
+    world.signal(Signal::End);
+    assert_eq!(run.finish().await.tally.delivered, 10);
+    assert_eq!(world.lock().committed, values(0, 0..10));
+
+    let world = World::default();
+    world.script("send_offsets", Reply::Error(TransactionError::Fatal(Failure::new("fenced").into())));
+    world.assign(0, 0);
+    let report = Run::start(&world, |run| run.flow.must_prove = true).finish().await;
+    assert!(matches!(&report.outcome, RunOutcome::Failed(error) if error.to_string() == "fenced"), "{:?}", report.outcome);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_target_is_another_one_ends_without_a_record_and_one_whose_messages_are_gone_is_not_complete() {
+    let world = ten();
+    world.lock().is_gone = true;
+    let report = Run::start(&world, |_| {}).finish().await;
+    let RunOutcome::Failed(error) = &report.outcome else { panic!("{:?}", report.outcome) };
+    assert_eq!((error.to_string().as_str(), report.tally.delivered), ("what was written is gone", 10));
+
+    let world = World::default();
+    let run = Run::start(&world, |_| {});
+    sleep(Duration::from_secs(1)).await;
+    world.lock().is_refused = true;
+    let report = run.finish().await;
+    let RunOutcome::Failed(error) = &report.outcome else { panic!("{:?}", report.outcome) };
+    assert_eq!(error.to_string(), "the target is another one");
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,14 +4,12 @@ use crate::profile::expand::is_reference;
 use crate::profile::keys::{SectionKey, SectionKind};
 use crate::profile::section::{Origin, Section};
 
-/// A value as it is displayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DisplayedValue {
     /// The key, by its first name.
     pub(crate) key: String,
     /// The value, or `***`.
     pub(crate) value: String,
-    /// Where it was set.
     pub(crate) origin: Origin,
 }
 

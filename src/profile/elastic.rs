@@ -8,11 +8,11 @@ use crate::profile::section::Section;
 /// An Elasticsearch or OpenSearch cluster, and its defaults.
 #[derive(Clone, Debug, Default)]
 pub struct ElasticSection {
-    /// The section's name in the profile.
+    /// As in the brackets of the profile: `elasticsearch`.
     pub name: String,
     /// The node URLs, without user and password.
     pub urls: Vec<String>,
-    /// The authentication.
+    /// How each request logs in.
     pub login: ElasticLogin,
     /// The CA's file, PEM.
     pub ca_file: Option<String>,
@@ -28,7 +28,7 @@ pub struct ElasticSection {
     pub consumer_group_id: Option<String>,
 }
 
-/// The authentication.
+/// The way in which each request logs in; a section has at most one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ElasticLogin {
     /// No authentication.
@@ -36,9 +36,9 @@ pub enum ElasticLogin {
     None,
     /// HTTP basic authentication.
     Basic {
-        /// The user.
+        /// The key `username`.
         username: String,
-        /// The password.
+        /// The key `password`.
         password: Secret,
     },
     /// An encoded API key.

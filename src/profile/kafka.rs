@@ -9,7 +9,7 @@ use crate::profile::section::Section;
 /// A Kafka cluster, and its defaults.
 #[derive(Clone, Debug, Default)]
 pub struct KafkaSection {
-    /// The section's name in the profile.
+    /// As in the brackets of the profile: `local_kafka`.
     pub name: String,
     /// Bootstrap servers, `host:port` with commas.
     pub servers: String,
@@ -46,7 +46,8 @@ pub struct KafkaSection {
 }
 
 const PROTOCOLS: [&str; 4] = ["PLAINTEXT", "SASL_PLAINTEXT", "SSL", "SASL_SSL"];
-const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+/// The values of `sasl_mechanism`.
+pub(crate) const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 
 impl KafkaSection {
     /// Reads and validates the section.
@@ -110,17 +111,28 @@ impl KafkaSection {
     /// Returns the effective security protocol: `SASL_PLAINTEXT` by default when there is a username.
     #[must_use]
     pub fn protocol(&self) -> &str {
-        match (&self.security_protocol, &self.username) {
-            (Some(protocol), _) => protocol,
-            (None, Some(_)) => "SASL_PLAINTEXT",
-            (None, None) => "PLAINTEXT",
+        let by_property = self.property("security.protocol");
+        let by_property = PROTOCOLS.into_iter().find(|known| by_property.is_some_and(|set| set.eq_ignore_ascii_case(known)));
+        match (by_property, &self.security_protocol, &self.username) {
+            (Some(protocol), ..) => protocol,
+            (None, Some(protocol), _) => protocol,
+            (None, None, Some(_)) => "SASL_PLAINTEXT",
+            (None, None, None) => "PLAINTEXT",
         }
     }
 
     /// Returns the effective SASL mechanism, PLAIN by default; `None` without SASL.
     #[must_use]
     pub fn mechanism(&self) -> Option<&str> {
-        self.protocol().starts_with("SASL").then(|| self.sasl_mechanism.as_deref().unwrap_or("PLAIN"))
+        let by_property = || self.property("sasl.mechanism").or_else(|| self.property("sasl.mechanisms"));
+        let mechanism = || by_property().or(self.sasl_mechanism.as_deref()).unwrap_or("PLAIN");
+        self.protocol().starts_with("SASL").then(mechanism)
+    }
+
+    /// Returns the value of a librdkafka property, which takes the place of the key for the same.
+    #[must_use]
+    pub(crate) fn property(&self, name: &str) -> Option<&str> {
+        self.properties.iter().find(|(property, _)| property == name).map(|(_, value)| value.reveal())
     }
 
     /// Returns whether the client tells the brokers who it is.

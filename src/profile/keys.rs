@@ -69,14 +69,12 @@ pub(crate) const WELL_KNOWN: [(&str, SectionKind); 5] = [
 /// A key of a section.
 #[derive(Debug)]
 pub struct SectionKey {
-    /// The name.
+    /// As it is written in the profile.
     pub name: &'static str,
-    /// Another name.
+    /// Another name that is accepted for it.
     pub alias: Option<&'static str>,
-    /// Whether the value is secret.
-    pub secret: bool,
-    /// The default value.
-    pub default: Option<&'static str>,
+    pub(crate) secret: bool,
+    pub(crate) default: Option<&'static str>,
 }
 
 const fn key(name: &'static str) -> SectionKey {

@@ -8,7 +8,7 @@ use crate::profile::section::Section;
 /// A MongoDB server, and its defaults.
 #[derive(Clone, Debug, Default)]
 pub struct MongoSection {
-    /// The section's name in the profile.
+    /// As in the brackets of the profile: `mongodb`.
     pub name: String,
     /// The connection string; it may contain a password.
     pub uri: Option<Secret>,
@@ -16,11 +16,11 @@ pub struct MongoSection {
     pub host: Option<String>,
     /// The port of `host`.
     pub port: u16,
-    /// The user.
+    /// The user that logs in; nobody does without.
     pub username: Option<String>,
-    /// The password.
+    /// The password of `username`, which it requires.
     pub password: Option<Secret>,
-    /// The authentication database.
+    /// Where the user is defined; the driver's default without.
     pub auth_database: Option<String>,
     /// Whether to connect with TLS.
     pub tls: bool,

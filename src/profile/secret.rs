@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Secret(String);
 
 impl Secret {
-    /// Returns `value` as a secret.
+    /// Keeps `value` out of every output: only [`Self::reveal`] returns it.
     #[must_use]
     pub fn new(value: String) -> Self {
         Self(value)

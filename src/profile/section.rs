@@ -15,14 +15,14 @@ use crate::profile::keys::{
 /// Where a value was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// In the profile.
+    /// In a line of the profile.
     File {
-        /// The file.
+        /// The path of the profile, as it was found.
         path: PathBuf,
-        /// The line, from 1.
+        /// From 1.
         line: usize,
     },
-    /// In a variable.
+    /// In the environment variable of this name.
     Variable(String),
     /// Not set.
     Default,

@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::connectors::kafka::{Admin, OffsetSpec, ReadPlan, Route, TargetIds, Targets, TopicInfo, TopicPlan, partition_of};
+use crate::connectors::kafka::{
+    Admin, OffsetSpec, ReadPlan, Route, TargetIds, Targets, TopicChange, TopicInfo, TopicLook, TopicPlan, partition_of,
+};
 use crate::record::{Partition, Record, Topic};
 use crate::replication::{ReplicationError, TopicNames};
 
@@ -155,24 +157,20 @@ impl TopicSync {
     /// was restarted may list topics, and ids, late: only what is found again is certain.
     pub(crate) async fn check_targets(&self) -> Result<Vec<Topic>, ReplicationError> {
         let sources: Vec<Topic> = self.sources().iter().copied().collect();
-        let targets: Vec<Topic> = sources.iter().map(|source| self.names.target(*source)).collect();
-        let (found, missing) = self.target.existing_ids(&targets).await?;
+        let known: Vec<_> = sources.iter().map(|source| (self.names.target(*source), self.ids.get(*source))).collect();
+        let TopicLook { missing, new_ids, change } = self.target.look_at(&known).await?;
+        for (topic, id) in new_ids {
+            let noted = sources.iter().filter(|source| self.names.target(**source) == topic);
+            noted.for_each(|source| self.ids.note(*source, id.clone()));
+        }
         let section = || self.target.section().to_owned();
-        let mut deleted = Vec::new();
-        for (source, topic) in sources.into_iter().zip(targets) {
-            match (self.ids.get(source), found.get(&topic)) {
-                (None, Some(new)) => self.ids.note(source, new.clone()),
-                (Some(old), Some(new)) if old != *new => {
-                    return Err(ReplicationError::TargetRecreated { topic, section: section(), old, new: new.clone() });
-                }
-                (Some(id), None) if missing.contains(&topic) => deleted.push((topic, id)),
-                _ => {}
+        match change {
+            None => Ok(missing),
+            Some(TopicChange::Recreated { topic, old, new }) => {
+                Err(ReplicationError::TargetRecreated { topic, section: section(), old, new })
             }
+            Some(TopicChange::Deleted(topics)) => Err(ReplicationError::TargetsDeleted { topics, section: section() }),
         }
-        if !deleted.is_empty() && self.target.has_controller() {
-            return Err(ReplicationError::TargetsDeleted { topics: deleted, section: section() });
-        }
-        Ok(missing)
     }
 
     /// Returns whether the ids of all target topics are known; never on brokers without ids.
@@ -230,7 +228,7 @@ impl TopicSync {
     /// Checks that missing topics may be created. Partitions are never added to a topic that exists when the run starts.
     ///
     /// # Errors
-    /// When a missing topic may not be created.
+    /// When a missing topic may not or cannot be created.
     pub(crate) fn check_missing(&self, missing: &[MissingTarget]) -> Result<(), ReplicationError> {
         let section = || self.target.section().to_owned();
         for missing in missing {
@@ -243,7 +241,7 @@ impl TopicSync {
                     let (topic, partitions) = (name.clone(), *partitions);
                     return Err(ReplicationError::MissingTopic { topic, section: section(), partitions });
                 }
-                MissingTarget::Topic(_) => {}
+                MissingTarget::Topic(TopicPlan { name, .. }) => self.target.check_creatable(name)?,
             }
         }
         Ok(())

@@ -49,7 +49,7 @@ impl Histogram {
         self.counts.iter().sum()
     }
 
-    /// Returns the sum in seconds.
+    /// In seconds.
     pub(crate) fn sum(&self) -> f64 {
         self.sum.as_secs_f64()
     }

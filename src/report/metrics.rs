@@ -126,7 +126,7 @@ impl Monitored for Metrics {
     }
 }
 
-/// Returns for each side whether it is stalled.
+/// Returns 1 for each side that is stalled, and 0 for the others.
 fn stalls(status: &StatusFields) -> [(&'static str, u64); 4] {
     RunSide::ALL.map(|side| (side.name(), u64::from(status.stalled(side).is_some())))
 }

@@ -18,7 +18,6 @@ const MAX_PARTITIONS_SHOWN: usize = 24;
 pub(crate) struct RunInfo {
     /// The command: `replicate`.
     pub(crate) command: &'static str,
-    /// The run's id.
     pub(crate) run: String,
     /// Source and destination, for people.
     pub(crate) route: String,
@@ -54,7 +53,6 @@ pub(crate) struct Summary {
 struct SummaryPosition {
     topic: String,
     partition: i32,
-    /// The settled position.
     position: i64,
     /// The position that the broker confirmed.
     committed: Option<i64>,

@@ -37,7 +37,6 @@ pub(super) struct Object<'a> {
     pub(super) structure_changed: bool,
 }
 
-/// A parsed array.
 #[derive(Debug)]
 pub(super) struct Array<'a> {
     text: &'a str,

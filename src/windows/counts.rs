@@ -26,7 +26,6 @@ impl Counts {
         Self { events, missing, values }
     }
 
-    /// Counts one event.
     pub(crate) fn add(&mut self, fields: &EventFields<'_>) {
         self.events += 1;
         if fields.has_missing() {

@@ -78,6 +78,9 @@ pub(crate) struct WindowFlow {
     publishing: (Vec<(Window, u64)>, Vec<ResumePosition>),
     /// Since when another member owns some of the partitions.
     shared_since: Option<Instant>,
+    /// Whether this instance has to show that it is the newest: partitions were assigned for the first time, or another member owns
+    /// some. Of two instances that start at the same moment the fenced one ends, and the other does not.
+    must_prove: bool,
     /// Owned partitions that do not answer.
     waiting: HashSet<Partition>,
     fields: FieldCheck,
@@ -144,6 +147,7 @@ impl WindowFlow {
             closed_at: now,
             publishing: (Vec::new(), Vec::new()),
             shared_since: None,
+            must_prove: true,
             waiting: HashSet::new(),
             fields: FieldCheck::default(),
             began: now,
@@ -236,6 +240,7 @@ impl WindowFlow {
             self.shared_since = None;
             return Ok(());
         }
+        self.must_prove |= self.shared_since.is_none();
         if self.shared_since.get_or_insert_with(Instant::now).elapsed() < SHARING_TIMEOUT {
             return Ok(());
         }
@@ -348,6 +353,17 @@ impl TransactionFlow for WindowFlow {
             return Ok(self.has_moved().then(Vec::new));
         }
         Ok(None)
+    }
+
+    fn proof(&mut self) -> Option<Vec<OffsetCommit>> {
+        let commit = |position: &ResumePosition| OffsetCommit {
+            partition: position.partition,
+            next: position.resume,
+            fingerprint: position.last,
+            extension: None,
+        };
+        let offsets: Vec<_> = self.options.windows.positions().iter().map(commit).collect();
+        (!offsets.is_empty() && std::mem::take(&mut self.must_prove)).then_some(offsets)
     }
 
     fn finish(&mut self, complete: bool) -> Result<Option<Vec<OutgoingMessage>>, ConnectorError> {

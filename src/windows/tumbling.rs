@@ -18,7 +18,7 @@ use crate::windows::projection::EventFields;
 /// The shape of windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowRules {
-    /// Length of a window.
+    /// The time from the start of a window to its end.
     pub length: i64,
     /// How long a window stays open for late events.
     pub grace: i64,

@@ -206,7 +206,11 @@ fn a_linger_time_that_librdkafka_refuses_is_a_usage_error() {
     let folder = Folder::with_profile("[local_kafka]\nservers = a:1\n[run.replicate]\nlinger = 16m\n");
     let flag = folder.run("replicate t --linger 1h");
     assert_eq!((flag.stdout.as_str(), flag.code), ("", Some(2)));
-    assert!(flag.stderr.contains("invalid value '1h' for '--linger <DURATION>': at most 15m"), "{}", flag.stderr);
+    assert!(
+        flag.stderr.contains("invalid value '1h' for '--linger <DURATION>': at most 15m: the Kafka producer"),
+        "{}",
+        flag.stderr
+    );
     let key = folder.run("replicate t");
     assert_eq!((key.stdout.as_str(), key.code), ("", Some(2)));
     assert!(key.stderr.contains("key `linger` at ./database.ini:4: invalid value '16m'"), "{}", key.stderr);

@@ -34,6 +34,10 @@ fn a_second_sdl_talks_to_the_sandbox() {
     let (there, here) = (read(&remote, "logins"), read(&local, "logins"));
     assert_eq!(there.len(), 1000);
     assert_eq!(there, here);
+    sdl("produce-fake --target remote_kafka logins -n 500 --seed 2");
+    let second = sdl("replicate --until-caught-up -o json").json();
+    assert_eq!(second["delivered"], 500, "the second run goes on where the first ended: {second}");
+    assert_eq!(read(&remote, "logins"), read(&local, "logins"));
 
     running.signal("INT");
     let ended = running.wait().expect(0);
@@ -67,7 +71,15 @@ fn the_suggested_command_lines_succeed() {
 #[test]
 fn what_embedded_brokers_cannot_do_is_named() {
     let (running, profile) = sandbox("logins:1");
-    let refused = |arguments: &str| Sdl::new(arguments).profile(&profile).run().expect(1).stderr;
+    let refused = |arguments: &str| {
+        let run = |arguments: &str| Sdl::new(arguments).profile(&profile).run().expect(1).stderr;
+        if !arguments.starts_with("tail") {
+            let (dry, stderr) = (run(&format!("{arguments} --dry-run")), run(arguments));
+            let error = |stderr: &str| stderr[stderr.find("error: ").expect("an error")..].to_owned();
+            assert_eq!(error(&dry), error(&stderr), "a dry run says what a run would");
+        }
+        run(arguments)
+    };
     Sdl::new("produce-fake logins -n 10").profile(&profile).run().expect(0);
     let topic = |name: &str| {
         format!(
@@ -77,6 +89,8 @@ fn what_embedded_brokers_cannot_do_is_named() {
     };
     let aggregate = refused("aggregate logins --until-caught-up --group counts");
     assert!(aggregate.ends_with(&topic("user-login-processed")), "{aggregate}");
+    let copies = refused("replicate logins --to-topic copies --until-caught-up");
+    assert!(copies.ends_with(&topic("copies")), "{copies}");
     let letters = refused("replicate logins --to-topic logins --until-caught-up --dead-letters topic:bad");
     assert!(letters.ends_with(&topic("bad")), "{letters}");
     let by_time = "error: cannot list the offsets of `local_kafka`\n  caused by: embedded brokers find no offsets by time\n\

@@ -151,6 +151,23 @@ fn real_a_wrong_protocol_for_a_port_is_named() {
     let cause = "logging in: the broker accepts no login on this port";
     fails("PLAINTEXT", &login("SASL_PLAINTEXT", "PLAIN", CANARY), cause, hint);
 
+    // Without a protocol there would be no TLS either.
+    let hint = "set `security_protocol = SSL`, and remove `username`, `password` and `sasl_mechanism` under [local_kafka], or use \
+                the port that the broker has for logins";
+    let with_certificate = certificate("client").replace("security_protocol = SSL\n", "");
+    let keys = login("SASL_SSL", "PLAIN", CANARY).replace(&trust("ca"), "") + &with_certificate;
+    fails("SSL", &keys, cause, hint);
+    works("SSL", &certificate("client"));
+
+    let hint = "set `security_protocol = SASL_PLAINTEXT` under [local_kafka], or use the listener for SASL_SSL";
+    fails("SASL_PLAINTEXT", &login("SASL_SSL", "PLAIN", &stack_env("SDL_TEST_PASSWORD")), no_tls, hint);
+    works("SASL_PLAINTEXT", &login("SASL_PLAINTEXT", "PLAIN", &stack_env("SDL_TEST_PASSWORD")));
+
+    // The property takes the place of the key.
+    let hint = "set `kafka.security.protocol = PLAINTEXT` under [local_kafka], or use the listener for SSL";
+    fails("PLAINTEXT", &format!("kafka.security.protocol = ssl\n{}", trust("ca")), no_tls, hint);
+    works("PLAINTEXT", "kafka.security.protocol = PLAINTEXT\n");
+
     let hint = "set `security_protocol = SASL_PLAINTEXT`, `username` and `password` under [local_kafka]";
     fails("SASL_PLAINTEXT", "", "first request: the broker closed the connection: it requires a login", hint);
 }

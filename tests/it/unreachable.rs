@@ -9,7 +9,7 @@ use sdl::connectors::kafka::reach;
 use sdl::error::Error;
 use sdl::profile::KafkaSection;
 
-use crate::harness::Sdl;
+use crate::harness::{KafkaStub, Sdl};
 use crate::run::Folder;
 
 /// Returns the error of a first contact that may take this long, and how long it took.
@@ -79,6 +79,58 @@ fn the_protocol_of_another_server_is_named() {
          hint: correct `servers` under [local_kafka]\n"
     );
     fails(&format!("servers = {server}\n"), &expected, 1);
+}
+
+#[test]
+fn the_hint_for_a_refused_login_is_a_change_that_the_profile_accepts() {
+    /// The error codes of Kafka's protocol guide.
+    const UNSUPPORTED_SASL_MECHANISM: i16 = 33;
+    const ILLEGAL_SASL_STATE: i16 = 34;
+    let login = "username = u\npassword = p\n";
+    for (code, offered, keys, cause, hint) in [
+        (
+            UNSUPPORTED_SASL_MECHANISM,
+            &["GSSAPI", "SCRAM-SHA-512"][..],
+            login.to_owned(),
+            "the broker does not offer PLAIN, but GSSAPI,SCRAM-SHA-512",
+            "set `sasl_mechanism` under [local_kafka] to one of SCRAM-SHA-512",
+        ),
+        (
+            UNSUPPORTED_SASL_MECHANISM,
+            &["SCRAM-SHA-256"],
+            format!("{login}kafka.sasl.mechanism = PLAIN\n"),
+            "the broker does not offer PLAIN, but SCRAM-SHA-256",
+            "set `kafka.sasl.mechanism` under [local_kafka] to one of SCRAM-SHA-256",
+        ),
+        (
+            UNSUPPORTED_SASL_MECHANISM,
+            &["GSSAPI"],
+            login.to_owned(),
+            "the broker does not offer PLAIN, but GSSAPI",
+            "use a listener of the broker for PLAIN, SCRAM-SHA-256, SCRAM-SHA-512",
+        ),
+        (
+            ILLEGAL_SASL_STATE,
+            &[],
+            login.to_owned(),
+            "the broker accepts no login on this port",
+            "remove `username` and `password` under [local_kafka], or use the port that the broker has for logins",
+        ),
+        (
+            ILLEGAL_SASL_STATE,
+            &[],
+            format!("{login}kafka.security.protocol = sasl_plaintext\n"),
+            "the broker accepts no login on this port",
+            "remove `kafka.security.protocol = SASL_PLAINTEXT`, `username` and `password` under [local_kafka], or use the port that \
+             the broker has for logins",
+        ),
+    ] {
+        let broker = KafkaStub::refusing_logins(code, offered);
+        let server = broker.servers();
+        let expected =
+            format!("error: cannot connect to `local_kafka`\n  caused by: {server}: logging in: {cause}\nhint: {hint}\n");
+        fails(&format!("servers = {server}\n{keys}"), &expected, 1);
+    }
 }
 
 #[test]

@@ -128,29 +128,19 @@ impl DocumentArgs {
         Ok(DocumentMapper::new(ids, self.version.clone(), meta, raw, self.time_field.clone(), templates))
     }
 
-    /// Refuses versions that these topics, with these numbers of partitions, do not allow; a pattern may match more later.
+    /// Refuses topics whose records these flags cannot store: what their names and their numbers of partitions show.
     ///
     /// # Errors
-    /// When offsets of several of them would be compared.
-    pub(crate) fn check_topics(&self, partitions: &[i32], is_pattern: bool) -> Result<(), Error> {
-        check_topics(&self.ids(), &self.version, partitions, is_pattern).map_err(unsound)
+    /// When offsets of several of them would be compared, or the name of one makes the name of a destination invalid.
+    pub(crate) fn check(&self, mapper: &DocumentMapper, topics: &[TopicInfo], chosen: &TopicArgs) -> Result<(), Error> {
+        let partitions: Vec<i32> = topics.iter().map(|topic| topic.partitions).collect();
+        self.check_topics(&partitions, chosen.topics_matching.is_some())?;
+        check_names(mapper, topics, chosen)
     }
 
-    /// Refuses names that no record of a topic can have.
-    ///
-    /// # Errors
-    /// When the name of a topic alone makes them invalid.
-    pub(crate) fn check_names(mapper: &DocumentMapper, topics: &[TopicInfo], chosen: &TopicArgs) -> Result<(), Error> {
-        let or_exclude = chosen.or_exclude("the topic");
-        for (template, topic) in mapper.templates().iter().flat_map(|template| topics.iter().map(move |topic| (template, topic)))
-        {
-            template.check_topic(topic.topic).map_err(|(why, allowed)| Error::Usage {
-                what: format!("cannot use `{}` for topic `{}`: {why}", template.pattern(), topic.topic),
-                hint: allowed
-                    .map_or_else(|| format!("choose another name{or_exclude}"), |allowed| format!("use `{allowed}`{or_exclude}")),
-            })?;
-        }
-        Ok(())
+    /// Refuses versions that these topics, with these numbers of partitions, do not allow; a pattern may match more later.
+    fn check_topics(&self, partitions: &[i32], is_pattern: bool) -> Result<(), Error> {
+        check_topics(&self.ids(), &self.version, partitions, is_pattern).map_err(unsound)
     }
 
     /// Returns the names that `template`, the value of `flag`, makes under `rule`.
@@ -193,6 +183,19 @@ impl DocumentArgs {
         };
         Some(Box::new(move |record| if record.value.is_none() { shaped.clone() } else { TransformResult::Keep }))
     }
+}
+
+/// Refuses names that no record of a topic can have, because the name of the topic alone makes them invalid.
+fn check_names(mapper: &DocumentMapper, topics: &[TopicInfo], chosen: &TopicArgs) -> Result<(), Error> {
+    let or_exclude = chosen.or_exclude("the topic");
+    for (template, topic) in mapper.templates().iter().flat_map(|template| topics.iter().map(move |topic| (template, topic))) {
+        template.check_topic(topic.topic).map_err(|(why, allowed)| Error::Usage {
+            what: format!("cannot use `{}` for topic `{}`: {why}", template.pattern(), topic.topic),
+            hint: allowed
+                .map_or_else(|| format!("choose another name{or_exclude}"), |allowed| format!("use `{allowed}`{or_exclude}")),
+        })?;
+    }
+    Ok(())
 }
 
 /// Returns the error of flags that would lose the newest record of an id.

@@ -44,7 +44,7 @@ pub(crate) fn parse_interval(text: &str) -> Result<Duration, String> {
 /// Parses how long a batch of the Kafka producer may wait to fill.
 pub(crate) fn parse_linger(text: &str) -> Result<Duration, String> {
     let linger = parse_duration(text)?;
-    if linger > MAX_LINGER { Err("at most 15m".to_owned()) } else { Ok(linger) }
+    if linger > MAX_LINGER { Err("at most 15m: the Kafka producer accepts no longer time".to_owned()) } else { Ok(linger) }
 }
 
 #[cfg(test)]
@@ -89,6 +89,6 @@ mod tests {
         assert_eq!(parse_interval("1ms"), Ok(Duration::from_millis(1)));
         assert!(parse_interval("0s").is_err() && parse_interval("1us").is_err() && parse_interval("1000y").is_err());
         assert_eq!((parse_linger("0s"), parse_linger("15m")), (Ok(Duration::ZERO), Ok(MAX_LINGER)));
-        assert_eq!(parse_linger("900001ms").unwrap_err(), "at most 15m");
+        assert_eq!(parse_linger("900001ms").unwrap_err(), "at most 15m: the Kafka producer accepts no longer time");
     }
 }

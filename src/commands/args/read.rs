@@ -4,11 +4,14 @@ use clap::builder::NonEmptyStringValueParser as Text;
 
 use crate::commands::args::SourceLimits;
 use crate::commands::args::numbers::parse_count;
-use crate::commands::args::topics::{PartitionList, TopicArgs, check_range, parse_partitions, parse_position};
+use crate::commands::args::topics::{
+    PartitionList, TopicArgs, check_range, check_resolved, parse_partitions, parse_position, reversed_lines,
+};
 use crate::commands::run;
-use crate::connectors::kafka::{Admin, KafkaSource, OnGap, Pos, ReadPlan, ReadPlanRequest, ResumeRules};
+use crate::connectors::kafka::{Admin, KafkaSource, OnGap, PlannedPartition, Pos, ReadPlan, ReadPlanRequest, ResumeRules};
 use crate::connectors::kafka::{SourceOptions, Subscription, TargetIds, TopicInfo};
 use crate::error::Error;
+use crate::pipeline::ConnectorError;
 use crate::profile::KafkaSection;
 use crate::record::Topic;
 
@@ -131,11 +134,19 @@ impl ReadArgs {
             start: self.start(),
             stop: if self.until_caught_up { Some(Pos::End) } else { self.stop },
             read_uncommitted: self.read_uncommitted,
-            may_skip: yes,
             rules,
             now: jiff::Timestamp::now().as_millisecond(),
         };
-        Ok(ReadPlan::make(admin, section, &request).await?)
+        let plan = ReadPlan::make(admin, section, &request).await?;
+        let range = |planned: &PlannedPartition| Some((planned.partition, planned.start.0, planned.stop?));
+        let reversed = check_resolved(Some(request.start), self.stop, plan.partitions.iter().filter_map(range))?;
+        for line in reversed_lines(&reversed) {
+            tracing::info!("{line}");
+        }
+        if !yes {
+            plan.refuse_skips().map_err(ConnectorError::from)?;
+        }
+        Ok(plan)
     }
 
     /// Returns the rules by which the group resumes.

@@ -7,7 +7,7 @@ use crate::connectors::kafka::{Pos, TOPIC_NAME_RULE, TopicInfo};
 use crate::error::Error;
 use crate::pipeline::Failure;
 use crate::profile::KafkaSection;
-use crate::record::Topic;
+use crate::record::{Partition, Topic};
 use crate::shape::regex_error;
 
 /// The most names that an error lists.
@@ -73,12 +73,50 @@ pub(crate) fn parse_position(text: &str) -> Result<Pos, String> {
 /// When no record can be between them.
 pub(crate) fn check_range(start: Option<Pos>, stop: Option<Pos>) -> Result<(), Error> {
     match (start, stop) {
-        (Some(start), Some(stop)) if start.is_after(stop) => Err(Error::Usage {
-            what: "--start is after --stop: no record is between them".to_owned(),
-            hint: "exchange the two positions, or remove --stop".to_owned(),
-        }),
+        (Some(start), Some(stop)) if start.is_after(stop, jiff::Timestamp::now().as_millisecond()) => {
+            Err(is_after(start, stop, ""))
+        }
         _ => Ok(()),
     }
+}
+
+fn is_after(start: Pos, stop: Pos, found: &str) -> Error {
+    Error::Usage {
+        what: format!("--start ({start}) is after --stop ({stop}): no record is between them{found}"),
+        hint: "exchange the two positions, or remove --stop".to_owned(),
+    }
+}
+
+/// A partition with the offsets of its start and its stop.
+pub(crate) type ResolvedRange = (Partition, i64, i64);
+
+/// As [`check_range`], for positions that only their offsets can compare. Returns the partitions of which nothing is read because
+/// their start is after their stop.
+///
+/// # Errors
+/// When no partition has a record between the positions, and one has its start after its stop.
+pub(crate) fn check_resolved(
+    start: Option<Pos>,
+    stop: Option<Pos>,
+    ranges: impl Iterator<Item = ResolvedRange>,
+) -> Result<Vec<ResolvedRange>, Error> {
+    let (Some(start), Some(stop)) = (start.filter(|start| *start != Pos::Committed), stop) else { return Ok(Vec::new()) };
+    let ranges: Vec<ResolvedRange> = ranges.collect();
+    let reversed: Vec<ResolvedRange> = ranges.iter().filter(|(_, start, stop)| start > stop).copied().collect();
+    match reversed.first() {
+        Some((partition, from, to)) if ranges.iter().all(|(_, start, stop)| start >= stop) => {
+            Err(is_after(start, stop, &format!("; in {partition} offset {from} is after offset {to}")))
+        }
+        _ => Ok(reversed),
+    }
+}
+
+/// Returns the lines about partitions of which nothing is read because their start is after their stop.
+pub(crate) fn reversed_lines(reversed: &[ResolvedRange]) -> impl Iterator<Item = String> {
+    let line = |(partition, start, stop): &ResolvedRange| {
+        format!("{partition}: nothing will be read: its start, {start}, is after its stop, {stop}")
+    };
+    reversed.iter().map(line)
 }
 
 impl PartitionList {
@@ -210,6 +248,30 @@ mod tests {
         for text in ["", "a", "-1", "5-2", "1,,2", "0-999999999"] {
             assert!(parse_partitions(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn positions_that_only_their_offsets_compare_are_refused_if_they_leave_nothing_to_read() {
+        let checked = |start, ranges: &[(i64, i64)]| {
+            let ranges = (0..).zip(ranges).map(|(index, (from, to))| (Partition::new("ranges", index), *from, *to));
+            check_resolved(start, Some(Pos::Offset(3)), ranges).map_err(|error| (error.exit_code(), error.to_string()))
+        };
+        let last = Some(Pos::BeforeEnd(2));
+        assert_eq!(
+            checked(last, &[(0, 0), (8, 3)]).unwrap_err(),
+            (
+                2,
+                "--start (2 before the end) is after --stop (offset 3): no record is between them; in ranges/1 offset 8 is after \
+                 offset 3"
+                    .to_owned()
+            )
+        );
+        let some = checked(last, &[(1, 3), (8, 3)]).unwrap();
+        let line = "ranges/1: nothing will be read: its start, 8, is after its stop, 3";
+        assert_eq!(reversed_lines(&some).collect::<Vec<_>>(), [line]);
+        assert_eq!(checked(last, &[(3, 3)]), Ok(Vec::new()), "nothing is read, and nothing is reversed");
+        assert_eq!(checked(Some(Pos::Committed), &[(8, 3)]), Ok(Vec::new()), "the group has read further than asked");
+        assert_eq!(checked(None, &[(8, 3)]), Ok(Vec::new()));
     }
 
     #[test]

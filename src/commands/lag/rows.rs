@@ -28,7 +28,6 @@ pub(super) struct RowLayout {
     pub(super) throughput: bool,
 }
 
-/// Returns the rows of a report.
 pub(super) fn listing(report: &LagReport, layout: RowLayout) -> Listing {
     let surveys = &report.surveys;
     let time = jiff::Timestamp::from_millisecond(report.at).unwrap_or_default().to_string();

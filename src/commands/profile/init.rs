@@ -166,7 +166,6 @@ async fn test(path: &Path, section: &DraftSection, kind: SectionKind) -> Result<
 /// A key and its value.
 type Answer = (&'static str, String);
 
-/// The questions of a section.
 struct Questions<'a> {
     previous: &'a [Answer],
     answers: Vec<Answer>,

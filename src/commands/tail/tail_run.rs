@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::commands::args::nearest;
+use crate::commands::args::{check_resolved, nearest, reversed_lines};
 use crate::commands::session::held_back_lines;
 use crate::commands::tail::last::BackwardSearch;
 use crate::commands::tail::output::Output;
@@ -49,6 +49,9 @@ impl SelectedPartitions {
         let committed = committed(scanner, select, section)?;
         let (partitions, mut warnings) = partitions(scanner, select, &topics, &committed, follows)?;
         warnings.extend(no_commit_line(select, &partitions, &committed));
+        let range = |it: &TailPartition| (it.partition, it.start, it.stop);
+        let reversed = check_resolved(select.start, select.stop, partitions.iter().map(range))?;
+        warnings.extend(reversed_lines(&reversed));
         Ok(Self { topics, partitions, warnings })
     }
 }

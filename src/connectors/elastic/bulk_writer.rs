@@ -63,7 +63,8 @@ impl ElasticBulkWriter {
             _ => "items.*.status,items.*.error,items.*.failure_store",
         };
         let pipeline = options.pipeline.as_deref().map(|name| ("pipeline", name));
-        let query: Vec<_> = [("filter_path", filter), ("timeout", SERVER_TIMEOUT)].into_iter().chain(pipeline).collect();
+        let fixed = [("filter_path", filter), ("timeout", SERVER_TIMEOUT)].into_iter();
+        let query: Vec<_> = fixed.chain(pipeline).chain(self.target.alias_guard()).collect();
         let call = Request { method: Method::Post, path: &self.path, query: &query, body: Some(payload), deadline: BULK_TIMEOUT };
         let reply = client.call(call).await;
         self.recycle(body);

@@ -61,12 +61,10 @@ pub(super) struct Request<'a> {
     pub(super) deadline: Duration,
 }
 
-/// The body of a request.
 #[derive(Debug)]
 pub(super) enum RequestBody {
     Json(Bytes),
     Lines(Bytes),
-    /// Lines in gzip.
     Gzip(Bytes),
 }
 
@@ -183,7 +181,7 @@ impl ElasticClient {
         Ok(ClusterInfo::of_answers(root.is_elastic || local.is_elastic, &about, &nodes))
     }
 
-    /// Returns the name of the section.
+    /// Returns the name of the section that it is connected to.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.section.name

@@ -7,14 +7,14 @@ use serde_json::Value;
 use crate::pipeline::Failure;
 use crate::profile::ElasticSection;
 
-/// The product of a server.
+/// The product that answers, by its header, its distribution and its version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flavour {
-    /// Elasticsearch.
+    /// Answers with the header `X-elastic-product`, or is older than it.
     Elasticsearch,
-    /// OpenSearch.
+    /// Names itself as the distribution, or counts its versions from 1.
     OpenSearch,
-    /// Not known.
+    /// No version could be read.
     #[default]
     Unknown,
 }
@@ -22,7 +22,7 @@ pub enum Flavour {
 /// Product, version and limits of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterInfo {
-    /// The product.
+    /// How it identifies itself.
     pub flavour: Flavour,
     /// The version; empty if it is not known.
     pub version: String,
@@ -73,9 +73,22 @@ impl ClusterInfo {
 
     /// Returns whether it has composable index templates.
     pub(super) fn has_composable_templates(&self) -> bool {
+        self.flavour != Flavour::Elasticsearch || self.release() >= (7, 8)
+    }
+
+    /// Returns whether it knows `require_alias`.
+    pub(super) fn has_require_alias(&self) -> bool {
+        match self.flavour {
+            Flavour::Elasticsearch => self.release() >= (7, 10),
+            Flavour::OpenSearch => true,
+            Flavour::Unknown => false,
+        }
+    }
+
+    /// Returns the first two numbers of the version.
+    fn release(&self) -> (u32, u32) {
         let mut parts = self.version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-        let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-        self.flavour != Flavour::Elasticsearch || version >= (7, 8)
+        (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
     }
 }
 
@@ -111,12 +124,13 @@ mod tests {
         let section = ElasticSection { name: "es".to_owned(), ..ElasticSection::default() };
         let fit = |flavour, version: &str| {
             let server = ClusterInfo { flavour, version: version.to_owned(), longest: None };
-            (server.has_composable_templates(), server.require_supported(&section).is_ok())
+            (server.has_composable_templates(), server.has_require_alias(), server.require_supported(&section).is_ok())
         };
-        assert_eq!(fit(Flavour::Elasticsearch, "6.8.23"), (false, false));
-        assert_eq!(fit(Flavour::Elasticsearch, "7.7.1"), (false, true));
-        assert_eq!(fit(Flavour::Elasticsearch, "7.10.2"), (true, true));
-        assert_eq!(fit(Flavour::OpenSearch, "1.3.0"), (true, true));
-        assert_eq!(fit(Flavour::Unknown, ""), (true, true));
+        assert_eq!(fit(Flavour::Elasticsearch, "6.8.23"), (false, false, false));
+        assert_eq!(fit(Flavour::Elasticsearch, "7.7.1"), (false, false, true));
+        assert_eq!(fit(Flavour::Elasticsearch, "7.9.3"), (true, false, true));
+        assert_eq!(fit(Flavour::Elasticsearch, "7.10.2"), (true, true, true));
+        assert_eq!(fit(Flavour::OpenSearch, "1.3.0"), (true, true, true));
+        assert_eq!(fit(Flavour::Unknown, ""), (true, false, true));
     }
 }

@@ -110,7 +110,8 @@ fn keys(section: &ElasticSection) -> SectionKeys<'_> {
             ElasticLogin::None | ElasticLogin::Basic { .. } => "`username` or `password`",
         },
         new_login: "`username` and `password`, or `api_key`,",
-        given_login: "`username` and `password`, or `api_key`,",
+        without_login: format!("remove `username` and `password`, or `api_key`, under [{}]", section.name),
+        mechanism: ("", &[]),
         tls_on: if section.urls.iter().any(|url| url.starts_with("https:")) {
             format!("correct `url` under [{name}]")
         } else {

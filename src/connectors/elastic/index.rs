@@ -18,16 +18,16 @@ use crate::pipeline::{ConnectorError, Failure, FailureKind, Outcome, Reason, Ref
 /// How long the creation of an index may take.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What the name of the index refers to.
+/// What the server has under the name that documents are written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IndexKind {
-    /// Nothing.
+    /// The name is free.
     Missing,
     /// An index, or an alias of one.
     Index,
     /// An alias of several indices.
     Indices,
-    /// A data stream.
+    /// A data stream: it takes new documents only.
     DataStream,
     /// The index depends on records, or the server does not answer.
     Unknown,
@@ -57,7 +57,6 @@ pub(super) fn plan(target: &ElasticTarget, index: &IndexKind) -> Vec<String> {
     lines
 }
 
-/// Returns what the name of the index refers to.
 pub(super) async fn find(target: &ElasticTarget) -> Result<IndexKind, ConnectorError> {
     let Some(name) = target.index() else { return Ok(IndexKind::Unknown) };
     let path = format!("/{}", in_path(name));
@@ -67,6 +66,7 @@ pub(super) async fn find(target: &ElasticTarget) -> Result<IndexKind, ConnectorE
         let _ = target.alias_routing.set(routing);
     }
     let _ = target.keeps_sources.set(keeps_sources(&reply.json()));
+    let _ = target.is_alias.set(reply.is_success() && is_alias(&reply.json(), name));
     Ok(kind_of(&reply))
 }
 
@@ -86,7 +86,7 @@ pub(super) async fn require_pipeline(target: &ElasticTarget) -> Result<(), Conne
         .into())
 }
 
-/// Creates the index if it is missing.
+/// Creates the index if it was not found; for a data stream, checks that it has a template.
 pub(super) async fn create(target: &ElasticTarget, found: &IndexKind) -> Result<(), ConnectorError> {
     let Some(name) = target.index().filter(|_| *found == IndexKind::Missing) else { return Ok(()) };
     if target.options.data_stream {
@@ -148,6 +148,12 @@ fn alias_routing(answer: &Value, name: &str) -> Option<String> {
     aliases.get("index_routing").and_then(Value::as_str).map(str::to_owned)
 }
 
+/// Returns whether `name` is an alias, by the answer to `GET /name`.
+fn is_alias(answer: &Value, name: &str) -> bool {
+    let refers = |index: &Value| index.get("aliases").is_some_and(|aliases| aliases.get(name).is_some());
+    answer.as_object().is_some_and(|indices| !indices.is_empty() && indices.values().all(refers))
+}
+
 /// Parses an answer to `GET /name`.
 fn kind_of(reply: &Reply) -> IndexKind {
     if reply.status == 404 {
@@ -182,8 +188,9 @@ pub(super) async fn is_available(target: &ElasticTarget) -> bool {
         return target.client.call(Request::get("/")).await.is_ok_and(|reply| reply.is_success());
     };
     let path = format!("/{}/_bulk", in_path(name));
-    let body = Some(impossible_write(target));
-    let Ok(reply) = target.client.call(Request { method: Method::Post, body, ..Request::get(&path) }).await else { return false };
+    let (body, guard) = (Some(impossible_write(target)), target.alias_guard());
+    let request = Request { method: Method::Post, body, ..Request::get(&path).with(guard.as_slice()) };
+    let Ok(reply) = target.client.call(request).await else { return false };
     let Ok(answer) = response::parse(&reply.body, 1) else { return false };
     let verdict = answer.items().next().map(|item| response::judge(BulkAction::Index, item, false));
     let is_unclear =
@@ -346,6 +353,14 @@ mod tests {
             json!({"i": {}}),
         ] {
             assert!(!keeps_sources(&changing), "{changing}");
+        }
+        for (answer, is) in [
+            (json!({"i-1": {"aliases": {"i": {}}}, "i-2": {"aliases": {"i": {}, "j": {}}}}), true),
+            (json!({"i": {"aliases": {}}}), false),
+            (json!({".ds-i-1": {"data_stream": "i", "aliases": {}}}), false),
+            (json!({}), false),
+        ] {
+            assert_eq!(is_alias(&answer, "i"), is, "{answer}");
         }
         let routed = json!({"i-1": {"aliases": {"i": {"index_routing": "tenant", "search_routing": "tenant"}}}});
         assert_eq!((alias_routing(&routed, "i").as_deref(), alias_routing(&routed, "j")), (Some("tenant"), None));

@@ -161,7 +161,6 @@ fn write(
     out.extend_from_slice(if action == BulkAction::Update { b"}\n" } else { b"\n" });
 }
 
-/// Returns the stored document of an answer.
 fn stored(answer: &Value, names: &MetaNames, version: &str) -> StoredDocument {
     if let Some(error) = answer.get("error") {
         if error.get("type").is_some_and(|kind| kind == "index_not_found_exception") {

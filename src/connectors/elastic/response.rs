@@ -28,7 +28,7 @@ pub enum BulkAction {
     Delete,
 }
 
-/// The verdict of an item on its document.
+/// What an item says about its document.
 #[derive(Debug, PartialEq)]
 pub(super) enum ItemVerdict {
     Outcome(Outcome),

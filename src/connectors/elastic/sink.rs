@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::connectors::elastic::bootstrap::{self, Bootstrap};
 use crate::connectors::elastic::bulk_writer::ElasticBulkWriter;
 use crate::connectors::elastic::client::ElasticClient;
+use crate::connectors::elastic::identity::IndexIdentity;
 use crate::connectors::elastic::index::{self, IndexKind};
 use crate::connectors::elastic::lookup::{ElasticLookup, IdConflict};
 use crate::connectors::elastic::merge::merge;
@@ -69,6 +70,12 @@ impl ElasticSink {
     /// When the server does not create it, or would create something else.
     pub async fn create(&self, found: &IndexKind) -> Result<(), ConnectorError> {
         index::create(&self.parts.target, found).await
+    }
+
+    /// Returns what tells whether the index is still the one that was written to; nothing for names that depend on records.
+    #[must_use]
+    pub fn identity(&self) -> Option<IndexIdentity> {
+        IndexIdentity::of(&self.parts.target)
     }
 
     /// Returns the name of the index template for these records, and the pattern of the indices that it is for.

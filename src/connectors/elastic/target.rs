@@ -20,22 +20,22 @@ pub enum Op {
     Upsert,
 }
 
-/// How the sink writes.
+/// Settings of the writes that the ids and the metadata have to allow.
 #[derive(Clone, Debug, Default)]
 pub struct ElasticSinkOptions {
     /// How documents are written; by default as the ids require.
     pub op: Option<Op>,
-    /// Whether the index is a data stream.
+    /// Whether the name is that of a data stream: documents are created, and get a time.
     pub data_stream: bool,
-    /// The ingest pipeline.
+    /// The ingest pipeline that documents pass on the server.
     pub pipeline: Option<String>,
     /// Whether the second name of a document is its routing.
     pub routing: bool,
-    /// Whether requests are compressed.
+    /// Whether the bodies of bulk requests are in gzip.
     pub compress: bool,
     /// The most requests in flight.
     pub in_flight: usize,
-    /// Whether tombstones delete.
+    /// Whether a tombstone deletes the document with its id.
     pub deletes: bool,
 }
 
@@ -83,6 +83,8 @@ pub(super) struct ElasticTarget {
     pub(super) options: ElasticSinkOptions,
     /// The routing of the alias that is written to, once it is known.
     pub(super) alias_routing: OnceLock<String>,
+    /// Whether the name is that of an alias, once that is known.
+    pub(super) is_alias: OnceLock<bool>,
     /// Whether the index stores sources as they are sent, once that is known.
     pub(super) keeps_sources: OnceLock<bool>,
 }
@@ -102,7 +104,14 @@ impl ElasticTarget {
         };
         let has_time = mapper.meta().names().is_some() || mapper.time_field().is_some() || options.data_stream;
         let format = BulkFormat::new(mapper, action, options.routing, has_time);
-        Ok(Self { client, format, op, options, alias_routing: OnceLock::new(), keeps_sources: OnceLock::new() })
+        let (alias_routing, is_alias, keeps_sources) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Ok(Self { client, format, op, options, alias_routing, is_alias, keeps_sources })
+    }
+
+    /// Returns what keeps the server from creating an index in the place of an alias that was deleted.
+    pub(super) fn alias_guard(&self) -> Option<(&'static str, &'static str)> {
+        let is_guarded = self.is_alias.get() == Some(&true) && self.client.server().has_require_alias();
+        is_guarded.then_some(("require_alias", "true"))
     }
 
     pub(super) fn alias_routing(&self) -> Option<&str> {

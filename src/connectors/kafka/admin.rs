@@ -45,7 +45,7 @@ pub struct TopicInfo {
     pub(crate) partitions: i32,
 }
 
-/// One setting of a topic.
+/// The value of a topic setting, and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicSetting {
     pub(crate) value: String,
@@ -96,7 +96,7 @@ impl Admin {
         Ok(Self { section, client, changes: Arc::new(admin), cluster_id: cluster.id.unwrap_or_default() })
     }
 
-    /// Returns the section's name.
+    /// Returns the name of the section that it is connected to.
     #[must_use]
     pub fn section(&self) -> &str {
         &self.section.name
@@ -265,16 +265,25 @@ impl Admin {
         Ok(())
     }
 
+    /// Checks that the cluster can create a topic, as far as that is known before it is asked to.
+    ///
+    /// # Errors
+    /// When the brokers are embedded: they create none.
+    pub(crate) fn check_creatable(&self, name: &str) -> Result<(), ConnectorError> {
+        if !self.is_embedded() {
+            return Ok(());
+        }
+        let failure = self.failure(&format!("create topic `{name}` on")).because("embedded brokers cannot create topics");
+        Err(failure.kind(FailureKind::NotCreatable(name.to_owned())).into())
+    }
+
     /// Creates a topic, unless it exists, and waits until the cluster lists it.
     ///
     /// # Errors
     /// When the cluster refuses.
     pub async fn create_topic(&self, plan: &TopicPlan) -> Result<(), ConnectorError> {
+        self.check_creatable(&plan.name)?;
         let what = format!("create topic `{}` on", plan.name);
-        if self.is_embedded() {
-            let failure = self.failure(&what).because("embedded brokers cannot create topics");
-            return Err(failure.kind(FailureKind::NotCreatable(plan.name.clone())).into());
-        }
         let mut refusal = self.request_topic(plan, plan.config.iter().chain(&plan.optional_config)).await?;
         let refuses_settings = matches!(refusal, Some(RDKafkaErrorCode::InvalidConfig | RDKafkaErrorCode::PolicyViolation));
         if refuses_settings && !plan.optional_config.is_empty() {
@@ -473,13 +482,21 @@ pub(crate) fn list_offsets<C: rdkafka::ClientContext>(
     let mut offsets = HashMap::with_capacity(partitions.len());
     for (partition, offset) in partition_offsets(client, partitions, of)? {
         let offset = offset.map_err(|error| NativeError { text: format!("{partition}: {error}"), ..error })?;
-        offsets.extend(offset.map(|offset| (partition, offset)));
+        offsets.extend(offset.map(|listed| (partition, listed.offset)));
     }
     Ok(offsets)
 }
 
+/// An offset, and the leader epoch in which the partition's leader found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ListedOffset {
+    pub(super) offset: i64,
+    /// Absent on brokers without leader epochs.
+    pub(super) leader_epoch: Option<i32>,
+}
+
 /// An offset, `None` if no record is as late as [`OffsetSpec::Time`], or why the offset is unknown, with the partition's leader.
-pub(super) type PartitionOffset = Result<Option<i64>, NativeError>;
+pub(super) type PartitionOffset = Result<Option<ListedOffset>, NativeError>;
 
 /// Returns an answer for every partition. Blocking.
 pub(super) fn partition_offsets<C: rdkafka::ClientContext>(
@@ -511,15 +528,16 @@ pub(super) fn partition_offsets<C: rdkafka::ClientContext>(
         answer = list();
     }
     let entries = answer?;
+    let listed = |entry: &librdkafka::PartitionEntry| ListedOffset { offset: entry.offset, leader_epoch: entry.leader_epoch };
     let mut offsets: HashMap<_, _> =
-        entries.into_iter().map(|entry| (Partition::new(&entry.topic, entry.partition), (entry.offset, entry.error))).collect();
+        entries.into_iter().map(|entry| (Partition::new(&entry.topic, entry.partition), (listed(&entry), entry.error))).collect();
     let mut metadata = HashMap::new();
     let answers = partitions.iter().map(|partition| {
-        let answer = match offsets.remove(partition).unwrap_or_else(|| (-1, Some(NativeError::no_answer()))) {
-            (offset, None) if offset >= 0 => Ok(Some(offset)),
-            (_, None) if is_by_time => Ok(None),
-            (_, error) => {
-                let error = error.unwrap_or_else(NativeError::no_answer);
+        let answer = match offsets.remove(partition) {
+            Some((listed, None)) if listed.offset >= 0 => Ok(Some(listed)),
+            Some((_, None)) if is_by_time => Ok(None),
+            answer => {
+                let error = answer.and_then(|(_, error)| error).unwrap_or_else(NativeError::no_answer);
                 let fetch = || client.fetch_metadata(Some(partition.topic.name()), REQUEST_TIMEOUT).ok();
                 let leader = metadata.entry(partition.topic).or_insert_with(fetch).as_ref();
                 let leader = leader.map_or(String::new(), |metadata| leader_of(metadata, *partition));

@@ -11,6 +11,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 
+use crate::connectors::kafka::librdkafka::plain_addresses;
+
 /// How many lines are kept.
 const CAPACITY: usize = 64;
 /// How long a line is recent: librdkafka repeats the error of a connection every 30 s.
@@ -23,6 +25,7 @@ pub struct ClientLog(Arc<Mutex<VecDeque<(Instant, String)>>>);
 impl ClientLog {
     /// Keeps a log line, and logs it at debug.
     pub fn log(&self, facility: &str, message: &str) {
+        let message = &*plain_addresses(message);
         tracing::debug!(target: "librdkafka", facility, message, "librdkafka logged a line.");
         if facility != "CONFWARN" {
             self.keep(message);
@@ -31,6 +34,7 @@ impl ClientLog {
 
     /// Keeps an error, and logs it at debug.
     pub fn error(&self, error: &KafkaError, reason: &str) {
+        let reason = &*plain_addresses(reason);
         tracing::debug!(target: "librdkafka", %error, reason, "librdkafka reported an error.");
         self.keep(reason);
     }
@@ -137,6 +141,24 @@ mod tests {
                 "b:1/bootstrap: Connect failed: refused (in state CONNECT)",
                 "a:1/bootstrap: Connect failed: refused (in state CONNECT)"
             ]
+        );
+    }
+
+    #[test]
+    fn addresses_are_kept_as_people_write_them() {
+        let log = ClientLog::default();
+        log.log(
+            "FAIL",
+            "[thrd:a:1/1]: a:1/1: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)",
+        );
+        log.error(
+            &KafkaError::Canceled,
+            "b:1/2: Connect to ipv6#[::1]:1 failed: Connection refused (after 0ms in state CONNECT)",
+        );
+        let refused = "failed: Connection refused (in state CONNECT)";
+        assert_eq!(
+            log.lines(),
+            [format!("a:1/1: Connect to 127.0.0.1:1 {refused}"), format!("b:1/2: Connect to [::1]:1 {refused}")]
         );
     }
 

@@ -7,13 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::{Fingerprint, NextOffset, Topic};
 
-/// A committed offset and its metadata.
+/// What the broker keeps for a partition of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommittedOffset {
     /// Where the group resumes.
     pub next: NextOffset,
     /// As the broker keeps it.
     pub metadata: String,
+    /// The newest leader epoch before `next`, if the commit has one.
+    pub leader_epoch: Option<i32>,
 }
 
 /// The metadata of a commit, as JSON of a few hundred bytes: a broker accepts 4096.
@@ -168,6 +170,7 @@ mod tests {
         let committed = |target: Option<&str>| CommittedOffset {
             next: NextOffset(1),
             metadata: CommitMetadata::new("x", None).with_target_id(target.map(ToOwned::to_owned)).to_json(),
+            leader_epoch: None,
         };
         assert_eq!(ids.replaced(source, &committed(Some("old"))), None, "nothing is known of the target");
         assert!(!ids.knows(source));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::connectors::connect_error::{self, CertificateError, ConnectCause, ConnectError, ConnectStep, SectionKeys};
 use crate::connectors::kafka::librdkafka::certificate::CertificateFlaw;
 use crate::pipeline::{Failure, FailureKind};
-use crate::profile::KafkaSection;
+use crate::profile::{KafkaSection, MECHANISMS};
 
 /// The meaning of one line about a broker.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,42 +80,59 @@ impl Finding {
 fn failure(section: &KafkaSection, server: String, cause: ConnectCause) -> Failure {
     let (name, protocol) = (&section.name, section.protocol());
     let (is_tls, is_sasl) = (protocol.ends_with("SSL"), protocol.starts_with("SASL"));
-    let set = |wanted: &str| format!("set `security_protocol = {wanted}` under [{name}], or use the listener for {protocol}");
-    let login =
-        format!("`security_protocol = {}`, `username` and `password`", if is_tls { "SASL_SSL" } else { "SASL_PLAINTEXT" });
+    // A property takes the place of the key: a change of the key would have no effect.
+    let key = |key: &str, properties: &[&str]| {
+        let property = properties.iter().find(|property| section.property(property).is_some());
+        property.map_or_else(|| key.to_owned(), |property| format!("kafka.{property}"))
+    };
+    let protocol_key = key("security_protocol", &["security.protocol"]);
+    let set = |wanted: &str| format!("set `{protocol_key} = {wanted}` under [{name}], or use the listener for {protocol}");
+    let (username, password) = (key("username", &["sasl.username"]), key("password", &["sasl.password"]));
+    let mechanism = key("sasl_mechanism", &["sasl.mechanism", "sasl.mechanisms"]);
+    let new_protocol = if is_tls { "SASL_SSL" } else { "SASL_PLAINTEXT" };
+    let certificate = ["ssl.certificate.location", "ssl.certificate.pem"];
+    let certificate =
+        [key("ssl_certificate_location", &certificate), key("ssl_key_location", &["ssl.key.location", "ssl.key.pem"])];
     let keys = SectionKeys {
         section: name,
         server: "broker",
         address: "servers",
-        ca: "ssl_ca_location",
-        client_certificate: "`ssl_certificate_location` and `ssl_key_location`",
-        login: "`username`, `password` or `sasl_mechanism`",
-        new_login: &login,
-        given_login: &given_login(section),
+        ca: &key("ssl_ca_location", &["ssl.ca.location", "ssl.ca.pem"]),
+        client_certificate: &certificate.map(|key| format!("`{key}`")).join(" and "),
+        login: &format!("`{username}`, `{password}` or `{mechanism}`"),
+        new_login: &format!("`{protocol_key} = {new_protocol}`, `{username}` and `{password}`"),
+        without_login: without_login(section, &protocol_key),
+        mechanism: (&mechanism, &MECHANISMS),
         tls_on: set(if is_sasl { "SASL_SSL" } else { "SSL" }),
         tls_off: set(if is_sasl { "SASL_PLAINTEXT" } else { "PLAINTEXT" }),
     };
     ConnectError::new(server, cause).failure(&keys)
 }
 
-/// Returns the keys of the login that the section has, in backticks: a protocol may follow from the username.
-fn given_login(section: &KafkaSection) -> String {
-    let protocol = section.security_protocol.as_ref().map(|protocol| format!("security_protocol = {protocol}"));
+/// Returns how to connect without the login that the section has. A protocol may follow from the username; with TLS it must be named,
+/// since without one there would be no TLS.
+fn without_login(section: &KafkaSection, protocol_key: &str) -> String {
     let keys = [
         ("username", section.username.is_some()),
         ("password", section.password.is_some()),
         ("sasl_mechanism", section.sasl_mechanism.is_some()),
     ];
     let keys = keys.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key.to_owned());
-    let of_login = |property: &str| property == "security.protocol" || property.starts_with("sasl.");
+    let of_login = |property: &str| property.starts_with("sasl.");
     let properties = section.properties.iter().filter(|(property, _)| of_login(property));
-    let properties = properties.map(|(property, _)| format!("kafka.{property}"));
-    let quoted: Vec<_> = protocol.into_iter().chain(keys).chain(properties).map(|key| format!("`{key}`")).collect();
-    match quoted.split_last() {
+    let login = keys.chain(properties.map(|(property, _)| format!("kafka.{property}")));
+    let is_tls = section.protocol().ends_with("SSL");
+    let is_named = section.security_protocol.is_some() || section.property("security.protocol").is_some();
+    let protocol = (is_named && !is_tls).then(|| format!("{protocol_key} = {}", section.protocol()));
+    let quoted: Vec<_> = protocol.into_iter().chain(login).map(|key| format!("`{key}`")).collect();
+    let all = match quoted.split_last() {
         Some((last, [])) => last.clone(),
         Some((last, others)) => format!("{} and {last}", others.join(", ")),
-        None => "the login".to_owned(),
-    }
+        None => String::new(),
+    };
+    let set_tls = is_tls.then(|| format!("set `{protocol_key} = SSL`"));
+    let remove = (!all.is_empty()).then(|| format!("remove {all}"));
+    format!("{} under [{}]", set_tls.into_iter().chain(remove).collect::<Vec<_>>().join(", and "), section.name)
 }
 
 /// Returns whether the certificate of a broker failed verification.
@@ -193,7 +210,8 @@ fn cause(section: &KafkaSection, text: &str, state: &str, flaw: Option<Certifica
         return certificate(flaw);
     }
     if has("alert") && (has("certificate") || has("unknown ca") || has("handshake failure")) {
-        let has_certificate = section.ssl_certificate_location.is_some();
+        let by_property = ["ssl.certificate.location", "ssl.certificate.pem"].iter().any(|name| section.property(name).is_some());
+        let has_certificate = by_property || section.ssl_certificate_location.is_some();
         return if has_certificate { ConnectCause::ClientCertificateRejected } else { ConnectCause::ClientCertificateRequired };
     }
     // A broker without TLS closes the connection in the handshake. The text depends on which call meets the end of the connection,
@@ -212,7 +230,7 @@ fn cause(section: &KafkaSection, text: &str, state: &str, flaw: Option<Certifica
         };
     }
     if has("SASL authentication error") || has("Authentication failed") || has("AuthenticationFailed") {
-        let user = section.username.as_deref().unwrap_or_default();
+        let user = section.property("sasl.username").or(section.username.as_deref()).unwrap_or_default();
         return ConnectCause::AuthenticationFailed(format!("`{user}` ({mechanism})"));
     }
     if let Some(size) = text.split_once(RESPONSE_SIZE).and_then(|(_, rest)| rest.split(' ').next()?.parse::<i64>().ok()) {

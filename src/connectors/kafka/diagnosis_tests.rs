@@ -1,4 +1,4 @@
-//! The lines are those of librdkafka 2.12.1 in front of Kafka 4.3.1.
+//! The lines are those of librdkafka 2.12.1 in front of Kafka 4.3.1, as `ClientLog` keeps them.
 
 use super::*;
 use crate::profile::Secret;
@@ -31,7 +31,7 @@ fn means(protocol: &str, line: &str, cause: &str, hint_part: &str) {
 
 #[test]
 fn a_refused_connection_is_named() {
-    let line = "broker:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (in state CONNECT)";
+    let line = "broker:9092/bootstrap: Connect to 127.0.0.1:9092 failed: Connection refused (in state CONNECT)";
     means("PLAINTEXT", line, "broker:9092: connecting: connection refused", "`servers` under [remote_kafka]");
 }
 
@@ -56,8 +56,8 @@ fn a_request_without_an_answer_names_the_brokers_that_cannot_be_reached() {
         explain(&section("PLAINTEXT"), request(), &lines)
     };
     let one = "kafka:29092/1: Failed to resolve 'kafka:29092': Name or service not known (in state CONNECT)";
-    let two = "10.0.0.2:9092/2: Connect to ipv4#10.0.0.2:9092 failed: Connection refused (in state CONNECT)";
-    let server = "broker:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (in state CONNECT)";
+    let two = "10.0.0.2:9092/2: Connect to 10.0.0.2:9092 failed: Connection refused (in state CONNECT)";
+    let server = "broker:9092/bootstrap: Connect to 127.0.0.1:9092 failed: Connection refused (in state CONNECT)";
     let failure = explained(&[server, one, two]);
     assert_eq!(
         failure.causes,
@@ -120,6 +120,30 @@ fn a_login_on_a_port_that_accepts_none_is_named() {
     assert!(hint.starts_with("remove `username` and `password` under [remote_kafka]"), "the protocol is implied: {hint}");
     let hint = given(|section| section.sasl_mechanism = Some("PLAIN".to_owned()));
     assert!(hint.starts_with("remove `username`, `password` and `sasl_mechanism` under [remote_kafka]"), "{hint}");
+    let hint = given(|section| section.security_protocol = Some("SASL_SSL".to_owned()));
+    let set = "set `security_protocol = SSL`, and remove `username` and `password` under [remote_kafka], or use the port";
+    assert!(hint.starts_with(set), "without a protocol there would be no TLS: {hint}");
+    let hint = given(|section| {
+        (section.username, section.password) = (None, None);
+        section.security_protocol = Some("SASL_SSL".to_owned());
+        section.properties = vec![("sasl.mechanism".to_owned(), Secret::new("OAUTHBEARER".to_owned()))];
+    });
+    assert!(hint.starts_with("set `security_protocol = SSL`, and remove `kafka.sasl.mechanism` under [remote_kafka]"), "{hint}");
+}
+
+#[test]
+fn a_hint_names_the_property_that_takes_the_place_of_a_key() {
+    let by_property = |name: &str, value: &str| {
+        let properties = vec![(name.to_owned(), Secret::new(value.to_owned()))];
+        KafkaSection { security_protocol: None, properties, ..section("PLAINTEXT") }
+    };
+    let in_handshake = "ssl://broker:9092/bootstrap: SSL transport error: Broken pipe (in state SSL_HANDSHAKE)";
+    let (cause, hint) = diagnosed(&by_property("security.protocol", "ssl"), in_handshake, None);
+    assert!(cause.ends_with("the broker does not speak TLS on this port"), "{cause}");
+    assert!(hint.starts_with("set `kafka.security.protocol = PLAINTEXT` under [remote_kafka]"), "{hint}");
+    let unknown_ca = "ssl://broker:9092/bootstrap: SSL handshake failed: certificate verify failed (in state SSL_HANDSHAKE)";
+    let (_, hint) = diagnosed(&by_property("ssl.ca.location", "ca.pem"), unknown_ca, Some(CertificateFlaw::UnknownCa));
+    assert!(hint.starts_with("set `kafka.ssl.ca.location` under [remote_kafka]"), "{hint}");
 }
 
 #[test]
@@ -243,7 +267,7 @@ fn a_lasting_cause_precedes_a_transient_one() {
     let section = KafkaSection { servers: "a:1,b:2".to_owned(), ..section("SASL_PLAINTEXT") };
     let wrong = "sasl_plaintext://a:1/bootstrap: SASL authentication error: Authentication failed (in state AUTH_REQ)".to_owned();
     let refused =
-        "sasl_plaintext://b:2/bootstrap: Connect to ipv4#127.0.0.1:2 failed: Connection refused (in state CONNECT)".to_owned();
+        "sasl_plaintext://b:2/bootstrap: Connect to 127.0.0.1:2 failed: Connection refused (in state CONNECT)".to_owned();
     let lines = [wrong, refused];
     assert!(!is_lasting(&section, &lines), "b may still start");
     let failure = diagnose(&section, &lines, None, Duration::from_secs(10));

@@ -24,7 +24,7 @@ pub struct EmbeddedCluster {
 }
 
 impl EmbeddedCluster {
-    /// Starts `brokers` brokers.
+    /// Starts this many brokers on loopback ports that are free.
     ///
     /// # Errors
     /// When a broker cannot listen.
@@ -38,7 +38,7 @@ impl EmbeddedCluster {
         Ok(Self { owner })
     }
 
-    /// Returns the bootstrap servers.
+    /// Returns `host:port` of each broker, with commas.
     #[must_use]
     pub fn servers(&self) -> String {
         self.owner.client().mock_cluster().map_or_else(String::new, |cluster| cluster.bootstrap_servers())

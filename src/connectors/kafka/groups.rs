@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use crate::connectors::kafka::acl::AclOperation;
 use crate::connectors::kafka::admin::{
-    Admin, OffsetSpec, PartitionOffset, REQUEST_TIMEOUT, blocking, listing_failure, partition_offsets,
+    Admin, OffsetSpec, PartitionOffset, REQUEST_TIMEOUT, TopicInfo, blocking, listing_failure, partition_offsets,
 };
 use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::commit_metadata::CommittedOffset;
@@ -22,9 +22,8 @@ use crate::record::{NextOffset, Partition, Topic};
 /// Timeout of a single record that does not arrive, and of coordinators that move.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A consumer group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Group {
+pub(crate) struct Group {
     pub(crate) name: String,
     /// `Stable`, `Empty`; absent if unknown.
     pub(crate) state: Option<String>,
@@ -36,29 +35,28 @@ pub struct Group {
     pub(crate) error: Option<String>,
 }
 
-/// A member of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GroupMember {
+pub(crate) struct GroupMember {
     pub(crate) client_id: String,
     pub(crate) host: String,
-    /// Its assignment.
+    /// Assigned to it.
     pub(crate) partitions: Vec<Partition>,
 }
 
 /// Whether each partition of a topic has a leader, by the partition's number.
-pub type Leaders = BTreeMap<Topic, Vec<bool>>;
+pub(crate) type Leaders = BTreeMap<Topic, Vec<bool>>;
 
 /// The committed offsets of a group, or why they are unknown.
-pub type CommittedPositions = Result<Vec<(Partition, NextOffset)>, String>;
+pub(crate) type CommittedPositions = Result<Vec<(Partition, NextOffset)>, String>;
 
 /// The time of the first record at or after an offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NextRecord {
+pub(crate) enum NextRecord {
     /// In milliseconds since the Unix epoch.
     At(i64),
     /// There is no such record.
     None,
-    /// With the reason.
+    /// It could not be read, for this reason.
     Unknown(String),
 }
 
@@ -67,7 +65,7 @@ impl Admin {
     ///
     /// # Errors
     /// When no broker answers, or all deny the request.
-    pub async fn group_names(&self) -> Result<Option<Vec<String>>, ConnectorError> {
+    pub(crate) async fn group_names(&self) -> Result<Option<Vec<String>>, ConnectorError> {
         if self.is_embedded() {
             return Ok(None);
         }
@@ -93,7 +91,7 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster does not answer.
-    pub async fn groups(&self, names: &[String]) -> Result<Vec<Group>, ConnectorError> {
+    pub(crate) async fn groups(&self, names: &[String]) -> Result<Vec<Group>, ConnectorError> {
         let unknown = |name: &String| Group { name: name.clone(), ..Group::default() };
         if self.is_embedded() {
             return Ok(names.iter().map(unknown).collect());
@@ -114,7 +112,7 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster does not answer.
-    pub async fn positions(
+    pub(crate) async fn positions(
         &self,
         groups: &[String],
         partitions: Option<&[Partition]>,
@@ -148,7 +146,7 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster does not answer.
-    pub async fn group_members(&self, group: &str) -> Result<Option<Vec<String>>, ConnectorError> {
+    pub(crate) async fn group_members(&self, group: &str) -> Result<Option<Vec<String>>, ConnectorError> {
         if self.is_embedded() {
             return Ok(None);
         }
@@ -169,17 +167,28 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster does not answer, or denies the request.
-    pub async fn group_offsets(&self, group: &str) -> Result<HashMap<Partition, CommittedOffset>, ConnectorError> {
+    pub(crate) async fn group_offsets(&self, group: &str) -> Result<HashMap<Partition, CommittedOffset>, ConnectorError> {
         let name = group.to_owned();
+        // Embedded brokers give the offsets of partitions that are named, and list none.
+        let topics = if self.is_embedded() { Some(self.topics().await?) } else { None };
         let listed = self.request(move |client| {
-            librdkafka::groups::offsets(client, std::slice::from_ref(&name), None, REQUEST_TIMEOUT)?.remove(0)
+            let named = topics.as_ref().map(|topics| {
+                let mut list = TopicPartitionList::new();
+                for TopicInfo { topic, partitions } in topics {
+                    list.add_partition_range(topic.name(), 0, partitions - 1);
+                }
+                list
+            });
+            librdkafka::groups::offsets(client, std::slice::from_ref(&name), named.as_ref(), REQUEST_TIMEOUT)?.remove(0)
         });
         let listed = listed.await?;
         let what = format!("list the committed offsets of group `{group}` on");
         let listed = listed.map_err(|error| self.denied_or_failed(AclOperation::ReadGroup(group), &what, error))?;
         let committed = listed.into_iter().map(|entry| {
             let metadata = String::from_utf8_lossy(&entry.metadata).into_owned();
-            (Partition::new(&entry.topic, entry.partition), CommittedOffset { next: NextOffset(entry.offset), metadata })
+            let leader_epoch = entry.leader_epoch;
+            let committed = CommittedOffset { next: NextOffset(entry.offset), metadata, leader_epoch };
+            (Partition::new(&entry.topic, entry.partition), committed)
         });
         Ok(committed.collect())
     }
@@ -188,7 +197,7 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster refuses, as it does for a group with members.
-    pub async fn set_group_offsets(
+    pub(crate) async fn set_group_offsets(
         &self,
         group: &str,
         offsets: Vec<(Partition, NextOffset, String)>,
@@ -218,7 +227,7 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster does not answer.
-    pub async fn leaders(&self) -> Result<Leaders, ConnectorError> {
+    pub(crate) async fn leaders(&self) -> Result<Leaders, ConnectorError> {
         let client = self.client();
         let fetched = blocking(move || {
             let metadata = client.client().fetch_metadata(None, REQUEST_TIMEOUT)?;
@@ -240,7 +249,7 @@ impl Admin {
     ///
     /// # Errors
     /// When the cluster does not answer.
-    pub async fn known_offsets(
+    pub(crate) async fn known_offsets(
         &self,
         partitions: &[Partition],
         of: OffsetSpec,
@@ -249,8 +258,9 @@ impl Admin {
         let listed = self.request(move |client| partition_offsets(client, &partitions, of)).await?;
         let answers =
             listed.map_err(|error| listing_failure(self.failed("list the offsets of", error.clone()), &error))?.into_iter();
-        let known =
-            |(partition, offset): (_, PartitionOffset)| Some((partition, offset.map_err(|error| error.text).transpose()?));
+        let known = |(partition, listed): (_, PartitionOffset)| {
+            Some((partition, listed.map_err(|error| error.text).transpose()?.map(|listed| listed.offset)))
+        };
         Ok(answers.filter_map(known).collect())
     }
 
@@ -258,7 +268,7 @@ impl Admin {
     ///
     /// # Errors
     /// When the client cannot be made.
-    pub async fn next_records(
+    pub(crate) async fn next_records(
         &self,
         positions: Vec<(Partition, i64)>,
         read_uncommitted: bool,
@@ -268,7 +278,7 @@ impl Admin {
         }
         let section = self.profile_section();
         let read =
-            blocking(move || lookup::read(&section, &positions, read_uncommitted, RECORD_TIMEOUT, |record| record.timestamp));
+            blocking(move || lookup::read(&section, &positions, read_uncommitted, RECORD_TIMEOUT, |record, _| record.timestamp));
         let next = |partition: Partition, found| match found {
             LookupResult::Found(Some(time)) => NextRecord::At(time),
             LookupResult::Found(None) => NextRecord::Unknown("the next record has no timestamp".to_owned()),

@@ -11,16 +11,15 @@ use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::config::{client_config, create_client};
 use crate::connectors::kafka::librdkafka::NativeError;
 use crate::connectors::kafka::librdkafka::consume_queue::ConsumeQueue;
-use crate::connectors::kafka::resume::{self, RefusedPartition};
+use crate::connectors::kafka::resume::{self, LogBefore, RefusedPartition};
 use crate::connectors::kafka::scan::view;
 use crate::pipeline::{ConnectorError, Failure};
 use crate::profile::KafkaSection;
-use crate::record::{Fingerprint, Partition, Record, RecordView};
+use crate::record::{Partition, Record, RecordView};
 
 /// How long one poll waits.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Timeout of a lookup.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Timeout of the record before a position that a run resumes from.
@@ -39,11 +38,11 @@ pub(crate) enum LookupResult<T> {
     OutOfRange,
     /// The user may not read the topic.
     Denied,
-    /// With the reason.
+    /// It could not be read, for this reason.
     Unknown(String),
 }
 
-/// Returns what `keep` extracts from the first record at or after each offset. Blocking. Fetches once for each distant offset; offsets
+/// Returns what `keep` extracts from the first record at or after each offset, and from its leader epoch. Blocking. Fetches once for each distant offset; offsets
 /// with the same next record share it. Gives up after `timeout` without a record.
 ///
 /// # Errors
@@ -53,7 +52,7 @@ pub(crate) fn read<T: Clone>(
     offsets: &[(Partition, i64)],
     read_uncommitted: bool,
     timeout: Duration,
-    keep: impl Fn(&RecordView<'_>) -> T,
+    keep: impl Fn(&RecordView<'_>, Option<i32>) -> T,
 ) -> Result<HashMap<(Partition, i64), LookupResult<T>>, ConnectorError> {
     let mut results: HashMap<(Partition, i64), LookupResult<T>> = HashMap::with_capacity(offsets.len());
     let mut wanted: BTreeMap<Partition, BTreeSet<i64>> = BTreeMap::new();
@@ -98,7 +97,7 @@ pub(crate) fn read<T: Clone>(
             let found = std::mem::replace(offsets, rest);
             let Some(reached) = found.last().copied() else { continue };
             last = Instant::now();
-            let result = result.unwrap_or_else(|| LookupResult::Found(keep(&view(&message, partition))));
+            let result = result.unwrap_or_else(|| LookupResult::Found(keep(&view(&message, partition), message.leader_epoch())));
             for offset in found {
                 tracing::trace!(%partition, offset, "Read a single record.");
                 results.insert((partition, offset), result.clone());
@@ -144,46 +143,63 @@ fn consumer(section: &KafkaSection, read_uncommitted: bool) -> Result<BaseConsum
     Ok(create_client(section, &config, LogContext::default())?)
 }
 
-/// Checks that the records of these fingerprints are still in the log.
+/// Checks that the logs hold what they held before these positions.
 ///
 /// # Errors
-/// When another record has one of the offsets: the topic was re-created.
-pub(crate) async fn verify_fingerprint(
+/// When another record has the offset of the last one, or a record is newer than what was read: the topic was re-created or truncated.
+pub(crate) async fn verify_before(
     section: &KafkaSection,
-    fingerprints: Vec<(Partition, Fingerprint)>,
+    positions: Vec<LogBefore>,
     read_uncommitted: bool,
 ) -> Result<(), ConnectorError> {
     let section = section.clone();
-    let checked =
-        tokio::task::spawn_blocking(move || verify_fingerprint_blocking(&section, &fingerprints, read_uncommitted)).await;
+    let checked = tokio::task::spawn_blocking(move || verify_before_blocking(&section, &positions, read_uncommitted)).await;
     checked.map_err(|error| Failure::new("a call of the Kafka client was cancelled").because(error))?
 }
 
-/// As [`verify_fingerprint`], blocking.
-pub(crate) fn verify_fingerprint_blocking(
+/// As [`verify_before`], blocking.
+pub(crate) fn verify_before_blocking(
     section: &KafkaSection,
-    fingerprints: &[(Partition, Fingerprint)],
+    positions: &[LogBefore],
     read_uncommitted: bool,
 ) -> Result<(), ConnectorError> {
-    let offsets: Vec<_> = fingerprints.iter().map(|(partition, last)| (*partition, last.offset)).collect();
-    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method itself is not one for every lifetime")]
-    let found = read(section, &offsets, read_uncommitted, RECORD_TIMEOUT, |record| record.to_record())?;
+    let offsets: Vec<_> = positions.iter().flat_map(offsets_before).collect();
+    let found =
+        read(section, &offsets, read_uncommitted, RECORD_TIMEOUT, |record, leader_epoch| (record.to_record(), leader_epoch))?;
     let mut refused = Vec::new();
-    for (partition, last) in fingerprints {
-        let record: Option<&Record> = match found.get(&(*partition, last.offset)) {
-            Some(LookupResult::Found(record)) => Some(record),
-            Some(LookupResult::Unknown(why)) => {
-                let failure = Failure::new(format!("cannot read single records of `{}`", section.name));
-                return Err(failure.because(format!("{partition}: {why}")).into());
-            }
-            Some(LookupResult::Denied) => {
-                return Err(AclOperation::ReadTopic(partition.topic.name()).denied(&section.name).into());
-            }
-            Some(LookupResult::Nothing | LookupResult::OutOfRange) | None => None,
-        };
-        if let Err(refusal) = resume::verify_fingerprint(*partition, *last, record) {
-            refused.push(RefusedPartition { partition: *partition, refusal, missing: 0 });
+    for before in positions {
+        let partition = before.partition;
+        let mut verified = Ok(());
+        for (_, offset) in offsets_before(before) {
+            let record: Option<&(Record, Option<i32>)> = match found.get(&(partition, offset)) {
+                Some(LookupResult::Found(record)) => Some(record),
+                Some(LookupResult::Unknown(why)) => {
+                    let failure = Failure::new(format!("cannot read single records of `{}`", section.name));
+                    return Err(failure.because(format!("{partition}: {why}")).passing().into());
+                }
+                Some(LookupResult::Denied) => {
+                    return Err(AclOperation::ReadTopic(partition.topic.name()).denied(&section.name).into());
+                }
+                Some(LookupResult::Nothing | LookupResult::OutOfRange) | None => None,
+            };
+            let Some((record, leader_epoch)) = record else { continue };
+            verified = verified.and_then(|()| resume::verify_leader_epoch(before, record.offset, *leader_epoch));
+            verified = verified
+                .and_then(|()| before.last.map_or(Ok(()), |last| resume::verify_fingerprint(partition, last, Some(record))));
+        }
+        if let Err(refusal) = verified {
+            refused.push(RefusedPartition { partition, refusal, missing: 0 });
         }
     }
     resume::merge_refusals(refused).map_or(Ok(()), |refusal| Err(refusal.into()))
+}
+
+/// Returns the offsets to look at: the last record that is known, and the last before the position. The very last may be that of a
+/// transaction's marker.
+fn offsets_before(before: &LogBefore) -> impl Iterator<Item = (Partition, i64)> + use<> {
+    let LogBefore { partition, next, low, last, leader_epoch } = *before;
+    let last = last.map(|last| last.offset);
+    let newest =
+        [next - 2, next - 1].into_iter().filter(move |offset| leader_epoch.is_some() && *offset >= low && Some(*offset) != last);
+    newest.chain(last).map(move |offset| (partition, offset))
 }

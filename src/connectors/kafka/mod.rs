@@ -18,6 +18,7 @@ mod resume;
 mod scan;
 mod sink;
 mod source;
+mod topic_watch;
 mod transactions;
 
 pub use admin::{Admin, OffsetSpec, TopicInfo, TopicPlan, TopicSetting};
@@ -27,14 +28,15 @@ pub use commit_metadata::{CommittedOffset, TargetIds, commit_extension};
 pub use config::{base_config, check};
 pub use connect::{ClusterMetadata, reach};
 pub use embedded::{EmbeddedCluster, PartitionDigest, topic_digest};
-pub use groups::{CommittedPositions, Group, GroupMember, Leaders, NextRecord};
+pub(crate) use groups::{CommittedPositions, Group, Leaders, NextRecord};
 pub use librdkafka::end_process;
 pub use partitioner::partition_of;
 pub use plan::{PlannedPartition, ReadPlan, ReadPlanRequest, require_empty};
 pub use position::{Bounds, GRAMMAR, Pos};
 
 pub use resume::{OnGap, ResumeRules, StartReason};
-pub use scan::{ScanEvent, ScanRange, Scanner};
-pub use sink::{ConfirmTargets, KafkaSink, PrepareTargets, ProducerOptions, Route, TargetWatch, Targets, TopicLimits};
+pub(crate) use scan::{ScanEvent, ScanRange, Scanner};
+pub use sink::{KafkaSink, PrepareTargets, ProducerOptions, Route, Targets, TopicLimits};
 pub use source::{KafkaSource, SourceOptions, Subscription};
+pub(crate) use topic_watch::{TopicChange, TopicLook, WatchedTopic};
 pub(crate) use transactions::{TransactionalProducer, value_at};

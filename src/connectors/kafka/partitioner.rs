@@ -1,6 +1,6 @@
 //! The default partitioner of Kafka's Java clients.
 
-/// Returns the partition of `key`.
+/// Returns a number below `partitions`: where the Java producer puts records with `key`.
 #[must_use]
 pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
     (murmur2(key) & 0x7fff_ffff).cast_signed() % partitions.max(1)

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use crate::connectors::kafka::admin::{Admin, OffsetSpec, TopicInfo};
-use crate::connectors::kafka::commit_metadata::{CommitMetadata, CommittedOffset, commit_extension};
+use crate::connectors::kafka::commit_metadata::{CommitMetadata, CommittedOffset};
 use crate::connectors::kafka::lookup;
 use crate::connectors::kafka::position::{Bounds, Pos};
-use crate::connectors::kafka::resume::{self, ResumeRules, StartReason};
+use crate::connectors::kafka::resume::{self, LogBefore, ResumeRules, StartReason};
 use crate::pipeline::{ConnectorError, Refusal, RefusalReason};
 use crate::profile::KafkaSection;
 use crate::record::{NextOffset, Partition, Topic};
@@ -24,8 +24,6 @@ pub struct ReadPlanRequest<'a> {
     pub(crate) stop: Option<Pos>,
     /// Whether to read records of open and aborted transactions.
     pub(crate) read_uncommitted: bool,
-    /// Whether a start beyond the committed offset may skip records.
-    pub(crate) may_skip: bool,
     pub(crate) rules: &'a ResumeRules,
     /// In milliseconds since the Unix epoch.
     pub(crate) now: i64,
@@ -134,15 +132,15 @@ impl ReadPlan {
             return Err(refusal.into());
         }
         let plan = Self { group: request.group.to_owned(), flow: request.rules.flow.clone(), partitions: planned };
-        if !request.may_skip {
-            plan.refuse_skips()?;
-        }
-        plan.verify_fingerprints(section, request.read_uncommitted).await?;
+        plan.verify_before(section, request.read_uncommitted).await?;
         Ok(plan)
     }
 
     /// Refuses requested starts beyond the committed offsets.
-    fn refuse_skips(&self) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// When there are any, with the numbers of records that they would skip.
+    pub(crate) fn refuse_skips(&self) -> Result<(), Refusal> {
         let skips = self.requested_skips();
         if skips.is_empty() {
             return Ok(());
@@ -175,9 +173,14 @@ impl ReadPlan {
         chosen.filter_map(|planned| Some((planned.partition, planned.committed.as_ref()?.next.0, planned.start))).collect()
     }
 
-    /// Logs what the run leaves out because the rules or the user allow it.
-    pub(crate) fn log_skips(&self) {
+    /// Logs what the run leaves out because the user asks for it.
+    pub(crate) fn log_requested_skips(&self) {
         resume::log_requested_skips(&self.requested_skips());
+    }
+
+    /// Logs what the group leaves out because the rules allow it. In a run, each member logs the gaps of the partitions that it is
+    /// assigned.
+    pub(crate) fn log_gaps(&self) {
         resume::log_gaps(&self.committed_and_start(StartReason::Gap));
         for (partition, wanted, next) in self.committed_and_start(StartReason::Recreated).iter().take(resume::MAX_LISTED) {
             resume::log_recreated(*partition, *wanted, *next);
@@ -193,19 +196,17 @@ impl ReadPlan {
         self.partitions.iter().filter_map(held)
     }
 
-    /// Checks that the topics have not been re-created since the group committed.
-    async fn verify_fingerprints(&self, section: &KafkaSection, read_uncommitted: bool) -> Result<(), ConnectorError> {
+    /// Checks that the topics have not been re-created or truncated since the group committed.
+    async fn verify_before(&self, section: &KafkaSection, read_uncommitted: bool) -> Result<(), ConnectorError> {
         let resumed = self.partitions.iter().filter(|planned| planned.reason == StartReason::Committed);
-        let fingerprints: Vec<_> = resumed
-            .filter_map(|planned| {
-                Some((planned.partition, CommitMetadata::parse(&planned.committed.as_ref()?.metadata)?.fingerprint()?))
-            })
-            .filter(|(partition, last)| self.of(*partition).is_some_and(|planned| last.offset >= planned.low))
-            .collect();
-        lookup::verify_fingerprint(section, fingerprints, read_uncommitted).await
+        let before = |planned: &PlannedPartition| {
+            let committed = LogBefore::committed(planned.partition, planned.committed.as_ref()?, read_uncommitted);
+            Some(committed.since(planned.low))
+        };
+        lookup::verify_before(section, resumed.filter_map(before).collect(), read_uncommitted).await
     }
 
-    /// Returns the plan of a partition.
+    /// Returns `None` for a partition that the run does not read.
     #[must_use]
     pub fn of(&self, partition: Partition) -> Option<&PlannedPartition> {
         self.partitions.iter().find(|planned| planned.partition == partition)
@@ -226,11 +227,12 @@ impl ReadPlan {
         self.partitions.iter().map(of).sum()
     }
 
-    /// Commits the starts of a run before it reads: requested ones, those of partitions without a commit, those behind a gap, and
-    /// those of a flow that goes on in a target topic that was re-created.
+    /// Commits the starts of a run before it reads: requested ones, those of partitions without a commit, and those of a flow that goes
+    /// on in a target topic that was re-created.
     ///
     /// A run that is killed before its first commit is then recognized as this flow's. The members of a group that is running find
-    /// the starts that nobody requested for themselves, each for its partitions, and commit them.
+    /// the starts that nobody requested for themselves, each for its partitions, and commit them; so does every member with the
+    /// starts behind a gap, which are reported by the member that is assigned the partition.
     ///
     /// # Errors
     /// When requested starts would have to be committed while the group has members, which go on committing their own.
@@ -243,14 +245,8 @@ impl ReadPlan {
             let is_chosen = |planned: &&PlannedPartition| reasons.contains(&planned.reason) || has_other_target(planned);
             let chosen = self.partitions.iter().filter(is_chosen);
             let metadata = |planned: &PlannedPartition| {
-                // Behind a gap the flow keeps its extension; what it reads again, it writes anew.
-                let committed = planned.committed.as_ref().filter(|committed| planned.start > committed.next);
-                let extension = committed
-                    .filter(|_| planned.reason == StartReason::Gap)
-                    .and_then(|committed| commit_extension(&committed.metadata));
                 let metadata = CommitMetadata::new(&rules.flow, None).with_topic_id(planned.topic_id.clone());
-                let metadata = metadata.with_target_id(rules.target_ids.get(planned.partition.topic));
-                extension.into_iter().fold(metadata, CommitMetadata::with_extension).to_json()
+                metadata.with_target_id(rules.target_ids.get(planned.partition.topic)).to_json()
             };
             chosen.map(|planned| (planned.partition, planned.start, metadata(planned))).collect::<Vec<_>>()
         };
@@ -258,7 +254,7 @@ impl ReadPlan {
         if is_requested {
             require_empty(admin, &self.group, "its offsets cannot be committed").await?;
         }
-        let offsets = offsets(&[StartReason::Requested, StartReason::Gap, StartReason::Recreated, StartReason::NoCommit]);
+        let offsets = offsets(&[StartReason::Requested, StartReason::NoCommit]);
         if offsets.is_empty() {
             return Ok(());
         }
@@ -302,7 +298,7 @@ mod tests {
             low: 0,
             end: 9,
             log_end: 9,
-            committed: metadata.map(|metadata| CommittedOffset { next: NextOffset(5), metadata }),
+            committed: metadata.map(|metadata| CommittedOffset { next: NextOffset(5), metadata, leader_epoch: None }),
             start: NextOffset(5),
             reason,
             topic_id: None,

@@ -111,12 +111,21 @@ impl Pos {
         }
     }
 
-    /// Returns whether this position is after `other` in every partition.
+    /// Returns whether this position is after `other` in every partition, at the time `now`. Others can be compared when they are
+    /// resolved to offsets.
     #[must_use]
-    pub(crate) fn is_after(self, other: Self) -> bool {
+    pub(crate) fn is_after(self, other: Self, now: i64) -> bool {
+        let time = |pos: Self| match pos {
+            Self::Time(time) => Some(time),
+            Self::Ago(ago) => Some(now.saturating_sub(ago)),
+            _ => None,
+        };
+        if let Some((one, other)) = time(self).zip(time(other)) {
+            return one > other;
+        }
         match (self, other) {
-            (Self::Offset(one), Self::Offset(other)) | (Self::Time(one), Self::Time(other)) => one > other,
-            (Self::BeforeEnd(one), Self::BeforeEnd(other)) | (Self::Ago(one), Self::Ago(other)) => one < other,
+            (Self::Offset(one), Self::Offset(other)) => one > other,
+            (Self::BeforeEnd(one), Self::BeforeEnd(other)) => one < other,
             (Self::End, Self::BeforeEnd(count)) => count > 0,
             (Self::End, Self::Beginning) => true,
             _ => false,
@@ -249,11 +258,27 @@ mod tests {
 
     #[test]
     fn a_start_after_the_stop_is_detected() {
-        assert!(Pos::Offset(9).is_after(Pos::Offset(8)) && Pos::Time(9).is_after(Pos::Time(8)));
-        assert!(Pos::BeforeEnd(8).is_after(Pos::BeforeEnd(9)) && Pos::Ago(8).is_after(Pos::Ago(9)));
-        assert!(
-            Pos::End.is_after(Pos::Beginning) && Pos::End.is_after(Pos::BeforeEnd(1)) && !Pos::End.is_after(Pos::BeforeEnd(0))
-        );
-        assert!(!Pos::Offset(8).is_after(Pos::Offset(8)) && !Pos::Offset(9).is_after(Pos::BeforeEnd(9)));
+        for (start, stop) in [
+            (Pos::Offset(9), Pos::Offset(8)),
+            (Pos::Time(9), Pos::Time(8)),
+            (Pos::BeforeEnd(8), Pos::BeforeEnd(9)),
+            (Pos::Ago(8), Pos::Ago(9)),
+            (Pos::Ago(100), Pos::Time(899)),
+            (Pos::Time(901), Pos::Ago(100)),
+            (Pos::End, Pos::Beginning),
+            (Pos::End, Pos::BeforeEnd(1)),
+        ] {
+            assert!(start.is_after(stop, 1_000), "{start:?} {stop:?}");
+            assert!(!stop.is_after(start, 1_000) && !start.is_after(start, 1_000), "{start:?} {stop:?}");
+        }
+        for (start, stop) in [
+            (Pos::End, Pos::BeforeEnd(0)),
+            (Pos::Ago(100), Pos::Time(900)),
+            (Pos::Time(900), Pos::Ago(100)),
+            (Pos::Offset(9), Pos::BeforeEnd(9)),
+            (Pos::Committed, Pos::Offset(0)),
+        ] {
+            assert!(!start.is_after(stop, 1_000), "{start:?} {stop:?}");
+        }
     }
 }

@@ -85,7 +85,7 @@ pub(crate) fn resume(
     topic_id: Option<&str>,
     rules: &ResumeRules,
 ) -> Result<ResumePoint, Refusal> {
-    let Some(CommittedOffset { next, metadata }) = committed else {
+    let Some(CommittedOffset { next, metadata, .. }) = committed else {
         return Ok(ResumePoint { next: NextOffset(low), reason: StartReason::NoCommit, fingerprint: None });
     };
     let metadata = CommitMetadata::parse(metadata);
@@ -309,6 +309,56 @@ impl RefusedPartition {
     }
 }
 
+/// What a log holds before a position, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogBefore {
+    pub(crate) partition: Partition,
+    /// The position.
+    pub(crate) next: i64,
+    /// Where the log begins.
+    pub(crate) low: i64,
+    /// The newest known record.
+    pub(crate) last: Option<Fingerprint>,
+    /// The newest leader epoch: no record before the position was written in a later one.
+    pub(crate) leader_epoch: Option<i32>,
+}
+
+impl LogBefore {
+    /// Returns what is known of the log before a committed position. That of another program tells nothing: it may commit any epoch. Nor
+    /// does an epoch tell anything to a run that reads uncommitted records, which the flow may have passed over.
+    pub(crate) fn committed(partition: Partition, committed: &CommittedOffset, read_uncommitted: bool) -> Self {
+        let metadata = CommitMetadata::parse(&committed.metadata);
+        let leader_epoch = committed.leader_epoch.filter(|_| metadata.is_some() && !read_uncommitted);
+        let last = metadata.and_then(|metadata| metadata.fingerprint());
+        Self { partition, next: committed.next.0, low: 0, last, leader_epoch }
+    }
+
+    /// Returns what can be compared with a log that begins at `low`.
+    pub(crate) fn since(self, low: i64) -> Self {
+        Self { low, last: self.last.filter(|last| last.offset >= low), ..self }
+    }
+}
+
+/// Compares the leader epoch of a record before a position with the newest one that was there.
+///
+/// # Errors
+/// When the record was written later: the log was truncated, and has grown again.
+pub(crate) fn verify_leader_epoch(before: &LogBefore, offset: i64, leader_epoch: Option<i32>) -> Result<(), Refusal> {
+    let (Some(known), Some(found)) = (before.leader_epoch, leader_epoch.filter(|_| offset < before.next)) else { return Ok(()) };
+    if found <= known {
+        return Ok(());
+    }
+    Err(Refusal {
+        reason: RefusalReason::TopicRecreated,
+        what: format!("{} is not the topic that the group has read: it was truncated", before.partition),
+        numbers: vec![
+            format!("next to read:           {}", before.next),
+            format!("leader epoch when read: {known}"),
+            format!("offset {offset} is of epoch:  {found}"),
+        ],
+    })
+}
+
 /// Compares the fingerprint of a record in a commit with the record that is now in the log; a record that was compacted proves
 /// nothing.
 ///
@@ -345,7 +395,7 @@ mod tests {
     fn committed(next: i64, flow: Option<&str>) -> CommittedOffset {
         let last = Fingerprint { offset: next - 1, timestamp: Some(5), crc: 9 };
         let metadata = flow.map_or(String::new(), |flow| CommitMetadata::new(flow, Some(last)).to_json());
-        CommittedOffset { next: NextOffset(next), metadata }
+        CommittedOffset { next: NextOffset(next), metadata, leader_epoch: None }
     }
 
     #[test]
@@ -455,7 +505,7 @@ mod tests {
     #[test]
     fn a_commit_is_valid_for_one_topic_id() {
         let metadata = CommitMetadata::new("replicate a/t", None).with_topic_id(Some("old".to_owned())).to_json();
-        let commit = CommittedOffset { next: NextOffset(50), metadata };
+        let commit = CommittedOffset { next: NextOffset(50), metadata, leader_epoch: None };
         let start = |id, on_gap| resume(partition(), Some(&commit), 10, 100, id, &rules(on_gap, false));
         for id in [Some("old"), None] {
             assert_eq!(start(id, OnGap::Refuse).unwrap().reason, StartReason::Committed, "{id:?}");
@@ -465,6 +515,30 @@ mod tests {
             let start = start(Some("new"), on_gap).unwrap();
             assert_eq!((start.next, start.reason), (NextOffset(at), StartReason::Recreated));
         }
+    }
+
+    #[test]
+    fn a_record_before_the_position_that_is_newer_than_what_was_read_is_refused() {
+        let before = LogBefore { partition: partition(), next: 10, low: 0, last: None, leader_epoch: Some(3) };
+        for (offset, epoch) in [(9, Some(3)), (9, Some(1)), (9, None), (10, Some(4))] {
+            assert!(verify_leader_epoch(&before, offset, epoch).is_ok(), "offset {offset}, epoch {epoch:?}");
+        }
+        assert!(verify_leader_epoch(&LogBefore { leader_epoch: None, ..before }, 9, Some(4)).is_ok(), "nothing is known");
+        let refused = verify_leader_epoch(&before, 9, Some(4)).unwrap_err();
+        assert_eq!(refused.what, "resume/0 is not the topic that the group has read: it was truncated");
+        assert_eq!(refused.numbers[1..], ["leader epoch when read: 3", "offset 9 is of epoch:  4"]);
+    }
+
+    #[test]
+    fn the_epoch_of_a_commit_counts_only_where_the_flow_committed_it() {
+        let of = |flow, read_uncommitted| {
+            let committed = CommittedOffset { leader_epoch: Some(3), ..committed(50, flow) };
+            LogBefore::committed(partition(), &committed, read_uncommitted)
+        };
+        let before = of(Some("x"), false);
+        assert_eq!((before.next, before.last.unwrap().offset, before.leader_epoch), (50, 49, Some(3)));
+        assert_eq!((of(Some("x"), true).leader_epoch, of(None, false).leader_epoch), (None, None));
+        assert_eq!((before.since(49).last, before.since(50).last), (before.last, None), "what was deleted cannot be compared");
     }
 
     #[test]

@@ -33,14 +33,13 @@ const NEW_PARTITIONS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The offsets `from..to` of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ScanRange {
+pub(crate) struct ScanRange {
     pub(crate) partition: Partition,
     pub(crate) from: i64,
     pub(crate) to: i64,
 }
 
-/// An event of a scan.
-pub enum ScanEvent<'a> {
+pub(crate) enum ScanEvent<'a> {
     /// A record; those of a partition arrive in order.
     Record(&'a RecordView<'a>),
     /// No record waits: sent before each wait, several times a second.
@@ -50,7 +49,7 @@ pub enum ScanEvent<'a> {
 }
 
 /// A callback for scan events that decides whether the scan continues.
-pub trait OnScanEvent: FnMut(ScanEvent<'_>) -> ControlFlow<()> {}
+pub(crate) trait OnScanEvent: FnMut(ScanEvent<'_>) -> ControlFlow<()> {}
 
 impl<T: FnMut(ScanEvent<'_>) -> ControlFlow<()>> OnScanEvent for T {}
 
@@ -58,7 +57,7 @@ impl<T: FnMut(ScanEvent<'_>) -> ControlFlow<()>> OnScanEvent for T {}
 type NewPartitions<'a> = dyn FnMut(&Scanner) -> Vec<Partition> + 'a;
 
 /// A consumer without a group, which commits nothing.
-pub struct Scanner {
+pub(crate) struct Scanner {
     // Dropped before its client.
     queue: ConsumeQueue,
     consumer: BaseConsumer<LogContext>,
@@ -76,7 +75,7 @@ impl Scanner {
     ///
     /// # Errors
     /// When it does not answer, or is not the cluster that the section's `cluster_id` names.
-    pub async fn connect(
+    pub(crate) async fn connect(
         section: &KafkaSection,
         group: Option<&str>,
         read_uncommitted: bool,
@@ -143,7 +142,7 @@ impl Scanner {
     ///
     /// # Errors
     /// When the cluster does not answer, or denies the request.
-    pub fn topics(&self, only: Option<&str>) -> Result<Vec<TopicInfo>, ConnectorError> {
+    pub(crate) fn topics(&self, only: Option<&str>) -> Result<Vec<TopicInfo>, ConnectorError> {
         check_name(only)?;
         let listed = list_topics(self.consumer.client(), only, REQUEST_TIMEOUT);
         listed.map_err(|error| {
@@ -155,7 +154,7 @@ impl Scanner {
     ///
     /// # Errors
     /// When the cluster does not answer for every partition.
-    pub fn ends(&self, partitions: &[Partition], of: OffsetSpec) -> Result<HashMap<Partition, i64>, ConnectorError> {
+    pub(crate) fn ends(&self, partitions: &[Partition], of: OffsetSpec) -> Result<HashMap<Partition, i64>, ConnectorError> {
         let listed = request(|| list_offsets(self.consumer.client(), partitions, of));
         listed.map_err(|error| listing_failure(self.failed("list the offsets of", error.clone()), &error).into())
     }
@@ -164,7 +163,7 @@ impl Scanner {
     ///
     /// # Errors
     /// As [`Self::ends`].
-    pub fn reachable(&self, partitions: &[Partition]) -> Result<HashMap<Partition, i64>, ConnectorError> {
+    pub(crate) fn reachable(&self, partitions: &[Partition]) -> Result<HashMap<Partition, i64>, ConnectorError> {
         self.ends(partitions, if self.read_uncommitted { OffsetSpec::Log } else { OffsetSpec::Stable })
     }
 
@@ -172,7 +171,7 @@ impl Scanner {
     ///
     /// # Errors
     /// When the cluster does not answer, or denies the request.
-    pub fn committed(&self, group: &str) -> Result<HashMap<Partition, i64>, ConnectorError> {
+    pub(crate) fn committed(&self, group: &str) -> Result<HashMap<Partition, i64>, ConnectorError> {
         let what = format!("list the committed offsets of group `{group}` on");
         let name = [group.to_owned()];
         let listed = request(|| groups::offsets(self.consumer.client(), &name, None, REQUEST_TIMEOUT)?.remove(0));
@@ -198,7 +197,7 @@ impl Scanner {
     ///
     /// # Errors
     /// When a partition cannot be read, or the cluster stops answering before the end.
-    pub fn read(&mut self, ranges: &[ScanRange], mut each: impl OnScanEvent) -> Result<ControlFlow<()>, ConnectorError> {
+    pub(crate) fn read(&mut self, ranges: &[ScanRange], mut each: impl OnScanEvent) -> Result<ControlFlow<()>, ConnectorError> {
         let ended = self.begin(ranges).and_then(|mut open| self.read_open(&mut open, None, &mut each));
         self.queue.stop_all();
         ended
@@ -208,7 +207,7 @@ impl Scanner {
     ///
     /// # Errors
     /// When a partition cannot be read.
-    pub fn follow(
+    pub(crate) fn follow(
         &mut self,
         from: &[(Partition, i64)],
         mut new_partitions: impl FnMut(&Self) -> Vec<Partition>,

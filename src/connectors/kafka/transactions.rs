@@ -4,15 +4,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::connectors::kafka::acl::AclOperation;
+use crate::connectors::kafka::admin::blocking;
 use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::commit_metadata::CommitMetadata;
-use crate::connectors::kafka::config::{client_config, create_client};
+use crate::connectors::kafka::config::{client_config, create_client, set_group_id};
 use crate::connectors::kafka::diagnosis;
 use crate::connectors::kafka::librdkafka::NativeError;
 use crate::connectors::kafka::librdkafka::bootstrap::add_servers;
@@ -20,9 +22,9 @@ use crate::connectors::kafka::librdkafka::commits::MAX_COMMIT_PARTITIONS;
 use crate::connectors::kafka::lookup::{self, LookupResult};
 use crate::connectors::kafka::source::membership::GroupMetadata;
 use crate::pipeline::transaction::{Messages, OffsetCommit, OutgoingMessage, Receipt, TransactionError, TransactionSink};
-use crate::pipeline::{ConnectorError, Failure, Reason, Refused};
+use crate::pipeline::{ConnectorError, Failure, Reason, Refused, Watcher};
 use crate::profile::KafkaSection;
-use crate::record::Partition;
+use crate::record::{NextOffset, Partition};
 
 /// Timeout of one request to the brokers. The loop asks again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,12 +38,15 @@ pub(crate) struct TransactionalProducer {
     client: TransactionalClient,
     /// One call at a time: a call goes on after its caller has stopped waiting.
     calls: Arc<Mutex<()>>,
+    /// Looks at the topic that is written to.
+    watcher: Option<Watcher>,
 }
 
 /// The parts that a call on a blocking thread needs.
 #[derive(Clone)]
 struct TransactionalClient {
     section: String,
+    profile: Arc<KafkaSection>,
     transactional_id: String,
     flow: String,
     producer: Arc<BaseProducer<DeliveryReports>>,
@@ -50,7 +55,7 @@ struct TransactionalClient {
 /// The report of a message, once it has arrived.
 type Report = Option<Result<Receipt, KafkaError>>;
 
-/// The delivery reports of the messages of a transaction.
+/// Collects the reports of the messages of one transaction, by their index.
 #[derive(Clone, Default)]
 struct DeliveryReports {
     log: LogContext,
@@ -85,7 +90,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns the configuration of the producer.
 fn producer_config(section: &KafkaSection, transactional_id: &str) -> Result<ClientConfig, Failure> {
     let mut config = client_config(section)?;
     config
@@ -131,7 +135,8 @@ impl TransactionalProducer {
         let config = producer_config(section, &transactional_id)?;
         let failure = || Failure::new(format!("cannot initialize transactions on `{}`", section.name));
         let producer: BaseProducer<DeliveryReports> = create_client(section, &config, DeliveryReports::default())?;
-        let client = TransactionalClient { section: section.name.clone(), transactional_id, flow, producer: Arc::new(producer) };
+        let (name, profile, producer) = (section.name.clone(), Arc::new(section.clone()), Arc::new(producer));
+        let client = TransactionalClient { section: name, profile, transactional_id, flow, producer };
         let producer = Arc::clone(&client.producer);
         let initialized = tokio::task::spawn_blocking(move || {
             let deadline = Instant::now() + wait;
@@ -157,7 +162,37 @@ impl TransactionalProducer {
             client.producer.poll(Duration::ZERO);
             diagnosis::explain(section, failure, &client.producer.context().log.client_log.recent())
         })?;
-        Ok(Self { client, calls: Arc::default() })
+        Ok(Self { client, calls: Arc::default(), watcher: None })
+    }
+
+    /// Writes only as long as the watcher does not refuse.
+    #[must_use]
+    pub(crate) fn watched_by(self, watcher: Watcher) -> Self {
+        Self { watcher: Some(watcher), ..self }
+    }
+
+    /// Checks that no newer producer has the transactional id, by offsets that are never committed: of two instances that start at the
+    /// same moment, the one that is fenced must not join the group, where it could take the place of the other.
+    ///
+    /// # Errors
+    /// When a newer one has, or transactions cannot be aborted.
+    pub(crate) async fn prove_newest(&self, group: &str, partition: Partition) -> Result<(), ConnectorError> {
+        let mut config = client_config(&self.client.profile)?;
+        set_group_id(&mut config, &self.client.profile, Some(group));
+        let consumer: BaseConsumer<LogContext> = create_client(&self.client.profile, &config, LogContext::default())?;
+        let Some(outsider) = blocking(move || consumer.group_metadata()).await? else { return Ok(()) };
+        let offsets = OffsetCommit { partition, next: NextOffset(0), fingerprint: None, extension: None };
+        let failed = |error| match error {
+            TransactionError::Fatal(error) => error,
+            TransactionError::Unclear(why) | TransactionError::Abort(why) => self.client.failure().because(why).into(),
+            TransactionError::Rejected { reason, .. } => self.client.failure().because(reason).into(),
+        };
+        self.begin().await.map_err(failed)?;
+        match self.send_offsets(GroupMetadata::new(outsider), vec![offsets]).await {
+            Err(TransactionError::Fatal(error)) => Err(error),
+            // What failed for another reason fails again with the first window.
+            _ => self.abort().await.map_err(failed),
+        }
     }
 
     /// Makes a call on the blocking pool.
@@ -229,6 +264,17 @@ impl TransactionSink for TransactionalProducer {
             })
         })
         .await
+    }
+
+    fn refusal(&self) -> Option<ConnectorError> {
+        self.watcher.as_ref()?.refusal()
+    }
+
+    async fn confirm(&self) -> Result<(), ConnectorError> {
+        match &self.watcher {
+            Some(watcher) => watcher.confirm().await,
+            None => Ok(()),
+        }
     }
 
     async fn abort(&self) -> Result<(), TransactionError> {
@@ -379,7 +425,7 @@ pub(crate) async fn value_at(
     let (section, section_name) = (section.clone(), section.name.clone());
     let failure = |why: String| Failure::new(format!("cannot read the record at offset {offset} of {partition}")).because(why);
     let read = tokio::task::spawn_blocking(move || {
-        lookup::read(&section, &[(partition, offset)], false, REQUEST_TIMEOUT, |record| {
+        lookup::read(&section, &[(partition, offset)], false, REQUEST_TIMEOUT, |record, _| {
             (record.offset == offset).then(|| record.value.map(<[u8]>::to_vec)).flatten()
         })
     });

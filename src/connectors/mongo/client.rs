@@ -87,7 +87,7 @@ impl MongoClient {
         Self { deadline, ..self }
     }
 
-    /// Returns the name of the section.
+    /// Returns the name of the section that it is connected to.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.section.name
@@ -103,22 +103,25 @@ impl MongoClient {
 
     /// Returns whether the collection exists.
     pub(super) async fn has(&self, database: &str, collection: &str) -> Result<bool, Failure> {
+        let reply = self.list(database, collection, true).await;
+        let reply = reply.map_err(|failure| diagnosis::diagnose(&self.section, &failure, COMMAND_TIMEOUT))?;
+        Ok(listed(&reply, collection).is_some_and(|(found, _)| found.is_some()))
+    }
+
+    /// Returns the server's answer about a collection; only its name needs no right to list collections.
+    pub(super) async fn list(&self, database: &str, collection: &str, name_only: bool) -> Result<Document, CommandError> {
         let mut out = Bson::default();
         let command = out.begin();
         out.int32("listCollections", 1);
         let filter = out.begin_document("filter");
         out.text("name", collection);
         out.end(filter);
-        out.boolean("nameOnly", true);
-        out.boolean("authorizedCollections", true);
+        if name_only {
+            out.boolean("nameOnly", true);
+            out.boolean("authorizedCollections", true);
+        }
         out.end(command);
-        let reply = self.write(database, out.bytes).await;
-        let reply = reply.map_err(|failure| diagnosis::diagnose(&self.section, &failure, COMMAND_TIMEOUT))?;
-        let found = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
-        // Some servers ignore the filter.
-        let is_it =
-            |found: &Value| found.as_document().is_some_and(|found| found.get_str("name").is_ok_and(|name| name == collection));
-        Ok(found.is_ok_and(|found| found.iter().any(is_it)))
+        self.write(database, out.bytes).await
     }
 
     /// Counts the documents of a collection whose `field` is `value`.
@@ -183,7 +186,6 @@ impl MongoClient {
         diagnosis::not_writable(&self.section, database, collection, error)
     }
 
-    /// Runs a command.
     pub(super) async fn write(&self, database: &str, command: Vec<u8>) -> Result<Document, CommandError> {
         self.command(database, command, self.deadline).await
     }
@@ -205,6 +207,16 @@ impl MongoClient {
             Ok(Ok(Ok(reply))) => Ok(reply),
         }
     }
+}
+
+/// Returns what the answer to `listCollections` says of a collection, and whether it lists all that it was asked for; some servers
+/// ignore the filter.
+pub(super) fn listed<'a>(reply: &'a Document, collection: &str) -> Option<(Option<&'a Document>, bool)> {
+    let cursor = reply.get_document("cursor").ok()?;
+    let batch = cursor.get_array("firstBatch").ok()?;
+    let is_it = |found: &&Document| found.get_str("name").is_ok_and(|name| name == collection);
+    let is_complete = !matches!(cursor.get("id"), Some(Value::Int64(1..)));
+    Some((batch.iter().filter_map(Value::as_document).find(is_it), is_complete))
 }
 
 impl std::fmt::Debug for MongoClient {

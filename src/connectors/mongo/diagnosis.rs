@@ -112,7 +112,8 @@ fn keys(section: &MongoSection) -> SectionKeys<'_> {
         client_certificate: "`tlsCertificateKeyFile` in `uri`",
         login: if section.username.is_some() { "`username`, `password` or `auth_database`" } else { "`uri`" },
         new_login: "`username` and `password`",
-        given_login: "`username` and `password`",
+        without_login: format!("remove `username` and `password` under [{}]", section.name),
+        mechanism: ("", &[]),
         tls_on: if wants_tls(section) {
             format!("set `tls = false` under [{name}], or use the port that the server has for TLS")
         } else {

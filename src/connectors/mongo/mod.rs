@@ -7,6 +7,7 @@ mod command;
 mod command_error;
 mod diagnosis;
 mod document;
+mod identity;
 mod json;
 mod lookup;
 mod names;
@@ -16,6 +17,7 @@ mod target;
 
 pub use client::MongoClient;
 pub use document::document;
+pub use identity::CollectionIdentity;
 pub use names::{collection_rule, database_rule};
 pub use sink::MongoSink;
 pub use target::{InvalidMongoOptions, Write};

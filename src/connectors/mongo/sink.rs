@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::connectors::mongo::MongoClient;
 use crate::connectors::mongo::bulk_writer::MongoBulkWriter;
 use crate::connectors::mongo::client::COMMAND_TIMEOUT;
+use crate::connectors::mongo::identity::CollectionIdentity;
 use crate::connectors::mongo::lookup::MongoLookup;
 use crate::connectors::mongo::target::{InvalidMongoOptions, MongoTarget, Write};
 use crate::document::DocumentMapper;
@@ -45,6 +46,12 @@ impl MongoSink {
             return Ok(None);
         };
         Ok((!client.has(database, collection).await?).then(|| format!("{database}.{collection}")))
+    }
+
+    /// Returns what tells whether the collection is still the one that was written to; nothing for names that depend on records.
+    #[must_use]
+    pub fn identity(&self) -> Option<CollectionIdentity> {
+        CollectionIdentity::of(&self.target)
     }
 
     /// Returns the lines of the plan: destination, write mode, and what the run would create.

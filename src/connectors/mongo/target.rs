@@ -51,7 +51,7 @@ pub(super) struct MongoTarget {
     pub(super) client: MongoClient,
     pub(super) mapper: DocumentMapper,
     pub(super) write: Write,
-    /// Whether tombstones delete.
+    /// Whether a tombstone deletes the document with its id.
     pub(super) deletes: bool,
 }
 

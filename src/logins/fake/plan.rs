@@ -18,9 +18,7 @@ pub struct FakePlan {
     pub(crate) key: RecordKey,
     /// Fields that are missing from a fraction of the events.
     pub(crate) missing: Vec<Missing>,
-    /// Malformed values.
     pub(crate) malformed: Option<Malformed>,
-    /// Late events.
     pub(crate) late: Option<LateEvents>,
     /// The fraction of records that are duplicated.
     pub(crate) duplicates: Fraction,
@@ -69,7 +67,6 @@ pub(crate) enum RecordKey {
     /// The user id, so that a user stays in one partition.
     #[default]
     UserId,
-    /// The device id.
     DeviceId,
     /// 16 random hex digits.
     Random,

@@ -1,19 +1,34 @@
 //! Commits that the broker must confirm before the run continues.
+//!
+//! With one commit for each record it must confirm each; otherwise only when it has refused all of them for a while because the group
+//! rebalances. What is delivered meanwhile would be repeated if a member died.
 
 use tokio::time::Instant;
 
-/// Whether a confirmation is awaited: with one commit for each record, and once at the end.
+/// Whether a confirmation is awaited: with one commit for each record, during a rebalance, and once at the end.
 #[derive(Default)]
 pub(super) struct Confirmation {
     /// When to ask for it, and which attempt that is.
     pending: Option<(Instant, u32)>,
     /// Whether the last confirmation of the run was asked for.
     is_last: bool,
+    /// Whether commits are refused for as long as the group rebalances.
+    is_held: bool,
 }
 
 impl Confirmation {
     pub(super) fn is_pending(&self) -> bool {
         self.pending.is_some()
+    }
+
+    /// Notes whether the group rebalances, and its commits are refused.
+    pub(super) fn hold(&mut self, is_held: bool) {
+        self.is_held = is_held;
+    }
+
+    /// Returns whether nothing new is sent until the group has rebalanced.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_held
     }
 
     /// Returns when to ask.

@@ -82,6 +82,26 @@ impl<K: Sink + 'static, D: Sink + 'static> InFlight<K, D> {
         }
     }
 
+    /// Returns why the run cannot go on, by either destination.
+    pub(super) fn refusal(&self) -> Option<ConnectorError> {
+        self.sink.refusal().or_else(|| self.dead_letters.as_ref()?.refusal())
+    }
+
+    /// Has both destinations look once more at what was written. Borrows nothing.
+    ///
+    /// # Errors
+    /// When it is not there any more.
+    pub(super) fn confirm(&self) -> impl Future<Output = Result<(), ConnectorError>> + Send + use<K, D> {
+        let (sink, letters) = (Arc::clone(&self.sink), self.dead_letters.clone());
+        async move {
+            sink.confirm().await?;
+            match letters {
+                Some(letters) => letters.confirm().await,
+                None => Ok(()),
+            }
+        }
+    }
+
     /// Returns the most records of a batch.
     pub(super) fn max_records(&self) -> usize {
         self.batch_size.records()

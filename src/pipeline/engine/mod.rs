@@ -12,6 +12,7 @@ mod retry;
 mod shutdown;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -30,13 +31,15 @@ use crate::pipeline::engine::shutdown::Shutdown;
 use crate::pipeline::event::{Event, Observer, Tally};
 use crate::pipeline::lanes::{BatchLimits, Lanes, Slot, TaggedBatch};
 use crate::pipeline::{
-    Assignment, BadRecordAction, CircuitBreaker, Commit, ConnectorError, Demand, Failure, Limits, Outcome, Pipeline, Reason,
-    Revocation, RunOutcome, RunReport, RunSide, Signal, Sink, Source, backoff, failures,
+    Assignment, BadRecordAction, CircuitBreaker, Commit, CommitsProblem, ConnectorError, Demand, Failure, Limits, Outcome,
+    Pipeline, Reason, Revocation, RunOutcome, RunReport, RunSide, Signal, Sink, Source, backoff, failures,
 };
 use crate::record::{NextOffset, Partition, Record};
 
 /// Why a run drains that stops at a record.
 const AT_BAD_RECORD: &str = "stopped at a bad record";
+/// What follows from commits that a rebalance holds up.
+const WAITS_FOR_REBALANCE: &str = "nothing new is delivered until the group has rebalanced";
 
 pub(crate) struct Engine<S, K, D> {
     source: S,
@@ -58,7 +61,12 @@ pub(crate) struct Engine<S, K, D> {
     shutdown: Shutdown,
     /// Partitions that the group took away after the source had ended, before they were delivered: partition, position, stop.
     given_up: Vec<(Partition, NextOffset, NextOffset)>,
+    /// The sink rejects everything.
+    is_stopped: bool,
 }
+
+/// How long the last look may take when a run is interrupted.
+const LAST_LOOK_TIMEOUT: Duration = Duration::from_secs(6);
 
 impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     pub(crate) fn new(pipeline: Pipeline<S, K, D>) -> Self {
@@ -84,6 +92,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             health: Health::new(Arc::clone(&observer), now),
             shutdown: Shutdown::new(limits.shutdown_timeout),
             given_up: Vec::new(),
+            is_stopped: false,
             tally: Tally::default(),
             sink,
             observer,
@@ -138,7 +147,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
 
     /// Returns what may be read now, and when to look again if nothing happens.
     fn plan(&mut self, now: Instant) -> (Demand, Instant) {
-        let mut wake = self.health.check_at();
+        let mut wake = self.health.check_at(now);
         if let Some(due) = self.confirmation.due() {
             self.intake.restart_wait();
             return (Demand::Signals, wake.min(due));
@@ -164,7 +173,13 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
 
     /// Returns whether a new batch may be sent to the sink.
     fn can_begin(&self) -> bool {
-        self.preparation.since().is_none() && self.in_flight.can_begin(Destination::Sink)
+        self.preparation.since().is_none() && !self.is_held() && self.in_flight.can_begin(Destination::Sink)
+    }
+
+    /// Returns whether new batches wait for the end of a rebalance. Retries and dead letters do not: a revocation waits for some of
+    /// them. Nor does the rest of a run that reads no more: it is bounded, and a drain has no time.
+    fn is_held(&self) -> bool {
+        self.confirmation.is_held() && !self.intake.is_complete() && !self.shutdown.is_draining()
     }
 
     fn on_signal(&mut self, signal: Signal) {
@@ -179,7 +194,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             Signal::LogEndOffsets(ends) => self.observer.on(&Event::LogEndOffsets(&ends)),
             Signal::Committed(positions) => self.observer.on(&Event::Committed(&positions)),
             Signal::Degraded(reason) => self.health.on_report(RunSide::Source, reason),
-            Signal::CommitsDegraded(reason) => self.health.on_report(RunSide::Commits, reason),
+            Signal::CommitsDegraded(problem) => self.on_commits_problem(problem),
             Signal::Unassigned(reason) => self.observer.on(&Event::Unassigned(reason)),
             Signal::Assigned(assigned) => self.on_assigned(&assigned),
             Signal::Revoked(revocation) => self.on_revoked(revocation),
@@ -190,6 +205,16 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             }
             Signal::End => self.intake.end(),
         }
+    }
+
+    fn on_commits_problem(&mut self, problem: Option<CommitsProblem>) {
+        self.confirmation.hold(problem.as_ref().is_some_and(|problem| problem.is_of_rebalance));
+        let reason = problem.map(
+            |CommitsProblem { reason, is_of_rebalance }| {
+                if is_of_rebalance { format!("{reason}; {WAITS_FOR_REBALANCE}") } else { reason }
+            },
+        );
+        self.health.on_report(RunSide::Commits, reason);
     }
 
     fn on_source_failure(&mut self, error: ConnectorError) {
@@ -321,7 +346,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
     fn on_prepared(&mut self, answer: Result<(), ConnectorError>) {
         let now = Instant::now();
         match self.preparation.on_answer(answer, |failures| now + backoff(failures, jitter(now))) {
-            Ok(None) if self.waiting_since(Destination::Sink).is_none() => self.health.recover(RunSide::Target),
+            Ok(None) if self.waiting_since(Destination::Sink).is_none() => self.recover_unused(Destination::Sink),
             Ok(None) => {}
             Ok(Some(reason)) => self.health.stall(RunSide::Target, reason), // meanwhile no new batch is sent
             Err(error) => {
@@ -389,7 +414,8 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             delivery.on_outcomes(outcomes, gone, &mut self.poison.detector, now)
         };
         self.in_flight.on_response(&delivery, &attempt, &result);
-        let has_moved = !result.settled.is_empty() || !result.rejected.is_empty();
+        // What comes with a refusal of everything else does not end a stall.
+        let has_moved = result.stop.is_none() && (!result.settled.is_empty() || !result.rejected.is_empty());
         if has_moved {
             self.health.on_progress(delivery.destination.into(), now);
         }
@@ -426,6 +452,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             self.observer.on(&Event::Responded { took: now - delivery.last_sent, batch });
         }
         if let Some(reason) = &result.stop {
+            self.is_stopped = true;
             self.end(RunOutcome::Failed(failures::stopped(reason)));
         }
         if self.shutdown.has_failed() && !had_failed {
@@ -520,10 +547,14 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         if !self.health.is_check_due(now) {
             return;
         }
+        if let Some(refusal) = self.in_flight.refusal().filter(|_| !self.shutdown.has_failed()) {
+            self.discard_queued();
+            self.end(RunOutcome::Failed(refusal));
+        }
         let mut oldest: Option<(Instant, Destination)> = None;
         for destination in [Destination::Sink, Destination::DeadLetters] {
             let Some(since) = self.waiting_since(destination) else {
-                self.health.recover(destination.into()); // what failed was taken away
+                self.recover_unused(destination); // what failed was taken away
                 continue;
             };
             let in_flight = &self.in_flight;
@@ -544,6 +575,14 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             self.discard_queued();
             self.end(RunOutcome::Failed(failure.into()));
             self.shutdown.expire(now);
+        }
+    }
+
+    /// Notes that nothing waits for a destination. At the end of a run that does not mean that it works again: the run may end
+    /// because it does not.
+    fn recover_unused(&mut self, destination: Destination) {
+        if !self.shutdown.is_draining() {
+            self.health.recover(destination.into());
         }
     }
 
@@ -578,7 +617,26 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         }
     }
 
+    /// Looks once more at what was written, unless the run failed for a reason of its own.
+    async fn last_look(&mut self) -> Result<(), ConnectorError> {
+        if let Some(refusal) = self.in_flight.refusal() {
+            return Err(refusal);
+        }
+        let look = self.in_flight.confirm();
+        if !self.shutdown.is_draining() || self.is_stopped {
+            return look.await;
+        }
+        // An interrupted run ends well if nothing is left and nothing is known to be wrong.
+        let is_healthy = [RunSide::Target, RunSide::DeadLetters].into_iter().all(|side| self.health.reason(side).is_none());
+        if self.shutdown.has_failed() || self.partitions.unsettled() > 0 || !is_healthy {
+            return Ok(());
+        }
+        let most = LAST_LOOK_TIMEOUT.min(self.limits.shutdown_timeout);
+        tokio::time::timeout(most, look).await.unwrap_or(Ok(()))
+    }
+
     async fn finish(mut self, begun: Instant) -> RunReport {
+        self.health.finish();
         self.in_flight.abandon();
         for revocation in self.partitions.take_revocations() {
             let commits = self.close_partitions(&revocation.partitions, false);
@@ -590,10 +648,8 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         if !self.shutdown.is_draining() && self.intake.has_source_ended() && !unreached.is_empty() {
             self.end(RunOutcome::Failed(failures::ended_early(&unreached).into()));
         }
-        if !self.shutdown.is_draining()
-            && let Err(error) = self.sink.confirm().await
-        {
-            self.end(RunOutcome::Failed(error));
+        if let Err(refusal) = self.last_look().await {
+            self.shutdown.refuse(refusal);
         }
         self.tally.undelivered = self.partitions.unsettled();
         self.tally.assert_balanced();

@@ -178,7 +178,6 @@ impl Partitions {
         Some(self.revocations.swap_remove(at))
     }
 
-    /// Takes every revocation.
     pub(super) fn take_revocations(&mut self) -> Vec<Revocation> {
         std::mem::take(&mut self.revocations)
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::pipeline::{Failure, RunOutcome};
+use crate::pipeline::{ConnectorError, Failure, RunOutcome};
 use crate::record::{Partition, Record};
 
 /// Whether the run is ending.
@@ -25,7 +25,6 @@ impl Shutdown {
         self.outcome.is_some()
     }
 
-    /// Returns whether the run failed.
     pub(super) fn has_failed(&self) -> bool {
         matches!(self.outcome, Some(RunOutcome::Failed(_) | RunOutcome::Record(_)))
     }
@@ -65,6 +64,11 @@ impl Shutdown {
         self.outcome = Some(RunOutcome::Record(failure));
         self.deadline.get_or_insert(now + self.timeout);
         self.record.replace((record.partition, record.offset)).is_none()
+    }
+
+    /// Replaces the outcome by the refusal of a destination, which is the reason of what failed.
+    pub(super) fn refuse(&mut self, refusal: ConnectorError) {
+        self.outcome = Some(RunOutcome::Failed(refusal));
     }
 
     /// Ends the wait.

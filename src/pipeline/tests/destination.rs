@@ -70,13 +70,24 @@ pub(super) struct Scripted {
     is_available: Box<dyn Fn() -> bool + Send + Sync>,
     /// Whether what was written is gone at the end.
     is_gone: bool,
+    /// Whether the destination is another one by now.
+    is_refused: Switch,
 }
 
 impl Scripted {
     pub(super) fn new(which: Destination, ordering: Ordering, log: &Log, script: Script) -> Self {
         let prepare: PrepareScript = Box::new(|_| (Duration::ZERO, Ok(())));
         let (state, prepare) = (Mutex::new((script, HashMap::new(), 0)), Mutex::new((prepare, 0)));
-        Self { which, ordering, log: log.clone(), state, prepare, is_available: Box::new(|| true), is_gone: false }
+        Self {
+            which,
+            ordering,
+            log: log.clone(),
+            state,
+            prepare,
+            is_available: Box::new(|| true),
+            is_gone: false,
+            is_refused: Switch::default(),
+        }
     }
 
     pub(super) fn preparing(self, script: PrepareScript) -> Self {
@@ -89,6 +100,10 @@ impl Scripted {
 
     pub(super) fn gone(self, is_gone: bool) -> Self {
         Self { is_gone, ..self }
+    }
+
+    pub(super) fn refused(self, is_refused: Switch) -> Self {
+        Self { is_refused, ..self }
     }
 
     fn call(&self, batch: &Batch) -> (usize, Reply) {
@@ -149,6 +164,11 @@ impl Sink for Scripted {
 
     async fn confirm(&self) -> Result<(), ConnectorError> {
         if self.is_gone { Err(Failure::new("what was written is gone").into()) } else { Ok(()) }
+    }
+
+    fn refusal(&self) -> Option<ConnectorError> {
+        let is_refused = self.is_refused.load(std::sync::atomic::Ordering::SeqCst);
+        is_refused.then(|| Failure::new("the destination is another one").into())
     }
 
     async fn is_available(&self) -> bool {

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::broker::Broker;
-use self::destination::{PrepareScript, Script, Scripted, takes_all};
+use self::destination::{PrepareScript, Script, Scripted, Switch, takes_all};
 use self::log::{Entry, Log, audit};
 use crate::pipeline::delivery::Destination;
 use crate::pipeline::{
@@ -50,6 +50,8 @@ struct Setup {
     prepare: Option<PrepareScript>,
     is_available: Box<dyn Fn() -> bool + Send + Sync>,
     is_gone: bool,
+    letters_are_gone: bool,
+    is_refused: Switch,
 }
 
 /// A run that is under way.
@@ -98,6 +100,8 @@ fn follow() -> Setup {
         prepare: None,
         is_available: Box::new(|| true),
         is_gone: false,
+        letters_are_gone: false,
+        is_refused: Switch::default(),
     }
 }
 
@@ -116,6 +120,14 @@ impl Setup {
 
     fn gone_at_the_end(self) -> Self {
         Self { is_gone: true, ..self }
+    }
+
+    fn letters_gone_at_the_end(self) -> Self {
+        Self { letters_are_gone: true, ..self }
+    }
+
+    fn refused(self, is_refused: &Switch) -> Self {
+        Self { is_refused: Arc::clone(is_refused), ..self }
     }
 
     fn ordering(self, ordering: Ordering) -> Self {
@@ -148,10 +160,12 @@ impl Setup {
     }
 
     fn start(self) -> Run {
-        let Self { log, broker, limits, ordering, bad_records, transform, sink, letters, prepare, is_available, is_gone } = self;
+        let Self { log, broker, limits, ordering, bad_records, transform, sink, letters, .. } = self;
+        let (prepare, is_available, is_gone) = (self.prepare, self.is_available, self.is_gone);
         let (stop, stopped) = watch::channel(false);
-        let letters = Scripted::new(Destination::DeadLetters, Ordering::Overlapping, &log, letters);
-        let mut sink = Scripted::new(Destination::Sink, ordering, &log, sink).available(is_available).gone(is_gone);
+        let letters = Scripted::new(Destination::DeadLetters, Ordering::Overlapping, &log, letters).gone(self.letters_are_gone);
+        let sink = Scripted::new(Destination::Sink, ordering, &log, sink).available(is_available).gone(is_gone);
+        let mut sink = sink.refused(self.is_refused);
         if let Some(prepare) = prepare {
             sink = sink.preparing(prepare);
         }

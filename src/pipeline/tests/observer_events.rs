@@ -2,7 +2,7 @@
 
 use super::destination::{answers, why};
 use super::*;
-use crate::pipeline::{Outcome, RunSide, Signal, Tally, UnassignedReason};
+use crate::pipeline::{CommitsProblem, Outcome, RunSide, Signal, Tally, UnassignedReason};
 
 #[tokio::test(start_paused = true)]
 async fn reads_are_reported_with_bytes_and_waiting_time() {
@@ -108,15 +108,18 @@ async fn each_side_stalls_and_recovers_by_itself() {
     setup.broker.assign(&[p(0)]);
     let run = setup.sink(sink).letters(letters).start();
     run.broker.signal(Signal::Degraded(Some("a broker is down".to_owned())));
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(ms(900)).await;
+    assert!(stalls(&run.log).concat().is_empty(), "it has not lasted");
+    tokio::time::sleep(ms(600)).await;
     assert_eq!(stalls(&run.log), [vec![true], vec![], vec![], vec![]], "the source alone");
-    tokio::time::sleep(Duration::from_secs(9)).await;
+    tokio::time::sleep(ms(8_500)).await;
     assert_eq!(stalls(&run.log), [vec![true], vec![true], vec![], vec![]], "the target too");
-    run.broker.signal(Signal::CommitsDegraded(Some("no coordinator".to_owned())));
+    run.broker
+        .signal(Signal::CommitsDegraded(Some(CommitsProblem { reason: "no coordinator".to_owned(), is_of_rebalance: false })));
     run.broker.signal(Signal::Degraded(None));
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(ms(1_500)).await;
     assert_eq!(stalls(&run.log), [vec![true, false], vec![true], vec![], vec![true]], "the source has recovered");
-    tokio::time::sleep(Duration::from_secs(29)).await;
+    tokio::time::sleep(ms(28_500)).await;
     let recovered = [vec![true, false], vec![true, false], vec![true], vec![true]];
     assert_eq!(stalls(&run.log), recovered, "the target has, and waits for the dead letters");
     run.broker.signal(Signal::CommitsDegraded(None));

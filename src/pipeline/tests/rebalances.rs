@@ -3,7 +3,7 @@
 use super::destination::{Call, Reply, answers, why};
 use super::stopping::failure;
 use super::*;
-use crate::pipeline::{Outcome, RunOutcome};
+use crate::pipeline::{CommitsProblem, Outcome, RunOutcome, RunSide, Signal};
 
 /// A run that follows three partitions of 100 records.
 fn three() -> Setup {
@@ -233,7 +233,6 @@ async fn a_new_partition_is_read_from_its_start() {
 
 #[tokio::test(start_paused = true)]
 async fn records_of_a_revoked_partition_are_released_and_not_sent() {
-    use crate::pipeline::Signal;
     let run = three().sink(slow(Duration::from_secs(4))).start();
     let late =
         |index, offset| Record { partition: p(index), offset, timestamp: Some(0), key: None, value: None, headers: Vec::new() };
@@ -261,4 +260,111 @@ async fn degradation_ends_when_the_failed_records_are_revoked() {
     assert_eq!(run.log.observed("target").last().unwrap(), "target healthy");
     run.broker.end();
     run.finish().await;
+}
+
+/// Commits are refused, because the group rebalances or for another reason.
+fn commits_refused(is_of_rebalance: bool) -> Signal {
+    Signal::CommitsDegraded(Some(CommitsProblem { reason: "refused".to_owned(), is_of_rebalance }))
+}
+
+/// A run that follows a partition of 1,000 records.
+fn thousand() -> Setup {
+    let setup = follow();
+    setup.broker.partition(p(0), 0..1000, 1000);
+    setup.broker.assign(&[p(0)]);
+    setup
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_new_is_delivered_while_a_rebalance_holds_up_the_commits() {
+    let run = thousand().sink(slow(ms(100))).start();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    run.broker.signal(commits_refused(true));
+    tokio::time::sleep(ms(200)).await;
+    let before = run.log.taken(Destination::Sink).len();
+    assert!((1..1000).contains(&before), "{before}");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(run.log.taken(Destination::Sink).len(), before);
+    assert_eq!(run.log.stalls(RunSide::Commits), [true]);
+    assert!(run.log.stalls(RunSide::Target).is_empty(), "the target is not at fault");
+    run.broker.signal(Signal::CommitsDegraded(None));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(run.log.taken(Destination::Sink).len(), 1000);
+    run.stop();
+    let (_, log) = run.finish().await;
+    assert_eq!(log.stalls(RunSide::Commits), [true, false]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn commits_that_are_refused_for_another_reason_do_not_hold_up_deliveries() {
+    let run = thousand().sink(slow(ms(100))).start();
+    tokio::time::sleep(ms(150)).await;
+    run.broker.signal(commits_refused(false));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(run.log.taken(Destination::Sink).len(), 1000);
+    run.stop();
+    run.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_before_commits_were_held_up_is_retried_and_dead_lettered() {
+    let outcome = |offset: i64, sent: u32| match (offset, sent) {
+        (5, 5..) => Outcome::Reject(why()),
+        (_, 5..) => Outcome::Delivered,
+        _ => Outcome::Retry(why()),
+    };
+    let run = thousand().sink(answers(outcome)).letters(takes_all()).start();
+    tokio::time::sleep(ms(10)).await;
+    run.broker.signal(commits_refused(true));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((run.log.taken(Destination::Sink).len(), run.log.taken(Destination::DeadLetters)), (19, vec![5]));
+    run.broker.signal(Signal::CommitsDegraded(None));
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    run.stop();
+    let (finished, _) = run.finish().await;
+    assert_eq!((finished.tally.delivered, finished.tally.dead_lettered), (999, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn commits_that_a_rebalance_holds_up_do_not_hold_up_the_rebalance() {
+    let setup = three().sink(answers(|offset, _| if offset % 10 == 0 { Outcome::Reject(why()) } else { Outcome::Delivered }));
+    let run = setup.letters(slow(Duration::from_secs(2))).start();
+    tokio::time::sleep(ms(100)).await;
+    run.broker.signal(commits_refused(true));
+    run.broker.revoke(&[p(0), p(1)]);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!run.broker.is_waiting(), "what is in flight is delivered, and its dead letters");
+    run.broker.revoke(&[p(2)]);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!run.broker.is_waiting());
+    run.broker.assign(&[p(0), p(1), p(2)]);
+    tokio::time::sleep(ms(100)).await;
+    run.broker.signal(Signal::CommitsDegraded(None));
+    run.broker.end();
+    let (finished, _) = run.finish().await;
+    assert_eq!((finished.tally.undelivered, (0..3).map(|index| run_end(&finished, index)).sum::<i64>()), (0, 300));
+}
+
+fn run_end(finished: &RunReport, index: i32) -> i64 {
+    finished.positions.iter().find(|(partition, _)| *partition == p(index)).map_or(0, |(_, next)| next.0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_reads_no_more_delivers_the_rest_while_a_rebalance_holds_up_its_commits() {
+    for ends in [true, false] {
+        let run = thousand().sink(slow(ms(100))).limits(|limits| limits.batch = if ends { 1000 } else { 10 }).start();
+        tokio::time::sleep(ms(150)).await;
+        run.broker.signal(commits_refused(true));
+        tokio::time::sleep(ms(1)).await;
+        if ends {
+            run.broker.append(p(0), 10);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            run.broker.end();
+        } else {
+            run.stop();
+        }
+        let (finished, _) = run.finish().await;
+        assert_eq!((finished.tally.undelivered, finished.tally.released), (0, 0));
+        assert_eq!(finished.tally.delivered, finished.tally.read);
+    }
 }

@@ -1,8 +1,8 @@
 //! How a run ends.
 
-use super::destination::{answers, why};
+use super::destination::{Reply, answers, why};
 use super::*;
-use crate::pipeline::{ConnectorError, Outcome, RunOutcome};
+use crate::pipeline::{ConnectorError, Outcome, RunOutcome, RunSide};
 
 pub(super) fn failure(finished: &RunReport) -> String {
     let RunOutcome::Failed(error) = &finished.outcome else { panic!("{:?}", finished.outcome) };
@@ -190,4 +190,101 @@ async fn a_run_whose_records_are_gone_at_its_end_is_not_complete() {
     let (finished, _) = run_of(30).gone_at_the_end().finish().await;
     let RunOutcome::Failed(error) = &finished.outcome else { panic!("{:?}", finished.outcome) };
     assert_eq!((error.to_string().as_str(), finished.tally.delivered), ("what was written is gone", 30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stall_that_ends_in_a_refusal_is_not_over() {
+    let stops = || answers(|_, sent| if sent < 8 { Outcome::Retry(why()) } else { Outcome::Stop(why()) });
+    let stops_in_part = || {
+        answers(|offset, sent| match sent {
+            0..8 => Outcome::Retry(why()),
+            _ if offset % 10 == 0 => Outcome::Delivered,
+            _ => Outcome::Stop(why()),
+        })
+    };
+    let takes_no_batch = || -> Script {
+        Box::new(|call| match call.sent[0] {
+            0..8 => call.answer(|_, _| Outcome::Retry(why())),
+            _ => Reply::failing("the target topic was deleted"),
+        })
+    };
+    for sink in [stops(), stops_in_part(), takes_no_batch()] {
+        let (finished, log) = run_of(50).sink(sink).finish().await;
+        assert!(matches!(finished.outcome, RunOutcome::Failed(_)), "{:?}", finished.outcome);
+        assert_eq!(log.stalls(RunSide::Target), [true]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stall_that_ends_with_the_run_is_not_over() {
+    for revoked in [false, true] {
+        let run = run_of(50).sink(answers(|_, _| Outcome::Retry(why()))).start();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        run.stop();
+        tokio::time::sleep(ms(100)).await;
+        if revoked {
+            run.broker.revoke(&[p(0)]);
+        }
+        let (_, log) = run.finish().await;
+        assert_eq!(log.stalls(RunSide::Target), [true]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_rebalance_takes_from_a_run_that_stops_is_released_and_not_committed() {
+    let run = run_of(50).sink(answers(|_, _| Outcome::Retry(why()))).start();
+    let broker = run.broker.clone();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    run.broker.revoke(&[p(0)]);
+    run.stop();
+    let (finished, _) = run.finish().await;
+    assert!(matches!(finished.outcome, RunOutcome::Interrupted), "{:?}", finished.outcome);
+    assert_eq!((finished.tally.read, finished.tally.released, finished.tally.undelivered), (20, 20, 0));
+    assert_eq!(broker.committed(p(0)), 0, "its next owner reads all of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupted_run_looks_at_what_it_has_written_and_a_failed_one_keeps_its_reason() {
+    let run = follow_of(30).gone_at_the_end().start();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    run.stop();
+    let (finished, _) = run.finish().await;
+    assert_eq!((failure(&finished).as_str(), finished.tally.delivered), ("what was written is gone", 30));
+
+    let run = follow_of(30).gone_at_the_end().start();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    run.broker.fail("the log has a gap");
+    assert_eq!(failure(&run.finish().await.0), "the log has a gap");
+
+    let rejecting = answers(|_, _| Outcome::Stop(why()));
+    let (finished, _) = run_of(30).sink(rejecting).gone_at_the_end().finish().await;
+    assert_eq!(failure(&finished), "what was written is gone", "that is why it was rejected");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_dead_letters_are_gone_at_its_end_is_not_complete() {
+    let bad = answers(|offset, _| if offset == 3 { Outcome::Reject(why()) } else { Outcome::Delivered });
+    let (finished, _) = run_of(30).sink(bad).letters(takes_all()).letters_gone_at_the_end().finish().await;
+    assert_eq!((failure(&finished).as_str(), finished.tally.dead_lettered), ("what was written is gone", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_without_records_ends_when_its_destination_is_another_one() {
+    let is_refused = Switch::default();
+    let run = follow_of(30).refused(&is_refused).start();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(!run.engine.is_finished());
+    is_refused.store(true, std::sync::atomic::Ordering::SeqCst);
+    let (finished, log) = run.finish().await;
+    assert_eq!((failure(&finished).as_str(), finished.tally.delivered), ("the destination is another one", 30));
+    assert_eq!(log.commits(p(0)).last(), Some(&30));
+    assert!(finished.elapsed < Duration::from_secs(12), "{:?}", finished.elapsed);
+}
+
+/// Returns a run with these records, which follows.
+fn follow_of(records: i64) -> Setup {
+    let setup = follow();
+    setup.broker.partition(p(0), 0..records, records);
+    setup.broker.assign(&[p(0)]);
+    setup
 }

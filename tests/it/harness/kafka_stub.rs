@@ -1,4 +1,4 @@
-//! A broker that plays the settings of a topic by script: embedded brokers have none.
+//! A broker that plays the settings of a topic, or a refused login, by script: embedded brokers have neither.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,11 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::fault_proxy::{METADATA, read_frame};
 
+const SASL_HANDSHAKE: i16 = 17;
 const API_VERSIONS: i16 = 18;
 const DESCRIBE_CONFIGS: i16 = 32;
 
 /// Names and values of a topic's settings, or the error code of the broker.
 pub(crate) type SettingsAnswer = Result<&'static [(&'static str, &'static str)], i16>;
+
+/// The error code with which every login is refused, and the mechanisms that the broker offers.
+type LoginAnswer = (i16, &'static [&'static str]);
 
 /// The only broker of a cluster, which has no topics in its metadata.
 pub(crate) struct KafkaStub {
@@ -23,6 +27,19 @@ impl KafkaStub {
     /// Starts a broker on a free port. `answer` is called for each request for the settings of `topic`, with the number of the
     /// requests before it.
     pub(crate) fn start(topic: &'static str, answer: impl Fn(usize) -> SettingsAnswer + Send + Sync + 'static) -> Self {
+        Self::start_with(topic, answer, None)
+    }
+
+    /// Starts a broker that refuses every login with this error code, and says that it offers these mechanisms.
+    pub(crate) fn refusing_logins(code: i16, mechanisms: &'static [&'static str]) -> Self {
+        Self::start_with("", |_| Ok(&[]), Some((code, mechanisms)))
+    }
+
+    fn start_with(
+        topic: &'static str,
+        answer: impl Fn(usize) -> SettingsAnswer + Send + Sync + 'static,
+        login: Option<LoginAnswer>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a listener has an address");
         let (asked, answer) = (Arc::new(AtomicUsize::new(0)), Arc::new(answer));
@@ -32,7 +49,7 @@ impl KafkaStub {
             for connection in listener.incoming().flatten() {
                 let (counting, answer) = (Arc::clone(&counting), Arc::clone(&answer));
                 std::thread::spawn(move || {
-                    serve(connection, address, topic, || answer(counting.fetch_add(1, Ordering::SeqCst)));
+                    serve(connection, address, (topic, || answer(counting.fetch_add(1, Ordering::SeqCst))), login);
                 });
             }
         });
@@ -51,13 +68,19 @@ impl KafkaStub {
 }
 
 /// Answers the requests of a connection until it closes.
-fn serve(mut connection: TcpStream, address: SocketAddr, topic: &str, answer: impl Fn() -> SettingsAnswer) {
+fn serve(
+    mut connection: TcpStream,
+    address: SocketAddr,
+    (topic, answer): (&str, impl Fn() -> SettingsAnswer),
+    login: Option<LoginAnswer>,
+) {
     while let Some(request) = read_frame(&mut connection) {
         let int = |at: usize| i16::from_be_bytes([request[at], request[at + 1]]);
         let body = match (int(4), int(6)) {
             (API_VERSIONS, 3) => versions(),
             (METADATA, 2) => metadata(address),
             (DESCRIBE_CONFIGS, 0) => settings(topic, answer()),
+            (SASL_HANDSHAKE, 0) => handshake(login.expect("a broker with logins")),
             (api, version) => panic!("request {api} of version {version}"),
         };
         let correlation = &request[8..12];
@@ -71,8 +94,8 @@ fn serve(mut connection: TcpStream, address: SocketAddr, topic: &str, answer: im
 
 /// Returns a response of version 3, as Kafka's protocol guide has it, with the newest version of each request that is answered.
 fn versions() -> Vec<u8> {
-    let mut body = vec![0, 0, 4]; // no error, three requests
-    for (api, newest) in [(METADATA, 2_i16), (API_VERSIONS, 3), (DESCRIBE_CONFIGS, 0)] {
+    let mut body = vec![0, 0, 5]; // no error, four requests
+    for (api, newest) in [(METADATA, 2_i16), (SASL_HANDSHAKE, 0), (API_VERSIONS, 3), (DESCRIBE_CONFIGS, 0)] {
         body.extend(api.to_be_bytes());
         body.extend(0_i16.to_be_bytes());
         body.extend(newest.to_be_bytes());
@@ -93,6 +116,16 @@ fn metadata(address: SocketAddr) -> Vec<u8> {
     body.extend(string("stub-cluster"));
     body.extend(1_i32.to_be_bytes()); // the controller
     body.extend(0_i32.to_be_bytes()); // no topics
+    body
+}
+
+/// Returns a response of version 0 that refuses a mechanism.
+fn handshake((code, mechanisms): LoginAnswer) -> Vec<u8> {
+    let mut body = code.to_be_bytes().to_vec();
+    body.extend(i32::try_from(mechanisms.len()).expect("few mechanisms").to_be_bytes());
+    for name in mechanisms {
+        body.extend(string(name));
+    }
     body
 }
 

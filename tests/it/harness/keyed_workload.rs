@@ -33,3 +33,9 @@ pub(crate) fn keyed_workload(count: u64, partitions: i32, merged: bool) -> (Vec<
     }
     (records, left)
 }
+
+/// Returns the documents that must remain of a workload without deletes when each value replaces the one before.
+pub(crate) fn replaced(records: &[(i32, Content)]) -> BTreeMap<String, Value> {
+    let text = |bytes: &Option<Vec<u8>>| String::from_utf8(bytes.clone().unwrap()).unwrap();
+    records.iter().map(|(_, content)| (text(&content.key), serde_json::from_str(&text(&content.value)).unwrap())).collect()
+}

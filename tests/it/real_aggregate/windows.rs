@@ -71,6 +71,61 @@ fn real_aggregate_two_instances_never_both_publish_a_window() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_of_instances_that_start_at_the_same_moment_one_goes_on() {
+    for round in 0..3 {
+        for instance in ["", "--instance-id same"] {
+            let flow = Flow::new("same-moment", 2);
+            flow.send(&events(200, 60));
+            // With a rate, neither has a window to publish for a while.
+            let mut running = [1, 2].map(|_| flow.sdl(&format!("--grace 1s --rate 20 {instance}")).start());
+            eventually("one of them ends", Duration::from_secs(60), || {
+                running.iter_mut().any(|run| !run.is_running()).then_some(())
+            });
+            let at = running
+                .iter_mut()
+                .position(Running::is_running)
+                .unwrap_or_else(|| panic!("both have ended:\n{}\n{}", running[0].stderr(), running[1].stderr()));
+            flow.until_published(&mut running[at], 3);
+            running.into_iter().enumerate().for_each(|(number, run)| {
+                if number == at {
+                    run.end();
+                } else {
+                    let fenced = run.wait().expect(5);
+                    let whys = [
+                        "another instance has taken over",
+                        "another instance of the group",
+                        "another member took over the instance id",
+                    ];
+                    let is_named = whys.iter().any(|why| fenced.stderr.contains(why));
+                    assert!(is_named, "round {round}, {instance}: {}", fenced.stderr);
+                }
+            });
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_aggregate_a_target_topic_that_is_deleted_in_mid_run_ends_it() {
+    for is_recreated in [true, false] {
+        let flow = Flow::new("target-gone", 1);
+        flow.send(&events(100, 30));
+        let mut running = flow.sdl("--grace 0s --idle 1s").start();
+        flow.until_published(&mut running, 1);
+        flow.clusters.source.delete_topic(&flow.published);
+        if is_recreated {
+            flow.clusters.source.create_topic(&flow.published, 1, &[]);
+        }
+        let finished = running.wait().expect(5);
+        let what = format!("error: topic `{}` on `local_kafka` was deleted", flow.published);
+        for word in [what.as_str(), "during the run: the windows that were written to it", "--from-beginning --reset-totals"] {
+            assert!(finished.stderr.contains(word), "`{word}` is not in stderr:\n{}", finished.stderr);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
 fn real_aggregate_windows_of_another_flow_are_not_mixed_in() {
     let flow = Flow::new("other-kind", 1);
     flow.send(&events(100, 30));

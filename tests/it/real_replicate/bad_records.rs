@@ -239,6 +239,30 @@ fn real_a_dead_letter_topic_that_was_deleted_during_the_run_is_named_by_the_stal
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_dead_letter_topic_that_is_deleted_with_letters_in_it_ends_the_run() {
+    for is_recreated in [true, false] {
+        let flow = Flow::new("letters-gone", 1);
+        let letters = format!("{}-dead", flow.topic);
+        let sender = Sender::new(&flow.clusters.source, &[]);
+        sender.send(&flow.topic, &records([(Some("k"), Some("{}".to_owned()))], 1));
+        let running = flow.sdl(&format!("--require n --dead-letters topic:{letters}")).start();
+        eventually("the letter is committed", READ_TIMEOUT, || (flow.committed() == [1]).then_some(()));
+        assert_eq!(flow.clusters.target.count(&letters), 1);
+        flow.clusters.target.delete_topic(&letters);
+        if is_recreated {
+            flow.clusters.target.create_topic(&letters, 1, &[]);
+        }
+        // Nothing more is sent: the watch finds it.
+        let finished = running.wait().expect(5);
+        let what = format!("error: topic `{letters}` on `local_kafka` was deleted");
+        for word in [what.as_str(), "during the run: the dead letters that were written to it", "--from-beginning"] {
+            assert!(finished.stderr.contains(word), "`{word}` is not in stderr:\n{}", finished.stderr);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
 fn real_a_rejected_dead_letter_stops_the_run() {
     let (flow, good) = with_a_large_record("large-letter", 1_000);
     let letters = format!("{}-dead", flow.topic);

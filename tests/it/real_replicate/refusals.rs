@@ -1,5 +1,6 @@
 //! Refusals for safety: exit 5, with the numbers and a hint.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Flow;
@@ -293,6 +294,32 @@ fn real_records_deleted_in_several_partitions_are_refused_and_passed_with_their_
         assert!(finished.stderr.contains(warning), "`{warning}` is not in stderr:\n{}", finished.stderr);
     }
     flow.assert_committed();
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_each_member_of_a_group_reports_the_gaps_of_the_partitions_that_it_is_assigned() {
+    let flow = Flow::new("gaps-of-members", 4);
+    flow.send(0, 400);
+    flow.catch_up("");
+    flow.send(400, 400);
+    for partition in 0..4 {
+        flow.clusters.source.delete_records(&flow.topic, partition, 150);
+    }
+    let mut members = [1, 2].map(|_| flow.sdl("--on-gap earliest -v").start());
+    flow.until_delivered(&mut members[0], 600);
+    flow.until_committed();
+    let stderr = members.map(|running| running.end().stderr);
+    let partitions = |stderr: &str, line: &str| -> BTreeSet<String> {
+        let lines = stderr.lines().filter(|printed| printed.contains(line));
+        lines.filter_map(|line| line.split_once("partition=")?.1.split(' ').next().map(str::to_owned)).collect()
+    };
+    for printed in &stderr {
+        let (reported, assigned) = (partitions(printed, "Records are missing"), partitions(printed, "Partition assigned."));
+        assert!(reported.is_subset(&assigned), "{reported:?} of {assigned:?}:\n{printed}");
+    }
+    let all: BTreeSet<String> = stderr.iter().flat_map(|printed| partitions(printed, "Records are missing")).collect();
+    assert_eq!(all.len(), 4, "none is skipped silently: {all:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{BOTH, Load, OPENSEARCH, each, together};
-use crate::harness::{Content, Sender, keyed_workload};
+use crate::harness::{Sender, keyed_workload, replaced};
 
 #[track_caller]
 pub(super) fn assert_left(load: &Load<'_>, left: &BTreeMap<String, Value>) {
@@ -18,12 +18,6 @@ pub(super) fn assert_left(load: &Load<'_>, left: &BTreeMap<String, Value>) {
     let there: BTreeMap<String, Value> =
         found.iter().map(|hit| (hit["_id"].as_str().unwrap().to_owned(), fields(&hit["_source"]))).collect();
     assert_eq!(&there, left);
-}
-
-/// Returns the final state when each value replaces the previous one.
-fn replaced(records: &[(i32, Content)]) -> BTreeMap<String, Value> {
-    let text = |bytes: &Option<Vec<u8>>| String::from_utf8(bytes.clone().unwrap()).unwrap();
-    records.iter().map(|(_, content)| (text(&content.key), serde_json::from_str(&text(&content.value)).unwrap())).collect()
 }
 
 #[test]

@@ -113,10 +113,57 @@ fn real_sink_es_a_deleted_index_that_may_not_be_created_stops_the_run() {
         load.fake(100);
         let finished = running.wait();
         load.server.setting("action.auto_create_index", &Value::Null);
-        let finished = finished.expect(1);
-        assert!(finished.stderr.contains("hint: create it, or allow it in `action.auto_create_index`"), "{}", finished.stderr);
+        let finished = finished.expect(5);
+        let what = format!("error: index `{}` of `search` was deleted during the run: the documents", load.topic);
+        assert!(finished.stderr.contains(&what) && finished.stderr.contains("--from-beginning"), "{}", finished.stderr);
         assert!(load.committed()[0] < load.ends()[0]);
         assert!(finished.took < Duration::from_secs(60));
+    });
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_an_index_that_is_deleted_in_mid_run_ends_it_also_if_the_server_creates_it_again() {
+    for (flags, is_idle) in [("", false), ("--no-create", false), ("--no-create", true)] {
+        each(BOTH, "deleted-in-mid-run", 1, |load| {
+            load.server.tell("PUT", &format!("/{}", load.topic), &Value::Null);
+            load.fake(2_000);
+            let rate = if is_idle { "" } else { "--rate 200" };
+            let mut running = load.sdl(&format!("{rate} --batch 50 --linger 10ms {flags}")).start();
+            load.until_committed(&mut running, if is_idle { 2_000 } else { 100 });
+            load.server.tell("DELETE", &format!("/{}", load.topic), &Value::Null);
+            let finished = running.wait().expect(5);
+            let what = format!("error: index `{}` of `search` was deleted", load.topic);
+            assert!(finished.stderr.contains(&what) && finished.stderr.contains("during the run"), "{}", finished.stderr);
+        });
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_an_alias_that_rolls_over_or_moves_is_followed_and_one_that_is_deleted_creates_no_index() {
+    each(BOTH, "alias-moves", 1, |load| {
+        let (first, second) = (format!("{}-000001", load.topic), format!("{}-000002", load.topic));
+        let mapping = json!({"mappings": {"properties": {"mapped": {"type": "keyword"}}}});
+        load.server.tell("PUT", &format!("/{first}"), &mapping);
+        load.server.tell("PUT", &format!("/{second}"), &mapping);
+        let alias = |actions: Value| load.server.tell("POST", "/_aliases", &json!({ "actions": actions }));
+        alias(json!([{"add": {"index": first, "alias": load.topic}}]));
+        load.fake(2_000);
+        let mut running = load.sdl("--rate 200 --batch 50 --linger 10ms").start();
+        load.until_committed(&mut running, 100);
+        alias(json!([
+            {"remove": {"index": first, "alias": load.topic}},
+            {"add": {"index": second, "alias": load.topic}},
+        ]));
+        load.until_committed(&mut running, 800); // three seconds and more
+        alias(json!([{"remove": {"index": second, "alias": load.topic}}]));
+        let finished = running.wait().expect(5);
+        assert!(finished.stderr.contains("was deleted during the run"), "{}", finished.stderr);
+        let found = load.server.ask("GET", &format!("/{}", load.topic), &Value::Null);
+        assert_eq!(found["status"], 404, "the server has made no index of the name: {found}");
+        let held = load.server.count(&first) + load.server.count(&second);
+        assert!(held >= load.committed()[0].cast_unsigned(), "{held}");
     });
 }
 

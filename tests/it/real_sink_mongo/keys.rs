@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{JAVA, Load};
-use crate::harness::{Content, Sender, keyed_workload};
+use crate::harness::{Sender, keyed_workload, replaced};
 
 #[track_caller]
 fn assert_left(load: &Load, left: &BTreeMap<String, Value>) {
@@ -42,12 +42,6 @@ fn real_sink_mongo_partly_replayed_keys_end_in_the_expected_state() {
         }
         load.assert_committed();
     }
-}
-
-/// Returns the final state when each value replaces the previous one.
-fn replaced(records: &[(i32, Content)]) -> BTreeMap<String, Value> {
-    let text = |bytes: &Option<Vec<u8>>| String::from_utf8(bytes.clone().unwrap()).unwrap();
-    records.iter().map(|(_, content)| (text(&content.key), serde_json::from_str(&text(&content.value)).unwrap())).collect()
 }
 
 #[test]

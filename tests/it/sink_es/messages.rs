@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use serde_json::{Value, json};
 
-use crate::harness::{HttpStub, Mock, Reply, Sdl, Sender, created};
+use crate::harness::{HttpStub, Mock, Reply, Sdl, Sender, created, taken_id_errors};
 
 /// A record in an embedded cluster, for a scripted server.
 struct Load {
@@ -22,10 +22,15 @@ impl Load {
     }
 
     fn sdl(&self, flags: &str) -> Sdl {
+        self.following(&format!("--until-caught-up {flags}"))
+    }
+
+    /// Returns a run that goes on with new records.
+    fn following(&self, flags: &str) -> Sdl {
         let (servers, url) = (self.kafka.cluster().servers, self.stub.url());
         let profile =
             format!("[local_kafka]\nservers = {servers}\ndefault_consumer_group_id = g\n[elasticsearch]\nurl = {url}\n");
-        Sdl::new(&format!("sink-es logins --index logins --until-caught-up {flags}")).profile(&profile)
+        Sdl::new(&format!("sink-es logins --index logins {flags}")).profile(&profile)
     }
 
     /// Expects this error, last on standard error.
@@ -129,32 +134,8 @@ fn taken(stored: Option<Value>) -> HttpStub {
 
 #[test]
 fn an_id_that_is_taken_is_refused_with_the_record() {
-    let apart = "tell them apart with --id-prefix, or write to another index or collection";
-    for (stored, flags, error) in [
-        (
-            Some(json!({"_kafka_timestamp": 7})),
-            "",
-            format!(
-                "error: a record of another topic or cluster, or of this topic before it was re-created, is stored under the id of \
-                 record logins/0@0\nhint: {apart}\n"
-            ),
-        ),
-        (
-            Some(json!({"a": 1})),
-            "--no-meta",
-            format!(
-                "error: another document is stored under the id of record logins/0@0, and without metadata its origin is unknown\n\
-                 hint: remove --no-meta, or {apart}\n"
-            ),
-        ),
-        (
-            None,
-            "",
-            "error: the id of record logins/0@0 is taken, and 5 look-ups found nothing under it\n\
-             hint: write to a place where an id is stored as it is sent: without a pipeline that changes it, or a collation\n"
-                .to_owned(),
-        ),
-    ] {
+    let stored = [Some(json!({"_kafka_timestamp": 7})), Some(json!({"a": 1})), None];
+    for (stored, (flags, error)) in stored.into_iter().zip(taken_id_errors()) {
         Load::new(taken(stored)).fails(flags, 5, &error);
     }
 }
@@ -171,6 +152,92 @@ fn an_index_is_not_written_to_as_a_data_stream_nor_the_reverse() {
     load.fails("", 1, "error: `logins` of `elasticsearch` is a data stream\nhint: add --data-stream\n");
     let load = Load::new(holding("logins", json!({"mappings": {}, "settings": {}})));
     load.fails("--data-stream", 1, "error: `logins` of `elasticsearch` is not a data stream\nhint: remove --data-stream\n");
+}
+
+/// Returns a server whose index has this uuid once a document was written, or is gone; before, `first`. It takes a document when it
+/// was asked for the uuid.
+fn replacing(path: &'static str, first: Value, then: Option<Value>) -> HttpStub {
+    let (is_asked, is_written) = (AtomicBool::new(false), AtomicBool::new(false));
+    HttpStub::search(move |request| {
+        if request.is_bulk() {
+            if !is_asked.load(SeqCst) {
+                return Reply::Text(429, "");
+            }
+            is_written.store(true, SeqCst);
+            return created(request);
+        }
+        if request.path != path {
+            return Reply::Text(404, "");
+        }
+        is_asked.store(true, SeqCst);
+        match &then {
+            _ if !is_written.load(SeqCst) => Reply::Json(200, first.clone()),
+            Some(then) => Reply::Json(200, then.clone()),
+            None => Reply::Json(404, json!({"error": {"type": "index_not_found_exception", "reason": "no such index [logins]"}})),
+        }
+    })
+}
+
+#[test]
+fn an_index_that_is_deleted_or_created_again_in_mid_run_ends_the_run() {
+    let path = "/logins/_settings/index.uuid";
+    let of = |index: &str, uuid: &str| json!({index: {"settings": {"index": {"uuid": uuid}}}});
+    let hint = "hint: load them again with --from-beginning, or start again without it, to go on without them\n";
+    let gone = format!(
+        "error: index `logins` of `elasticsearch` was deleted during the run: the documents that were stored in it are gone\n\
+         \x20 id at the start: u1 (logins), not listed now\n{hint}"
+    );
+    let again = format!(
+        "error: index `logins` of `elasticsearch` was deleted and created again during the run: the documents that were stored in it \
+         before are gone\n  id at the start: u1 (logins)\n  id now:          u2 (logins)\n{hint}"
+    );
+    for (then, error) in [(None, gone), (Some(of("logins", "u2")), again)] {
+        let load = Load::new(replacing(path, of("logins", "u1"), then.clone()));
+        load.fails("", 5, &error);
+        // A run that follows ends by itself, without a further record.
+        let load = Load::new(replacing(path, of("logins", "u1"), then));
+        let stderr = load.following("").run().expect(5).stderr;
+        assert!(stderr.ends_with(&error), "{stderr}");
+    }
+}
+
+#[test]
+fn an_index_that_may_not_be_looked_at_or_gains_another_one_is_written_to() {
+    let path = "/logins/_settings/index.uuid";
+    let of = |index: &str| json!({index: {"settings": {"index": {"uuid": index}}}});
+    let load = Load::new(replacing(path, of("logins-1"), Some(of("logins-2"))));
+    load.sdl("").run().expect(0);
+    let asked = std::sync::Arc::new(AtomicBool::new(false));
+    let is_asked = Arc::clone(&asked);
+    let load = Load::new(HttpStub::search(move |request| {
+        if request.is_bulk() {
+            return if is_asked.load(SeqCst) { created(request) } else { Reply::Text(429, "") };
+        }
+        is_asked.fetch_or(request.path == path, SeqCst);
+        Reply::Json(
+            if request.path == path { 403 } else { 404 },
+            json!({"error": {"type": "security_exception", "reason": "no"}}),
+        )
+    }));
+    load.sdl("").run().expect(0);
+    let looks = load.stub.requests().iter().filter(|request| request.path == path).count();
+    assert!((1..=2).contains(&looks), "the watch asks once, and the end of the run: {looks}");
+}
+
+#[test]
+fn an_alias_is_written_to_as_an_alias() {
+    let alias = json!({"logins-1": {"aliases": {"logins": {}}, "mappings": {}, "settings": {"index": {"uuid": "u"}}}});
+    for (found, is_guarded) in [(alias, true), (json!({"logins": {"aliases": {}, "mappings": {}, "settings": {}}}), false)] {
+        let load = Load::new(HttpStub::search(move |request| match request.path.as_str() {
+            "/logins" => Reply::Json(200, found.clone()),
+            _ if request.is_bulk() => created(request),
+            _ => Reply::Text(404, ""),
+        }));
+        load.sdl("").run().expect(0);
+        let bulks: Vec<_> = load.stub.requests().into_iter().filter(crate::harness::Request::is_bulk).collect();
+        assert!(!bulks.is_empty());
+        assert!(bulks.iter().all(|bulk| bulk.path.contains("require_alias=true") == is_guarded), "{bulks:?}");
+    }
 }
 
 const SHARDS: &str = "Validation Failed: 1: this action would add [2] total shards, but this cluster currently has [1000]/[1000] \

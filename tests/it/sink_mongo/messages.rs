@@ -4,7 +4,7 @@ use mongodb::bson::Binary;
 use mongodb::bson::spec::BinarySubtype;
 
 use super::*;
-use crate::harness::{Mock, Sdl, Sender};
+use crate::harness::{Mock, Sdl, Sender, taken_id_errors};
 
 /// Loads a record from an embedded cluster into the server at `uri`, and expects this error, last on standard error.
 #[track_caller]
@@ -132,35 +132,53 @@ fn a_record_that_the_server_does_not_store_is_named_with_the_cause() {
 
 #[test]
 fn an_id_that_is_taken_is_refused_with_the_record() {
-    let apart = "tell them apart with --id-prefix, or write to another index or collection";
-    for (stored, flags, error) in [
-        (
-            Some(doc! {"_kafka_timestamp": 7_i64}),
-            "",
-            format!(
-                "error: a record of another topic or cluster, or of this topic before it was re-created, is stored under the id of \
-                 record logins/0@0\nhint: {apart}\n"
-            ),
-        ),
-        (
-            Some(doc! {"a": 1}),
-            "--no-meta",
-            format!(
-                "error: another document is stored under the id of record logins/0@0, and without metadata its origin is unknown\n\
-                 hint: remove --no-meta, or {apart}\n"
-            ),
-        ),
-        (
-            None,
-            "",
-            "error: the id of record logins/0@0 is taken, and 5 look-ups found nothing under it\n\
-             hint: write to a place where an id is stored as it is sent: without a pipeline that changes it, or a collation\n"
-                .to_owned(),
-        ),
-    ] {
+    let stored = [Some(doc! {"_kafka_timestamp": 7_i64}), Some(doc! {"a": 1}), None];
+    for (stored, (flags, error)) in stored.into_iter().zip(taken_id_errors()) {
         let stub = refusing(doc! {"code": 11000, "keyPattern": {"_id": 1}}, stored);
         fails(&stub.uri(), flags, 5, &error);
     }
+}
+
+/// Returns a peer whose collection has the first UUID until a document was written, and then the second, or is gone. It takes a
+/// document when it was asked for the UUID.
+fn replacing(first: u8, then: Option<u8>) -> MongoStub {
+    let (mut is_asked, mut is_written) = (false, false);
+    MongoStub::start(move |command| match name(command) {
+        "listCollections" if command.contains_key("nameOnly") => nothing(),
+        "listCollections" => {
+            is_asked = true;
+            let now = if is_written { then } else { Some(first) };
+            let Some(uuid) = now else { return nothing() };
+            let uuid = Binary { subtype: BinarySubtype::Uuid, bytes: vec![uuid; 16] };
+            let found = doc! {"name": "c", "type": "collection", "info": {"readOnly": false, "uuid": uuid}};
+            Answer::Reply(doc! {"cursor": {"firstBatch": [found], "id": 0_i64, "ns": "d.$cmd.listCollections"}, "ok": 1.0})
+        }
+        "insert" if !is_asked => failed(262),
+        "insert" => {
+            is_written = true;
+            all_well(command)
+        }
+        "find" => nothing(),
+        _ => Answer::Reply(doc! {"n": 0, "ok": 1.0}),
+    })
+}
+
+#[test]
+fn a_collection_that_is_dropped_or_created_again_in_mid_run_ends_the_run() {
+    let ids = [7, 8].map(|byte| format!("{byte:02x}").repeat(16));
+    let hint = "hint: load them again with --from-beginning, or start again without it, to go on without them\n";
+    let gone = format!(
+        "error: collection `d.c` of `mongodb` was deleted during the run: the documents that were stored in it are gone\n\
+         \x20 id at the start: {}, not listed now\n{hint}",
+        ids[0]
+    );
+    let again = format!(
+        "error: collection `d.c` of `mongodb` was deleted and created again during the run: the documents that were stored in it \
+         before are gone\n  id at the start: {}\n  id now:          {}\n{hint}",
+        ids[0], ids[1]
+    );
+    fails(&replacing(7, None).uri(), "", 5, &gone);
+    fails(&replacing(7, Some(8)).uri(), "", 5, &again);
 }
 
 #[test]

@@ -155,7 +155,6 @@ impl DescribeTopicsRequest {
     }
 }
 
-/// Describes topics.
 pub(crate) fn describe_topics<C: ClientContext>(
     client: &Client<C>,
     topics: &[&str],
@@ -241,6 +240,7 @@ impl ListOffsetsRequest {
             partition: *partition,
             offset: i64::from(rd::RD_KAFKA_OFFSET_INVALID),
             metadata: Vec::new(),
+            leader_epoch: None,
             error: Some(NativeError::no_answer()),
         };
         self.partitions.iter().map(entry).collect()
@@ -296,7 +296,7 @@ pub(crate) fn topic_configs<C: ClientContext>(
                     let code = rd::rd_kafka_ConfigResource_error(*resource);
                     if code as i32 != 0 {
                         let why = text(rd::rd_kafka_ConfigResource_error_string(*resource));
-                        return (name, Err(NativeError::new(code, why)));
+                        return (name, Err(NativeError::new(code, &why)));
                     }
                     let mut count = 0;
                     let entries = rd::rd_kafka_ConfigResource_configs(*resource, &raw mut count);

@@ -42,7 +42,7 @@ impl CommitQueue {
         if code as i32 == 0 { Ok(()) } else { Err(NativeError::of(code)) }
     }
 
-    /// Waits for a response.
+    /// Returns `None` if no broker answers within `timeout`.
     pub(crate) fn wait(&self, timeout: Duration) -> Option<CommitResponse> {
         let event = QueueEvent::wait(&self.0, timeout)?;
         // SAFETY: the list belongs to the event and is copied.

@@ -9,7 +9,7 @@ use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::{EventQueue, NativeError, messages, text};
+use super::{EventQueue, NativeError, known_epoch, messages, plain_addresses, text};
 use crate::record::{HeaderList, Partition, Topic, WithHeader};
 
 /// Records in a batch.
@@ -156,7 +156,7 @@ impl<'a> FetchedMessage<'a> {
 
     pub(crate) fn error_text(&self) -> String {
         // SAFETY: a live message; the string belongs to it.
-        unsafe { text(rd::rd_kafka_message_errstr(self.message)) }
+        plain_addresses(&unsafe { text(rd::rd_kafka_message_errstr(self.message)) })
     }
 
     /// Returns a key of topic and partition within one client, cheaper than the topic's name.
@@ -173,6 +173,12 @@ impl<'a> FetchedMessage<'a> {
 
     pub(crate) fn offset(&self) -> i64 {
         self.raw().offset
+    }
+
+    /// Returns the leader epoch in which the record was written.
+    pub(crate) fn leader_epoch(&self) -> Option<i32> {
+        // SAFETY: a live message.
+        known_epoch(unsafe { rd::rd_kafka_message_leader_epoch(self.message) })
     }
 
     /// Returns milliseconds since the Unix epoch, and whether the broker set them.

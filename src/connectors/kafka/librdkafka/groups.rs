@@ -11,7 +11,6 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::admin::{Result, call, request, slice};
 use super::{EventQueue, NativeError, PartitionEntry, QueueEvent, entries, text};
 
-/// A group and its members.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct GroupDescription {
     pub(crate) name: String,

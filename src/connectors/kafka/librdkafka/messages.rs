@@ -10,7 +10,7 @@ use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::message::BorrowedMessage;
 
-use super::{EventQueue, NativeError, QueueEvent};
+use super::{EventQueue, NativeError, QueueEvent, known_epoch};
 
 /// Calls `each` with name and value of every header of `message`, in order.
 ///
@@ -68,6 +68,12 @@ unsafe fn name_length(name: *const c_char) -> usize {
 /// Returns a key of topic and partition within one consumer, cheaper than the topic's name.
 pub(crate) fn partition_key(message: &BorrowedMessage<'_>) -> (usize, i32) {
     (message.topic_ptr() as usize, message.partition())
+}
+
+/// Returns the leader epoch in which a message was written.
+pub(crate) fn leader_epoch(message: &BorrowedMessage<'_>) -> Option<i32> {
+    // SAFETY: a borrowed message is a live one.
+    known_epoch(unsafe { rd::rd_kafka_message_leader_epoch(message.ptr()) })
 }
 
 /// A topic of a producer, looked up once instead of for each record.

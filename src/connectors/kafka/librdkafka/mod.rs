@@ -15,6 +15,7 @@ pub(crate) mod mock;
 
 use std::ffi::{CStr, c_char};
 
+use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -37,11 +38,11 @@ pub(crate) struct NativeError {
 }
 
 impl NativeError {
-    fn new(code: rd::rd_kafka_resp_err_t, text: String) -> Self {
+    fn new(code: rd::rd_kafka_resp_err_t, text: &str) -> Self {
         let code = code.into();
         let text = match own_text(code) {
             Some(own) if text.starts_with("Local: ") => own.to_owned(),
-            _ => text,
+            _ => plain_addresses(text),
         };
         Self { code, text }
     }
@@ -49,7 +50,7 @@ impl NativeError {
     /// Returns the error of a code, with librdkafka's text for it.
     fn of(code: rd::rd_kafka_resp_err_t) -> Self {
         // SAFETY: librdkafka returns a static string for every code.
-        Self::new(code, unsafe { text(rd::rd_kafka_err2str(code)) })
+        Self::new(code, &unsafe { text(rd::rd_kafka_err2str(code)) })
     }
 
     /// Returns the error of a call without an answer within its timeout.
@@ -78,7 +79,7 @@ impl NativeError {
     /// `error` is null or lives during the call.
     unsafe fn copy(error: *const rd::rd_kafka_error_t) -> Option<Self> {
         // SAFETY: by the caller's word; the string belongs to the error.
-        (!error.is_null()).then(|| unsafe { Self::new(rd::rd_kafka_error_code(error), text(rd::rd_kafka_error_string(error))) })
+        (!error.is_null()).then(|| unsafe { Self::new(rd::rd_kafka_error_code(error), &text(rd::rd_kafka_error_string(error))) })
     }
 
     /// Returns the error as part of a sentence: a broker's without librdkafka's account of the request.
@@ -143,6 +144,11 @@ impl NativeError {
         is_expelled || self.is_denied()
     }
 
+    /// Returns whether a leader epoch in the request is not the one that the broker has.
+    pub(crate) fn is_of_leader_epoch(&self) -> bool {
+        matches!(self.code, RDKafkaErrorCode::FencedLeaderEpoch | RDKafkaErrorCode::UnknownLeaderEpoch)
+    }
+
     /// Returns whether the group is rebalancing, or has been since the member last joined.
     pub(crate) fn is_of_rebalance(&self) -> bool {
         matches!(self.code, RDKafkaErrorCode::IllegalGeneration | RDKafkaErrorCode::RebalanceInProgress)
@@ -159,6 +165,11 @@ fn own_text(code: RDKafkaErrorCode) -> Option<&'static str> {
         Code::Resolve => Some("the name of the broker cannot be resolved"),
         _ => None,
     }
+}
+
+/// Returns a text of librdkafka with addresses as people write them: `[::1]:9092` for `ipv6#[::1]:9092`.
+pub(crate) fn plain_addresses(text: &str) -> String {
+    text.replace("ipv4#", "").replace("ipv6#", "")
 }
 
 impl From<RDKafkaErrorCode> for NativeError {
@@ -193,6 +204,8 @@ pub(crate) struct PartitionEntry {
     pub(crate) partition: i32,
     pub(crate) offset: i64,
     pub(crate) metadata: Vec<u8>,
+    /// Absent on brokers without leader epochs, and in commits without one.
+    pub(crate) leader_epoch: Option<i32>,
     pub(crate) error: Option<NativeError>,
 }
 
@@ -231,7 +244,31 @@ unsafe fn entry(element: &rd::rd_kafka_topic_partition_t) -> PartitionEntry {
         partition: element.partition,
         offset: element.offset,
         metadata,
+        // SAFETY: a live element.
+        leader_epoch: known_epoch(unsafe { rd::rd_kafka_topic_partition_get_leader_epoch(element) }),
         error: (element.err as i32 != 0).then(|| NativeError::of(element.err)),
+    }
+}
+
+/// Returns the leader epoch behind a number of librdkafka; it has -1 where none is known.
+fn known_epoch(epoch: i32) -> Option<i32> {
+    (epoch >= 0).then_some(epoch)
+}
+
+/// Returns the leader epoch of each element of a list.
+pub(crate) fn leader_epochs(list: &TopicPartitionList) -> Vec<Option<i32>> {
+    // SAFETY: the list is borrowed, so it lives.
+    unsafe { entries(list.ptr()) }.into_iter().map(|entry| entry.leader_epoch).collect()
+}
+
+/// Sets the leader epochs of the first elements of a list, where they are known: of an offset to read from, that of the log in which the
+/// offset was found; of an offset to commit, that of the last record before it.
+pub(crate) fn set_leader_epochs(list: &mut TopicPartitionList, epochs: &[Option<i32>]) {
+    for (at, epoch) in epochs.iter().enumerate().take(list.count()) {
+        if let Some(epoch) = *epoch {
+            // SAFETY: the list is borrowed exclusively and has more than `at` elements.
+            unsafe { rd::rd_kafka_topic_partition_set_leader_epoch((*list.ptr()).elems.add(at), epoch) }
+        }
     }
 }
 
@@ -298,7 +335,7 @@ impl QueueEvent {
         // SAFETY: a live event.
         let code = unsafe { rd::rd_kafka_event_error(self.0) };
         // SAFETY: a live event; the string belongs to it.
-        (code as i32 != 0).then(|| NativeError::new(code, unsafe { text(rd::rd_kafka_event_error_string(self.0)) }))
+        (code as i32 != 0).then(|| NativeError::new(code, &unsafe { text(rd::rd_kafka_event_error_string(self.0)) }))
     }
 }
 
@@ -306,5 +343,23 @@ impl Drop for QueueEvent {
     fn drop(&mut self) {
         // SAFETY: owned, destroyed once.
         unsafe { rd::rd_kafka_event_destroy(self.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_as_people_write_them() {
+        for (text, plain) in [
+            ("Connect to ipv4#127.0.0.1:9092 failed: Connection refused", "Connect to 127.0.0.1:9092 failed: Connection refused"),
+            ("Connecting to ipv6#[::1]:9092 (plaintext)", "Connecting to [::1]:9092 (plaintext)"),
+            ("Failed to resolve 'kafka:29092'", "Failed to resolve 'kafka:29092'"),
+        ] {
+            assert_eq!(plain_addresses(text), plain);
+            let code = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__TRANSPORT;
+            assert_eq!(NativeError::new(code, text).text, plain);
+        }
     }
 }

@@ -3,7 +3,6 @@
 mod producer_worker;
 mod record_limits;
 mod refusals;
-mod target_watch;
 
 use std::sync::atomic::{AtomicBool, Ordering as AtomicOrdering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -18,8 +17,7 @@ use crate::connectors::kafka::config::client_config;
 pub use crate::connectors::kafka::sink::producer_worker::Route;
 use crate::connectors::kafka::sink::producer_worker::{Job, ProducerClient, ProducerFactory, ProducerWorker, QUEUE_KBYTES};
 pub use crate::connectors::kafka::sink::record_limits::{Targets, TopicLimits};
-pub use crate::connectors::kafka::sink::target_watch::TargetWatch;
-use crate::pipeline::{Answers, Assignment, Batch, ConnectorError, Failure, Ordering, Outcome, Reason, Sink};
+use crate::pipeline::{Answers, Assignment, Batch, ConnectorError, Failure, Ordering, Outcome, Reason, Sink, TargetWatch};
 use crate::profile::KafkaSection;
 use crate::record::Partition;
 
@@ -37,9 +35,6 @@ pub struct ProducerOptions {
 /// Creates what newly assigned partitions need in the target.
 pub type PrepareTargets = Box<dyn Fn(Vec<Partition>) -> BoxFuture<'static, Result<(), ConnectorError>> + Send + Sync>;
 
-/// Looks whether the target topics are still those that were written to.
-pub type ConfirmTargets = Box<dyn Fn() -> BoxFuture<'static, Result<(), ConnectorError>> + Send + Sync>;
-
 /// A Kafka cluster as a destination.
 pub struct KafkaSink {
     section: String,
@@ -49,7 +44,6 @@ pub struct KafkaSink {
     abandoned: Arc<AtomicBool>,
     client_log: ClientLog,
     prepare: Option<PrepareTargets>,
-    confirm: Option<ConfirmTargets>,
     watch: TargetWatch,
 }
 
@@ -77,16 +71,7 @@ impl KafkaSink {
             .name("kafka-sink".to_owned())
             .spawn(move || worker.run(client, &received))
             .map_err(|error| Failure::new("cannot start a thread").because(error))?;
-        Ok(Self {
-            section: section.name.clone(),
-            client: shared,
-            jobs,
-            abandoned,
-            client_log,
-            prepare: None,
-            confirm: None,
-            watch,
-        })
+        Ok(Self { section: section.name.clone(), client: shared, jobs, abandoned, client_log, prepare: None, watch })
     }
 
     /// Checks that [`Self::open`] can create its client.
@@ -101,13 +86,6 @@ impl KafkaSink {
     #[must_use]
     pub fn with_prepare(mut self, prepare: PrepareTargets) -> Self {
         self.prepare = Some(prepare);
-        self
-    }
-
-    /// Sets what looks at the target topics before a run is called complete.
-    #[must_use]
-    pub fn with_confirm(mut self, confirm: ConfirmTargets) -> Self {
-        self.confirm = Some(confirm);
         self
     }
 
@@ -151,13 +129,6 @@ impl Sink for KafkaSink {
     async fn prepare(&self, assigned: &[Assignment]) -> Result<(), ConnectorError> {
         match &self.prepare {
             Some(prepare) => prepare(assigned.iter().map(|of| of.partition).collect()).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn confirm(&self) -> Result<(), ConnectorError> {
-        match &self.confirm {
-            Some(confirm) => confirm().await,
             None => Ok(()),
         }
     }

@@ -23,8 +23,7 @@ use crate::connectors::kafka::librdkafka::messages::{self, Outgoing, ProducerTop
 use crate::connectors::kafka::librdkafka::{EventQueue, NativeError};
 use crate::connectors::kafka::sink::record_limits::{Targets, TopicLimits, unwritable};
 use crate::connectors::kafka::sink::refusals::{is_failure_of_producer, is_missing, lasting, located, refusal};
-use crate::connectors::kafka::sink::target_watch::TargetWatch;
-use crate::pipeline::{Batch, ConnectorError, Outcome, Reason};
+use crate::pipeline::{Batch, ConnectorError, Outcome, Reason, TargetWatch};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, Record, Topic};
 
@@ -482,7 +481,6 @@ impl ProducerWorker {
         }
     }
 
-    /// Registers a batch.
     fn accept(&mut self, batch: Batch, answer: oneshot::Sender<Vec<Outcome>>) -> Vec<RecordId> {
         let count = batch.len();
         let states = (0..count).map(|_| RecordState::Unsent).collect();

@@ -8,11 +8,12 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::connectors::kafka::commit_metadata::{CommitMetadata, TargetIds};
-use crate::connectors::kafka::librdkafka::NativeError;
 use crate::connectors::kafka::librdkafka::commits::{CommitQueue, MAX_COMMIT_PARTITIONS, fully_committed};
+use crate::connectors::kafka::librdkafka::{NativeError, set_leader_epochs};
 use crate::connectors::kafka::resume::ResumeRules;
 use crate::connectors::kafka::source::partitions::TopicIds;
-use crate::pipeline::{Commit, Signal};
+use crate::connectors::kafka::source::read_history::ReadHistory;
+use crate::pipeline::{Commit, CommitsProblem, Signal};
 use crate::record::{Fingerprint, NextOffset, Partition};
 
 /// After this long without a response, a commit is reported as refused.
@@ -23,6 +24,13 @@ const STALLED_AFTER: Duration = Duration::from_secs(3);
 const RETRY_BACKOFF: Duration = Duration::from_millis(100);
 /// Timeout of the last commit of revoked partitions.
 const REVOKED_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is known of the logs that the offsets count in.
+#[derive(Clone, Copy)]
+pub(crate) struct KnownLogs<'a> {
+    pub(crate) topic_ids: &'a TopicIds,
+    pub(crate) history: &'a ReadHistory,
+}
 
 pub(crate) struct Committer {
     responses: CommitQueue,
@@ -45,6 +53,8 @@ pub(crate) struct Committer {
     refusals: u32,
     /// Since when every commit was refused.
     refused_since: Option<Instant>,
+    /// Whether commits name the leader epoch before their offsets: some brokers that are not Apache Kafka's refuse any but the present one.
+    names_epochs: bool,
 }
 
 struct InFlightCommit {
@@ -70,12 +80,13 @@ impl Committer {
             reported: None,
             refusals: 0,
             refused_since: None,
+            names_epochs: true,
         }
     }
 
-    /// Returns the last record before the watermark of each partition.
-    pub(crate) fn fingerprints(&self) -> Vec<(Partition, Fingerprint)> {
-        self.pending.values().filter_map(|commit| Some((commit.partition, commit.fingerprint?))).collect()
+    /// Returns the last record before the watermark of a partition.
+    pub(crate) fn fingerprint(&self, partition: Partition) -> Option<Fingerprint> {
+        self.pending.get(&partition)?.fingerprint
     }
 
     /// Returns the watermarks of these partitions.
@@ -95,11 +106,11 @@ impl Committer {
 
     /// Commits the start of a partition that was read before: its next owner continues from there, with or without records.
     pub(crate) fn note_start(&mut self, partition: Partition, next: NextOffset) {
-        self.note_adopted(Commit { partition, next, fingerprint: None });
+        self.renew(Commit { partition, next, fingerprint: None });
     }
 
-    /// Commits a position that another flow committed: it is this flow's from now on.
-    pub(crate) fn note_adopted(&mut self, commit: Commit) {
+    /// Commits a position again: another flow committed it, and it is this flow's from now on, or the commit lacks what this one names.
+    pub(crate) fn renew(&mut self, commit: Commit) {
         self.rewind(commit.partition);
         if self.interval.is_some() {
             self.note(commit);
@@ -135,13 +146,13 @@ impl Committer {
     }
 
     /// Takes a response that has arrived and sends what is due, without waiting. Returns what the engine should know.
-    pub(crate) fn serve<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>, topic_ids: &TopicIds) -> Vec<Signal> {
+    pub(crate) fn serve<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>, logs: KnownLogs<'_>) -> Vec<Signal> {
         let mut signals = Vec::new();
         let more = self.in_flight.as_ref().is_some_and(|sent| sent.more);
         let answered = self.take_response(Duration::ZERO, &mut signals);
         let is_due = self.interval.is_some_and(|interval| self.last_sent.elapsed() >= interval);
         if self.in_flight.is_none() && (is_due || (more && matches!(answered, Some(Ok(()))))) {
-            self.send(consumer, topic_ids, &mut signals);
+            self.send(consumer, logs, &mut signals);
         }
         signals
     }
@@ -150,13 +161,13 @@ impl Committer {
     pub(crate) fn flush<C: ConsumerContext>(
         &mut self,
         consumer: &BaseConsumer<C>,
-        topic_ids: &TopicIds,
+        logs: KnownLogs<'_>,
         deadline: Instant,
         signals: &mut Vec<Signal>,
     ) -> Result<(), NativeError> {
         loop {
             if self.in_flight.is_none() {
-                self.send(consumer, topic_ids, signals);
+                self.send(consumer, logs, signals);
             }
             if self.in_flight.is_none() {
                 return Ok(()); // everything is committed
@@ -171,7 +182,7 @@ impl Committer {
         }
     }
 
-    fn send<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>, topic_ids: &TopicIds, signals: &mut Vec<Signal>) {
+    fn send<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>, logs: KnownLogs<'_>, signals: &mut Vec<Signal>) {
         self.last_sent = Instant::now();
         self.renew_unnamed();
         let unconfirmed = |commit: &&Commit| self.confirmed.get(&commit.partition) != Some(&commit.next);
@@ -195,7 +206,7 @@ impl Committer {
                 self.unnamed.insert(commit.partition, *commit);
             }
         }
-        let list = self.list(&commits, topic_ids);
+        let list = self.list(&commits, logs);
         // librdkafka refuses a partition that the consumer has lost, without a request.
         let stored = consumer.store_offsets(&list);
         let refused: Vec<Partition> = list
@@ -209,7 +220,7 @@ impl Committer {
         if stored.is_err() || commits.is_empty() {
             return;
         }
-        let rewound = rewinds.then(|| self.list(&commits, topic_ids));
+        let rewound = rewinds.then(|| self.list(&commits, logs));
         match self.responses.commit(consumer.client(), rewound.as_ref()) {
             Ok(()) => self.in_flight = Some(InFlightCommit { since: Instant::now(), commits, more }),
             Err(error) => self.report_refusal(&error, signals),
@@ -234,6 +245,7 @@ impl Committer {
             if error.code == RDKafkaErrorCode::NoOffset && !sent.commits.iter().any(is_owned) {
                 return Some(Ok(())); // nothing was sent: the partitions were revoked meanwhile
             }
+            self.names_epochs &= !error.is_of_leader_epoch();
             self.report_refusal(&error, signals);
             return Some(Err(error));
         }
@@ -251,7 +263,8 @@ impl Committer {
         self.refusals += 1;
         let (times, now) = (self.refusals, Instant::now());
         if now - *self.refused_since.get_or_insert(now) >= STALLED_AFTER || error.is_denied() {
-            signals.push(Signal::CommitsDegraded(Some(format!("offset commit failed, attempt {times}: {error}"))));
+            let reason = format!("offset commit failed, attempt {times}: {error}");
+            signals.push(Signal::CommitsDegraded(Some(CommitsProblem { reason, is_of_rebalance: error.is_of_rebalance() })));
         }
     }
 
@@ -266,13 +279,13 @@ impl Committer {
     pub(crate) fn commit_revoked<C: ConsumerContext>(
         &self,
         consumer: &BaseConsumer<C>,
-        topic_ids: &TopicIds,
+        logs: KnownLogs<'_>,
         commits: &[Commit],
     ) -> Result<(), NativeError> {
         let responses = CommitQueue::new(consumer.client());
         let deadline = Instant::now() + REVOKED_TIMEOUT;
         for commits in commits.chunks(MAX_COMMIT_PARTITIONS) {
-            let list = self.list(commits, topic_ids);
+            let list = self.list(commits, logs);
             let attempt = || {
                 consumer.store_offsets(&list)?;
                 responses.commit(consumer.client(), Some(&list))?;
@@ -289,14 +302,18 @@ impl Committer {
         Ok(())
     }
 
-    fn list(&self, commits: &[Commit], topic_ids: &TopicIds) -> TopicPartitionList {
+    fn list(&self, commits: &[Commit], logs: KnownLogs<'_>) -> TopicPartitionList {
         let mut list = TopicPartitionList::with_capacity(commits.len());
         for commit in commits {
-            let topic_id = topic_ids.get(commit.partition).map(ToOwned::to_owned);
+            let topic_id = logs.topic_ids.get(commit.partition).map(ToOwned::to_owned);
             let mut element = list.add_partition(commit.partition.topic.name(), commit.partition.index);
             element.set_offset(Offset::Offset(commit.next.0)).expect("an offset is not negative");
             let metadata = CommitMetadata::new(&self.flow, commit.fingerprint).with_topic_id(topic_id);
             element.set_metadata(metadata.with_target_id(self.target_ids.get(commit.partition.topic)).to_json());
+        }
+        if self.names_epochs {
+            let epoch = |commit: &Commit| logs.history.leader_epoch(commit.partition, commit.next.0);
+            set_leader_epochs(&mut list, &commits.iter().map(epoch).collect::<Vec<_>>());
         }
         list
     }

@@ -10,6 +10,10 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 pub(crate) struct GroupMetadata(Arc<ConsumerGroupMetadata>);
 
 impl GroupMetadata {
+    pub(crate) fn new(member: ConsumerGroupMetadata) -> Self {
+        Self(Arc::new(member))
+    }
+
     pub(crate) fn native(&self) -> &ConsumerGroupMetadata {
         &self.0
     }
@@ -21,7 +25,7 @@ pub(crate) struct Members(Arc<Mutex<VecDeque<Option<GroupMetadata>>>>);
 
 impl Members {
     pub(crate) fn push(&self, member: Option<ConsumerGroupMetadata>) {
-        let member = member.map(|member| GroupMetadata(Arc::new(member)));
+        let member = member.map(GroupMetadata::new);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(member);
     }
 

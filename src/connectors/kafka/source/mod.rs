@@ -7,6 +7,7 @@ pub(crate) mod membership;
 mod monitor;
 mod partitions;
 mod poller;
+mod read_history;
 mod rebalance;
 mod record_queue;
 
@@ -31,6 +32,7 @@ use crate::connectors::kafka::source::membership::{GroupMetadata, Members};
 use crate::connectors::kafka::source::monitor::Monitor;
 use crate::connectors::kafka::source::partitions::{OwnedPartitions, PlannedStop, Stops, TopicIds};
 use crate::connectors::kafka::source::poller::{LAST_COMMIT_TIMEOUT, Poller, PollerCommand, Reader};
+use crate::connectors::kafka::source::read_history::ReadHistory;
 use crate::connectors::kafka::source::rebalance::RebalanceContext;
 use crate::connectors::kafka::source::record_queue::RecordQueue;
 use crate::pipeline::transaction::TransactionSource;
@@ -51,13 +53,13 @@ pub struct SourceOptions {
     pub group: String,
     /// The `group.instance.id` of a static member.
     pub instance_id: Option<String>,
-    /// The topics or partitions.
+    /// Topics are read as a member of the group, partitions without joining it.
     pub subscription: Subscription,
-    /// How the group resumes.
+    /// What a member does at committed offsets that it cannot use.
     pub rules: ResumeRules,
     /// Whether to read records of open and aborted transactions.
     pub read_uncommitted: bool,
-    /// Records in a batch.
+    /// The most records in a batch.
     pub batch: usize,
     /// Bytes in the queue to the engine.
     pub buffer_bytes: usize,
@@ -147,8 +149,10 @@ impl KafkaSource {
             last_flush: None,
             check: None,
             topic_ids: TopicIds::default(),
+            history: ReadHistory::default(),
             ended: false,
             degraded: false,
+            group_problem: None,
         };
         let (leaving, left) = oneshot::channel();
         std::thread::Builder::new()
@@ -190,7 +194,6 @@ impl KafkaSource {
     }
 }
 
-/// Returns the configuration of the consumer.
 fn consumer_config(
     section: &KafkaSection,
     group: &str,

@@ -22,6 +22,8 @@ const TOPIC_ID_INTERVAL: Duration = Duration::from_secs(1);
 const TOPICS_INTERVAL: Duration = Duration::from_secs(10);
 /// How often leaders are asked after a problem.
 const RECOVERY_INTERVAL: Duration = Duration::from_secs(5);
+/// As [`RECOVERY_INTERVAL`], when records have been read since.
+const READ_RECOVERY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a topic may be unknown: a broker that was restarted learns of it late.
 const MISSING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of the request for the name of a leader: short, because a lost partition must be noticed meanwhile.
@@ -42,6 +44,8 @@ pub(crate) struct Monitor {
     topics: Instant,
     end_check: Instant,
     recovery: Instant,
+    /// Whether records were read since leaders were last asked.
+    has_read: bool,
     topic_id_check: Instant,
     /// Dropped before the consumer.
     topic_id_request: Option<DescribeTopicsRequest>,
@@ -63,6 +67,7 @@ impl Monitor {
             topics: now,
             end_check: now,
             recovery: now,
+            has_read: false,
             topic_id_check: now,
             topic_id_request: None,
             leader_request: None,
@@ -101,8 +106,13 @@ impl Monitor {
         Some(names.filter(|name| matches(name)).map(Topic::named).collect())
     }
 
-    /// Asks the leaders of the owned partitions while there is a problem: on an idle topic no record shows that it is over. Returns
-    /// whether they have just answered.
+    /// Notes that records were read while there is a problem.
+    pub(crate) fn on_read(&mut self) {
+        self.has_read = true;
+    }
+
+    /// Asks the leaders of the owned partitions while there is a problem: a record may have been fetched before it, and an idle topic
+    /// has none. Returns whether they have just answered.
     pub(crate) fn has_asked_leaders(
         &mut self,
         consumer: &BaseConsumer<RebalanceContext>,
@@ -125,9 +135,11 @@ impl Monitor {
             return true;
         }
         let is_wanted = is_degraded || !self.unanswered.is_empty();
-        if !is_wanted || !is_due(&mut self.recovery, RECOVERY_INTERVAL) {
+        let interval = if self.has_read { READ_RECOVERY_INTERVAL } else { RECOVERY_INTERVAL };
+        if !is_wanted || !is_due(&mut self.recovery, interval) {
             return false;
         }
+        self.has_read = false;
         if partitions.is_empty() {
             self.unanswered.clear();
             return consumer.fetch_metadata(None, REQUEST_TIMEOUT).is_ok();

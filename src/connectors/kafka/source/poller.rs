@@ -21,10 +21,11 @@ use crate::connectors::kafka::lookup;
 use crate::connectors::kafka::resume::{self, RefusedPartition, ResumeRules, StartReason};
 use crate::connectors::kafka::source::assignment_wait::AssignmentWait;
 use crate::connectors::kafka::source::batch_builder::BatchBuilder;
-use crate::connectors::kafka::source::committer::Committer;
+use crate::connectors::kafka::source::committer::{Committer, KnownLogs};
 use crate::connectors::kafka::source::membership::Members;
 use crate::connectors::kafka::source::monitor::Monitor;
 use crate::connectors::kafka::source::partitions::{OwnedPartitions, TopicIds};
+use crate::connectors::kafka::source::read_history::ReadHistory;
 use crate::connectors::kafka::source::rebalance::{
     Logs, PendingRevocation, PendingStarts, RETRY_BACKOFF, RebalanceContext, RebalanceEvent, Start, StartEvent, StartResolver,
     assign, list, log_refusal, unassign,
@@ -32,7 +33,7 @@ use crate::connectors::kafka::source::rebalance::{
 use crate::connectors::kafka::source::record_queue::RecordQueue;
 use crate::pipeline::{Assignment, Commit, ConnectorError, Failure, Refusal, RefusalReason, Signal};
 use crate::profile::KafkaSection;
-use crate::record::{Fingerprint, NextOffset, Partition, Record, Topic};
+use crate::record::{NextOffset, Partition, Record, Topic};
 
 /// How long one poll waits for a record.
 const POLL_TIMEOUT: Duration = Duration::from_millis(50);
@@ -119,8 +120,11 @@ pub(super) struct Poller {
     /// Positions that are to be compared with the logs.
     pub(super) check: Option<PositionCheck>,
     pub(super) topic_ids: TopicIds,
+    pub(super) history: ReadHistory,
     pub(super) ended: bool,
     pub(super) degraded: bool,
+    /// Why the group does not take this member in.
+    pub(super) group_problem: Option<String>,
 }
 
 /// A partition that starts again when the records before have settled.
@@ -128,6 +132,7 @@ pub(super) struct Restart {
     pending: PendingRevocation,
     next: NextOffset,
     topic_id: Option<String>,
+    leader_epoch: Option<i32>,
 }
 
 /// Positions that may not be in the logs, or not of the same topic.
@@ -165,7 +170,13 @@ impl Reader {
     }
 
     /// Adds a message, unless it lies beyond the stop of its partition, or belongs to a partition that is not owned.
-    fn push(&mut self, consumer: &BaseConsumer<RebalanceContext>, partitions: &OwnedPartitions, message: &BorrowedMessage<'_>) {
+    fn push(
+        &mut self,
+        consumer: &BaseConsumer<RebalanceContext>,
+        partitions: &OwnedPartitions,
+        history: &mut ReadHistory,
+        message: &BorrowedMessage<'_>,
+    ) {
         let key = messages::partition_key(message);
         let current = match self.current.take() {
             Some(current) if current.key == key => current,
@@ -177,7 +188,10 @@ impl Reader {
             }
         };
         match current.stop {
-            Some(stop) if message.offset() < stop => self.builder.push(current.partition, message),
+            Some(stop) if message.offset() < stop => {
+                history.read(current.partition, message.offset(), messages::leader_epoch(message));
+                self.builder.push(current.partition, message);
+            }
             // Nothing beyond the stop is fetched any more.
             Some(_) => log_refusal("pause", consumer.pause(&list([&current.partition]))),
             None => {}
@@ -278,7 +292,8 @@ impl Poller {
                 self.consumer.subscribe(&self.known_topics.iter().map(|topic| topic.name()).collect::<Vec<_>>())
             }
             Subscription::Assigned(partitions) => {
-                let starts = self.resolver().spawn(partitions.clone());
+                let partitions = partitions.clone();
+                let starts = self.resolver().spawn(partitions);
                 self.starting.push(starts);
                 Ok(())
             }
@@ -298,6 +313,7 @@ impl Poller {
                 Ok(PollerCommand::Commit(commits)) => {
                     for (commit, epoch) in commits {
                         if self.partitions.get(commit.partition).is_some_and(|progress| progress.epoch == epoch) {
+                            self.history.settle(commit.partition, commit.next.0);
                             self.committer.note(commit);
                         }
                     }
@@ -316,7 +332,8 @@ impl Poller {
     }
 
     fn serve_committer(&mut self) {
-        for signal in self.committer.serve(&self.consumer, &self.topic_ids) {
+        let logs = KnownLogs { topic_ids: &self.topic_ids, history: &self.history };
+        for signal in self.committer.serve(&self.consumer, logs) {
             self.queue.signal(signal);
         }
     }
@@ -331,7 +348,8 @@ impl Poller {
 
     fn try_flush(&mut self) -> Result<(), NativeError> {
         let mut signals = Vec::new();
-        let flushed = self.committer.flush(&self.consumer, &self.topic_ids, Instant::now() + LAST_COMMIT_TIMEOUT, &mut signals);
+        let logs = KnownLogs { topic_ids: &self.topic_ids, history: &self.history };
+        let flushed = self.committer.flush(&self.consumer, logs, Instant::now() + LAST_COMMIT_TIMEOUT, &mut signals);
         for signal in signals {
             self.queue.signal(signal);
         }
@@ -341,16 +359,18 @@ impl Poller {
     /// Returns why some partitions are not read.
     fn problem(&self) -> Option<String> {
         let starting = self.starting.iter().find_map(|starts| starts.reason.clone());
-        starting.or_else(|| self.monitor.problem(&self.partitions))
+        starting.or_else(|| self.group_problem.clone()).or_else(|| self.monitor.problem(&self.partitions))
     }
 
-    fn resolver(&self) -> StartResolver {
+    /// Returns a resolver of starts. What was verified when the run was planned holds for the first of them only: a log can change before
+    /// a partition is assigned again at the same commit.
+    fn resolver(&mut self) -> StartResolver {
         StartResolver {
             consumer: Arc::clone(&self.consumer),
             section: self.section.clone(),
             rules: self.rules.clone(),
             read_uncommitted: self.read_uncommitted,
-            verified: Arc::clone(&self.verified),
+            verified: std::mem::take(&mut self.verified),
         }
     }
 
@@ -368,11 +388,11 @@ impl Poller {
             self.on_rebalance(event);
         }
         self.removals.retain(|pending| pending.poll().is_none());
-        for Restart { pending, next, topic_id } in std::mem::take(&mut self.restarts) {
-            match pending.poll() {
+        for restart in std::mem::take(&mut self.restarts) {
+            match restart.pending.poll() {
                 // The last watermark counts offsets of a log that is gone.
-                Some(_) => pending.partitions.iter().for_each(|partition| self.start_again(*partition, next, topic_id.clone())),
-                None => self.restarts.push(Restart { pending, next, topic_id }),
+                Some(_) => restart.pending.partitions.iter().for_each(|partition| self.start_again(*partition, &restart)),
+                None => self.restarts.push(restart),
             }
         }
     }
@@ -382,6 +402,9 @@ impl Poller {
             RebalanceEvent::Assigned(partitions) => {
                 if let Some(wait) = &mut self.assignment_wait {
                     wait.on_assigned(Instant::now());
+                }
+                if self.group_problem.take().is_some() {
+                    self.show_problem();
                 }
                 self.assign(&[]); // the partitions that are kept are read on meanwhile
                 self.signal_assigned(Vec::new()); // in this generation
@@ -410,9 +433,10 @@ impl Poller {
 
     /// Has the starts of partitions that were about to start again committed: the next run goes on there.
     fn note_restarts(&mut self) {
-        for Restart { pending, next, topic_id } in std::mem::take(&mut self.restarts) {
+        for Restart { pending, next, topic_id, leader_epoch } in std::mem::take(&mut self.restarts) {
             for partition in pending.partitions {
-                log_refusal("assign", assign(&self.consumer, &[(partition, next)])); // for the commit only
+                self.history.begin(partition, None, leader_epoch);
+                log_refusal("assign", assign(&self.consumer, &[(partition, next)], &self.history)); // for the commit only
                 self.topic_ids.set(partition, topic_id.clone());
                 self.committer.note_start(partition, next);
             }
@@ -448,6 +472,9 @@ impl Poller {
 
     /// Shows the problem that is left, or that there is none any more.
     fn show_problem(&mut self) {
+        if self.queue.has_failed() {
+            return; // nothing is read any more
+        }
         let problem = self.problem();
         self.degraded = problem.is_some();
         self.queue.signal(Signal::Degraded(problem));
@@ -462,8 +489,9 @@ impl Poller {
             return self.queue.fail(refusal.into());
         }
         let mut assignments = Vec::with_capacity(starts.len());
-        for Start { assignment, topic_id, reason, end, is_adopted, is_unnamed } in starts {
+        for Start { assignment, topic_id, leader_epoch, reason, end, is_renewed, is_unnamed } in starts {
             let (partition, start) = (assignment.partition, assignment.start);
+            self.history.begin(partition, assignment.fingerprint, leader_epoch);
             self.partitions.limit_stop(partition, end); // another member may have found that out, and gone on
             if self.partitions.add(partition, start) > 1 {
                 self.committer.rewind(partition); // another member may have gone back meanwhile
@@ -474,8 +502,8 @@ impl Poller {
                 self.committer.note_start(partition, start);
             }
             let commit = Commit { partition, next: start, fingerprint: assignment.fingerprint };
-            if is_adopted {
-                self.committer.note_adopted(commit);
+            if is_renewed {
+                self.committer.renew(commit);
             } else if is_unnamed {
                 self.committer.note_unnamed(commit);
             }
@@ -507,7 +535,7 @@ impl Poller {
     }
 
     fn assign(&self, starts: &[(Partition, NextOffset)]) {
-        if let Err(error) = assign(&self.consumer, starts) {
+        if let Err(error) = assign(&self.consumer, starts, &self.history) {
             self.queue.fail(self.failure("start to read from").because(error).into());
         }
         let partitions: Vec<Partition> = starts.iter().map(|(partition, _)| *partition).collect();
@@ -518,7 +546,8 @@ impl Poller {
     fn finish_revocation(&mut self, partitions: &[Partition], commits: Option<Vec<Commit>>) -> Result<(), NativeError> {
         let mut committed = Ok(());
         if let Some(commits) = commits {
-            committed = self.committer.commit_revoked(&self.consumer, &self.topic_ids, &commits);
+            let logs = KnownLogs { topic_ids: &self.topic_ids, history: &self.history };
+            committed = self.committer.commit_revoked(&self.consumer, logs, &commits);
             match &committed {
                 Ok(()) => {
                     let confirmed = commits.iter().map(|commit| (commit.partition, commit.next)).collect();
@@ -574,7 +603,7 @@ impl Poller {
             match consumer.poll(timeout) {
                 Some(Ok(message)) => {
                     self.check_topic_ids();
-                    self.reader.push(&consumer, &self.partitions, &message);
+                    self.reader.push(&consumer, &self.partitions, &mut self.history, &message);
                     if self.reader.current.as_ref().is_some_and(|current| current.stop.is_none()) {
                         break; // dropped, and perhaps so are all that follow until the position is checked
                     }
@@ -591,8 +620,8 @@ impl Poller {
                 }
             }
         }
-        if self.degraded && self.problem().is_none() {
-            self.show_problem();
+        if self.degraded {
+            self.monitor.on_read(); // perhaps fetched before the problem: the leaders tell whether it is over
         }
     }
 
@@ -606,7 +635,7 @@ impl Poller {
             // Fetched before the pause: it follows the batch that waits.
             Some(Ok(message)) => {
                 self.check_topic_ids();
-                self.reader.push(&consumer, &self.partitions, &message);
+                self.reader.push(&consumer, &self.partitions, &mut self.history, &message);
             }
             Some(Err(error)) => self.on_consumer_error(&error),
             None => {}
@@ -813,8 +842,8 @@ impl Poller {
         if self.partitions.is_bounded() {
             self.queue.fail(refusal.into());
         } else {
-            self.degraded = true;
-            self.queue.signal(Signal::Degraded(Some(refusal.what)));
+            self.group_problem = Some(refusal.what);
+            self.show_problem();
         }
     }
 
@@ -873,7 +902,7 @@ impl Poller {
             Ok(logs) => logs,
             Err(error) => return self.check_again(partitions, check.out_of_range, &error),
         };
-        if let Err(error) = self.verify_fingerprints(&partitions, &logs) {
+        if let Err(error) = self.verify_before(&partitions, &logs) {
             return self.queue.fail(error);
         }
         let (mut unanswered, mut why) = (Vec::new(), None);
@@ -888,14 +917,14 @@ impl Poller {
                     next.map(|next| {
                         resume::log_recreated(partition, wanted, next);
                         self.partitions.limit_stop(partition, end);
-                        self.restart(partition, next, id.map(ToOwned::to_owned));
+                        self.restart(partition, next, id.map(ToOwned::to_owned), &logs);
                     })
                 }
                 (Ok((low, end)), None) if (low..=end).contains(&wanted) => {
                     if check.out_of_range {
                         self.reader.dropped.remove(&partition);
                         self.unassign(partition);
-                        self.read_from(partition, NextOffset(wanted));
+                        self.read_on_from(partition, NextOffset(wanted), &logs);
                     }
                     Ok(())
                 }
@@ -904,7 +933,7 @@ impl Poller {
                     Ok(())
                 }
                 (Ok((low, end)), None) => resume::gap(partition, wanted, low, end, self.rules.on_gap)
-                    .map(|next| self.go_on_behind_gap(partition, wanted, next, end)),
+                    .map(|next| self.go_on_behind_gap(partition, wanted, next, &logs)),
                 (Err(_), Some((old, new))) if topic.is_some_and(|topic| !topic.has(partition)) => {
                     let count = topic.map_or(0, |topic| topic.partitions);
                     resume::removed(partition, wanted, old, new, count, self.rules.on_gap).map(|()| self.on_removed(partition))
@@ -950,31 +979,37 @@ impl Poller {
         self.queue.signal(Signal::Degraded(Some(error.to_string())));
     }
 
-    /// Compares the last records with those in the logs: a log that was truncated and has grown again holds other records at the same
-    /// offsets.
-    fn verify_fingerprints(&self, partitions: &[Partition], logs: &Logs) -> Result<(), ConnectorError> {
-        let is_there = |(partition, last): &(Partition, Fingerprint)| {
+    /// Compares what was before the positions with what the logs hold there: a log that was truncated and has grown again holds other
+    /// records at the same offsets.
+    fn verify_before(&self, partitions: &[Partition], logs: &Logs) -> Result<(), ConnectorError> {
+        let before = |partition: &Partition| {
+            let (low, end) = logs.of(*partition).ok()?;
             let is_replaced = self.topic_ids.replaced(*partition, logs.topic_id(*partition)).is_some();
-            let is_known = partitions.contains(partition) && !is_replaced;
-            is_known && logs.of(*partition).is_ok_and(|(low, end)| (low..end).contains(&last.offset))
+            let next = self.partitions.get(*partition)?.next;
+            let mut before = self.history.before(*partition, next, self.committer.fingerprint(*partition)).since(low);
+            before.last = before.last.filter(|last| last.offset < end);
+            before.leader_epoch = before.leader_epoch.filter(|_| next <= end); // else the log is shorter
+            (!is_replaced).then_some(before)
         };
-        let last: Vec<_> = self.committer.fingerprints().into_iter().filter(is_there).collect();
-        lookup::verify_fingerprint_blocking(&self.section, &last, self.read_uncommitted)
+        let before: Vec<_> = partitions.iter().filter_map(before).collect();
+        lookup::verify_before_blocking(&self.section, &before, self.read_uncommitted)
     }
 
-    /// Goes on at `next`, which is where the log `..end` begins again, or its end.
-    fn go_on_behind_gap(&mut self, partition: Partition, wanted: i64, next: NextOffset, end: i64) {
+    /// Goes on at `next`, which is where the log begins again, or its end.
+    fn go_on_behind_gap(&mut self, partition: Partition, wanted: i64, next: NextOffset, logs: &Logs) {
         resume::log_gap(partition, wanted, next);
         if next.0 < wanted {
-            self.partitions.limit_stop(partition, end);
-            return self.restart(partition, next, self.topic_ids.get(partition).map(ToOwned::to_owned));
+            if let Ok((_, end)) = logs.of(partition) {
+                self.partitions.limit_stop(partition, end);
+            }
+            return self.restart(partition, next, self.topic_ids.get(partition).map(ToOwned::to_owned), logs);
         }
         // The records before the gap settle and are committed as ever.
         self.reader.dropped.remove(&partition);
         self.unassign(partition);
         self.partitions.advance(partition, next.0);
         self.queue.positions(vec![(partition, next)]);
-        self.read_from(partition, next);
+        self.read_on_from(partition, next, logs);
     }
 
     /// Reads no more of a partition that the re-created topic does not have.
@@ -986,9 +1021,9 @@ impl Poller {
     }
 
     /// Starts a partition again at `next` in the topic with this id, once the records before have settled.
-    fn restart(&mut self, partition: Partition, next: NextOffset, topic_id: Option<String>) {
+    fn restart(&mut self, partition: Partition, next: NextOffset, topic_id: Option<String>, logs: &Logs) {
         let pending = self.release_in_order(partition);
-        self.restarts.push(Restart { pending, next, topic_id });
+        self.restarts.push(Restart { pending, next, topic_id, leader_epoch: logs.leader_epoch(partition) });
     }
 
     /// Takes a partition out of the run behind the records that were read of it.
@@ -1013,19 +1048,28 @@ impl Poller {
         self.queue.signal(Signal::Assigned(assigned));
     }
 
-    fn start_again(&mut self, partition: Partition, start: NextOffset, topic_id: Option<String>) {
+    fn start_again(&mut self, partition: Partition, restart: &Restart) {
+        let start = restart.next;
         self.partitions.add(partition, start);
-        self.topic_ids.set(partition, topic_id);
+        self.topic_ids.set(partition, restart.topic_id.clone());
+        self.history.begin(partition, None, restart.leader_epoch);
         self.committer.note_start(partition, start);
         self.signal_assigned(vec![Assignment { partition, start, fingerprint: None, extension: None }]);
         self.read_from(partition, start);
+    }
+
+    /// Reads a partition from a position that was compared with its log just now.
+    fn read_on_from(&mut self, partition: Partition, next: NextOffset, logs: &Logs) {
+        let before = self.history.before(partition, next.0, None);
+        self.history.begin(partition, before.last, logs.leader_epoch(partition));
+        self.read_from(partition, next);
     }
 
     fn read_from(&self, partition: Partition, start: NextOffset) {
         if self.consumer.assignment_lost() {
             return; // the event that takes it away follows
         }
-        log_refusal("assign", assign(&self.consumer, &[(partition, start)]));
+        log_refusal("assign", assign(&self.consumer, &[(partition, start)], &self.history));
         self.pause_like_the_others(&[partition]);
     }
 }

@@ -13,13 +13,14 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::connectors::kafka::admin::{OffsetSpec, PartitionOffset, describe_topics, partition_offsets};
+use crate::connectors::kafka::admin::{ListedOffset, OffsetSpec, PartitionOffset, describe_topics, partition_offsets};
 use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::commit_metadata::{CommitMetadata, CommittedOffset};
-use crate::connectors::kafka::librdkafka::NativeError;
 use crate::connectors::kafka::librdkafka::admin::TopicDescription;
+use crate::connectors::kafka::librdkafka::{NativeError, leader_epochs, set_leader_epochs};
 use crate::connectors::kafka::lookup;
-use crate::connectors::kafka::resume::{self, ResumeRules, StartReason};
+use crate::connectors::kafka::resume::{self, LogBefore, ResumeRules, StartReason};
+use crate::connectors::kafka::source::read_history::ReadHistory;
 use crate::pipeline::{Assignment, Commit, ConnectorError, Failure, Revocation, Signal};
 use crate::profile::KafkaSection;
 use crate::record::{NextOffset, Partition, Topic};
@@ -87,12 +88,19 @@ impl ConsumerContext for RebalanceContext {
     }
 }
 
-/// Reads more partitions, from their starts.
-pub(crate) fn assign(consumer: &BaseConsumer<RebalanceContext>, starts: &[(Partition, NextOffset)]) -> KafkaResult<()> {
+/// Reads more partitions, from their starts. A start has the leader epoch of the log that it was compared with: when another leader is
+/// elected, librdkafka asks it whether its log has as much of that epoch, also if no record is read meanwhile.
+pub(crate) fn assign(
+    consumer: &BaseConsumer<RebalanceContext>,
+    starts: &[(Partition, NextOffset)],
+    history: &ReadHistory,
+) -> KafkaResult<()> {
     let mut list = TopicPartitionList::with_capacity(starts.len());
     for (partition, start) in starts {
         list.add_partition_offset(partition.topic.name(), partition.index, Offset::Offset(start.0))?;
     }
+    let epochs: Vec<_> = starts.iter().map(|(partition, start)| history.leader_epoch(*partition, start.0)).collect();
+    set_leader_epochs(&mut list, &epochs);
     consumer.incremental_assign(&list)
 }
 
@@ -184,11 +192,13 @@ pub(crate) enum StartEvent {
 pub(crate) struct Start {
     pub(crate) assignment: Assignment,
     pub(crate) topic_id: Option<String>,
+    /// The leader epoch in which the start was compared with the log.
+    pub(crate) leader_epoch: Option<i32>,
     pub(crate) reason: StartReason,
     /// The end of the log.
     pub(crate) end: i64,
-    /// Whether another flow committed it.
-    pub(crate) is_adopted: bool,
+    /// Whether it is committed again: another flow committed it, or the commit names no leader epoch.
+    pub(crate) is_renewed: bool,
     /// Whether its commit names no target topic.
     pub(crate) is_unnamed: bool,
 }
@@ -248,26 +258,28 @@ impl StartResolver {
         let mut known = BTreeSet::new();
         loop {
             let partitions: Vec<Partition> = lock(wanted).difference(&known).copied().collect();
-            let (waiting, starts) = match PartitionFacts::fetch(&self.consumer, &partitions) {
+            let (mut waiting, starts) = match PartitionFacts::fetch(&self.consumer, &partitions) {
                 Ok(facts) => {
-                    let waiting = partitions.iter().find_map(|partition| facts.of(*partition).err());
+                    let waiting =
+                        partitions.iter().find_map(|partition| facts.of(*partition).err()).map(|error| error.to_string());
                     let answered: Vec<Partition> = partitions.into_iter().filter(|of| facts.of(*of).is_ok()).collect();
                     (waiting, self.decide(&answered, &facts))
                 }
-                Err(error) => (Some(error), Ok(Vec::new())),
+                Err(error) => (Some(error.to_string()), Ok(Vec::new())),
             };
             match starts {
                 Ok(starts) => {
                     known.extend(starts.iter().map(|start| start.assignment.partition));
                     let _ = answers.send(StartEvent::Known(starts));
                 }
+                Err(error) if error.is_passing() => waiting = Some(error.to_string()),
                 Err(error) => {
                     let _ = answers.send(StartEvent::Failed(error));
                     return;
                 }
             }
-            let Some(error) = waiting else { return };
-            let _ = answers.send(StartEvent::Waiting(error.to_string()));
+            let Some(reason) = waiting else { return };
+            let _ = answers.send(StartEvent::Waiting(reason));
             if stopped.recv_timeout(backoff) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
@@ -293,9 +305,10 @@ impl StartResolver {
                     continue;
                 }
             };
-            let verified = self.verified.get(partition) == committed;
-            let fingerprint = start.fingerprint.filter(|last| !verified && last.offset >= low);
-            unverified.extend(fingerprint.map(|last| (*partition, last)));
+            let resumed = committed.filter(|_| start.reason == StartReason::Committed);
+            if let Some(committed) = resumed.filter(|committed| self.verified.get(partition) != Some(*committed)) {
+                unverified.push(LogBefore::committed(*partition, committed, self.read_uncommitted).since(low));
+            }
             let wanted = committed.map_or(low, |committed| committed.next.0);
             match start.reason {
                 StartReason::Gap => gaps.push((*partition, wanted, start.next)),
@@ -304,17 +317,20 @@ impl StartResolver {
             }
             let metadata = committed.and_then(|committed| CommitMetadata::parse(&committed.metadata));
             let kept = metadata.as_ref().filter(|_| start.reason == StartReason::Committed);
-            let is_adopted = kept.is_some_and(|metadata| metadata.flow != self.rules.flow);
+            let leader_epoch = facts.logs.leader_epoch(*partition);
+            // A commit that an earlier version or the start of the group wrote names no leader epoch.
+            let gets_epoch = leader_epoch.is_some() && committed.is_some_and(|committed| committed.leader_epoch.is_none());
+            let is_renewed = kept.is_some_and(|metadata| gets_epoch || metadata.flow != self.rules.flow);
             let is_unnamed = kept.is_some_and(|metadata| metadata.target_id().is_none());
             let extension = metadata.and_then(|metadata| metadata.extension().map(ToOwned::to_owned));
             let assignment = Assignment { partition: *partition, start: start.next, fingerprint: start.fingerprint, extension };
             let topic_id = topic_id.map(ToOwned::to_owned);
-            starts.push(Start { assignment, topic_id, reason: start.reason, end, is_adopted, is_unnamed });
+            starts.push(Start { assignment, topic_id, leader_epoch, reason: start.reason, end, is_renewed, is_unnamed });
         }
         if let Some(refusal) = resume::merge_refusals(refused) {
             return Err(refusal.into());
         }
-        lookup::verify_fingerprint_blocking(&self.section, &unverified, self.read_uncommitted)?;
+        lookup::verify_before_blocking(&self.section, &unverified, self.read_uncommitted)?;
         resume::log_gaps(&gaps);
         for (partition, wanted, next) in recreated {
             resume::log_recreated(partition, wanted, next);
@@ -355,13 +371,18 @@ impl Logs {
         self.topic(partition)?.id.as_deref()
     }
 
+    /// Returns the leader epoch in which the log end offset of a partition was found.
+    pub(crate) fn leader_epoch(&self, partition: Partition) -> Option<i32> {
+        self.end.get(&partition)?.as_ref().ok()?.as_ref()?.leader_epoch
+    }
+
     /// Returns the log start and end offsets of a partition, or why they are unknown.
     pub(crate) fn of(&self, partition: Partition) -> Result<(i64, i64), NativeError> {
         if let Some(Err(error)) = self.topics.get(&partition.topic) {
             return Err(error.clone());
         }
         let offset = |offsets: &HashMap<Partition, PartitionOffset>| match offsets.get(&partition) {
-            Some(Ok(Some(offset))) => Ok(*offset),
+            Some(Ok(Some(ListedOffset { offset, .. }))) => Ok(*offset),
             Some(Err(error)) => Err(NativeError { text: format!("{partition}: {error}"), ..error.clone() }),
             Some(Ok(None)) | None => {
                 let error = NativeError::no_answer();
@@ -382,11 +403,11 @@ impl PartitionFacts {
     pub(crate) fn fetch(consumer: &BaseConsumer<RebalanceContext>, partitions: &[Partition]) -> Result<Self, NativeError> {
         let list = consumer.committed_offsets(list(partitions), REQUEST_TIMEOUT)?;
         let mut committed = HashMap::new();
-        for element in list.elements() {
+        for (element, leader_epoch) in list.elements().into_iter().zip(leader_epochs(&list)) {
             let answer = match (element.error(), element.offset()) {
                 (Err(error), _) => Err(error.into()),
                 (Ok(()), Offset::Offset(next)) => {
-                    Ok(CommittedOffset { next: NextOffset(next), metadata: element.metadata().to_owned() })
+                    Ok(CommittedOffset { next: NextOffset(next), metadata: element.metadata().to_owned(), leader_epoch })
                 }
                 (Ok(()), _) => continue,
             };
