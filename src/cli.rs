@@ -10,10 +10,13 @@ use std::sync::Arc;
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 
+use crate::commands::args::{ReportArgs, SummaryFormat, fault_warnings as shape_warnings};
+use crate::commands::run;
 use crate::commands::stop_signal::StopSignal;
 use crate::commands::{Color, Context, Global, LogFormat, SystemEnvironment};
 use crate::commands::{
-    aggregate, completions, demo, help, lag, produce_fake, profile, replicate, sandbox, sink_es, sink_mongo, tail,
+    aggregate, completions, demo, help, lag, offsets, produce_fake, profile, replicate, sandbox, sink_es, sink_mongo, tail,
+    topics,
 };
 use crate::error::Error;
 use crate::pipeline::Failure;
@@ -50,6 +53,8 @@ enum Command {
     ProduceFake(produce_fake::Args),
     Tail(Box<tail::Args>),
     Lag(Box<lag::Args>),
+    Topics(topics::Args),
+    Offsets(offsets::Args),
     Profile(profile::Args),
     Demo(demo::Args),
     Sandbox(sandbox::Args),
@@ -67,6 +72,8 @@ impl Command {
             Self::ProduceFake(args) => args.run(context).await,
             Self::Tail(args) => args.run(context).await,
             Self::Lag(args) => args.run(context).await,
+            Self::Topics(args) => args.run(context).await,
+            Self::Offsets(args) => args.run(context).await,
             Self::Profile(args) => args.run(context).await,
             Self::Demo(args) => args.run(context).await,
             Self::Sandbox(args) => args.run(context).await,
@@ -130,9 +137,9 @@ pub fn main() -> u8 {
                 Ok(runtime) => {
                     let outcome = runtime.block_on(async {
                         if command.runs_until_stopped() {
-                            context.stop.listen()?;
+                            context.stop.listen(command.unbegun_summary())?;
                         }
-                        command.run(&context).await
+                        Box::pin(command.run(&context)).await
                     });
                     runtime.shutdown_background();
                     outcome
@@ -159,11 +166,12 @@ fn screen(global: &Global) -> Screen {
 /// Initialises logging, and logs the warnings of the profile. A dry run has no log file, and checks that there could be one.
 fn start_logging(command: &Command, context: &Context, matches: &ArgMatches) -> Result<(), Error> {
     crate::commands::environment::check_time_zone()?;
-    let Global { log_format, log_dir, quiet, verbose, color, .. } = &context.global;
+    let Global { log_format, log_dir, quiet, verbose, color, yes, .. } = &context.global;
+    let is_dry_run = command.is_dry_run(*yes);
     let stamp = jiff::Zoned::now().strftime("%Y%m%d_%H%M%S").to_string();
     let file = log_dir.as_ref().map(|dir| dir.join(format!("{stamp}_{}.log", command.name())));
     let unusable = |failure: Failure| failure.hint("name a writable directory with --log-dir");
-    if let Some(file) = file.as_ref().filter(|_| command.is_dry_run()) {
+    if let Some(file) = file.as_ref().filter(|_| is_dry_run) {
         crate::report::check_log_file(file).map_err(unusable)?;
     }
     let options = LogOptions {
@@ -171,11 +179,15 @@ fn start_logging(command: &Command, context: &Context, matches: &ArgMatches) -> 
         quiet: *quiet,
         verbose: *verbose,
         color: color.on(stderr().is_terminal()),
-        file: file.filter(|_| !command.is_dry_run()),
+        file: file.filter(|_| !is_dry_run),
     };
     crate::report::init(&options, &context.screen).map_err(unusable)?;
     Context::warn(context.profile.warnings());
-    Context::warn(&context.profile.fault_warnings(|section, kind| command.uses_every(kind) || names(matches, section)));
+    let profile = &context.profile;
+    let is_used = |section: &str, kind| command.uses(profile, section, kind) || names(matches, section);
+    Context::warn(&profile.fault_warnings(is_used));
+    Context::warn(&run_section::fault_warnings(&self::command(), command.name(), profile));
+    Context::warn(&shape_warnings(profile, |shape| values_of(matches, "shape").iter().any(|value| *value == shape)));
     Ok(())
 }
 
@@ -185,6 +197,12 @@ fn names(matches: &ArgMatches, section: &str) -> bool {
     let topic = format!("topic:{section}/");
     let is_named = values.filter_map(OsStr::to_str).any(|value| value == section || value.starts_with(&topic));
     is_named || matches.subcommand().is_some_and(|(_, matches)| names(matches, section))
+}
+
+/// Returns the values of an argument, of the program or of its subcommands.
+fn values_of<'a>(matches: &'a ArgMatches, id: &str) -> Vec<&'a OsStr> {
+    let own = matches.try_get_raw(id).ok().flatten().into_iter().flatten();
+    own.chain(matches.subcommand().into_iter().flat_map(|(_, matches)| values_of(matches, id))).collect()
 }
 
 /// Outcome of a command line without a command to run.
@@ -240,6 +258,8 @@ impl Command {
             Self::ProduceFake(_) => "produce-fake",
             Self::Tail(_) => "tail",
             Self::Lag(_) => "lag",
+            Self::Topics(_) => "topics",
+            Self::Offsets(_) => "offsets",
             Self::Profile(_) => "profile",
             Self::Demo(_) => "demo",
             Self::Sandbox(_) => "sandbox",
@@ -248,22 +268,38 @@ impl Command {
         }
     }
 
-    /// Returns whether the command only shows what it would do.
-    fn is_dry_run(&self) -> bool {
+    /// Returns how a run of the command is reported, if it moves records.
+    fn reporting(&self) -> Option<ReportArgs> {
         match self {
-            Self::Replicate(args) => args.is_dry_run(),
-            Self::SinkMongo(args) => args.is_dry_run(),
-            Self::SinkEs(args) => args.is_dry_run(),
-            Self::Aggregate(args) => args.is_dry_run(),
-            Self::ProduceFake(args) => args.is_dry_run(),
+            Self::Replicate(args) => Some(args.reporting()),
+            Self::SinkMongo(args) => Some(args.reporting()),
+            Self::SinkEs(args) => Some(args.reporting()),
+            Self::Aggregate(args) => Some(args.reporting()),
+            Self::ProduceFake(args) => Some(args.reporting()),
             Self::Tail(_)
             | Self::Lag(_)
+            | Self::Topics(_)
+            | Self::Offsets(_)
             | Self::Profile(_)
             | Self::Demo(_)
             | Self::Sandbox(_)
             | Self::Help(_)
-            | Self::Completions(_) => false,
+            | Self::Completions(_) => None,
         }
+    }
+
+    /// Returns whether the command only shows what it would do; `yes` is the global flag.
+    fn is_dry_run(&self, yes: bool) -> bool {
+        match self {
+            Self::Offsets(args) => args.is_dry_run(yes),
+            _ => self.reporting().is_some_and(|report| report.dry_run),
+        }
+    }
+
+    /// Returns the summary of a run that a signal ends before it begins, if stdout gets one.
+    fn unbegun_summary(&self) -> Option<String> {
+        let report = self.reporting().filter(|report| report.output == SummaryFormat::Json && !report.dry_run);
+        report.map(|_| run::unbegun_summary(self.name(), !matches!(self, Self::ProduceFake(_))))
     }
 
     /// Returns whether a signal stops the command, rather than kill it.
@@ -277,14 +313,16 @@ impl Command {
             | Self::Tail(_)
             | Self::Sandbox(_) => true,
             Self::Lag(args) => args.repeats(),
-            Self::Profile(_) | Self::Demo(_) | Self::Help(_) | Self::Completions(_) => false,
+            Self::Topics(_) | Self::Offsets(_) | Self::Profile(_) | Self::Demo(_) | Self::Help(_) | Self::Completions(_) => false,
         }
     }
 
-    /// Returns whether the command uses every section of this type without being given its name.
-    fn uses_every(&self, kind: Option<SectionKind>) -> bool {
+    /// Returns whether the command uses the section, which is of this type, without being given its name.
+    fn uses(&self, profile: &Profile, section: &str, kind: Option<SectionKind>) -> bool {
         match self {
+            Self::SinkEs(args) => args.target(profile) == section,
             Self::Lag(args) => kind == Some(SectionKind::Kafka) && args.surveys_every_cluster(),
+            Self::Topics(args) => kind == Some(SectionKind::Kafka) && args.surveys_every_cluster(),
             Self::Profile(args) => args.shows_every_section(),
             _ => false,
         }
@@ -301,7 +339,9 @@ impl Command {
             | Self::ProduceFake(_)
             | Self::SinkMongo(_)
             | Self::Tail(_)
-            | Self::Lag(_) => true,
+            | Self::Lag(_)
+            | Self::Topics(_)
+            | Self::Offsets(_) => true,
         }
     }
 }

@@ -133,6 +133,7 @@ fn refusal_hint(reason: RefusalReason) -> &'static str {
             "stop them (static members, which have an --instance-id, and killed ones stay for the session timeout, 45 s), or use \
              another group with --group NAME"
         }
+        RefusalReason::RestartState => "start it from there with `sdl aggregate --start POS`, which knows its windows and totals",
         RefusalReason::InstanceFenced => "give each running member an --instance-id of its own",
         RefusalReason::InconsistentProtocol => {
             "stop the other members, use another group with --group NAME, or set `kafka.partition.assignment.strategy`"

@@ -8,7 +8,7 @@
 //!
 //! Two ports, one engine. A [`pipeline::Source`] gives records, a [`pipeline::Sink`] answers for each record of a batch, and
 //! the [`pipeline`] is all that stands between. A module uses only what stands to its right:
-//! `main -> cli -> commands -> {lag, replication, windows} -> {report, terminal, connectors, logins} -> document -> {pipeline, profile} -> {shape, record} -> number`;
+//! `main -> cli -> commands -> {lag, offsets, replication, topics, windows} -> {report, terminal, connectors, logins} -> document -> {pipeline, profile} -> {shape, record} -> number`;
 //! a test holds it to that.
 
 pub mod cli;
@@ -19,6 +19,7 @@ pub mod error;
 mod lag;
 pub mod logins;
 mod number;
+mod offsets;
 pub mod pipeline;
 pub mod profile;
 pub mod record;
@@ -26,4 +27,5 @@ mod replication;
 pub(crate) mod report;
 pub mod shape;
 pub(crate) mod terminal;
+mod topics;
 pub mod windows;

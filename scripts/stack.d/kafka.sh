@@ -238,7 +238,8 @@ assign_listeners() { # variable name-prefix: the addresses of these servers, com
 }
 
 kafka_tool() {
-  local class=${1:?which tool?}; shift
+  local class=${1:-}
+  [[ $# -eq 0 ]] || shift
   case $class in
     topics) class=org.apache.kafka.tools.TopicCommand ;;
     groups) class=org.apache.kafka.tools.consumer.group.ConsumerGroupCommand ;;
@@ -251,6 +252,8 @@ kafka_tool() {
     perf) class=org.apache.kafka.tools.ProducerPerformance ;;
     mirror) class=org.apache.kafka.connect.mirror.MirrorMaker ;;
     acls) class=org.apache.kafka.tools.AclCommand ;;
+    *.*) ;;
+    *) die "no tool \`$class\`: use topics, groups, configs, offsets, consume, produce, dump, transactions, perf, mirror, acls, or a class name" ;;
   esac
   kafka_jars
   mkdir -p "$DIR"

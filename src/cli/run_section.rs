@@ -33,8 +33,7 @@ pub(super) fn flags(root: &Command, matches: &ArgMatches, profile: &Profile) -> 
     root.build();
     let Some((name, matches)) = matches.subcommand() else { return Ok(Vec::new()) };
     let Some(command) = root.find_subcommand(name) else { return Ok(Vec::new()) };
-    let flags: Vec<&Arg> =
-        command.get_arguments().filter(|arg| arg.get_long().is_some_and(|long| !NOT_IN_A_PROFILE.contains(&long))).collect();
+    let flags: Vec<&Arg> = settable(command).collect();
     let longs: Vec<_> = flags.iter().filter_map(|arg| arg.get_long()).collect();
     let is_typed = |arg: &Arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
 
@@ -52,6 +51,26 @@ pub(super) fn flags(root: &Command, matches: &ArgMatches, profile: &Profile) -> 
         set.push(Set { flag, value, arguments });
     }
     Ok(set)
+}
+
+/// Returns a warning for each key that is of no flag, in the `[run.COMMAND]` of commands other than `name`.
+pub(super) fn fault_warnings(root: &Command, name: &str, profile: &Profile) -> Vec<String> {
+    let mut root = root.clone();
+    root.build();
+    let others = root.get_subcommands().filter(|command| command.get_name() != name);
+    let warnings = others.flat_map(|command| {
+        let flags: Vec<_> = settable(command).collect();
+        let longs: Vec<_> = flags.iter().filter_map(|arg| arg.get_long()).collect();
+        let values = profile.written_values(&format!("run.{}", command.get_name()));
+        let unknown = values.into_iter().filter(|value| !longs.contains(&value.key.replace('_', "-").as_str()));
+        unknown.map(|value| profile.unknown_flag(command.get_name(), &value, &longs).of_unused_section()).collect::<Vec<_>>()
+    });
+    warnings.collect()
+}
+
+/// Returns the flags of the command that a profile can set.
+fn settable(command: &Command) -> impl Iterator<Item = &Arg> {
+    command.get_arguments().filter(|arg| arg.get_long().is_some_and(|long| !NOT_IN_A_PROFILE.contains(&long)))
 }
 
 fn conflicts(command: &Command, one: &Arg, other: &Arg) -> bool {

@@ -28,6 +28,7 @@ use crate::windows::tumbling::{WindowRules, Windows};
 
 /// The windows of a topic, which are counted from events that are settled.
 const WINDOWS: LostContent = LostContent {
+    missing: "",
     what: "the windows that were written to it",
     hint: "count everything again with --from-beginning --reset-totals, or go on without these windows: start again, with \
            --reset-totals if there are totals",
@@ -125,10 +126,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 impl Args {
-    /// Returns whether the command only shows what it would do.
+    /// Returns how the run is reported.
     #[must_use]
-    pub fn is_dry_run(&self) -> bool {
-        self.report.dry_run
+    pub(crate) fn reporting(&self) -> ReportArgs {
+        self.report.clone()
     }
 
     /// Runs the command.
@@ -220,7 +221,7 @@ impl<'a> WindowTopic<'a> {
         args.check_loop(&session.topics, topic)?;
         protect::refuse_read_only(&session.section, &[topic], protect::OTHER_TARGET)?;
         let (admin, section) = (session.admin.clone(), session.section.clone());
-        let exists = admin.topic(topic.name()).await?.is_some();
+        let exists = admin.find_topic(topic.name()).await?.is_some();
         if !exists && args.no_create {
             return Err(may_not_create(&format!("topic `{topic}`"), &section.name).into());
         }
@@ -263,7 +264,7 @@ impl<'a> WindowTopic<'a> {
     /// with the topic that was read.
     async fn refuse_lost_totals(&self, plan: &ReadPlan) -> Result<(), Error> {
         let has_position = plan.partitions.iter().any(|planned| planned.committed.is_some());
-        let Some(target) = self.admin.topic(self.topic.name()).await?.filter(|_| !has_position) else { return Ok(()) };
+        let Some(target) = self.admin.find_topic(self.topic.name()).await?.filter(|_| !has_position) else { return Ok(()) };
         let partitions: Vec<Partition> = (0..target.partitions).map(|index| Partition { topic: self.topic, index }).collect();
         let low = self.admin.ends(&partitions, OffsetSpec::Start).await?;
         let end = self.admin.ends(&partitions, OffsetSpec::Log).await?;

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod documents;
+mod groups;
 mod numbers;
 mod read;
 mod report;
@@ -12,11 +13,12 @@ pub(crate) use delivery::{
     DOCUMENT_DEFAULTS, DeadLetterTarget, DeliveryArgs, FailureArgs, KAFKA_DEFAULTS, SourceLimits, parse_rate,
 };
 pub(crate) use documents::{DocumentArgs, chain};
+pub(crate) use groups::{GroupArgs, PartitionFilterArgs, check_names, lag_filter};
 pub(crate) use numbers::{parse_any_duration, parse_count, parse_duration, parse_linger, parse_whole};
 pub(crate) use read::ReadArgs;
 pub(crate) use report::{ReportArgs, SummaryFormat};
-pub(crate) use shaping::{ReportingShape, ShapingArgs, transform};
+pub(crate) use shaping::{ReportingShape, ShapingArgs, fault_warnings, transform};
 pub(crate) use topics::{
-    PartitionList, TopicArgs, check_range, check_resolved, nearest, parse_partitions, parse_pattern, parse_position, parse_regex,
-    reversed_lines,
+    PartitionList, TopicArgs, check_range, check_resolved, is_internal, nearest, none_named, parse_partitions, parse_pattern,
+    parse_position, parse_regex, reversed_lines,
 };

@@ -1,5 +1,6 @@
 //! `sdl completions`, and the candidates that a shell asks for.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -72,7 +73,8 @@ pub fn answer(command: fn() -> Command) -> Result<bool, Error> {
 /// Returns the command line with candidates, also for the arguments of `sdl help`.
 fn with_all_candidates(root: Command) -> Command {
     let commands = root.get_subcommands().map(Command::get_name);
-    let words: Vec<String> = commands.chain(help::topics()).map(str::to_owned).collect();
+    // `offsets` is a command and a topic.
+    let words: BTreeSet<String> = commands.chain(help::topics()).map(str::to_owned).collect();
     let candidates = ArgValueCandidates::new(move || words.iter().map(CompletionCandidate::new).collect());
     with_candidates(root).mut_subcommand("help", |help| help.mut_arg("words", |words| words.add(candidates)))
 }
@@ -95,7 +97,7 @@ fn with_candidates(command: Command) -> Command {
         "topic" | "topics" => {
             arg.add(from_profile(|profile| values(profile, &["default_consumer_topic", "default_producer_topic"])))
         }
-        "group" | "groups" => {
+        "group" | "groups" | "to_group" => {
             arg.add(from_profile(|profile| values(profile, &["default_consumer_group_id", "consumer_group_id"])))
         }
         "profile" | "file" => arg.value_hint(ValueHint::FilePath),

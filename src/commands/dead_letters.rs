@@ -25,6 +25,7 @@ pub(crate) enum DeadLetterSink {
 
 /// The letters of a topic: their records are settled.
 const LETTERS: LostContent = LostContent {
+    missing: ": stop the run and start it again, which creates it",
     what: "the dead letters that were written to it",
     hint: "read their records again with --from-beginning, or start again without it, to go on without these letters",
 };
@@ -115,7 +116,7 @@ impl DeadLetterPlan {
         let Some((section, name)) = letter_topic(args, context, home)? else { return Ok(None) };
         let name = name.to_owned();
         let admin = Admin::connect(&section, args.wait).await?;
-        let exists = admin.topic(&name).await?.is_some();
+        let exists = admin.find_topic(&name).await?.is_some();
         if !exists && !may_create {
             return Err(may_not_create(&format!("the dead-letter topic `{name}`"), &section.name).into());
         }
@@ -133,6 +134,17 @@ impl DeadLetterPlan {
             Self::Topic { section, name, exists: true, .. } => format!("dead letters: topic {name} on {}", section.name),
             Self::Topic { section, name, .. } => {
                 format!("dead letters: topic {name} on {}: will be created with 1 partition", section.name)
+            }
+        }
+    }
+
+    /// Returns where the dead letters are, and for a topic the command that shows them.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Self::File(path) => format!("file:{}", path.display()),
+            Self::Topic { section, name, .. } => {
+                let section = &section.name;
+                format!("topic:{name} on {section}: sdl tail {name} --source {section}")
             }
         }
     }

@@ -18,7 +18,6 @@ use crate::commands::lag::threshold_args::ThresholdArgs;
 use crate::error::Error;
 use crate::lag::{LagFilter, LagReport, SurveyedCluster, survey_all};
 use crate::pipeline::Failure;
-use crate::profile::SectionKind;
 use crate::report::parse_address;
 use crate::terminal::ListingFormat;
 
@@ -181,22 +180,21 @@ impl Args {
     }
 
     fn clusters(&self, context: &Context) -> Result<Vec<SurveyedCluster>, Error> {
-        let mut names = self.selection.source.clone();
-        if names.is_empty() {
-            names = context.profile.names_of(SectionKind::Kafka).map(str::to_owned).collect();
-        }
-        if names.is_empty() {
-            // The error for a missing section explains how to add it.
-            names.push("local_kafka".to_owned());
-        }
-        let mut seen = std::collections::HashSet::new();
-        names.retain(|name| seen.insert(name.clone()));
-        names.iter().map(|name| Ok(SurveyedCluster::new(context.kafka(name)?))).collect()
+        Ok(context.kafka_clusters(&self.selection.source)?.into_iter().map(SurveyedCluster::new).collect())
     }
 
     fn layout(&self) -> RowLayout {
         let by = self.by.unwrap_or(if self.filter().groups.is_empty() { By::Group } else { By::Partition });
         RowLayout { by, only_lagging: self.only_lagging, time: !self.no_time, throughput: false }
+    }
+}
+
+/// Returns that the selected groups have no position, with the names if there is one of each.
+fn nothing_committed(filter: &LagFilter) -> String {
+    let is_one = filter.partitions.is_none() && filter.topics_matching.is_none() && filter.exclude.is_none();
+    match (filter.groups.as_slice(), filter.topics.as_slice()) {
+        ([group], [topic]) if is_one => format!("group `{group}` has committed nothing in `{topic}`"),
+        _ => "the groups have committed nothing in these topics and partitions".to_owned(),
     }
 }
 
@@ -231,7 +229,7 @@ fn remarks(filter: &LagFilter, report: &LagReport, layout: RowLayout, is_empty: 
     // A cluster that did not answer may hold some.
     if is_empty && lines.is_empty() && !report.surveys.is_empty() && report.failures.is_empty() {
         if partitions().next().is_none() {
-            lines.push("the groups have committed nothing in these topics and partitions".to_owned());
+            lines.push(nothing_committed(filter));
         } else if layout.only_lagging {
             let (known, all) = (partitions().filter(|partition| partition.lag().is_some()).count(), partitions().count());
             lines.push(match all - known {
@@ -247,4 +245,18 @@ fn remarks(filter: &LagFilter, report: &LagReport, layout: RowLayout, is_empty: 
         lines.push(format!("{what} `{}`: give the user DESCRIBE_CONFIGS on the topics", survey.section));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_has_no_position_in_a_topic_is_named_with_it() {
+        let filter = LagFilter { groups: vec!["nu".to_owned()], topics: vec!["mem".to_owned()], ..LagFilter::default() };
+        assert_eq!(nothing_committed(&filter), "group `nu` has committed nothing in `mem`");
+        let some = "the groups have committed nothing in these topics and partitions";
+        assert_eq!(nothing_committed(&LagFilter { partitions: Some(vec![2]), ..filter.clone() }), some);
+        assert_eq!(nothing_committed(&LagFilter { topics: Vec::new(), ..filter }), some);
+    }
 }

@@ -63,6 +63,7 @@ pub struct Args {
 
 /// The records of a run that wrote them.
 const PRODUCED: LostContent = LostContent {
+    missing: "",
     what: "the records that were written to it",
     hint: "start again to write them once more, with the same --seed",
 };
@@ -206,10 +207,15 @@ fn now() -> i64 {
 }
 
 impl Args {
-    /// Returns whether the command only shows what it would do.
+    /// Returns how the run is reported.
     #[must_use]
-    pub fn is_dry_run(&self) -> bool {
-        self.sending.dry_run
+    pub(crate) fn reporting(&self) -> ReportArgs {
+        ReportArgs {
+            log_interval: self.sending.log_interval,
+            output: if self.output == EventFormat::Json { SummaryFormat::Json } else { SummaryFormat::Text },
+            dry_run: self.sending.dry_run,
+            metrics: self.sending.metrics,
+        }
     }
 
     /// Runs the command.
@@ -234,18 +240,14 @@ impl Args {
 
     /// Prints or sends the records of `source`; `from` describes it.
     async fn produce(&self, context: &Context, from: String, count: Option<u64>, source: impl Source) -> Result<(), Error> {
-        let watch = ReportArgs {
-            log_interval: self.sending.log_interval,
-            output: if self.output == EventFormat::Json { SummaryFormat::Json } else { SummaryFormat::Text },
-            dry_run: self.sending.dry_run,
-            metrics: self.sending.metrics,
-        };
+        let watch = self.reporting();
         let watching = RunReporting::begin(&watch, None).await?;
         if self.output == EventFormat::Ndjson {
             return self.print(context, source, &watching).await;
         }
         let Some(sink) = self.open(context, &from).await? else { return Ok(()) };
         let show = Presentation {
+            letters_place: None,
             headline: RunInfo {
                 command: "produce-fake",
                 run: run::new_id(),
@@ -303,7 +305,7 @@ impl Args {
         let section = context.kafka(&self.target)?;
         let admin = Admin::connect(&section, self.sending.wait).await?;
         let topic = Topic::named(&self.topic);
-        let existing = admin.topic(topic.name()).await?;
+        let existing = admin.find_topic(topic.name()).await?;
         let missing = existing.is_none();
         if let (Some(create), Some(existing)) = (self.create, existing)
             && create.partitions != existing.partitions

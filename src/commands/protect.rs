@@ -16,11 +16,19 @@ pub(crate) const OTHER_TARGET: &str = "name another section with --target, or ch
 /// # Errors
 /// When it is one.
 pub(crate) fn refuse_read_only(section: &KafkaSection, topics: &[Topic], hint: &str) -> Result<(), Error> {
+    refuse_change(section, &write_to(topics), hint)
+}
+
+/// As [`refuse_read_only`], for a change that is described: "delete group `billing`".
+///
+/// # Errors
+/// When the cluster is read-only.
+pub(crate) fn refuse_change(section: &KafkaSection, what: &str, hint: &str) -> Result<(), Error> {
     match section.protect {
         Protect::Off | Protect::Confirm => Ok(()),
         Protect::ReadOnly => Err(Error::Refused(Refused {
             what: format!("`{}` is read-only (protect = readonly)", section.name),
-            numbers: vec![format!("this would {}", write_to(topics))],
+            numbers: vec![format!("this would {what}")],
             hint: hint.to_owned(),
         })),
     }
@@ -36,8 +44,15 @@ fn write_to(topics: &[Topic]) -> String {
 /// # Errors
 /// When the cluster is read-only, or the write is not confirmed.
 pub(crate) fn confirm(context: &Context, section: &KafkaSection, topics: &[Topic]) -> Result<(), Error> {
-    refuse_read_only(section, topics, OTHER_TARGET)?;
-    let what = write_to(topics);
+    confirm_change(context, section, &write_to(topics))
+}
+
+/// As [`confirm`], for a change that is described.
+///
+/// # Errors
+/// When the cluster is read-only, or the change is not confirmed.
+pub(crate) fn confirm_change(context: &Context, section: &KafkaSection, what: &str) -> Result<(), Error> {
+    refuse_change(section, what, OTHER_TARGET)?;
     match section.protect {
         Protect::Off | Protect::ReadOnly => Ok(()),
         Protect::Confirm if context.global.yes => Ok(()),

@@ -8,11 +8,11 @@ use crate::commands::Context;
 use crate::commands::args::{
     DeliveryArgs, KAFKA_DEFAULTS, ReadArgs, ReportArgs, ShapingArgs, TopicArgs, chain, parse_linger, transform,
 };
-use crate::commands::session::{FlowNames, FlowTarget, Session};
+use crate::commands::session::{FlowNames, FlowTarget, Session, warn_of_missing_destination};
 use crate::commands::target_watch::missing_topic;
 use crate::connectors::kafka::{
     Admin, KafkaSink, PlannedPartition, Pos, PrepareTargets, ProducerOptions, ReadPlan, StartReason, TOPIC_NAME_RULE, TargetIds,
-    TopicInfo, TopicPlan,
+    TopicInfo,
 };
 use crate::error::Error;
 use crate::pipeline::{Failure, LookAtTarget, Refused, TargetLook, Transform, WatchPace, WatchedSink, Watcher};
@@ -69,10 +69,10 @@ Examples:
   sdl replicate logins --to-topic processed --shape login --dead-letters topic:bad-logins";
 
 impl Args {
-    /// Returns whether the command only shows what it would do.
+    /// Returns how the run is reported.
     #[must_use]
-    pub fn is_dry_run(&self) -> bool {
-        self.report.dry_run
+    pub(crate) fn reporting(&self) -> ReportArgs {
+        self.report.clone()
     }
 
     /// Runs the command.
@@ -174,8 +174,14 @@ impl NamingArgs {
 }
 
 /// The hint for records that were copied to a topic that was deleted.
-const COPY_AGAIN: &str = "copy them again with --from-beginning, and name only the topics that are gone: every other named topic would be \
-                          copied twice; or go on without them with --start committed: the target then lacks what the group has read";
+const COPY_AGAIN: &str = "copy them again with --from-beginning, and name only the topics that are gone, as the others would be copied \
+                          twice. Or go on without them: run it once, by hand, with --start committed";
+
+/// Returns how much of what the target has lost can be copied again. Offsets have gaps: it is the most.
+fn still_in_source(offsets: i64) -> String {
+    let (records, are) = (counted(offsets.unsigned_abs(), "record"), if offsets == 1 { "is" } else { "are" });
+    format!("up to {records} {are} still in the source topic")
+}
 
 /// The topics of the target during the start.
 struct TargetTopics<'a> {
@@ -201,13 +207,16 @@ impl FlowTarget for TargetTopics<'_> {
         self.missing = self.sync.missing(&self.topics).await.map_err(explain)?;
         if !self.goes_on {
             // First: such a topic may have fewer partitions than before.
-            self.refuse_recreated_targets(plan)?;
+            self.refuse_recreated_targets(plan).await?;
         }
         self.sync.check_missing(&self.missing).map_err(explain)?;
         let held = self.sync.held(plan).await.map_err(explain)?;
         refuse_second_copy(plan, |partition| held.get(&partition).copied())?;
         if !self.goes_on {
             self.refuse_deleted_targets(plan)?;
+        }
+        for name in self.missing.iter().filter_map(MissingTarget::topic) {
+            warn_of_missing_destination(self.planned_for(plan, name), &format!("topic `{name}` on `{}`", self.section.name));
         }
         Ok(self.missing.iter().map(ToString::to_string).collect())
     }
@@ -243,16 +252,20 @@ impl FlowTarget for TargetTopics<'_> {
 }
 
 impl TargetTopics<'_> {
+    /// Returns the planned partitions that are copied to the topic `name`.
+    fn planned_for<'p>(&self, plan: &'p ReadPlan, name: &str) -> impl Iterator<Item = &'p PlannedPartition> {
+        plan.partitions.iter().filter(move |planned| self.sync.names().target(planned.partition.topic).name() == name)
+    }
+
     /// Refuses to go on if the group has read records whose target topic does not exist: it was deleted, and they with it.
     fn refuse_deleted_targets(&self, plan: &ReadPlan) -> Result<(), Error> {
         let mut gone = Vec::new();
         for missing in &self.missing {
-            let MissingTarget::Topic(TopicPlan { name, .. }) = missing else { continue };
-            let is_of = |planned: &&PlannedPartition| self.sync.names().target(planned.partition.topic).name() == name;
-            let read_before = plan.partitions.iter().filter(is_of).filter(|planned| plan.resumes_own(planned));
+            let Some(name) = missing.topic() else { continue };
+            let read_before = self.planned_for(plan, name).filter(|planned| plan.resumes_own(planned));
             let offsets: i64 = read_before.map(|planned| planned.start.0 - planned.low).sum();
             if offsets > 0 {
-                gone.push(format!("{name}: {} that its source still holds", counted(offsets.unsigned_abs(), "offset")));
+                gone.push(format!("{name}: {}", still_in_source(offsets)));
             }
         }
         if gone.is_empty() {
@@ -265,13 +278,16 @@ impl TargetTopics<'_> {
     }
 
     /// Refuses to go on if the group has copied records to a topic that was deleted and created again since.
-    fn refuse_recreated_targets(&self, plan: &ReadPlan) -> Result<(), Error> {
+    async fn refuse_recreated_targets(&self, plan: &ReadPlan) -> Result<(), Error> {
         let ids = self.sync.ids();
         let mut gone = BTreeMap::new();
         for planned in plan.partitions.iter().filter(|planned| plan.resumes_own(planned)) {
             let topic = planned.partition.topic;
             let replaced = planned.committed.as_ref().and_then(|committed| ids.replaced(topic, committed));
-            if let Some((old, new)) = replaced.filter(|_| planned.start.0 > planned.low) {
+            if let Some((old, new)) = replaced.filter(|_| planned.start.0 > planned.low)
+                && (gone.contains_key(&self.sync.names().target(topic))
+                    || self.sync.is_replaced(topic, &old).await.map_err(explain)?)
+            {
                 let (_, _, offsets) = gone.entry(self.sync.names().target(topic)).or_insert((old, new, 0));
                 *offsets += planned.start.0 - planned.low;
             }
@@ -280,11 +296,10 @@ impl TargetTopics<'_> {
             return Ok(());
         }
         let line = |(topic, (old, new, offsets)): (Topic, (String, String, i64))| {
-            let held = counted(offsets.unsigned_abs(), "offset");
-            format!("{topic}: topic id {old} when written, {new} now; {held} that its source still holds")
+            format!("{topic}: topic id {old} when written, {new} now; {}", still_in_source(offsets))
         };
         let what = format!(
-            "group `{}` has copied records to a topic that was deleted and created again on `{}`: they are gone",
+            "group `{}` has copied records to a topic that was deleted and created again on `{}`: the copied records are gone",
             plan.group, self.section.name
         );
         Err(Error::Refused(Refused { what, numbers: gone.into_iter().map(line).collect(), hint: COPY_AGAIN.to_owned() }))

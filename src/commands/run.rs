@@ -1,6 +1,7 @@
 //! Runs a pipeline at the terminal, in a pipe or as a service: signals, progress, summary, exit code.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -10,7 +11,8 @@ use crate::commands::args::{ReportArgs, SummaryFormat};
 use crate::commands::{Context, LogFormat};
 use crate::error::Error;
 use crate::error::hints::with_hint;
-use crate::pipeline::{ConnectorError, Event, Failure, Observer, RunOutcome, RunReport, Tally, UnassignedReason};
+use crate::number::counted;
+use crate::pipeline::{Assignment, ConnectorError, Event, Failure, Observer, RunOutcome, RunReport, Tally, UnassignedReason};
 use crate::report::{
     Endpoint, ExtraLines, ExtraMetrics, LogObserver, Metrics, Monitored, RunBar, RunInfo, RunStatus, StatusLines, Summary,
     log_summary, were,
@@ -72,6 +74,8 @@ pub(crate) struct Presentation<'a> {
     pub(crate) reporting: RunReporting<'a>,
     /// Lines below the progress bar.
     pub(crate) extra_lines: Option<ExtraLines>,
+    /// Where dead letters go, in words.
+    pub(crate) letters_place: Option<String>,
 }
 
 /// Returns the id of a new run: the time and eight random hexadecimal digits.
@@ -97,7 +101,7 @@ pub(crate) async fn run_reported<W: Future<Output = RunReport>>(
     let RunReporting { args, status, .. } = &presentation.reporting;
     let mut observers = presentation.reporting.observers();
     observers.push(Box::new(LogObserver::new(context.global.verbose >= 2)));
-    observers.push(Box::new(UnassignedLog));
+    observers.push(Box::<UnassignedLog>::default());
     let bar = (context.screen.is_terminal() && !context.global.quiet)
         .then(|| Arc::new(RunBar::new(&context.screen, Arc::clone(status), presentation.expected, presentation.extra_lines)));
     let reads = presentation.headline.has_positions;
@@ -128,7 +132,15 @@ pub(crate) async fn run_reported<W: Future<Output = RunReport>>(
         SummaryFormat::Text if context.global.log_format == LogFormat::Json => {}
         SummaryFormat::Text => context.screen.write(&summary.text(context.global.quiet)),
     }
-    conclude(report, presentation.bounded, reads)
+    conclude(report, presentation.bounded, reads, presentation.letters_place.as_deref())
+}
+
+/// Returns the JSON summary of a run that a signal ended before it began.
+pub(crate) fn unbegun_summary(command: &'static str, has_positions: bool) -> String {
+    let headline = RunInfo { command, run: new_id(), route: String::new(), has_positions };
+    let (outcome, elapsed) = (RunOutcome::Interrupted, Duration::ZERO);
+    let report = RunReport { tally: Tally::default(), outcome, positions: Vec::new(), closed: Ok(()), elapsed };
+    Summary::new(&headline, &report, &RunStatus::default()).json()
 }
 
 struct SharedObserver<T>(Arc<T>);
@@ -143,30 +155,58 @@ impl<T: Observer> Observer for SharedObserver<T> {
     }
 }
 
-/// Logs that the group gives the run no partitions.
-struct UnassignedLog;
+/// Logs that the group gives the run no partitions, and the first ones after such a wait.
+#[derive(Default)]
+struct UnassignedLog {
+    is_waiting: AtomicBool,
+}
 
 impl Observer for UnassignedLog {
     fn on(&self, event: &Event<'_>) {
-        if let Event::Unassigned(reason) = event {
-            tracing::info!("{}", waiting_line(*reason));
+        match event {
+            Event::Unassigned(reason) => {
+                self.is_waiting.store(true, Ordering::Relaxed);
+                tracing::info!("{}", waiting_line(*reason));
+            }
+            Event::Assigned(assigned) if !assigned.is_empty() && self.is_waiting.swap(false, Ordering::Relaxed) => {
+                tracing::info!("{}", assigned_line(assigned));
+            }
+            _ => {}
         }
     }
 }
 
+/// The most partitions that the line after a wait names.
+const MAX_NAMED_PARTITIONS: usize = 10;
+
+fn assigned_line(assigned: &[Assignment]) -> String {
+    let partitions = if assigned.len() > MAX_NAMED_PARTITIONS {
+        counted(assigned.len() as u64, "partition")
+    } else {
+        assigned.iter().map(|of| of.partition.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    format!("Partitions assigned: {partitions}")
+}
+
 fn waiting_line(reason: UnassignedReason) -> String {
+    let seconds = |session: Duration| session.as_millis().div_ceil(1000);
     match reason {
-        UnassignedReason::Rebalancing { session_timeout } => format!(
+        UnassignedReason::Rebalancing { session_timeout, after_outage: true } => format!(
+            "Waiting for partitions: another member, or this process before the outage, still has them in the group; its session \
+             ends within {} s",
+            seconds(session_timeout)
+        ),
+        UnassignedReason::Rebalancing { session_timeout, after_outage: false } => format!(
             "Waiting for partitions: another member of the group may have died; its session ends within {} s \
              (--instance-id avoids this)",
-            session_timeout.as_millis().div_ceil(1000)
+            seconds(session_timeout)
         ),
         UnassignedReason::NoneLeft => "Waiting for partitions: the other members of the group have them all".to_owned(),
     }
 }
 
 /// Returns the result of the command. Only one that reads topics has flags for bad records.
-fn conclude(report: RunReport, bounded: bool, reads: bool) -> Result<(), Error> {
+fn conclude(report: RunReport, bounded: bool, reads: bool, letters: Option<&str>) -> Result<(), Error> {
     let RunReport { tally, outcome, closed, .. } = report;
     match outcome {
         RunOutcome::Failed(ConnectorError::Failed(failure)) => return Err(with_hint(failure).into()),
@@ -195,7 +235,10 @@ fn conclude(report: RunReport, bounded: bool, reads: bool) -> Result<(), Error> 
             (_, 0) => "everything else was delivered",
             _ => "everything else was delivered or filtered",
         };
-        let advice = if dead_lettered > 0 { "look at the dead letters" } else { "to keep bad records, use --dead-letters" };
+        let advice = match letters {
+            Some(place) if dead_lettered > 0 => format!("look at the dead letters in {place}"),
+            _ => "to keep bad records, use --dead-letters".to_owned(),
+        };
         return Err(Error::Record(failure.hint(format!("{rest}; {advice}"))));
     }
     Ok(())
@@ -204,13 +247,15 @@ fn conclude(report: RunReport, bounded: bool, reads: bool) -> Result<(), Error> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{NextOffset, Partition};
 
     #[test]
     fn records_that_another_member_reads_need_no_attention_and_others_do() {
         let concluded = |released, undelivered| {
             let tally = Tally { read: 16_000, released, undelivered, ..Tally::default() };
             let outcome = RunOutcome::Interrupted;
-            conclude(RunReport { tally, outcome, positions: Vec::new(), closed: Ok(()), elapsed: Duration::ZERO }, false, true)
+            let report = RunReport { tally, outcome, positions: Vec::new(), closed: Ok(()), elapsed: Duration::ZERO };
+            conclude(report, false, true, None)
         };
         assert!(concluded(16_000, 0).is_ok());
         let error = concluded(15_999, 1).unwrap_err();
@@ -219,14 +264,32 @@ mod tests {
 
     #[test]
     fn a_wait_for_partitions_names_the_longest_session() {
-        let rebalancing = |millis| UnassignedReason::Rebalancing { session_timeout: Duration::from_millis(millis) };
+        let rebalancing = |millis, after_outage| {
+            let session_timeout = Duration::from_millis(millis);
+            UnassignedReason::Rebalancing { session_timeout, after_outage }
+        };
         assert_eq!(
-            [45_000, 6_500].map(|millis| waiting_line(rebalancing(millis))),
+            [45_000, 6_500].map(|millis| waiting_line(rebalancing(millis, false))),
             [45, 7].map(|seconds| format!(
                 "Waiting for partitions: another member of the group may have died; its session ends within {seconds} s \
                  (--instance-id avoids this)"
             ))
         );
+        let expected = "Waiting for partitions: another member, or this process before the outage, still has them in the group; its \
+                        session ends within 45 s";
+        assert_eq!(waiting_line(rebalancing(45_000, true)), expected);
+    }
+
+    #[test]
+    fn the_partitions_after_a_wait_are_named_or_counted() {
+        let line = |count| {
+            let start = NextOffset(0);
+            let partitions = (0..count).map(|index| Partition::new("mem", index));
+            let assigned = partitions.map(|partition| Assignment { partition, start, fingerprint: None, extension: None });
+            assigned_line(&assigned.collect::<Vec<_>>())
+        };
+        assert_eq!(line(2), "Partitions assigned: mem/0, mem/1");
+        assert_eq!(line(1_200), "Partitions assigned: 1,200 partitions");
     }
 
     #[test]
@@ -235,7 +298,7 @@ mod tests {
             let tally = Tally { read: delivered + filtered + 1, delivered, filtered, skipped: 1, ..Tally::default() };
             let outcome = RunOutcome::Complete;
             let report = RunReport { tally, outcome, positions: Vec::new(), closed: Ok(()), elapsed: Duration::ZERO };
-            conclude(report, true, true).unwrap_err().hint().unwrap()
+            conclude(report, true, true, None).unwrap_err().hint().unwrap()
         };
         assert_eq!(hint(5, 0), "everything else was delivered; to keep bad records, use --dead-letters");
         assert_eq!(hint(0, 5), "everything else was filtered; to keep bad records, use --dead-letters");

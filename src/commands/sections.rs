@@ -1,9 +1,11 @@
 //! Sections of the profile, with their warnings logged.
 
+use std::collections::HashSet;
+
 use crate::commands::Context;
 use crate::connectors::{elastic, kafka};
 use crate::error::Error;
-use crate::profile::{ElasticSection, KafkaSection, MongoSection};
+use crate::profile::{ElasticSection, KafkaSection, MongoSection, SectionKind};
 
 impl Context {
     /// Returns the Kafka section `name`, and logs its warnings.
@@ -15,6 +17,24 @@ impl Context {
         Self::warn(&section.warnings());
         kafka::check(&section).map_err(Error::Section)?;
         Ok(section)
+    }
+
+    /// Returns the named Kafka sections, each once; without names all of the profile.
+    ///
+    /// # Errors
+    /// As [`Self::kafka`].
+    pub(crate) fn kafka_clusters(&self, names: &[String]) -> Result<Vec<KafkaSection>, Error> {
+        let mut names = names.to_vec();
+        if names.is_empty() {
+            names = self.profile.names_of(SectionKind::Kafka).map(str::to_owned).collect();
+        }
+        if names.is_empty() {
+            // The error for a missing section explains how to add it.
+            names.push("local_kafka".to_owned());
+        }
+        let mut seen = HashSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        names.iter().map(|name| self.kafka(name)).collect()
     }
 
     /// Returns the MongoDB section `name`.

@@ -133,6 +133,7 @@ pub(crate) struct StartedSession<'a> {
     rules: ResumeRules,
     bad_records: BadRecordPolicy,
     dead_letters: Option<DeadLetters<DeadLetterSink>>,
+    letters_place: Option<String>,
     section: KafkaSection,
     pub(crate) plan: ReadPlan,
 }
@@ -151,7 +152,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self, Error> {
         let reporting = RunReporting::begin(report, extra_metrics).await?;
         let admin = Admin::connect(&section, failure.wait).await?;
-        let topics = read.topics(&admin, &section).await?;
+        let topics = read.topics(&admin, &section, failure.wait).await?;
         Ok(Self { context, command, read, failure, report, reporting, section, admin, topics })
     }
 
@@ -207,6 +208,7 @@ impl<'a> Session<'a> {
         }
         // Before the flow changes anything: a run that cannot set bad records aside must not begin.
         let run = run::new_id();
+        let letters_place = dead_letters.as_ref().map(DeadLetterPlan::place);
         let dead_letters = match dead_letters {
             Some(plan) => Some(plan.open(&run).await?),
             None => None,
@@ -216,7 +218,18 @@ impl<'a> Session<'a> {
         let route = format!("{} → {}", section.name, destination.names().shown);
         let headline = RunInfo { command, run, route, has_positions: true };
         let bad_records = failure.bad_records();
-        Ok(Some(StartedSession { context, read, reporting, headline, rules, bad_records, dead_letters, section, plan }))
+        Ok(Some(StartedSession {
+            context,
+            read,
+            reporting,
+            headline,
+            rules,
+            bad_records,
+            dead_letters,
+            letters_place,
+            section,
+            plan,
+        }))
     }
 }
 
@@ -273,21 +286,22 @@ impl StartedSession<'_> {
             bounded,
             reporting: self.reporting,
             extra_lines,
+            letters_place: self.letters_place,
         };
         run::run_reported(self.context, presentation, |observer, stop| work(source, self.dead_letters, observer, stop)).await
     }
 }
 
-/// Warns that a destination which does not exist holds nothing of what the group has read.
-pub(crate) fn warn_of_missing_destination(plan: &ReadPlan, name: &str) {
-    let committed = plan.partitions.iter().filter(|planned| planned.reason == StartReason::Committed);
+/// Warns that a destination which does not exist holds nothing of what the group has read in these partitions.
+pub(crate) fn warn_of_missing_destination<'a>(partitions: impl IntoIterator<Item = &'a PlannedPartition>, name: &str) {
+    let committed = partitions.into_iter().filter(|planned| planned.reason == StartReason::Committed);
     let offsets: i64 = committed.map(|planned| (planned.start.0 - planned.low).max(0)).sum();
     if offsets > 0 {
         let read = counted(offsets.unsigned_abs(), "offset");
         tracing::warn!(
             target: LOSS_TARGET,
             "{name} does not exist, and the group has read {read} that the topic still holds: they are left out; \
-             --from-beginning loads them again"
+             --from-beginning reads them again"
         );
     }
 }
@@ -330,7 +344,7 @@ fn plan_lines(plan: &ReadPlan, requested: Pos, each_partition: bool, count: Opti
             let stops: Vec<_> =
                 planned.stop.map(|stop| format!("at {}", number(stop))).into_iter().chain(limit.clone()).collect();
             let stop =
-                if stops.is_empty() { "continues with new records".to_owned() } else { format!("stops {}", stops.join(" or ")) };
+                if stops.is_empty() { "then waits for new records".to_owned() } else { format!("stops {}", stops.join(" or ")) };
             format!("{read}, {stop}")
         };
         return plan.partitions.iter().map(line).collect();
@@ -345,10 +359,12 @@ fn plan_lines(plan: &ReadPlan, requested: Pos, each_partition: bool, count: Opti
     let line = |((topic, why), (count, records, stops)): (&(Topic, String), &(usize, i64, bool))| {
         let partitions = counted(*count as u64, "partition");
         // Offsets have gaps.
-        let most = format!("at most {}", counted(u64::try_from(*records).unwrap_or(0), "record"));
+        let records = u64::try_from(*records).unwrap_or(0);
+        let (catch_up, most) = (counted(records, "record"), format!("at most {}", counted(records, "record")));
         let reads = match (&limit, stops) {
-            (_, true) if *records == 0 => "nothing will be read: the start is at the stop or beyond it".to_owned(),
-            (None, false) => format!("reads {most}, then continues with new records"),
+            (_, true) if records == 0 => "nothing will be read: the start is at the stop or beyond it".to_owned(),
+            (None, false) if records == 0 => "nothing to catch up; waits for new records".to_owned(),
+            (None, false) => format!("{catch_up} to catch up, then new ones"),
             (None, true) => format!("reads {most}, then stops"),
             (Some(limit), false) => format!("has {most}, stops {limit}"),
             (Some(limit), true) => format!("has {most}, then stops, or {limit}"),
@@ -383,7 +399,8 @@ mod tests {
     fn a_plan_counts_records_at_most_because_offsets_have_gaps() {
         let start = "planned: 1 partition, from: committed; ";
         for (partition, count, reads) in [
-            ((0, None), None, "reads at most 10,000 records, then continues with new records"),
+            ((0, None), None, "10,000 records to catch up, then new ones"),
+            ((10_000, None), None, "nothing to catch up; waits for new records"),
             ((0, Some(2_500)), None, "reads at most 2,500 records, then stops"),
             ((9_999, None), Some(5), "has at most 1 record, stops after 5 records in all"),
         ] {

@@ -15,7 +15,7 @@ use crate::document::{Ids, NamePattern, NameTemplate, TEMPLATE_GRAMMAR};
 use crate::error::Error;
 use crate::error::hints::may_not_create;
 use crate::pipeline::{ConnectorError, Failure, Refused, Sink as _, WatchedSink};
-use crate::profile::ElasticSection;
+use crate::profile::{ElasticSection, Profile};
 
 /// Load topics into Elasticsearch or OpenSearch
 ///
@@ -108,10 +108,10 @@ fn with_template_hint(error: ConnectorError) -> Error {
 }
 
 impl Args {
-    /// Returns whether the command only shows what it would do.
+    /// Returns how the run is reported.
     #[must_use]
-    pub fn is_dry_run(&self) -> bool {
-        self.report.dry_run
+    pub(crate) fn reporting(&self) -> ReportArgs {
+        self.report.clone()
     }
 
     /// Runs the command.
@@ -158,9 +158,14 @@ impl Args {
 
     /// Returns the section to write to.
     fn section(&self, context: &Context) -> Result<ElasticSection, Error> {
-        let has = |name: &str| context.profile.section_names().any(|section| section == name);
+        context.elastic(self.target(&context.profile))
+    }
+
+    /// Returns the name of the section to write to.
+    pub(crate) fn target(&self, profile: &Profile) -> &str {
+        let has = |name: &str| profile.section_names().any(|section| section == name);
         let usual = if has("opensearch") && !has("elasticsearch") { "opensearch" } else { "elasticsearch" };
-        context.elastic(self.target.as_deref().unwrap_or(usual))
+        self.target.as_deref().unwrap_or(usual)
     }
 
     /// Checks that an index is written to as an index, and a data stream as a data stream.
@@ -212,7 +217,7 @@ impl FlowTarget for TargetIndex<'_> {
         }
         self.sink.check_pipeline().await?;
         if found == IndexKind::Missing {
-            warn_of_missing_destination(plan, &format!("index `{}`", self.index));
+            warn_of_missing_destination(&plan.partitions, &format!("index `{}`", self.index));
         }
         let template = self.args.bootstrap.map(|records| self.sink.template(records)).transpose()?;
         let template = template.map(|(name, names)| format!("index template {name} will be installed, for {names}"));

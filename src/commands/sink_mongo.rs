@@ -74,10 +74,10 @@ fn invalid(options: InvalidMongoOptions) -> Error {
 }
 
 impl Args {
-    /// Returns whether the command only shows what it would do.
+    /// Returns how the run is reported.
     #[must_use]
-    pub fn is_dry_run(&self) -> bool {
-        self.report.dry_run
+    pub(crate) fn reporting(&self) -> ReportArgs {
+        self.report.clone()
     }
 
     /// Runs the command.
@@ -144,7 +144,7 @@ impl FlowTarget for TargetCollection<'_> {
 
     async fn plan(&mut self, plan: &ReadPlan) -> Result<Vec<String>, Error> {
         if let Some(name) = self.sink.missing().await? {
-            warn_of_missing_destination(plan, &format!("collection `{name}`"));
+            warn_of_missing_destination(&plan.partitions, &format!("collection `{name}`"));
         }
         Ok(self.sink.plan().await?.into_iter().chain(self.documents.tombstone_line()).collect())
     }

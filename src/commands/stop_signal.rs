@@ -20,11 +20,12 @@ pub(crate) struct StopSignal {
 }
 
 impl StopSignal {
-    /// Begins to listen.
+    /// Begins to listen. A signal that ends the start prints `unbegun`, the summary of a run that has not begun, to stdout: a program
+    /// that reads it gets a document however the run ends.
     ///
     /// # Errors
     /// When no signal handler can be installed.
-    pub(crate) fn listen(&self) -> Result<(), Error> {
+    pub(crate) fn listen(&self, unbegun: Option<String>) -> Result<(), Error> {
         let listen = |kind| signal(kind).map_err(|error| Failure::new("cannot install a signal handler").because(error));
         let (mut interrupts, mut terminations) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
         let this = self.clone();
@@ -42,7 +43,9 @@ impl StopSignal {
                 if !this.has_started.load(Ordering::SeqCst) {
                     // Nothing was read. The start may be blocked in a call of a client or in a question.
                     tracing::info!("Interrupted during the start: nothing was read.");
-                    let _ = std::io::stdout().flush();
+                    let mut stdout = std::io::stdout().lock();
+                    let _ = stdout.write_all(unbegun.as_deref().unwrap_or_default().as_bytes());
+                    let _ = stdout.flush();
                     end_process(0);
                 }
             }

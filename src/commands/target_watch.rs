@@ -16,6 +16,8 @@ const DOCUMENT_PACE: WatchPace = WatchPace { interval: Duration::from_secs(1), d
 /// What is lost with a target.
 #[derive(Clone, Copy)]
 pub(crate) struct LostContent {
+    /// What follows the reason that the target is missing: a remedy, or nothing.
+    pub(crate) missing: &'static str,
     /// In the plural: "the windows that were written to it".
     pub(crate) what: &'static str,
     /// How to get it again, or to go on without it.
@@ -24,6 +26,7 @@ pub(crate) struct LostContent {
 
 /// The content of an index or a collection.
 const DOCUMENTS: LostContent = LostContent {
+    missing: "",
     what: "the documents that were stored in it",
     hint: "load them again with --from-beginning, or start again without it, to go on without them",
 };
@@ -64,14 +67,15 @@ pub(crate) fn watch_topic(
             };
             let section = topic.section();
             let shown = format!("topic `{name}` on `{section}`");
+            let missing = |topic| missing_topic(topic, section) + lost.missing;
             match look.change {
                 Some(TopicChange::Recreated { old, new, .. }) => TargetLook::Recreated(recreated(&shown, &old, &new, lost)),
                 Some(TopicChange::Deleted(topics)) => {
                     let id = topics.first().map_or("", |(_, id)| id.as_str());
-                    TargetLook::Deleted { problem: missing_topic(name, section), refused: deleted(&shown, id, lost) }
+                    TargetLook::Deleted { problem: missing(name), refused: deleted(&shown, id, lost) }
                 }
                 None => TargetLook::Sound {
-                    problem: look.missing.first().map(|topic| missing_topic(*topic, section)),
+                    problem: look.missing.first().map(|topic| missing(*topic)),
                     is_known: topic.id().is_some(),
                 },
             }

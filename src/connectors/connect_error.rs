@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::pipeline::Failure;
+use crate::pipeline::awaited::note_awaited;
 use crate::profile::Secret;
 
 /// The steps of a connection until the first answer of the server.
@@ -194,7 +195,7 @@ impl ConnectCause {
     }
 
     /// Returns the sentence about the cause; `server` is the noun for the server.
-    fn sentence(&self, server: &str) -> String {
+    pub(crate) fn sentence(&self, server: &str) -> String {
         match self {
             Self::NameNotResolved => "the name does not resolve".to_owned(),
             Self::ConnectionRefused => "connection refused".to_owned(),
@@ -313,7 +314,22 @@ impl<'s> WaitLog<'s> {
         self.due = now + WAIT_LOG_INTERVAL;
         let (section, reason) = (self.section, failure().causes.join(": "));
         let wait = humantime::format_duration(self.wait).to_string();
+        note_awaited(Some(format!("waiting for `{section}`: {reason}")));
         tracing::warn!(reason, wait, "Waiting for `{section}`.");
+    }
+
+    /// Returns the failure of a start that has waited in vain: with its time, unless that is the usual one.
+    pub(crate) fn gave_up(&self, mut failure: Failure) -> Failure {
+        if self.wait > WAIT_LOG_INTERVAL {
+            failure.what = format!("{} within {}", failure.what, humantime::format_duration(self.wait));
+        }
+        failure
+    }
+}
+
+impl Drop for WaitLog<'_> {
+    fn drop(&mut self) {
+        note_awaited(None);
     }
 }
 
@@ -344,6 +360,12 @@ mod tests {
             tls_on: "set `tls = true` under [db]".to_owned(),
             tls_off: "set `tls = false` under [db]".to_owned(),
         }
+    }
+
+    #[test]
+    fn a_start_that_waited_longer_than_usual_says_how_long() {
+        let what = |seconds| WaitLog::new("s", Duration::from_secs(seconds)).gave_up(Failure::new("cannot connect to `s`")).what;
+        assert_eq!([what(10), what(600)], ["cannot connect to `s`", "cannot connect to `s` within 10m"]);
     }
 
     #[test]

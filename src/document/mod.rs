@@ -21,6 +21,6 @@ pub use mapper::{DocumentMapper, RawValues};
 pub(crate) use metadata::MetadataFieldNames as MetaNames;
 pub use metadata::MetadataFields;
 pub use name_template::{GRAMMAR as TEMPLATE_GRAMMAR, NamePattern, NameTemplate};
-pub(crate) use ownership::{Owner, StoredMetadata, deciding_fields, overtaken, version_field};
+pub(crate) use ownership::{Owner, StoredMetadata, deciding_fields, of_failed_lookup, overtaken, version_field};
 pub use presence::Presence;
 pub use soundness::{Unsound, check_deletes, check_topics};

@@ -100,6 +100,18 @@ pub(crate) fn overtaken() -> Reason {
     Reason::new("overtaken", "another write of the same id came in between")
 }
 
+/// Returns the outcome of records whose look-up has the outcome that a write with the same answer would have.
+///
+/// A look-up that nobody could answer, or whose answer nobody could read, blames no record, however often it is repeated and whatever else
+/// is delivered meanwhile. One that the server rejects may be about a record that it cannot look up: the neighbours tell.
+pub(crate) fn of_failed_lookup(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Unclear(reason) => Outcome::Retry(reason),
+        Outcome::BatchRejected(reason) | Outcome::Reject(reason) => Outcome::Unclear(reason),
+        outcome => outcome,
+    }
+}
+
 fn another_record(record: &Record, names: Option<&MetaNames>, version: Option<&Version>) -> Reason {
     let what = match names {
         Some(_) => format!(

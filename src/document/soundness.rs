@@ -8,7 +8,8 @@
 //! | `key` | `offset` | any | no | one topic: each key stays in one partition |
 //! | `field` | `offset` | any | no | one partition |
 //! | `key`, `field` | `timestamp`, `field` | any | no | yes |
-//! | `key` | `offset`, `timestamp` | constant, `{topic}` | yes | as without deletes |
+//! | `key` | `offset` | constant, `{topic}` | yes | as without deletes |
+//! | `key` | `timestamp` | constant, `{topic}` | yes | yes, but an older record behind a tombstone restores the document: docs/limits.md |
 //! | `key` | `field` | any | yes | no: a tombstone has no version |
 //! | `key` | any | with a field or a date | yes | no: a tombstone has another name than its document |
 

@@ -23,6 +23,7 @@ pub(crate) fn with_hint(failure: Failure) -> Failure {
             let hint = format!("name it at the start of the brokers: sdl sandbox ... {topic}:1");
             return failure.hint(hint);
         }
+        FailureKind::GroupsNotListed => Some("name the group: sdl lag GROUP"),
         FailureKind::Other | FailureKind::Profile => None,
         FailureKind::NotWritable(code) => record_hint(code),
         FailureKind::TooManyBadRecords => {

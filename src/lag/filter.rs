@@ -30,6 +30,11 @@ impl LagFilter {
         all.iter().filter(passes).cloned().collect()
     }
 
+    /// Returns the groups that are named and not in `all`.
+    pub(crate) fn unlisted(&self, all: &[String]) -> Vec<String> {
+        self.groups.iter().filter(|name| !all.contains(name)).cloned().collect()
+    }
+
     pub(crate) fn includes(&self, partition: Partition) -> bool {
         let topic = partition.topic.name();
         (self.topics.is_empty() || self.topics.iter().any(|name| name == topic))

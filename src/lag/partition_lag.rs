@@ -10,6 +10,8 @@ pub(crate) struct PartitionLag {
     pub(crate) partition: Partition,
     /// Absent if the group has committed none.
     pub(crate) committed: Option<i64>,
+    /// The metadata of the commit; absent without one.
+    pub(crate) metadata: Option<String>,
     pub(crate) member: Option<AssignedMember>,
     /// Whether the group has members and none of them has this partition.
     pub(crate) unassigned: bool,
@@ -205,6 +207,7 @@ pub(crate) mod tests {
         PartitionLag {
             partition: Partition::new("lag", index),
             committed,
+            metadata: committed.map(|_| String::new()),
             member: None,
             unassigned: false,
             log: LogOffsets::Ends { end, low: Some(low), stable: Some(end) },

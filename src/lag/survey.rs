@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::connectors::kafka::{Admin, CommittedPositions, Group, Leaders, NextRecord, OffsetSpec, TopicSettings, is_denied};
+use crate::connectors::kafka::{
+    Admin, CommittedOffset, CommittedPositions, Group, Leaders, NextRecord, OffsetSpec, TopicSettings, is_denied,
+};
 use crate::lag::LagFilter;
 use crate::lag::partition_lag::{AssignedMember, LogOffsets, PartitionLag};
-use crate::pipeline::{ConnectorError, Failure};
+use crate::pipeline::{ConnectorError, Failure, FailureKind};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, Topic};
 
@@ -108,11 +110,12 @@ impl SurveyedCluster {
     async fn collect(&mut self, admin: &Admin, filter: &LagFilter) -> Result<Survey, ConnectorError> {
         let (leaders, listed) = tokio::try_join!(admin.leaders(), admin.group_names())?;
         let names = match &listed {
-            Some(all) => filter.select_groups(all),
+            // A broker that was just started lists groups late: the coordinator of a named one decides whether it exists.
+            Some(all) => [filter.select_groups(all), filter.unlisted(all)].concat(),
             None if filter.groups.is_empty() => {
                 let failure = Failure::new(format!("cannot list the groups of `{}`", self.section.name));
                 let failure = failure.because("embedded brokers do not list their groups");
-                return Err(failure.hint("name the group: sdl lag GROUP").into());
+                return Err(failure.kind(FailureKind::GroupsNotListed).into());
             }
             None => filter.groups.clone(),
         };
@@ -122,9 +125,13 @@ impl SurveyedCluster {
         let has_committed = |name: &&String| {
             positions.get(*name).is_some_and(|committed| committed.as_ref().map_or(true, |committed| !committed.is_empty()))
         };
-        let all_groups = listed.unwrap_or_else(|| names.iter().filter(has_committed).cloned().collect());
+        let mut all_groups = listed.unwrap_or_else(|| names.iter().filter(has_committed).cloned().collect());
+        let known = groups.iter().filter(|group| group.is_known() && !all_groups.contains(&group.name));
+        let known: Vec<String> = known.map(|group| group.name.clone()).collect();
+        all_groups.extend(known);
         let existing: BTreeSet<&String> = all_groups.iter().collect();
-        let groups = groups.into_iter().filter(|group| existing.contains(&group.name)).map(|group| {
+        let is_there = |group: &Group| group.is_loading || existing.contains(&group.name);
+        let groups = groups.into_iter().filter(is_there).map(|group| {
             let committed = positions.remove(&group.name).unwrap_or_else(|| Ok(Vec::new()));
             group_lag(group, committed, &leaders, filter)
         });
@@ -229,8 +236,8 @@ fn every_partition(leaders: &Leaders) -> Vec<Partition> {
 /// Returns the group's committed offsets and assignments, without log offsets yet.
 fn group_lag(group: Group, committed: CommittedPositions, leaders: &Leaders, filter: &LagFilter) -> GroupLag {
     let mut unreadable = group.error.clone().map(|why| format!("cannot be described: {why}"));
-    let committed: BTreeMap<Partition, i64> = match committed {
-        Ok(committed) => committed.into_iter().map(|(partition, next)| (partition, next.0)).collect(),
+    let committed: BTreeMap<Partition, CommittedOffset> = match committed {
+        Ok(committed) => committed.into_iter().collect(),
         Err(why) => {
             unreadable = Some(format!("its offsets cannot be read: {why}"));
             BTreeMap::new()
@@ -255,8 +262,12 @@ fn group_lag(group: Group, committed: CommittedPositions, leaders: &Leaders, fil
                 Some(true) => LogOffsets::Ends { end: 0, low: None, stable: None },
             },
         };
-        let (committed, unassigned) = (committed.get(&partition).copied(), settled && member.is_none());
-        PartitionLag { partition, committed, unassigned, member, log, next: None, retention: None, throughput: None }
+        let unassigned = settled && member.is_none();
+        let (committed, metadata) = match committed.get(&partition) {
+            Some(committed) => (Some(committed.next.0), Some(committed.metadata.clone())),
+            None => (None, None),
+        };
+        PartitionLag { partition, committed, metadata, unassigned, member, log, next: None, retention: None, throughput: None }
     };
     let partitions = partitions.into_iter().filter(|partition| filter.includes(*partition)).map(lag).collect();
     GroupLag { group, partitions, unreadable }

@@ -49,6 +49,8 @@ pub enum FailureKind {
     Profile,
     /// Embedded brokers create no topics: this one is missing.
     NotCreatable(String),
+    /// Embedded brokers list no groups: each must be named.
+    GroupsNotListed,
     /// A destination that rejects every record, by the code of its reason.
     NotWritable(String),
     /// A bad record, where bad records stop the run.
@@ -143,6 +145,8 @@ pub enum RefusalReason {
     RecordsSkipped,
     /// The group has members.
     ActiveMembers,
+    /// The metadata of the group's offsets holds the state of open windows.
+    RestartState,
     /// Another member took over the `group.instance.id`.
     InstanceFenced,
     /// The other members of the group use another assignment strategy.

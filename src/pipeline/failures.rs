@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use crate::pipeline::{ConnectorError, Failure, FailureKind, Reason, Refused};
+use crate::number::counted;
+use crate::pipeline::{BreakerLimit, ConnectorError, Failure, FailureKind, Reason, Refused};
 use crate::record::{NextOffset, Partition, Record};
 
 /// Returns the failure of a run that stops at a bad record: because that is its policy, or because the breaker tripped.
-pub(crate) fn bad_record(record: &Record, reason: &Reason, tripped: bool) -> Failure {
+pub(crate) fn bad_record(record: &Record, reason: &Reason, tripped: Option<BreakerLimit>) -> Failure {
     let cause = format!("{reason} ({})", reason.code());
-    if tripped {
-        let what = format!("too many bad records: the limit was reached at record {record}");
+    if let Some(BreakerLimit { records, within }) = tripped {
+        let (most, within) = (counted(records as u64, "bad record"), humantime::format_duration(within));
+        let what = format!("more than {most} within {within}, the last one {record}");
         return Failure::new(what).because(cause).kind(FailureKind::TooManyBadRecords);
     }
     let failure = Failure::new(format!("record {record} cannot be delivered")).because(cause).kind(FailureKind::BadRecord);

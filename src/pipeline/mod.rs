@@ -10,6 +10,7 @@
 //! A record carries partition and offset, the engine settles it, and a pure watermark gives the committable offset. An offset is committed only after that record and every earlier one of its partition is durably delivered,
 //! durably dead-lettered, or filtered or skipped by request.
 
+pub(crate) mod awaited;
 mod bad_records;
 mod dead_letter;
 mod delivery;

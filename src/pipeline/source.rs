@@ -92,6 +92,8 @@ pub enum UnassignedReason {
     Rebalancing {
         /// How long that takes at most, if the other members have the same timeout.
         session_timeout: Duration,
+        /// Whether the session of this member ended before: it may wait for the member that it was.
+        after_outage: bool,
     },
     /// The other members of the group have all partitions.
     NoneLeft,
@@ -119,6 +121,8 @@ pub struct Commit {
     pub next: NextOffset,
     /// The newest known record below `next`.
     pub fingerprint: Option<Fingerprint>,
+    /// The records below `next` that were delivered, or dead-lettered, since the partition was assigned.
+    pub delivered: u64,
 }
 
 /// Partitions that a rebalance revokes. The rebalance continues when this is released or dropped.

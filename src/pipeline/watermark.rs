@@ -89,6 +89,12 @@ impl Watermark {
         self.last
     }
 
+    /// Returns the number of records below [`Self::next`] that were tracked.
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.base
+    }
+
     /// Returns the number of records that were tracked and are not settled.
     #[must_use]
     pub fn unsettled(&self) -> usize {
@@ -112,9 +118,9 @@ mod tests {
         let numbers = [10, 11, 12].map(|offset| watermark.track(offset));
         assert_eq!(watermark.settle(numbers[1]..numbers[2] + 1), 2);
         assert_eq!(watermark.settle(numbers[1]..numbers[2] + 1), 0, "settled already");
-        assert_eq!((watermark.next(), watermark.unsettled()), (NextOffset(10), 1));
+        assert_eq!((watermark.next(), watermark.unsettled(), watermark.passed()), (NextOffset(10), 1, 0));
         watermark.settle(numbers[0]..numbers[0] + 1);
-        assert_eq!((watermark.next(), watermark.unsettled()), (NextOffset(13), 0));
+        assert_eq!((watermark.next(), watermark.unsettled(), watermark.passed()), (NextOffset(13), 0, 3));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::profile::environment::Environment;
 use crate::profile::error::ProfileError;
 use crate::profile::secret::Secret;
-use crate::profile::section::Section;
+use crate::profile::section::{Section, has_port_above};
 
 /// An Elasticsearch or OpenSearch cluster, and its defaults.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +59,9 @@ impl ElasticSection {
         let urls = split_urls(&urls);
         if !urls.iter().all(|url| is_http(url)) {
             return Err(section.invalid("url", "`http://host:9200` or `https://host:9200`, with commas between several"));
+        }
+        if urls.iter().any(|url| has_port_above(url)) {
+            return Err(section.invalid_addresses("url", urls.iter().map(String::as_str), "a URL with a port"));
         }
         if urls.iter().any(|url| url.contains('@')) {
             return Err(section.invalid("url", "a URL without user and password, which have keys of their own"));

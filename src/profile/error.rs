@@ -96,6 +96,15 @@ pub(crate) enum ProfileErrorKind {
         comment: Option<String>,
         wanted: String,
     },
+    /// A value that is not secret and is no list of addresses.
+    Addresses {
+        value: String,
+        wanted: String,
+    },
+    /// An address with a port that does not exist.
+    Port {
+        address: String,
+    },
     /// A value with text that looks like a comment.
     Comment {
         comment: String,
@@ -112,6 +121,9 @@ pub(crate) enum ProfileErrorKind {
         cause: String,
     },
 }
+
+/// The end of a warning about a section that the command does not use.
+pub(crate) const UNUSED: &str = "a command that uses it fails";
 
 /// What is wrong with a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,11 +246,26 @@ impl ProfileError {
                 format!("key `{key}`{place} is not {wanted}: `{comment}` is part of the value")
             }
             ProfileErrorKind::Value { comment: None, wanted } => format!("key `{key}`{place} is not {wanted}"),
+            ProfileErrorKind::Addresses { value, wanted } => format!("key `{key}`{place}, `{value}`, is not {wanted}"),
+            ProfileErrorKind::Port { address } => format!("key `{key}`{place}: the port of `{address}` is above 65535"),
             ProfileErrorKind::Comment { comment } => format!("`{comment}` is part of the value of key `{key}`{place}"),
             ProfileErrorKind::UnknownCommand { .. } => format!("there is no such command{place}"),
             ProfileErrorKind::Flag { cause } => format!("key `{key}`{place}: {cause}"),
         };
         vec![cause]
+    }
+
+    /// Returns the warning about a section that the command does not use.
+    #[must_use]
+    pub(crate) fn of_unused_section(&self) -> String {
+        format!("{self}: {}; {UNUSED}", self.causes().join(": "))
+    }
+
+    /// Returns whether a value is wrong, rather than missing.
+    #[must_use]
+    pub(crate) fn is_of_value(&self) -> bool {
+        use ProfileErrorKind as Kind;
+        matches!(self.kind, Kind::Value { .. } | Kind::Addresses { .. } | Kind::Port { .. } | Kind::Comment { .. })
     }
 
     /// Returns what a reference lacks, without the key and its place; `None` for other errors.
@@ -302,7 +329,10 @@ impl ProfileError {
             ProfileErrorKind::Comment { .. } => {
                 "put the comment on a line of its own; ${env:NAME} stands for a value that contains `#` or `;`".to_owned()
             }
-            ProfileErrorKind::Value { wanted, .. } => format!("set `{key}` to {wanted}"),
+            ProfileErrorKind::Port { .. } => "use a port between 1 and 65535".to_owned(),
+            ProfileErrorKind::Value { wanted, .. } | ProfileErrorKind::Addresses { wanted, .. } => {
+                format!("set `{key}` to {wanted}")
+            }
             ProfileErrorKind::Flag { .. } => format!("correct it in [{section}], or remove it"),
         })
     }

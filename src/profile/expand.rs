@@ -38,6 +38,11 @@ pub(crate) fn is_reference(text: &str) -> bool {
     next_reference(text) == Some(0) && text.find('}') == Some(text.len() - 1)
 }
 
+/// Returns whether the value contains a reference.
+pub(crate) fn has_reference(text: &str) -> bool {
+    next_reference(text).is_some()
+}
+
 fn next_reference(text: &str) -> Option<usize> {
     [text.find("${env:"), text.find("${file:")].into_iter().flatten().min()
 }

@@ -80,10 +80,11 @@ impl KafkaSection {
         let text = |key: &str| section.text(key, from);
         let secret = |key: &str| Ok::<_, ProfileError>(text(key)?.map(Secret::new));
         let properties = section.values.iter().filter_map(|value| Some((value.key.strip_prefix(PROPERTY)?, value)));
+        let listed = section.required("servers", "servers = host:9092", from)?;
+        let wanted = "a list of `host:9092`, without quotes and scheme";
         Ok(Self {
             name: section.name.clone(),
-            servers: servers(&section.required("servers", "servers = host:9092", from)?)
-                .ok_or_else(|| section.invalid("servers", "a list of `host:9092`, without quotes and scheme"))?,
+            servers: servers(&listed).ok_or_else(|| section.invalid_addresses("servers", listed.split([',', '\n']), wanted))?,
             username: text("username")?,
             password: secret("password")?,
             security_protocol: section.one_of("security_protocol", &PROTOCOLS, from)?,

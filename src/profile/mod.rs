@@ -25,7 +25,7 @@ pub use elastic::{ElasticLogin, ElasticSection};
 pub(crate) use elastic::{is_http, split_urls};
 pub use environment::Environment;
 pub use error::ProfileError;
-pub(crate) use error::ProfileHint;
+pub(crate) use error::{ProfileHint, UNUSED};
 pub use kafka::{KafkaSection, Protect};
 pub(crate) use kafka::{MECHANISMS, servers};
 pub(crate) use keys::{Replacement, WELL_KNOWN};
@@ -57,6 +57,20 @@ impl std::fmt::Debug for Profile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Profile").field("path", &self.path).field("sections", &self.sections).finish_non_exhaustive()
     }
+}
+
+/// Returns the error of a value that no command accepts. Values behind references are not looked at, nor sections that may be of
+/// another program.
+fn wrong_value(section: &Section) -> Option<ProfileError> {
+    let kind = section.kind.filter(|_| section.is_own())?;
+    let (written, from) = (section.without_references(), &environment::EmptyEnvironment);
+    let error = match kind {
+        SectionKind::Kafka => KafkaSection::read(&written, from).err(),
+        SectionKind::Mongodb => MongoSection::read(&written, from).err(),
+        SectionKind::Elasticsearch | SectionKind::Opensearch => ElasticSection::read(&written, from).err(),
+        SectionKind::Shape | SectionKind::Run => None,
+    };
+    error.filter(ProfileError::is_of_value)
 }
 
 /// A value of `[run.COMMAND]`.
@@ -182,13 +196,13 @@ impl Profile {
         &self.warnings
     }
 
-    /// Returns a warning for each section with a wrong type or key, unless `is_used` says of its name and type that the command uses it,
-    /// and refuses it.
+    /// Returns a warning for each section with a wrong type, key or value, unless `is_used` says of its name and type that the command
+    /// uses it, and refuses it.
     #[must_use]
     pub(crate) fn fault_warnings(&self, is_used: impl Fn(&str, Option<SectionKind>) -> bool) -> Vec<String> {
         let unused = self.sections.iter().filter(|section| !is_used(&section.name, section.kind));
-        let warning = |fault: &ProfileError| format!("{fault}: {}; a command that uses it fails", fault.causes().join(": "));
-        unused.filter_map(|section| section.fault.as_ref().map(warning)).collect()
+        let fault = |section: &Section| section.fault.clone().or_else(|| wrong_value(section));
+        unused.filter_map(|section| Some(fault(section)?.of_unused_section())).collect()
     }
 
     /// Returns the names of all sections in the order of the profile; sections from variables come last.
@@ -248,6 +262,14 @@ impl Profile {
     pub(crate) fn shape_origin(&self, name: &str, key: &str) -> Option<&Origin> {
         let is_shape = |section: &&Section| section.name.strip_prefix("shape.") == Some(name);
         self.sections.iter().find(is_shape)?.find(key).map(|value| &value.origin)
+    }
+
+    /// Returns the keys and values of a section as they are written, without their references expanded.
+    pub(crate) fn written_values(&self, name: &str) -> Vec<RunValue> {
+        let written = self.sections.iter().filter(|section| section.name == name).flat_map(|section| &section.values);
+        let value =
+            |value: &SectionValue| RunValue { key: value.key.clone(), value: value.text.clone(), origin: value.origin.clone() };
+        written.map(value).collect()
     }
 
     pub(crate) fn shape_names(&self) -> impl Iterator<Item = &str> {

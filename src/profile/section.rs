@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::profile::environment::Environment;
 use crate::profile::error::{ProfileError, ProfileErrorKind};
-use crate::profile::expand::{expand, is_reference};
+use crate::profile::expand::{expand, has_reference, is_reference};
 use crate::profile::ini::{IniEntry, RawSection};
 use crate::profile::keys::{
     PROPERTY, SERVER_KINDS, SectionKind, WELL_KNOWN, closest, foreign_key, is_secret_property, managed_property, variable_name,
@@ -238,6 +238,19 @@ impl Section {
         }
     }
 
+    /// Returns whether the section is certainly none of another program, whose keys can be those of a type too.
+    pub(crate) fn is_own(&self) -> bool {
+        let is_known = WELL_KNOWN.iter().any(|(name, _)| *name == self.name);
+        is_known || self.kind == Some(SectionKind::Kafka) || self.find("type").is_some()
+    }
+
+    /// Returns the section with those values only that hold no reference.
+    pub(crate) fn without_references(&self) -> Self {
+        let mut section = self.clone();
+        section.values.retain(|value| !has_reference(&value.text));
+        section
+    }
+
     pub(crate) fn find(&self, key: &str) -> Option<&SectionValue> {
         self.values.iter().find(|value| value.key == key)
     }
@@ -345,6 +358,25 @@ impl Section {
         }
     }
 
+    /// Returns the error of a key whose value is no list of `addresses`: of one with a port that does not exist, which it names, or of
+    /// something else. What a reference stands for, and an address with a user, may hold a password, and is not shown.
+    pub(crate) fn invalid_addresses<'a>(
+        &self,
+        key: &str,
+        addresses: impl IntoIterator<Item = &'a str>,
+        wanted: &str,
+    ) -> ProfileError {
+        let addresses: Vec<_> = addresses.into_iter().map(str::trim).collect();
+        let may_be_secret = |value: &&SectionValue| has_reference(&value.text) || value.text.contains('@');
+        let shown = self.find(key).filter(|value| !may_be_secret(value) && trailing_comment(&value.text).is_none());
+        let Some(value) = shown else { return self.invalid(key, wanted) };
+        let fault = match addresses.iter().find(|address| has_port_above(address)) {
+            Some(address) => ProfileErrorKind::Port { address: (*address).to_owned() },
+            None => ProfileErrorKind::Addresses { value: addresses.join(","), wanted: wanted.to_owned() },
+        };
+        self.error_at(value, fault)
+    }
+
     /// Expands a value.
     ///
     /// # Errors
@@ -394,6 +426,14 @@ pub(crate) fn parse_flag(text: &str) -> Option<bool> {
         "false" | "no" | "off" | "0" => Some(false),
         _ => None,
     }
+}
+
+/// Returns whether an address, with or without a scheme and a path, has a port above 65535.
+pub(crate) fn has_port_above(address: &str) -> bool {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    let Some((_, port)) = authority.rsplit_once(':') else { return false };
+    !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_err()
 }
 
 /// Returns text after a value, or in place of one, that other INI parsers read as a comment.

@@ -48,6 +48,16 @@ pub(crate) enum MissingTarget {
     Partitions { topic: Topic, has: i32, needs: i32 },
 }
 
+impl MissingTarget {
+    /// Returns the name of a topic that does not exist.
+    pub(crate) fn topic(&self) -> Option<&str> {
+        match self {
+            Self::Topic(plan) => Some(&plan.name),
+            Self::Partitions { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for MissingTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -153,8 +163,8 @@ impl TopicSync {
     /// before; returns the topics that do not exist.
     ///
     /// # Errors
-    /// When one was created again, or its id was known and the brokers do not list it; when the cluster does not answer. A broker that
-    /// was restarted may list topics, and ids, late: only what is found again is certain.
+    /// When one was created again, or its id was known and it does not exist; when that cannot be found out. What one broker lists is
+    /// confirmed first: it may be late.
     pub(crate) async fn check_targets(&self) -> Result<Vec<Topic>, ReplicationError> {
         let sources: Vec<Topic> = self.sources().iter().copied().collect();
         let known: Vec<_> = sources.iter().map(|source| (self.names.target(*source), self.ids.get(*source))).collect();
@@ -173,6 +183,19 @@ impl TopicSync {
         }
     }
 
+    /// Returns whether the target of `source`, which had the id `before`, was deleted and created again since; else the broker that
+    /// lists another id is late, and the id is noted.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    pub(crate) async fn is_replaced(&self, source: Topic, before: &str) -> Result<bool, ReplicationError> {
+        let is_replaced = self.target.is_replaced(self.names.target(source), before).await?;
+        if !is_replaced {
+            self.ids.correct(source, before.to_owned());
+        }
+        Ok(is_replaced)
+    }
+
     /// Returns whether the ids of all target topics are known; never on brokers without ids.
     pub(crate) fn knows_all_ids(&self) -> bool {
         self.sources().iter().all(|source| self.ids.knows(*source))
@@ -184,7 +207,7 @@ impl TopicSync {
 
     async fn missing_of(&self, topic: &TopicInfo) -> Result<Option<MissingTarget>, ReplicationError> {
         let name = self.names.valid_target(topic.topic)?;
-        let Some(existing) = self.target.topic(name.name()).await? else {
+        let Some(existing) = self.target.find_topic(name.name()).await? else {
             return Ok(Some(MissingTarget::Topic(self.topic_plan(topic, name).await?)));
         };
         self.target.load_topic_limits(name, &self.limits).await?;

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
@@ -169,7 +170,7 @@ pub(crate) struct LogObserver {
 #[derive(Debug, Default)]
 struct LoggedProblems {
     /// Of the stalls that are not over: clients alternate between a few.
-    stalled: BTreeMap<RunSide, BTreeSet<String>>,
+    stalled: BTreeMap<RunSide, (Instant, BTreeSet<String>)>,
     /// The last reason why a part of the records was refused.
     refused: BTreeMap<RunSide, String>,
 }
@@ -186,14 +187,15 @@ impl LogObserver {
         let logged = &mut *self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let (stalled, resumed) = stall_messages(side);
         if let Some(SideProblem { reason, is_stalled: true }) = problem {
-            let reasons = logged.stalled.entry(side).or_default();
+            let (_, reasons) = logged.stalled.entry(side).or_insert_with(|| (Instant::now(), BTreeSet::new()));
             if reasons.len() < MAX_REASONS && reasons.insert(reason.clone()) {
                 tracing::warn!(reason = reason.as_str(), side = side.name(), "{stalled}");
             }
             return;
         }
-        if logged.stalled.remove(&side).is_some() {
-            tracing::info!(side = side.name(), "{resumed}");
+        if let Some((since, _)) = logged.stalled.remove(&side) {
+            let after = format!("{} s", since.elapsed().as_secs());
+            tracing::info!(after, side = side.name(), "{resumed}");
         }
         if let Some(SideProblem { reason, .. }) = problem
             && logged.refused.insert(side, reason.clone()).as_ref() != Some(reason)
@@ -238,7 +240,7 @@ impl Observer for LogObserver {
             Event::Bad { record, reason, action } => match action {
                 BadRecordAction::DeadLetter => {
                     let (code, text) = (reason.code(), bounded(reason.message()));
-                    tracing::warn!(record = %record, code, reason = &*text, "Bad record: sending a dead letter.");
+                    tracing::warn!(record = %record, code, reason = &*text, "Bad record: it goes to the dead letters.");
                 }
                 BadRecordAction::Skipped => {
                     let (code, text) = (reason.code(), bounded(reason.message()));
@@ -302,7 +304,7 @@ mod tests {
         });
         let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<_> = text.lines().collect();
-        let first = ["WARN", "Bad record: sending a dead letter.", "record=t/0@7", "code=\"not_json\"", "202e}not JSON\""];
+        let first = ["WARN", "Bad record: it goes to the dead letters.", "record=t/0@7", "code=\"not_json\"", "202e}not JSON\""];
         assert!(first.iter().all(|part| lines[0].contains(part)) && !lines[0].contains('\u{202e}'), "{}", lines[0]);
         assert!(lines[1].contains("Bad record: skipped.") && lines[1].contains("ééé...\""), "{}", lines[1]);
         assert_eq!((lines.len(), lines[1].matches('é').count()), (2, MAX_REASON_CHARS));
@@ -353,5 +355,8 @@ mod tests {
             "INFO commits Commits resumed.",
         ];
         assert_eq!(text.lines().map(line).collect::<Vec<_>>(), expected);
+        for line in text.lines() {
+            assert_eq!(line.contains("\"after\":\""), line.contains(" resumed."), "the end says how long it lasted: {line}");
+        }
     }
 }

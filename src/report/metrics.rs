@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use crate::pipeline::awaited::awaited;
 use crate::pipeline::{Event, Observer, RunSide, Tally};
 use crate::record::Partition;
 use crate::report::endpoint::Monitored;
@@ -109,15 +110,17 @@ impl Monitored for Metrics {
             (counts.draining, counts.has_started)
         };
         let entries = self.status.lock();
-        // A source that is away is away for every instance, and its records wait: only the destinations count.
+        // A source that is away is away for every instance, and its records wait: of the stalls, only those of the destinations count.
         let destinations = [RunSide::Target, RunSide::DeadLetters];
         let stalled = destinations.into_iter().find_map(|side| Some((side, entries.stalled(side)?)));
         if draining {
             Err("draining records in flight".to_owned())
         } else if !has_started {
-            Err("starting, no partition is assigned yet".to_owned())
+            let why = awaited().unwrap_or_else(|| "no partition is assigned yet".to_owned());
+            Err(format!("starting, {why}"))
         } else if entries.settled.is_empty() {
-            Err("no partition is assigned".to_owned())
+            let reason = entries.unassigned_reason().map(|reason| format!(" ({reason})"));
+            Err(format!("no partition is assigned{}", reason.unwrap_or_default()))
         } else if let Some((side, reason)) = stalled {
             Err(format!("{} stalled, {reason}", side.activity()))
         } else {

@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::*;
-use crate::pipeline::{Assignment, BadRecordAction, Reason, SideProblem};
+use crate::pipeline::{Assignment, BadRecordAction, Reason, SideProblem, UnassignedReason};
 use crate::record::{NextOffset, Record};
 
 /// A run that is observed by a status and by metrics.
@@ -231,6 +231,15 @@ fn a_run_is_ready_while_it_has_partitions_and_a_destination_that_takes_records()
     );
     run.on(&Event::Released { partitions: &[p(0)], lost: true, records: 0 });
     assert_eq!(ready().unwrap_err(), "no partition is assigned");
+    run.problem(RunSide::Source, Some("the source has not answered for 45 s"), true);
+    assert_eq!(ready().unwrap_err(), "no partition is assigned (the source does not answer)");
+    run.on(&Event::Unassigned(UnassignedReason::NoneLeft));
+    assert_eq!(ready().unwrap_err(), "no partition is assigned", "it answers, and its group waits");
+    run.problem(RunSide::Source, None, false);
+    run.assign([p(0)]);
+    run.on(&Event::Released { partitions: &[p(0)], lost: false, records: 0 });
+    run.problem(RunSide::Source, Some("the topic is gone"), true);
+    assert_eq!(ready().unwrap_err(), "no partition is assigned", "they were not lost by an outage");
     run.assign([p(0)]);
     run.on(&Event::Draining("interrupted"));
     assert_eq!(ready().unwrap_err(), "draining records in flight");

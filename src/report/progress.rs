@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::number::grouped;
-use crate::pipeline::{Event, Observer, RunSide};
+use crate::pipeline::{Event, Observer, RunSide, SideProblem};
 use crate::report::run_status::{RunStatus, StatusFields};
 use crate::report::screen::Screen;
-use crate::terminal::escape_controls;
+use crate::terminal::{escape_controls, human_duration};
 
 const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 /// The longest time between status lines.
@@ -34,21 +34,28 @@ impl RunBar {
         let style = |template: &str| {
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a rate for people
-            style.with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
+            let style = style.with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
                 let _ = write!(out, "{} records/s", grouped(state.per_sec() as u64));
-            })
+            });
+            style
+                .with_key("time", |state: &ProgressState, out: &mut dyn Write| {
+                    let _ = out.write_str(&in_seconds(state.elapsed()));
+                })
+                .with_key("left", |state: &ProgressState, out: &mut dyn Write| {
+                    let _ = out.write_str(&in_seconds(state.eta()));
+                })
         };
         // One line is cut to the terminal's width, several are not.
         let message = if more.is_some() { "{msg}" } else { "{wide_msg}" };
         let bar = match expected {
             Some(expected) => ProgressBar::new(expected).with_style(
                 style(&format!(
-                    "{{spinner}} {{wide_bar}} {{percent:>3}}% {{human_pos}}/{{human_len}} {{rate}} eta {{eta}}\n  {message}"
+                    "{{spinner}} {{wide_bar}} {{percent:>3}}% {{human_pos}}/{{human_len}} {{rate}} eta {{left}}\n  {message}"
                 ))
                 .progress_chars("=> "),
             ),
             None => ProgressBar::new_spinner()
-                .with_style(style(&format!("{{spinner}} {{human_pos}} records, {{rate}}, for {{elapsed}}\n  {message}"))),
+                .with_style(style(&format!("{{spinner}} {{human_pos}} records, {{rate}}, for {{time}}\n  {message}"))),
         };
         let bar = screen.bars().add(bar);
         bar.enable_steady_tick(Duration::from_millis(250));
@@ -59,6 +66,12 @@ impl RunBar {
     pub(crate) fn finish(&self) {
         self.line.finish_and_clear();
     }
+}
+
+/// Returns a duration for people, in whole seconds: the bar is redrawn several times in each.
+#[allow(clippy::cast_precision_loss)] // exact for millions of years
+fn in_seconds(duration: Duration) -> String {
+    human_duration(duration.as_secs() as f64)
 }
 
 fn message(entries: &StatusFields) -> String {
@@ -74,12 +87,23 @@ fn message(entries: &StatusFields) -> String {
     if let Some(lag) = entries.lag() {
         let _ = write!(text, " · lag {}", grouped(lag));
     }
-    let mut problems = if entries.is_unassigned { "waiting for partitions · ".to_owned() } else { String::new() };
-    for (side, problem) in &entries.problems {
-        let state = if problem.is_stalled { "stalled" } else { "degraded" };
-        let _ = write!(problems, "{} {state}: {} · ", side.activity(), escape_controls(&problem.reason));
-    }
-    problems + &text
+    let waiting = entries.is_unassigned.then(|| "waiting for partitions".to_owned());
+    let states = [("stalled", true), ("degraded", false)].into_iter().filter_map(|(state, is_stalled)| {
+        let sides = entries.problems.iter().filter(|(_, problem)| problem.is_stalled == is_stalled);
+        let sides: Vec<_> = sides.map(|(side, _)| side.activity()).collect();
+        (!sides.is_empty()).then(|| format!("{} {state}", sides.join(", ")))
+    });
+    waiting.into_iter().chain(states).chain([text]).chain(reasons(entries)).collect::<Vec<_>>().join(" · ")
+}
+
+/// Returns the reasons of problems, each with its side if several have one: behind everything else, because a line is cut.
+fn reasons(entries: &StatusFields) -> Vec<String> {
+    let is_one = entries.problems.len() == 1;
+    let reason = |(side, problem): (&RunSide, &SideProblem)| {
+        let reason = escape_controls(&problem.reason);
+        if is_one { reason.to_string() } else { format!("{}: {reason}", side.activity()) }
+    };
+    entries.problems.iter().map(reason).collect()
 }
 
 impl Observer for RunBar {
@@ -145,6 +169,7 @@ impl StatusLines {
             delivery_stalled = entries.stalled(RunSide::Target),
             dead_letters_stalled = entries.stalled(RunSide::DeadLetters),
             commits_stalled = entries.stalled(RunSide::Commits),
+            waiting_for_partitions = entries.is_unassigned.then_some(true),
             "Status."
         );
     }
@@ -161,7 +186,7 @@ impl Observer for StatusLines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::{Assignment, SideProblem, UnassignedReason};
+    use crate::pipeline::{Assignment, UnassignedReason};
     use crate::record::{NextOffset, Partition};
 
     #[test]
@@ -176,21 +201,31 @@ mod tests {
     }
 
     #[test]
+    fn the_bar_shows_times_in_their_two_largest_units() {
+        let times = [900, 89_400, 90_000, 3_600_000].map(|millis| in_seconds(Duration::from_millis(millis)));
+        assert_eq!(times, ["0s", "1m 29s", "1m 30s", "1h"]);
+    }
+
+    #[test]
     fn the_bar_names_the_side_that_is_stalled() {
         let status = RunStatus::default();
         let stalled = |reason: &str| SideProblem { reason: reason.to_owned(), is_stalled: true };
         let source = stalled("orders/0: no leader");
         status.on(&Event::Problem { side: RunSide::Source, problem: Some(&source) });
-        assert_eq!(message(&status.lock()), "reading stalled: orders/0: no leader · delivered 0");
+        assert_eq!(message(&status.lock()), "reading stalled · delivered 0 · orders/0: no leader");
         let target = stalled("no \u{1b}response");
         status.on(&Event::Problem { side: RunSide::Target, problem: Some(&target) });
         let both = message(&status.lock());
-        assert!(both.starts_with("reading stalled: orders/0: no leader · delivery stalled: no "), "{both}");
+        let start = "reading, delivery stalled · delivered 0 · reading: orders/0: no leader · delivery: no ";
+        assert!(both.starts_with(start), "what is cut is the end: {both}");
         assert!(!both.contains('\u{1b}'), "{both}");
         status.on(&Event::Problem { side: RunSide::Source, problem: None });
         let slow = SideProblem { reason: "too busy".to_owned(), is_stalled: false };
         status.on(&Event::Problem { side: RunSide::Target, problem: Some(&slow) });
-        assert_eq!(message(&status.lock()), "delivery degraded: too busy · delivered 0");
+        assert_eq!(message(&status.lock()), "delivery degraded · delivered 0 · too busy");
+        status.on(&Event::Problem { side: RunSide::Commits, problem: Some(&source) });
+        let mixed = "commits stalled · delivery degraded · delivered 0 · delivery: too busy · commits: orders/0: no leader";
+        assert_eq!(message(&status.lock()), mixed);
         assert_eq!(status.lock().stalled(RunSide::Target), None, "some records are accepted");
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct StatusFields {
     pub(crate) problems: BTreeMap<RunSide, SideProblem>,
     /// Whether the group has given the run no partition for a while.
     pub(crate) is_unassigned: bool,
+    /// Whether the last partitions were lost, rather than revoked, and none was assigned since.
+    pub(crate) has_lost: bool,
 }
 
 impl RunStatus {
@@ -39,6 +41,12 @@ impl StatusFields {
     /// Returns why a side is stalled, if it is.
     pub(crate) fn stalled(&self, side: RunSide) -> Option<&str> {
         self.problems.get(&side).filter(|problem| problem.is_stalled).map(|problem| problem.reason.as_str())
+    }
+
+    /// Returns why no partition is assigned, if it is known: a source that does not answer has cost the run its partitions.
+    pub(crate) fn unassigned_reason(&self) -> Option<&'static str> {
+        let is_outage = self.has_lost && !self.is_unassigned && self.stalled(RunSide::Source).is_some();
+        is_outage.then_some("the source does not answer")
     }
 
     pub(crate) fn lags(&self) -> impl Iterator<Item = (Partition, u64)> {
@@ -60,12 +68,14 @@ impl Observer for RunStatus {
             Event::Unassigned(_) => entries.is_unassigned = true,
             Event::Assigned(assigned) => {
                 entries.is_unassigned &= assigned.is_empty();
+                entries.has_lost &= assigned.is_empty();
                 for one in *assigned {
                     entries.settled.insert(one.partition, one.start);
                     entries.ends.remove(&one.partition);
                 }
             }
-            Event::Released { partitions, .. } => {
+            Event::Released { partitions, lost, .. } => {
+                entries.has_lost = *lost;
                 for partition in *partitions {
                     entries.ends.remove(partition);
                     entries.settled.remove(partition);

@@ -108,7 +108,7 @@ impl Summary {
     #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)] // rates for people
     pub(crate) fn text(&self, brief: bool) -> String {
         let took = humantime::format_duration(Duration::from_millis((self.seconds * 1000.0) as u64));
-        let ended = self.ended.replace('_', " ");
+        let ended = if self.ended == "bad_record" { "stopped at a bad record" } else { self.ended };
         let tally = &self.tally;
         let mut text = format!("{} {}: {ended} after {took}\n", self.command, self.route);
         // A source without positions is a generator.
@@ -156,7 +156,11 @@ impl Summary {
         for SummaryPosition { topic, partition, position, committed } in &self.partitions {
             let committed = match committed {
                 Some(committed) if committed == position => "committed".to_owned(),
-                Some(committed) => format!("committed {}", grouped((*committed).cast_unsigned())),
+                Some(committed) => {
+                    let again = u64::try_from(position - committed).ok().filter(|again| *again > 0);
+                    let again = again.map_or_else(String::new, |again| format!(": {} will be read again", grouped(again)));
+                    format!("committed {}{again}", grouped(committed.cast_unsigned()))
+                }
                 None => "nothing new committed".to_owned(),
             };
             let _ = writeln!(text, "  {topic}/{partition} at {}, {committed}", grouped((*position).cast_unsigned()));
@@ -168,6 +172,22 @@ impl Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::{Event, Failure, Observer as _};
+    use crate::record::{NextOffset, Partition};
+
+    #[test]
+    fn a_summary_names_what_will_be_read_again_and_where_the_run_stopped() {
+        let headline = RunInfo { command: "replicate", run: String::new(), route: "a → b".to_owned(), has_positions: true };
+        let partition = Partition::new("summary", 0);
+        let status = RunStatus::default();
+        status.on(&Event::Committed(&[(partition, NextOffset(508))]));
+        let (outcome, elapsed) = (RunOutcome::Record(Failure::new("it is bad")), Duration::from_millis(240));
+        let positions = vec![(partition, NextOffset(1_483))];
+        let report = RunReport { tally: Tally::default(), outcome, positions, closed: Ok(()), elapsed };
+        let text = Summary::new(&headline, &report, &status).text(false);
+        assert!(text.starts_with("replicate a → b: stopped at a bad record after 240ms\n"), "{text}");
+        assert!(text.ends_with("\n  summary/0 at 1,483, committed 508: 975 will be read again\n"), "{text}");
+    }
 
     #[test]
     fn a_run_that_filters_everything_has_the_rate_of_its_source() {

@@ -12,6 +12,8 @@ use graph::Graph;
 const COMMAND_LAYERS: &[&str] = &[
     "commands",
     "lag",
+    "offsets",
+    "topics",
     "replication",
     "windows",
     "report",
@@ -28,11 +30,13 @@ const COMMAND_LAYERS: &[&str] = &[
 ];
 
 /// Each layer with the layers below it that it may use.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("main", &["cli"]),
     ("cli", COMMAND_LAYERS),
     ("commands", COMMAND_LAYERS),
     ("lag", &["connectors", "pipeline", "profile", "record", "number"]),
+    ("offsets", &["connectors", "pipeline", "profile", "record", "number"]),
+    ("topics", &["connectors", "pipeline", "profile", "record", "number"]),
     ("replication", &["connectors", "pipeline", "profile", "record", "number"]),
     ("windows", &["report", "terminal", "connectors", "logins", "pipeline", "profile", "shape", "record", "number"]),
     ("report", &["terminal", "pipeline", "profile", "shape", "record", "number"]),

@@ -160,6 +160,42 @@ fn a_mistake_in_a_section_that_the_command_does_not_use_is_a_warning() {
 }
 
 #[test]
+fn a_wrong_key_or_value_of_another_command_is_a_warning_with_its_line() {
+    let profile = "[local_kafka]\nservers = a:1\n[run.replicate]\nbatchh = 3\n[shape.x]\nwher = a\n[mongodb]\nhost = h\nport = abc\n\
+                   [postgres]\nurl = postgres://h\nusername = u\n[run.tail]\nquiet = false\n";
+    let folder = Folder::with_profile(profile);
+    let ended = ended(&mut folder.sdl("profile list"));
+    let expected = [
+        "cannot read section `mongodb`: key `port` at ./database.ini:9 is not a port between 1 and 65535; a command that uses it fails",
+        "cannot read section `run.replicate`: unknown key `batchh` at ./database.ini:4; a command that uses it fails",
+        "unknown key `wher` in [shape.x] at ./database.ini:6; a command that uses it fails",
+    ];
+    let warnings: Vec<_> = ended.stderr.lines().filter(|line| line.contains("WARN")).collect();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(warnings.len() == 3 && warnings.iter().zip(expected).all(|(line, end)| line.ends_with(end)), "{}", ended.stderr);
+}
+
+#[test]
+fn a_fault_in_a_section_that_the_command_uses_is_said_once() {
+    let sections =
+        "[local_kafka]\nservers = a:1\nusername = u\n[opensearch]\nurl = http://h\nurll = x\n[mongodb]\nhost = h\nport = abc\n";
+    let folder = Folder::with_profile(&format!("{sections}[shape.x]\nwher = a\n[run.sink-es]\nbatchh = 3\n"));
+    for (line, fault) in [
+        ("tail t", "missing key `password`"),
+        ("tail t --shape x", "missing key `password`"),
+        ("sink-mongo t --source local_kafka --group g", "missing key `password`"),
+        ("sink-es t --source local_kafka --index i", "`batchh`"),
+    ] {
+        let ended = ended(&mut folder.sdl(line));
+        assert_eq!(ended.code, Some(2), "{line}: {}", ended.stderr);
+        assert_eq!(ended.stderr.matches(fault).count(), 1, "{line}: {}", ended.stderr);
+    }
+    let folder = Folder::with_profile(&sections.replace("username = u\n", ""));
+    let ended = ended(&mut folder.sdl("sink-es t --source local_kafka --index i"));
+    assert_eq!((ended.code, ended.stderr.matches("`urll`").count()), (Some(2), 1), "{}", ended.stderr);
+}
+
+#[test]
 fn an_unknown_key_in_a_variable_is_refused_with_a_suggestion() {
     let folder = Folder::with_profile("[local_kafka]\nservers = a:1\n");
     let ended = ended(folder.sdl(SHOW).env("SDL_LOCAL_KAFKA_PASWORD", "canary"));

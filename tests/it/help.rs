@@ -62,7 +62,7 @@ fn help_explains_commands_and_topics() {
         let wide = ended.stdout.lines().find(|line| line.chars().count() > 92);
         assert_eq!(wide, None, "a line of `help {topic}` is too wide for a terminal");
     }
-    for command in ["", "replicate", "profile show"] {
+    for command in ["", "replicate", "profile show", "offsets reset"] {
         let (helped, asked) = (folder.run(&format!("help {command}")), folder.run(&format!("{command} --help")));
         assert_eq!((helped.code, &helped.stdout), (Some(0), &asked.stdout), "sdl help {command}");
     }
@@ -75,7 +75,8 @@ fn an_unknown_help_topic_is_a_usage_error() {
         ("help offset", "error: there is no help for `offset`\nhint: did you mean `offsets`?\n"),
         ("help replicat", "error: there is no help for `replicat`\nhint: did you mean `replicate`?\n"),
         ("help lag offsets", "error: `offsets` is a help topic, which stands alone\nhint: see `sdl help offsets`\n"),
-        ("help offsets lag", "error: `offsets` is a help topic, which stands alone\nhint: see `sdl help offsets`\n"),
+        ("help offsets lag", "error: there is no help for `lag`\nhint: choose one of: show, reset, export, import, delete\n"),
+        ("help guarantees lag", "error: `guarantees` is a help topic, which stands alone\nhint: see `sdl help guarantees`\n"),
         ("help lag groups", "error: there is no help for `groups`\nhint: `sdl lag` has no subcommands; see `sdl lag --help`\n"),
         ("help profile everything", "error: there is no help for `everything`\nhint: choose one of: list, show, init\n"),
     ] {

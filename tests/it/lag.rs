@@ -109,7 +109,7 @@ fn an_exceeded_threshold_exits_4_after_the_rows() {
     logins.lag("billing --max-lag 6").expect(0);
     let over = logins.lag("billing --max-lag 5 --no-time").expect(4);
     assert!(stdout(&over).starts_with("GROUP "));
-    let expected = "error: 1 group exceeds its threshold\n  caused by: `billing` on `local_kafka`: lag 6 exceeds 5 (--max-lag)\n\
+    let expected = "error: 1 group fails the check\n  caused by: `billing` on `local_kafka`: lag 6 exceeds 5 (--max-lag)\n\
                     hint: see where: sdl lag billing --only-lagging\n";
     assert_eq!(over.stderr, expected);
 }

@@ -174,6 +174,18 @@ fn real_offsets_and_times_select_the_start_and_the_end() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_date_is_a_day_in_the_zone_of_the_variable_tz() {
+    let topic = Topic::new("zones", 1);
+    // Midnight of 15 November 2023 in Berlin, half an hour later, and midnight in UTC.
+    topic.send(&in_partition(0, [(2_800, "a"), (4_600, "b"), (6_400, "c")].map(|(seconds, value)| at(seconds, value))));
+    for (zone, shown) in [("Europe/Berlin", "abc"), ("UTC", "c")] {
+        let ended = topic.sdl("--start @2023-11-15 -f %s").env("TZ", zone).run().expect(0);
+        assert_eq!((String::from_utf8_lossy(&ended.stdout).as_ref(), ended.stderr.as_str()), (shown, ""), "{zone}");
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
 fn real_aborted_and_open_transactions_are_not_shown() {
     let topic = Topic::new("transactions", 1);
     let value = |value: &str| in_partition(0, [at(1, value)]);

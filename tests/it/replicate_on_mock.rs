@@ -105,7 +105,7 @@ fn commits_that_are_refused_for_seconds_are_a_stall() {
     let mut running = flow.start("--rate 500");
     running.wait_for_count(&flow.target.cluster(), TOPIC, 100);
     flow.source.faults().request_errors(RDKafkaApiKey::OffsetCommit, &[LOADING; 200]);
-    running.wait_for_stderr("Commits stalled. reason=\"offset commit failed, attempt ");
+    running.wait_for_stderr("Commits stalled. reason=\"offset commit failed: coordinator load in progress\"");
     flow.source.faults().clear_request_errors(RDKafkaApiKey::OffsetCommit);
     running.wait_for_stderr("Commits resumed.");
     running.wait_for_count(&flow.target.cluster(), TOPIC, 2_000);
@@ -134,6 +134,63 @@ fn a_rebalance_that_holds_up_the_commits_holds_up_new_deliveries() {
     running.wait_for_count(&flow.target.cluster(), TOPIC, 10_000);
     running.end();
     flow.assert_exact();
+}
+
+/// A run whose session is short, for outages that are longer.
+fn with_short_session(flow: &Flow, flags: &str) -> Running {
+    let profile = Cluster::profile(&flow.source.cluster(), &flow.target.cluster(), "group");
+    let profile = profile.replacen("\n\n", "\nkafka.session.timeout.ms = 6000\n\n", 1);
+    Sdl::new(&format!("replicate {TOPIC} {flags}")).profile(&profile).deadline(Duration::from_secs(180)).start()
+}
+
+#[test]
+fn commits_that_end_with_the_session_are_given_up_and_a_stop_says_so() {
+    use RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS as LOADING;
+    let flow = Flow::new(100, 1);
+    let mut running = with_short_session(&flow, "");
+    let (source, target) = (flow.source.cluster(), flow.target.cluster());
+    running.wait_for_count(&target, TOPIC, 100);
+    eventually("the first records are committed", Duration::from_secs(60), || {
+        (source.committed("group", TOPIC) == [Some(100)]).then_some(())
+    });
+    flow.source.faults().request_errors(RDKafkaApiKey::OffsetCommit, &vec![LOADING; 20_000]);
+    Sender::new(&source, &[]).send(TOPIC, &numbered(1, 100, 2_000, 1));
+    running.wait_for_count(&target, TOPIC, 2_100);
+    running.wait_for_stderr("Commits stalled.");
+    flow.source.faults().broker_down(1).expect("the broker goes down");
+    running.wait_for_stderr(
+        "Commits given up: the partitions were lost before 2,000 delivered records were committed; they will be read and delivered \
+         again.",
+    );
+    running.wait_for_stderr("the source has not answered for 6 s: its partitions were given up; waiting for it");
+    running.signal("TERM");
+    let stderr = running.wait().expect(1).stderr;
+    assert!(stderr.contains("error: the offsets were not committed on `remote_kafka`"), "{stderr}");
+    assert!(stderr.ends_with("hint: everything was delivered; the next run repeats what was not committed\n"), "{stderr}");
+    let is_said = ["Commits resumed.", "Waiting for partitions: another member, or this process before the outage"];
+    assert!(!is_said.iter().any(|line| stderr.contains(line)), "neither is true: {stderr}");
+}
+
+#[test]
+fn an_outage_that_is_longer_than_the_session_is_over_when_partitions_are_read_again() {
+    let flow = Flow::new(100, 1);
+    let mut running = with_short_session(&flow, "");
+    let (source, target) = (flow.source.cluster(), flow.target.cluster());
+    running.wait_for_count(&target, TOPIC, 100);
+    flow.source.faults().broker_down(1).expect("the broker goes down");
+    running.wait_for_stderr("Reading stalled.");
+    running.wait_for_stderr("the source has not answered for 6 s: its partitions were given up; waiting for it");
+    flow.source.faults().broker_up(1).expect("the broker comes back");
+    running.wait_for_stderr("Reading resumed.");
+    Sender::new(&source, &[]).send(TOPIC, &numbered(1, 100, 100, 1));
+    running.wait_for_count(&target, TOPIC, 200);
+    let stderr = running.stderr();
+    let reasons: Vec<_> = stderr.lines().filter(|line| line.contains("Reading stalled.")).collect();
+    assert!(
+        reasons.len() <= 3 && !reasons.iter().any(|line| line.contains("Coordinator") || line.contains("failed")),
+        "{stderr}"
+    );
+    running.end();
 }
 
 #[test]
@@ -168,6 +225,21 @@ fn a_new_partition_without_a_leader_does_not_hold_up_the_others() {
     );
     running.end();
     assert_eq!(source.committed("group", NEW), [Some(100), Some(100)]);
+}
+
+#[test]
+fn a_header_name_with_a_nul_byte_is_copied_whole() {
+    let flow = Flow::new(0, 1);
+    let profile = Cluster::profile(&flow.source.cluster(), &flow.target.cluster(), "group");
+    let produce = Sdl::new(&format!("produce-fake {TOPIC} --target remote_kafka --file lines")).profile(&profile);
+    let headers = r#"["a\u0000b","1","a\u0000c","2","\u0000","3"]"#;
+    let line = format!(r#"{{"topic":"{TOPIC}","partition":0,"offset":0,"headers":{headers},"key":null,"payload":"v"}}"#);
+    std::fs::write(produce.home().join("lines"), line).expect("the line is written");
+    produce.run().expect(0);
+    flow.start("--until-caught-up").wait().expect(0);
+    let shown = Sdl::new(&format!("tail {TOPIC} -o ndjson")).profile(&profile).run().expect(0).stdout;
+    let shown = String::from_utf8(shown).expect("text");
+    assert!(shown.contains(&format!("\"headers\":{headers},")), "{shown}");
 }
 
 #[test]

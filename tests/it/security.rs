@@ -1,5 +1,6 @@
 //! A secured cluster: every supported login, and the errors of rejected ones.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::harness::{TlsStub, stack_env, unique};
@@ -90,6 +91,23 @@ fn real_a_user_without_a_protocol_logs_in_with_sasl_plaintext() {
 #[ignore = "needs Kafka: scripts/test runs it"]
 fn real_a_client_certificate_is_presented() {
     works("SSL", &certificate("client"));
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_client_key_in_each_form_of_pem_is_read() {
+    let (folder, key) = (tempfile::tempdir().unwrap(), tls("client.key"));
+    for (name, form) in [
+        ("pkcs1", "rsa -traditional".to_owned()),
+        ("pkcs8", "pkcs8 -topk8 -nocrypt".to_owned()),
+        ("pkcs1-encrypted", format!("rsa -traditional -aes128 -passout pass:{CANARY}")),
+        ("pkcs8-encrypted", format!("pkcs8 -topk8 -v2 aes-256-cbc -passout pass:{CANARY}")),
+    ] {
+        let file = folder.path().join(name).display().to_string();
+        let made = Command::new("openssl").args(form.split(' ')).args(["-in", &key, "-out", &file]).output();
+        assert!(made.as_ref().is_ok_and(|made| made.status.success()), "{name}: {made:?}");
+        works("SSL", &format!("{}ssl_key_password = {CANARY}\n", certificate("client").replace(&key, &file)));
+    }
 }
 
 #[test]

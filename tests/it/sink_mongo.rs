@@ -173,6 +173,29 @@ async fn an_error_for_an_unknown_index_leaves_every_outcome_unclear() {
 }
 
 #[tokio::test]
+async fn an_answer_with_a_text_that_is_cut_within_a_character_is_judged_document_by_document() {
+    for (code, word) in [(121, 'b'), (11600, 'r'), (13, 'S'), (4242, 'u')] {
+        let error = doc! {"index": 1, "code": code, "errmsg": "not this: é"};
+        let stub = peer(move |_| Answer::Cut(doc! {"n": 2, "writeErrors": [error.clone()], "ok": 1.0}));
+        let outcomes = deliver(&sink(&stub, offset_ids(), false).await, records(3)).await;
+        assert_eq!(outcome_codes(&outcomes), format!("d{word}d"), "{code}");
+    }
+    for (code, word) in [(2, '?'), (10107, 'r'), (13, 'S')] {
+        let stub = peer(move |_| Answer::Cut(doc! {"ok": 0.0, "code": code, "errmsg": "é"}));
+        let outcomes = deliver(&sink(&stub, offset_ids(), false).await, records(2)).await;
+        assert_eq!(outcome_codes(&outcomes), word.to_string().repeat(2), "{code}");
+    }
+    let stub = peer(|command| match name(command) {
+        "find" => {
+            let stored = doc! {"_id": "t:0:0", "_kafka_key": "é", "_kafka_timestamp": 1000_i64};
+            Answer::Cut(doc! {"cursor": {"firstBatch": [stored], "id": 0_i64, "ns": "d.t"}, "ok": 1.0})
+        }
+        _ => Answer::Cut(doc! {"n": 0, "writeErrors": [{"index": 0, "code": 11000, "errmsg": "é"}], "ok": 1.0}),
+    });
+    assert_eq!(outcome_codes(&deliver(&sink(&stub, offset_ids(), false).await, records(1)).await), "a");
+}
+
+#[tokio::test]
 async fn server_quotes_appear_only_in_dead_letters() {
     let stub = erring(vec![doc! {"index": 0, "code": 2, "errmsg": "bad value: { card: \"4111\" }"}], None);
     let outcomes = deliver(&sink(&stub, offset_ids(), false).await, records(1)).await;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use sdl::connectors::kafka::reach;
 use sdl::error::Error;
 use sdl::profile::KafkaSection;
+use serde_json::json;
 
 use crate::harness::{KafkaStub, Sdl};
 use crate::run::Folder;
@@ -178,12 +179,14 @@ hint: correct `kafka.fetch.max.bytes` under [local_kafka]; librdkafka's CONFIGUR
 #[test]
 fn invalid_servers_are_refused_before_any_connection() {
     for (servers, cause) in [
-        ("\"127.0.0.1:1\"", "is not a list of `host:9092`, without quotes and scheme"),
-        ("http://127.0.0.1:1", "is not a list of `host:9092`, without quotes and scheme"),
+        ("\"127.0.0.1:1\"", ", `\"127.0.0.1:1\"`, is not a list of `host:9092`, without quotes and scheme"),
+        ("http://127.0.0.1:1", ", `http://127.0.0.1:1`, is not a list of `host:9092`, without quotes and scheme"),
+        ("http://u:canary@127.0.0.1:1", " is not a list of `host:9092`, without quotes and scheme"),
+        ("127.0.0.1:1, localhost:99999", ": the port of `localhost:99999` is above 65535"),
     ] {
         let begun = Instant::now();
         let ended = Folder::with_profile(&format!("[local_kafka]\nservers = {servers}\n")).run("produce-fake -n 1");
-        assert!(ended.stderr.contains(&format!("key `servers` at ./database.ini:2 {cause}\n")), "{}", ended.stderr);
+        assert!(ended.stderr.contains(&format!("key `servers` at ./database.ini:2{cause}\n")), "{}", ended.stderr);
         assert_eq!(ended.code, Some(2));
         assert!(begun.elapsed() < Duration::from_secs(5));
     }
@@ -199,6 +202,35 @@ hint: name a section of type `kafka`; `sdl sink-es` writes to `elasticsearch`
     for profile in ["[remote_kafka]\nservers = a:1\n", "[remote_kafka]\nservers = a:1\n[elasticsearch]\nurl = http://a:1\n"] {
         let ended = Folder::with_profile(profile).run("replicate x --target elasticsearch");
         assert_eq!((ended.stderr.as_str(), ended.code), (expected, Some(2)));
+    }
+}
+
+#[test]
+fn a_signal_during_the_start_leaves_the_json_summary_of_an_interrupted_run() {
+    for arguments in [
+        "replicate x",
+        "sink-mongo x --source remote_kafka --database d --collection c",
+        "sink-es x --source remote_kafka --index i",
+        "aggregate x",
+        "produce-fake x",
+    ] {
+        for signal in ["INT", "TERM"] {
+            // It accepts connections, and answers nothing.
+            let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = silent.local_addr().unwrap();
+            let sections = "[remote_kafka]\nservers = ADDRESS\n[local_kafka]\nservers = ADDRESS\n\
+                            [mongodb]\nhost = 127.0.0.213\n[elasticsearch]\nurl = http://ADDRESS\n";
+            let profile = sections.replace("ADDRESS", &address.to_string());
+            let running = Sdl::new(&format!("{arguments} --wait 10m -o json")).profile(&profile).start();
+            let _connection = silent.accept().unwrap();
+            running.signal(signal);
+            let finished = running.wait().expect(0);
+            let summary: serde_json::Value = serde_json::from_slice(&finished.stdout).expect("one document");
+            let command = arguments.split(' ').next().unwrap();
+            let taken = if command == "produce-fake" { "produced" } else { "read" };
+            let told = [&summary["command"], &summary["ended"], &summary[taken], &summary["schema"]];
+            assert_eq!(told, [&json!(command), &json!("interrupted"), &json!(0), &json!(1)], "{signal}: {summary}");
+        }
     }
 }
 

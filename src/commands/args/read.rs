@@ -1,5 +1,7 @@
 //! Flags that choose group, positions and bounds.
 
+use std::time::Duration;
+
 use clap::builder::NonEmptyStringValueParser as Text;
 
 use crate::commands::args::SourceLimits;
@@ -83,19 +85,12 @@ impl ReadArgs {
         Ok(if self.fresh_group { format!("{group}-fresh-{:08x}", run::random()) } else { group.to_owned() })
     }
 
-    /// Returns the topics to read, with their partitions.
+    /// Returns the topics to read, with their partitions. One that was just created is looked for again, for up to `wait`.
     ///
     /// # Errors
     /// When a topic does not exist, or none is left.
-    pub(crate) async fn topics(&self, admin: &Admin, section: &KafkaSection) -> Result<Vec<TopicInfo>, Error> {
-        let mut all = admin.topics().await?;
-        for name in self.topics.named(section)? {
-            if !all.iter().any(|topic| topic.topic.name() == name) {
-                // The list of all omits topics that the user may not describe; a request for one says so.
-                all.extend(admin.topic(name).await?);
-            }
-        }
-        self.topics.choose(section, &all)
+    pub(crate) async fn topics(&self, admin: &Admin, section: &KafkaSection, wait: Duration) -> Result<Vec<TopicInfo>, Error> {
+        self.topics.look_up(admin, section, wait).await
     }
 
     /// Returns the position at which the run is asked to start.

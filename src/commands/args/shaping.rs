@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::pipeline::{LOSS_TARGET, Transform, TransformResult};
-use crate::profile::{Profile, Secret};
+use crate::profile::{Origin, Profile, RunValue, Secret, UNUSED};
 use crate::shape::{
     FieldPath, InvalidRule, MIN_RECORDS, RuleKind, SAMPLE_RECORDS, SelectedFields, Shape, ShapeResult, ShapeRules,
 };
@@ -90,12 +90,28 @@ impl ShapingArgs {
         for name in &self.shape {
             let keys = profile.shape(name)?.ok_or_else(|| no_shape(name, profile))?;
             for (key, value) in &keys {
-                let origin = profile.shape_origin(name, key).map_or_else(String::new, |origin| format!(" at {origin}"));
-                rules.key(&format!("[shape.{name}]{origin}"), key, value).map_err(usage)?;
+                let origin = profile.shape_origin(name, key).unwrap_or(&Origin::Default);
+                rules.key(&place(name, origin), key, value).map_err(usage)?;
             }
         }
         Ok(rules)
     }
+}
+
+/// Returns a warning for each unknown key of the shapes of the profile that `is_used` does not say the command uses.
+pub(crate) fn fault_warnings(profile: &Profile, is_used: impl Fn(&str) -> bool) -> Vec<String> {
+    let unused = profile.shape_names().filter(|name| !is_used(name));
+    let warnings = unused.flat_map(|name| {
+        let values = profile.written_values(&format!("shape.{name}")).into_iter();
+        let fault = |value: &RunValue| ShapeRules::default().key(&place(name, &value.origin), &value.key, &value.value).err();
+        values.filter_map(|value| Some(format!("{}; {UNUSED}", fault(&value)?.what))).collect::<Vec<_>>()
+    });
+    warnings.collect()
+}
+
+/// Returns the section of a shape and the place of one of its keys.
+fn place(name: &str, origin: &Origin) -> String {
+    format!("[shape.{name}] at {origin}")
 }
 
 /// Returns the transform that applies `shape`.

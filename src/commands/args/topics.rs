@@ -1,9 +1,11 @@
 //! Flags that choose topics.
 
+use std::time::Duration;
+
 use clap::builder::NonEmptyStringValueParser as Text;
 use regex::Regex;
 
-use crate::connectors::kafka::{Pos, TOPIC_NAME_RULE, TopicInfo};
+use crate::connectors::kafka::{Admin, Pos, TOPIC_NAME_RULE, TopicInfo};
 use crate::error::Error;
 use crate::pipeline::Failure;
 use crate::profile::KafkaSection;
@@ -162,17 +164,11 @@ impl TopicArgs {
     /// Returns the topics of the flag, or else of the section; none with a pattern.
     ///
     /// # Errors
-    /// When no topic is chosen, or Kafka does not allow a name.
+    /// When Kafka does not allow a name.
     pub(crate) fn named<'a>(&'a self, section: &'a KafkaSection) -> Result<Vec<&'a str>, Error> {
         let names = match (self.names.as_slice(), section.default_consumer_topic.as_deref()) {
             _ if self.topics_matching.is_some() => Vec::new(),
-            ([], Some(topic)) => vec![topic],
-            ([], None) => {
-                return Err(Error::Usage {
-                    what: "no topic is named".to_owned(),
-                    hint: format!("name one on the command line, or set `default_consumer_topic` under [{}]", section.name),
-                });
-            }
+            ([], topic) => topic.into_iter().collect(),
             (topics, _) => topics.iter().map(String::as_str).collect(),
         };
         if let Some(name) = names.iter().find(|name| !Topic::is_valid_name(name)) {
@@ -186,11 +182,31 @@ impl TopicArgs {
         Ok(names.into_iter().filter(|name| !self.excludes(name)).collect())
     }
 
+    /// Returns the topics to read, looked up on the cluster of `admin`; one that was just created is looked for again, for up to `wait`.
+    ///
+    /// # Errors
+    /// When no topic is named, one does not exist, or none is left.
+    pub(crate) async fn look_up(&self, admin: &Admin, section: &KafkaSection, wait: Duration) -> Result<Vec<TopicInfo>, Error> {
+        let mut all = admin.topics().await?;
+        for name in self.named(section)? {
+            if !all.iter().any(|topic| topic.topic.name() == name) {
+                // The list of all omits topics that the user may not describe; a request for one says so.
+                let Some(found) = admin.topic_to_read(name, wait).await? else { break };
+                all.push(found);
+            }
+        }
+        self.choose(section, &all)
+    }
+
     /// Returns the topics to read out of all existing ones.
     ///
     /// # Errors
-    /// When a topic does not exist, or none is left.
+    /// When no topic is named, one does not exist, or none is left.
     pub(crate) fn choose(&self, section: &KafkaSection, all: &[TopicInfo]) -> Result<Vec<TopicInfo>, Error> {
+        if self.names.is_empty() && self.topics_matching.is_none() && section.default_consumer_topic.is_none() {
+            let key = format!("set `default_consumer_topic` under [{}]", section.name);
+            return Err(none_named("no topic is named".to_owned(), &format!("name one on the command line, or {key}"), all));
+        }
         let mut chosen: Vec<TopicInfo> = all.iter().filter(|topic| self.fits(topic.topic.name())).cloned().collect();
         for name in self.named(section)? {
             let known = all.iter().find(|topic| topic.topic.name() == name);
@@ -206,8 +222,13 @@ impl TopicArgs {
     }
 }
 
+/// Returns the error of a command that needs a topic, with the topics that are there.
+pub(crate) fn none_named(what: String, hint: &str, all: &[TopicInfo]) -> Error {
+    Error::Usage { what, hint: format!("{hint}; {}", first_names(all)) }
+}
+
 /// Returns whether a topic belongs to Kafka itself.
-fn is_internal(name: &str) -> bool {
+pub(crate) fn is_internal(name: &str) -> bool {
     name.starts_with("__")
 }
 
@@ -232,15 +253,30 @@ fn first_names(all: &[TopicInfo]) -> String {
     }
 }
 
-/// Returns the name in `known` that is most similar to `name`.
+/// Returns the name in `known` that is most similar to `name`, if it is similar: of four letters, three are the same.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = known.map(|known| (strsim::damerau_levenshtein(name, known), known));
-    near.filter(|(distance, known)| *distance <= 2.max(known.len() / 4)).min().map(|(_, known)| known)
+    let most = |known: &str| (2.max(known.len() / 4)).min(known.len().max(name.len()) / 3);
+    near.filter(|(distance, known)| *distance <= most(known)).min().map(|(_, known)| known)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_similar_name_is_suggested() {
+        for (name, known, near) in [
+            ("tuor", "tour", Some("tour")),
+            ("login", "logins", Some("logins")),
+            ("usr-logn", "user-login", Some("user-login")),
+            ("ab", "ax", None),
+            ("gmem", "ge2", None),
+            ("mem", "nu", None),
+        ] {
+            assert_eq!(nearest(name, std::iter::once(known)), near, "{name}, {known}");
+        }
+    }
 
     #[test]
     fn partitions_are_numbers_and_ranges() {

@@ -133,12 +133,25 @@ fn partition_row(section: &str, group: &Group, partition: &PartitionLag, layout:
     if layout.time {
         row.push(time(partition.expires_in(now)));
     }
-    let flags = partition.flags();
-    let texts = stalled.then(|| "STALLED".to_owned()).into_iter().chain(flags.iter().map(LagFlag::text));
-    let codes = stalled.then_some("stalled").into_iter().chain(flags.iter().map(LagFlag::code));
-    row.extend([partition.deleted_unread().into(), notes(&texts.collect::<Vec<_>>(), &codes.collect::<Vec<_>>())]);
+    let (mut texts, mut codes) = (Vec::new(), Vec::new());
+    if stalled {
+        texts.push("STALLED".to_owned());
+        codes.push("stalled");
+    }
+    if partition.committed.is_none() {
+        texts.push(NOTHING_COMMITTED.to_owned());
+        codes.push("no_commit");
+    }
+    for flag in &partition.flags() {
+        texts.push(flag.text());
+        codes.push(flag.code());
+    }
+    row.extend([partition.deleted_unread().into(), notes(&texts, &codes)]);
     row
 }
+
+/// The note of a group or partition without a commit.
+const NOTHING_COMMITTED: &str = "nothing committed";
 
 #[derive(Debug, Default)]
 struct LagSum {
@@ -220,7 +233,7 @@ impl LagSum {
             texts.push(why.clone());
             codes.push("unreadable");
         } else if group.partitions.is_empty() {
-            texts.push("nothing committed".to_owned());
+            texts.push(NOTHING_COMMITTED.to_owned());
             codes.push("no_commit");
         }
         row.extend([self.deleted_unread.into(), notes(&texts, &codes)]);
@@ -258,4 +271,24 @@ fn number(number: Option<f64>) -> Cell {
 /// Returns the notes cell: texts in tables, codes in machine-readable output.
 fn notes(texts: &[String], codes: &[&str]) -> Cell {
     Cell::Display(texts.join("; "), json!(codes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lag::{GroupLag, Survey, partition_lag};
+    use crate::terminal::ListingFormat;
+
+    #[test]
+    fn a_partition_without_a_commit_says_so() {
+        let group = Group { name: "nothing".to_owned(), ..Group::default() };
+        let partitions = vec![partition_lag(0, None, 0, 100), partition_lag(1, Some(100), 0, 100)];
+        let groups = vec![GroupLag { group, partitions, unreadable: None }];
+        let survey = Survey { section: "s".to_owned(), groups, ..Survey::default() };
+        let report = LagReport { at: 0, surveys: vec![survey], failures: Vec::new() };
+        let rows = listing(&report, RowLayout { by: By::Partition, only_lagging: false, time: false, throughput: false });
+        let json: serde_json::Value = serde_json::from_str(&rows.render(ListingFormat::Json)).unwrap();
+        assert_eq!([&json["lags"][0]["notes"], &json["lags"][1]["notes"]], [&json!(["no_commit"]), &json!([])]);
+        assert_eq!(rows.render(ListingFormat::Table).matches(NOTHING_COMMITTED).count(), 1);
+    }
 }

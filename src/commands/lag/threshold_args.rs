@@ -46,14 +46,16 @@ pub(super) fn check(thresholds: Thresholds, report: &LagReport) -> Result<(), Er
     if causes.is_empty() {
         return Ok(());
     }
-    let what =
-        if count == 1 { "1 group exceeds its threshold".to_owned() } else { format!("{count} groups exceed their thresholds") };
+    let what = if count == 1 { "1 group fails the check".to_owned() } else { format!("{count} groups fail the check") };
     let failure = causes.into_iter().fold(Failure::new(what), Failure::because);
     let group = if count == 1 { shown.as_str() } else { "GROUP" };
     let hint = if may_lag {
         format!("see where: sdl lag {group} --only-lagging")
     } else {
-        format!("see whether it has members: sdl lag {group} --by group; it commits after its first records")
+        format!(
+            "see whether it has members: sdl lag {group} --by group; it commits after its first records, or its topics were deleted: \
+             leave it out with --groups"
+        )
     };
     Err(Error::Check(failure.hint(hint)))
 }
@@ -100,7 +102,7 @@ mod tests {
         assert_eq!(checked(Some(61), None, two()), None);
         assert_eq!(
             checked(Some(60), None, two()).unwrap(),
-            "error: 1 group exceeds its threshold\n  caused by: `g` on `s`: lag 61 exceeds 60 (--max-lag)\n\
+            "error: 1 group fails the check\n  caused by: `g` on `s`: lag 61 exceeds 60 (--max-lag)\n\
              hint: see where: sdl lag g --only-lagging\n"
         );
         assert_eq!(checked(None, None, two()), None);
@@ -121,8 +123,9 @@ mod tests {
     #[test]
     fn a_group_that_has_committed_nothing_exceeds_any_threshold() {
         for partitions in [Vec::new(), vec![partition_lag(0, None, 0, 100), partition_lag(1, None, 0, 0)]] {
-            let expected = "error: 1 group exceeds its threshold\n  caused by: `g` on `s`: the lag is not known: nothing is committed\n\
-                            hint: see whether it has members: sdl lag g --by group; it commits after its first records\n";
+            let expected = "error: 1 group fails the check\n  caused by: `g` on `s`: the lag is not known: nothing is committed\n\
+                            hint: see whether it has members: sdl lag g --by group; it commits after its first records, or its topics \
+                            were deleted: leave it out with --groups\n";
             assert_eq!(checked(Some(1_000), None, partitions.clone()).as_deref(), Some(expected));
             assert_eq!(checked(None, Some(1_000), partitions.clone()).as_deref(), Some(expected));
             assert_eq!(checked(None, None, partitions), None);

@@ -1,6 +1,7 @@
 //! Which records are read, and in which order.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::commands::args::{check_resolved, nearest, reversed_lines};
 use crate::commands::session::held_back_lines;
@@ -42,7 +43,7 @@ pub(super) struct SelectedPartitions {
 
 impl SelectedPartitions {
     pub(super) fn find(scanner: &Scanner, select: &SelectArgs, section: &KafkaSection, follows: bool) -> Result<Self, Error> {
-        let topics = topics(scanner, select, section)?;
+        let topics = topics(scanner, select, section, Duration::MAX)?;
         if let Some(partitions) = &select.partitions {
             partitions.check(&topics)?;
         }
@@ -240,7 +241,7 @@ impl TailRun {
         let from: Vec<(Partition, i64)> = partitions.iter().map(from).collect();
         // A failed lookup is repeated; the scanner reports that the cluster cannot be read.
         let look_for_more = |reader: &Scanner| {
-            let topics = topics(reader, select, section).unwrap_or_default();
+            let topics = topics(reader, select, section, Duration::ZERO).unwrap_or_default();
             topics.iter().flat_map(|topic| select.partitions_of(topic)).collect()
         };
         Ok(self.scanner.follow(&from, look_for_more, |event| output.on_event(&event))?)
@@ -284,14 +285,16 @@ impl TailRun {
     }
 }
 
-fn topics(reader: &Scanner, select: &SelectArgs, section: &KafkaSection) -> Result<Vec<TopicInfo>, Error> {
+/// Returns the topics that are read. One that was just created is looked for again, for up to `wait`.
+fn topics(reader: &Scanner, select: &SelectArgs, section: &KafkaSection, wait: Duration) -> Result<Vec<TopicInfo>, Error> {
     let named = select.topics.named(section)?;
     let mut found = Vec::new();
     for name in &named {
-        found.extend(reader.topics(Some(name))?);
+        let Some(topic) = reader.topic_to_read(name, wait)? else { break };
+        found.push(topic);
     }
     // All topics: for a pattern, and to suggest a name for a missing topic.
-    let all = if named.is_empty() || found.len() < named.len() { reader.topics(None)? } else { found };
+    let all = if named.is_empty() || found.len() < named.len() { reader.topics()? } else { found };
     select.topics.choose(section, &all)
 }
 

@@ -64,7 +64,8 @@ fn mappings(mapper: &DocumentMapper) -> Value {
     for name in ["user_id", "app_version", "device_type", "ip", "locale", "device_id"] {
         field(name, text()); // an address too: it may be masked
     }
-    field("timestamp", json!({"type": "date", "format": "epoch_second||epoch_millis||strict_date_optional_time"}));
+    // The servers would read milliseconds as seconds; in nanoseconds that year is out of range, and the document is rejected.
+    field("timestamp", json!({"type": "date_nanos", "format": "epoch_second||strict_date_optional_time"}));
     field("@timestamp", time());
     field(WRAPPED, json!({"type": "object", "enabled": false}));
     if let Some(names) = mapper.meta().names() {
@@ -97,6 +98,7 @@ mod tests {
         for name in login.iter().chain(&["@timestamp", "k_kafka_offset", "k_processed_at", "original_data"]) {
             assert!(fields.contains_key(*name), "{name}");
         }
+        assert_eq!(fields["timestamp"]["type"], "date_nanos", "no time of a day is taken for another");
         assert!(!mappings(&mapper(MetadataFields::none()))["properties"].as_object().unwrap().contains_key("_kafka_offset"));
     }
 }

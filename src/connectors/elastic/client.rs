@@ -152,7 +152,7 @@ impl ElasticClient {
             if let Some(error) = &last {
                 let failure = || diagnosis::diagnose(section, error, wait);
                 if Instant::now() + CONNECT_BACKOFF >= until {
-                    return Err(failure().into());
+                    return Err(log.gave_up(failure()).into());
                 }
                 log.on_failed_attempt(failure);
             }

@@ -37,16 +37,16 @@ pub enum IndexKind {
 pub(super) fn plan(target: &ElasticTarget, index: &IndexKind) -> Vec<String> {
     let template = target.format.mapper.templates()[0].pattern();
     let how = match (target.op, target.options.deletes) {
-        (Op::Create, _) => "created",
-        (Op::Index, false) if !target.format.mapper.ids().can_repeat() => "written over stored documents with their ids",
-        (Op::Index, false) => "replaced by newer versions",
-        (Op::Index, true) => "replaced by newer versions, and deleted by tombstones",
-        (Op::Update | Op::Upsert, false) => "merged with newer versions",
-        (Op::Update | Op::Upsert, true) => "merged with newer versions, and deleted by tombstones",
+        (Op::Create, _) => "create",
+        (Op::Index, false) if !target.format.mapper.ids().can_repeat() => "write over stored documents with their ids",
+        (Op::Index, false) => "replace by newer versions",
+        (Op::Index, true) => "replace by newer versions, delete by tombstones",
+        (Op::Update | Op::Upsert, false) => "merge with newer versions",
+        (Op::Update | Op::Upsert, true) => "merge with newer versions, delete by tombstones",
     };
     let kind = if target.options.data_stream { "data stream " } else { "" };
     let (name, server) = (target.client.name(), target.client.server());
-    let mut lines = vec![format!("{kind}{template} of {name} ({server}): documents are {how}")];
+    let mut lines = vec![format!("writes to {kind}{template} of {name}, {server} ({how})")];
     match index {
         IndexKind::Missing => lines.push(format!("{template} does not exist: it will be created")),
         IndexKind::Unknown if template.constant().is_none() => {

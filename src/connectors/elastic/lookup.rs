@@ -17,7 +17,7 @@ use crate::connectors::elastic::response::{self, BulkAction};
 use crate::connectors::elastic::target::ElasticTarget;
 use crate::document::{
     Contradiction, Disagreements, Document, DocumentBatch, FirstLook, Ids, MetaNames, Owner, StoredMetadata, deciding_fields,
-    overtaken, version_field,
+    of_failed_lookup, overtaken, version_field,
 };
 use crate::pipeline::{Outcome, Reason};
 
@@ -84,8 +84,11 @@ impl ElasticLookup {
 
     /// Judges the answer for a document whose id is taken, and stops a run whose look-ups never agree with its writes.
     fn reconcile(&self, document: &Document<'_>, action: BulkAction, answer: &Value) -> Outcome {
+        if let Some(outcome) = unread(answer) {
+            return outcome;
+        }
         match judge(&self.target, document, action, answer) {
-            Outcome::Retry(_) if answer.get("error").is_none() => {
+            Outcome::Retry(_) => {
                 let is_found = is_found(answer);
                 self.disagree(document, if is_found { Contradiction::Older } else { Contradiction::Nothing })
             }
@@ -150,6 +153,9 @@ impl ElasticLookup {
             let is_missing = answer.get("error").is_some_and(|error| kind(error) == "index_not_found_exception");
             if is_missing || answer.get("found") == Some(&Value::Bool(false)) {
                 continue;
+            }
+            if let Some(outcome) = unread(answer) {
+                return Err(outcome);
             }
             match judge(&self.target, document, BulkAction::Create, answer) {
                 outcome @ (Outcome::Stop(_) | Outcome::Unclear(_)) => return Err(outcome),
@@ -243,24 +249,22 @@ impl ElasticLookup {
 
     async fn ask(&self, call: Request<'_>) -> Result<bytes::Bytes, Outcome> {
         let client = &self.target.client;
-        let reply = client.call(call).await.map_err(|error| response::unanswered(&error, client.section()))?;
+        let unanswered = |error| of_failed_lookup(response::unanswered(&error, client.section()));
+        let reply = client.call(call).await.map_err(unanswered)?;
         match reply.status {
             200 => Ok(reply.body),
-            400 | 401 | 403 => match response::whole(reply.status, &reply.body) {
-                Outcome::BatchRejected(reason) => Err(Outcome::Unclear(reason)),
-                outcome => Err(outcome),
-            },
+            400 | 401 | 403 => Err(of_failed_lookup(response::whole(reply.status, &reply.body))),
             status => Err(not_looked_up(status)),
         }
     }
 }
 
-/// Returns the outcome of documents whose look-up was answered with this status, and not with the stored document.
+/// Returns the outcome of documents whose look-up was answered with this status, and not with the stored document: that blames none of
+/// them.
 pub(super) fn not_looked_up(status: u16) -> Outcome {
     let why = if status == 429 { "the server is overloaded".to_owned() } else { format!("status {status}") };
     let what = format!("the server did not return the stored document of an id: {why}");
-    let reason = with_load(status, Reason::new("not_looked_up", what));
-    if status == 200 { Outcome::Unclear(reason) } else { Outcome::Retry(reason) }
+    Outcome::Retry(with_load(status, Reason::new("not_looked_up", what)))
 }
 
 /// Returns whether an answer holds a document.
@@ -281,7 +285,7 @@ pub(super) fn lookup_failed(error: &Value) -> Outcome {
         kind if response::is_transient(kind) => Outcome::Retry(transient(503, error)),
         kind => {
             let what = format!("the server did not return the stored document of an id ({})", clean(kind));
-            Outcome::Unclear(Reason::new("not_looked_up", what).detail(quoted))
+            Outcome::Retry(Reason::new("not_looked_up", what).detail(quoted))
         }
     }
 }
@@ -299,17 +303,22 @@ pub(super) fn stored_metadata(source: &Value, names: &MetaNames, version: &str) 
     }
 }
 
-/// Returns the outcome of `document`, with which `action` was to be done, by the `answer` to what is stored under its id.
-fn judge(target: &ElasticTarget, document: &Document<'_>, action: BulkAction, answer: &Value) -> Outcome {
-    if let Some(error) = answer.get("error") {
-        return lookup_failed(error);
+/// Returns the outcome of a document if the answer does not tell whether it is stored.
+fn unread(answer: &Value) -> Option<Outcome> {
+    match answer.get("error") {
+        Some(error) => Some(lookup_failed(error)),
+        None if answer.get("found").is_none_or(|found| !found.is_boolean()) => Some(not_looked_up(200)),
+        None => None,
     }
-    match (answer.get("found").and_then(Value::as_bool), action) {
-        (Some(true), _) => {}
+}
+
+/// Returns the outcome of `document`, with which `action` was to be done, by the `answer` to what is stored under its id, which tells it.
+fn judge(target: &ElasticTarget, document: &Document<'_>, action: BulkAction, answer: &Value) -> Outcome {
+    match (is_found(answer), action) {
+        (true, _) => {}
         // It was deleted by this very version.
-        (Some(false), BulkAction::Delete) => return Outcome::AlreadyThere,
-        (Some(false), _) => return Outcome::Retry(overtaken()),
-        (None, _) => return not_looked_up(200),
+        (false, BulkAction::Delete) => return Outcome::AlreadyThere,
+        (false, _) => return Outcome::Retry(overtaken()),
     }
     let mapper = &target.format.mapper;
     let source = answer.get("_source").unwrap_or(&Value::Null);
@@ -333,13 +342,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn metadata_that_the_server_returns_as_text_is_read() {
+        let fields = crate::document::MetadataFields::default();
+        let names = fields.names().expect("the default has names");
+        let read = |source: Value| {
+            let stored = stored_metadata(&source, names, &names.timestamp);
+            (stored.topic, stored.partition, stored.offset, stored.timestamp, stored.version)
+        };
+        let (at, topic) = (1_700_000_000_000_i64, Some("t".to_owned()));
+        for (time, offset) in [(json!(at), json!(7)), (json!(at.to_string()), json!("7"))] {
+            let source = json!({"_kafka_topic": "t", "_kafka_partition": 0, "_kafka_offset": offset, "_kafka_timestamp": time});
+            assert_eq!(read(source), (topic.clone(), Some(0), Some(7), Some(at), Some(at)));
+        }
+        assert_eq!(read(json!({"_kafka_timestamp": "yesterday"})), (None, None, None, None, None));
+    }
+
+    #[test]
     fn a_lookup_in_a_closed_index_is_retried_with_its_cause() {
         let Outcome::Retry(reason) = lookup_failed(&json!({"type": "index_closed_exception", "reason": "closed"})) else {
             panic!("a closed index is an outage");
         };
         assert_eq!(reason.to_string(), "the index is closed (index_closed_exception)");
-        let Outcome::Unclear(reason) = lookup_failed(&json!({"type": "other_exception", "reason": "quotes a document"})) else {
-            panic!("an unknown error proves nothing");
+        let Outcome::Retry(reason) = lookup_failed(&json!({"type": "other_exception", "reason": "quotes a document"})) else {
+            panic!("an unknown error blames no record");
         };
         assert_eq!(reason.to_string(), "the server did not return the stored document of an id (other_exception)");
     }

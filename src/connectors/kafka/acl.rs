@@ -17,6 +17,8 @@ pub(crate) enum AclOperation<'a> {
     DescribeGroup(&'a str),
     /// To join, and to commit offsets.
     ReadGroup(&'a str),
+    /// To delete the group, or some of its offsets.
+    DeleteGroup(&'a str),
     UseTransactionalId(&'a str),
 }
 
@@ -30,6 +32,7 @@ impl fmt::Display for AclOperation<'_> {
             Self::AddPartitions(name) => write!(f, "add partitions to topic `{name}`"),
             Self::DescribeGroup(name) => write!(f, "describe group `{name}`"),
             Self::ReadGroup(name) => write!(f, "use group `{name}`"),
+            Self::DeleteGroup(name) => write!(f, "delete offsets of group `{name}`"),
             Self::UseTransactionalId(name) => write!(f, "use transactional id `{name}`"),
         }
     }
@@ -46,6 +49,7 @@ impl AclOperation<'_> {
             Self::AddPartitions(_) => "give the user ALTER on the topic, or add the partitions yourself",
             Self::DescribeGroup(_) => "give the user DESCRIBE on the group; READ includes it",
             Self::ReadGroup(_) => "give the user READ on the group",
+            Self::DeleteGroup(_) => "give the user DELETE on the group, and READ on its topics",
             Self::UseTransactionalId(_) => "give the user WRITE and DESCRIBE on the transactional id",
         }
     }

@@ -15,16 +15,24 @@ use crate::connectors::kafka::client_log::{LogContext, recent_lines};
 use crate::connectors::kafka::config::{client_config, create_client, set_group_id};
 use crate::connectors::kafka::connect::reach;
 use crate::connectors::kafka::diagnosis;
-use crate::connectors::kafka::librdkafka::admin::TopicDescription;
+use crate::connectors::kafka::librdkafka::admin::{DescribeTopicsRequest, TopicDescription};
 use crate::connectors::kafka::librdkafka::bootstrap::{add_servers, has_controller};
 use crate::connectors::kafka::librdkafka::{self, NativeError};
 use crate::connectors::kafka::sink::{Targets, TopicLimits};
+use crate::connectors::kafka::topic_presence::{CreationVerdict, Listing, is_gone, of_creation};
 use crate::pipeline::{ConnectorError, Failure, FailureKind};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, Topic};
 
 /// Timeout of one request.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a topic is looked for that a broker does not list yet.
+const LISTING_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long a topic is looked for that is to be read: a loaded broker learns late of one that was just created. A wrong name waits as
+/// long for its error.
+const LATE_TOPIC: Duration = Duration::from_secs(3);
 
 /// The names that Kafka allows.
 pub(crate) const TOPIC_NAME_RULE: &str = "use up to 249 letters, digits, dots, underscores and dashes";
@@ -160,6 +168,98 @@ impl Admin {
     /// When the cluster does not answer, or denies the request.
     pub async fn topic(&self, name: &str) -> Result<Option<TopicInfo>, ConnectorError> {
         Ok(self.metadata(Some(name.to_owned())).await?.into_iter().next())
+    }
+
+    /// Returns the topic `name`, which is to be read, if it exists; one that was just created is looked for again, for up to `wait`.
+    ///
+    /// # Errors
+    /// When the cluster does not answer, or denies the request.
+    pub(crate) async fn topic_to_read(&self, name: &str, wait: Duration) -> Result<Option<TopicInfo>, ConnectorError> {
+        check_name(Some(name))?;
+        let (client, only) = (Arc::clone(&self.client), name.to_owned());
+        let found = blocking(move || topic_to_read(client.client(), &only, wait));
+        let operation = AclOperation::DescribeTopic(name);
+        found.await?.map_err(|error| self.denied_or_failed(operation, "list the topics of", error).into())
+    }
+
+    /// Returns the topic `name`; `None` only if it certainly does not exist, whatever the broker lists that is asked. For topics that
+    /// are written to: what is done about a missing one cannot be taken back.
+    ///
+    /// # Errors
+    /// When that cannot be found out, or the cluster denies the request.
+    pub(crate) async fn find_topic(&self, name: &str) -> Result<Option<TopicInfo>, ConnectorError> {
+        let deadline = tokio::time::Instant::now() + REQUEST_TIMEOUT;
+        loop {
+            let found = self.topic(name).await?;
+            if found.is_some() || self.is_absent(Topic::named(name)).await? {
+                return Ok(found);
+            }
+            if tokio::time::Instant::now() > deadline {
+                let why = format!("a broker does not list topic `{name}`, which exists");
+                return Err(self.failure("list the topics of").because(why).passing().into());
+            }
+            tokio::time::sleep(LISTING_INTERVAL).await;
+        }
+    }
+
+    /// Returns whether a topic that a broker does not list does not exist; embedded brokers know.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    pub(crate) async fn is_absent(&self, topic: Topic) -> Result<bool, ConnectorError> {
+        if self.is_embedded() {
+            return Ok(true);
+        }
+        match of_creation(self.validate_creation(topic.name()).await) {
+            CreationVerdict::Exists => Ok(false),
+            CreationVerdict::Absent => Ok(true),
+            CreationVerdict::Outage(error) => Err(self.failed("ask the controller for a topic of", error).into()),
+            CreationVerdict::Nothing => self.agree_that_gone(topic, None).await,
+        }
+    }
+
+    /// Returns those topics that do not exist, out of those that a broker does not list.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    pub(crate) async fn confirm_missing(&self, unlisted: Vec<Topic>) -> Result<Vec<Topic>, ConnectorError> {
+        let mut missing = Vec::new();
+        for topic in unlisted {
+            // A broker that starts answers before it knows its cluster: the next look tells.
+            if self.has_controller() && self.is_absent(topic).await? {
+                missing.push(topic);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Returns whether a topic of which the id is `known`, and that a broker lists with another one, was deleted and created again.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    pub(crate) async fn is_replaced(&self, topic: Topic, known: &str) -> Result<bool, ConnectorError> {
+        self.agree_that_gone(topic, Some(known.to_owned())).await
+    }
+
+    /// Returns the error with which the controller refuses to create the topic, which is not created.
+    async fn validate_creation(&self, name: &str) -> Option<NativeError> {
+        let new = NewTopic::new(name, 1, TopicReplication::Fixed(-1));
+        // Without a timeout of the operation, librdkafka reports a controller that does not answer the broker as success.
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
+        match self.changes.create_topics([&new], &options.validate_only(true)).await {
+            Ok(answers) => answers.into_iter().find_map(|answer| answer.err().map(|(_, code)| code.into())),
+            Err(error) => Some(error.into()),
+        }
+    }
+
+    /// Returns whether the brokers agree that a topic is gone, with its id if that is `known`.
+    async fn agree_that_gone(&self, topic: Topic, known: Option<String>) -> Result<bool, ConnectorError> {
+        let client = Arc::clone(&self.client);
+        let listings = blocking(move || listings(client.client(), topic, REQUEST_TIMEOUT)).await?;
+        let listings = listings.map_err(|error| self.failed("list the topics of", error))?;
+        let too_few =
+            || self.failure(&format!("look up topic `{topic}` of")).because("most of the brokers do not answer").passing();
+        is_gone(known.as_deref(), &listings).ok_or_else(|| too_few().into())
     }
 
     async fn metadata(&self, only: Option<String>) -> Result<Vec<TopicInfo>, ConnectorError> {
@@ -379,7 +479,7 @@ impl Admin {
     }
 
     /// Returns whether the brokers' last answer is that of a cluster: without a controller, a topic that they do not list may exist.
-    pub(crate) fn has_controller(&self) -> bool {
+    fn has_controller(&self) -> bool {
         has_controller(self.client.client())
     }
 
@@ -438,6 +538,31 @@ pub(crate) fn list_topics<C: rdkafka::ClientContext>(
     Ok(topics)
 }
 
+/// Returns the topic `name`, if it exists; looked for again for up to `wait`, and [`LATE_TOPIC`]. Blocking.
+pub(crate) fn topic_to_read<C: rdkafka::ClientContext>(
+    client: &Client<C>,
+    name: &str,
+    wait: Duration,
+) -> Result<Option<TopicInfo>, KafkaError> {
+    let look = || Ok(list_topics(client, Some(name), REQUEST_TIMEOUT)?.into_iter().next());
+    look_again(wait.min(LATE_TOPIC), LISTING_INTERVAL, look)
+}
+
+/// Looks until something is found, but not again later than `patience` after the first look has ended. Blocking.
+fn look_again<T, E>(
+    patience: Duration,
+    interval: Duration,
+    mut look: impl FnMut() -> Result<Option<T>, E>,
+) -> Result<Option<T>, E> {
+    let mut found = look()?;
+    let begun = std::time::Instant::now();
+    while found.is_none() && begun.elapsed() + interval <= patience {
+        std::thread::sleep(interval);
+        found = look()?;
+    }
+    Ok(found)
+}
+
 /// Returns whether the user may not see these settings.
 pub(crate) fn is_denied(settings: &TopicSettings) -> bool {
     settings.as_ref().is_err_and(NativeError::is_denied)
@@ -471,6 +596,22 @@ pub(crate) fn describe_topics<C: rdkafka::ClientContext>(
     let names: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
     let described = librdkafka::admin::describe_topics(client, &names, timeout)?;
     Ok(described.into_iter().map(|(name, description)| (Topic::named(&name), description)).collect())
+}
+
+/// Returns what each broker of the metadata says of a topic. Blocking.
+fn listings<C: rdkafka::ClientContext>(client: &Client<C>, topic: Topic, timeout: Duration) -> Result<Vec<Listing>, NativeError> {
+    let metadata = client.fetch_metadata(Some(topic.name()), timeout)?;
+    let ask = |broker: i32| DescribeTopicsRequest::send_to(client, Some(broker), &[topic.name()], timeout);
+    let asked = metadata.brokers().iter().map(|broker| ask(broker.id())).collect::<Result<Vec<_>, _>>()?;
+    let listing = |request: DescribeTopicsRequest| match request.poll(timeout + Duration::from_secs(1)) {
+        Some(Ok(answers)) => match answers.into_iter().next() {
+            Some((_, Ok(description))) => Listing::Listed(description.id),
+            Some((_, Err(error))) if error.code == RDKafkaErrorCode::UnknownTopicOrPartition => Listing::Missing,
+            _ => Listing::Unknown,
+        },
+        Some(Err(_)) | None => Listing::Unknown,
+    };
+    Ok(asked.into_iter().map(listing).collect())
 }
 
 /// Returns one offset of each partition; with [`OffsetSpec::Time`], of each that has one. Blocking.
@@ -561,7 +702,7 @@ pub(super) fn listing_failure(failure: Failure, error: &NativeError) -> Failure 
 }
 
 const LEADERLESS: &str = "the partition has no leader";
-const NO_LEADER: &str = " (the partition has no leader)";
+pub(super) const NO_LEADER: &str = " (the partition has no leader)";
 
 /// Returns the leader of a partition as part of a sentence: id and advertised address.
 pub(super) fn leader_of(metadata: &Metadata, partition: Partition) -> String {
@@ -590,4 +731,26 @@ fn offset_query(of: OffsetSpec) -> (librdkafka::admin::OffsetQuery, bool) {
 pub(super) async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T, ConnectorError> {
     let done = tokio::task::spawn_blocking(call).await;
     done.map_err(|error| Failure::new("a call of the Kafka client was cancelled").because(error).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_a_broker_learns_of_late_is_found() {
+        let looks = |patience: Duration, found_at: usize| {
+            let mut count = 0;
+            let found = look_again(patience, Duration::ZERO, || {
+                count += 1;
+                Ok::<_, ()>((count >= found_at).then_some(count))
+            });
+            found.unwrap()
+        };
+        assert_eq!(looks(Duration::MAX, 1), Some(1));
+        assert_eq!(looks(Duration::MAX, 5), Some(5));
+        assert_eq!(looks(Duration::from_millis(1), usize::MAX), None, "the looks end");
+        let once = look_again(Duration::ZERO, LISTING_INTERVAL, || Ok::<Option<()>, ()>(None));
+        assert_eq!(once, Ok(None), "without patience the first look counts");
+    }
 }

@@ -45,12 +45,6 @@ impl ClientLog {
         self.keep(reason);
     }
 
-    /// Returns the last line.
-    #[must_use]
-    pub fn last(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).back().map(|(_, line)| line.clone())
-    }
-
     /// Forgets the lines after the client has recovered.
     pub fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -109,6 +109,11 @@ impl TargetIds {
         self.0.write().unwrap_or_else(PoisonError::into_inner).entry(source).or_insert(id);
     }
 
+    /// Replaces the id of the target of `source`.
+    pub fn correct(&self, source: Topic, id: String) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(source, id);
+    }
+
     /// Returns the id of the target of `source`, if it is known.
     #[must_use]
     pub fn get(&self, source: Topic) -> Option<String> {
@@ -180,6 +185,8 @@ mod tests {
         assert_eq!(ids.replaced(source, &committed(Some("old"))), Some(("old".to_owned(), "new".to_owned())));
         assert_eq!(ids.replaced(source, &committed(Some("new"))), None);
         assert_eq!(ids.replaced(source, &committed(None)), None, "the commit of an earlier version");
+        ids.correct(source, "old".to_owned());
+        assert_eq!(ids.replaced(source, &committed(Some("old"))), None, "a broker was late");
     }
 
     #[test]

@@ -56,11 +56,13 @@ fn reach_blocking(section: &KafkaSection, wait: Duration) -> Result<ClusterMetad
             return check_cluster_id(section, None);
         }
         let lines = client_log.lines();
-        if diagnosis::is_lasting(section, &lines) || Instant::now() >= deadline {
+        let is_lasting = diagnosis::is_lasting(section, &lines);
+        if is_lasting || Instant::now() >= deadline {
             let flaw = diagnosis::names_certificate(&lines)
                 .then(|| certificate::flaw(base_config(section), CERTIFICATE_TIMEOUT))
                 .flatten();
-            return Err(diagnosis::diagnose(section, &lines, flaw, wait).into());
+            let failure = diagnosis::diagnose(section, &lines, flaw, wait);
+            return Err(if is_lasting { failure } else { log.gave_up(failure) }.into());
         }
         log.on_failed_attempt(|| diagnosis::diagnose(section, &lines, None, wait));
     }

@@ -1,9 +1,9 @@
 //! From the log of a librdkafka client to one clear failure. Pure.
 //!
-//! librdkafka reports failures of name resolution, connections, TLS and SASL as log lines only, without a code: [`cause`] is the one
-//! place of the connector that matches their text. Everything else goes by error codes.
+//! librdkafka reports failures of name resolution, connections, TLS and SASL as log lines only, without a code: [`known_cause`] is the
+//! one place of the connector that matches their text. Everything else goes by error codes.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use crate::connectors::connect_error::{self, CertificateError, ConnectCause, ConnectError, ConnectStep, SectionKeys};
@@ -18,7 +18,11 @@ struct Finding {
     server: String,
     /// The broker's id, once the cluster has advertised it.
     broker: Option<String>,
+    /// Whether the connection is the one to a coordinator, which the cluster has advertised too.
+    is_coordinator: bool,
     cause: ConnectCause,
+    /// Whether the cause is known, rather than in librdkafka's words.
+    is_known: bool,
     is_lasting: bool,
 }
 
@@ -60,6 +64,60 @@ pub(crate) fn explain(section: &KafkaSection, failure: Failure, lines: &[String]
     })
 }
 
+/// The noun for the server.
+const SERVER: &str = "broker";
+/// The most brokers that [`outage`] names.
+const MAX_NAMED: usize = 3;
+
+/// Returns why brokers that were reached before cannot be reached now, by `lines`, which are in order of time: the newest cause, and
+/// the brokers that have it. One outage has the same words, whichever connection meets it.
+pub(crate) fn outage(section: &KafkaSection, lines: &[String]) -> Option<String> {
+    let (advertised, bootstrap): (Vec<_>, Vec<_>) = findings(section, lines, None)
+        .into_iter()
+        .filter(|finding| finding.is_known)
+        .partition(|finding| finding.broker.is_some() || finding.is_coordinator);
+    let found = if advertised.is_empty() { bootstrap } else { advertised };
+    let sentences = found.into_iter().map(|finding| (finding.server, in_outage(finding.cause).sentence(SERVER)));
+    let sentences: Vec<(String, String)> = sentences.collect();
+    let (_, newest) = sentences.last()?.clone();
+    let last_of_each: BTreeMap<String, String> = sentences.into_iter().collect();
+    let servers: Vec<String> = last_of_each.into_iter().filter(|(_, why)| *why == newest).map(|(server, _)| server).collect();
+    Some(format!("{}: {newest}", named(&servers)))
+}
+
+/// Returns that the section's server does not answer, where no line says why; `None` if the section has several, of which one may be
+/// silent.
+pub(crate) fn silence(section: &KafkaSection) -> Option<String> {
+    let server = section.servers.trim();
+    (!server.contains(',')).then(|| format!("{}: {}", with_port(server), ConnectCause::NoAnswer(None).sentence(SERVER)))
+}
+
+/// Returns the reason that a client has noted last: an outage as [`outage`] says it, anything else as it is.
+pub(crate) fn last_reason(section: &KafkaSection, lines: &[String]) -> Option<String> {
+    let last = lines.last()?;
+    let is_outage = finding(section, last, None).is_some_and(|finding| finding.is_known);
+    let outage = is_outage.then(|| outage(section, lines)).flatten();
+    Some(outage.unwrap_or_else(|| without_secrets(section, last)))
+}
+
+/// Returns the cause as that of a broker that was connected before: one that stops closes the connection, and wants neither TLS nor a
+/// login by it.
+fn in_outage(cause: ConnectCause) -> ConnectCause {
+    match cause {
+        ConnectCause::LoginExpected | ConnectCause::TlsRequired | ConnectCause::TlsNotSpoken => {
+            ConnectCause::Closed(ConnectStep::Request)
+        }
+        cause => cause,
+    }
+}
+
+fn named(servers: &[String]) -> String {
+    match servers.len().checked_sub(MAX_NAMED) {
+        Some(others @ 1..) => format!("{} and {others} more", servers[..MAX_NAMED].join(", ")),
+        _ => servers.join(", "),
+    }
+}
+
 impl Finding {
     fn failure(&self, section: &KafkaSection) -> Failure {
         let Self { server, broker, cause, .. } = self;
@@ -95,7 +153,7 @@ fn failure(section: &KafkaSection, server: String, cause: ConnectCause) -> Failu
         [key("ssl_certificate_location", &certificate), key("ssl_key_location", &["ssl.key.location", "ssl.key.pem"])];
     let keys = SectionKeys {
         section: name,
-        server: "broker",
+        server: SERVER,
         address: "servers",
         ca: &key("ssl_ca_location", &["ssl.ca.location", "ssl.ca.pem"]),
         client_certificate: &certificate.map(|key| format!("`{key}`")).join(" and "),
@@ -165,15 +223,26 @@ fn findings(section: &KafkaSection, lines: &[String], flaw: Option<CertificateFl
     lines.iter().filter_map(|line| finding(section, line, flaw)).collect()
 }
 
-/// Parses `[PROTOCOL://]HOST:PORT/BROKER: TEXT (in state STATE)`.
+/// librdkafka's names for the connections to coordinators, before their addresses.
+const COORDINATORS: [&str; 2] = ["GroupCoordinator: ", "TxnCoordinator: "];
+
+/// Parses `[PROTOCOL://]HOST:PORT/BROKER: TEXT (in state STATE)`, and `GroupCoordinator: [PROTOCOL://]HOST:PORT: TEXT (in state STATE)`.
 fn finding(section: &KafkaSection, line: &str, flaw: Option<CertificateFlaw>) -> Option<Finding> {
-    let (server, text) = line.split_once(": ")?;
+    let of_coordinator = COORDINATORS.iter().find_map(|name| line.strip_prefix(name));
+    let is_coordinator = of_coordinator.is_some();
+    let (server, text) = of_coordinator.unwrap_or(line).split_once(": ")?;
     let server = server.split_once("://").map_or(server, |(_, server)| server);
-    let (server, broker) = server.rsplit_once('/')?;
-    let broker = Some(broker).filter(|broker| *broker != "bootstrap").map(str::to_owned);
+    let (server, broker) = match server.rsplit_once('/') {
+        Some((server, broker)) => (server, Some(broker).filter(|broker| *broker != "bootstrap").map(str::to_owned)),
+        None if is_coordinator && server.contains(':') => (server, None),
+        None => return None,
+    };
     let (text, state) = text.rsplit_once(" (in state ").unwrap_or((text, ""));
     let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
-    let cause = match cause(section, text, state.trim_end_matches(')'), flaw) {
+    let state = state.trim_end_matches(')');
+    let known = known_cause(section, text, state, flaw);
+    let is_known = known.is_some();
+    let cause = match known.unwrap_or_else(|| unknown_cause(section, text, state)) {
         // OpenSSL sends the dot in the server name, which TLS forbids.
         cause if host.ends_with('.') && text.contains(ILLEGAL_PARAMETER) => {
             tracing::debug!(?cause, "A TLS handshake failed with a dot at the end of the name.");
@@ -189,7 +258,7 @@ fn finding(section: &KafkaSection, line: &str, flaw: Option<CertificateFlaw>) ->
         ConnectCause::TlsRequired => text.contains(RESPONSE_SIZE),
         _ => cause.is_lasting(),
     };
-    Some(Finding { server: server.to_owned(), broker, cause, is_lasting })
+    Some(Finding { server: server.to_owned(), broker, is_coordinator, cause, is_known, is_lasting })
 }
 
 /// The alert of a server to a name with a dot at its end.
@@ -199,20 +268,24 @@ const CERTIFICATE_FAILED: &str = "certificate verify failed";
 /// librdkafka takes the first four bytes of a response for its size.
 const RESPONSE_SIZE: &str = "Invalid response size ";
 
-fn cause(section: &KafkaSection, text: &str, state: &str, flaw: Option<CertificateFlaw>) -> ConnectCause {
+fn known_cause(section: &KafkaSection, text: &str, state: &str, flaw: Option<CertificateFlaw>) -> Option<ConnectCause> {
     let has = |part: &str| text.contains(part);
     let (is_tls, mechanism) = (section.protocol().ends_with("SSL"), section.mechanism().unwrap_or_default());
 
     if has("Failed to resolve") {
-        return ConnectCause::NameNotResolved;
+        return Some(ConnectCause::NameNotResolved);
     }
     if has(CERTIFICATE_FAILED) {
-        return certificate(flaw);
+        return Some(certificate(flaw));
     }
     if has("alert") && (has("certificate") || has("unknown ca") || has("handshake failure")) {
         let by_property = ["ssl.certificate.location", "ssl.certificate.pem"].iter().any(|name| section.property(name).is_some());
         let has_certificate = by_property || section.ssl_certificate_location.is_some();
-        return if has_certificate { ConnectCause::ClientCertificateRejected } else { ConnectCause::ClientCertificateRequired };
+        return Some(if has_certificate {
+            ConnectCause::ClientCertificateRejected
+        } else {
+            ConnectCause::ClientCertificateRequired
+        });
     }
     // A broker without TLS closes the connection in the handshake. The text depends on which call meets the end of the connection,
     // the state does not.
@@ -220,34 +293,35 @@ fn cause(section: &KafkaSection, text: &str, state: &str, flaw: Option<Certifica
         ["isconnected", "SSL transport error", "unexpected eof", "Broken pipe", "Connection reset"].iter().any(|part| has(part));
     let in_handshake = state == "SSL_HANDSHAKE" || (is_tls && state == "CONNECT" && !text.starts_with("Connect to "));
     if (closed_by_peer && in_handshake) || has("wrong version number") || (is_tls && has("record layer failure")) {
-        return ConnectCause::TlsNotSpoken;
+        return Some(ConnectCause::TlsNotSpoken);
     }
     if has("mechanism handshake failed") {
         let offered = text.rsplit_once("supported mechanisms:").map_or("", |(_, offered)| offered.trim());
-        return match offered {
+        return Some(match offered {
             "" => ConnectCause::LoginNotOffered,
             offered => ConnectCause::MechanismNotOffered { wanted: mechanism.to_owned(), offered: offered.to_owned() },
-        };
+        });
     }
     if has("SASL authentication error") || has("Authentication failed") || has("AuthenticationFailed") {
         let user = section.property("sasl.username").or(section.username.as_deref()).unwrap_or_default();
-        return ConnectCause::AuthenticationFailed(format!("`{user}` ({mechanism})"));
+        return Some(ConnectCause::AuthenticationFailed(format!("`{user}` ({mechanism})")));
     }
     if let Some(size) = text.split_once(RESPONSE_SIZE).and_then(|(_, rest)| rest.split(' ').next()?.parse::<i64>().ok()) {
-        return foreign_response(size);
+        return Some(foreign_response(size));
     }
-    if has("timed out") && state == "CONNECT" {
-        return ConnectCause::NoAnswer(None);
+    // Of a connection, a request, or the question for the broker's version: librdkafka takes its silence for an old broker.
+    if has("timed out") || has("Timed out") {
+        return Some(ConnectCause::NoAnswer(None));
     }
     if has("Connection refused") {
-        return ConnectCause::ConnectionRefused;
+        return Some(ConnectCause::ConnectionRefused);
     }
     if let Some((_, reason)) = text.split_once(" failed: ").filter(|_| text.starts_with("Connect to ")) {
-        return ConnectCause::other(ConnectStep::Connect, reason.to_lowercase());
+        return Some(ConnectCause::other(ConnectStep::Connect, reason.to_lowercase()));
     }
     if has("isconnected") || has("Broken pipe") || has("Connection reset") {
         let is_sasl = section.protocol().starts_with("SASL");
-        return match (is_tls, is_sasl, state) {
+        return Some(match (is_tls, is_sasl, state) {
             // A SASL listener answers the first request, ApiVersions, and closes the connection at the next.
             (_, false, "UP" | "UPDATE") => ConnectCause::LoginExpected,
             (false, ..) => ConnectCause::TlsRequired,
@@ -257,8 +331,12 @@ fn cause(section: &KafkaSection, text: &str, state: &str, flaw: Option<Certifica
                 hint: Some("see the log of the broker for the reason".to_owned()),
                 is_lasting: false,
             },
-        };
+        });
     }
+    None
+}
+
+fn unknown_cause(section: &KafkaSection, text: &str, state: &str) -> ConnectCause {
     let step = if state == "CONNECT" { ConnectStep::Connect } else { ConnectStep::Request };
     ConnectCause::Other {
         step: Some(step),

@@ -287,3 +287,66 @@ fn files_of_the_client_are_named_by_their_keys() {
     let failure = diagnose_creation(&section("SSL"), reason);
     assert!(failure.causes[0].starts_with("the file of `ssl_key_location` is not the PEM key"), "{:?}", failure.causes);
 }
+
+/// What one stop of a broker, and then its start, make librdkafka log, as a [`ClientLog`] keeps it.
+const STOP: [&str; 7] = [
+    "127.0.0.1:31312/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN (in state UP)",
+    "127.0.0.1:31312/1: Disconnected: connection closed by peer: receive 0 after POLLIN (in state UP)",
+    "GroupCoordinator: 127.0.0.1:31312: Disconnected: connection closed by peer: receive 0 after POLLIN (in state UP)",
+    "127.0.0.1:31312/1: Connect to ipv4#127.0.0.1:31312 failed: Connection refused (in state CONNECT)",
+    "GroupCoordinator: 127.0.0.1:31312: Connect to ipv4#127.0.0.1:31312 failed: Connection refused (in state CONNECT)",
+    "127.0.0.1:31312/bootstrap: Connect to ipv4#127.0.0.1:31312 failed: Connection refused (in state CONNECT)",
+    "Consumer group session timed out (in join-state steady) after 45042 ms without a successful response from the group coordinator (broker 1, last error was Success): revoking assignment and rejoining group",
+];
+
+fn outage_of(lines: &[&str]) -> Option<String> {
+    outage(&section("PLAINTEXT"), &lines.iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_broker_that_stops_has_one_reason_whichever_connection_meets_it() {
+    for seen in 4..=STOP.len() {
+        assert_eq!(outage_of(&STOP[..seen]).as_deref(), Some("127.0.0.1:31312: connection refused"), "{seen} lines");
+    }
+    assert_eq!(outage_of(&STOP[..3]).as_deref(), Some("127.0.0.1:31312: the broker closed the connection"));
+    assert_eq!(
+        outage_of(&STOP[5..]).as_deref(),
+        Some("127.0.0.1:31312: connection refused"),
+        "only the bootstrap server is known"
+    );
+    assert_eq!(outage_of(&STOP[6..]), None, "nothing about a connection");
+}
+
+#[test]
+fn a_broker_that_is_frozen_does_not_answer() {
+    let lines = [
+        "127.0.0.1:31312/1: Timed out FetchRequest in flight (after 61042ms, timeout #0)",
+        "127.0.0.1:31312/1: Timed out 1 in-flight, 0 retry-queued, 0 out-queue, 0 partially-sent requests",
+        "GroupCoordinator: 127.0.0.1:31312: 1 request(s) timed out: disconnect (average rtt 1.042ms) (in state UP)",
+        "127.0.0.1:31312/1: ApiVersionRequest failed: Local: Timed out: probably due to broker version < 0.10 (see api.version.request configuration) (in state APIVERSION_QUERY)",
+        "127.0.0.1:31312/1: Connection setup timed out in state APIVERSION_QUERY (in state APIVERSION_QUERY)",
+    ];
+    for seen in 1..=lines.len() {
+        assert_eq!(outage_of(&lines[..seen]).as_deref(), Some("127.0.0.1:31312: no answer"), "{seen} lines");
+    }
+    assert_eq!(silence(&section("PLAINTEXT")).as_deref(), Some("broker:9092: no answer"), "the same words without a line");
+    assert_eq!(silence(&KafkaSection { servers: "a:1,b:2".to_owned(), ..section("PLAINTEXT") }), None, "one of them may answer");
+}
+
+#[test]
+fn the_brokers_with_the_newest_cause_are_named_once_each() {
+    let refused = |broker: u32| {
+        format!("b{broker}:9092/{broker}: Connect to ipv4#10.0.0.{broker}:9092 failed: Connection refused (in state CONNECT)")
+    };
+    let lines: Vec<String> = (1..=5).rev().map(refused).collect();
+    let reason = |lines: &[String]| outage(&section("PLAINTEXT"), lines);
+    assert_eq!(reason(&lines[3..]).as_deref(), Some("b1:9092, b2:9092: connection refused"));
+    assert_eq!(reason(&lines).as_deref(), Some("b1:9092, b2:9092, b3:9092 and 2 more: connection refused"));
+}
+
+#[test]
+fn the_last_reason_of_a_client_is_an_outage_or_in_its_own_words() {
+    let reason = |last: &str| last_reason(&section("PLAINTEXT"), &[STOP[3].to_owned(), last.to_owned()]);
+    assert_eq!(reason(STOP[4]).as_deref(), Some("127.0.0.1:31312: connection refused"));
+    assert_eq!(reason("orders/0: the topic is gone").as_deref(), Some("orders/0: the topic is gone"));
+}

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::connectors::kafka::acl::AclOperation;
 use crate::connectors::kafka::admin::{
@@ -13,10 +14,10 @@ use crate::connectors::kafka::admin::{
 use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::commit_metadata::CommittedOffset;
 use crate::connectors::kafka::config::{client_config, create_client};
-use crate::connectors::kafka::librdkafka::commits::{CommitQueue, MAX_COMMIT_PARTITIONS, fully_committed};
-use crate::connectors::kafka::librdkafka::{self, NativeError};
+use crate::connectors::kafka::librdkafka::commits::{CommitQueue, MAX_COMMIT_PARTITIONS};
+use crate::connectors::kafka::librdkafka::{self, NativeError, PartitionEntry};
 use crate::connectors::kafka::lookup::{self, LookupResult};
-use crate::pipeline::ConnectorError;
+use crate::pipeline::{ConnectorError, Failure};
 use crate::record::{NextOffset, Partition, Topic};
 
 /// Timeout of a single record that does not arrive, and of coordinators that move.
@@ -33,21 +34,42 @@ pub(crate) struct Group {
     pub(crate) members: Option<Vec<GroupMember>>,
     /// Why the group could not be described.
     pub(crate) error: Option<String>,
+    /// Whether the error passes: the coordinator moves, or loads its groups.
+    pub(crate) is_loading: bool,
+}
+
+impl Group {
+    /// Returns whether the coordinator knows the group; of one that it does not know it says that it is dead.
+    pub(crate) fn is_known(&self) -> bool {
+        self.state.as_deref().is_some_and(|state| state != "Dead")
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GroupMember {
+    pub(crate) id: String,
+    /// Of a static member.
+    pub(crate) instance_id: Option<String>,
     pub(crate) client_id: String,
     pub(crate) host: String,
     /// Assigned to it.
     pub(crate) partitions: Vec<Partition>,
 }
 
+impl GroupMember {
+    /// Returns the member of a group in this state for people: several may have the same client id and host.
+    fn line(&self, state: &str) -> String {
+        let Self { id, instance_id, client_id, host, .. } = self;
+        let which = instance_id.as_ref().map_or_else(|| format!("member {id}"), |instance| format!("instance {instance}"));
+        format!("{client_id} at {host}, {which} (group is {state})")
+    }
+}
+
 /// Whether each partition of a topic has a leader, by the partition's number.
 pub(crate) type Leaders = BTreeMap<Topic, Vec<bool>>;
 
 /// The committed offsets of a group, or why they are unknown.
-pub(crate) type CommittedPositions = Result<Vec<(Partition, NextOffset)>, String>;
+pub(crate) type CommittedPositions = Result<Vec<(Partition, CommittedOffset)>, String>;
 
 /// The time of the first record at or after an offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,22 +142,14 @@ impl Admin {
         let (names, partitions) = (groups.to_vec(), partitions.map(<[Partition]>::to_vec));
         let deadline = Instant::now() + RECORD_TIMEOUT;
         let listed = self.request(move |client| {
-            let list = partitions.as_deref().map(|partitions| {
-                let mut list = TopicPartitionList::with_capacity(partitions.len());
-                for partition in partitions {
-                    list.add_partition(partition.topic.name(), partition.index);
-                }
-                list
-            });
+            let list = partitions.as_deref().map(partition_list);
             let answers = librdkafka::groups::offsets(client, &names, list.as_ref(), REQUEST_TIMEOUT)?;
             let passing = answers.iter().find_map(|answer| answer.as_ref().err().filter(|error| error.is_passing()));
             // As above.
             passing.filter(|_| Instant::now() < deadline).cloned().map_or(Ok(answers), Err)
         });
         let listed = listed.await?.map_err(|error| self.failed("list the committed offsets of groups of", error))?;
-        let position =
-            |entry: librdkafka::PartitionEntry| (Partition::new(&entry.topic, entry.partition), NextOffset(entry.offset));
-        let positions = |entries: Vec<_>| entries.into_iter().map(position).collect();
+        let positions = |entries: Vec<_>| entries.iter().map(position).collect();
         let answer = |(group, answer): (&String, Result<_, NativeError>)| {
             (group.clone(), answer.map(positions).map_err(|error| AclOperation::DescribeGroup(group).reason(&error)))
         };
@@ -159,8 +173,7 @@ impl Admin {
         let Some((state, members)) = described.state.zip(described.members) else {
             return Err(self.failed(&what, NativeError::no_answer()).into());
         };
-        let member = |member: GroupMember| format!("{} at {} (group is {state})", member.client_id, member.host);
-        Ok(Some(members.into_iter().map(member).collect()))
+        Ok(Some(members.iter().map(|member| member.line(&state)).collect()))
     }
 
     /// Returns every committed offset of a group.
@@ -184,16 +197,11 @@ impl Admin {
         let listed = listed.await?;
         let what = format!("list the committed offsets of group `{group}` on");
         let listed = listed.map_err(|error| self.denied_or_failed(AclOperation::ReadGroup(group), &what, error))?;
-        let committed = listed.into_iter().map(|entry| {
-            let metadata = String::from_utf8_lossy(&entry.metadata).into_owned();
-            let leader_epoch = entry.leader_epoch;
-            let committed = CommittedOffset { next: NextOffset(entry.offset), metadata, leader_epoch };
-            (Partition::new(&entry.topic, entry.partition), committed)
-        });
-        Ok(committed.collect())
+        Ok(listed.iter().map(position).collect())
     }
 
-    /// Commits these offsets for a group without members: the only commit that may go backwards.
+    /// Commits these offsets for a group without members: the only commit that may go backwards. After an error some of them may be
+    /// committed.
     ///
     /// # Errors
     /// When the cluster refuses, as it does for a group with members.
@@ -215,12 +223,65 @@ impl Admin {
                 }
                 let responses = CommitQueue::new(consumer.client());
                 responses.commit(consumer.client(), Some(&list))?;
-                fully_committed(responses.wait(REQUEST_TIMEOUT).ok_or_else(NativeError::timed_out)?)?;
+                first_refused(responses.wait(REQUEST_TIMEOUT).ok_or_else(NativeError::timed_out)??)?;
             }
             Ok(())
         });
         let what = format!("commit the offsets of group `{group}` on");
-        done.await?.map_err(|error: NativeError| self.denied_or_failed(AclOperation::ReadGroup(group), &what, error).into())
+        done.await?.map_err(|error: RefusedOffset| self.refused_offsets(AclOperation::ReadGroup(group), &what, error).into())
+    }
+
+    /// Deletes a group without members, with its offsets.
+    ///
+    /// # Errors
+    /// When the cluster refuses, as it does for a group with members, or the brokers are embedded.
+    pub async fn delete_group(&self, group: &str) -> Result<(), ConnectorError> {
+        let what = format!("delete group `{group}` of");
+        self.refuse_embedded(&what)?;
+        let name = group.to_owned();
+        let deleted = self.request(move |client| librdkafka::groups::delete(client, &name, REQUEST_TIMEOUT)).await?;
+        deleted.map_err(|error| self.denied_or_failed(AclOperation::DeleteGroup(group), &what, error).into())
+    }
+
+    /// Deletes the committed offsets of a group in these partitions. After an error some of them may be deleted.
+    ///
+    /// # Errors
+    /// When the cluster refuses, as it does for topics that members of the group read, or the brokers are embedded.
+    pub async fn delete_group_offsets(&self, group: &str, partitions: &[Partition]) -> Result<(), ConnectorError> {
+        let what = format!("delete offsets of group `{group}` of");
+        self.refuse_embedded(&what)?;
+        let (name, partitions) = (group.to_owned(), partitions.to_vec());
+        let deleted = self.request(move |client| {
+            for partitions in partitions.chunks(MAX_COMMIT_PARTITIONS) {
+                let list = partition_list(partitions);
+                let refused = first_refused(librdkafka::groups::delete_offsets(client, &name, &list, REQUEST_TIMEOUT)?);
+                if refused.is_err() {
+                    return Ok(refused);
+                }
+            }
+            Ok(Ok(()))
+        });
+        let deleted = deleted.await?.unwrap_or_else(|error| Err(error.into()));
+        deleted.map_err(|refused| self.refused_offsets(AclOperation::DeleteGroup(group), &what, refused).into())
+    }
+
+    fn refuse_embedded(&self, what: &str) -> Result<(), ConnectorError> {
+        if !self.is_embedded() {
+            return Ok(());
+        }
+        Err(self.failure(what).because("embedded brokers have no admin API").into())
+    }
+
+    /// Returns the failure of a change of offsets.
+    fn refused_offsets(&self, operation: AclOperation<'_>, what: &str, refused: RefusedOffset) -> Failure {
+        let RefusedOffset { partition, error } = refused;
+        match partition {
+            _ if error.code == RDKafkaErrorCode::GroupAuthorizationFailed => operation.denied(self.section()),
+            Some(partition) if error.is_denied() => AclOperation::ReadTopic(partition.topic.name()).denied(self.section()),
+            Some(partition) => self.failed(what, NativeError { text: format!("{partition}: {error}"), ..error }),
+            None if error.is_denied() => self.failed(what, error).hint(AclOperation::ReadTopic("").hint()),
+            None => self.failed(what, error),
+        }
     }
 
     /// Returns for each topic which of its partitions have a leader.
@@ -264,6 +325,28 @@ impl Admin {
         Ok(answers.filter_map(known).collect())
     }
 
+    /// Returns the latest timestamp of each partition that has one, in milliseconds since the Unix epoch. Embedded brokers and those
+    /// before Kafka 3.0 return none.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub(crate) async fn latest_timestamps(&self, partitions: &[Partition]) -> Result<HashMap<Partition, i64>, ConnectorError> {
+        if partitions.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let requested = partitions.to_vec();
+        let listed = self.request(move |client| {
+            let requested: Vec<_> = requested.iter().map(|partition| (partition.topic.name(), partition.index)).collect();
+            librdkafka::admin::latest_timestamps(client, &requested, REQUEST_TIMEOUT)
+        });
+        let listed = listed.await?.map_err(|error| listing_failure(self.failed("list the offsets of", error.clone()), &error))?;
+        let time = |(entry, time): (PartitionEntry, i64)| {
+            let is_known = entry.error.is_none() && time >= 0;
+            is_known.then(|| (Partition::new(&entry.topic, entry.partition), time))
+        };
+        Ok(listed.into_iter().filter_map(time).collect())
+    }
+
     /// Returns the time of the first record at or after each offset. Repeated positions are read once.
     ///
     /// # Errors
@@ -294,14 +377,58 @@ impl Admin {
     }
 }
 
+/// An offset that the broker did not take or delete; without a partition, none was.
+struct RefusedOffset {
+    partition: Option<Partition>,
+    error: NativeError,
+}
+
+impl From<NativeError> for RefusedOffset {
+    fn from(error: NativeError) -> Self {
+        Self { partition: None, error }
+    }
+}
+
+impl From<KafkaError> for RefusedOffset {
+    fn from(error: KafkaError) -> Self {
+        NativeError::from(error).into()
+    }
+}
+
+/// Fails with the first partition that has an error.
+fn first_refused(entries: Vec<PartitionEntry>) -> Result<(), RefusedOffset> {
+    let refused = |entry: PartitionEntry| {
+        let partition = Some(Partition::new(&entry.topic, entry.partition));
+        entry.error.map(|error| RefusedOffset { partition, error })
+    };
+    entries.into_iter().find_map(refused).map_or(Ok(()), Err)
+}
+
+fn position(entry: &PartitionEntry) -> (Partition, CommittedOffset) {
+    let metadata = String::from_utf8_lossy(&entry.metadata).into_owned();
+    let committed = CommittedOffset { next: NextOffset(entry.offset), metadata, leader_epoch: entry.leader_epoch };
+    (Partition::new(&entry.topic, entry.partition), committed)
+}
+
+fn partition_list(partitions: &[Partition]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition(partition.topic.name(), partition.index);
+    }
+    list
+}
+
 impl From<librdkafka::groups::GroupDescription> for Group {
     fn from(group: librdkafka::groups::GroupDescription) -> Self {
         let librdkafka::groups::GroupDescription { name, state, protocol, members, error } = group;
         if let Some(error) = error {
+            let is_loading = error.is_passing();
             let error = Some(AclOperation::DescribeGroup(&name).reason(&error));
-            return Self { name, error, ..Self::default() };
+            return Self { name, error, is_loading, ..Self::default() };
         }
         let member = |member: librdkafka::groups::MemberDescription| GroupMember {
+            id: member.id,
+            instance_id: member.instance_id,
             client_id: member.client_id,
             host: member.host.trim_start_matches('/').to_owned(),
             partitions: member.assignment.iter().map(|(topic, index)| Partition::new(topic, *index)).collect(),
@@ -312,6 +439,25 @@ impl From<librdkafka::groups::GroupDescription> for Group {
             protocol: Some(protocol.to_lowercase()).filter(|protocol| protocol != "unknown"),
             members: Some(members.into_iter().map(member).collect()),
             error: None,
+            is_loading: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_on_one_host_are_told_apart() {
+        let member = |instance: Option<&str>| GroupMember {
+            id: "sdl-7f".to_owned(),
+            instance_id: instance.map(str::to_owned),
+            client_id: "sdl".to_owned(),
+            host: "127.0.0.1".to_owned(),
+            partitions: Vec::new(),
+        };
+        assert_eq!(member(None).line("Stable"), "sdl at 127.0.0.1, member sdl-7f (group is Stable)");
+        assert_eq!(member(Some("copy-1")).line("Empty"), "sdl at 127.0.0.1, instance copy-1 (group is Empty)");
     }
 }

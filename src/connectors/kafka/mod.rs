@@ -18,22 +18,27 @@ mod resume;
 mod scan;
 mod sink;
 mod source;
+mod topic_presence;
 mod topic_watch;
 mod transactions;
 
 pub use admin::{Admin, OffsetSpec, TopicInfo, TopicPlan, TopicSetting};
 pub(crate) use admin::{TOPIC_NAME_RULE, TopicSettings, is_denied};
 pub use client_log::{ClientLog, LogContext};
+pub(crate) use commit_metadata::CommitMetadata;
 pub use commit_metadata::{CommittedOffset, TargetIds, commit_extension};
 pub use config::{base_config, check};
 pub use connect::{ClusterMetadata, reach};
 pub use embedded::{EmbeddedCluster, PartitionDigest, topic_digest};
+#[cfg(test)]
+pub(crate) use groups::GroupMember;
 pub(crate) use groups::{CommittedPositions, Group, Leaders, NextRecord};
 pub use librdkafka::end_process;
 pub use partitioner::partition_of;
 pub use plan::{PlannedPartition, ReadPlan, ReadPlanRequest, require_empty};
 pub use position::{Bounds, GRAMMAR, Pos};
 
+pub(crate) use resume::list_partitions;
 pub use resume::{OnGap, ResumeRules, StartReason};
 pub(crate) use scan::{ScanEvent, ScanRange, Scanner};
 pub use sink::{KafkaSink, PrepareTargets, ProducerOptions, Route, Targets, TopicLimits};

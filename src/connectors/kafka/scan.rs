@@ -9,7 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::connectors::kafka::acl::AclOperation;
 use crate::connectors::kafka::admin::{
-    OffsetSpec, TopicInfo, check_name, is_embedded, list_offsets, list_topics, listing_failure,
+    OffsetSpec, TopicInfo, check_name, is_embedded, list_offsets, list_topics, listing_failure, topic_to_read,
 };
 use crate::connectors::kafka::client_log::{LogContext, recent_lines};
 use crate::connectors::kafka::config::{client_config, create_client, set_group_id};
@@ -142,12 +142,19 @@ impl Scanner {
     ///
     /// # Errors
     /// When the cluster does not answer, or denies the request.
-    pub(crate) fn topics(&self, only: Option<&str>) -> Result<Vec<TopicInfo>, ConnectorError> {
-        check_name(only)?;
-        let listed = list_topics(self.consumer.client(), only, REQUEST_TIMEOUT);
-        listed.map_err(|error| {
-            self.denied_or_failed(AclOperation::DescribeTopic(only.unwrap_or_default()), "list the topics of", error)
-        })
+    pub(crate) fn topics(&self) -> Result<Vec<TopicInfo>, ConnectorError> {
+        let listed = list_topics(self.consumer.client(), None, REQUEST_TIMEOUT);
+        listed.map_err(|error| self.denied_or_failed(AclOperation::DescribeTopic(""), "list the topics of", error))
+    }
+
+    /// Returns the topic `name`, if it exists; one that was just created is looked for again, for up to `wait`.
+    ///
+    /// # Errors
+    /// When the cluster does not answer, or denies the request.
+    pub(crate) fn topic_to_read(&self, name: &str, wait: Duration) -> Result<Option<TopicInfo>, ConnectorError> {
+        check_name(Some(name))?;
+        let found = topic_to_read(self.consumer.client(), name, wait);
+        found.map_err(|error| self.denied_or_failed(AclOperation::DescribeTopic(name), "list the topics of", error))
     }
 
     /// Returns one offset of each partition; with [`OffsetSpec::Time`], of each that has one.
@@ -310,7 +317,7 @@ impl Scanner {
                 last_response = Instant::now();
             }
             if bounded && left > 0 && last_response.elapsed() > REQUEST_TIMEOUT {
-                let reason = self.consumer.context().client_log.last();
+                let reason = self.last_reason();
                 let why = reason.unwrap_or_else(|| format!("no answer from {} within 10s", self.section.servers));
                 return Err(self.failure("read on in").because(why).into());
             }
@@ -318,9 +325,14 @@ impl Scanner {
         Ok(ControlFlow::Continue(()))
     }
 
+    /// Returns the reason that the client has noted last.
+    fn last_reason(&self) -> Option<String> {
+        diagnosis::last_reason(&self.section, &self.consumer.context().client_log.lines())
+    }
+
     fn on_consumer_errors(&self, bounded: bool, each: &mut impl OnScanEvent) -> Result<(), ConnectorError> {
         if let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
-            let reason = self.consumer.context().client_log.last();
+            let reason = self.last_reason();
             // A bounded read has a timeout of its own.
             if !bounded {
                 let _ = each(ScanEvent::Degraded(reason.unwrap_or_else(|| error.to_string())));

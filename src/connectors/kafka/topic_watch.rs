@@ -23,21 +23,25 @@ pub(crate) struct TopicLook {
     pub(crate) missing: Vec<Topic>,
     /// Ids that were not known before.
     pub(crate) new_ids: Vec<(Topic, String)>,
-    /// A broker that was restarted may list topics, and ids, late: only what is found again is certain.
+    /// What the controller or most brokers confirm.
     pub(crate) change: Option<TopicChange>,
 }
 
 impl Admin {
-    /// Looks whether topics are still those with these ids; an id is unknown until the brokers list it.
+    /// Looks whether topics are still those with these ids; an id is unknown until the brokers list it. What one broker lists is
+    /// confirmed first: it may be late.
     ///
     /// # Errors
     /// When the cluster does not answer, or denies the request.
     pub(crate) async fn look_at(&self, known: &[(Topic, Option<String>)]) -> Result<TopicLook, ConnectorError> {
         let topics: Vec<Topic> = known.iter().map(|(topic, _)| *topic).collect();
-        let (found, missing) = self.existing_ids(&topics).await?;
-        let look = compare(known, &found, missing);
-        let is_cluster = self.has_controller() || !matches!(look.change, Some(TopicChange::Deleted(_)));
-        Ok(TopicLook { change: look.change.filter(|_| is_cluster), ..look })
+        let (found, unlisted) = self.existing_ids(&topics).await?;
+        let look = compare(known, &found, self.confirm_missing(unlisted).await?);
+        let is_late = match &look.change {
+            Some(TopicChange::Recreated { topic, old, .. }) => !self.is_replaced(*topic, old).await?,
+            _ => false,
+        };
+        Ok(TopicLook { change: look.change.filter(|_| !is_late), ..look })
     }
 }
 

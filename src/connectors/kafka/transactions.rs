@@ -45,8 +45,7 @@ pub(crate) struct TransactionalProducer {
 /// The parts that a call on a blocking thread needs.
 #[derive(Clone)]
 struct TransactionalClient {
-    section: String,
-    profile: Arc<KafkaSection>,
+    section: Arc<KafkaSection>,
     transactional_id: String,
     flow: String,
     producer: Arc<BaseProducer<DeliveryReports>>,
@@ -135,8 +134,8 @@ impl TransactionalProducer {
         let config = producer_config(section, &transactional_id)?;
         let failure = || Failure::new(format!("cannot initialize transactions on `{}`", section.name));
         let producer: BaseProducer<DeliveryReports> = create_client(section, &config, DeliveryReports::default())?;
-        let (name, profile, producer) = (section.name.clone(), Arc::new(section.clone()), Arc::new(producer));
-        let client = TransactionalClient { section: name, profile, transactional_id, flow, producer };
+        let client =
+            TransactionalClient { section: Arc::new(section.clone()), transactional_id, flow, producer: Arc::new(producer) };
         let producer = Arc::clone(&client.producer);
         let initialized = tokio::task::spawn_blocking(move || {
             let deadline = Instant::now() + wait;
@@ -177,9 +176,9 @@ impl TransactionalProducer {
     /// # Errors
     /// When a newer one has, or transactions cannot be aborted.
     pub(crate) async fn prove_newest(&self, group: &str, partition: Partition) -> Result<(), ConnectorError> {
-        let mut config = client_config(&self.client.profile)?;
-        set_group_id(&mut config, &self.client.profile, Some(group));
-        let consumer: BaseConsumer<LogContext> = create_client(&self.client.profile, &config, LogContext::default())?;
+        let mut config = client_config(&self.client.section)?;
+        set_group_id(&mut config, &self.client.section, Some(group));
+        let consumer: BaseConsumer<LogContext> = create_client(&self.client.section, &config, LogContext::default())?;
         let Some(outsider) = blocking(move || consumer.group_metadata()).await? else { return Ok(()) };
         let offsets = OffsetCommit { partition, next: NextOffset(0), fingerprint: None, extension: None };
         let failed = |error| match error {
@@ -355,7 +354,7 @@ impl TransactionalClient {
             Code::InvalidRecord | Code::InvalidMessage => ("invalid_record", None),
             _ => return None,
         };
-        let reason = Reason::new(code, format!("`{}` does not accept the message: {error}", self.section));
+        let reason = Reason::new(code, format!("`{}` does not accept the message: {error}", self.section.name));
         Some(TransactionError::Rejected { messages, reason: hint.into_iter().fold(reason, Reason::hint) })
     }
 
@@ -388,7 +387,7 @@ impl TransactionalClient {
     /// Returns the failure of a missing right, if that is the error.
     fn denied(&self, error: &KafkaError) -> Option<Failure> {
         use RDKafkaErrorCode as Code;
-        let denied = |what: &str| Failure::new(format!("not allowed to {what} `{}`", self.section));
+        let denied = |what: &str| Failure::new(format!("not allowed to {what} `{}`", self.section.name));
         match error.rdkafka_error_code()? {
             Code::TopicAuthorizationFailed => {
                 Some(denied("write to the target topic of").hint(AclOperation::WriteTopic("").hint()))
@@ -397,19 +396,20 @@ impl TransactionalClient {
                 Some(denied("commit the offsets of the group on").hint(AclOperation::ReadGroup("").hint()))
             }
             Code::TransactionalIdAuthorizationFailed | Code::ClusterAuthorizationFailed => {
-                Some(AclOperation::UseTransactionalId(&self.transactional_id).denied(&self.section))
+                Some(AclOperation::UseTransactionalId(&self.transactional_id).denied(&self.section.name))
             }
             _ => None,
         }
     }
 
     fn failure(&self) -> Failure {
-        Failure::new(format!("cannot write to `{}`", self.section))
+        Failure::new(format!("cannot write to `{}`", self.section.name))
     }
 
     /// Returns why the brokers do not answer, as far as the client's log tells.
     fn text(&self, error: &KafkaError) -> String {
-        self.producer.context().log.client_log.last().unwrap_or_else(|| error.to_string())
+        let lines = self.producer.context().log.client_log.lines();
+        diagnosis::last_reason(&self.section, &lines).unwrap_or_else(|| error.to_string())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mongodb::bson::{Bson as Value, Document, RawDocumentBuf};
+use mongodb::bson::{Bson as Value, Document, RawDocumentBuf, Utf8Lossy};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{ClientOptions, Credential, ServerAddress, Tls, TlsOptions};
 use tokio::time::Instant;
@@ -73,8 +73,11 @@ impl MongoClient {
             if error != CommandError::TimedOut {
                 last = error;
             }
-            if diagnosis::is_lasting(section, &last) || Instant::now() + CONNECT_BACKOFF >= deadline {
+            if diagnosis::is_lasting(section, &last) {
                 return Err(diagnosis::diagnose(section, &last, wait).into());
+            }
+            if Instant::now() + CONNECT_BACKOFF >= deadline {
+                return Err(log.gave_up(diagnosis::diagnose(section, &last, wait)).into());
             }
             log.on_failed_attempt(|| diagnosis::diagnose(section, &last, wait));
             tokio::time::sleep(CONNECT_BACKOFF).await;
@@ -172,12 +175,7 @@ impl MongoClient {
         });
         match errors.into_iter().flatten().next() {
             None => Ok(()),
-            Some(error) => Err(CommandError::Command {
-                code: response::number(&error, "code"),
-                name: error.get_str("codeName").unwrap_or_default().to_owned(),
-                message: error.get_str("errmsg").unwrap_or_default().to_owned(),
-                is_transient: response::has_transient_label(&error),
-            }),
+            Some(error) => Err(response::error_named_in(&error)),
         }
     }
 
@@ -203,7 +201,7 @@ impl MongoClient {
             }
             // A panic may be caused by what was sent.
             Ok(Err(error)) => Err(CommandError::Unreadable(format!("the client failed: {error}"))),
-            Ok(Ok(Err(error))) => Err(command_error(&error)),
+            Ok(Ok(Err(error))) => answer_with_cut_text(&error).unwrap_or_else(|| Err(command_error(&error))),
             Ok(Ok(Ok(reply))) => Ok(reply),
         }
     }
@@ -266,6 +264,19 @@ fn unused_options(uri: &str) -> Vec<&str> {
         OWN_OPTIONS.iter().any(|(own, same)| own.eq_ignore_ascii_case(name) && !same.eq_ignore_ascii_case(value))
     };
     options.split('&').filter_map(|option| option.split_once('=')).filter(is_unused).map(|(name, _)| name).collect()
+}
+
+/// Returns the answer that the driver did not read because it holds a text that is not UTF-8: servers cut texts within a character.
+fn answer_with_cut_text(error: &Error) -> Option<Result<Document, CommandError>> {
+    let answer = error.server_response()?.as_ref();
+    if Document::try_from(answer).is_ok() {
+        return None;
+    }
+    let Utf8Lossy(answer) = Utf8Lossy::<Document>::try_from(answer).ok()?;
+    match response::known_number(&answer, "ok")? {
+        1 => Some(Ok(answer)),
+        _ => Some(Err(response::error_named_in(&answer))),
+    }
 }
 
 /// Translates an error of the driver, which can quote documents.

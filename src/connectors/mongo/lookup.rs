@@ -15,7 +15,7 @@ use crate::connectors::mongo::target::{MongoTarget, Write};
 use crate::connectors::mongo::{document, response};
 use crate::document::{
     Contradiction, Disagreements, Document, DocumentBatch, FirstLook, Ids, MetaNames, Owner, StoredMetadata, deciding_fields,
-    overtaken, version_field,
+    of_failed_lookup, overtaken, version_field,
 };
 use crate::pipeline::Outcome;
 
@@ -210,12 +210,9 @@ impl MongoLookup {
     }
 }
 
-/// Returns the outcome of records whose lookup failed: it blames no record.
+/// Returns the outcome of records whose lookup failed.
 fn lookup_failed(error: &CommandError) -> Outcome {
-    match response::whole(error) {
-        Outcome::BatchRejected(reason) | Outcome::Reject(reason) => Outcome::Unclear(reason),
-        outcome => outcome,
-    }
+    of_failed_lookup(response::whole(error))
 }
 
 /// Returns the metadata of a stored document; its version is the one that `version` names.

@@ -108,7 +108,7 @@ pub(super) fn number(document: &Document, name: &str) -> i32 {
 }
 
 /// Returns the whole number called `name`, if there is one.
-fn known_number(document: &Document, name: &str) -> Option<i32> {
+pub(super) fn known_number(document: &Document, name: &str) -> Option<i32> {
     match document.get(name)? {
         Bson::Int32(number) => Some(*number),
         Bson::Int64(number) => i32::try_from(*number).ok(),
@@ -131,6 +131,16 @@ pub(super) fn by_place(reply: &Document, count: usize) -> Option<Vec<Option<&Doc
         }
     }
     Some(errors)
+}
+
+/// Returns the error that a server names in `document`.
+pub(super) fn error_named_in(document: &Document) -> CommandError {
+    CommandError::Command {
+        code: number(document, "code"),
+        name: document.get_str("codeName").unwrap_or_default().to_owned(),
+        message: document.get_str("errmsg").unwrap_or_default().to_owned(),
+        is_transient: has_transient_label(document),
+    }
 }
 
 /// Returns whether the server labels the error as transient.

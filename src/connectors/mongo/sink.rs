@@ -63,13 +63,13 @@ impl MongoSink {
         let [database, collection] = mapper.templates() else { unreachable!("a sink is made with two names") };
         let (database, collection) = (database.pattern(), collection.pattern());
         let how = match (write, deletes) {
-            (Write::Insert, _) => "inserted",
-            (Write::Replace, false) => "replaced by newer versions",
-            (Write::Replace, true) => "replaced by newer versions, and deleted by tombstones",
-            (Write::Update, false) => "updated by newer versions",
-            (Write::Update, true) => "updated by newer versions, and deleted by tombstones",
+            (Write::Insert, _) => "insert",
+            (Write::Replace, false) => "replace by newer versions",
+            (Write::Replace, true) => "replace by newer versions, delete by tombstones",
+            (Write::Update, false) => "update by newer versions",
+            (Write::Update, true) => "update by newer versions, delete by tombstones",
         };
-        let mut lines = vec![format!("{database}.{collection} of {}: documents are {how}", client.name())];
+        let mut lines = vec![format!("writes to {database}.{collection} of {} ({how})", client.name())];
         if let Some(name) = self.missing().await? {
             lines.push(format!("{name} does not exist: the first document creates it"));
         }

@@ -172,9 +172,13 @@ fn last_line(mut file: &File, end: u64) -> io::Result<Vec<u8>> {
 }
 
 fn unusable(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(format!("cannot write dead letters to `{}`", path.display()))
-        .because(error)
-        .hint("name a file that can be written and holds dead letters only")
+    let failure = Failure::new(format!("cannot write dead letters to `{}`", path.display()));
+    let folder = folder_of(path);
+    if error.kind() == io::ErrorKind::NotFound && !folder.exists() {
+        let cause = format!("the folder `{}` does not exist", folder.display());
+        return failure.because(cause).hint("name a file in another folder, or create this one");
+    }
+    failure.because(error).hint("name a file that can be written and holds dead letters only")
 }
 
 impl Sink for DeadLetterFile {
@@ -341,9 +345,6 @@ mod tests {
     #[test]
     fn a_dead_letter_file_that_cannot_be_opened_is_named() {
         let failure = DeadLetterFile::open(Path::new("/nowhere/letters")).unwrap_err();
-        assert_eq!(
-            failure.to_string(),
-            "cannot write dead letters to `/nowhere/letters`: No such file or directory (os error 2)"
-        );
+        assert_eq!(failure.to_string(), "cannot write dead letters to `/nowhere/letters`: the folder `/nowhere` does not exist");
     }
 }

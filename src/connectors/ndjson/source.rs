@@ -219,6 +219,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_byte_order_mark_before_the_first_line_is_skipped() {
+        let (records, error) = all(NdjsonSource::of("input", Cursor::new("\u{feff}{\"a\": 1}\r\n[2]\r\n")).unwrap()).await;
+        assert!(error.is_none());
+        let values: Vec<_> = records.iter().map(|record| record.value.as_deref().unwrap()).collect();
+        assert_eq!(values, [&b"{\"a\": 1}"[..], b"[2]"]);
+    }
+
+    #[tokio::test]
     async fn a_bad_line_ends_the_source_after_the_good_ones_and_is_named() {
         let (records, error) = all(NdjsonSource::of("input", Cursor::new("1\n\n2\nthree\n4\n")).unwrap()).await;
         assert_eq!(records.len(), 2);

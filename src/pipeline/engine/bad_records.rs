@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use crate::pipeline::lanes::{Slot, TaggedBatch};
-use crate::pipeline::{BadRecordAction, BadRecordPolicy, CircuitBreaker, DeadLetterBuilder, Reason};
+use crate::pipeline::{BadRecordAction, BadRecordPolicy, BreakerLimit, CircuitBreaker, DeadLetterBuilder, Reason};
 use crate::record::Record;
 
 pub(super) struct BadRecords {
@@ -18,8 +18,8 @@ impl BadRecords {
         Self { policy, breaker, build, queue: TaggedBatch::default() }
     }
 
-    /// Counts a bad record: returns the action, and whether the breaker tripped.
-    pub(super) fn decide(&mut self, now: Instant) -> (BadRecordAction, bool) {
+    /// Counts a bad record: returns the action, and the limit of the breaker if it tripped.
+    pub(super) fn decide(&mut self, now: Instant) -> (BadRecordAction, Option<BreakerLimit>) {
         self.policy.apply(&mut self.breaker, now)
     }
 

@@ -117,7 +117,7 @@ impl Intake {
             }
             match self.transform.as_ref().map_or(TransformResult::Keep, |transform| transform(&mut record)) {
                 TransformResult::Keep => admitted.batch.push(record, slot),
-                TransformResult::Filtered => admitted.filtered += partitions.settle(slot, 1),
+                TransformResult::Filtered => admitted.filtered += partitions.leave_out(slot),
                 TransformResult::Bad(reason) => admitted.bad.push((admitted.batch.len(), record, slot, reason)),
             }
         }

@@ -330,7 +330,7 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         }
         self.observer.on(&Event::Bad { record, reason, action });
         match action {
-            BadRecordAction::Skipped => self.tally.skipped += self.partitions.settle(slot, 1),
+            BadRecordAction::Skipped => self.tally.skipped += self.partitions.leave_out(slot),
             BadRecordAction::DeadLetter => self.bad_records.set_aside(record, slot, reason, attempts),
             BadRecordAction::Stops => self.end_at(record, failures::bad_record(record, reason, tripped)),
         }
@@ -536,7 +536,10 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
                 self.end(RunOutcome::Failed(error));
             }
             Err(error) => {
-                self.health.stall(RunSide::Commits, error.to_string());
+                // The source reports the reason too, in the words of a side.
+                if self.health.reason(RunSide::Commits).is_none() {
+                    self.health.stall(RunSide::Commits, error.to_string());
+                }
                 self.confirmation.retry(|attempt| now + backoff(attempt, jitter(now)));
             }
         }

@@ -20,11 +20,14 @@ struct PartitionState {
     noted: NextOffset,
     /// Records of this epoch in flight or waiting for a retry.
     in_flight: usize,
+    /// Records of this epoch that were settled without a delivery: filtered or skipped.
+    left_out: u64,
 }
 
 impl PartitionState {
     fn commit(&self) -> Commit {
-        Commit { partition: self.partition, next: self.watermark.next(), fingerprint: self.watermark.last() }
+        let delivered = self.watermark.passed().saturating_sub(self.left_out);
+        Commit { partition: self.partition, next: self.watermark.next(), fingerprint: self.watermark.last(), delivered }
     }
 }
 
@@ -62,6 +65,7 @@ impl Partitions {
             watermark: Watermark::new(*start, *fingerprint),
             noted: *start,
             in_flight: 0,
+            left_out: 0,
         };
         if lane == self.states.len() { self.states.push(state) } else { self.states[lane] = state }
     }
@@ -76,7 +80,7 @@ impl Partitions {
                 commits.push(state.commit());
             }
             state.epoch += 1;
-            state.in_flight = 0;
+            (state.in_flight, state.left_out) = (0, 0);
             state.watermark = Watermark::new(state.watermark.next(), None);
         }
         (commits, released)
@@ -110,6 +114,13 @@ impl Partitions {
             return 0;
         }
         self.states[slot.lane].watermark.settle(slot.number..slot.number + count) as u64
+    }
+
+    /// Settles the record at `slot` without a delivery; returns how many were not settled before.
+    pub(super) fn leave_out(&mut self, slot: Slot) -> u64 {
+        let newly = self.settle(slot, 1);
+        self.states[slot.lane].left_out += newly;
+        newly
     }
 
     /// Returns whether the epoch of the slot lasts.

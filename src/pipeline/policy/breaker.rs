@@ -26,17 +26,17 @@ impl CircuitBreaker {
         Self { limit, recent: VecDeque::new() }
     }
 
-    /// Counts a bad record at `now` and returns whether the limit is exceeded.
-    pub(crate) fn trips(&mut self, now: Instant) -> bool {
-        let Some(limit) = self.limit else { return false };
+    /// Counts a bad record at `now` and returns the limit if it is exceeded.
+    pub(crate) fn trips(&mut self, now: Instant) -> Option<BreakerLimit> {
+        let limit = self.limit?;
         while self.recent.front().is_some_and(|then| now.duration_since(*then) >= limit.within) {
             self.recent.pop_front();
         }
         if self.recent.len() >= limit.records {
-            return true;
+            return Some(limit);
         }
         self.recent.push_back(now);
-        false
+        None
     }
 }
 
@@ -48,10 +48,10 @@ mod tests {
     fn the_breaker_trips_above_its_limit_within_its_time() {
         let start = Instant::now();
         let mut breaker = CircuitBreaker::new(Some(BreakerLimit { records: 2, within: Duration::from_secs(60) }));
-        assert!(!breaker.trips(start));
-        assert!(!breaker.trips(start + Duration::from_secs(30)));
-        assert!(breaker.trips(start + Duration::from_secs(59)));
-        assert!(!breaker.trips(start + Duration::from_secs(61)), "the first is a minute old");
-        assert!(!CircuitBreaker::new(None).trips(start));
+        assert_eq!(breaker.trips(start), None);
+        assert_eq!(breaker.trips(start + Duration::from_secs(30)), None);
+        assert!(breaker.trips(start + Duration::from_secs(59)).is_some());
+        assert_eq!(breaker.trips(start + Duration::from_secs(61)), None, "the first is a minute old");
+        assert_eq!(CircuitBreaker::new(None).trips(start), None);
     }
 }

@@ -188,7 +188,7 @@ async fn the_breaker_trips_at_its_limit_and_nothing_is_committed_past_that() {
         run_of(100).sink(sink()).letters(takes_all()).limits(|limits| limits.breaker = Some(limit)).finish().await;
     assert!(
         record_failure(&finished)
-            .starts_with("too many bad records: the limit was reached at record t/0@5: the script says so (scripted) | TooMany")
+            .starts_with("more than 5 bad records within 1m, the last one t/0@5: the script says so (scripted) | TooMany")
     );
     assert_eq!(log.taken(Destination::DeadLetters), [0, 1, 2, 3, 4]);
     assert_eq!((log.commits(p(0)).last(), finished.tally.dead_lettered), (Some(&5), 5));

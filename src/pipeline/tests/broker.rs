@@ -51,6 +51,8 @@ struct Feed {
     owned: bool,
     told_end: bool,
     committed: NextOffset,
+    /// The delivered records that the last commit covers.
+    delivered: u64,
 }
 
 impl Broker {
@@ -81,7 +83,7 @@ impl Broker {
     pub(super) fn partition(&self, partition: Partition, offsets: impl IntoIterator<Item = i64>, end: i64) {
         let offsets: Vec<i64> = offsets.into_iter().collect();
         let committed = NextOffset(offsets.first().copied().unwrap_or(end));
-        let feed = Feed { offsets, end, at: 0, life: -1, owned: false, told_end: false, committed };
+        let feed = Feed { offsets, end, at: 0, life: -1, owned: false, told_end: false, committed, delivered: 0 };
         self.change(|state| state.partitions.insert(partition, feed));
     }
 
@@ -173,6 +175,11 @@ impl Broker {
     /// Returns where `partition` is committed.
     pub(super) fn committed(&self, partition: Partition) -> i64 {
         self.change(|state| state.partitions[&partition].committed.0)
+    }
+
+    /// Returns how many delivered records the last commit of `partition` covers.
+    pub(super) fn delivered(&self, partition: Partition) -> u64 {
+        self.change(|state| state.partitions[&partition].delivered)
     }
 
     /// Returns which of its partitions the run owns.
@@ -312,7 +319,7 @@ impl Source for Broker {
             // A partition whose revocation timed out is not owned, unknown to the run: the commit is ignored.
             let feed = state.partitions.get_mut(&commit.partition).unwrap();
             if feed.owned {
-                feed.committed = commit.next;
+                (feed.committed, feed.delivered) = (commit.next, commit.delivered);
                 self.log.note(Entry::Commit(commit.partition, commit.next));
             }
         }

@@ -313,3 +313,21 @@ async fn limits_at_the_edge_of_what_a_number_holds_do_not_overflow() {
     let (finished, ()) = run_of(100).limits(all).start().engine.await.map(|finished| (finished, ())).unwrap();
     assert_eq!(finished.tally.delivered, 100);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_counts_the_delivered_records_below_it_in_each_assignment() {
+    let filter = |record: &mut Record| if record.offset % 2 == 0 { TransformResult::Filtered } else { TransformResult::Keep };
+    let setup = follow().transform(filter);
+    setup.broker.partition(p(0), 0..100, 100);
+    setup.broker.assign(&[p(0)]);
+    let run = setup.start();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((run.broker.committed(p(0)), run.broker.delivered(p(0))), (100, 50), "the others are left out");
+    run.broker.lose(&[p(0)]);
+    run.broker.assign(&[p(0)]);
+    run.broker.append(p(0), 10);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((run.broker.committed(p(0)), run.broker.delivered(p(0))), (110, 5));
+    run.stop();
+    run.finish().await;
+}

@@ -152,10 +152,14 @@ async fn revoked_records_are_counted_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_for_partitions_is_reported() {
     let run = follow().start();
-    run.broker.signal(Signal::Unassigned(UnassignedReason::Rebalancing { session_timeout: Duration::from_secs(45) }));
+    let session_timeout = Duration::from_secs(45);
+    run.broker.signal(Signal::Unassigned(UnassignedReason::Rebalancing { session_timeout, after_outage: true }));
     run.broker.signal(Signal::Unassigned(UnassignedReason::NoneLeft));
     tokio::time::sleep(ms(1)).await;
     run.stop();
     let (_, log) = run.finish().await;
-    assert_eq!(log.observed("unassigned"), ["unassigned Rebalancing { session_timeout: 45s }", "unassigned NoneLeft"]);
+    assert_eq!(
+        log.observed("unassigned"),
+        ["unassigned Rebalancing { session_timeout: 45s, after_outage: true }", "unassigned NoneLeft"]
+    );
 }

@@ -10,6 +10,8 @@ use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 pub(crate) enum Answer {
     /// It answers.
     Reply(Document),
+    /// It answers, with each `é` cut in its middle.
+    Cut(Document),
     /// It closes the connection without a word.
     Close,
     /// It closes it, and every other one, and takes no more for that test.
@@ -130,8 +132,10 @@ fn serve(mut connection: TcpStream, shared: &Shared) -> io::Result<()> {
             }
             other => panic!("unexpected message {other}"),
         };
-        let reply = match answer(&command, shared) {
-            Answer::Reply(reply) => reply,
+        let answer = answer(&command, shared);
+        let is_cut = matches!(answer, Answer::Cut(_));
+        let reply = match answer {
+            Answer::Reply(reply) | Answer::Cut(reply) => reply,
             Answer::Close => return Ok(()),
             Answer::Die => {
                 die(shared);
@@ -139,7 +143,10 @@ fn serve(mut connection: TcpStream, shared: &Shared) -> io::Result<()> {
             }
             Answer::Silence => continue,
         };
-        let reply = RawDocumentBuf::try_from(&reply).expect("a reply is a document");
+        let mut reply = RawDocumentBuf::try_from(&reply).expect("a reply is a document").into_bytes();
+        if is_cut {
+            cut_texts(&mut reply);
+        }
         let mut out = Vec::new();
         let ints = |out: &mut Vec<u8>, ints: &[i32]| ints.iter().for_each(|int| out.extend_from_slice(&int.to_le_bytes()));
         if kind == OP_QUERY {
@@ -148,10 +155,20 @@ fn serve(mut connection: TcpStream, shared: &Shared) -> io::Result<()> {
             ints(&mut out, &[0, 0, request, OP_MSG, 0]);
             out.push(0);
         }
-        out.extend_from_slice(reply.as_bytes());
+        out.extend_from_slice(&reply);
         let length = i32::try_from(out.len()).expect("a reply is small");
         out[..4].copy_from_slice(&length.to_le_bytes());
         connection.write_all(&out)?;
+    }
+}
+
+/// Takes the second byte of each `é` away, so that no text with one is UTF-8.
+fn cut_texts(document: &mut [u8]) {
+    let whole = "é".as_bytes();
+    for at in 0..document.len() - 1 {
+        if document[at..].starts_with(whole) {
+            document[at + 1] = b'.';
+        }
     }
 }
 

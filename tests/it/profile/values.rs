@@ -96,6 +96,7 @@ fn an_invalid_value_is_reported_without_the_value() {
     assert_eq!(mongo("host = a\nuri = mongodb://a\n"), "key `host` at ./database.ini:2 is not wanted beside `uri`");
     let elastic = |lines: &str| cause(profile(&format!("[elasticsearch]\n{lines}")).load().unwrap().elastic("elasticsearch"));
     assert!(elastic("url = localhost:9200\n").contains("is not `http://host:9200`"));
+    assert!(elastic("url = http://a:9200,http://b:99999/x\n").ends_with(": the port of `http://b:99999/x` is above 65535"));
     assert!(
         elastic("url = http://u:canary@a:9200\n")
             .ends_with("is not a URL without user and password, which have keys of their own")

@@ -236,9 +236,8 @@ fn a_limit_is_a_check(ten: &Ten) {
     lag(&ten.clusters, &format!("{behind} --max-lag 120 --max-time 100years")).expect(0);
     let over = lag(&ten.clusters, &format!("{behind} --max-lag 119 --max-time 1h")).expect(4);
     assert!(String::from_utf8_lossy(&over.stdout).starts_with("GROUP "), "the rows come first");
-    let reason = format!(
-        "error: 1 group exceeds its threshold\n  caused by: `{behind}` on `local_kafka`: lag 120 exceeds 119 (--max-lag)\n"
-    );
+    let reason =
+        format!("error: 1 group fails the check\n  caused by: `{behind}` on `local_kafka`: lag 120 exceeds 119 (--max-lag)\n");
     assert!(over.stderr.starts_with(&reason), "{}", over.stderr);
     assert!(over.stderr.contains("exceeds 1h (--max-time)"), "{}", over.stderr);
     lag(&ten.clusters, &format!("{} --max-lag 0 --max-time 0s", ten.name("caught-up"))).expect(0);

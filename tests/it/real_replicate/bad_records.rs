@@ -43,6 +43,26 @@ fn real_a_too_large_record_stops_the_run_at_its_coordinates() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_record_as_large_as_the_target_accepts_is_copied() {
+    let flow = Flow::new("fitting", 1);
+    let headers = (0..30).map(|n| (format!("h{n:02}"), Some(b"v".to_vec()))).collect();
+    let record = Content { timestamp: Some(5), key: Some(b"k".to_vec()), value: Some(vec![b'x'; 200_000]), headers };
+    Sender::new(&flow.clusters.source, &[]).send(&flow.topic, &[(0, record)]);
+    let copied_with_limit = |limit: u64| {
+        let target = format!("{}-{limit}", flow.topic);
+        flow.clusters.target.create_topic(&target, 1, &[("max.message.bytes", &limit.to_string())]);
+        flow.sdl(&format!("--until-caught-up --compression none --to-topic {target} --group {target}")).run()
+    };
+    let refused = copied_with_limit(100_000).expect(3).stderr;
+    let size = refused.split("the record has ").nth(1).and_then(|rest| rest.split(' ').next());
+    let size: u64 = size.and_then(|size| size.parse().ok()).unwrap_or_else(|| panic!("no size in stderr:\n{refused}"));
+    copied_with_limit(size - 1).expect(3);
+    copied_with_limit(size).expect(0);
+    assert_eq!(flow.clusters.target.count(&format!("{}-{size}", flow.topic)), 1);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
 fn real_a_run_that_stops_names_the_first_bad_record_each_time() {
     let flow = Flow::new("first-bad", 1);
     flow.clusters.target.create_topic(&flow.topic, 1, &[("max.message.bytes", "100000")]);
@@ -160,7 +180,7 @@ fn real_a_storm_of_bad_records_trips_the_breaker() {
     flow.clusters.target.create_topic(&letters, 1, &[]);
     let flags = format!("--until-caught-up --require user_id --dead-letters topic:{letters} --dead-letter-limit 100/1m");
     let finished = flow.sdl(&flags).run().expect(3);
-    for word in ["error: too many bad records: the limit was reached at record", "--dead-letter-limit"] {
+    for word in ["error: more than 100 bad records within 1m, the last one", "--dead-letter-limit"] {
         assert!(finished.stderr.contains(word), "`{word}` is not in stderr:\n{}", finished.stderr);
     }
     let written = flow.clusters.target.count(&letters);

@@ -158,6 +158,18 @@ fn real_a_missing_target_topic_is_created_like_the_source_without_cluster_settin
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
+fn real_the_offsets_of_more_partitions_than_fit_into_a_commit_are_committed() {
+    let flow = Flow::new("many-partitions", 1_100);
+    flow.clusters.target.create_topic(&flow.topic, 1, &[]);
+    flow.send(0, 2_200);
+    flow.sdl("--until-caught-up --repartition").deadline(Duration::from_secs(300)).run().expect(0);
+    flow.assert_committed();
+    assert_eq!(flow.clusters.target.count(&flow.topic), 2_200);
+    flow.clusters.source.delete_topic(&flow.topic);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
 fn real_a_killed_re_read_continues_without_the_flag() {
     let flow = Flow::new("again", 2);
     let sent = flow.send(0, 40_000);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Flow;
-use crate::harness::setting;
+use crate::harness::{Scrape, setting};
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
@@ -49,6 +49,25 @@ fn real_a_silent_target_is_waited_for_with_membership_kept() {
     assert!(after < before + 40 && after < 128, "{before} MiB, then {after} MiB");
     running.wait().expect(0);
     flow.assert_exact(&sent);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_an_idle_run_is_ready_again_when_its_source_has_restarted() {
+    let flow = Flow::alone("idle", 1);
+    flow.send(0, 10);
+    let mut running = flow.sdl("--metrics 0").deadline(Duration::from_secs(300)).start();
+    let scrape = Scrape::of(&mut running);
+    flow.until_delivered(&mut running, 10);
+    flow.until_committed();
+    flow.clusters.source.server("stop");
+    running.wait_for_stderr("Reading stalled.");
+    flow.clusters.source.server("start");
+    running.wait_for_stderr("Reading resumed.");
+    scrape.wait_for_readyz(200);
+    flow.send(10, 10);
+    flow.until_delivered(&mut running, 20);
+    running.end();
 }
 
 #[test]

@@ -74,6 +74,69 @@ fn real_partitions_added_during_a_run_are_read_from_their_beginning() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
+fn real_topics_and_partitions_that_appear_while_the_target_is_away_are_copied_when_it_is_back() {
+    let flow = Flow::alone("appearing", 2).with("kafka.topic.metadata.refresh.interval.ms = 500");
+    let mut sent = flow.send(0, 100);
+    let new = format!("{}-new", flow.topic);
+    let line = format!("replicate --topics-matching {}.* --group {} -vv", flow.topic, flow.group);
+    let mut running = Sdl::new(&line).profile(&flow.profile()).deadline(Duration::from_secs(300)).start();
+    flow.until_delivered(&mut running, 100);
+    flow.clusters.target.server("stop");
+    flow.clusters.source.create_topic(&new, 1, &[]);
+    flow.clusters.source.grow_topic(&flow.topic, 4);
+    let sender = Sender::new(&flow.clusters.source, &[]);
+    sender.send(&new, &numbered(2, 0, 100, 1));
+    let more = numbered(3, 0, 400, 4);
+    sender.send(&flow.topic, &more);
+    for partition in [format!("{new}/0"), format!("{}/3", flow.topic)] {
+        running.wait_for_stderr(&format!("Partition assigned. partition={partition} "));
+    }
+    running.wait_for_stderr("Delivery stalled.");
+    flow.clusters.target.server("start");
+    running.wait_for_count(&flow.clusters.target, &new, 100);
+    flow.until_delivered(&mut running, 500);
+    running.end();
+    sent.extend(more);
+    flow.assert_exact(&sent);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_members_that_find_the_same_new_topic_or_partitions_all_go_on() {
+    let flow = Flow::new("found-together", 3)
+        .with("kafka.session.timeout.ms = 6000")
+        .with("kafka.topic.metadata.refresh.interval.ms = 500");
+    let line = format!("replicate --topics-matching {}.* --group {}", flow.topic, flow.group);
+    let mut members = [1, 2, 3].map(|_| Sdl::new(&line).profile(&flow.profile()).deadline(Duration::from_secs(300)).start());
+    flow.clusters.source.wait_for_members(&flow.group, 3);
+    let sender = Sender::new(&flow.clusters.source, &[]);
+    let mut sent = Vec::new();
+    for round in 1_i32..=3 {
+        let partitions = 3 + 3 * round;
+        flow.clusters.source.grow_topic(&flow.topic, partitions);
+        let more = numbered(round.unsigned_abs(), 0, 300, partitions);
+        sender.send(&flow.topic, &more);
+        sent.extend(more);
+        let new = format!("{}-{round}", flow.topic);
+        flow.clusters.source.create_topic(&new, 6, &[]);
+        sender.send(&new, &numbered(1, 0, 60, 6));
+        members[0].wait_for_count(&flow.clusters.target, &new, 60);
+        flow.until_delivered(&mut members[0], sent.len() as u64);
+        for member in &mut members {
+            assert!(member.is_running(), "{}", member.stderr());
+        }
+    }
+    for member in &members {
+        member.signal("TERM");
+    }
+    for member in members {
+        member.wait().expect(0);
+    }
+    flow.assert_complete(&sent);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
 fn real_a_bounded_run_waits_for_the_partitions_of_a_static_member_that_is_away() {
     let flow = Flow::new("away", 4).with("kafka.session.timeout.ms = 20000");
     let mut sent = flow.send(0, 400);
@@ -224,7 +287,7 @@ fn real_a_member_that_ends_during_a_rebalance_commits_what_it_has_delivered() {
         std::thread::sleep(Duration::from_millis(milliseconds));
         first.end();
         // It listens to signals by now.
-        second.wait_for_stderr("continues with new records");
+        second.wait_for_stderr("to catch up");
         second.end();
         flow.catch_up("");
         flow.assert_exact(&sent);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Flow;
-use crate::harness::{Finished, Running, eventually};
+use crate::harness::{Finished, Running, eventually, unique};
 
 /// Panics unless a run was refused with all these texts.
 #[track_caller]
@@ -77,6 +77,28 @@ fn real_a_topic_that_is_recreated_in_mid_run_is_read_and_committed_from_its_begi
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_topic_that_is_longer_after_it_is_recreated_in_mid_run_is_refused() {
+    for is_suspended in [false, true] {
+        let flow = Flow::new("re-created-longer", 1);
+        flow.send(0, 1_000);
+        let mut running = flow.sdl("").start();
+        flow.until_delivered(&mut running, 1_000);
+        flow.until_committed();
+        if is_suspended {
+            running.signal("STOP");
+        }
+        flow.clusters.source.delete_topic(&flow.topic);
+        flow.clusters.source.create_topic(&flow.topic, 1, &[]);
+        flow.send(10_000, 3_000);
+        if is_suspended {
+            running.signal("CONT");
+        }
+        refused(running.wait(), &[&flow.topic, "re-created", "topic id now", "--from-beginning"]);
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
 fn real_a_topic_that_is_recreated_while_the_group_has_lost_its_partitions_is_refused() {
     for (flags, code) in [("-v", 5), ("--on-gap earliest -v", 0)] {
         let flow = Flow::new("re-created-slowly", 2).with("kafka.topic.metadata.refresh.interval.ms = 200");
@@ -142,7 +164,7 @@ fn real_a_member_joins_others_that_have_not_yet_seen_that_the_topic_was_recreate
     flow.clusters.source.delete_topic(&flow.topic);
     flow.clusters.source.create_topic(&flow.topic, 2, &[]);
     let mut second = flow.sdl("--on-gap earliest").start();
-    second.wait_for_stderr("continues with new records");
+    second.wait_for_stderr("to catch up");
     running.signal("CONT");
     let sent = flow.send(10_000, 1_000);
     flow.until_delivered(&mut second, 4_000);
@@ -437,7 +459,7 @@ fn real_a_deleted_target_topic_is_refused_with_what_the_group_has_copied() {
     flow.clusters.target.delete_topic(&flow.topic);
     let after = flow.send(100, 10);
     let said = "has copied records to a topic that does not exist any more on `local_kafka`";
-    refused(flow.sdl("--until-caught-up").run(), &[said, &flow.topic, "100 offsets", "--from-beginning", "--start committed"]);
+    refused(flow.sdl("--until-caught-up").run(), &[said, &flow.topic, "100 records", "--from-beginning", "--start committed"]);
     flow.catch_up("--start committed");
     assert_eq!(flow.clusters.target.count(&flow.topic), after.len() as u64);
     flow.catch_up("--from-beginning");
@@ -456,8 +478,8 @@ fn real_a_target_topic_that_was_recreated_between_runs_is_refused_with_what_the_
     };
     recreate();
     let after = flow.send(100, 10);
-    let what = "has copied records to a topic that was deleted and created again on `local_kafka`: they are gone";
-    let said = [what, &flow.topic, "100 offsets", "topic id", "--from-beginning", "--start committed"];
+    let what = "has copied records to a topic that was deleted and created again on `local_kafka`: the copied records are gone";
+    let said = [what, &flow.topic, "100 records", "topic id", "--from-beginning", "--start committed"];
     for _ in 0..2 {
         refused(flow.sdl("--until-caught-up").run(), &said);
     }
@@ -468,6 +490,43 @@ fn real_a_target_topic_that_was_recreated_between_runs_is_refused_with_what_the_
     flow.catch_up("--from-beginning");
     flow.catch_up("");
     assert_eq!(flow.verdict(&[before, after].concat()).lost, 0);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_target_topic_that_is_given_up_is_not_refused_again_although_nothing_new_was_there() {
+    for (name, flags) in [("given-up", String::new()), ("given-up-static", format!("--instance-id {}", unique("one")))] {
+        let flow = Flow::new(name, 2);
+        flow.send(0, 100);
+        flow.catch_up(&flags);
+        for create in [true, false] {
+            flow.clusters.target.delete_topic(&flow.topic);
+            if create {
+                flow.clusters.target.create_topic(&flow.topic, 2, &[]);
+            }
+            refused(flow.sdl(&format!("--until-caught-up {flags}")).run(), &[&flow.topic, "100 records", "once, by hand"]);
+            flow.catch_up(&format!("--start committed {flags}"));
+            flow.catch_up(&flags);
+            assert_eq!(flow.clusters.target.count(&flow.topic), 0);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_group_that_is_adopted_for_a_new_target_warns_of_what_it_will_lack() {
+    let flow = Flow::new("adopted-new", 2);
+    flow.send(0, 100);
+    flow.catch_up("");
+    let copy = format!("{}-copy", flow.topic);
+    let warning =
+        format!("topic `{copy}` on `local_kafka` does not exist, and the group has read 100 offsets that the topic still holds");
+    for flags in ["--dry-run", "--until-caught-up -q"] {
+        let finished = flow.sdl(&format!("{flags} --to-topic {copy} --adopt-group")).run().expect(0);
+        assert!(finished.stderr.contains(&warning), "{flags}: {}", finished.stderr);
+    }
+    let again = flow.sdl(&format!("--until-caught-up --to-topic {copy} --adopt-group")).run().expect(0);
+    assert!(!again.stderr.contains("left out"), "{}", again.stderr);
 }
 
 /// Returns the metadata of a commit without the id of the target topic, as an earlier version writes it.
@@ -493,7 +552,7 @@ fn real_a_commit_that_names_no_target_topic_names_it_after_the_next_run() {
     assert_eq!(flow.committed(), [100]);
     flow.clusters.target.delete_topic(&flow.topic);
     flow.clusters.target.create_topic(&flow.topic, 1, &[]);
-    refused(flow.sdl("--until-caught-up").run(), &[&flow.topic, "100 offsets", "created again"]);
+    refused(flow.sdl("--until-caught-up").run(), &[&flow.topic, "100 records", "created again"]);
 }
 
 #[test]
@@ -511,10 +570,10 @@ fn real_an_adopted_group_is_refused_a_target_that_was_recreated_or_deleted_since
     flow.clusters.target.create_topic(&copy, 2, &[]);
     refused(
         flow.sdl(&format!("--until-caught-up {adopted}")).run(),
-        &[&copy, "200 offsets", "created again", "--start committed"],
+        &[&copy, "200 records", "created again", "--start committed"],
     );
     flow.clusters.target.delete_topic(&copy);
-    refused(flow.sdl(&format!("--until-caught-up {adopted}")).run(), &[&copy, "200 offsets", "--from-beginning"]);
+    refused(flow.sdl(&format!("--until-caught-up {adopted}")).run(), &[&copy, "200 records", "--from-beginning"]);
 }
 
 #[test]
@@ -533,20 +592,20 @@ fn real_a_target_topic_that_is_recreated_during_a_run_ends_it() {
         sent.extend(flow.send(from, 100));
     }
     refused(running.wait(), &said);
-    refused(flow.sdl("--until-caught-up").run(), &[&flow.topic, "offsets that its source still holds"]);
+    refused(flow.sdl("--until-caught-up").run(), &[&flow.topic, "still in the source topic"]);
     flow.catch_up("--from-beginning");
     assert_eq!(flow.verdict(&sent).lost, 0);
 
     // A run that has nothing to send says it, and does not end well.
     let mut idle = flow.sdl("").start();
-    idle.wait_for_stderr("continues with new records");
+    idle.wait_for_stderr("nothing to catch up; waits for new records");
     flow.clusters.source.wait_for_members(&flow.group, 1);
     flow.clusters.target.delete_topic(&flow.topic);
     flow.clusters.target.create_topic(&flow.topic, 1, &[]);
-    idle.wait_for_stderr("the run ends with the next record");
+    idle.wait_for_stderr("the run ends as soon as a record arrives");
     idle.signal("TERM");
     refused(idle.wait(), &said);
-    refused(flow.sdl("--until-caught-up").run(), &["offsets that its source still holds"]); // rather than: fewer partitions
+    refused(flow.sdl("--until-caught-up").run(), &["still in the source topic"]); // rather than: fewer partitions
 }
 
 #[test]
@@ -563,16 +622,16 @@ fn real_a_target_topic_that_is_deleted_during_a_run_ends_it() {
     let said = [flow.topic.as_str(), "was deleted during the run", "topic id at the start", "--from-beginning"];
     refused(running.wait(), &said);
     let said_next = "has copied records to a topic that does not exist any more on `local_kafka`";
-    refused(flow.sdl("--until-caught-up").run(), &[said_next, &flow.topic, "offsets that its source still holds"]);
+    refused(flow.sdl("--until-caught-up").run(), &[said_next, &flow.topic, "still in the source topic"]);
     flow.catch_up("--from-beginning");
     flow.assert_complete(&sent);
 
     // A run that has nothing to send says it, and does not end well.
     let mut idle = flow.sdl("").start();
-    idle.wait_for_stderr("continues with new records");
+    idle.wait_for_stderr("nothing to catch up; waits for new records");
     flow.clusters.source.wait_for_members(&flow.group, 1);
     flow.clusters.target.delete_topic(&flow.topic);
-    idle.wait_for_stderr("the run ends with the next record");
+    idle.wait_for_stderr("the run ends as soon as a record arrives");
     idle.signal("TERM");
     refused(idle.wait(), &said);
 }
@@ -596,7 +655,7 @@ fn real_a_target_topic_that_is_recreated_with_fewer_partitions_during_a_run_ends
     assert!(!finished.stderr.contains("if it was deleted, start again"), "found by the watch: {}", finished.stderr);
     refused(finished, &[&flow.topic, "created again", "during the run", "topic id now", "--from-beginning"]);
     // Rather than: fewer partitions.
-    refused(flow.sdl("--until-caught-up").run(), &[&flow.topic, "offsets that its source still holds"]);
+    refused(flow.sdl("--until-caught-up").run(), &[&flow.topic, "still in the source topic"]);
 }
 
 #[test]

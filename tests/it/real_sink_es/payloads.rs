@@ -53,6 +53,45 @@ fn real_sink_es_documents_that_violate_a_strict_mapping_are_dead_lettered_once()
 
 #[test]
 #[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_no_first_record_decides_the_type_of_a_field_that_the_sink_adds() {
+    each(BOTH, "own-fields", 1, |load| {
+        let values = ["42", r#""text""#, "true", "[1]"];
+        let keys = ["2024-01-15", "user-1", "7", "1.5"];
+        load.send(&keys.into_iter().zip(values).map(|(key, value)| (Some(key), Some(value))).collect::<Vec<_>>());
+        load.catch_up("");
+        load.assert_each_once();
+        let mapping = load.server.tell("GET", &format!("/{}/_mapping", load.topic), &Value::Null);
+        assert_eq!(mapping[load.topic.as_str()]["mappings"]["properties"]["_kafka_key"]["type"], "keyword", "{mapping}");
+    });
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
+fn real_sink_es_a_time_of_a_login_is_found_on_its_day_or_dead_lettered() {
+    each(BOTH, "times", 1, |load| {
+        let times = ["1694479551", r#""1694479551""#, r#""2023-09-12T00:45:51Z""#, "1694479551123", r#""1694479551123""#];
+        let logins = times.map(|time| format!(r#"{{"user_id": "u", "timestamp": {time}}}"#));
+        load.send(&logins.iter().map(|login| (None, Some(login.as_str()))).collect::<Vec<_>>());
+        let flags = "--until-caught-up --bootstrap user-login --time-field timestamp --dead-letters file:bad";
+        let on_the_day = |index: &str, field: &str| {
+            let day = json!({"range": { field: {"gte": "2023-09-12", "lt": "2023-09-13"}}});
+            let found = load.server.documents(index, &day);
+            found.iter().map(|hit| hit["_source"]["_kafka_offset"].as_u64().unwrap()).collect::<BTreeSet<_>>()
+        };
+        let bad = letters(&load.sdl(flags).run().expect(3), "bad");
+        assert_eq!(bad.iter().map(|letter| letter["offset"].as_u64().unwrap()).collect::<Vec<_>>(), [3, 4]);
+        assert!(bad.iter().all(|letter| header(letter, "sdl.dlq.path") == "timestamp"), "{bad:?}");
+        let converted = format!("{}-converted", load.topic);
+        load.sdl(&format!("{flags} --date timestamp --index {converted} --group {converted}")).run().expect(0);
+        for field in ["timestamp", "@timestamp"] {
+            assert_eq!(on_the_day(&load.topic, field), [0, 1, 2].into(), "{field}");
+            assert_eq!(on_the_day(&converted, field), [0, 1, 2, 3, 4].into(), "{field}");
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs Kafka and search servers: scripts/test runs it"]
 fn real_sink_es_hostile_payloads_are_data_or_bad_and_never_interpreted() {
     each(BOTH, "hostile", 1, |load| {
         let deep = format!(r#"{{"deep": {}1{}}}"#, "[".repeat(5_000), "]".repeat(5_000));

@@ -48,6 +48,18 @@ async fn a_node_that_is_another_kind_of_server_does_not_end_the_start() {
 }
 
 #[tokio::test]
+async fn a_silent_node_or_a_gateway_without_its_server_does_not_end_the_start() {
+    let silent = HttpStub::start(|_| Reply::Silence);
+    let gateway = HttpStub::start(|_| Reply::Text(502, "<html>bad gateway</html>"));
+    let good = HttpStub::search(created);
+    for bad in [silent.url(), gateway.url()] {
+        for urls in [[bad.clone(), good.url()], [good.url(), bad.clone()]] {
+            ElasticClient::connect(&section(&urls), Duration::from_secs(8)).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_idle_node_is_checked_before_a_large_request() {
     let is_silent = Arc::new(AtomicBool::new(false));
     let silent = Arc::clone(&is_silent);

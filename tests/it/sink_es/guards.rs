@@ -93,8 +93,58 @@ async fn a_source_that_cannot_be_read_is_recognised_by_its_metadata() {
 #[tokio::test]
 async fn an_answer_that_does_not_say_whether_an_id_is_taken_proves_nothing() {
     let stub = holding(|_| json!({"_id": "t:0:0"}));
-    assert_eq!(outcome_codes(&deliver(&sink(&stub).await, records(2)).await), "uu");
+    assert_eq!(outcome_codes(&deliver(&sink(&stub).await, records(2)).await), "rr");
     assert_eq!(stub.bulks().len(), 0);
+}
+
+/// Returns a server that finds every id taken, and answers look-ups as `looked_up` says; the first look finds nothing unless
+/// `also_first`.
+fn looking_up(looked_up: fn() -> Reply, also_first: bool) -> HttpStub {
+    // The place of the stored document tells its look-up from the first look.
+    let conflict = json!({"type": "version_conflict_engine_exception", "reason": "r", "index": "real"});
+    let taken = move || Reply::Json(200, json!({"items": [{"create": {"status": 409, "error": conflict}}]}));
+    if !also_first {
+        return HttpStub::search(move |request| if request.path.contains("/_mget") { looked_up() } else { taken() });
+    }
+    HttpStub::start(move |request| match request.path.as_str() {
+        "/" => Reply::Json(200, json!({"version": {"number": "3.6.0", "distribution": "opensearch"}})),
+        path if path.starts_with("/_nodes") => Reply::Json(200, json!({})),
+        path if path.contains("/_mget") => looked_up(),
+        _ => taken(),
+    })
+}
+
+/// A record that is sent again as after an outage is never a dead letter, however long that lasts.
+#[tokio::test]
+async fn a_lookup_that_cannot_be_read_blames_no_record() {
+    type LookUp = (fn() -> Reply, &'static str);
+    let answers: [LookUp; 8] = [
+        (|| Reply::Json(200, json!({"docs": []})), "one document too few"),
+        (|| Reply::Json(200, json!({"docs": [{"_id": "t:0:0"}]})), "neither found nor missing"),
+        (|| Reply::Json(200, json!({"docs": [{"error": {"type": "other_exception", "reason": "r"}}]})), "an unknown error"),
+        (|| Reply::Text(200, ""), "empty"),
+        (|| Reply::Text(200, "<html>welcome</html>"), "of a proxy"),
+        (|| Reply::Text(400, "<html>bad request</html>"), "an error of a proxy"),
+        (|| Reply::Json(500, json!({})), "an error of the server"),
+        (|| Reply::Hangup, "none"),
+    ];
+    for (answer, what) in answers {
+        for also_first in [true, false] {
+            let stub = looking_up(answer, also_first);
+            let sink = sink(&stub).await;
+            for _ in 0..2 {
+                let outcomes = outcome_codes(&deliver(&sink, records(1)).await);
+                assert_eq!(outcomes, "r", "{what}, the first look: {also_first}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lookup_that_the_server_rejects_may_be_the_record_s() {
+    let rejects = || Reply::Json(400, json!({"error": {"type": "parsing_exception", "reason": "r"}}));
+    let stub = looking_up(rejects, false);
+    assert_eq!(outcome_codes(&deliver(&sink(&stub).await, records(1)).await), "u");
 }
 
 #[tokio::test]
@@ -173,6 +223,39 @@ async fn a_version_that_was_deleted_is_waited_for() {
     });
     let sink = sink_of(&stub, Ids::Key, ElasticSinkOptions { deletes: true, ..ElasticSinkOptions::default() }).await;
     assert_eq!(codes_until_stopped(&sink).await, "r".repeat(20));
+}
+
+#[tokio::test]
+async fn a_body_for_one_index_names_none() {
+    // Servers can forbid it: `rest.action.multi.allow_explicit_index: false`.
+    let stub = HttpStub::search(|request| {
+        if request.path.contains("/_mget") {
+            return Reply::Json(200, json!({"docs": [{"found": true, "_source": {"_kafka_timestamp": 1001}}]}));
+        }
+        let conflict = json!({"type": "version_conflict_engine_exception", "reason": "taken", "index": "real"});
+        Reply::Json(200, json!({"items": [{"create": {"status": 201}}, {"create": {"status": 409, "error": conflict}}]}))
+    });
+    assert_eq!(outcome_codes(&deliver(&sink(&stub).await, records(2)).await), "da");
+    let posted: Vec<Request> = stub.requests().into_iter().filter(|request| request.method == "POST").collect();
+    assert_eq!(posted.len(), 3, "a first look, a bulk, and a look-up");
+    for Request { path, body, .. } in &posted {
+        let names_index = String::from_utf8_lossy(body).contains("\"_index\"");
+        assert!((path.starts_with("/logins/") || path.starts_with("/real/")) && !names_index, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_forbids_indices_in_a_body_stops_a_run_that_needs_them() {
+    let forbidden = json!({"error": {"type": "illegal_argument_exception", "reason": "explicit index in bulk is not allowed"}});
+    let stub = HttpStub::search(move |_| Reply::Json(400, forbidden.clone()));
+    let client = ElasticClient::connect(&section(&[stub.url()]), Duration::from_secs(5)).await.unwrap();
+    let naming = NameTemplate::new("{to}".parse().unwrap(), index_rule, 10).unwrap();
+    let meta = MetadataFields::default();
+    let mapper = DocumentMapper::new(Ids::Random, Version::Offset, meta, RawValues::Bad, None, vec![naming]);
+    let sink = ElasticSink::new(client, mapper, ElasticSinkOptions { in_flight: 1, ..ElasticSinkOptions::default() }).unwrap();
+    let outcomes = deliver(&sink, vec![record(0, "k", Some(r#"{"to": "a"}"#)), record(1, "k", Some(r#"{"to": "b"}"#))]).await;
+    assert_eq!(outcome_codes(&outcomes), "SS");
+    assert!(reason(&outcomes[0]).hinted().is_some_and(|hint| hint.contains("rest.action.multi.allow_explicit_index")));
 }
 
 #[tokio::test]

@@ -102,7 +102,8 @@ fn a_record_that_is_too_large_for_the_server_is_named() {
 fn a_run_with_dead_letters_is_complete_and_says_that_there_are_some() {
     let load = Load::new(answering(failed(400, "strict_dynamic_mapping_exception", STRICT)));
     let finished = load.sdl("--dead-letters file:bad").run().expect(3);
-    let error = "error: bad records were found: 1 dead-lettered\nhint: nothing else was read; look at the dead letters\n";
+    let error =
+        "error: bad records were found: 1 dead-lettered\nhint: nothing else was read; look at the dead letters in file:bad\n";
     assert!(finished.stderr.ends_with(error), "{}", finished.stderr);
     let letter = std::fs::read_to_string(finished.path("bad")).unwrap();
     assert!(letter.contains(&format!("the mapping does not allow a field `extra`: {STRICT}")), "{letter}");
@@ -238,6 +239,21 @@ fn an_alias_is_written_to_as_an_alias() {
         assert!(!bulks.is_empty());
         assert!(bulks.iter().all(|bulk| bulk.path.contains("require_alias=true") == is_guarded), "{bulks:?}");
     }
+}
+
+#[test]
+fn an_alias_of_several_indices_is_refused_unless_documents_may_repeat() {
+    let index = || json!({"aliases": {"logins": {}}, "mappings": {}, "settings": {}});
+    let load = Load::new(HttpStub::search(move |request| match request.path.as_str() {
+        "/logins" => Reply::Json(200, json!({"logins-1": index(), "logins-2": index()})),
+        _ => created(request),
+    }));
+    let error = "error: `logins` of `elasticsearch` is an alias of several indices: a repeated record would be stored in each\n\
+                 hint: write to one index, or use --id uuid if repeated documents do not matter\n";
+    for flags in ["", "--id key"] {
+        load.fails(flags, 5, error);
+    }
+    load.sdl("--id uuid --dry-run").run().expect(0);
 }
 
 const SHARDS: &str = "Validation Failed: 1: this action would add [2] total shards, but this cluster currently has [1000]/[1000] \

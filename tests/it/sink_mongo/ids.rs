@@ -104,13 +104,21 @@ async fn a_newer_document_that_an_unnamed_unique_index_rejects_is_bad() {
 }
 
 #[tokio::test]
-async fn a_lookup_without_documents_in_its_answer_proves_nothing() {
-    let stub = MongoStub::start(|command| match name(command) {
-        "find" => Answer::Reply(doc! {"ok": 1.0}),
-        _ => all_well(command),
-    });
-    assert_eq!(outcome_codes(&deliver(&sink(&stub, offset_ids(), false).await, records(2)).await), "uu");
-    assert!(!stub.received().contains(&"insert".to_owned()), "{:?}", stub.received());
+async fn a_lookup_that_cannot_be_read_blames_no_record() {
+    type LookUp = (fn() -> Answer, &'static str);
+    let answers: [LookUp; 3] = [
+        (|| Answer::Reply(doc! {"ok": 1.0}), "without documents"),
+        (|| failed(99_999), "an unknown error"),
+        (|| Answer::Close, "none"),
+    ];
+    for (answer, what) in answers {
+        let stub = MongoStub::start(move |command| match name(command) {
+            "find" => answer(),
+            _ => all_well(command),
+        });
+        assert_eq!(outcome_codes(&deliver(&sink(&stub, offset_ids(), false).await, records(2)).await), "rr", "{what}");
+        assert!(!stub.received().contains(&"insert".to_owned()), "{what}: {:?}", stub.received());
+    }
 }
 
 #[tokio::test]

@@ -17,7 +17,8 @@ fn conflicting_flags_are_one_error() {
     );
     topic.fails(
         "",
-        "error: no topic is named\nhint: name one on the command line, or set `default_consumer_topic` under [local_kafka]\n",
+        "error: no topic is named\nhint: name one on the command line, or set `default_consumer_topic` under [local_kafka]; \
+         its only topic is `logins`\n",
         2,
     );
     topic.fails("logins --partitions 0,2", "error: topic `logins` has no partition 2\nhint: it has partitions 0 to 1\n", 2);

@@ -22,6 +22,8 @@ pub(crate) enum OffsetQuery {
     Latest,
     /// The first record at or after this time, in milliseconds since the Unix epoch; -1 if there is none.
     At(i64),
+    /// The record with the latest timestamp; -1 if there is none. Brokers before 3.0 do not find it.
+    LatestTimestamp,
 }
 
 /// Returns a C array as a slice.
@@ -110,16 +112,33 @@ pub(crate) struct DescribeTopicsRequest(EventQueue);
 impl DescribeTopicsRequest {
     /// Sends the request; returns at once.
     pub(crate) fn send<C: ClientContext>(client: &Client<C>, topics: &[&str], timeout: Duration) -> Result<Self> {
+        Self::send_to(client, None, topics, timeout)
+    }
+
+    /// As [`Self::send`], to this broker rather than to the controller of the metadata.
+    pub(crate) fn send_to<C: ClientContext>(
+        client: &Client<C>,
+        broker: Option<i32>,
+        topics: &[&str],
+        timeout: Duration,
+    ) -> Result<Self> {
         let names = topics.iter().map(|name| CString::new(*name)).collect::<std::result::Result<Vec<_>, _>>();
         let names = names.map_err(|error| NativeError::invalid_name(&error))?;
         let mut names: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
         let handle = client.native_ptr();
         let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-        // SAFETY: a live handle; the names live during the call, which copies them; the collection is made and destroyed here.
+        // SAFETY: a live handle; the names live during the call, which copies them; the collection is made and destroyed here; the
+        // options are still `request`'s own.
         unsafe {
             let queue = EventQueue::new(handle);
             let topics = rd::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
-            request(handle, op, timeout, false, 0, |options| rd::rd_kafka_DescribeTopics(handle, topics, options, queue.0));
+            request(handle, op, timeout, false, 0, |options| {
+                if let Some(broker) = broker {
+                    let mut error = [0 as c_char; 256];
+                    rd::rd_kafka_AdminOptions_set_broker(options.cast_mut(), broker, error.as_mut_ptr(), error.len());
+                }
+                rd::rd_kafka_DescribeTopics(handle, topics, options, queue.0);
+            });
             rd::rd_kafka_TopicCollection_destroy(topics);
             Ok(Self(queue))
         }
@@ -192,6 +211,7 @@ impl ListOffsetsRequest {
             OffsetQuery::Earliest => -2,
             OffsetQuery::Latest => -1,
             OffsetQuery::At(time) => time,
+            OffsetQuery::LatestTimestamp => -3,
         };
         let handle = client.native_ptr();
         let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
@@ -214,10 +234,17 @@ impl ListOffsetsRequest {
 
     /// Waits up to `timeout` for the offsets. A partition without an answer has an error.
     pub(crate) fn poll(&self, timeout: Duration) -> Option<Result<Vec<PartitionEntry>>> {
+        let answer = self.poll_with_times(timeout)?;
+        Some(answer.map(|answers| answers.into_iter().map(|(entry, _)| entry).collect()))
+    }
+
+    /// As [`Self::poll`], with the timestamp of the record that was found, in milliseconds since the Unix epoch; -1 if there is none.
+    fn poll_with_times(&self, timeout: Duration) -> Option<Result<Vec<(PartitionEntry, i64)>>> {
         let event = QueueEvent::wait(&self.queue, timeout)?;
         if let Some(error) = event.error() {
             let has_no_leaders = error.code == RDKafkaErrorCode::NoEnt;
-            return Some(if has_no_leaders { Ok(self.unanswered()) } else { Err(error) });
+            let unanswered = || self.unanswered().into_iter().map(|entry| (entry, -1)).collect();
+            return Some(if has_no_leaders { Ok(unanswered()) } else { Err(error) });
         }
         // SAFETY: the event is of ListOffsets, by the queue; what it refers to lives as long, and is copied.
         unsafe {
@@ -228,7 +255,8 @@ impl ListOffsetsRequest {
                 let entry = entry(&*rd::rd_kafka_ListOffsetsResultInfo_topic_partition(*info));
                 // librdkafka ignores the error of one leader, and leaves its partitions as they were.
                 let is_answered = entry.error.is_some() || entry.offset != i64::from(rd::RD_KAFKA_OFFSET_INVALID);
-                if is_answered { entry } else { PartitionEntry { error: Some(NativeError::no_answer()), ..entry } }
+                let entry = if is_answered { entry } else { PartitionEntry { error: Some(NativeError::no_answer()), ..entry } };
+                (entry, rd::rd_kafka_ListOffsetsResultInfo_timestamp(*info))
             };
             Some(Ok(slice(infos, count).iter().map(of).collect()))
         }
@@ -320,4 +348,15 @@ pub(crate) fn list_offsets<C: ClientContext>(
 ) -> Result<Vec<PartitionEntry>> {
     let request = ListOffsetsRequest::send(client, partitions, spec, read_committed, timeout);
     request.poll(timeout + Duration::from_secs(1)).unwrap_or_else(|| Err(NativeError::timed_out()))
+}
+
+/// Returns the latest timestamp of each of many partitions, in milliseconds since the Unix epoch, with few requests: -1 for a
+/// partition without records. A partition without an answer has an error.
+pub(crate) fn latest_timestamps<C: ClientContext>(
+    client: &Client<C>,
+    partitions: &[(&str, i32)],
+    timeout: Duration,
+) -> Result<Vec<(PartitionEntry, i64)>> {
+    let request = ListOffsetsRequest::send(client, partitions, OffsetQuery::LatestTimestamp, false, timeout);
+    request.poll_with_times(timeout + Duration::from_secs(1)).unwrap_or_else(|| Err(NativeError::timed_out()))
 }

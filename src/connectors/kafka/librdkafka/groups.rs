@@ -25,6 +25,9 @@ pub(crate) struct GroupDescription {
 
 #[derive(Debug, Clone)]
 pub(crate) struct MemberDescription {
+    pub(crate) id: String,
+    /// Of a static member.
+    pub(crate) instance_id: Option<String>,
     pub(crate) client_id: String,
     pub(crate) host: String,
     /// Topics and partitions.
@@ -107,7 +110,10 @@ unsafe fn described(group: *const rd::rd_kafka_ConsumerGroupDescription_t) -> Gr
             let assignment = rd::rd_kafka_MemberDescription_assignment(member);
             let partitions =
                 if assignment.is_null() { Vec::new() } else { entries(rd::rd_kafka_MemberAssignment_partitions(assignment)) };
+            let instance_id = text(rd::rd_kafka_MemberDescription_group_instance_id(member));
             MemberDescription {
+                id: text(rd::rd_kafka_MemberDescription_consumer_id(member)),
+                instance_id: Some(instance_id).filter(|id| !id.is_empty()),
                 client_id: text(rd::rd_kafka_MemberDescription_client_id(member)),
                 host: text(rd::rd_kafka_MemberDescription_host(member)),
                 assignment: partitions.into_iter().map(|entry| (entry.topic, entry.partition)).collect(),
@@ -182,6 +188,67 @@ unsafe fn committed(event: &QueueEvent) -> Result<Vec<PartitionEntry>> {
             }
             None => Ok(entries.into_iter().filter(|entry| entry.offset >= 0).collect()),
         }
+    }
+}
+
+/// Deletes a group without members, with its offsets.
+pub(crate) fn delete<C: ClientContext>(client: &Client<C>, group: &str, timeout: Duration) -> Result<()> {
+    let name = c_string(group)?;
+    let handle = client.native_ptr();
+    let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DELETEGROUPS;
+    // SAFETY: a live handle; the request copies the name, is copied by the operation and destroyed here; the event is of this
+    // operation.
+    unsafe {
+        let mut one = rd::rd_kafka_DeleteGroup_new(name.as_ptr());
+        let answer = call(
+            handle,
+            op,
+            timeout,
+            false,
+            |options, queue| rd::rd_kafka_DeleteGroups(handle, &raw mut one, 1, options, queue),
+            |event| {
+                let mut count = 0;
+                let result = rd::rd_kafka_event_DeleteGroups_result(event);
+                let groups = rd::rd_kafka_DeleteGroups_result_groups(result, &raw mut count);
+                let error = |group: &*const _| NativeError::copy(rd::rd_kafka_group_result_error(*group));
+                slice(groups, count).iter().find_map(error).map_or(Ok(()), Err)
+            },
+        );
+        rd::rd_kafka_DeleteGroup_destroy(one);
+        answer
+    }
+}
+
+/// Deletes the committed offsets of a group in these partitions. Returns an entry for each, with its error if it was refused.
+pub(crate) fn delete_offsets<C: ClientContext>(
+    client: &Client<C>,
+    group: &str,
+    partitions: &TopicPartitionList,
+    timeout: Duration,
+) -> Result<Vec<PartitionEntry>> {
+    let name = c_string(group)?;
+    let handle = client.native_ptr();
+    let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DELETECONSUMERGROUPOFFSETS;
+    // SAFETY: as above; the request copies the list too.
+    unsafe {
+        let mut one = rd::rd_kafka_DeleteConsumerGroupOffsets_new(name.as_ptr(), partitions.ptr().cast_const());
+        let answer = call(
+            handle,
+            op,
+            timeout,
+            false,
+            |options, queue| rd::rd_kafka_DeleteConsumerGroupOffsets(handle, &raw mut one, 1, options, queue),
+            |event| {
+                let mut count = 0;
+                let result = rd::rd_kafka_event_DeleteConsumerGroupOffsets_result(event);
+                let groups = rd::rd_kafka_DeleteConsumerGroupOffsets_result_groups(result, &raw mut count);
+                let Some(&group) = slice(groups, count).first() else { return Err(NativeError::timed_out()) };
+                let error = NativeError::copy(rd::rd_kafka_group_result_error(group));
+                error.map_or_else(|| Ok(entries(rd::rd_kafka_group_result_partitions(group))), Err)
+            },
+        );
+        rd::rd_kafka_DeleteConsumerGroupOffsets_destroy(one);
+        answer
     }
 }
 

@@ -41,7 +41,7 @@ impl NativeError {
     fn new(code: rd::rd_kafka_resp_err_t, text: &str) -> Self {
         let code = code.into();
         let text = match own_text(code) {
-            Some(own) if text.starts_with("Local: ") => own.to_owned(),
+            Some(own) if text.starts_with("Local: ") || code as i32 > 0 => own.to_owned(),
             _ => plain_addresses(text),
         };
         Self { code, text }
@@ -58,10 +58,19 @@ impl NativeError {
         Self { code: RDKafkaErrorCode::OperationTimedOut, text: "no answer in time".to_owned() }
     }
 
+    /// Returns the error of a request to the group's coordinator without an answer within its timeout.
+    pub(crate) fn coordinator_timed_out() -> Self {
+        Self { code: RDKafkaErrorCode::OperationTimedOut, text: NO_COORDINATOR.to_owned() }
+    }
+
     /// Returns the error of a partition that an answer lacks; the same request may succeed in a moment.
     pub(crate) fn no_answer() -> Self {
-        let text = "the leader of the partition does not answer".to_owned();
-        Self { code: RDKafkaErrorCode::LeaderNotAvailable, text }
+        Self { code: RDKafkaErrorCode::LeaderNotAvailable, text: LEADER_SILENT.to_owned() }
+    }
+
+    /// Returns whether it is [`Self::no_answer`], perhaps with more text behind it.
+    pub(crate) fn is_no_answer(&self) -> bool {
+        self.code == RDKafkaErrorCode::LeaderNotAvailable && self.text.starts_with(LEADER_SILENT)
     }
 
     /// Returns the error of a request that embedded brokers do not implement.
@@ -136,6 +145,16 @@ impl NativeError {
         is_outage || self.is_passing()
     }
 
+    /// Returns whether no broker has answered: none can be reached, or those that can are silent.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        use RDKafkaErrorCode as Code;
+        let is_local = matches!(
+            self.code,
+            Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve | Code::OperationTimedOut | Code::TimedOutQueue
+        );
+        is_local || self.code == Code::WaitingForCoordinator
+    }
+
     /// Returns whether every further commit of this member is refused too: missing rights, or a member that the group expelled.
     pub(crate) fn is_final(&self) -> bool {
         use RDKafkaErrorCode as Code;
@@ -155,14 +174,20 @@ impl NativeError {
     }
 }
 
-/// Returns the text of an error that librdkafka reports without an answer of a broker: its own names what it was doing.
+const LEADER_SILENT: &str = "the leader of the partition does not answer";
+const NO_COORDINATOR: &str = "the group's coordinator does not answer";
+
+/// Returns the text of an error that librdkafka reports without an answer of a broker: its own names what it was doing. Of an answer,
+/// only that of a coordinator which was just started needs other words.
 fn own_text(code: RDKafkaErrorCode) -> Option<&'static str> {
     use RDKafkaErrorCode as Code;
     match code {
         Code::OperationTimedOut | Code::TimedOutQueue => Some("no answer in time"),
+        Code::WaitingForCoordinator => Some(NO_COORDINATOR),
         Code::BrokerTransportFailure => Some("the connection to the broker failed"),
         Code::AllBrokersDown => Some("no broker can be reached"),
         Code::Resolve => Some("the name of the broker cannot be resolved"),
+        Code::CoordinatorLoadInProgress => Some("the coordinator is still loading its groups"),
         _ => None,
     }
 }
@@ -180,7 +205,11 @@ impl From<RDKafkaErrorCode> for NativeError {
 
 impl From<KafkaError> for NativeError {
     fn from(error: KafkaError) -> Self {
-        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        let code = match &error {
+            // rdkafka does not return this one.
+            KafkaError::AdminOp(code) => *code,
+            error => error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail),
+        };
         Self { code, text: own_text(code).map_or_else(|| error.to_string(), str::to_owned) }
     }
 }
@@ -361,5 +390,13 @@ mod tests {
             let code = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__TRANSPORT;
             assert_eq!(NativeError::new(code, text).text, plain);
         }
+    }
+
+    #[test]
+    fn a_coordinator_that_was_just_started_is_named_in_words() {
+        let code = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS;
+        let error = NativeError::new(code, "DescribeConsumerGroups: Broker: Coordinator load in progress");
+        assert_eq!(error.summary(), "the coordinator is still loading its groups");
+        assert!(error.is_passing());
     }
 }

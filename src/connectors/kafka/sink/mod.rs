@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::connectors::kafka::client_log::{ClientLog, LogContext};
 use crate::connectors::kafka::config::client_config;
+use crate::connectors::kafka::diagnosis;
 pub use crate::connectors::kafka::sink::producer_worker::Route;
 use crate::connectors::kafka::sink::producer_worker::{Job, ProducerClient, ProducerFactory, ProducerWorker, QUEUE_KBYTES};
 pub use crate::connectors::kafka::sink::record_limits::{Targets, TopicLimits};
@@ -37,7 +38,7 @@ pub type PrepareTargets = Box<dyn Fn(Vec<Partition>) -> BoxFuture<'static, Resul
 
 /// A Kafka cluster as a destination.
 pub struct KafkaSink {
-    section: String,
+    section: Box<KafkaSection>,
     client: Arc<Mutex<ProducerClient>>,
     jobs: mpsc::Sender<Job>,
     /// Whether partitions were abandoned that the worker does not know of.
@@ -71,7 +72,8 @@ impl KafkaSink {
             .name("kafka-sink".to_owned())
             .spawn(move || worker.run(client, &received))
             .map_err(|error| Failure::new("cannot start a thread").because(error))?;
-        Ok(Self { section: section.name.clone(), client: shared, jobs, abandoned, client_log, prepare: None, watch })
+        let section = Box::new(section.clone());
+        Ok(Self { section, client: shared, jobs, abandoned, client_log, prepare: None, watch })
     }
 
     /// Checks that [`Self::open`] can create its client.
@@ -139,10 +141,10 @@ impl Sink for KafkaSink {
         }
         let (answer, answers) = oneshot::channel();
         let count = batch.len();
-        let gone = || Failure::new(format!("the producer of `{}` has ended", self.section));
+        let gone = || Failure::new(format!("the producer of `{}` has ended", self.section.name));
         self.jobs.send(Job::Send(batch, answer)).map_err(|_| gone())?;
         self.client().reports.wake();
-        let section = self.section.clone();
+        let section = self.section.name.clone();
         Ok(Box::pin(async move {
             answers.await.unwrap_or_else(|_| {
                 vec![Outcome::Stop(Reason::new("producer_gone", format!("the producer of `{section}` has ended"))); count]
@@ -162,8 +164,8 @@ impl Sink for KafkaSink {
         let fetched = tokio::task::spawn_blocking(move || producer.client().fetch_metadata(None, Duration::from_secs(10)));
         match fetched.await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(Failure::new(format!("cannot reach `{}`", self.section)).because(error).into()),
-            Err(error) => Err(Failure::new(format!("cannot reach `{}`", self.section)).because(error).into()),
+            Ok(Err(error)) => Err(Failure::new(format!("cannot reach `{}`", self.section.name)).because(error).into()),
+            Err(error) => Err(Failure::new(format!("cannot reach `{}`", self.section.name)).because(error).into()),
         }
     }
 
@@ -172,7 +174,7 @@ impl Sink for KafkaSink {
     }
 
     fn degraded_reason(&self) -> Option<String> {
-        self.watch.problem().or_else(|| self.client_log.last())
+        self.watch.problem().or_else(|| diagnosis::last_reason(&self.section, &self.client_log.lines()))
     }
 }
 

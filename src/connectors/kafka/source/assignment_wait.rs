@@ -14,22 +14,30 @@ pub(crate) struct AssignmentWait {
     since: Instant,
     /// Whether the group has answered since the member last joined: without a partition, or the wait would be over.
     has_joined: bool,
+    /// Whether the session of this member ended: the group may still wait for the member that it was.
+    has_lost: bool,
     reported: Option<UnassignedReason>,
 }
 
 impl AssignmentWait {
     pub(crate) fn new(session_timeout: Duration, now: Instant) -> Self {
-        Self { session_timeout, since: now, has_joined: false, reported: None }
+        Self { session_timeout, since: now, has_joined: false, has_lost: false, reported: None }
     }
 
     /// Notes that the group has answered, perhaps with no partition.
     pub(crate) fn on_assigned(&mut self, now: Instant) {
-        (self.has_joined, self.since) = (true, now);
+        (self.has_joined, self.has_lost, self.since) = (true, false, now);
     }
 
-    /// Notes that partitions were taken away: the member joins again.
-    pub(crate) fn on_revoked(&mut self, now: Instant) {
+    /// Notes that partitions were taken away: the member joins again. `lost`: because its session ended.
+    pub(crate) fn on_revoked(&mut self, lost: bool, now: Instant) {
         (self.has_joined, self.since) = (false, now);
+        self.has_lost |= lost;
+    }
+
+    /// Returns how long the group waits for a member that does not answer.
+    pub(crate) fn session_timeout(&self) -> Duration {
+        self.session_timeout
     }
 
     /// Returns why the member has no partitions, when that is to be reported: each reason once in a wait. `is_over`: the member has
@@ -42,7 +50,7 @@ impl AssignmentWait {
         let reason = if self.has_joined {
             UnassignedReason::NoneLeft
         } else {
-            UnassignedReason::Rebalancing { session_timeout: self.session_timeout }
+            UnassignedReason::Rebalancing { session_timeout: self.session_timeout, after_outage: self.has_lost }
         };
         let is_due = now.saturating_duration_since(self.since) >= REPORTED_AFTER && self.reported != Some(reason);
         is_due.then(|| *self.reported.insert(reason))
@@ -54,7 +62,8 @@ mod tests {
     use super::*;
 
     const SESSION: Duration = Duration::from_secs(45);
-    const REBALANCING: Option<UnassignedReason> = Some(UnassignedReason::Rebalancing { session_timeout: SESSION });
+    const REBALANCING: Option<UnassignedReason> =
+        Some(UnassignedReason::Rebalancing { session_timeout: SESSION, after_outage: false });
     const NONE_LEFT: Option<UnassignedReason> = Some(UnassignedReason::NoneLeft);
 
     #[test]
@@ -66,8 +75,12 @@ mod tests {
         assert_eq!(reports, [None, None, REBALANCING, None, None]);
         wait.on_assigned(at(45));
         assert_eq!([45, 100].map(|seconds| wait.report(true, at(seconds))), [None; 2]);
-        wait.on_revoked(at(101));
+        wait.on_revoked(false, at(101));
         assert_eq!([105, 106, 107].map(|seconds| wait.report(false, at(seconds))), [None, REBALANCING, None]);
+        wait.on_assigned(at(108));
+        wait.on_revoked(true, at(109));
+        let after_outage = Some(UnassignedReason::Rebalancing { session_timeout: SESSION, after_outage: true });
+        assert_eq!([110, 114].map(|seconds| wait.report(false, at(seconds))), [None, after_outage]);
     }
 
     #[test]

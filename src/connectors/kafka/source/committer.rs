@@ -11,6 +11,7 @@ use crate::connectors::kafka::commit_metadata::{CommitMetadata, TargetIds};
 use crate::connectors::kafka::librdkafka::commits::{CommitQueue, MAX_COMMIT_PARTITIONS, fully_committed};
 use crate::connectors::kafka::librdkafka::{NativeError, set_leader_epochs};
 use crate::connectors::kafka::resume::ResumeRules;
+use crate::connectors::kafka::source::given_up::GivenUp;
 use crate::connectors::kafka::source::partitions::TopicIds;
 use crate::connectors::kafka::source::read_history::ReadHistory;
 use crate::pipeline::{Commit, CommitsProblem, Signal};
@@ -44,17 +45,31 @@ pub(crate) struct Committer {
     /// Partitions that may be committed at a lower offset than before: librdkafka does not send a stored offset that is not greater
     /// than the last one that it committed.
     rewound: HashSet<Partition>,
-    /// The last commits that name no target topic: they do not show that the topic was re-created.
+    /// The last commits that do not name the target topic: they do not show that it was re-created, or name the one before it.
     unnamed: HashMap<Partition, Commit>,
-    confirmed: HashMap<Partition, NextOffset>,
+    confirmed: HashMap<Partition, Commit>,
+    /// Partitions that a rebalance has taken away, whose last commit may follow.
+    leaving: HashMap<Partition, Leaving>,
+    given_up: GivenUp,
+    /// Whether what was refused was taken away: the group has accepted nothing since.
+    is_unresolved: bool,
     in_flight: Option<InFlightCommit>,
     /// When the missing response was last reported.
     reported: Option<Instant>,
-    refusals: u32,
+    /// Whether a commit was refused since one was last confirmed.
+    is_refused: bool,
     /// Since when every commit was refused.
     refused_since: Option<Instant>,
     /// Whether commits name the leader epoch before their offsets: some brokers that are not Apache Kafka's refuse any but the present one.
     names_epochs: bool,
+}
+
+/// A partition between a rebalance and its last commit.
+struct Leaving {
+    /// The delivered records that its commits cover.
+    confirmed: u64,
+    /// The last watermark that was noted before.
+    last: Commit,
 }
 
 struct InFlightCommit {
@@ -76,9 +91,12 @@ impl Committer {
             rewound: HashSet::new(),
             unnamed: HashMap::new(),
             confirmed: HashMap::new(),
+            leaving: HashMap::new(),
+            given_up: GivenUp::default(),
+            is_unresolved: false,
             in_flight: None,
             reported: None,
-            refusals: 0,
+            is_refused: false,
             refused_since: None,
             names_epochs: true,
         }
@@ -106,7 +124,7 @@ impl Committer {
 
     /// Commits the start of a partition that was read before: its next owner continues from there, with or without records.
     pub(crate) fn note_start(&mut self, partition: Partition, next: NextOffset) {
-        self.renew(Commit { partition, next, fingerprint: None });
+        self.renew(Commit { partition, next, fingerprint: None, delivered: 0 });
     }
 
     /// Commits a position again: another flow committed it, and it is this flow's from now on, or the commit lacks what this one names.
@@ -117,14 +135,15 @@ impl Committer {
         }
     }
 
-    /// Notes what the group has committed without a target topic: it is committed again when the topic's id is known.
+    /// Notes what the group has committed without the target topic, or with another: it is committed again when the topic's id is
+    /// known.
     pub(crate) fn note_unnamed(&mut self, commit: Commit) {
         if self.interval.is_some() {
             self.unnamed.insert(commit.partition, commit);
         }
     }
 
-    /// Has the commits that name no target topic sent again if its id is known by now.
+    /// Has the commits that do not name the target topic sent again if its id is known by now.
     fn renew_unnamed(&mut self) {
         let named: Vec<Commit> = self.unnamed.values().filter(|of| self.target_ids.knows(of.partition.topic)).copied().collect();
         for commit in named {
@@ -133,6 +152,67 @@ impl Committer {
             self.pending.entry(commit.partition).or_insert(commit); // unless a newer one is there
             self.rewind(commit.partition);
         }
+    }
+
+    /// Forgets partitions that a rebalance takes away. Afterwards their last commit is confirmed, or they are given up.
+    pub(crate) fn take_away(&mut self, partitions: &[Partition]) {
+        self.note_leaving(partitions);
+        self.forget(partitions);
+    }
+
+    fn note_leaving(&mut self, partitions: &[Partition]) {
+        for partition in partitions {
+            // Unless it is noted: librdkafka may have refused it before the event that takes it away.
+            if let Some(last) = self.pending.get(partition) {
+                let confirmed = self.confirmed.get(partition).map_or(0, |commit| commit.delivered);
+                self.leaving.insert(*partition, Leaving { confirmed, last: *last });
+            }
+        }
+        self.is_unresolved |= self.is_refused && !partitions.is_empty();
+    }
+
+    /// Notes that the last commits of partitions that were taken away are confirmed.
+    pub(crate) fn on_last_confirmed(&mut self, commits: &[Commit]) {
+        for commit in commits {
+            self.leaving.remove(&commit.partition);
+            self.given_up.on_position(commit.partition, commit.next);
+        }
+        self.is_unresolved &= commits.is_empty();
+    }
+
+    /// Gives up the commits of partitions that were taken away, `last` or those that were noted before; returns how many delivered
+    /// records they would have covered.
+    pub(crate) fn give_up(&mut self, partitions: &[Partition], last: &[Commit]) -> u64 {
+        let mut records = 0;
+        for partition in partitions {
+            let noted = self.leaving.remove(partition);
+            let last = last.iter().find(|commit| commit.partition == *partition).copied();
+            if let Some(last) = last.or(noted.as_ref().map(|leaving| leaving.last)) {
+                records += self.given_up.note(last, noted.map_or(0, |leaving| leaving.confirmed));
+            }
+        }
+        records
+    }
+
+    /// Notes that the group has given this member its partitions, or none: its coordinator answers.
+    pub(crate) fn on_assigned(&mut self) {
+        self.is_unresolved = false;
+    }
+
+    /// Fails while what was refused is taken away, and the group has accepted nothing since.
+    pub(crate) fn refuse_unresolved(&self) -> Result<(), NativeError> {
+        if self.is_unresolved { Err(NativeError::coordinator_timed_out()) } else { Ok(()) }
+    }
+
+    /// Notes that this member reads a partition again. With `is_new` its topic is another one, and nothing is repeated.
+    pub(crate) fn on_start(&mut self, partition: Partition, start: NextOffset, is_new: bool) {
+        self.leaving.remove(&partition);
+        self.given_up.on_position(partition, if is_new { NextOffset(i64::MAX) } else { start });
+    }
+
+    /// Returns the partitions whose delivered records the group has not committed, as far as this member knows.
+    pub(crate) fn given_up(&self) -> &GivenUp {
+        &self.given_up
     }
 
     /// Forgets partitions that this member no longer owns.
@@ -176,7 +256,7 @@ impl Committer {
                 Some(Err(error)) if error.is_final() || Instant::now() > deadline => return Err(error),
                 // A coordinator that moves or loads accepts the watermark, by then perhaps a newer one, a moment later.
                 Some(Err(_)) => std::thread::sleep(RETRY_BACKOFF),
-                None if Instant::now() > deadline => return Err(NativeError::timed_out()),
+                None if Instant::now() > deadline => return Err(NativeError::coordinator_timed_out()),
                 Some(Ok(())) | None => {}
             }
         }
@@ -185,7 +265,8 @@ impl Committer {
     fn send<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>, logs: KnownLogs<'_>, signals: &mut Vec<Signal>) {
         self.last_sent = Instant::now();
         self.renew_unnamed();
-        let unconfirmed = |commit: &&Commit| self.confirmed.get(&commit.partition) != Some(&commit.next);
+        let unconfirmed =
+            |commit: &&Commit| self.confirmed.get(&commit.partition).is_none_or(|confirmed| confirmed.next != commit.next);
         let mut commits: Vec<Commit> =
             self.pending.values().filter(unconfirmed).take(MAX_COMMIT_PARTITIONS + 1).copied().collect();
         let is_rewound = |commit: &Commit| self.rewound.contains(&commit.partition);
@@ -196,7 +277,10 @@ impl Committer {
         }
         commits.truncate(MAX_COMMIT_PARTITIONS);
         if commits.is_empty() {
-            return self.report_recovery(signals); // what was refused is no longer owned, or is confirmed
+            if !self.is_unresolved {
+                self.report_recovery(signals); // what was refused is confirmed, or is committed by another way
+            }
+            return;
         }
         // Before the list is made: an id may become known meanwhile.
         for commit in &commits {
@@ -215,6 +299,7 @@ impl Committer {
             .filter(|element| element.error().is_err())
             .map(|element| Partition::new(element.topic(), element.partition()))
             .collect();
+        self.note_leaving(&refused);
         self.pending.retain(|partition, _| !refused.contains(partition));
         commits.retain(|commit| !refused.contains(&commit.partition));
         if stored.is_err() || commits.is_empty() {
@@ -234,7 +319,7 @@ impl Committer {
             // Not sent again meanwhile: a late response could not be told from the response to the second request.
             if self.reported.unwrap_or(since).elapsed() > RESPONSE_TIMEOUT {
                 self.reported = Some(Instant::now());
-                self.report_refusal(&NativeError::timed_out(), signals);
+                self.report_refusal(&NativeError::coordinator_timed_out(), signals);
             }
             return None;
         };
@@ -252,7 +337,12 @@ impl Committer {
         let confirmed: Vec<_> = sent.commits.iter().map(|commit| (commit.partition, commit.next)).collect();
         self.rewound.retain(|partition| !confirmed.iter().any(|(confirmed, _)| confirmed == partition));
         // Only of partitions that are still owned: a later assignment starts from the broker's position.
-        self.confirmed.extend(confirmed.iter().filter(|(partition, _)| self.pending.contains_key(partition)).copied());
+        let owned = sent.commits.iter().filter(|commit| self.pending.contains_key(&commit.partition));
+        self.confirmed.extend(owned.map(|commit| (commit.partition, *commit)));
+        for (partition, next) in &confirmed {
+            self.given_up.on_position(*partition, *next);
+        }
+        self.is_unresolved = false;
         self.report_recovery(signals);
         signals.push(Signal::Committed(confirmed));
         Some(Ok(()))
@@ -260,17 +350,17 @@ impl Committer {
 
     /// Reports commits that are refused for a while: one refusal or two belong to every rebalance and every coordinator that moves.
     fn report_refusal(&mut self, error: &NativeError, signals: &mut Vec<Signal>) {
-        self.refusals += 1;
-        let (times, now) = (self.refusals, Instant::now());
+        self.is_refused = true;
+        let now = Instant::now();
         if now - *self.refused_since.get_or_insert(now) >= STALLED_AFTER || error.is_denied() {
-            let reason = format!("offset commit failed, attempt {times}: {error}");
+            let reason = refusal_reason(error);
             signals.push(Signal::CommitsDegraded(Some(CommitsProblem { reason, is_of_rebalance: error.is_of_rebalance() })));
         }
     }
 
     fn report_recovery(&mut self, signals: &mut Vec<Signal>) {
         self.refused_since = None;
-        if std::mem::take(&mut self.refusals) > 0 {
+        if std::mem::take(&mut self.is_refused) {
             signals.push(Signal::CommitsDegraded(None));
         }
     }
@@ -290,7 +380,7 @@ impl Committer {
                 consumer.store_offsets(&list)?;
                 responses.commit(consumer.client(), Some(&list))?;
                 let left = deadline.saturating_duration_since(Instant::now());
-                fully_committed(responses.wait(left).ok_or_else(NativeError::timed_out)?)
+                fully_committed(responses.wait(left).ok_or_else(NativeError::coordinator_timed_out)?)
             };
             let mut outcome = attempt();
             while outcome.as_ref().is_err_and(|error| !error.is_final()) && Instant::now() + RETRY_BACKOFF < deadline {
@@ -316,5 +406,82 @@ impl Committer {
             set_leader_epochs(&mut list, &commits.iter().map(epoch).collect::<Vec<_>>());
         }
         list
+    }
+}
+
+/// Returns why commits fail. The same for each attempt, and for each way in which a coordinator can be silent.
+fn refusal_reason(error: &NativeError) -> String {
+    if error.is_unanswered() {
+        return NativeError::coordinator_timed_out().to_string();
+    }
+    format!("offset commit failed: {}", error.summary())
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::ClientConfig;
+
+    use super::*;
+    use crate::connectors::kafka::client_log::LogContext;
+    use crate::connectors::kafka::resume::OnGap;
+
+    fn committer() -> (BaseConsumer<LogContext>, Committer) {
+        let consumer: BaseConsumer<LogContext> =
+            ClientConfig::new().set("group.id", "g").create_with_context(LogContext::default()).unwrap();
+        let (flow, target_ids) = ("replicate a/t".to_owned(), TargetIds::default());
+        let rules = ResumeRules { flow, adopt: false, on_gap: OnGap::Refuse, target_ids };
+        let committer = Committer::new(&consumer, &rules, Some(Duration::ZERO));
+        (consumer, committer)
+    }
+
+    #[test]
+    fn a_silent_coordinator_has_one_reason_and_a_refusal_that_of_the_broker() {
+        use RDKafkaErrorCode as Code;
+        for code in [Code::WaitingForCoordinator, Code::OperationTimedOut, Code::TimedOutQueue, Code::BrokerTransportFailure] {
+            assert_eq!(refusal_reason(&code.into()), "the group's coordinator does not answer", "{code:?}");
+        }
+        let text = "Broker: Coordinator load in progress".to_owned();
+        let loading = NativeError { code: Code::CoordinatorLoadInProgress, text };
+        assert_eq!(refusal_reason(&loading), "offset commit failed: coordinator load in progress");
+    }
+
+    #[test]
+    fn commits_of_a_lost_partition_stay_stalled_until_the_group_gives_partitions_again() {
+        let (consumer, mut committer) = committer();
+        let (partition, topic_ids, history) = (Partition::new("committer", 0), TopicIds::default(), ReadHistory::default());
+        let logs = KnownLogs { topic_ids: &topic_ids, history: &history };
+        let recoveries = |signals: Vec<Signal>| signals.iter().filter(|of| matches!(of, Signal::CommitsDegraded(None))).count();
+        committer.note(Commit { partition, next: NextOffset(2_500), fingerprint: None, delivered: 2_000 });
+        committer.report_refusal(&NativeError::coordinator_timed_out(), &mut Vec::new());
+        for _ in 0..3 {
+            // The consumer does not own the partition: librdkafka refuses to commit it.
+            assert_eq!(recoveries(committer.serve(&consumer, logs)), 0, "nothing was committed");
+        }
+        committer.take_away(&[partition]);
+        assert_eq!(committer.give_up(&[partition], &[]), 2_000);
+        assert_eq!(recoveries(committer.serve(&consumer, logs)), 0);
+        assert!(committer.refuse_unresolved().is_err(), "no caller that waits for the broker is told otherwise");
+        committer.on_assigned();
+        assert_eq!(committer.refuse_unresolved(), Ok(()));
+        assert_eq!(recoveries(committer.serve(&consumer, logs)), 1);
+        assert_eq!(committer.given_up().iter().collect::<Vec<_>>(), [(partition, NextOffset(2_500))], "it is read again");
+        committer.on_start(partition, NextOffset(508), false);
+        assert_eq!(committer.given_up().iter().count(), 1, "from where the group was");
+        committer.on_start(partition, NextOffset(2_500), false);
+        assert_eq!(committer.given_up().iter().count(), 0, "another member has committed it");
+    }
+
+    #[test]
+    fn a_last_commit_that_is_confirmed_is_not_given_up_and_one_that_is_refused_is() {
+        let (_consumer, mut committer) = committer();
+        let [first, second] = [0, 1].map(|index| Partition::new("committer", index));
+        let commit =
+            |partition, next| Commit { partition, next: NextOffset(next), fingerprint: None, delivered: next.unsigned_abs() };
+        committer.note(commit(first, 10));
+        committer.take_away(&[first, second]);
+        committer.on_last_confirmed(&[commit(first, 20)]);
+        assert_eq!(committer.give_up(&[first], &[]), 0);
+        assert_eq!(committer.give_up(&[second], &[commit(second, 30)]), 30, "delivered while it was revoked");
+        assert_eq!(committer.given_up().iter().collect::<Vec<_>>(), [(second, NextOffset(30))]);
     }
 }

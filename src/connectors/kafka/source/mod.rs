@@ -3,6 +3,7 @@
 mod assignment_wait;
 pub(crate) mod batch_builder;
 mod committer;
+mod given_up;
 pub(crate) mod membership;
 mod monitor;
 mod partitions;

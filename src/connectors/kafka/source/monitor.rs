@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 
-use crate::connectors::kafka::admin::leader_of;
+use crate::connectors::kafka::admin::{NO_LEADER, leader_of};
 use crate::connectors::kafka::librdkafka::NativeError;
 use crate::connectors::kafka::librdkafka::admin::{DescribeTopicsRequest, ListOffsetsRequest, OffsetQuery, TopicDescription};
 use crate::connectors::kafka::librdkafka::commits::cached_watermarks;
@@ -39,6 +39,33 @@ pub(crate) struct TopicChanges {
     pub(crate) returned: Vec<Partition>,
 }
 
+/// What became of a cluster whose session with this member ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    /// It was not asked yet: this process may have been away, rather than the cluster.
+    Unasked,
+    /// It does not answer.
+    Silent,
+    /// It answers, and its group has given this member nothing yet. `was_silent`: not from the start.
+    Joining { was_silent: bool },
+}
+
+impl Loss {
+    /// Returns what follows from the answer of the cluster, or from its silence.
+    fn asked(self, answers: bool) -> Self {
+        match (answers, self) {
+            (false, _) => Self::Silent,
+            (true, Self::Joining { was_silent }) => Self::Joining { was_silent },
+            (true, before) => Self::Joining { was_silent: before == Self::Silent },
+        }
+    }
+
+    /// Returns whether nothing is read because the cluster was silent.
+    fn is_outage(self) -> bool {
+        matches!(self, Self::Silent | Self::Joining { was_silent: true })
+    }
+}
+
 pub(crate) struct Monitor {
     log_ends: Instant,
     topics: Instant,
@@ -54,8 +81,10 @@ pub(crate) struct Monitor {
     others: Option<OthersRequest>,
     /// The partitions whose leader did not answer, when it was last asked.
     unanswered: BTreeMap<Partition, NativeError>,
-    /// Since when a subscribed topic is unknown to the brokers.
-    unknown_since: Option<Instant>,
+    /// Since when a subscribed topic is unknown to the brokers, and which, if it was missing when they were last asked.
+    unknown: Option<(Instant, Option<Topic>)>,
+    /// What is known of the cluster since the partitions were lost.
+    loss: Option<Loss>,
     said_waiting: bool,
 }
 
@@ -73,7 +102,8 @@ impl Monitor {
             leader_request: None,
             others: None,
             unanswered: BTreeMap::new(),
-            unknown_since: None,
+            unknown: None,
+            loss: None,
             said_waiting: false,
         }
     }
@@ -134,15 +164,18 @@ impl Monitor {
             }
             return true;
         }
-        let is_wanted = is_degraded || !self.unanswered.is_empty();
+        let is_wanted = is_degraded || !self.unanswered.is_empty() || self.loss == Some(Loss::Unasked);
         let interval = if self.has_read { READ_RECOVERY_INTERVAL } else { RECOVERY_INTERVAL };
-        if !is_wanted || !is_due(&mut self.recovery, interval) {
+        let is_now = self.loss == Some(Loss::Unasked) && partitions.is_empty();
+        if !is_wanted || !(is_due(&mut self.recovery, interval) || is_now) {
             return false;
         }
         self.has_read = false;
         if partitions.is_empty() {
             self.unanswered.clear();
-            return consumer.fetch_metadata(None, REQUEST_TIMEOUT).is_ok();
+            let answers = consumer.fetch_metadata(None, REQUEST_TIMEOUT).is_ok();
+            self.loss = self.loss.map(|loss| loss.asked(answers));
+            return answers || self.loss.is_some();
         }
         self.ask_leaders(consumer, partitions);
         false
@@ -157,10 +190,15 @@ impl Monitor {
         }
     }
 
-    /// Returns why an owned partition is not read, as far as its leader was asked.
-    pub(crate) fn problem(&self, partitions: &OwnedPartitions) -> Option<String> {
+    /// Returns an owned partition that is not read and why, as far as its leader was asked.
+    pub(crate) fn problem(&self, partitions: &OwnedPartitions) -> Option<(Partition, &NativeError)> {
         let mut unanswered = self.unanswered.iter().filter(|(partition, _)| partitions.get(**partition).is_some());
-        unanswered.next().map(|(partition, error)| format!("{partition}: {error}"))
+        unanswered.next().map(|(partition, error)| (*partition, error))
+    }
+
+    /// Returns whether a problem is that of a broker: that of a leader, rather than that there is none.
+    pub(crate) fn is_of_broker(error: &NativeError) -> bool {
+        error.is_unanswered() || (error.is_no_answer() && !error.text.ends_with(NO_LEADER))
     }
 
     /// Returns the owned partitions of topics that were deleted and created again: librdkafka reads on in the new topic at the old
@@ -194,9 +232,44 @@ impl Monitor {
         TopicChanges::default()
     }
 
-    /// Notes that the brokers do not know a topic.
-    pub(crate) fn on_unknown_topic(&mut self) {
-        self.unknown_since.get_or_insert_with(Instant::now);
+    /// Notes that the session of this member ended, and its partitions with it.
+    pub(crate) fn on_lost(&mut self) {
+        self.loss.get_or_insert(Loss::Unasked);
+    }
+
+    /// Notes that the group has given this member partitions that are read, or none. Returns whether an outage ends with it.
+    pub(crate) fn on_assigned(&mut self) -> bool {
+        self.loss.take().is_some_and(Loss::is_outage)
+    }
+
+    /// Returns whether nothing is read because the cluster did not answer until the session ended.
+    pub(crate) fn is_lost_in_outage(&self) -> bool {
+        self.loss.is_some_and(Loss::is_outage)
+    }
+
+    /// Returns whether the cluster answers and its group has given this member nothing since its session ended.
+    pub(crate) fn is_joining_again(&self) -> bool {
+        matches!(self.loss, Some(Loss::Joining { .. }))
+    }
+
+    /// Notes that the brokers do not know a topic, one of those `needed`.
+    pub(crate) fn on_unknown_topic(&mut self, consumer: &BaseConsumer<RebalanceContext>, needed: impl Fn() -> BTreeSet<Topic>) {
+        if self.unknown_topic().is_none() {
+            let since = self.unknown.map_or_else(Instant::now, |(since, _)| since);
+            self.unknown = Some((since, first_missing(consumer, needed())));
+        }
+    }
+
+    /// Looks whether the unknown topic is still missing.
+    pub(crate) fn check_unknown_topic(&mut self, consumer: &BaseConsumer<RebalanceContext>) {
+        if let Some((_, topic)) = &mut self.unknown {
+            *topic = topic.filter(|topic| is_missing(consumer, *topic));
+        }
+    }
+
+    /// Returns a topic that the brokers do not know.
+    pub(crate) fn unknown_topic(&self) -> Option<Topic> {
+        self.unknown.and_then(|(_, topic)| topic)
     }
 
     /// Returns a topic that the brokers have not known for too long.
@@ -205,10 +278,10 @@ impl Monitor {
         consumer: &BaseConsumer<RebalanceContext>,
         needed: impl Fn() -> BTreeSet<Topic>,
     ) -> Option<Topic> {
-        if self.unknown_since.is_none_or(|since| since.elapsed() < MISSING_TIMEOUT) {
+        if self.unknown.as_ref().is_none_or(|(since, _)| since.elapsed() < MISSING_TIMEOUT) {
             return None;
         }
-        self.unknown_since = None;
+        self.unknown = None;
         needed().into_iter().find(|topic| is_missing(consumer, *topic))
     }
 
@@ -250,8 +323,9 @@ impl Monitor {
         let is_unknown = |partition: &Partition| {
             facts.of(*partition).is_err_and(|error| error.code == RDKafkaErrorCode::UnknownTopicOrPartition)
         };
-        if stops.keys().any(is_unknown) {
-            self.on_unknown_topic(); // with a pattern no error tells
+        if let Some(unknown) = stops.keys().find(|partition| is_unknown(partition)) {
+            // With a pattern no error tells.
+            self.on_unknown_topic(consumer, || BTreeSet::from([unknown.topic]));
         } else if !partitions.is_empty() && !std::mem::replace(&mut self.said_waiting, true) {
             tracing::info!(partitions = stops.len(), "Waiting for the other members of the group to read their partitions.");
         }
@@ -293,9 +367,17 @@ fn limit_stops(facts: &PartitionFacts, partitions: &OwnedPartitions, asked: &[Pa
 }
 
 /// Returns whether the brokers do not know a topic.
-fn is_missing(consumer: &BaseConsumer<RebalanceContext>, topic: Topic) -> bool {
+pub(crate) fn is_missing(consumer: &BaseConsumer<RebalanceContext>, topic: Topic) -> bool {
     let metadata = consumer.fetch_metadata(Some(topic.name()), REQUEST_TIMEOUT);
     metadata.is_ok_and(|metadata| metadata.topics().iter().all(|topic| topic.partitions().is_empty()))
+}
+
+/// Returns the first of these topics that the brokers do not know.
+fn first_missing(consumer: &BaseConsumer<RebalanceContext>, topics: BTreeSet<Topic>) -> Option<Topic> {
+    let metadata = consumer.fetch_metadata(None, REQUEST_TIMEOUT).ok()?;
+    let known = metadata.topics().iter().filter(|topic| !topic.partitions().is_empty());
+    let known: BTreeSet<&str> = known.map(rdkafka::metadata::MetadataTopic::name).collect();
+    topics.into_iter().find(|topic| !known.contains(topic.name()))
 }
 
 /// Returns whether `interval` has passed, and starts the next one then.
@@ -305,4 +387,23 @@ fn is_due(last: &mut Instant, interval: Duration) -> bool {
         *last = Instant::now();
     }
     due
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_is_an_outage_if_the_cluster_was_silent_until_partitions_are_assigned() {
+        let after = |answers: &[bool]| answers.iter().fold(Loss::Unasked, |loss, answers| loss.asked(*answers));
+        assert!(!after(&[]).is_outage(), "this process may have been suspended");
+        assert_eq!(after(&[true, true]), Loss::Joining { was_silent: false });
+        assert!(!after(&[true]).is_outage());
+        assert_eq!(after(&[false, false]), Loss::Silent);
+        for back in [&[false, true][..], &[false, true, true]] {
+            assert_eq!(after(back), Loss::Joining { was_silent: true });
+            assert!(after(back).is_outage(), "nothing is read yet");
+        }
+        assert_eq!(after(&[true, false]), Loss::Silent);
+    }
 }

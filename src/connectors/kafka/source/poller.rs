@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::connectors::kafka::admin::topic_ids;
 use crate::connectors::kafka::commit_metadata::CommittedOffset;
+use crate::connectors::kafka::diagnosis;
 use crate::connectors::kafka::librdkafka::NativeError;
 use crate::connectors::kafka::librdkafka::bootstrap::BootstrapServers;
 use crate::connectors::kafka::librdkafka::messages;
@@ -22,8 +23,9 @@ use crate::connectors::kafka::resume::{self, RefusedPartition, ResumeRules, Star
 use crate::connectors::kafka::source::assignment_wait::AssignmentWait;
 use crate::connectors::kafka::source::batch_builder::BatchBuilder;
 use crate::connectors::kafka::source::committer::{Committer, KnownLogs};
+use crate::connectors::kafka::source::given_up;
 use crate::connectors::kafka::source::membership::Members;
-use crate::connectors::kafka::source::monitor::Monitor;
+use crate::connectors::kafka::source::monitor::{Monitor, is_missing};
 use crate::connectors::kafka::source::partitions::{OwnedPartitions, TopicIds};
 use crate::connectors::kafka::source::read_history::ReadHistory;
 use crate::connectors::kafka::source::rebalance::{
@@ -61,6 +63,8 @@ const BEHIND_BACKOFF: Duration = Duration::from_millis(200);
 const THREADS_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How long a member that ends during a rebalance joins again, to commit.
 const REJOIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a source that closes asks the group for the commits of partitions that it has lost.
+const GROUP_OFFSETS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Timeout of the last commit.
 pub(super) const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -245,7 +249,8 @@ impl Poller {
             refused = refused.and(self.answer_last_rebalance());
             let flushed = self.try_flush();
             if !flushed.as_ref().is_err_and(NativeError::is_of_rebalance) || Instant::now() > deadline {
-                return flushed.and(refused).map_err(|error| self.not_committed(&error));
+                flushed.and(refused).map_err(|error| self.not_committed(&error))?;
+                return self.repeated().map_or(Ok(()), |why| Err(self.not_committed(&why)));
             }
             drop(self.consumer.poll(POLL_TIMEOUT)); // what it returns is of the next run
         }
@@ -255,9 +260,11 @@ impl Poller {
     fn answer_last_rebalance(&mut self) -> Result<(), NativeError> {
         let mut committed = Ok(());
         if let Some(pending) = self.revoking.take() {
-            match pending.poll() {
-                Some(Some(commits)) => committed = self.finish_revocation(&pending.partitions, Some(commits)),
-                _ => unassign(&self.consumer, &pending.partitions),
+            if let Some(Some(commits)) = pending.poll() {
+                committed = self.finish_revocation(&pending.partitions, Some(commits));
+            } else {
+                self.give_up_commits(&pending.partitions, &[]);
+                unassign(&self.consumer, &pending.partitions);
             }
         }
         while let Ok(event) = self.events.try_recv() {
@@ -267,6 +274,7 @@ impl Poller {
                     let last = self.committer.watermarks(&partitions);
                     self.forget(&partitions);
                     if lost {
+                        self.give_up_commits(&partitions, &last);
                         unassign(&self.consumer, &partitions);
                     } else {
                         committed = committed.and(self.finish_revocation(&partitions, Some(last)));
@@ -338,11 +346,44 @@ impl Poller {
         }
     }
 
+    /// Commits everything that has settled. What was taken away before it was committed is not confirmed by a commit of nothing.
     fn flush(&mut self) -> Result<(), ConnectorError> {
-        self.try_flush().map_err(|error| self.not_committed(&error))
+        let flushed = self.try_flush().and_then(|()| self.committer.refuse_unresolved());
+        flushed.map_err(|error| self.not_committed(&error))
     }
 
-    fn not_committed(&self, error: &NativeError) -> ConnectorError {
+    /// Returns which delivered records are read again because their partitions were lost before they were committed. What another
+    /// member has committed since is settled, and what a deleted topic held is not read again.
+    fn repeated(&self) -> Option<String> {
+        let given_up = self.committer.given_up();
+        let wanted: Vec<(Partition, NextOffset)> = given_up.iter().collect();
+        let partitions: Vec<Partition> = wanted.iter().map(|(partition, _)| *partition).collect();
+        if partitions.is_empty() {
+            return None;
+        }
+        let Ok(committed) = self.consumer.committed_offsets(list(&partitions), GROUP_OFFSETS_TIMEOUT) else {
+            return given_up.reason(&partitions);
+        };
+        let is_settled = |(partition, next): &(Partition, NextOffset)| {
+            let found = committed.find_partition(partition.topic.name(), partition.index);
+            match found.map(|element| element.offset()) {
+                Some(Offset::Offset(committed)) => committed >= next.0,
+                _ => is_missing(&self.consumer, partition.topic),
+            }
+        };
+        let open: Vec<Partition> = wanted.iter().filter(|of| !is_settled(of)).map(|(partition, _)| *partition).collect();
+        given_up.reason(&open)
+    }
+
+    /// Gives up the commits of partitions that are lost, and says how many records repeat.
+    fn give_up_commits(&mut self, partitions: &[Partition], last: &[Commit]) {
+        let records = self.committer.give_up(partitions, last);
+        if records > 0 {
+            tracing::warn!("{}", given_up::warning(records));
+        }
+    }
+
+    fn not_committed(&self, error: impl std::fmt::Display) -> ConnectorError {
         Failure::new(format!("the offsets were not committed on `{}`", self.section.name)).because(error).into()
     }
 
@@ -356,10 +397,47 @@ impl Poller {
         flushed
     }
 
+    /// Reports and returns why some partitions are not read.
+    fn degrade(&mut self, reason: String) -> String {
+        self.degraded = true;
+        self.queue.signal(Signal::Degraded(Some(reason.clone())));
+        reason
+    }
+
     /// Returns why some partitions are not read.
     fn problem(&self) -> Option<String> {
         let starting = self.starting.iter().find_map(|starts| starts.reason.clone());
-        starting.or_else(|| self.group_problem.clone()).or_else(|| self.monitor.problem(&self.partitions))
+        let unanswered = || {
+            let (partition, error) = self.monitor.problem(&self.partitions)?;
+            let known = Monitor::is_of_broker(error).then(|| self.outage()).flatten();
+            let text = || NativeError { text: format!("{partition}: {error}"), ..error.clone() };
+            Some(known.unwrap_or_else(|| self.reason(&text())))
+        };
+        let unknown = || self.monitor.unknown_topic().map(|topic| self.missing(topic));
+        let lost = || self.monitor.is_lost_in_outage().then(|| self.lost_reason());
+        starting.or_else(|| self.group_problem.clone()).or_else(unknown).or_else(lost).or_else(unanswered)
+    }
+
+    fn missing(&self, topic: Topic) -> String {
+        format!("topic `{topic}` does not exist on `{}` any more", self.section.name)
+    }
+
+    /// Returns the reason of a stall that has lasted longer than the session of the member.
+    fn lost_reason(&self) -> String {
+        let session = self.assignment_wait.as_ref().map_or(Duration::ZERO, AssignmentWait::session_timeout);
+        let seconds = session.as_millis().div_ceil(1000);
+        format!("the source has not answered for {seconds} s: its partitions were given up; waiting for it")
+    }
+
+    /// Returns why brokers cannot be reached, as far as the client's log tells.
+    fn outage(&self) -> Option<String> {
+        diagnosis::outage(&self.section, &self.consumer.context().log.client_log.recent())
+    }
+
+    /// Returns the reason of a stall behind an error: the same for each request that a broker does not answer.
+    fn reason(&self, error: &NativeError) -> String {
+        let known = error.is_unanswered().then(|| self.outage().or_else(|| diagnosis::silence(&self.section))).flatten();
+        known.unwrap_or_else(|| error.to_string())
     }
 
     /// Returns a resolver of starts. What was verified when the run was planned holds for the first of them only: a log can change before
@@ -403,22 +481,27 @@ impl Poller {
                 if let Some(wait) = &mut self.assignment_wait {
                     wait.on_assigned(Instant::now());
                 }
+                self.committer.on_assigned();
                 if self.group_problem.take().is_some() {
                     self.show_problem();
                 }
                 self.assign(&[]); // the partitions that are kept are read on meanwhile
                 self.signal_assigned(Vec::new()); // in this generation
-                if !partitions.is_empty() {
+                if partitions.is_empty() {
+                    self.end_loss();
+                } else {
                     let starts = self.resolver().spawn(partitions);
                     self.starting.push(starts);
                 }
             }
             RebalanceEvent::Revoked { partitions, lost } => {
                 if let Some(wait) = &mut self.assignment_wait {
-                    wait.on_revoked(Instant::now());
+                    wait.on_revoked(lost, Instant::now());
                 }
                 self.forget(&partitions);
                 if lost {
+                    self.monitor.on_lost();
+                    self.give_up_commits(&partitions, &[]);
                     self.queue.signal(Signal::Lost(partitions.clone()));
                     unassign(&self.consumer, &partitions);
                 } else {
@@ -453,11 +536,8 @@ impl Poller {
                 match starts.poll() {
                     None => break false,
                     Some(StartEvent::Known(known)) => self.start(known),
-                    Some(StartEvent::Waiting(reason)) => {
-                        self.degraded = true;
-                        self.queue.signal(Signal::Degraded(Some(reason.clone())));
-                        starts.reason = Some(reason);
-                    }
+                    Some(StartEvent::Waiting(error)) => starts.reason = Some(self.degrade(self.reason(&error))),
+                    Some(StartEvent::Unread(error)) => starts.reason = Some(self.degrade(error.to_string())),
                     Some(StartEvent::Failed(error)) => self.queue.fail(error),
                     Some(StartEvent::Done) => break true,
                 }
@@ -470,6 +550,13 @@ impl Poller {
         }
     }
 
+    /// Notes that what the group has given this member is read again.
+    fn end_loss(&mut self) {
+        if self.monitor.on_assigned() {
+            self.show_problem();
+        }
+    }
+
     /// Shows the problem that is left, or that there is none any more.
     fn show_problem(&mut self) {
         if self.queue.has_failed() {
@@ -477,6 +564,9 @@ impl Poller {
         }
         let problem = self.problem();
         self.degraded = problem.is_some();
+        if !self.degraded {
+            self.consumer.context().log.client_log.clear(); // its lines are about an outage that is over
+        }
         self.queue.signal(Signal::Degraded(problem));
     }
 
@@ -493,6 +583,7 @@ impl Poller {
             let (partition, start) = (assignment.partition, assignment.start);
             self.history.begin(partition, assignment.fingerprint, leader_epoch);
             self.partitions.limit_stop(partition, end); // another member may have found that out, and gone on
+            self.committer.on_start(partition, start, reason == StartReason::Recreated);
             if self.partitions.add(partition, start) > 1 {
                 self.committer.rewind(partition); // another member may have gone back meanwhile
             }
@@ -501,7 +592,7 @@ impl Poller {
             if matches!(reason, StartReason::NoCommit | StartReason::Gap | StartReason::Recreated) {
                 self.committer.note_start(partition, start);
             }
-            let commit = Commit { partition, next: start, fingerprint: assignment.fingerprint };
+            let commit = Commit { partition, next: start, fingerprint: assignment.fingerprint, delivered: 0 };
             if is_renewed {
                 self.committer.renew(commit);
             } else if is_unnamed {
@@ -513,6 +604,7 @@ impl Poller {
         self.reader.current = None;
         self.signal_assigned(assignments);
         self.assign(&starts);
+        self.end_loss();
     }
 
     /// Decides where a partition starts whose topic was deleted, with the commits of the group, and created again while the group
@@ -550,12 +642,17 @@ impl Poller {
             committed = self.committer.commit_revoked(&self.consumer, logs, &commits);
             match &committed {
                 Ok(()) => {
+                    self.committer.on_last_confirmed(&commits);
                     let confirmed = commits.iter().map(|commit| (commit.partition, commit.next)).collect();
                     self.queue.signal(Signal::Committed(confirmed));
                 }
-                Err(error) => tracing::warn!(%error, "The last commit of revoked partitions was refused; some records repeat."),
+                Err(error) => {
+                    self.committer.give_up(partitions, &commits);
+                    tracing::warn!(%error, "The last commit of revoked partitions was refused; some records repeat.");
+                }
             }
         } else {
+            self.committer.give_up(partitions, &[]);
             let names = partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
             tracing::warn!(partitions = names, "Records in flight did not settle in time; the next owner reads them again.");
             self.queue.signal(Signal::Lost(partitions.to_vec()));
@@ -573,7 +670,7 @@ impl Poller {
         if let Some((_, records)) = &mut self.waiting {
             records.retain(|record| !partitions.contains(&record.partition));
         }
-        self.committer.forget(partitions);
+        self.committer.take_away(partitions);
         self.partitions.remove(partitions);
         self.reader.dropped.retain(|partition| !partitions.contains(partition));
         self.starting.retain(|starts| starts.forget(partitions));
@@ -731,6 +828,7 @@ impl Poller {
             self.queue.signal(Signal::LogEndOffsets(ends));
         }
         if self.monitor.has_asked_leaders(&self.consumer, &self.partitions, self.degraded) {
+            self.monitor.check_unknown_topic(&self.consumer);
             self.show_problem();
         }
         if self.ended {
@@ -763,7 +861,7 @@ impl Poller {
             _ => self.known_topics.clone(),
         };
         if let Some(topic) = self.monitor.missing_topic(&self.consumer, needed) {
-            let failure = Failure::new(format!("topic `{topic}` does not exist on `{}` any more", self.section.name));
+            let failure = Failure::new(self.missing(topic));
             self.queue.fail(failure.hint("create it again, or omit it").into());
         }
         self.check_end();
@@ -777,7 +875,8 @@ impl Poller {
             || !self.restarts.is_empty()
             || self.revoking.is_some();
         // An outage is reported as such, and a pattern without topics subscribes to nothing.
-        let is_over = has_partitions || self.degraded || self.known_topics.is_empty();
+        let is_outage = self.degraded && !self.monitor.is_joining_again();
+        let is_over = has_partitions || is_outage || self.known_topics.is_empty();
         let reason = self.assignment_wait.as_mut().and_then(|wait| wait.report(is_over, Instant::now()));
         if let Some(reason) = reason {
             self.queue.signal(Signal::Unassigned(reason));
@@ -804,8 +903,8 @@ impl Poller {
                 self.queue.fail(denied.hint("give the user READ on the topic and on the group").into());
             }
             RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
-                self.monitor.on_unknown_topic();
-                self.report_degraded(error);
+                self.on_unknown_topic();
+                self.report_degraded(&error.clone().into());
             }
             RDKafkaErrorCode::InconsistentGroupProtocol => self.on_inconsistent_protocol(),
             RDKafkaErrorCode::InvalidSessionTimeout => {
@@ -815,7 +914,7 @@ impl Poller {
                 );
                 self.queue.fail(refused.into());
             }
-            _ => self.report_degraded(error),
+            _ => self.report_degraded(&error.clone().into()),
         }
     }
 
@@ -847,10 +946,15 @@ impl Poller {
         }
     }
 
-    fn report_degraded(&mut self, error: &KafkaError) {
-        self.degraded = true;
-        let reason = self.consumer.context().log.client_log.last();
-        self.queue.signal(Signal::Degraded(Some(reason.unwrap_or_else(|| error.to_string()))));
+    /// Notes that the brokers do not know a topic; the run ends if that lasts.
+    fn on_unknown_topic(&mut self) {
+        let needed = || self.known_topics.clone();
+        self.monitor.on_unknown_topic(&self.consumer, needed);
+    }
+
+    /// Shows that something is not read for now. A problem that is known says more than its consequences.
+    fn report_degraded(&mut self, error: &NativeError) {
+        self.degrade(self.problem().unwrap_or_else(|| self.reason(error)));
     }
 
     /// Drops what is read of topics that were re-created, once librdkafka has seen another id: the records that follow are those of the
@@ -970,13 +1074,12 @@ impl Poller {
         if !error.is_outage() && !is_unknown {
             return self.queue.fail(self.failure("list the offsets of").because(error).into());
         }
-        if is_unknown {
-            self.monitor.on_unknown_topic();
-        }
         self.request_check(partitions, out_of_range);
         self.check.as_mut().expect("just requested").due = Some(Instant::now() + RETRY_BACKOFF);
-        self.degraded = true;
-        self.queue.signal(Signal::Degraded(Some(error.to_string())));
+        if is_unknown {
+            self.on_unknown_topic();
+        }
+        self.report_degraded(error);
     }
 
     /// Compares what was before the positions with what the logs hold there: a log that was truncated and has grown again holds other

@@ -182,7 +182,9 @@ pub(crate) struct PendingStarts {
 pub(crate) enum StartEvent {
     Known(Vec<Start>),
     /// The brokers do not answer for some partitions; they are asked again.
-    Waiting(String),
+    Waiting(NativeError),
+    /// What the logs hold before some starts cannot be read for now; it is read again.
+    Unread(ConnectorError),
     Failed(ConnectorError),
     /// Every start is known.
     Done,
@@ -258,28 +260,28 @@ impl StartResolver {
         let mut known = BTreeSet::new();
         loop {
             let partitions: Vec<Partition> = lock(wanted).difference(&known).copied().collect();
-            let (mut waiting, starts) = match PartitionFacts::fetch(&self.consumer, &partitions) {
+            let (waiting, starts) = match PartitionFacts::fetch(&self.consumer, &partitions) {
                 Ok(facts) => {
-                    let waiting =
-                        partitions.iter().find_map(|partition| facts.of(*partition).err()).map(|error| error.to_string());
+                    let waiting = partitions.iter().find_map(|partition| facts.of(*partition).err());
                     let answered: Vec<Partition> = partitions.into_iter().filter(|of| facts.of(*of).is_ok()).collect();
                     (waiting, self.decide(&answered, &facts))
                 }
-                Err(error) => (Some(error.to_string()), Ok(Vec::new())),
+                Err(error) => (Some(error), Ok(Vec::new())),
             };
-            match starts {
+            let waiting = match starts {
                 Ok(starts) => {
                     known.extend(starts.iter().map(|start| start.assignment.partition));
                     let _ = answers.send(StartEvent::Known(starts));
+                    waiting.map(StartEvent::Waiting)
                 }
-                Err(error) if error.is_passing() => waiting = Some(error.to_string()),
+                Err(error) if error.is_passing() => Some(StartEvent::Unread(error)),
                 Err(error) => {
                     let _ = answers.send(StartEvent::Failed(error));
                     return;
                 }
-            }
-            let Some(reason) = waiting else { return };
-            let _ = answers.send(StartEvent::Waiting(reason));
+            };
+            let Some(waiting) = waiting else { return };
+            let _ = answers.send(waiting);
             if stopped.recv_timeout(backoff) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
@@ -321,7 +323,9 @@ impl StartResolver {
             // A commit that an earlier version or the start of the group wrote names no leader epoch.
             let gets_epoch = leader_epoch.is_some() && committed.is_some_and(|committed| committed.leader_epoch.is_none());
             let is_renewed = kept.is_some_and(|metadata| gets_epoch || metadata.flow != self.rules.flow);
-            let is_unnamed = kept.is_some_and(|metadata| metadata.target_id().is_none());
+            // Of another topic: the user goes on in the one that took its place, with or without new records.
+            let names_target = |named: &str| self.rules.target_ids.get(partition.topic).as_deref() == Some(named);
+            let is_unnamed = kept.is_some_and(|metadata| !metadata.target_id().is_some_and(names_target));
             let extension = metadata.and_then(|metadata| metadata.extension().map(ToOwned::to_owned));
             let assignment = Assignment { partition: *partition, start: start.next, fingerprint: start.fingerprint, extension };
             let topic_id = topic_id.map(ToOwned::to_owned);

@@ -1,0 +1,11 @@
+//! Changes of committed offsets from outside: what would change, whether it may, and files of positions.
+
+mod change;
+mod file;
+mod import;
+mod reset;
+
+pub(crate) use change::{OffsetChange, Offsets, commit_changes, committed, flows};
+pub(crate) use file::{GroupOffset, parse_file, write_csv};
+pub(crate) use import::{GroupChanges, ImportPlan, LeftOut, plan_import};
+pub(crate) use reset::{ResetPlan, ResetRequest, ResetTarget, plan_reset};
