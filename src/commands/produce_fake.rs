@@ -322,7 +322,6 @@ impl Args {
             _ => None,
         };
         if let Some(Create { partitions, replication }) = create {
-            admin.check_creatable(&self.topic)?;
             let brokers = admin.broker_count().await?;
             if usize::try_from(replication).is_ok_and(|replication| replication > brokers) {
                 let replicas = counted(u64::from(replication.unsigned_abs()), "replica");
@@ -330,6 +329,7 @@ impl Args {
                 let failure = failure.because(format!("the cluster has {}", counted(brokers as u64, "broker")));
                 return Err(failure.hint(format!("use --create {partitions}:{brokers}")).into());
             }
+            admin.check_creatable(&self.topic)?;
             let (partitions, replicas) = (i64::from(partitions).unsigned_abs(), i64::from(replication).unsigned_abs());
             tracing::info!(
                 "{topic}: will be created with {} and {}",

@@ -26,7 +26,7 @@ pub(crate) struct OffsetChange {
 impl OffsetChange {
     /// Returns whether there is something to commit.
     pub(crate) fn is_change(&self) -> bool {
-        self.before.as_ref() != Some(&self.after)
+        !self.before.as_ref().is_some_and(|before| is_same(before, &self.after))
     }
 
     /// Returns how many offsets of the log the group would not read; `None` if it has no commit, and begins where its consumers say.
@@ -87,8 +87,14 @@ pub(crate) async fn commit_changes(admin: &Admin, group: &str, changes: &[Offset
     let found = committed(admin, &[group.to_owned()], &partitions).await.ok().and_then(|mut found| found.remove(group)?.ok());
     let Some(found) = found else { return Err(failure.into()) };
     let found: Offsets = found.into_iter().collect();
-    let done = changes.iter().filter(|change| found.get(&change.partition) == Some(&change.after)).count();
+    let done =
+        changes.iter().filter(|change| found.get(&change.partition).is_some_and(|found| is_same(found, &change.after))).count();
     Err(failure.because(format!("{done} of {} offsets are committed", changes.len())).into())
+}
+
+/// Returns whether two commits are the same for a consumer: a change of an offset names no leader epoch.
+fn is_same(one: &CommittedOffset, other: &CommittedOffset) -> bool {
+    (one.next, &one.metadata) == (other.next, &other.metadata)
 }
 
 #[cfg(test)]

@@ -252,6 +252,7 @@ fn conflicting_or_invalid_flags_are_usage_errors() {
 #[test]
 fn a_coordinator_that_moves_is_asked_again() {
     let logins = Logins::new();
+    logins.mock.create_topic("copy", 3);
     let moving = [
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::harness::{
-    Cluster, CommitWatch, Content, Finished, HttpStub, Proxy, Reply, Running, Sdl, Sender, ThreeBrokers, check, created,
-    eventually, numbered, read_with_kcat, unique,
+    Cluster, CommitWatch, Content, Finished, HttpStub, Reply, Running, Sdl, Sender, ThreeBrokers, check, created, eventually,
+    numbered, read_with_kcat, unique,
 };
 
 /// A topic of the three brokers, and a group that reads it.
@@ -226,74 +226,6 @@ fn real_three_brokers_bounded_runs_are_not_complete_while_a_leader_s_name_does_n
     );
     assert_eq!(causes.len(), 1, "{}", tail.stderr);
     assert!(tail.stderr.ends_with("hint: correct `advertised.listeners` of the broker\n"), "{}", tail.stderr);
-}
-
-/// Lets only the third broker answer at its proxy, which was suspended while its controller learned of a topic.
-fn leave_only_the_late_broker(brokers: &ThreeBrokers, proxies: &[Proxy]) {
-    proxies[0].refuse();
-    proxies[1].refuse();
-    brokers.broker(1, "freeze");
-    brokers.broker(2, "freeze");
-    brokers.broker(3, "thaw");
-}
-
-/// Ends what [`leave_only_the_late_broker`] began.
-fn let_all_brokers_answer(brokers: &ThreeBrokers, proxies: &[Proxy]) {
-    brokers.broker(1, "thaw");
-    brokers.broker(2, "thaw");
-    proxies.iter().for_each(Proxy::heal);
-}
-
-/// Returns a source topic, and its copy on the first two of three brokers, of which the third one does not know.
-fn copied_behind_the_third_broker(name: &str) -> (Source, String, Vec<Proxy>) {
-    let (brokers, topic) = (ThreeBrokers::exclusive(), unique(name));
-    brokers.others.source.create_topic(&topic, 1, &[]);
-    let sent = numbered(1, 0, 1_000, 1);
-    Sender::new(&brokers.others.source, &[]).send(&topic, &sent);
-    let (copy, proxies) = (format!("{topic}-copy"), brokers.proxies(&[1, 2, 3]));
-    brokers.create_topic_behind_the_third(&copy);
-    (Source { brokers, topic, sent }, copy, proxies)
-}
-
-#[test]
-#[ignore = "needs Kafka: scripts/test runs it"]
-fn real_three_brokers_a_target_that_a_late_broker_does_not_list_is_not_called_deleted_at_the_start() {
-    let (source, copy, proxies) = copied_behind_the_third_broker("late-at-the-start");
-    let (brokers, from) = (&source.brokers, &source.brokers.others.source);
-    source.replicate(from, &brokers.cluster, &copy, "--until-caught-up").run().expect(0);
-    leave_only_the_late_broker(brokers, &proxies);
-    let at = brokers.through_proxies();
-    for flags in ["--until-caught-up --wait 5s --retry-for 5s", "--until-caught-up --wait 5s --retry-for 5s --no-create"] {
-        let finished = source.replicate(from, &at, &copy, flags).run();
-        assert_eq!(finished.code(), Some(1), "an outage: {}", finished.stderr);
-        assert!(!finished.stderr.contains("does not exist"), "{}", finished.stderr);
-    }
-    let_all_brokers_answer(brokers, &proxies);
-    let finished = source.replicate(from, &at, &copy, "--until-caught-up").run().expect(0);
-    let report = check(&source.sent, &read_with_kcat(&brokers.cluster, &copy));
-    assert!(report.is_exact(), "{report:?}:\n{}", finished.stderr);
-}
-
-#[test]
-#[ignore = "needs Kafka: scripts/test runs it"]
-fn real_three_brokers_a_target_that_a_late_broker_does_not_list_is_not_called_deleted_during_a_run() {
-    let (source, copy, proxies) = copied_behind_the_third_broker("late-in-mid-run");
-    let (brokers, from) = (&source.brokers, &source.brokers.others.source);
-    let at = brokers.through_proxies();
-    let mut running = source.replicate(from, &at, &copy, "").start();
-    running.wait_for_count(&brokers.cluster, &copy, 1_000);
-    leave_only_the_late_broker(brokers, &proxies);
-    // Several looks at the target topics.
-    std::thread::sleep(Duration::from_secs(20));
-    assert!(running.is_running(), "{}", running.stderr());
-    let_all_brokers_answer(brokers, &proxies);
-    let more = numbered(1, 1_000, 100, 1);
-    Sender::new(from, &[]).send(&source.topic, &more);
-    running.wait_for_count(&brokers.cluster, &copy, 1_100);
-    let finished = running.end();
-    assert!(!finished.stderr.contains("was deleted"), "{}", finished.stderr);
-    let report = check(&[source.sent, more].concat(), &read_with_kcat(&brokers.cluster, &copy));
-    assert!(report.is_exact(), "{report:?}:\n{}", finished.stderr);
 }
 
 #[test]

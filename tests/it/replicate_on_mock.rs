@@ -105,7 +105,7 @@ fn commits_that_are_refused_for_seconds_are_a_stall() {
     let mut running = flow.start("--rate 500");
     running.wait_for_count(&flow.target.cluster(), TOPIC, 100);
     flow.source.faults().request_errors(RDKafkaApiKey::OffsetCommit, &[LOADING; 200]);
-    running.wait_for_stderr("Commits stalled. reason=\"offset commit failed: coordinator load in progress\"");
+    running.wait_for_stderr("Commits stalled. reason=\"offset commit failed: the coordinator is still loading its groups\"");
     flow.source.faults().clear_request_errors(RDKafkaApiKey::OffsetCommit);
     running.wait_for_stderr("Commits resumed.");
     running.wait_for_count(&flow.target.cluster(), TOPIC, 2_000);

@@ -131,7 +131,7 @@ async fn an_existing_id_is_looked_up_before_it_counts_as_ours() {
         _ => json!({"error": {"type": "x"}}),
     });
     let outcomes = deliver(&sink(&stub).await, records(6)).await;
-    assert_eq!(outcome_codes(&outcomes), "aa!r!u");
+    assert_eq!(outcome_codes(&outcomes), "aa!r!r");
     assert_eq!(reason(&outcomes[2]).code(), "foreign_record");
     let stub = HttpStub::search(|request| {
         if request.is_bulk() {

@@ -283,10 +283,10 @@ mod tests {
         assert!(matches!(found, StoredDocument::Present { place: (5, 1), metadata } if metadata.version == Some(3)));
         assert!(matches!(of(json!({"found": false})), StoredDocument::Missing));
         assert!(matches!(of(json!({"error": {"type": "index_not_found_exception"}})), StoredDocument::Missing));
-        assert!(matches!(of(json!({"error": {"type": "other"}})), StoredDocument::Unknown(Outcome::Unclear(_))));
+        assert!(matches!(of(json!({"error": {"type": "other"}})), StoredDocument::Unknown(Outcome::Retry(_))));
         // A document that is there and cannot be read is not missing: an update would be a bad record, a delete would be lost.
         for unreadable in [json!({"found": true}), json!({"_id": "k"}), Value::Null] {
-            assert!(matches!(of(unreadable), StoredDocument::Unknown(Outcome::Unclear(_))));
+            assert!(matches!(of(unreadable), StoredDocument::Unknown(Outcome::Retry(_))));
         }
     }
 }

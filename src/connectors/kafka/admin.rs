@@ -19,7 +19,7 @@ use crate::connectors::kafka::librdkafka::admin::{DescribeTopicsRequest, TopicDe
 use crate::connectors::kafka::librdkafka::bootstrap::{add_servers, has_controller};
 use crate::connectors::kafka::librdkafka::{self, NativeError};
 use crate::connectors::kafka::sink::{Targets, TopicLimits};
-use crate::connectors::kafka::topic_presence::{CreationVerdict, Listing, is_gone, of_creation};
+use crate::connectors::kafka::topic_presence::{CreationVerdict, TopicListing, is_gone, of_creation};
 use crate::pipeline::{ConnectorError, Failure, FailureKind};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, Topic};
@@ -585,6 +585,9 @@ pub(crate) fn topic_ids<C: rdkafka::ClientContext>(
 }
 
 /// Returns the description of each topic, or why it is unknown; none from embedded brokers. Blocking.
+///
+/// While no broker can be reached, an admin request makes librdkafka 2.12 connect without a pause, on a whole core, until its timeout.
+/// A request for metadata keeps to the back-off: it goes first.
 pub(crate) fn describe_topics<C: rdkafka::ClientContext>(
     client: &Client<C>,
     topics: &[Topic],
@@ -594,22 +597,27 @@ pub(crate) fn describe_topics<C: rdkafka::ClientContext>(
         return Ok(HashMap::new());
     }
     let names: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
+    client.fetch_metadata(names.first().copied(), timeout)?;
     let described = librdkafka::admin::describe_topics(client, &names, timeout)?;
     Ok(described.into_iter().map(|(name, description)| (Topic::named(&name), description)).collect())
 }
 
 /// Returns what each broker of the metadata says of a topic. Blocking.
-fn listings<C: rdkafka::ClientContext>(client: &Client<C>, topic: Topic, timeout: Duration) -> Result<Vec<Listing>, NativeError> {
+fn listings<C: rdkafka::ClientContext>(
+    client: &Client<C>,
+    topic: Topic,
+    timeout: Duration,
+) -> Result<Vec<TopicListing>, NativeError> {
     let metadata = client.fetch_metadata(Some(topic.name()), timeout)?;
     let ask = |broker: i32| DescribeTopicsRequest::send_to(client, Some(broker), &[topic.name()], timeout);
     let asked = metadata.brokers().iter().map(|broker| ask(broker.id())).collect::<Result<Vec<_>, _>>()?;
     let listing = |request: DescribeTopicsRequest| match request.poll(timeout + Duration::from_secs(1)) {
         Some(Ok(answers)) => match answers.into_iter().next() {
-            Some((_, Ok(description))) => Listing::Listed(description.id),
-            Some((_, Err(error))) if error.code == RDKafkaErrorCode::UnknownTopicOrPartition => Listing::Missing,
-            _ => Listing::Unknown,
+            Some((_, Ok(description))) => TopicListing::Listed(description.id),
+            Some((_, Err(error))) if error.code == RDKafkaErrorCode::UnknownTopicOrPartition => TopicListing::Missing,
+            _ => TopicListing::Unknown,
         },
-        Some(Err(_)) | None => Listing::Unknown,
+        Some(Err(_)) | None => TopicListing::Unknown,
     };
     Ok(asked.into_iter().map(listing).collect())
 }

@@ -20,8 +20,13 @@ pub fn base_config(section: &KafkaSection) -> ClientConfig {
     config.set_log_level(RDKafkaLogLevel::Info);
     config.set("client.id", "sdl");
     config.set("security.protocol", section.protocol().to_ascii_lowercase());
-    // The default of 10 s delays recovery after the restart of a broker.
-    config.set("reconnect.backoff.max.ms", "500");
+    // librdkafka refuses a maximum below the first pause.
+    if !section.properties.iter().any(|(name, _)| name == "reconnect.backoff.max.ms") {
+        // The default of 10 s delays recovery after the restart of a broker.
+        config.set("reconnect.backoff.max.ms", "500");
+        // A client that no broker answers tries one after half of this: by default, 20 times a second.
+        config.set("reconnect.backoff.ms", "250");
+    }
     if let Some(mechanism) = section.mechanism() {
         // librdkafka accepts two names for this property.
         if !section.properties.iter().any(|(name, _)| name.starts_with("sasl.mechanism")) {
@@ -120,5 +125,21 @@ fn creation_failure(section: &KafkaSection, error: &KafkaError) -> Failure {
         }
         KafkaError::ClientCreation(reason) => diagnosis::diagnose_creation(section, reason),
         _ => failure.because("librdkafka rejects the configuration"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::producer::BaseProducer;
+
+    use super::*;
+    use crate::connectors::kafka::client_log::LogContext;
+
+    #[test]
+    fn a_section_may_shorten_the_longest_pause_before_a_connection() {
+        let properties = vec![("reconnect.backoff.max.ms".to_owned(), Secret::new("120".to_owned()))];
+        let section = KafkaSection { servers: "127.0.0.1:1".to_owned(), properties, ..KafkaSection::default() };
+        let client = create_client::<_, BaseProducer<LogContext>>(&section, &base_config(&section), LogContext::default());
+        assert!(client.is_ok());
     }
 }

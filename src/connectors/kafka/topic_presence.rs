@@ -44,7 +44,7 @@ pub(super) fn of_creation(refusal: Option<NativeError>) -> CreationVerdict {
 
 /// What one broker says of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Listing {
+pub(super) enum TopicListing {
     /// It lists the topic, with this id if it knows one.
     Listed(Option<String>),
     Missing,
@@ -54,15 +54,15 @@ pub(super) enum Listing {
 
 /// Returns whether the brokers agree that the topic is gone, with the id that is `known` of it: that none lists it. `None` if too few
 /// have answered.
-pub(super) fn is_gone(known: Option<&str>, listings: &[Listing]) -> Option<bool> {
-    let is_it = |listing: &Listing| match listing {
-        Listing::Listed(id) => known.is_none() || id.as_deref() == known,
-        Listing::Missing | Listing::Unknown => false,
+pub(super) fn is_gone(known: Option<&str>, listings: &[TopicListing]) -> Option<bool> {
+    let is_it = |listing: &TopicListing| match listing {
+        TopicListing::Listed(id) => known.is_none() || id.as_deref() == known,
+        TopicListing::Missing | TopicListing::Unknown => false,
     };
     if listings.iter().any(is_it) {
         return Some(false);
     }
-    let answered = listings.iter().filter(|listing| **listing != Listing::Unknown).count();
+    let answered = listings.iter().filter(|listing| **listing != TopicListing::Unknown).count();
     (2 * answered > listings.len()).then_some(true)
 }
 
@@ -89,8 +89,8 @@ mod tests {
 
     #[test]
     fn a_topic_is_gone_when_most_brokers_answer_and_none_lists_it() {
-        use Listing::{Missing, Unknown};
-        let listed = |id: &str| Listing::Listed(Some(id.to_owned()));
+        use TopicListing::{Missing, Unknown};
+        let listed = |id: &str| TopicListing::Listed(Some(id.to_owned()));
         for (known, listings, gone) in [
             (None, vec![Missing], Some(true)),
             (None, vec![Missing; 3], Some(true)),
@@ -98,7 +98,7 @@ mod tests {
             (None, vec![Missing, Unknown, Unknown], None),
             (None, vec![Missing, Unknown], None),
             (None, vec![Missing, Missing, listed("new")], Some(false)),
-            (None, vec![Missing, Unknown, Listing::Listed(None)], Some(false)),
+            (None, vec![Missing, Unknown, TopicListing::Listed(None)], Some(false)),
             (None, vec![Unknown; 3], None),
             (None, vec![], None),
             // Created again: a broker that is late lists the id of the topic before it.

@@ -203,6 +203,17 @@ impl Running {
         Some(kib / 1024)
     }
 
+    /// Returns the processor time that it has used so far.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        /// Linux counts in hundredths of a second, whatever the kernel's own clock.
+        const TICK: Duration = Duration::from_millis(10);
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        // The name of the process ends with the last parenthesis; after it, fields 12 and 13 are the user and the system time.
+        let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+        let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u32>().expect("a number of ticks"));
+        TICK * ticks.sum::<u32>()
+    }
+
     /// Returns the path of a file in the folder that it runs in.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)

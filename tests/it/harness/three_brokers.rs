@@ -77,14 +77,6 @@ impl ThreeBrokers {
         self.cluster.create_topic_as(topic, 1, TopicReplication::Variable(&[&replicas]), &settings);
     }
 
-    /// Suspends the third broker, and creates a topic of one partition on the others: it does not know of it when it goes on alone.
-    #[track_caller]
-    pub(crate) fn create_topic_behind_the_third(&self, topic: &str) {
-        self.broker(3, "freeze");
-        self.wait_for_brokers(2);
-        self.cluster.create_topic_as(topic, 1, TopicReplication::Variable(&[&[1, 2]]), &[]);
-    }
-
     /// Kills a broker, waits until no partition of the topic has it as leader, and starts it again.
     #[track_caller]
     pub(crate) fn kill_and_restart(&self, number: i32, topic: &str) {

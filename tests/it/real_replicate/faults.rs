@@ -29,6 +29,30 @@ fn real_killed_and_restarted_brokers_lose_and_repeat_nothing() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_run_that_waits_for_both_clusters_uses_next_to_no_processor_time() {
+    const WINDOW: Duration = Duration::from_secs(30);
+    let flow = Flow::alone("idle-outage", 4).with("kafka.session.timeout.ms = 6000").with("kafka.heartbeat.interval.ms = 1000");
+    let mut sent = flow.send(0, 1_000);
+    let mut running = flow.sdl("-v").deadline(Duration::from_secs(300)).start();
+    flow.until_delivered(&mut running, 1_000);
+    flow.until_committed();
+    flow.clusters.target.server("kill");
+    flow.clusters.source.server("kill");
+    running.wait_for_stderr("its partitions were given up; waiting for it");
+    let before = running.cpu_time();
+    std::thread::sleep(WINDOW); // the time that is measured
+    let used = running.cpu_time().saturating_sub(before);
+    flow.clusters.target.server("start");
+    flow.clusters.source.server("start");
+    assert!(used < WINDOW / 20, "{used:?} of processor time in {WINDOW:?}:\n{}", running.stderr());
+    sent.extend(flow.send(1_000, 1_000));
+    flow.until_delivered(&mut running, 2_000);
+    running.end();
+    flow.assert_exact(&sent);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
 fn real_a_silent_target_is_waited_for_with_membership_kept() {
     let flow = Flow::alone("silent", 4)
         .with("kafka.session.timeout.ms = 6000")

@@ -109,11 +109,11 @@ fn real_members_that_find_the_same_new_topic_or_partitions_all_go_on() {
     let line = format!("replicate --topics-matching {}.* --group {}", flow.topic, flow.group);
     let mut members = [1, 2, 3].map(|_| Sdl::new(&line).profile(&flow.profile()).deadline(Duration::from_secs(300)).start());
     flow.clusters.source.wait_for_members(&flow.group, 3);
-    let sender = Sender::new(&flow.clusters.source, &[]);
     let mut sent = Vec::new();
     for round in 1_i32..=3 {
         let partitions = 3 + 3 * round;
         flow.clusters.source.grow_topic(&flow.topic, partitions);
+        let sender = Sender::new(&flow.clusters.source, &[]); // an older one may not know of the new partitions
         let more = numbered(round.unsigned_abs(), 0, 300, partitions);
         sender.send(&flow.topic, &more);
         sent.extend(more);

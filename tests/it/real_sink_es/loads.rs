@@ -242,8 +242,9 @@ fn real_sink_es_a_dry_run_shows_the_plan_and_changes_nothing() {
         let finished = load.sdl("--dry-run --bootstrap user-login").run().expect(0);
         for message in [
             "does not exist: it will be created",
-            "documents are created",
-            "(OpenSearch ",
+            "writes to ",
+            "(create)",
+            ", OpenSearch ",
             &format!("index template sdl-{0} will be installed, for {0}", load.topic),
         ] {
             assert!(finished.stderr.contains(message), "`{message}` is not in stderr:\n{}", finished.stderr);

@@ -20,6 +20,8 @@ const LOG_END_INTERVAL: Duration = Duration::from_secs(1);
 const END_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const TOPIC_ID_INTERVAL: Duration = Duration::from_secs(1);
 const TOPICS_INTERVAL: Duration = Duration::from_secs(10);
+/// How often a cluster is probed that does not answer.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often leaders are asked after a problem.
 const RECOVERY_INTERVAL: Duration = Duration::from_secs(5);
 /// As [`RECOVERY_INTERVAL`], when records have been read since.
@@ -79,6 +81,11 @@ pub(crate) struct Monitor {
     /// Dropped before the consumer.
     leader_request: Option<ListOffsetsRequest>,
     others: Option<OthersRequest>,
+    /// Whether a request was not answered by any broker, and none has answered a probe since.
+    is_silent: bool,
+    probe_time: Instant,
+    /// Whether a broker answers a request for metadata.
+    probe: Option<mpsc::Receiver<bool>>,
     /// The partitions whose leader did not answer, when it was last asked.
     unanswered: BTreeMap<Partition, NativeError>,
     /// Since when a subscribed topic is unknown to the brokers, and which, if it was missing when they were last asked.
@@ -101,6 +108,9 @@ impl Monitor {
             topic_id_request: None,
             leader_request: None,
             others: None,
+            is_silent: false,
+            probe_time: now,
+            probe: None,
             unanswered: BTreeMap::new(),
             unknown: None,
             loss: None,
@@ -145,7 +155,7 @@ impl Monitor {
     /// has none. Returns whether they have just answered.
     pub(crate) fn has_asked_leaders(
         &mut self,
-        consumer: &BaseConsumer<RebalanceContext>,
+        consumer: &Arc<BaseConsumer<RebalanceContext>>,
         partitions: &OwnedPartitions,
         is_degraded: bool,
     ) -> bool {
@@ -158,6 +168,8 @@ impl Monitor {
                 }
                 Err(error) => partitions.iter().map(|(partition, _)| (partition, error.clone())).collect(),
             };
+            let is_unanswered = |partition: Partition| self.unanswered.get(&partition).is_some_and(Self::is_of_broker);
+            self.is_silent = !partitions.is_empty() && partitions.iter().all(|(partition, _)| is_unanswered(partition));
             if let Some((partition, error)) = self.unanswered.iter_mut().next() {
                 let metadata = consumer.fetch_metadata(Some(partition.topic.name()), LEADER_TIMEOUT);
                 error.text += &metadata.map_or(String::new(), |metadata| leader_of(&metadata, *partition));
@@ -167,7 +179,8 @@ impl Monitor {
         let is_wanted = is_degraded || !self.unanswered.is_empty() || self.loss == Some(Loss::Unasked);
         let interval = if self.has_read { READ_RECOVERY_INTERVAL } else { RECOVERY_INTERVAL };
         let is_now = self.loss == Some(Loss::Unasked) && partitions.is_empty();
-        if !is_wanted || !(is_due(&mut self.recovery, interval) || is_now) {
+        let may_ask = is_wanted && (partitions.is_empty() || self.may_ask(consumer));
+        if !may_ask || !(is_due(&mut self.recovery, interval) || is_now) {
             return false;
         }
         self.has_read = false;
@@ -179,6 +192,24 @@ impl Monitor {
         }
         self.ask_leaders(consumer, partitions);
         false
+    }
+
+    /// Returns whether an admin request may be sent: not while no broker can be reached. Until its timeout librdkafka 2.12 would connect
+    /// without a pause; a request for metadata keeps to the back-off. Never waits.
+    fn may_ask(&mut self, consumer: &Arc<BaseConsumer<RebalanceContext>>) -> bool {
+        if let Some(probe) = &self.probe {
+            match probe.try_recv() {
+                Err(TryRecvError::Empty) => {}
+                answer => {
+                    self.probe = None;
+                    self.is_silent = answer != Ok(true);
+                }
+            }
+        } else if self.is_silent && is_due(&mut self.probe_time, PROBE_INTERVAL) {
+            self.probe =
+                ask_in_thread("kafka-probe", consumer, |consumer| consumer.fetch_metadata(None, REQUEST_TIMEOUT).is_ok());
+        }
+        !self.is_silent
     }
 
     /// Sends a request to the leaders of the owned partitions, unless one is on its way. Never waits.
@@ -205,7 +236,7 @@ impl Monitor {
     /// offset; and the absent partitions that exist again. Never waits.
     pub(crate) fn topic_changes(
         &mut self,
-        consumer: &BaseConsumer<RebalanceContext>,
+        consumer: &Arc<BaseConsumer<RebalanceContext>>,
         partitions: &OwnedPartitions,
         topic_ids: &TopicIds,
     ) -> TopicChanges {
@@ -213,6 +244,7 @@ impl Monitor {
         if let Some(request) = &self.topic_id_request {
             let Some(answer) = request.poll(Duration::ZERO) else { return TopicChanges::default() };
             self.topic_id_request = None;
+            self.is_silent |= answer.as_ref().is_err_and(NativeError::is_unanswered);
             let described = answer.unwrap_or_default().into_iter();
             let topics: HashMap<Topic, TopicDescription> =
                 described.filter_map(|(name, of)| Some((Topic::named(&name), of.ok()?))).collect();
@@ -225,7 +257,7 @@ impl Monitor {
         }
         let topics: BTreeSet<Topic> =
             with_id().chain(partitions.absent().iter().copied()).map(|partition| partition.topic).collect();
-        if !topics.is_empty() && is_due(&mut self.topic_id_check, TOPIC_ID_INTERVAL) {
+        if !topics.is_empty() && is_due(&mut self.topic_id_check, TOPIC_ID_INTERVAL) && self.may_ask(consumer) {
             let names: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
             self.topic_id_request = DescribeTopicsRequest::send(consumer.client(), &names, REQUEST_TIMEOUT).ok();
         }
@@ -341,16 +373,27 @@ struct OthersRequest {
 
 impl OthersRequest {
     fn send(consumer: &Arc<BaseConsumer<RebalanceContext>>, partitions: Vec<Partition>) -> Option<Self> {
-        let (sender, answer) = mpsc::channel();
-        let (consumer, asked) = (Arc::clone(consumer), partitions.clone());
-        let ask = move || {
-            let facts = PartitionFacts::fetch(&consumer, &asked);
-            drop(consumer);
-            let _ = sender.send(facts); // the source may have closed
-        };
-        std::thread::Builder::new().name("kafka-group-end".to_owned()).spawn(ask).ok()?;
+        let asked = partitions.clone();
+        let answer = ask_in_thread("kafka-group-end", consumer, move |consumer| PartitionFacts::fetch(consumer, &asked))?;
         Some(Self { partitions, answer })
     }
+}
+
+/// Starts a thread that asks the brokers; returns where its answer arrives.
+fn ask_in_thread<T: Send + 'static>(
+    name: &str,
+    consumer: &Arc<BaseConsumer<RebalanceContext>>,
+    ask: impl FnOnce(&BaseConsumer<RebalanceContext>) -> T + Send + 'static,
+) -> Option<mpsc::Receiver<T>> {
+    let (sender, answer) = mpsc::channel();
+    let consumer = Arc::clone(consumer);
+    let run = move || {
+        let answer = ask(&consumer);
+        drop(consumer);
+        let _ = sender.send(answer); // the source may have closed
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).ok()?;
+    Some(answer)
 }
 
 /// Moves the stops of partitions that other members read to the ends of their logs, if they are shorter than planned.
