@@ -1,6 +1,6 @@
 //! Surveys: the groups of a cluster and their lag, with as few requests as possible.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,9 +82,9 @@ pub(crate) struct SurveyedCluster {
     admin: Option<Admin>,
     /// Whether the last connection failed.
     down: bool,
-    /// Records that the last survey read: partition, position and whether uncommitted records count.
+    /// Records at the last known positions: partition, position and whether uncommitted records count.
     next_records: HashMap<(Partition, i64, bool), NextRecord>,
-    /// Log ends of the last survey.
+    /// Log ends that the leaders named last.
     ends: HashMap<Partition, i64>,
 }
 
@@ -166,7 +166,9 @@ impl SurveyedCluster {
                 None => LogOffsets::NoLeader("the leader of the partition does not answer".to_owned()),
             };
         }
-        self.ends = ends.into_iter().filter_map(|(partition, end)| Some((partition, end.ok()?))).collect();
+        let silent = without_leader(groups);
+        self.ends.retain(|partition, _| silent.contains(partition));
+        self.ends.extend(ends.into_iter().filter_map(|(partition, end)| Some((partition, end.ok()?))));
         let behind = partitions(groups, PartitionLag::is_behind);
         let topics: BTreeSet<Topic> = behind.iter().map(|partition| partition.topic).filter(|_| time).collect();
         let topics: Vec<Topic> = topics.into_iter().collect();
@@ -222,9 +224,17 @@ impl SurveyedCluster {
             let lasting = found.into_iter().filter(|(_, next)| matches!(next, NextRecord::At(_)));
             known.extend(lasting.map(|((partition, at), next)| ((partition, at, read_uncommitted), next)));
         }
-        self.next_records = known;
+        let silent = without_leader(groups);
+        self.next_records.retain(|(partition, ..), _| silent.contains(partition));
+        self.next_records.extend(known);
         Ok(())
     }
+}
+
+/// Returns the partitions whose leader has not answered: what is known of their logs stays so.
+fn without_leader(groups: &[GroupLag]) -> HashSet<Partition> {
+    let all = groups.iter().flat_map(|group| &group.partitions);
+    all.filter(|partition| matches!(partition.log, LogOffsets::NoLeader(_))).map(|partition| partition.partition).collect()
 }
 
 fn every_partition(leaders: &Leaders) -> Vec<Partition> {
