@@ -4,6 +4,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use sdl::connectors::elastic::{BulkAction, BulkFormat};
+use sdl::connectors::kafka::wire::record_batch::{
+    BatchEncoder, BatchRewriter, Codec, Compressor, Decompressor, MERGED_BYTES, ProducerStamp, RecordBatch, Records, plan_batches,
+};
 use sdl::connectors::{mongo, ndjson};
 use sdl::document::{DocumentMapper, Ids, MetadataFields, NameTemplate, RawValues, Version};
 use sdl::logins::event::{FIELDS, Login};
@@ -96,6 +99,56 @@ fn main() {
         measure(&format!("shape: {name} {text}"), || {
             for record in &records {
                 black_box(shape.apply(record.value.as_deref()));
+            }
+        });
+    }
+    for codec in [Codec::None, Codec::Lz4, Codec::Zstd, Codec::Snappy, Codec::Gzip] {
+        measure_batches(codec, &records.chunks(100).map(|records| batch(records, codec)).collect::<Vec<_>>());
+    }
+}
+
+fn batch(records: &[Record], codec: Codec) -> RecordBatch {
+    let mut encoder = BatchEncoder::default();
+    for record in records {
+        let (key, value) = (record.key.as_deref(), record.value.as_deref());
+        encoder.push(record.timestamp.unwrap_or(-1), key, value, &[]).expect("room");
+    }
+    encoder.finish(codec, &mut Compressor::default()).expect("a batch").expect("records")
+}
+
+/// What the data path does to batches of 100 records.
+fn measure_batches(codec: Codec, batches: &[RecordBatch]) {
+    measure(&format!("batches, {codec}: verify the checksum"), || {
+        for batch in batches {
+            black_box(RecordBatch::parse(batch.bytes().clone()).is_ok());
+        }
+    });
+    measure(&format!("batches, {codec}: restamp"), || {
+        let mut stamp = ProducerStamp { producer_id: 9, producer_epoch: 1, base_sequence: 0, is_transactional: false };
+        for batch in batches {
+            black_box(batch.restamp(stamp).is_ok());
+            stamp = stamp.after(batch.count());
+        }
+    });
+    let mut decompressor = Decompressor::default();
+    measure(&format!("batches, {codec}: decompress and read each record"), || {
+        for batch in batches {
+            let plain = decompressor.plain(codec, &batch.body()).expect("readable");
+            for record in Records::new(batch, &plain).expect("records") {
+                black_box(record.is_ok());
+            }
+        }
+    });
+    let mut rewriter = BatchRewriter::default();
+    measure(&format!("batches, {codec}: write anew"), || {
+        for batch in batches {
+            black_box(rewriter.rewrite(std::slice::from_ref(batch), 0..i64::MAX).is_ok());
+        }
+    });
+    if codec == Codec::None {
+        measure("batches, none: merge", || {
+            for outgoing in plan_batches(batches, MERGED_BYTES) {
+                black_box(rewriter.rewrite(&batches[outgoing.sources], 0..i64::MAX).is_ok());
             }
         });
     }

@@ -21,6 +21,7 @@ mod source;
 mod topic_presence;
 mod topic_watch;
 mod transactions;
+pub mod wire;
 
 pub use admin::{Admin, OffsetSpec, TopicInfo, TopicPlan, TopicSetting};
 pub(crate) use admin::{TOPIC_NAME_RULE, TopicSettings, is_denied};
