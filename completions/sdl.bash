@@ -12,6 +12,18 @@ _clap_complete_sdl() {
     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
         words[COMP_CWORD]="$2"
     fi
+    local line=${COMP_LINE:0:${COMP_POINT:-0}} before=
+    local typed=${line##*[[:space:]]}
+    if [[ $typed == *:* ]]; then
+        local at=$COMP_CWORD joined=${COMP_WORDS[COMP_CWORD]}
+        while [[ $joined != "$typed" ]] && ((at > 1)); do
+            ((at--))
+            joined=${COMP_WORDS[at]}$joined
+        done
+        words=("${COMP_WORDS[@]:0:at}" "$typed")
+        _CLAP_COMPLETE_INDEX=$at
+        before=${typed%"${typed##*:}"}
+    fi
     COMPREPLY=( $( \
         _CLAP_IFS="$IFS" \
         _CLAP_COMPLETE_INDEX="$_CLAP_COMPLETE_INDEX" \
@@ -22,6 +34,8 @@ _clap_complete_sdl() {
     ) )
     if [[ $? != 0 ]]; then
         unset COMPREPLY
+    elif [[ -n $before ]]; then
+        COMPREPLY=("${COMPREPLY[@]#"$before"}")
     elif [[ $_CLAP_COMPLETE_SPACE == false ]] && [[ "${COMPREPLY-}" =~ [=/:]$ ]]; then
         compopt -o nospace
     fi

@@ -15,8 +15,8 @@ use crate::commands::run;
 use crate::commands::stop_signal::StopSignal;
 use crate::commands::{Color, Context, Global, LogFormat, SystemEnvironment};
 use crate::commands::{
-    aggregate, completions, demo, help, lag, offsets, produce_fake, profile, replicate, sandbox, sink_es, sink_mongo, tail,
-    topics,
+    aggregate, completions, demo, dlq, doctor, health, help, lag, man, offsets, produce_fake, profile, replicate, sandbox,
+    sink_es, sink_mongo, tail, topics,
 };
 use crate::error::Error;
 use crate::pipeline::Failure;
@@ -29,7 +29,7 @@ use crate::report::{LogOptions, Screen};
 #[derive(Debug, clap::Parser)]
 #[command(name = "sdl", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
 #[command(disable_help_subcommand = true)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = after_help())]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -37,10 +37,15 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "\
-More: sdl help offsets, formats, guarantees, exit-codes\n\
-Exit codes: 0 done · 1 failed · 2 usage or profile · 3 a record needs attention · 4 a check failed · 5 refused for safety · \
-130 interrupted twice";
+fn after_help() -> String {
+    let codes: Vec<_> = help::EXIT_CODES.iter().map(|(code, meaning)| format!("{code} {meaning}")).collect();
+    format!(
+        "More: sdl help {}
+Exit codes: {}",
+        help::topics().join(", "),
+        codes.join(" · ")
+    )
+}
 
 /// The commands, one file of `commands/` each.
 #[derive(Debug, clap::Subcommand)]
@@ -55,10 +60,14 @@ enum Command {
     Lag(Box<lag::Args>),
     Topics(topics::Args),
     Offsets(offsets::Args),
+    Dlq(dlq::Args),
+    Doctor(doctor::Args),
     Profile(profile::Args),
     Demo(demo::Args),
     Sandbox(sandbox::Args),
+    Health(health::Args),
     Help(help::Args),
+    Man(man::Args),
     Completions(completions::Args),
 }
 
@@ -74,10 +83,14 @@ impl Command {
             Self::Lag(args) => args.run(context).await,
             Self::Topics(args) => args.run(context).await,
             Self::Offsets(args) => args.run(context).await,
+            Self::Dlq(args) => args.run(context).await,
+            Self::Doctor(args) => args.run(context).await,
             Self::Profile(args) => args.run(context).await,
             Self::Demo(args) => args.run(context).await,
             Self::Sandbox(args) => args.run(context).await,
+            Self::Health(args) => args.run(context).await,
             Self::Help(args) => args.run(context, command()),
+            Self::Man(args) => args.run(context, command()),
             Self::Completions(args) => args.run(),
         }
     }
@@ -137,7 +150,7 @@ pub fn main() -> u8 {
                 Ok(runtime) => {
                     let outcome = runtime.block_on(async {
                         if command.runs_until_stopped() {
-                            context.stop.listen(command.unbegun_summary())?;
+                            context.stop.listen(command.unbegun_summary(), context.screen.clone())?;
                         }
                         Box::pin(command.run(&context)).await
                     });
@@ -260,10 +273,14 @@ impl Command {
             Self::Lag(_) => "lag",
             Self::Topics(_) => "topics",
             Self::Offsets(_) => "offsets",
+            Self::Dlq(_) => "dlq",
+            Self::Doctor(_) => "doctor",
             Self::Profile(_) => "profile",
             Self::Demo(_) => "demo",
             Self::Sandbox(_) => "sandbox",
+            Self::Health(_) => "health",
             Self::Help(_) => "help",
+            Self::Man(_) => "man",
             Self::Completions(_) => "completions",
         }
     }
@@ -276,14 +293,18 @@ impl Command {
             Self::SinkEs(args) => Some(args.reporting()),
             Self::Aggregate(args) => Some(args.reporting()),
             Self::ProduceFake(args) => Some(args.reporting()),
+            Self::Dlq(args) => args.reporting(),
             Self::Tail(_)
             | Self::Lag(_)
             | Self::Topics(_)
             | Self::Offsets(_)
+            | Self::Doctor(_)
             | Self::Profile(_)
             | Self::Demo(_)
             | Self::Sandbox(_)
+            | Self::Health(_)
             | Self::Help(_)
+            | Self::Man(_)
             | Self::Completions(_) => None,
         }
     }
@@ -313,7 +334,16 @@ impl Command {
             | Self::Tail(_)
             | Self::Sandbox(_) => true,
             Self::Lag(args) => args.repeats(),
-            Self::Topics(_) | Self::Offsets(_) | Self::Profile(_) | Self::Demo(_) | Self::Help(_) | Self::Completions(_) => false,
+            Self::Dlq(args) => args.reporting().is_some(),
+            Self::Topics(_)
+            | Self::Offsets(_)
+            | Self::Doctor(_)
+            | Self::Profile(_)
+            | Self::Demo(_)
+            | Self::Health(_)
+            | Self::Help(_)
+            | Self::Man(_)
+            | Self::Completions(_) => false,
         }
     }
 
@@ -323,6 +353,8 @@ impl Command {
             Self::SinkEs(args) => args.target(profile) == section,
             Self::Lag(args) => kind == Some(SectionKind::Kafka) && args.surveys_every_cluster(),
             Self::Topics(args) => kind == Some(SectionKind::Kafka) && args.surveys_every_cluster(),
+            Self::Dlq(args) => kind == Some(SectionKind::Kafka) && args.surveys_every_cluster(),
+            Self::Doctor(args) => args.examines(kind),
             Self::Profile(args) => args.shows_every_section(),
             _ => false,
         }
@@ -331,7 +363,7 @@ impl Command {
     /// Returns whether the command reads the profile: one that does not must run beside a broken one.
     fn needs_profile(&self) -> bool {
         match self {
-            Self::Demo(_) | Self::Sandbox(_) | Self::Help(_) | Self::Completions(_) => false,
+            Self::Demo(_) | Self::Sandbox(_) | Self::Health(_) | Self::Help(_) | Self::Man(_) | Self::Completions(_) => false,
             Self::Profile(args) => args.needs_profile(),
             Self::Aggregate(_)
             | Self::Replicate(_)
@@ -341,7 +373,9 @@ impl Command {
             | Self::Tail(_)
             | Self::Lag(_)
             | Self::Topics(_)
-            | Self::Offsets(_) => true,
+            | Self::Offsets(_)
+            | Self::Dlq(_)
+            | Self::Doctor(_) => true,
         }
     }
 }

@@ -147,6 +147,9 @@ fn profile_hint(hint: ProfileHint) -> String {
         ProfileHint::Text(text) => text,
         ProfileHint::CreateProfile => "create one with `sdl profile init`, or name another with --profile FILE".to_owned(),
         ProfileHint::CheckFile(path) => format!("see `ls -l {path}`, or name another file with --profile FILE"),
+        ProfileHint::TrustFile(path) => {
+            format!("read it; if it is meant, run `chown $USER {path} && chmod go-w {path}`, or name it with --profile {path}")
+        }
         ProfileHint::CommandHelp(None) => "see `sdl --help` for the commands".to_owned(),
         ProfileHint::CommandHelp(Some(command)) => format!("see `sdl {command} --help` for the flags"),
         ProfileHint::Replace(instead) => match instead {

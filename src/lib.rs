@@ -8,12 +8,14 @@
 //!
 //! Two ports, one engine. A [`pipeline::Source`] gives records, a [`pipeline::Sink`] answers for each record of a batch, and
 //! the [`pipeline`] is all that stands between. A module uses only what stands to its right:
-//! `main -> cli -> commands -> {lag, offsets, replication, topics, windows} -> {report, terminal, connectors, logins} -> document -> {pipeline, profile} -> {shape, record} -> number`;
+//! `main -> cli -> commands -> {dlq, doctor, lag, offsets, replication, topics, windows} -> {report, terminal, connectors, logins} -> document -> {pipeline, profile} -> {shape, record} -> number`;
 //! a test holds it to that.
 
 pub mod cli;
 pub mod commands;
 pub mod connectors;
+mod dlq;
+mod doctor;
 pub mod document;
 pub mod error;
 mod lag;

@@ -63,7 +63,7 @@ kafka_prepare() { # name
     prepare_container "$1"
   elif [[ $1 == kafka-secure ]]; then
     certificates
-    prepare_broker "$1" PLAINTEXT SASL_PLAINTEXT SASL_SSL SSL WRONG_NAME EXPIRED
+    prepare_broker "$1" PLAINTEXT SASL_PLAINTEXT SASL_SSL SSL WRONG_NAME EXPIRED OAUTH
   elif [[ $1 == kafka3-* ]]; then
     prepare_broker "$1" PLAINTEXT PROXIED UNRESOLVED
   else
@@ -103,6 +103,7 @@ prepare_broker() { # name listener...: write the configuration and format the da
     fi
     case $listener in
       SASL_* | PLAINTEXT | SSL) protocols+="$listener:$listener," ;;
+      OAUTH) protocols+="$listener:SASL_PLAINTEXT," ;;
       PROXIED | UNRESOLVED) protocols+="$listener:PLAINTEXT," ;;
       *) protocols+="$listener:SSL," ;;
     esac
@@ -180,6 +181,10 @@ security() { # the properties of the secure listeners
     echo "listener.name.$s.plain.sasl.jaas.config=$plain"
     for m in 256 512; do echo "listener.name.$s.scram-sha-$m.sasl.jaas.config=$login"; done
   done
+  # Tokens without a signature, as Kafka's validator for tests accepts them. A session ends with its token.
+  echo "listener.name.oauth.sasl.enabled.mechanisms=OAUTHBEARER"
+  echo "listener.name.oauth.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
+  echo "listener.name.oauth.oauthbearer.connections.max.reauth.ms=3600000"
 }
 
 # --- containers -----------------------------------------------------------------------------------------------------

@@ -282,7 +282,8 @@ impl<'a> WindowTopic<'a> {
                 plan.group, self.topic
             ),
             numbers: full,
-            hint: "a topic that was re-created takes the positions of its groups with it; restart the totals at zero with --reset-totals"
+            hint: "a source topic that was re-created has lost the positions of all its groups; go on with the group that counted before \
+                   (--group), or restart the totals at zero with --reset-totals"
                 .to_owned(),
         }))
     }
@@ -307,7 +308,7 @@ impl FlowTarget for WindowTopic<'_> {
         if self.args.read.instance_id.is_none() {
             wait_for_members(&self.admin, group, self.session_timeout).await?;
         }
-        let (id, wait) = (format!("sdl-aggregate-{group}"), self.args.failure.wait);
+        let (id, wait) = (transactional_id(group), self.args.failure.wait);
         self.producer = Some(TransactionalProducer::open(&self.section, id, flow.to_owned(), wait).await?);
         if self.args.read.instance_id.is_none() {
             // One that started at the same moment has joined: it is fenced now, and leaves when it notices.
@@ -351,9 +352,11 @@ impl FlowTarget for WindowTopic<'_> {
                 })
                 .await?;
         }
-        if let (Some(producer), Some((group, partition))) = (&self.producer, &self.claimed)
-            && !self.admin.is_embedded()
-        {
+        if self.admin.is_embedded() {
+            tracing::warn!(
+                "Embedded brokers lose the offsets of transactions: the next run counts and writes each window again."
+            );
+        } else if let (Some(producer), Some((group, partition))) = (&self.producer, &self.claimed) {
             producer.prove_newest(group, *partition).await?;
         }
         Ok(())
@@ -438,6 +441,11 @@ fn shorten_session(section: &mut KafkaSection) -> Duration {
     }
     section.properties.push((name.to_owned(), Secret::new(SESSION_TIMEOUT.as_millis().to_string())));
     SESSION_TIMEOUT
+}
+
+/// Returns the transactional id of a group.
+pub(crate) fn transactional_id(group: &str) -> String {
+    format!("sdl-aggregate-{group}")
 }
 
 /// Waits until the group has no members, at most until the session of a killed one has expired.

@@ -10,10 +10,10 @@ mod shaping;
 mod topics;
 
 pub(crate) use delivery::{
-    DOCUMENT_DEFAULTS, DeadLetterTarget, DeliveryArgs, FailureArgs, KAFKA_DEFAULTS, SourceLimits, parse_rate,
+    DOCUMENT_DEFAULTS, DeadLetterTarget, DeliveryArgs, FailureArgs, KAFKA_DEFAULTS, SourceLimits, parse_dead_letters, parse_rate,
 };
 pub(crate) use documents::{DocumentArgs, chain};
-pub(crate) use groups::{GroupArgs, PartitionFilterArgs, check_names, lag_filter};
+pub(crate) use groups::{GroupArgs, NOT_LISTED, PartitionFilterArgs, check_names, lag_filter};
 pub(crate) use numbers::{parse_any_duration, parse_count, parse_duration, parse_linger, parse_whole};
 pub(crate) use read::ReadArgs;
 pub(crate) use report::{ReportArgs, SummaryFormat};

@@ -1,13 +1,17 @@
 //! Opens the destination of dead letters.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::OnceCell;
 
 use crate::commands::args::{DeadLetterTarget, FailureArgs, ReadArgs};
 use crate::commands::target_watch::{LostContent, watch_topic};
 use crate::commands::{Context, protect};
-use crate::connectors::kafka::{Admin, KafkaSink, ProducerOptions, Targets, TopicInfo, TopicPlan, WatchedTopic};
+use crate::connectors::kafka::{Admin, KafkaSink, ProducerOptions, Route, Targets, TopicInfo, TopicPlan, WatchedTopic};
 use crate::connectors::ndjson::DeadLetterFile;
+use crate::dlq::{Letter, ReplayRules, failed_again};
 use crate::error::Error;
 use crate::error::hints::may_not_create;
 use crate::pipeline::{
@@ -15,12 +19,37 @@ use crate::pipeline::{
     WatchedSink, dead_letter,
 };
 use crate::profile::KafkaSection;
-use crate::record::Topic;
+use crate::record::{Record, Topic};
 
-/// A topic or a file of dead letters.
+/// A topic or a file of dead letters; a replay has a second one, for letters that are not replayed any more.
 pub(crate) enum DeadLetterSink {
-    Topic(WatchedSink<KafkaSink>),
-    File(DeadLetterFile),
+    Topic(WatchedSink<KafkaSink>, Option<Box<QuarantineTopic>>),
+    File(DeadLetterFile, Option<Box<QuarantineFile>>),
+}
+
+/// The topic of quarantined letters. It is created with its first letter.
+pub(crate) struct QuarantineTopic {
+    rules: ReplayRules,
+    admin: Admin,
+    topic: Topic,
+    targets: Targets,
+    is_ready: OnceCell<()>,
+}
+
+/// The file of quarantined letters. It is created with its first letter.
+pub(crate) struct QuarantineFile {
+    rules: ReplayRules,
+    path: PathBuf,
+}
+
+/// What the letters of a run say of it.
+#[derive(Clone, Copy)]
+pub(crate) struct LetterSender<'a> {
+    pub(crate) run: &'a str,
+    /// For the header `sdl.dlq.flow`.
+    pub(crate) flow: &'a str,
+    /// Set if the run replays letters: one that fails again keeps its origin and its history.
+    pub(crate) replay: Option<&'a ReplayRules>,
 }
 
 /// The letters of a topic: their records are settled.
@@ -138,14 +167,19 @@ impl DeadLetterPlan {
         }
     }
 
-    /// Returns where the dead letters are, and for a topic the command that shows them.
+    /// Returns where the dead letters are.
     pub(crate) fn place(&self) -> String {
         match self {
             Self::File(path) => format!("file:{}", path.display()),
-            Self::Topic { section, name, .. } => {
-                let section = &section.name;
-                format!("topic:{name} on {section}: sdl tail {name} --source {section}")
-            }
+            Self::Topic { section, name, .. } => format!("topic:{name} on {}", section.name),
+        }
+    }
+
+    /// Returns the command that looks at the dead letters.
+    pub(crate) fn look(&self) -> String {
+        match self {
+            Self::File(path) => format!("sdl dlq stats file:{}", path.display()),
+            Self::Topic { section, name, .. } => format!("sdl dlq stats topic:{}/{name}", section.name),
         }
     }
 
@@ -161,9 +195,13 @@ impl DeadLetterPlan {
     ///
     /// # Errors
     /// When it cannot be opened or created.
-    pub(crate) async fn open(self, run: &str) -> Result<DeadLetters<DeadLetterSink>, Error> {
+    pub(crate) async fn open(self, sender: LetterSender<'_>) -> Result<DeadLetters<DeadLetterSink>, Error> {
+        let replay = sender.replay.cloned();
         let sink = match self {
-            Self::File(path) => DeadLetterSink::File(DeadLetterFile::open(&path)?),
+            Self::File(path) => {
+                let quarantine = replay.map(|rules| QuarantineFile { rules, path: quarantine_path(&path) });
+                DeadLetterSink::File(DeadLetterFile::open(&path)?, quarantine.map(Box::new))
+            }
             Self::Topic { section, admin, name, exists } => {
                 if !exists {
                     admin.create_topic(&topic_plan(&name)).await?;
@@ -171,8 +209,21 @@ impl DeadLetterPlan {
                 let topic = Topic::named(&name);
                 let targets = Targets::default();
                 admin.load_topic_limits(topic, &targets).await?;
-                let options = producer_options();
-                let sink = KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?;
+                let quarantine = replay.map(|rules| QuarantineTopic {
+                    rules,
+                    admin: admin.clone(),
+                    topic: Topic::named(&quarantine_name(&name)),
+                    targets: Arc::clone(&targets),
+                    is_ready: OnceCell::new(),
+                });
+                let route: Route = match &quarantine {
+                    None => Box::new(move |_| (topic, None)),
+                    Some(QuarantineTopic { rules, topic: quarantine, .. }) => {
+                        let (rules, quarantine) = (rules.clone(), *quarantine);
+                        Box::new(move |letter| (if rules.is_quarantined(letter) { quarantine } else { topic }, None))
+                    }
+                };
+                let sink = KafkaSink::open(&section, &producer_options(), targets, route)?;
                 let watch = sink.watch();
                 // Without a letter in it, a topic may be replaced: nothing is lost.
                 let may_change = {
@@ -180,15 +231,74 @@ impl DeadLetterPlan {
                     move || !watch.has_stored()
                 };
                 let watcher = watch_topic(WatchedTopic::new(admin, topic), watch, LETTERS, may_change);
-                DeadLetterSink::Topic(WatchedSink::new(sink, watcher))
+                DeadLetterSink::Topic(WatchedSink::new(sink, watcher), quarantine.map(Box::new))
             }
         };
-        let run = run.to_owned();
+        let (run, flow, is_replay) = (sender.run.to_owned(), sender.flow.to_owned(), sender.replay.is_some());
         let build: DeadLetterBuilder = Box::new(move |record, reason, attempts| {
             let stage = if attempts == 0 { FailureStage::Shaping } else { FailureStage::Delivery };
-            dead_letter(record, &DeadLetterCause { run: &run, stage, attempts, reason })
+            let cause = DeadLetterCause { run: &run, flow: &flow, stage, attempts, reason };
+            if !is_replay {
+                return dead_letter(record, &cause);
+            }
+            match Letter::of(&record.headers) {
+                // It has not failed again: it keeps its cause.
+                Some(letter) if ReplayRules::is_of_quarantine(reason) => {
+                    Record { headers: record.headers.clone(), ..letter.original(record) }
+                }
+                _ => dead_letter(&failed_again(record), &cause),
+            }
         });
         Ok(DeadLetters { sink, build })
+    }
+}
+
+/// Returns the topic of the letters that are not replayed any more.
+fn quarantine_name(name: &str) -> String {
+    format!("{name}-quarantine")
+}
+
+fn quarantine_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-quarantine");
+    name.into()
+}
+
+impl QuarantineTopic {
+    /// Creates the topic before the first letter for it.
+    async fn prepare(&self, letters: &Batch) -> Result<(), ConnectorError> {
+        if !letters.iter().any(|letter| self.rules.is_quarantined(letter)) {
+            return Ok(());
+        }
+        let prepared = self.is_ready.get_or_try_init(|| async {
+            if self.admin.find_topic(self.topic.name()).await?.is_none() {
+                self.admin.create_topic(&topic_plan(self.topic.name())).await?;
+            }
+            self.admin.load_topic_limits(self.topic, &self.targets).await
+        });
+        prepared.await?;
+        Ok(())
+    }
+}
+
+impl QuarantineFile {
+    /// Appends the quarantined letters to their file, and the others to `file`.
+    async fn submit(&self, file: &DeadLetterFile, letters: Batch) -> Result<Answers, ConnectorError> {
+        if !letters.iter().any(|letter| self.rules.is_quarantined(letter)) {
+            return file.submit(letters).await;
+        }
+        let mut outcomes = Vec::with_capacity(letters.len());
+        // In runs of one file, whose order is that of the batch.
+        for run in letters.chunk_by(|one, other| self.rules.is_quarantined(one) == self.rules.is_quarantined(other)) {
+            let batch = Arc::new(run.to_vec());
+            let answers = if self.rules.is_quarantined(&run[0]) {
+                DeadLetterFile::open(&self.path)?.submit(batch).await?
+            } else {
+                file.submit(batch).await?
+            };
+            outcomes.extend(answers.await);
+        }
+        Ok(Box::pin(std::future::ready(outcomes)))
     }
 }
 
@@ -216,43 +326,49 @@ fn topic_plan(name: &str) -> TopicPlan {
 impl Sink for DeadLetterSink {
     async fn submit(&self, batch: Batch) -> Result<Answers, ConnectorError> {
         match self {
-            Self::Topic(sink) => sink.submit(batch).await,
-            Self::File(sink) => sink.submit(batch).await,
+            Self::Topic(sink, quarantine) => {
+                if let Some(quarantine) = quarantine {
+                    quarantine.prepare(&batch).await?;
+                }
+                sink.submit(batch).await
+            }
+            Self::File(sink, None) => sink.submit(batch).await,
+            Self::File(sink, Some(quarantine)) => quarantine.submit(sink, batch).await,
         }
     }
 
     async fn check(&self) -> Result<(), ConnectorError> {
         match self {
-            Self::Topic(sink) => sink.check().await,
-            Self::File(sink) => sink.check().await,
+            Self::Topic(sink, _) => sink.check().await,
+            Self::File(sink, _) => sink.check().await,
         }
     }
 
     async fn confirm(&self) -> Result<(), ConnectorError> {
         match self {
-            Self::Topic(sink) => sink.confirm().await,
-            Self::File(sink) => sink.confirm().await,
+            Self::Topic(sink, _) => sink.confirm().await,
+            Self::File(sink, _) => sink.confirm().await,
         }
     }
 
     fn refusal(&self) -> Option<ConnectorError> {
         match self {
-            Self::Topic(sink) => sink.refusal(),
-            Self::File(sink) => sink.refusal(),
+            Self::Topic(sink, _) => sink.refusal(),
+            Self::File(sink, _) => sink.refusal(),
         }
     }
 
     fn ordering(&self) -> Ordering {
         match self {
-            Self::Topic(sink) => sink.ordering(),
-            Self::File(sink) => sink.ordering(),
+            Self::Topic(sink, _) => sink.ordering(),
+            Self::File(sink, _) => sink.ordering(),
         }
     }
 
     fn degraded_reason(&self) -> Option<String> {
         match self {
-            Self::Topic(sink) => sink.degraded_reason(),
-            Self::File(sink) => sink.degraded_reason(),
+            Self::Topic(sink, _) => sink.degraded_reason(),
+            Self::File(sink, _) => sink.degraded_reason(),
         }
     }
 }

@@ -40,13 +40,15 @@ impl Embedded {
         Ok(self.clusters.iter().try_for_each(|cluster| cluster.create_topic(name, partitions))?)
     }
 
-    /// Returns a profile with both sections.
+    /// Returns a profile with both sections. A group of embedded brokers waits for a session, less a second, whenever a member joins: it
+    /// is short.
     pub(crate) fn profile(&self) -> String {
         let section = |section: &KafkaSection| {
             let KafkaSection { name, servers, default_consumer_group_id, default_consumer_topic, .. } = section;
             let (group, topic) = (default_consumer_group_id.as_deref(), default_consumer_topic.as_deref());
             format!(
-                "[{name}]\nservers = {servers}\ndefault_consumer_group_id = {}\ndefault_consumer_topic = {}\n",
+                "[{name}]\nservers = {servers}\ndefault_consumer_group_id = {}\ndefault_consumer_topic = {}\n\
+                 kafka.session.timeout.ms = 6000\n",
                 group.unwrap_or_default(),
                 topic.unwrap_or_default()
             )

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::error::Error;
-use crate::profile::Environment;
+use crate::profile::{Environment, FoundFile};
 
 /// Checks that the time zone in the variable `TZ`, if it is set, is known.
 ///
@@ -37,6 +37,18 @@ impl Environment for SystemEnvironment {
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         std::fs::read(path)
+    }
+
+    #[cfg(unix)]
+    fn find(&self, path: &Path) -> io::Result<FoundFile> {
+        use std::io::Read as _;
+        use std::os::unix::fs::MetadataExt as _;
+        let mut file = std::fs::File::open(path)?;
+        let about = file.metadata()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let is_own = [0, rustix::process::geteuid().as_raw()].contains(&about.uid());
+        Ok(FoundFile { bytes, is_foreign: !is_own || about.mode() & 0o022 != 0 })
     }
 
     #[cfg(unix)]

@@ -1,5 +1,7 @@
 //! `sdl help`.
 
+mod reference;
+
 use std::io::Write as _;
 
 use clap::Command;
@@ -16,6 +18,17 @@ const TOPICS: [(&str, &str); 4] = [
     ("exit-codes", include_str!("help/exit-codes.txt")),
 ];
 
+/// The exit codes, in few words; `sdl help exit-codes` has more.
+pub(crate) const EXIT_CODES: [(u8, &str); 7] = [
+    (0, "done"),
+    (1, "failed"),
+    (2, "usage or profile"),
+    (3, "a record needs attention"),
+    (4, "a check failed"),
+    (5, "refused for safety"),
+    (130, "interrupted twice"),
+];
+
 /// Explain a command, or one of: offsets, formats, guarantees, exit-codes
 ///
 /// Without an argument, lists the commands.
@@ -24,6 +37,9 @@ pub struct Args {
     /// A command (`replicate`, `profile show`), or a topic: offsets, formats, guarantees, exit-codes
     #[arg(value_name = "COMMAND|TOPIC")]
     words: Vec<String>,
+    /// Print the command and its subcommands as JSON: arguments, flags, defaults, values, and the exit codes
+    #[arg(long)]
+    json: bool,
 }
 
 impl Args {
@@ -32,25 +48,37 @@ impl Args {
     /// # Errors
     /// When the command or topic is unknown, or stdout fails.
     pub fn run(self, context: &Context, mut root: Command) -> Result<(), Error> {
+        if self.json {
+            root.build();
+            return context.print(&reference::json(find(&mut root, &self.words)?));
+        }
         if let Some((_, text)) = self.topic() {
             return Ok(std::io::stdout().write_all(text.as_bytes())?);
         }
         root = root.color(context.global.color.into());
         root.build();
-        let mut command = &mut root;
-        for word in &self.words {
-            if command.find_subcommand(word).is_none() {
-                return Err(unknown(word, command));
-            }
-            command = command.find_subcommand_mut(word).expect("it exists");
-        }
-        Ok(command.print_long_help()?)
+        Ok(find(&mut root, &self.words)?.print_long_help()?)
     }
 
     fn topic(&self) -> Option<&'static (&'static str, &'static str)> {
         let [word] = self.words.as_slice() else { return None };
         TOPICS.iter().find(|(name, _)| name == word)
     }
+}
+
+/// Returns the command that the words name, below `root`; without words `root` itself.
+///
+/// # Errors
+/// When there is no such command.
+pub(crate) fn find<'c>(root: &'c mut Command, words: &[String]) -> Result<&'c mut Command, Error> {
+    let mut command = root;
+    for word in words {
+        if command.find_subcommand(word).is_none() {
+            return Err(unknown(word, command));
+        }
+        command = command.find_subcommand_mut(word).expect("it exists");
+    }
+    Ok(command)
 }
 
 fn unknown(word: &str, command: &Command) -> Error {

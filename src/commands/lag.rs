@@ -32,7 +32,7 @@ use crate::terminal::ListingFormat;
 pub struct Args {
     #[command(flatten)]
     selection: SelectionArgs,
-    /// One row per what [default: partition if groups are named, else group]
+    /// One row per what [default: partition if groups are named or with -o prom, else group]
     #[arg(long, value_name = "WHAT", help_heading = SHOWN)]
     by: Option<By>,
     /// Leave out rows without lag
@@ -55,7 +55,8 @@ pub struct Args {
 struct Repeat {
     /// Refresh until interrupted, and show rate (records per second), ETA and STALLED
     ///
-    /// On a terminal the rows stay in place; in a pipe each refresh follows the previous one. A partition is STALLED if it lagged
+    /// On a terminal the rows stay in place, those that are furthest behind first, with the columns that fit, and q ends it; in a pipe
+    /// each refresh follows the previous one. A partition is STALLED if it lagged
     /// in the last three refreshes and for at least 10 s, and its committed offset stood still. The rate covers the last five
     /// intervals and at least 20 s; the ETA allows for what is produced meanwhile.
     #[arg(long, conflicts_with_all = ["max_lag", "max_time"])]
@@ -141,7 +142,7 @@ impl Args {
         let layout = self.layout();
         let listing = rows::listing(&report, layout);
         match self.output.format() {
-            None => context.print(&prom::page(&report))?,
+            None => context.print(&prom::page(&report, self.by.unwrap_or(By::Partition)))?,
             Some(ListingFormat::Table) if listing.is_empty() => {}
             Some(format) => context.print(&listing.render(format))?,
         }

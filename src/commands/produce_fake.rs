@@ -40,7 +40,7 @@ pub struct Args {
     /// Stop after N records, including duplicates
     #[arg(short = 'n', long, value_name = "N", value_parser = parse_count)]
     count: Option<u64>,
-    /// Stop after this time; with --seed and a --rate in records, after RATE x DURATION records
+    /// Stop after this time; with a --rate in records, after RATE x DURATION records
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "file")]
     duration: Option<Duration>,
     /// Records per second (5000) or bytes per second (5MB) [default: 10 without -n and --duration, else unlimited]
@@ -148,7 +148,7 @@ struct SendArgs {
     /// Show what would be done, without changing anything
     #[arg(long)]
     dry_run: bool,
-    /// Serve Prometheus metrics at this address (9464, 0.0.0.0:9464) while it runs: /metrics, /healthz, /readyz
+    /// Serve a status page and Prometheus metrics at this address (9464, 0.0.0.0:9464) while it runs: /, /metrics, /healthz, /readyz
     ///
     /// A port alone listens on the loopback interface. /readyz is 200 while records can be delivered.
     #[arg(long, value_name = "ADDR", value_parser = parse_address)]
@@ -247,7 +247,7 @@ impl Args {
         }
         let Some(sink) = self.open(context, &from).await? else { return Ok(()) };
         let show = Presentation {
-            letters_place: None,
+            letters: None,
             headline: RunInfo {
                 command: "produce-fake",
                 run: run::new_id(),
@@ -387,7 +387,7 @@ impl Args {
         };
         let mut count = self.count;
         let mut duration = self.duration;
-        if let (Some(_), Some(rate), Some(time)) = (events.seed, rate, duration) {
+        if let (Some(rate), Some(time)) = (rate, duration) {
             let most = whole(rate * time.as_secs_f64());
             count = Some(count.map_or(most, |count| count.min(most)));
             duration = None;

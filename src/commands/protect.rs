@@ -55,23 +55,35 @@ pub(crate) fn confirm_change(context: &Context, section: &KafkaSection, what: &s
     refuse_change(section, what, OTHER_TARGET)?;
     match section.protect {
         Protect::Off | Protect::ReadOnly => Ok(()),
-        Protect::Confirm if context.global.yes => Ok(()),
-        Protect::Confirm if !(std::io::stdin().is_terminal() && context.screen.is_terminal()) => Err(Error::Refused(Refused {
-            what: format!("`{}` requires confirmation (protect = confirm), and there is no terminal", section.name),
-            numbers: vec![format!("this would {what}")],
-            hint: "confirm with --yes".to_owned(),
-        })),
         Protect::Confirm => {
-            let question = format!("{what} on `{}`?", section.name);
-            let answer = dialoguer::Confirm::new().with_prompt(question).default(false).wait_for_newline(true).interact();
-            if answer.map_err(|error| Failure::new("cannot ask for confirmation").because(error))? {
-                return Ok(());
-            }
-            Err(Error::Refused(Refused {
-                what: "not confirmed".to_owned(),
-                numbers: vec![format!("this would {what}")],
-                hint: "run it again and answer yes".to_owned(),
-            }))
+            let needed = format!("`{}` requires confirmation (protect = confirm), and there is no terminal", section.name);
+            ask(context, &section.name, what, needed)
         }
     }
+}
+
+/// Asks for confirmation of a step that is always confirmed: "send 3 records back to topic `orders`"; never without a terminal.
+///
+/// # Errors
+/// When the step is not confirmed.
+pub(crate) fn confirm_step(context: &Context, section: &str, what: &str) -> Result<(), Error> {
+    ask(context, section, what, "this requires confirmation, and there is no terminal".to_owned())
+}
+
+/// Asks whether to do `what`; `needed` is the error without a terminal.
+fn ask(context: &Context, section: &str, what: &str, needed: String) -> Result<(), Error> {
+    if context.global.yes {
+        return Ok(());
+    }
+    let numbers = vec![format!("this would {what}")];
+    if !(std::io::stdin().is_terminal() && context.screen.is_terminal()) {
+        return Err(Error::Refused(Refused { what: needed, numbers, hint: "confirm with --yes".to_owned() }));
+    }
+    let question = format!("{what} on `{section}`?");
+    let answer = dialoguer::Confirm::new().with_prompt(question).default(false).wait_for_newline(true).interact();
+    if answer.map_err(|error| Failure::new("cannot ask for confirmation").because(error))? {
+        return Ok(());
+    }
+    let hint = "run it again and answer yes".to_owned();
+    Err(Error::Refused(Refused { what: "not confirmed".to_owned(), numbers, hint }))
 }

@@ -18,7 +18,8 @@ use crate::report::{
     log_summary, were,
 };
 
-const STATUS_LINE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the bar is drawn and status lines are looked at without an event.
+const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The report of a run in progress. Serves its metrics until dropped.
 pub(crate) struct RunReporting<'a> {
@@ -48,7 +49,7 @@ impl<'a> RunReporting<'a> {
         if let Some(address) = args.metrics.filter(|_| !args.dry_run) {
             let endpoint =
                 Endpoint::listen(address).await.map_err(|failure| failure.hint("choose another address with --metrics ADDR"))?;
-            tracing::info!("Serving metrics at http://{}/metrics", endpoint.address());
+            tracing::info!("Serving metrics at http://{0}/metrics, status at http://{0}/", endpoint.address());
             let observer = Arc::new(Metrics::new(Arc::clone(&status), extra));
             let task = EndpointTask(tokio::spawn(endpoint.serve(Arc::clone(&observer) as Arc<dyn Monitored>)));
             metrics = Some((observer, task));
@@ -74,8 +75,16 @@ pub(crate) struct Presentation<'a> {
     pub(crate) reporting: RunReporting<'a>,
     /// Lines below the progress bar.
     pub(crate) extra_lines: Option<ExtraLines>,
-    /// Where dead letters go, in words.
-    pub(crate) letters_place: Option<String>,
+    /// The dead letters of the run, if it writes some.
+    pub(crate) letters: Option<LettersOfRun>,
+}
+
+/// The dead letters of a run, for people.
+pub(crate) struct LettersOfRun {
+    /// Where they are: `topic:bad-logins on local_kafka`.
+    pub(crate) place: String,
+    /// The command that looks at them.
+    pub(crate) look: String,
 }
 
 /// Returns the id of a new run: the time and eight random hexadecimal digits.
@@ -99,40 +108,49 @@ pub(crate) async fn run_reported<W: Future<Output = RunReport>>(
     work: impl FnOnce(Arc<dyn Observer>, watch::Receiver<bool>) -> W,
 ) -> Result<(), Error> {
     let RunReporting { args, status, .. } = &presentation.reporting;
+    status.describe(&presentation.headline);
     let mut observers = presentation.reporting.observers();
     observers.push(Box::new(LogObserver::new(context.global.verbose >= 2)));
     observers.push(Box::<UnassignedLog>::default());
     let bar = (context.screen.is_terminal() && !context.global.quiet)
         .then(|| Arc::new(RunBar::new(&context.screen, Arc::clone(status), presentation.expected, presentation.extra_lines)));
     let reads = presentation.headline.has_positions;
+    if reads {
+        context.stop.note_commits();
+    }
     let lines = bar.is_none().then(|| Arc::new(StatusLines::new(Arc::clone(status), args.log_interval, reads)));
     if let Some(bar) = &bar {
         observers.push(Box::new(SharedObserver(Arc::clone(bar))));
     }
-    let ticking = lines.map(|lines| {
-        observers.push(Box::new(SharedObserver(Arc::clone(&lines))));
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(STATUS_LINE_INTERVAL).await;
+    if let Some(lines) = &lines {
+        observers.push(Box::new(SharedObserver(Arc::clone(lines))));
+    }
+    let shown = bar.clone();
+    let ticking = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(STATUS_INTERVAL).await;
+            if let Some(bar) = &shown {
+                bar.refresh();
+            }
+            if let Some(lines) = &lines {
                 lines.tick();
             }
-        })
+        }
     });
     let report = work(Arc::new(observers), context.stop.receiver()).await;
-    if let Some(ticking) = ticking {
-        ticking.abort();
-    }
+    ticking.abort();
     if let Some(bar) = bar {
         bar.finish();
     }
-    let summary = Summary::new(&presentation.headline, &report, status);
+    let look = presentation.letters.as_ref().map(|letters| letters.look.as_str());
+    let summary = Summary::new(&presentation.headline, &report, status).with_letters(look);
     log_summary(&summary);
     match args.output {
         SummaryFormat::Json => context.print(&summary.json())?,
         SummaryFormat::Text if context.global.log_format == LogFormat::Json => {}
         SummaryFormat::Text => context.screen.write(&summary.text(context.global.quiet)),
     }
-    conclude(report, presentation.bounded, reads, presentation.letters_place.as_deref())
+    conclude(report, presentation.bounded, reads, presentation.letters.as_ref())
 }
 
 /// Returns the JSON summary of a run that a signal ended before it began.
@@ -191,22 +209,24 @@ fn assigned_line(assigned: &[Assignment]) -> String {
 fn waiting_line(reason: UnassignedReason) -> String {
     let seconds = |session: Duration| session.as_millis().div_ceil(1000);
     match reason {
-        UnassignedReason::Rebalancing { session_timeout, after_outage: true } => format!(
+        UnassignedReason::Rebalancing { session_timeout, after_outage: true, .. } => format!(
             "Waiting for partitions: another member, or this process before the outage, still has them in the group; its session \
              ends within {} s",
             seconds(session_timeout)
         ),
-        UnassignedReason::Rebalancing { session_timeout, after_outage: false } => format!(
-            "Waiting for partitions: another member of the group may have died; its session ends within {} s \
-             (--instance-id avoids this)",
-            seconds(session_timeout)
+        UnassignedReason::Rebalancing { session_timeout, after_outage: false, is_static } => format!(
+            "Waiting for partitions: another member of the group may have died; its session ends within {} s{}",
+            seconds(session_timeout),
+            if is_static { "" } else { " (--instance-id avoids this)" }
         ),
-        UnassignedReason::NoneLeft => "Waiting for partitions: the other members of the group have them all".to_owned(),
+        UnassignedReason::NoneLeft => {
+            "Waiting for partitions: the other members of the group have them all, or have not handed any over yet".to_owned()
+        }
     }
 }
 
 /// Returns the result of the command. Only one that reads topics has flags for bad records.
-fn conclude(report: RunReport, bounded: bool, reads: bool, letters: Option<&str>) -> Result<(), Error> {
+fn conclude(report: RunReport, bounded: bool, reads: bool, letters: Option<&LettersOfRun>) -> Result<(), Error> {
     let RunReport { tally, outcome, closed, .. } = report;
     match outcome {
         RunOutcome::Failed(ConnectorError::Failed(failure)) => return Err(with_hint(failure).into()),
@@ -236,7 +256,9 @@ fn conclude(report: RunReport, bounded: bool, reads: bool, letters: Option<&str>
             _ => "everything else was delivered or filtered",
         };
         let advice = match letters {
-            Some(place) if dead_lettered > 0 => format!("look at the dead letters in {place}"),
+            Some(LettersOfRun { place, look }) if dead_lettered > 0 => {
+                format!("look at the dead letters in {place}: {look}")
+            }
             _ => "to keep bad records, use --dead-letters".to_owned(),
         };
         return Err(Error::Record(failure.hint(format!("{rest}; {advice}"))));
@@ -264,12 +286,12 @@ mod tests {
 
     #[test]
     fn a_wait_for_partitions_names_the_longest_session() {
-        let rebalancing = |millis, after_outage| {
+        let rebalancing = |millis, after_outage, is_static| {
             let session_timeout = Duration::from_millis(millis);
-            UnassignedReason::Rebalancing { session_timeout, after_outage }
+            UnassignedReason::Rebalancing { session_timeout, after_outage, is_static }
         };
         assert_eq!(
-            [45_000, 6_500].map(|millis| waiting_line(rebalancing(millis, false))),
+            [45_000, 6_500].map(|millis| waiting_line(rebalancing(millis, false, false))),
             [45, 7].map(|seconds| format!(
                 "Waiting for partitions: another member of the group may have died; its session ends within {seconds} s \
                  (--instance-id avoids this)"
@@ -277,7 +299,8 @@ mod tests {
         );
         let expected = "Waiting for partitions: another member, or this process before the outage, still has them in the group; its \
                         session ends within 45 s";
-        assert_eq!(waiting_line(rebalancing(45_000, true)), expected);
+        assert_eq!(waiting_line(rebalancing(45_000, true, false)), expected);
+        assert!(!waiting_line(rebalancing(45_000, false, true)).contains("--instance-id"), "it has one");
     }
 
     #[test]

@@ -10,9 +10,11 @@ use crate::error::Error;
 ///
 /// Needs no server and no network. Writes a profile for the clusters to stdout and into a file, and command lines to try to stderr.
 /// The brokers are librdkafka's mock brokers. They serve clients that are built on librdkafka: sdl, kcat, and Confluent's clients
-/// for Python, Go and .NET; not Kafka's Java tools. They keep at most 5 MiB per partition, in memory, accept transactions but do
-/// not isolate them, and support neither offsets by time nor admin requests. No command can create a topic there: name each one,
-/// such as the target of `aggregate` and the topic of dead letters.
+/// for Python, Go and .NET; not Kafka's Java tools. They keep at most 5 MiB per partition, in memory, and support neither
+/// offsets by time nor admin requests. They accept transactions, do not isolate them and lose their offsets: `aggregate` counts each
+/// window again in its next run. Their groups take up to 5 s to rebalance, also after a restart, and `offsets` changes only those
+/// that never had members. No command can create a topic there: name each one, such as the target of `aggregate` and the topic of
+/// dead letters.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Topics to create on both clusters [default partitions: 4]
@@ -72,7 +74,7 @@ In another terminal:
   kcat -b {local} -t {first} -C -e -q     # local_kafka
 
 ",
-            file.path().display()
+            std::path::absolute(file.path()).unwrap_or_else(|_| file.path().to_owned()).display()
         ));
         let _ = stop.wait_for(|stop| *stop).await;
         context.say("The clusters have ended.\n");

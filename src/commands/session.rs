@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::commands::args::{FailureArgs, ReadArgs, ReportArgs, SourceLimits};
-use crate::commands::dead_letters::{self, DeadLetterPlan, DeadLetterSink};
-use crate::commands::run::{self, Presentation, RunReporting};
+use crate::commands::args::{FailureArgs, ReadArgs, ReportArgs, SourceLimits, chain};
+use crate::commands::dead_letters::{self, DeadLetterPlan, DeadLetterSink, LetterSender};
+use crate::commands::run::{self, LettersOfRun, Presentation, RunReporting};
 use crate::commands::{Context, protect};
 use crate::connectors::kafka::{
     Admin, KafkaSource, PlannedPartition, Pos, ReadPlan, ResumeRules, StartReason, TargetIds, TopicInfo, TransactionalProducer,
 };
+use crate::dlq::{ReplayRules, ReplaySink, admit};
 use crate::error::Error;
 use crate::pipeline::transaction::{TransactionFlow, TransactionLoop};
 use crate::pipeline::{BadRecordPolicy, DeadLetters, LOSS_TARGET, Limits, Observer, Pipeline, RunReport, Sink, Transform};
@@ -31,18 +32,22 @@ pub(crate) struct FlowNames {
     pub(crate) default_group: Option<String>,
     /// The key of the destination's section that sets the group; `None` where only the source's does.
     pub(crate) group_key: Option<&'static str>,
+    /// The command whose flow the letters name; `None` for the one that runs. A replay delivers as another command does.
+    pub(crate) delivers_as: Option<&'static str>,
 }
 
 impl FlowNames {
     /// Returns the names of a flow into `destination`, of which the summary shows only the section.
     pub(crate) fn new(section: &str, destination: &str) -> Self {
         let (section, flow) = (section.to_owned(), format!("{section}/{destination}"));
-        Self { shown: section.clone(), section, flow, default_group: None, group_key: None }
+        Self { shown: section.clone(), section, flow, default_group: None, group_key: None, delivers_as: None }
     }
 
-    /// Returns the names of a flow into `destination` of a section that can name its group with `consumer_group_id`.
-    pub(crate) fn of_sink(section: &str, destination: &str, consumer_group_id: Option<String>) -> Self {
-        Self { default_group: consumer_group_id, group_key: Some("consumer_group_id"), ..Self::new(section, destination) }
+    /// Returns the names of a flow of `command` into `destination` of a section that can name its group with `consumer_group_id`.
+    pub(crate) fn of_sink(command: &'static str, section: &str, destination: &str, consumer_group_id: Option<String>) -> Self {
+        let names = Self::new(section, destination);
+        let (group_key, delivers_as) = (Some("consumer_group_id"), Some(command));
+        Self { default_group: consumer_group_id, group_key, delivers_as, ..names }
     }
 
     /// Returns the key of the profile that sets the group, for a hint.
@@ -111,6 +116,21 @@ pub(crate) trait FlowTarget {
     async fn prepare(&mut self) -> Result<(), Error>;
 }
 
+/// A run that replays dead letters.
+#[derive(Clone, Debug)]
+pub(crate) struct Replay {
+    pub(crate) rules: ReplayRules,
+    /// The topics that the letters come from, as far as the letters say.
+    pub(crate) origins: Vec<TopicInfo>,
+}
+
+impl Replay {
+    /// Returns the topics whose records are delivered: in a replay not those that are read.
+    pub(crate) fn origins<'a>(replay: Option<&'a Self>, topics: &'a [TopicInfo]) -> &'a [TopicInfo] {
+        replay.map_or(topics, |replay| &replay.origins)
+    }
+}
+
 /// A command that is connected to its source.
 pub(crate) struct Session<'a> {
     context: &'a Context,
@@ -119,6 +139,8 @@ pub(crate) struct Session<'a> {
     failure: &'a FailureArgs,
     report: &'a ReportArgs,
     reporting: RunReporting<'a>,
+    /// Set if the topics hold dead letters to replay.
+    replay: Option<ReplayRules>,
     pub(crate) section: KafkaSection,
     pub(crate) admin: Admin,
     pub(crate) topics: Vec<TopicInfo>,
@@ -133,7 +155,8 @@ pub(crate) struct StartedSession<'a> {
     rules: ResumeRules,
     bad_records: BadRecordPolicy,
     dead_letters: Option<DeadLetters<DeadLetterSink>>,
-    letters_place: Option<String>,
+    replay: Option<ReplayRules>,
+    letters: Option<LettersOfRun>,
     section: KafkaSection,
     pub(crate) plan: ReadPlan,
 }
@@ -153,7 +176,13 @@ impl<'a> Session<'a> {
         let reporting = RunReporting::begin(report, extra_metrics).await?;
         let admin = Admin::connect(&section, failure.wait).await?;
         let topics = read.topics(&admin, &section, failure.wait).await?;
-        Ok(Self { context, command, read, failure, report, reporting, section, admin, topics })
+        Ok(Self { context, command, read, failure, report, reporting, replay: None, section, admin, topics })
+    }
+
+    /// Makes the run a replay of dead letters. It stops at the present ends: those that fail again may go to the same topic.
+    pub(crate) fn replaying(mut self, replay: Option<&Replay>) -> Self {
+        self.replay = replay.map(|replay| replay.rules.clone());
+        self
     }
 
     /// Plans, shows, confirms and prepares the flow; `None` after a dry run, which changes nothing.
@@ -161,16 +190,19 @@ impl<'a> Session<'a> {
     /// # Errors
     /// When it is not safe to go on, or the destination cannot be written to.
     pub(crate) async fn start(self, destination: &mut impl FlowTarget) -> Result<Option<StartedSession<'a>>, Error> {
-        let Self { context, command, read, failure, report, reporting, section, admin, topics } = self;
+        let Self { context, command, read, failure, report, reporting, replay, section, admin, topics } = self;
         let written = destination.topics();
         if let Some(cluster) = destination.cluster() {
             protect::refuse_read_only(cluster, &written, protect::OTHER_TARGET)?;
         }
         let home = destination.cluster().unwrap_or(&section);
-        dead_letters::check(failure, context, home, &admin, (read, &topics), |name| destination.writes(name)).await?;
+        let read_topics: &[TopicInfo] = if replay.is_some() { &[] } else { &topics };
+        dead_letters::check(failure, context, home, &admin, (read, read_topics), |name| destination.writes(name)).await?;
         let names = destination.names();
         let group = read.group(&section, names.default_group.as_deref(), &names.group_setting(&section.name))?;
         let rules = ResumeRules { target_ids: destination.target_ids(), ..read.rules(format!("{command} {}", names.flow)) };
+        let delivery_flow =
+            names.delivers_as.map_or_else(|| rules.flow.clone(), |as_command| format!("{as_command} {}", names.flow));
         if !report.dry_run {
             destination.take_over(&group, &rules.flow).await?;
         }
@@ -208,9 +240,9 @@ impl<'a> Session<'a> {
         }
         // Before the flow changes anything: a run that cannot set bad records aside must not begin.
         let run = run::new_id();
-        let letters_place = dead_letters.as_ref().map(DeadLetterPlan::place);
+        let letters = dead_letters.as_ref().map(|plan| LettersOfRun { place: plan.place(), look: plan.look() });
         let dead_letters = match dead_letters {
-            Some(plan) => Some(plan.open(&run).await?),
+            Some(plan) => Some(plan.open(LetterSender { run: &run, flow: &delivery_flow, replay: replay.as_ref() }).await?),
             None => None,
         };
         destination.prepare().await?;
@@ -226,7 +258,8 @@ impl<'a> Session<'a> {
             rules,
             bad_records,
             dead_letters,
-            letters_place,
+            replay,
+            letters,
             section,
             plan,
         }))
@@ -234,11 +267,27 @@ impl<'a> Session<'a> {
 }
 
 impl StartedSession<'_> {
-    /// Runs the flow to its end.
+    /// Runs the flow to its end. In a replay, `sink` gets the original records of the letters, and `transform` their values.
     ///
     /// # Errors
     /// When the run failed, or a bad record needs attention.
     pub(crate) async fn run<K: Sink + 'static>(
+        self,
+        sink: K,
+        transform: Option<Transform>,
+        limits: Limits,
+        source_limits: &SourceLimits,
+    ) -> Result<(), Error> {
+        match self.replay.clone() {
+            None => self.deliver(sink, transform, limits, source_limits).await,
+            Some(rules) => {
+                let transform = chain(Some(admit(rules)), transform);
+                self.deliver(ReplaySink(sink), transform, limits, source_limits).await
+            }
+        }
+    }
+
+    async fn deliver<K: Sink + 'static>(
         self,
         sink: K,
         transform: Option<Transform>,
@@ -286,7 +335,7 @@ impl StartedSession<'_> {
             bounded,
             reporting: self.reporting,
             extra_lines,
-            letters_place: self.letters_place,
+            letters: self.letters,
         };
         run::run_reported(self.context, presentation, |observer, stop| work(source, self.dead_letters, observer, stop)).await
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::commands::Context;
 use crate::commands::args::{DOCUMENT_DEFAULTS, DeliveryArgs, DocumentArgs, ReadArgs, ReportArgs, ShapingArgs, chain, transform};
 use crate::commands::record_hints::WithHints;
-use crate::commands::session::{FlowNames, FlowTarget, Session, warn_of_missing_destination};
+use crate::commands::session::{FlowNames, FlowTarget, Replay, Session, warn_of_missing_destination};
 use crate::commands::target_watch::watch_documents;
 use crate::connectors::elastic::{
     Bootstrap, ElasticClient, ElasticSink, ElasticSinkOptions, IndexKind, InvalidElasticOptions, Op, index_rule,
@@ -25,16 +25,31 @@ use crate::profile::{ElasticSection, Profile};
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
-    read: ReadArgs,
+    pub(crate) read: ReadArgs,
     /// Section to read from
     #[arg(long, value_name = "SECTION", default_value = "local_kafka")]
-    source: String,
+    pub(crate) source: String,
     /// Section to write to [default: elasticsearch, or opensearch if only that is there]
     #[arg(long, value_name = "SECTION")]
-    target: Option<String>,
+    pub(crate) target: Option<String>,
+    #[command(flatten)]
+    pub(crate) index: IndexArgs,
+    #[command(flatten)]
+    pub(crate) documents: DocumentArgs,
+    #[command(flatten)]
+    pub(crate) shaping: ShapingArgs,
+    #[command(flatten)]
+    pub(crate) delivery: DeliveryArgs,
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
+}
+
+/// Where documents go, and how.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct IndexArgs {
     /// Index, with {topic}, {topic:lower}, {field} and %Y-%m-%d of the record's time [default: the section's `default_index`]
     #[arg(long, value_name = "NAME")]
-    index: Option<String>,
+    pub(crate) index: Option<String>,
     /// The index is a data stream
     ///
     /// Duplicates are found in the newest backing index only: after a rollover a redelivery creates a duplicate.
@@ -60,14 +75,6 @@ pub struct Args {
     /// Refuse to create an index that is not there
     #[arg(long, conflicts_with = "bootstrap")]
     no_create: bool,
-    #[command(flatten)]
-    documents: DocumentArgs,
-    #[command(flatten)]
-    shaping: ShapingArgs,
-    #[command(flatten)]
-    delivery: DeliveryArgs,
-    #[command(flatten)]
-    report: ReportArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -119,30 +126,38 @@ impl Args {
     /// # Errors
     /// When the run does not end well; see the exit codes.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
+        self.load(context, "sink-es", None).await
+    }
+
+    /// Loads the topics, or replays the dead letters that they hold.
+    ///
+    /// # Errors
+    /// When the run fails; see the exit codes.
+    pub(crate) async fn load(self, context: &Context, command: &'static str, replay: Option<Replay>) -> Result<(), Error> {
         let (from, to) = (context.kafka(&self.source)?, self.section(context)?);
-        let index = self.index_of(&to)?;
+        let index = self.index.name(&to)?;
         let mut templates = vec![self.documents.naming("--index", &index, index_rule)?];
-        templates.extend(self.routing.clone().map(NameTemplate::unchecked));
+        templates.extend(self.index.routing.clone().map(NameTemplate::unchecked));
         let mapper = self.documents.mapper(templates)?;
         let tombstones = self.documents.tombstones();
         let limits = self.delivery.limits(&DOCUMENT_DEFAULTS, self.read.count);
         let options = ElasticSinkOptions {
-            op: self.op,
-            data_stream: self.data_stream,
-            pipeline: self.pipeline.clone(),
-            routing: self.routing.is_some(),
-            compress: self.compress,
+            op: self.index.op,
+            data_stream: self.index.data_stream,
+            pipeline: self.index.pipeline.clone(),
+            routing: self.index.routing.is_some(),
+            compress: self.index.compress,
             in_flight: limits.in_flight,
             deletes: tombstones.is_none(),
         };
         options.choose_op(&mapper).map_err(invalid)?;
         let shape = self.shaping.build(&context.profile, from.mask_key.as_ref())?.map(transform);
-        let session =
-            Session::connect(context, "sink-es", from, (&self.read, &self.delivery.failure, &self.report), None).await?;
-        self.documents.check(&mapper, &session.topics, &self.read.topics)?;
+        let args = (&self.read, &self.delivery.failure, &self.report);
+        let session = Session::connect(context, command, from, args, None).await?.replaying(replay.as_ref());
+        self.documents.check(&mapper, Replay::origins(replay.as_ref(), &session.topics), &self.read.topics)?;
         let client = ElasticClient::connect(&to, self.delivery.failure.wait).await?;
         let sink = ElasticSink::new(client, mapper, options).map_err(invalid)?;
-        let names = FlowNames::of_sink(&to.name, &index, to.consumer_group_id.clone());
+        let names = FlowNames::of_sink("sink-es", &to.name, &index, to.consumer_group_id.clone());
         let mut destination = TargetIndex { names, index, args: &self, found: None, sink: &sink };
         let Some(session) = session.start(&mut destination).await? else { return Ok(()) };
 
@@ -162,17 +177,15 @@ impl Args {
     }
 
     /// Returns the name of the section to write to.
-    pub(crate) fn target(&self, profile: &Profile) -> &str {
-        let has = |name: &str| profile.section_names().any(|section| section == name);
-        let usual = if has("opensearch") && !has("elasticsearch") { "opensearch" } else { "elasticsearch" };
-        self.target.as_deref().unwrap_or(usual)
+    pub(crate) fn target<'a>(&'a self, profile: &Profile) -> &'a str {
+        target_section(self.target.as_deref(), profile)
     }
 
     /// Checks that an index is written to as an index, and a data stream as a data stream.
     fn check_kind(&self, found: &IndexKind, index: &str, section: &str) -> Result<(), Error> {
         let failure = |what: &str| Failure::new(format!("`{index}` of `{section}` {what}"));
         match found {
-            IndexKind::DataStream if !self.data_stream => Err(failure("is a data stream").hint("add --data-stream").into()),
+            IndexKind::DataStream if !self.index.data_stream => Err(failure("is a data stream").hint("add --data-stream").into()),
             IndexKind::Indices if self.documents.ids() != Ids::Random => Err(Error::Refused(Refused {
                 what: format!(
                     "`{index}` of `{section}` is an alias of several indices: a repeated record would be stored in each"
@@ -180,14 +193,27 @@ impl Args {
                 numbers: Vec::new(),
                 hint: "write to one index, or use --id uuid if repeated documents do not matter".to_owned(),
             })),
-            IndexKind::Index | IndexKind::Indices if self.data_stream => {
+            IndexKind::Index | IndexKind::Indices if self.index.data_stream => {
                 Err(failure("is not a data stream").hint("remove --data-stream").into())
             }
             _ => Ok(()),
         }
     }
+}
 
-    fn index_of(&self, section: &ElasticSection) -> Result<String, Error> {
+/// Returns the section to write to: the one that is named, or else the one that the profile has.
+pub(crate) fn target_section<'a>(named: Option<&'a str>, profile: &Profile) -> &'a str {
+    let has = |name: &str| profile.section_names().any(|section| section == name);
+    let usual = if has("opensearch") && !has("elasticsearch") { "opensearch" } else { "elasticsearch" };
+    named.unwrap_or(usual)
+}
+
+impl IndexArgs {
+    /// Returns the template of the index.
+    ///
+    /// # Errors
+    /// When neither the flag nor the section names one.
+    pub(crate) fn name(&self, section: &ElasticSection) -> Result<String, Error> {
         self.index.clone().or_else(|| section.default_index.clone()).ok_or_else(|| Error::Usage {
             what: "no index is named".to_owned(),
             hint: format!("name one with --index, or set `default_index` under [{}]", section.name),
@@ -212,14 +238,14 @@ impl FlowTarget for TargetIndex<'_> {
     async fn plan(&mut self, plan: &ReadPlan) -> Result<Vec<String>, Error> {
         let found = self.sink.index().await?;
         self.args.check_kind(&found, &self.index, &self.names.section)?;
-        if self.args.no_create && found == IndexKind::Missing {
+        if self.args.index.no_create && found == IndexKind::Missing {
             return Err(may_not_create(&format!("`{}`", self.index), &self.names.section).into());
         }
         self.sink.check_pipeline().await?;
         if found == IndexKind::Missing {
             warn_of_missing_destination(&plan.partitions, &format!("index `{}`", self.index));
         }
-        let template = self.args.bootstrap.map(|records| self.sink.template(records)).transpose()?;
+        let template = self.args.index.bootstrap.map(|records| self.sink.template(records)).transpose()?;
         let template = template.map(|(name, names)| format!("index template {name} will be installed, for {names}"));
         let lines = self.sink.plan(&found).into_iter().chain(template).chain(self.args.documents.tombstone_line()).collect();
         self.found = Some(found);
@@ -227,11 +253,11 @@ impl FlowTarget for TargetIndex<'_> {
     }
 
     fn may_create(&self) -> bool {
-        !self.args.no_create
+        !self.args.index.no_create
     }
 
     async fn prepare(&mut self) -> Result<(), Error> {
-        if let Some(records) = self.args.bootstrap {
+        if let Some(records) = self.args.index.bootstrap {
             self.sink.bootstrap(records).await?;
         }
         self.sink.create(self.found.as_ref().expect("the plan has looked at the index")).await.map_err(with_template_hint)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::commands::Context;
 use crate::commands::args::{DOCUMENT_DEFAULTS, DeliveryArgs, DocumentArgs, ReadArgs, ReportArgs, ShapingArgs, chain, transform};
 use crate::commands::record_hints::WithHints;
-use crate::commands::session::{FlowNames, FlowTarget, Session, warn_of_missing_destination};
+use crate::commands::session::{FlowNames, FlowTarget, Replay, Session, warn_of_missing_destination};
 use crate::commands::target_watch::watch_documents;
 use crate::connectors::kafka::ReadPlan;
 use crate::connectors::mongo::{InvalidMongoOptions, MongoClient, MongoSink, Write, collection_rule, database_rule};
@@ -21,33 +21,40 @@ use crate::profile::MongoSection;
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
-    read: ReadArgs,
+    pub(crate) read: ReadArgs,
     /// Section to read from
     #[arg(long, value_name = "SECTION", default_value = "local_kafka")]
-    source: String,
+    pub(crate) source: String,
     /// Section to write to
     #[arg(long, value_name = "SECTION", default_value = "mongodb")]
-    target: String,
+    pub(crate) target: String,
+    #[command(flatten)]
+    pub(crate) collection: CollectionArgs,
+    #[command(flatten)]
+    pub(crate) documents: DocumentArgs,
+    #[command(flatten)]
+    pub(crate) shaping: ShapingArgs,
+    #[command(flatten)]
+    pub(crate) delivery: DeliveryArgs,
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
+}
+
+/// Where documents go, and how.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct CollectionArgs {
     /// Database, with {topic}, {topic:lower}, {field} and %Y-%m-%d of the record's time [default: the section's `default_database`]
     #[arg(long, value_name = "NAME")]
-    database: Option<String>,
+    pub(crate) database: Option<String>,
     /// Collection, likewise [default: the section's `default_collection`]
     #[arg(long, value_name = "NAME")]
-    collection: Option<String>,
+    pub(crate) collection: Option<String>,
     /// How documents are written [default: insert, or replace with --id key and field]
     ///
     /// With `replace` and `update`, an older record never overwrites a newer one. `update` sets each top-level field of the
     /// payload, and leaves the other fields of the document as they are.
     #[arg(long, value_name = "HOW")]
-    write: Option<Write>,
-    #[command(flatten)]
-    documents: DocumentArgs,
-    #[command(flatten)]
-    shaping: ShapingArgs,
-    #[command(flatten)]
-    delivery: DeliveryArgs,
-    #[command(flatten)]
-    report: ReportArgs,
+    pub(crate) write: Option<Write>,
 }
 
 const EXAMPLES: &str = "\
@@ -85,23 +92,31 @@ impl Args {
     /// # Errors
     /// When the run fails; see the exit codes.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
+        self.load(context, "sink-mongo", None).await
+    }
+
+    /// Loads the topics, or replays the dead letters that they hold.
+    ///
+    /// # Errors
+    /// When the run fails; see the exit codes.
+    pub(crate) async fn load(self, context: &Context, command: &'static str, replay: Option<Replay>) -> Result<(), Error> {
         let (from, to) = (context.kafka(&self.source)?, context.mongo(&self.target)?);
-        let (database, collection) = self.names(&to)?;
+        let (database, collection) = self.collection.names(&to)?;
         let mapper = self.documents.mapper(vec![
             self.documents.naming("--database", &database, database_rule)?,
             self.documents.naming("--collection", &collection, collection_rule)?,
         ])?;
         let mapper = mapper.with_dates(self.shaping.dates(&context.profile)?);
-        let write = Write::choose(self.write, &mapper).map_err(invalid)?;
+        let write = Write::choose(self.collection.write, &mapper).map_err(invalid)?;
         let tombstones = self.documents.tombstones();
         let limits = self.delivery.limits(&DOCUMENT_DEFAULTS, self.read.count);
         let shape = self.shaping.build(&context.profile, from.mask_key.as_ref())?.map(transform);
         let args = (&self.read, &self.delivery.failure, &self.report);
-        let session = Session::connect(context, "sink-mongo", from, args, None).await?;
-        self.documents.check(&mapper, &session.topics, &self.read.topics)?;
+        let session = Session::connect(context, command, from, args, None).await?.replaying(replay.as_ref());
+        self.documents.check(&mapper, Replay::origins(replay.as_ref(), &session.topics), &self.read.topics)?;
         let client = MongoClient::connect(&to, limits.in_flight, self.delivery.failure.wait).await?;
         let sink = MongoSink::new(client, mapper, Some(write), tombstones.is_none()).map_err(invalid)?;
-        let names = FlowNames::of_sink(&to.name, &format!("{database}.{collection}"), to.consumer_group_id.clone());
+        let names = FlowNames::of_sink("sink-mongo", &to.name, &format!("{database}.{collection}"), to.consumer_group_id.clone());
         let mut destination = TargetCollection { names, documents: &self.documents, sink: &sink };
         let Some(session) = session.start(&mut destination).await? else { return Ok(()) };
 
@@ -114,9 +129,14 @@ impl Args {
         });
         Box::pin(session.run(WatchedSink::new(WithHints(sink), watcher), transform, limits, &source_limits)).await
     }
+}
 
+impl CollectionArgs {
     /// Returns the templates of database and collection.
-    fn names(&self, section: &MongoSection) -> Result<(String, String), Error> {
+    ///
+    /// # Errors
+    /// When neither a flag nor the section names one.
+    pub(crate) fn names(&self, section: &MongoSection) -> Result<(String, String), Error> {
         let name = |flag: &Option<String>, default: &Option<String>, what: &str| {
             flag.clone().or_else(|| default.clone()).ok_or_else(|| Error::Usage {
                 what: format!("no {what} is named"),

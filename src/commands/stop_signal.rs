@@ -1,8 +1,10 @@
 //! SIGINT and SIGTERM.
 
+use std::fmt;
 use std::io::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -10,6 +12,13 @@ use tokio::sync::watch;
 use crate::connectors::kafka::end_process;
 use crate::error::Error;
 use crate::pipeline::Failure;
+use crate::report::Screen;
+
+/// Signals so close together are one: a terminal, a shell or `timeout` may signal both this process and its group.
+const SAME_SIGNAL: Duration = Duration::from_millis(250);
+
+/// What follows from the end of a run that commits.
+const REPEATS: &str = " The next run reads again what was not committed.";
 
 /// The first SIGINT or SIGTERM stops the run, or ends a command that is still starting; the second one ends the process at once
 /// with 130.
@@ -17,6 +26,18 @@ use crate::pipeline::Failure;
 pub(crate) struct StopSignal {
     requested: watch::Sender<bool>,
     has_started: Arc<AtomicBool>,
+    commits: Arc<AtomicBool>,
+    last_action: Arc<Mutex<LastAction>>,
+}
+
+/// What restores the terminal before a second signal ends the process.
+#[derive(Default)]
+struct LastAction(Option<Box<dyn Fn() + Send>>);
+
+impl fmt::Debug for LastAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LastAction").field(&self.0.is_some()).finish()
+    }
 }
 
 impl StopSignal {
@@ -25,19 +46,27 @@ impl StopSignal {
     ///
     /// # Errors
     /// When no signal handler can be installed.
-    pub(crate) fn listen(&self, unbegun: Option<String>) -> Result<(), Error> {
+    pub(crate) fn listen(&self, unbegun: Option<String>, screen: Screen) -> Result<(), Error> {
         let listen = |kind| signal(kind).map_err(|error| Failure::new("cannot install a signal handler").because(error));
         let (mut interrupts, mut terminations) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
         let this = self.clone();
         tokio::spawn(async move {
-            for count in 0.. {
+            let mut first = None;
+            loop {
                 tokio::select! {
                     _ = interrupts.recv() => {}
                     _ = terminations.recv() => {}
                 }
-                if count > 0 {
-                    tracing::error!("Interrupted again: ended at once. The next run reads again what was not committed.");
-                    end_process(130);
+                match counted(&mut first, Instant::now()) {
+                    SignalCount::First => {}
+                    SignalCount::Same => continue,
+                    SignalCount::Again => {
+                        this.last_action.lock().unwrap_or_else(PoisonError::into_inner).0.iter().for_each(|restore| restore());
+                        screen.clear();
+                        let then = if this.commits.load(Ordering::SeqCst) { REPEATS } else { "" };
+                        tracing::error!("Interrupted again: ended at once.{then}");
+                        end_process(130);
+                    }
                 }
                 this.requested.send_replace(true);
                 if !this.has_started.load(Ordering::SeqCst) {
@@ -53,9 +82,60 @@ impl StopSignal {
         Ok(())
     }
 
+    /// Asks the command to stop, as the first signal does.
+    pub(crate) fn request(&self) {
+        self.requested.send_replace(true);
+    }
+
+    /// Has a second signal run `restore` before it ends the process, which drops nothing.
+    pub(crate) fn restore_by(&self, restore: impl Fn() + Send + 'static) {
+        self.last_action.lock().unwrap_or_else(PoisonError::into_inner).0 = Some(Box::new(restore));
+    }
+
+    /// Notes that the run commits what it has delivered.
+    pub(crate) fn note_commits(&self) {
+        self.commits.store(true, Ordering::SeqCst);
+    }
+
     /// Ends the start: returns a channel that turns true at the first signal.
     pub(crate) fn receiver(&self) -> watch::Receiver<bool> {
         self.has_started.store(true, Ordering::SeqCst);
         self.requested.subscribe()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SignalCount {
+    First,
+    /// The one before, delivered twice.
+    Same,
+    Again,
+}
+
+/// Returns what a signal at `now` is; `first` is when the first one came.
+fn counted(first: &mut Option<Instant>, now: Instant) -> SignalCount {
+    match *first {
+        None => {
+            *first = Some(now);
+            SignalCount::First
+        }
+        Some(first) if now - first < SAME_SIGNAL => SignalCount::Same,
+        Some(_) => SignalCount::Again,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_close_together_are_one() {
+        let begun = Instant::now();
+        let counts = |millis: &[u64]| {
+            let mut first = None;
+            millis.iter().map(|millis| counted(&mut first, begun + Duration::from_millis(*millis))).collect::<Vec<_>>()
+        };
+        assert_eq!(counts(&[0, 0, 249, 250]), [SignalCount::First, SignalCount::Same, SignalCount::Same, SignalCount::Again]);
+        assert_eq!(counts(&[7_000, 60_000]), [SignalCount::First, SignalCount::Again]);
     }
 }

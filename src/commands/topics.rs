@@ -106,6 +106,11 @@ impl Args {
                 None => format!("no topic on `{section}` is left by --exclude"),
             });
         }
+        if survey.topics.iter().any(|topic| topic.groups.is_none()) {
+            lines.push(format!(
+                "which groups read the topics of `{section}` is not known: embedded brokers do not list their groups"
+            ));
+        }
         if let Some((group, why)) = survey.unreadable.first() {
             let others = match survey.unreadable.len() - 1 {
                 0 => String::new(),

@@ -1,33 +1,14 @@
 //! Connection errors of every kind of server: the step, the cause, and whether a retry can help. Pure: text in, text out.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::pipeline::Failure;
-use crate::pipeline::awaited::note_awaited;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+pub(crate) use crate::pipeline::ConnectStep;
+use crate::pipeline::awaited::{CONNECT_TARGET, note_awaited};
+use crate::pipeline::{Failure, FailureKind};
 use crate::profile::Secret;
-
-/// The steps of a connection until the first answer of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ConnectStep {
-    NameLookup,
-    Connect,
-    TlsHandshake,
-    Login,
-    Request,
-}
-
-impl fmt::Display for ConnectStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NameLookup => "looking up the name",
-            Self::Connect => "connecting",
-            Self::TlsHandshake => "TLS handshake",
-            Self::Login => "logging in",
-            Self::Request => "first request",
-        })
-    }
-}
 
 /// Why the certificate that a server shows is rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,6 +151,18 @@ impl ConnectCause {
         })
     }
 
+    /// Returns the step whose keys have to be changed: a server may close the connection a step later. Of a server that is silent, the
+    /// last one that it has answered.
+    fn step_at_fault(&self) -> ConnectStep {
+        match self {
+            Self::TlsRequired => ConnectStep::TlsHandshake,
+            Self::LoginExpected => ConnectStep::Login,
+            Self::NoAnswer(_) => ConnectStep::Connect,
+            Self::File { key, .. } if key.contains("ssl") || key.contains("tls") => ConnectStep::TlsHandshake,
+            cause => cause.step().unwrap_or(ConnectStep::Request),
+        }
+    }
+
     /// Returns whether a retry cannot help: a wrong password stays wrong, but a server may be starting.
     pub(crate) fn is_lasting(&self) -> bool {
         match self {
@@ -285,24 +278,38 @@ impl ConnectError {
 
     /// Returns the failure to connect to the section.
     pub(crate) fn failure(&self, keys: &SectionKeys<'_>) -> Failure {
-        Failure::new(format!("cannot connect to `{}`", keys.section)).because(self.sentence(keys)).hint(self.cause.hint(keys))
+        let failure = Failure::new(format!("cannot connect to `{}`", keys.section)).because(self.sentence(keys));
+        failure.hint(self.cause.hint(keys)).kind(FailureKind::Connect(self.cause.step_at_fault()))
     }
 }
 
 /// How often a start that waits for a server says so.
 const WAIT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long a connection may take in silence.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// The log lines of a start that waits for a server.
 pub(crate) struct WaitLog<'s> {
     section: &'s str,
     wait: Duration,
     due: Instant,
+    /// Says what is connected to, when that takes time.
+    announcement: Option<AbortHandle>,
 }
 
 impl<'s> WaitLog<'s> {
     /// Begins to wait for the server of this section, for up to `wait`.
     pub(crate) fn new(section: &'s str, wait: Duration) -> Self {
-        Self { section, wait, due: Instant::now() + Duration::from_secs(3) }
+        let name = section.to_owned();
+        let announcement = Handle::try_current().ok().map(|runtime| {
+            let line = async move {
+                tokio::time::sleep(SILENCE).await;
+                tracing::info!(target: CONNECT_TARGET, "Connecting to `{name}` ...");
+            };
+            runtime.spawn(line).abort_handle()
+        });
+        Self { section, wait, due: Instant::now() + Duration::from_secs(3), announcement }
     }
 
     /// Logs why the server cannot be used yet: after 3 s, and then every 10 s. The error that ends a short wait says enough.
@@ -329,6 +336,7 @@ impl<'s> WaitLog<'s> {
 
 impl Drop for WaitLog<'_> {
     fn drop(&mut self) {
+        self.announcement.iter().for_each(AbortHandle::abort);
         note_awaited(None);
     }
 }

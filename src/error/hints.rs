@@ -24,7 +24,7 @@ pub(crate) fn with_hint(failure: Failure) -> Failure {
             return failure.hint(hint);
         }
         FailureKind::GroupsNotListed => Some("name the group: sdl lag GROUP"),
-        FailureKind::Other | FailureKind::Profile => None,
+        FailureKind::Other | FailureKind::Profile | FailureKind::Connect(_) => None,
         FailureKind::NotWritable(code) => record_hint(code),
         FailureKind::TooManyBadRecords => {
             Some("look at the dead letters, which probably have one cause; then start again, or raise --dead-letter-limit")

@@ -26,6 +26,8 @@ pub(crate) struct Survey {
     pub(crate) section: String,
     /// Whether ACLs may hide groups and topics: the user has logged in.
     pub(crate) has_login: bool,
+    /// Whether the brokers are embedded: they do not list their groups.
+    pub(crate) is_embedded: bool,
     /// Whether the user may not see the retention of a topic.
     pub(crate) settings_denied: bool,
     /// Milliseconds since the Unix epoch.
@@ -125,6 +127,7 @@ impl SurveyedCluster {
         let has_committed = |name: &&String| {
             positions.get(*name).is_some_and(|committed| committed.as_ref().map_or(true, |committed| !committed.is_empty()))
         };
+        let is_embedded = listed.is_none();
         let mut all_groups = listed.unwrap_or_else(|| names.iter().filter(has_committed).cloned().collect());
         let known = groups.iter().filter(|group| group.is_known() && !all_groups.contains(&group.name));
         let known: Vec<String> = known.map(|group| group.name.clone()).collect();
@@ -142,7 +145,7 @@ impl SurveyedCluster {
         let all_topics = leaders.into_keys().collect();
         let at = jiff::Timestamp::now().as_millisecond();
         let (section, has_login) = (self.section.name.clone(), self.section.has_login());
-        Ok(Survey { section, has_login, settings_denied, at, groups, all_groups, all_topics })
+        Ok(Survey { section, has_login, is_embedded, settings_denied, at, groups, all_groups, all_topics })
     }
 
     /// Fills in log offsets, retention and the next records. Returns whether the cluster denies the settings of a topic.

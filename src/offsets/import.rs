@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::connectors::kafka::{Admin, Bounds, CommittedOffset, CommittedPositions, Group, OffsetSpec, Pos, TopicInfo};
+use crate::connectors::kafka::{
+    Admin, Bounds, CommittedOffset, CommittedPositions, Group, OffsetSpec, Pos, TopicInfo, flow_in_words,
+};
 use crate::offsets::change::{OffsetChange, Offsets, committed, flows};
 use crate::offsets::file::GroupOffset;
 use crate::pipeline::ConnectorError;
@@ -114,10 +116,10 @@ fn plan_group(
     };
     let new: Vec<(Partition, CommittedOffset)> = offsets.iter().map(|offset| (offset.partition, new(offset))).collect();
     if let Some(flow) = flows(new.iter().map(|(_, new)| new)).first() {
-        return Err(format!("its positions in the file are those of the flow `{flow}`"));
+        return Err(format!("its positions in the file are those of the flow `{}`", flow_in_words(flow)));
     }
     if let Some(flow) = flows(before.values()).first() {
-        return Err(format!("it is the group of the flow `{flow}`"));
+        return Err(format!("it is the group of the flow `{}`", flow_in_words(flow)));
     }
     if let Some(why) = &group.error {
         return Err(format!("it cannot be described: {why}"));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::connectors::kafka::{
-    Admin, Bounds, CommitMetadata, CommittedOffset, OffsetSpec, Pos, TopicInfo, commit_extension, list_partitions,
+    Admin, Bounds, CommitMetadata, CommittedOffset, OffsetSpec, Pos, TopicInfo, commit_extension, flow_in_words, list_partitions,
 };
 use crate::offsets::change::{OffsetChange, Offsets, committed, flows};
 use crate::pipeline::{ConnectorError, Failure, Refusal, RefusalReason};
@@ -125,7 +125,7 @@ fn refuse_restart_state(group: &str, before: &Offsets) -> Result<(), Refusal> {
     Err(Refusal {
         reason: RefusalReason::RestartState,
         what: format!("the offsets of group `{group}` belong to open windows and totals"),
-        numbers: flows([held]).into_iter().map(|flow| format!("committed by: {flow}")).collect(),
+        numbers: flows([held]).into_iter().map(|flow| format!("committed by: {}", flow_in_words(&flow))).collect(),
     })
 }
 

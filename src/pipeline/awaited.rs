@@ -3,6 +3,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
+/// The target of the log lines that say what a start connects to; shown to people on a terminal.
+pub(crate) const CONNECT_TARGET: &str = "sdl::connecting";
+
 static AWAITED: Mutex<Option<String>> = Mutex::new(None);
 
 /// Notes the server that the start waits for, and why, in words; `None` when the wait is over.

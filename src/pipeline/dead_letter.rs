@@ -38,6 +38,8 @@ impl FailureStage {
 pub struct DeadLetterCause<'a> {
     /// The id of the run, for the header `sdl.dlq.run`.
     pub run: &'a str,
+    /// The flow that failed, for the header `sdl.dlq.flow`: `sink-es elasticsearch/user-login`.
+    pub flow: &'a str,
     /// Where the record failed.
     pub stage: FailureStage,
     /// Deliveries that were tried, for the header `sdl.dlq.attempts`.
@@ -53,7 +55,7 @@ pub struct DeadLetterCause<'a> {
 /// repeated.
 #[must_use]
 pub fn dead_letter(record: &Record, cause: &DeadLetterCause<'_>) -> Record {
-    let DeadLetterCause { run, stage, attempts, reason } = *cause;
+    let DeadLetterCause { run, flow, stage, attempts, reason } = *cause;
     let replays = record.headers.iter().rev().find(|(name, _)| name == REPLAYS_HEADER).and_then(|(_, value)| value.clone());
     let mut headers: Headers = record.headers.iter().filter(|(name, _)| name != REPLAYS_HEADER).cloned().collect();
     let mut add = |name: &'static str, value: Bytes| headers.push((Bytes::from_static(name.as_bytes()), Some(value)));
@@ -62,21 +64,22 @@ pub fn dead_letter(record: &Record, cause: &DeadLetterCause<'_>) -> Record {
     add("__connect.errors.partition", record.partition.index.to_string().into());
     add("__connect.errors.offset", record.offset.to_string().into());
     add("__connect.errors.stage", Bytes::from_static(stage.name().as_bytes()));
-    add("__connect.errors.exception.class.name", truncate(&format!("sdl.{}", reason.code())));
+    add("__connect.errors.exception.class.name", truncated_header(&format!("sdl.{}", reason.code())));
     let detail = reason.detailed().map(|detail| format!(": {detail}")).unwrap_or_default();
-    add("__connect.errors.exception.message", truncate(&format!("{reason}{detail}")));
-    add("sdl.dlq.run", truncate(run));
+    add("__connect.errors.exception.message", truncated_header(&format!("{reason}{detail}")));
+    add("sdl.dlq.run", truncated_header(run));
+    add("sdl.dlq.flow", truncated_header(flow));
     add("sdl.dlq.attempts", attempts.to_string().into());
-    add("sdl.dlq.code", truncate(reason.code()));
+    add("sdl.dlq.code", truncated_header(reason.code()));
     if let Some(path) = reason.path() {
-        add("sdl.dlq.path", truncate(path));
+        add("sdl.dlq.path", truncated_header(path));
     }
     add(REPLAYS_HEADER, replays.unwrap_or(Bytes::from_static(b"0")));
     Record { headers, ..record.clone() }
 }
 
 /// Returns the start of `text` that fits a header, cut between characters.
-fn truncate(text: &str) -> Bytes {
+pub(crate) fn truncated_header(text: &str) -> Bytes {
     let mut end = text.len().min(MAX_CAUSE_BYTES);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -102,7 +105,10 @@ mod tests {
     }
 
     fn written(record: &Record, reason: &Reason) -> Record {
-        dead_letter(record, &DeadLetterCause { run: "run-1", stage: FailureStage::Delivery, attempts: 3, reason })
+        dead_letter(
+            record,
+            &DeadLetterCause { run: "run-1", flow: "sink-es es/i", stage: FailureStage::Delivery, attempts: 3, reason },
+        )
     }
 
     fn shown(headers: &Headers) -> Vec<String> {
@@ -124,6 +130,7 @@ mod tests {
                 "__connect.errors.exception.class.name=sdl.wrong_type",
                 "__connect.errors.exception.message=`timestamp` is text",
                 "sdl.dlq.run=run-1",
+                "sdl.dlq.flow=sink-es es/i",
                 "sdl.dlq.attempts=3",
                 "sdl.dlq.code=wrong_type",
                 "sdl.dlq.path=timestamp",

@@ -151,6 +151,17 @@ impl RunSide {
         }
     }
 
+    /// Returns the code of a problem whose cause has none.
+    #[must_use]
+    pub(crate) fn unavailable(self) -> &'static str {
+        match self {
+            Self::Source => "source_unavailable",
+            Self::Target => "target_unavailable",
+            Self::DeadLetters => "dead_letters_unavailable",
+            Self::Commits => "commits_unavailable",
+        }
+    }
+
     /// Returns the words for what stalls: "reading".
     #[must_use]
     pub fn activity(self) -> &'static str {
@@ -166,6 +177,8 @@ impl RunSide {
 /// A problem of one side that may pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SideProblem {
+    /// For programs; unlike the reason it quotes nothing.
+    pub code: String,
     /// In words for people.
     pub reason: String,
     /// Whether the side makes no progress; otherwise some records are sent again, and others are accepted.

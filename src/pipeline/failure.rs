@@ -47,6 +47,8 @@ pub enum FailureKind {
     Other,
     /// A section of the profile names an unusable file or property.
     Profile,
+    /// A server cannot be reached or used: the step of the connection that failed.
+    Connect(ConnectStep),
     /// Embedded brokers create no topics: this one is missing.
     NotCreatable(String),
     /// Embedded brokers list no groups: each must be named.
@@ -61,6 +63,33 @@ pub enum FailureKind {
     DeadLetterRejected,
     /// No delivery for as long as deliveries may fail.
     GaveUp,
+}
+
+/// The steps of a connection until the first answer of the server, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConnectStep {
+    /// The server's name becomes an address.
+    NameLookup,
+    /// The server accepts the connection.
+    Connect,
+    /// Both sides agree on encryption, and check certificates.
+    TlsHandshake,
+    /// The server accepts the user.
+    Login,
+    /// The server answers a request.
+    Request,
+}
+
+impl fmt::Display for ConnectStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NameLookup => "looking up the name",
+            Self::Connect => "connecting",
+            Self::TlsHandshake => "TLS handshake",
+            Self::Login => "logging in",
+            Self::Request => "first request",
+        })
+    }
 }
 
 impl Failure {

@@ -34,17 +34,18 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+pub(crate) use dead_letter::truncated_header;
 pub use dead_letter::{DeadLetterCause, FailureStage, MAX_CAUSE_BYTES, REPLAYS_HEADER, dead_letter};
 pub(crate) use event::LOSS_TARGET;
 pub use event::{BadRecordAction, Event, Observer, RunSide, SideProblem, Tally};
-pub use failure::{ConnectorError, Failure, FailureKind, Refusal, RefusalReason, Refused};
+pub use failure::{ConnectStep, ConnectorError, Failure, FailureKind, Refusal, RefusalReason, Refused};
 pub(crate) use policy::backoff::backoff;
 pub use policy::breaker::BreakerLimit;
 pub(crate) use policy::breaker::CircuitBreaker;
 pub use policy::rate::Rate;
 pub(crate) use policy::rate::TokenBucket;
 pub use sink::{Answers, Batch, Ordering, Outcome, Reason, Sink, answers_from_task};
-pub use source::{Assignment, Commit, CommitsProblem, Demand, Revocation, Signal, Source, UnassignedReason};
+pub use source::{Assignment, Commit, Demand, Revocation, Signal, Source, UnassignedReason};
 pub use target_watch::{LookAtTarget, TargetLook, TargetWatch, WatchPace, WatchedSink, Watcher};
 pub use watermark::Watermark;
 

@@ -68,21 +68,12 @@ pub enum Signal {
     Committed(Vec<(Partition, NextOffset)>),
     /// Some partitions are not read for now, or all are read again (`None`): shown, not acted on.
     Degraded(Option<String>),
-    /// Commits fail for now, or no longer (`None`). During a rebalance nothing new is sent until then.
-    CommitsDegraded(Option<CommitsProblem>),
+    /// The group has accepted no commit for a while, and why, or it accepts them again (`None`). Nothing new is sent until then.
+    CommitsDegraded(Option<String>),
     /// The group has given this member no partition for a while: shown, not acted on.
     Unassigned(UnassignedReason),
     /// The source has returned all its records.
     End,
-}
-
-/// Why commits fail for a while.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommitsProblem {
-    /// For people.
-    pub reason: String,
-    /// Whether the group rebalances: if a member dies meanwhile, everything that is delivered during the rebalance is repeated.
-    pub is_of_rebalance: bool,
 }
 
 /// Why a member of a group has no partitions.
@@ -94,8 +85,10 @@ pub enum UnassignedReason {
         session_timeout: Duration,
         /// Whether the session of this member ended before: it may wait for the member that it was.
         after_outage: bool,
+        /// Whether this member has an instance id: a restart finds its partitions again.
+        is_static: bool,
     },
-    /// The other members of the group have all partitions.
+    /// The other members of the group have all partitions, or are about to hand some over.
     NoneLeft,
 }
 

@@ -180,6 +180,11 @@ pub(crate) trait TransactionFlow: Send {
 
     /// Returns the number of records that were taken and are not part of a transaction yet.
     fn held(&self) -> u64;
+
+    /// Returns how far each partition was read, of a flow in which records wait for longer than a transaction: they are no lag.
+    fn read_positions(&self) -> Vec<(Partition, NextOffset)> {
+        Vec::new()
+    }
 }
 
 /// The result of taking records in. Uncounted records are delivered by a later transaction.
@@ -494,9 +499,7 @@ where
                 self.observer.on(&Event::LogEndOffsets(&ends));
             }
             Signal::Degraded(reason) => self.health.on_report(RunSide::Source, reason),
-            Signal::CommitsDegraded(problem) => {
-                self.health.on_report(RunSide::Commits, problem.map(|problem| problem.reason));
-            }
+            Signal::CommitsDegraded(reason) => self.health.on_report(RunSide::Commits, reason),
             Signal::Unassigned(reason) => self.observer.on(&Event::Unassigned(reason)),
             Signal::Committed(_) | Signal::Records(_) | Signal::End => {}
         }
@@ -549,8 +552,16 @@ where
                 Err(Halt::Transaction(_)) => self.fail(),
             }
         }
+        self.show_read_positions();
         self.observer.on(&Event::Progress(&self.tally));
         Ok(())
+    }
+
+    fn show_read_positions(&self) {
+        let read = self.flow.read_positions();
+        if !read.is_empty() {
+            self.observer.on(&Event::Settled(&read));
+        }
     }
 
     /// Skips bad records, or writes them to the dead letters.
@@ -649,6 +660,7 @@ where
         let positions: Vec<_> = commits.iter().map(|commit| (commit.partition, commit.next)).collect();
         self.positions.extend(positions.iter().copied());
         self.observer.on(&Event::Settled(&positions));
+        self.show_read_positions();
         self.observer.on(&Event::Committed(&positions));
         self.apply_deferred();
         self.given_up.retain(|(partition, ..)| !commits.iter().any(|commit| commit.partition == *partition));
@@ -795,7 +807,7 @@ where
         self.tally.retried += records as u64;
         self.observer.on(&Event::Retrying { records, attempt: attempt + 1, pause, reason });
         let side = if self.letters_pending { RunSide::DeadLetters } else { RunSide::Target };
-        self.health.stall(side, reason.message().to_owned());
+        self.health.refuse(side, reason);
         self.attend(sleep(pause)).await
     }
 

@@ -3,6 +3,7 @@
 use crate::profile::expand::is_reference;
 use crate::profile::keys::{SectionKey, SectionKind};
 use crate::profile::section::{Origin, Section};
+use crate::profile::tokens::{AWS_MSK_IAM, OAUTHBEARER};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DisplayedValue {
@@ -20,7 +21,12 @@ pub(crate) fn displayed_values(section: &Section) -> Vec<DisplayedValue> {
         .iter()
         .map(|value| {
             let secret = section.is_secret(&value.key) || may_contain_password(&value.text);
-            let text = if secret && !value.text.is_empty() { "***".to_owned() } else { value.text.clone() };
+            let text = match value.text.split_once(char::is_whitespace) {
+                // The arguments may hold a password.
+                Some((program, _)) if value.key == "oauth_token_command" => format!("{program} ***"),
+                _ if secret && !value.text.is_empty() => "***".to_owned(),
+                _ => value.text.clone(),
+            };
             let key = section.kind.and_then(|kind| kind.key(&value.key)).map_or(value.key.as_str(), |key| key.name);
             DisplayedValue { key: key.to_owned(), value: text, origin: value.origin.clone() }
         })
@@ -49,13 +55,17 @@ pub(crate) fn server_addresses(section: &Section) -> Option<String> {
 
 fn defaults(kind: SectionKind, given: &[DisplayedValue]) -> Vec<(&'static str, &'static str)> {
     let has = |name: &str| given.iter().any(|shown| shown.key == name && !shown.value.is_empty());
+    let is_token = |mechanism: &str| [OAUTHBEARER, AWS_MSK_IAM].iter().any(|known| known.eq_ignore_ascii_case(mechanism));
+    let has_tokens = || given.iter().any(|shown| shown.key == "sasl_mechanism" && is_token(&shown.value));
     let default = |key: &'static SectionKey| {
         let sasl =
             || has("username") || given.iter().any(|shown| shown.key == "security_protocol" && shown.value.starts_with("SASL"));
         Some((
             key.name,
             match (kind, key.name) {
+                (SectionKind::Kafka, "security_protocol") if has_tokens() => "SASL_SSL",
                 (SectionKind::Kafka, "security_protocol") if has("username") => "SASL_PLAINTEXT",
+                (SectionKind::Opensearch, "aws_service") if has("aws_region") => "es",
                 (SectionKind::Kafka, "sasl_mechanism") if sasl() => "PLAIN",
                 (SectionKind::Mongodb, "port") if has("uri") => return None,
                 _ => key.default?,

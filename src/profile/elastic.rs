@@ -1,7 +1,9 @@
 //! An Elasticsearch or OpenSearch section of the profile.
 
+use crate::profile::aws::AwsAccess;
 use crate::profile::environment::Environment;
 use crate::profile::error::ProfileError;
+use crate::profile::keys::SectionKind;
 use crate::profile::secret::Secret;
 use crate::profile::section::{Section, has_port_above};
 
@@ -22,6 +24,8 @@ pub struct ElasticSection {
     pub client_key: Option<String>,
     /// Whether to accept any certificate.
     pub insecure: bool,
+    /// The proxy between this machine and the nodes.
+    pub proxy: Option<HttpProxy>,
     /// The name template of a run that names no index.
     pub default_index: Option<String>,
     /// The consumer group of loads into this cluster.
@@ -45,6 +49,22 @@ pub enum ElasticLogin {
     ApiKey(Secret),
     /// A bearer token.
     Bearer(Secret),
+    /// A signature of AWS for each request.
+    Aws {
+        /// The region, and the environment of the credentials.
+        access: AwsAccess,
+        /// `es` for a domain, `aoss` for a serverless collection.
+        service: String,
+    },
+}
+
+/// A proxy for HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpProxy {
+    /// The key `proxy`.
+    pub url: String,
+    /// The keys `proxy_username` and `proxy_password`.
+    pub login: Option<(String, Secret)>,
 }
 
 impl ElasticSection {
@@ -80,6 +100,7 @@ impl ElasticSection {
             client_cert: text("client_cert")?,
             client_key: text("client_key")?,
             insecure: section.flag("insecure", from)?,
+            proxy: HttpProxy::read(section, from)?,
             default_index: text("default_index")?,
             consumer_group_id: text("consumer_group_id")?,
         })
@@ -102,8 +123,56 @@ pub(crate) fn is_http(url: &str) -> bool {
     url.starts_with("http://") || url.starts_with("https://")
 }
 
+impl HttpProxy {
+    fn read(section: &Section, from: &dyn Environment) -> Result<Option<Self>, ProfileError> {
+        let Some(url) = section.text("proxy", from)? else {
+            let given = |key: &&&str| section.find(key).is_some_and(|value| !value.text.is_empty());
+            return match ["proxy_username", "proxy_password"].iter().find(given) {
+                Some(key) => Err(section.conflict(key, "has no use without `proxy`", "set `proxy`, or remove it")),
+                None => Ok(None),
+            };
+        };
+        if url.contains('@') {
+            return Err(
+                section.invalid("proxy", "a URL without user and password: `proxy_username` and `proxy_password` hold them")
+            );
+        }
+        let host = url.split_once("://").map(|(_, host)| host.trim_end_matches('/'));
+        if !is_http(&url) || host.is_none_or(|host| host.is_empty() || host.contains(['/', ' '])) || has_port_above(&url) {
+            return Err(section.invalid("proxy", "`http://host:3128` or `https://host:3128`"));
+        }
+        let login = match section.text("proxy_username", from)? {
+            Some(username) => {
+                let password = section.required("proxy_password", "proxy_password = ${env:NAME}", from)?;
+                Some((username, Secret::new(password)))
+            }
+            None if section.text("proxy_password", from)?.is_some() => {
+                section.required("proxy_username", "proxy_username = NAME", from)?;
+                None
+            }
+            None => None,
+        };
+        Ok(Some(Self { url, login }))
+    }
+}
+
 impl ElasticLogin {
     fn read(section: &Section, from: &dyn Environment) -> Result<Self, ProfileError> {
+        let given = |key: &str| section.find(key).is_some_and(|value| !value.text.is_empty());
+        if given("aws_service") && !given("aws_region") {
+            return Err(section.conflict("aws_service", "has no use without `aws_region`", "set `aws_region`, or remove it"));
+        }
+        if given("aws_region") {
+            if section.kind == Some(SectionKind::Elasticsearch) {
+                let why = "is for OpenSearch: Elasticsearch knows no signatures of AWS";
+                return Err(section.conflict("aws_region", why, "set `type = opensearch`, or remove it"));
+            }
+            if let Some(key) = ["username", "password", "api_key", "bearer"].into_iter().find(|key| given(key)) {
+                return Err(section.conflict(key, "stands beside `aws_region`", "remove one of the two ways to log in"));
+            }
+            let service = section.one_of("aws_service", &["es", "aoss"], from)?.unwrap_or_else(|| "es".to_owned());
+            return Ok(Self::Aws { access: AwsAccess::read(section, from)?, service });
+        }
         let (username, password) = (section.text("username", from)?, section.text("password", from)?.map(Secret::new));
         let api_key = section.text("api_key", from)?.map(Secret::new);
         let bearer = section.text("bearer", from)?.map(Secret::new);

@@ -30,6 +30,8 @@ pub(crate) enum ProfileHint {
     CreateProfile,
     /// Look at this file's permissions, or name another file.
     CheckFile(String),
+    /// Make this file one's own, or name it.
+    TrustFile(String),
     /// Look at the help of this command, or of the program.
     CommandHelp(Option<String>),
     /// Use this in place of the property.
@@ -108,6 +110,15 @@ pub(crate) enum ProfileErrorKind {
     /// A value with text that looks like a comment.
     Comment {
         comment: String,
+    },
+    /// A key that does not go with others: why, and what to do.
+    Conflict {
+        why: String,
+        hint: String,
+    },
+    /// A value that only the user's own profile may have.
+    Foreign {
+        what: String,
     },
     UnknownCommand {
         meant: Option<String>,
@@ -249,6 +260,10 @@ impl ProfileError {
             ProfileErrorKind::Addresses { value, wanted } => format!("key `{key}`{place}, `{value}`, is not {wanted}"),
             ProfileErrorKind::Port { address } => format!("key `{key}`{place}: the port of `{address}` is above 65535"),
             ProfileErrorKind::Comment { comment } => format!("`{comment}` is part of the value of key `{key}`{place}"),
+            ProfileErrorKind::Conflict { why, .. } => format!("key `{key}`{place} {why}"),
+            ProfileErrorKind::Foreign { what } => {
+                format!("{what}{place} is refused: another user owns the file of the working folder, or others can write it")
+            }
             ProfileErrorKind::UnknownCommand { .. } => format!("there is no such command{place}"),
             ProfileErrorKind::Flag { cause } => format!("key `{key}`{place}: {cause}"),
         };
@@ -287,6 +302,7 @@ impl ProfileError {
         ProfileHint::Text(match &self.kind {
             ProfileErrorKind::NoFile => return ProfileHint::CreateProfile,
             ProfileErrorKind::Unreadable(_) => return ProfileHint::CheckFile(self.file()),
+            ProfileErrorKind::Foreign { .. } => return ProfileHint::TrustFile(self.file()),
             ProfileErrorKind::UnknownCommand { meant: None } => return ProfileHint::CommandHelp(None),
             ProfileErrorKind::UnknownFlag { command, meant: None } => return ProfileHint::CommandHelp(Some(command.clone())),
             ProfileErrorKind::ManagedProperty { instead } => return ProfileHint::Replace(*instead),
@@ -333,6 +349,7 @@ impl ProfileError {
             ProfileErrorKind::Value { wanted, .. } | ProfileErrorKind::Addresses { wanted, .. } => {
                 format!("set `{key}` to {wanted}")
             }
+            ProfileErrorKind::Conflict { hint, .. } => hint.clone(),
             ProfileErrorKind::Flag { .. } => format!("correct it in [{section}], or remove it"),
         })
     }

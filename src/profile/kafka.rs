@@ -4,7 +4,8 @@ use crate::profile::environment::Environment;
 use crate::profile::error::ProfileError;
 use crate::profile::keys::PROPERTY;
 use crate::profile::secret::Secret;
-use crate::profile::section::Section;
+use crate::profile::section::{Section, is_loopback};
+use crate::profile::tokens::{AWS_MSK_IAM, OAUTHBEARER, TokenAccess};
 
 /// A Kafka cluster, and its defaults.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +20,10 @@ pub struct KafkaSection {
     pub password: Option<Secret>,
     /// `PLAINTEXT`, `SASL_PLAINTEXT`, `SSL` or `SASL_SSL`.
     pub security_protocol: Option<String>,
-    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    /// One of `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`, `OAUTHBEARER` and `AWS_MSK_IAM`.
     pub sasl_mechanism: Option<String>,
+    /// The tokens of the mechanisms that log in with one.
+    pub tokens: Option<TokenAccess>,
     /// The CA's file, PEM.
     pub ssl_ca_location: Option<String>,
     /// The client certificate's file, PEM.
@@ -47,7 +50,7 @@ pub struct KafkaSection {
 
 const PROTOCOLS: [&str; 4] = ["PLAINTEXT", "SASL_PLAINTEXT", "SSL", "SASL_SSL"];
 /// The values of `sasl_mechanism`.
-pub(crate) const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+pub(crate) const MECHANISMS: [&str; 5] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", OAUTHBEARER, AWS_MSK_IAM];
 
 impl KafkaSection {
     /// Reads and validates the section.
@@ -55,14 +58,14 @@ impl KafkaSection {
     /// # Errors
     /// When `servers` or a part of the login is missing, a reference cannot be expanded, or a value is invalid.
     pub(crate) fn read(section: &Section, from: &dyn Environment) -> Result<Self, ProfileError> {
-        let read = Self::read_values(section, from)?;
+        let mut read = Self::read_values(section, from)?;
         // Other mechanisms authenticate with properties of their own.
         let otherwise = read.properties.iter().any(|(name, _)| name.starts_with("sasl."));
         let wants_login = read.password.is_some() || read.sasl_mechanism.is_some();
         let is_property = read.properties.iter().any(|(property, _)| property == "security.protocol");
         let is_default = read.security_protocol.is_none() && !is_property;
         let is_login = read.protocol().starts_with("SASL") || is_default && wants_login;
-        if is_login && !otherwise {
+        if is_login && !otherwise && !read.has_token_mechanism() {
             section.required("username", "username = NAME", from)?;
             section.required("password", "password = ${env:NAME}", from)?;
         }
@@ -73,7 +76,16 @@ impl KafkaSection {
         if read.ssl_key_location.is_some() && !["ssl.certificate.location", "ssl.certificate.pem"].into_iter().any(has_property) {
             section.required("ssl_certificate_location", "ssl_certificate_location = CLIENT.pem", from)?;
         }
+        // librdkafka makes unsecured tokens by itself, for tests.
+        if read.property("enable.sasl.oauthbearer.unsecure.jwt").is_none() {
+            read.tokens = TokenAccess::read(section, read.sasl_mechanism.as_deref(), from)?;
+        }
         Ok(read)
+    }
+
+    /// Returns whether `sasl_mechanism` is one that logs in with tokens.
+    fn has_token_mechanism(&self) -> bool {
+        matches!(self.sasl_mechanism.as_deref(), Some(OAUTHBEARER | AWS_MSK_IAM))
     }
 
     fn read_values(section: &Section, from: &dyn Environment) -> Result<Self, ProfileError> {
@@ -89,6 +101,7 @@ impl KafkaSection {
             password: secret("password")?,
             security_protocol: section.one_of("security_protocol", &PROTOCOLS, from)?,
             sasl_mechanism: section.one_of("sasl_mechanism", &MECHANISMS, from)?,
+            tokens: None,
             ssl_ca_location: text("ssl_ca_location")?,
             ssl_certificate_location: text("ssl_certificate_location")?,
             ssl_key_location: text("ssl_key_location")?,
@@ -109,7 +122,8 @@ impl KafkaSection {
         })
     }
 
-    /// Returns the effective security protocol: `SASL_PLAINTEXT` by default when there is a username.
+    /// Returns the effective security protocol: by default `SASL_PLAINTEXT` when there is a username, and `SASL_SSL` with tokens, which
+    /// are as good as a password and never sent unencrypted unless the profile says so.
     #[must_use]
     pub fn protocol(&self) -> &str {
         let by_property = self.property("security.protocol");
@@ -117,6 +131,7 @@ impl KafkaSection {
         match (by_property, &self.security_protocol, &self.username) {
             (Some(protocol), ..) => protocol,
             (None, Some(protocol), _) => protocol,
+            (None, None, _) if self.has_token_mechanism() => "SASL_SSL",
             (None, None, Some(_)) => "SASL_PLAINTEXT",
             (None, None, None) => "PLAINTEXT",
         }
@@ -128,6 +143,12 @@ impl KafkaSection {
         let by_property = || self.property("sasl.mechanism").or_else(|| self.property("sasl.mechanisms"));
         let mechanism = || by_property().or(self.sasl_mechanism.as_deref()).unwrap_or("PLAIN");
         self.protocol().starts_with("SASL").then(mechanism)
+    }
+
+    /// Returns the name of the mechanism on the wire: brokers take the tokens of AWS as those of any issuer.
+    #[must_use]
+    pub(crate) fn wire_mechanism(&self) -> Option<&str> {
+        self.mechanism().map(|mechanism| if mechanism == AWS_MSK_IAM { OAUTHBEARER } else { mechanism })
     }
 
     /// Returns the value of a librdkafka property, which takes the place of the key for the same.
@@ -159,6 +180,7 @@ impl KafkaSection {
             warnings
                 .push(format!("`{name}` ignores `username` and `password`: `security_protocol` is {protocol}, without login"));
         }
+        warnings.extend(self.tokens.as_ref().and_then(|tokens| tokens.warning(name)));
         let files = [&self.ssl_ca_location, &self.ssl_certificate_location, &self.ssl_key_location];
         if is_by_key && !protocol.ends_with("SSL") && files.into_iter().any(Option::is_some) {
             warnings.push(format!("`{name}` ignores its TLS files: `security_protocol` is {protocol}, without encryption"));
@@ -187,13 +209,6 @@ fn is_server(text: &str) -> bool {
     };
     let is_foreign = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '/');
     !host.is_empty() && !host.contains(is_foreign) && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
-}
-
-/// Returns whether `server`, `host:port`, is a loopback address.
-fn is_loopback(server: &str) -> bool {
-    let server = server.trim();
-    let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The write protection of a cluster.

@@ -100,6 +100,15 @@ const KAFKA: &[SectionKey] = &[
     secret("password"),
     default("security_protocol", "PLAINTEXT"),
     key("sasl_mechanism"),
+    key("oauth_token_url"),
+    key("oauth_client_id"),
+    secret("oauth_client_secret"),
+    key("oauth_scope"),
+    key("oauth_extensions"),
+    key("oauth_ca_location"),
+    key("oauth_token_command"),
+    key("oauth_token_file"),
+    key("aws_region"),
     key("ssl_ca_location"),
     key("ssl_certificate_location"),
     key("ssl_key_location"),
@@ -138,12 +147,26 @@ const ELASTIC: &[SectionKey] = &[
     key("client_cert"),
     key("client_key"),
     default("insecure", "false"),
+    key("proxy"),
+    key("proxy_username"),
+    secret("proxy_password"),
+    key("aws_region"),
+    key("aws_service"),
     key("default_index"),
     key("consumer_group_id"),
 ];
 
 /// The prefix of librdkafka properties.
 pub(crate) const PROPERTY: &str = "kafka.";
+
+/// Returns whether a value of this key runs or loads a program, or sends what this user holds: not for a profile of somebody else.
+pub(crate) fn reaches_out(key: &str) -> bool {
+    const PROPERTIES: [&str; 5] =
+        ["plugin.library.paths", "sasl.kerberos.kinit.cmd", "ssl.engine.location", "ssl.providers", "sasl.kerberos.keytab"];
+    let is_property = |property: &str| PROPERTIES.contains(&property);
+    matches!(key, "oauth_token_command" | "oauth_token_file" | "aws_region")
+        || key.strip_prefix(PROPERTY).is_some_and(is_property)
+}
 
 /// What to use in place of a librdkafka property that sdl manages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,8 +227,15 @@ pub(crate) fn foreign_key(name: &str) -> Option<&'static str> {
         "ssl_certificate_location" | "ssl_certfile" => "ssl_certificate_location",
         "ssl_key_location" | "ssl_keyfile" => "ssl_key_location",
         "ssl_key_password" => "ssl_key_password",
-        "group_id" => "default_consumer_group_id",
-        "topic" => "default_consumer_topic",
+        "sasl_oauthbearer_token_endpoint_url" | "token_endpoint_url" => "oauth_token_url",
+        "sasl_oauthbearer_client_id" | "sasl_oauthbearer_client_credentials_client_id" => "oauth_client_id",
+        "sasl_oauthbearer_client_secret" | "sasl_oauthbearer_client_credentials_client_secret" => "oauth_client_secret",
+        "sasl_oauthbearer_scope" => "oauth_scope",
+        "sasl_oauthbearer_extensions" => "oauth_extensions",
+        "group" | "group_id" | "group_name" | "consumer_group" | "consumer_group_id" | "default_group" => {
+            "default_consumer_group_id"
+        }
+        "topic" | "topics" | "topic_name" | "default_topic" => "default_consumer_topic",
         _ => return None,
     })
 }
@@ -232,4 +262,21 @@ pub(crate) fn variable_name(section: &str, key: &str) -> String {
 
 pub(crate) fn variable_part(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_other_tools_lead_to_the_key_of_a_kafka_section() {
+        let names = |names: &[&str]| names.iter().map(|name| foreign_key(name)).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(names(&["brokers", "bootstrap.servers", "bootstrap-server"]), [Some("servers")].into());
+        let groups = ["group", "group.id", "group_id", "consumer-group", "consumer.group.id"];
+        assert_eq!(names(&groups), [Some("default_consumer_group_id")].into());
+        assert_eq!(names(&["topic", "topics"]), [Some("default_consumer_topic")].into());
+        assert_eq!(names(&["servers", "linger.ms"]), [None].into(), "a key of its own, and a property");
+        let keys = SectionKind::Kafka.keys().iter().map(|key| key.name);
+        assert!(keys.clone().any(|key| key == "default_consumer_group_id") && keys.clone().any(|key| key == "servers"));
+    }
 }

@@ -3,6 +3,7 @@
 //! Precedence of a value: flag, `SDL_<SECTION>_<KEY>`, section, default. The syntax is checked when the profile is loaded; keys are
 //! checked, and `${env:}` and `${file:}` expanded, when a section is read, so that a command needs only its own sections and secrets.
 
+mod aws;
 mod display;
 mod elastic;
 mod environment;
@@ -15,15 +16,17 @@ mod mongo;
 mod search;
 mod secret;
 mod section;
+mod tokens;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use aws::AwsAccess;
 pub(crate) use display::DisplayedValue;
-pub use elastic::{ElasticLogin, ElasticSection};
+pub use elastic::{ElasticLogin, ElasticSection, HttpProxy};
 pub(crate) use elastic::{is_http, split_urls};
-pub use environment::Environment;
+pub use environment::{Environment, FoundFile};
 pub use error::ProfileError;
 pub(crate) use error::{ProfileHint, UNUSED};
 pub use kafka::{KafkaSection, Protect};
@@ -34,13 +37,14 @@ pub use mongo::MongoSection;
 pub(crate) use mongo::{is_connection_string, is_host, port};
 pub use secret::Secret;
 pub use section::Origin;
+pub use tokens::{TokenAccess, TokenEndpoint, TokenSource};
 
 pub(crate) use expand::reason;
 pub(crate) use section::parse_flag;
 
 use error::ProfileErrorKind;
 use ini::{DEFAULT_SECTION, RawSection};
-use section::{Section, SectionValue};
+use section::{ProfileFile, Section, SectionValue};
 
 /// A loaded profile.
 #[derive(Default)]
@@ -94,12 +98,15 @@ impl Profile {
         let places = named.clone().map_or_else(|| search::search_paths(&*from), |path| vec![path]);
         for path in &places {
             let wrong = |fault| ProfileError::new(fault).path(Some(path));
-            match from.read(path) {
-                Ok(bytes) => {
+            match from.find(path) {
+                Ok(FoundFile { bytes, is_foreign }) => {
                     let text = String::from_utf8(bytes)
                         .map_err(|_| wrong(ProfileErrorKind::Unreadable("it is not UTF-8 text".into())))?;
                     let raw = ini::parse(&text).map_err(|error| error.path(Some(path)))?;
-                    return Ok(Self::new(raw, Some(path.clone()), Vec::new(), from));
+                    // A folder may hold what somebody else has put there; a file that is named, or that stands where only this user
+                    // and root write, is meant.
+                    let is_foreign = is_foreign && named.is_none() && search::is_of_working_folder(path);
+                    return Ok(Self::new(raw, Some(path.clone()), is_foreign, Vec::new(), from));
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound && named.is_some() => {
                     return Err(wrong(ProfileErrorKind::NoFile));
@@ -108,12 +115,13 @@ impl Profile {
                 Err(error) => return Err(wrong(ProfileErrorKind::Unreadable(reason(&error)))),
             }
         }
-        Ok(Self::new(Vec::new(), None, places, from))
+        Ok(Self::new(Vec::new(), None, false, places, from))
     }
 
     fn new(
         raw: Vec<RawSection>,
         path: Option<PathBuf>,
+        is_foreign: bool,
         searched: Vec<PathBuf>,
         from: Arc<dyn Environment + Send + Sync>,
     ) -> Self {
@@ -127,7 +135,8 @@ impl Profile {
         let written = raw.len();
         let unwritten = names[written..].iter().map(|name| RawSection { name: name.clone(), line: 0, entries: Vec::new() });
         for (index, raw) in raw.into_iter().chain(unwritten.collect::<Vec<_>>()).enumerate() {
-            let section = Section::new(raw, path.as_deref(), &names, &inherited, &*from);
+            let file = path.as_deref().map(|path| ProfileFile { path, is_foreign });
+            let section = Section::new(raw, file, &names, &inherited, &*from);
             if index < written || !section.values.is_empty() {
                 sections.push(section);
             }
@@ -377,7 +386,9 @@ impl Profile {
         }
         let others: Vec<_> = self.section_names().map(str::to_owned).collect();
         let raw = RawSection { name: name.to_owned(), line: 0, entries: Vec::new() };
-        let section = Section::new(raw, self.path(), &others, &[], self.from()).checked()?;
+        // All of its values are variables.
+        let file = self.path().map(|path| ProfileFile { path, is_foreign: false });
+        let section = Section::new(raw, file, &others, &[], self.from()).checked()?;
         Ok(Some(section).filter(|section| !section.values.is_empty()))
     }
 

@@ -8,8 +8,8 @@ use crate::profile::error::{ProfileError, ProfileErrorKind};
 use crate::profile::expand::{expand, has_reference, is_reference};
 use crate::profile::ini::{IniEntry, RawSection};
 use crate::profile::keys::{
-    PROPERTY, SERVER_KINDS, SectionKind, WELL_KNOWN, closest, foreign_key, is_secret_property, managed_property, variable_name,
-    variable_part,
+    PROPERTY, SERVER_KINDS, SectionKind, WELL_KNOWN, closest, foreign_key, is_secret_property, managed_property, reaches_out,
+    variable_name, variable_part,
 };
 
 /// Where a value was set.
@@ -43,12 +43,22 @@ impl fmt::Display for Origin {
 pub(crate) struct Section {
     pub(crate) name: String,
     pub(crate) path: Option<PathBuf>,
+    /// Whether somebody else may have written the file.
+    is_foreign: bool,
     pub(crate) line: Option<usize>,
     /// `None` if the keys do not determine it.
     pub(crate) kind: Option<SectionKind>,
     pub(crate) values: Vec<SectionValue>,
     /// Why no command can use the section: a wrong type or key.
     pub(crate) fault: Option<ProfileError>,
+}
+
+/// The file of a section.
+#[derive(Clone, Copy)]
+pub(crate) struct ProfileFile<'a> {
+    pub(crate) path: &'a Path,
+    /// Whether it was found in the working folder, and somebody else may have written it.
+    pub(crate) is_foreign: bool,
 }
 
 /// A key and its value, before `${...}` is expanded.
@@ -70,14 +80,22 @@ impl Section {
     /// Returns the section from `raw` and the environment variables; a variable overrides the file.
     pub(crate) fn new(
         raw: RawSection,
-        path: Option<&Path>,
+        file: Option<ProfileFile<'_>>,
         others: &[String],
         inherited: &[IniEntry],
         from: &dyn Environment,
     ) -> Self {
         let line = Some(raw.line).filter(|line| *line > 0);
-        let path_of_file = path.map(Path::to_owned);
-        let mut section = Self { kind: None, name: raw.name, path: path_of_file, line, values: Vec::new(), fault: None };
+        let path = file.map(|file| file.path);
+        let mut section = Self {
+            kind: None,
+            name: raw.name,
+            path: path.map(Path::to_owned),
+            is_foreign: file.is_some_and(|file| file.is_foreign),
+            line,
+            values: Vec::new(),
+            fault: None,
+        };
         let value = |entry: IniEntry| SectionValue {
             key: entry.key,
             text: entry.value,
@@ -197,6 +215,9 @@ impl Section {
             None => &SERVER_KINDS,
         };
         for value in &self.values {
+            if self.is_of_stranger(value) && reaches_out(&value.key) {
+                return Err(self.error_at(value, ProfileErrorKind::Foreign { what: format!("key `{}`", value.key) }));
+            }
             if let (Some(property), true) = (value.key.strip_prefix(PROPERTY), kinds.contains(&SectionKind::Kafka)) {
                 match managed_property(property) {
                     Some(instead) => return Err(self.error_at(value, ProfileErrorKind::ManagedProperty { instead })),
@@ -347,6 +368,20 @@ impl Section {
         parse(&text).map(Some).ok_or_else(|| self.invalid(key, wanted))
     }
 
+    /// Returns whether the value is of a file that somebody else may have written.
+    fn is_of_stranger(&self, value: &SectionValue) -> bool {
+        self.is_foreign && matches!(value.origin, Origin::File { .. })
+    }
+
+    /// Returns the error of a key that does not go with others; `why` follows the key, and `hint` is what to do.
+    pub(crate) fn conflict(&self, key: &str, why: &str, hint: &str) -> ProfileError {
+        let fault = ProfileErrorKind::Conflict { why: why.to_owned(), hint: hint.to_owned() };
+        match self.find(key) {
+            Some(value) => self.error_at(value, fault),
+            None => self.error(fault).key(key),
+        }
+    }
+
     /// Returns the error of an invalid value.
     pub(crate) fn invalid(&self, key: &str, wanted: &str) -> ProfileError {
         let value = self.find(key).filter(|_| !self.is_secret(key));
@@ -382,6 +417,10 @@ impl Section {
     /// # Errors
     /// When a reference cannot be expanded.
     pub(crate) fn expanded(&self, value: &SectionValue, from: &dyn Environment) -> Result<String, ProfileError> {
+        if self.is_of_stranger(value) && has_reference(&value.text) {
+            let what = format!("the reference in key `{}`", value.key);
+            return Err(self.error_at(value, ProfileErrorKind::Foreign { what }));
+        }
         expand(&value.text, from).map_err(|fault| self.error_at(value, fault))
     }
 
@@ -434,6 +473,13 @@ pub(crate) fn has_port_above(address: &str) -> bool {
     let authority = rest.split('/').next().unwrap_or_default();
     let Some((_, port)) = authority.rsplit_once(':') else { return false };
     !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_err()
+}
+
+/// Returns whether `server`, `host:port`, is a loopback address.
+pub(crate) fn is_loopback(server: &str) -> bool {
+    let server = server.trim();
+    let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Returns text after a value, or in place of one, that other INI parsers read as a comment.

@@ -1,42 +1,28 @@
-//! The HTTP endpoint for monitoring: `/metrics`, `/healthz` and `/readyz`.
+//! The HTTP endpoint for monitoring: its listener, its connections and their limits.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::pipeline::Failure;
+use crate::report::pages::{Monitored, answer, busy, is_probe};
 
-/// The most concurrent connections; others wait.
-const MAX_CONNECTIONS: usize = 16;
+/// The most connections whose request has not arrived, or is a probe; others wait.
+const MAX_ARRIVING: usize = 64;
+/// The most connections that are sent a page; others are told to come again. Probes have nothing to do with them.
+const MAX_PAGES: usize = 16;
 /// How long a request may take to arrive.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may last.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a connection, of one request, may last.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_HEAD_BYTES: usize = 8 * 1024;
-
-/// A run or an exporter that the endpoint reports on.
-pub(crate) trait Monitored: Send + Sync + 'static {
-    /// Returns the page of metrics.
-    fn metrics(&self) -> Bytes;
-
-    /// Returns whether it is ready.
-    ///
-    /// # Errors
-    /// The reason, when it is not ready.
-    fn ready(&self) -> Result<(), String>;
-}
 
 /// A bound listener.
 #[derive(Debug)]
@@ -82,63 +68,52 @@ impl Endpoint {
 
     /// Answers requests until it is dropped.
     pub(crate) async fn serve(self, exposed: Arc<dyn Monitored>) {
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let (arriving, pages) = (Arc::new(Semaphore::new(MAX_ARRIVING)), Arc::new(Semaphore::new(MAX_PAGES)));
         loop {
-            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
+            let Ok(slot) = Arc::clone(&arriving).acquire_owned().await else { return };
+            match self.listener.accept().await {
+                Ok((stream, _)) => drop(tokio::spawn(serve_connection(stream, slot, Arc::clone(&pages), Arc::clone(&exposed)))),
                 Err(error) => {
                     tracing::warn!(%error, "Accepting a connection failed.");
                     // A transient error, such as no free file descriptor.
                     tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
                 }
-            };
-            let exposed = Arc::clone(&exposed);
-            tokio::spawn(async move {
-                let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&*exposed, &request))));
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(REQUEST_TIMEOUT)
-                    .max_buf_size(MAX_HEAD_BYTES)
-                    .serve_connection(TokioIo::new(stream), service);
-                // A client may disconnect in any way.
-                let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
-                drop(place);
-            });
+            }
         }
     }
 }
 
-fn answer(exposed: &dyn Monitored, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    let text = |status: StatusCode, text: Bytes| {
-        let mut response = Response::new(Full::new(text));
-        *response.status_mut() = status;
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8".parse().expect("a header's value"));
-        response
-    };
-    if request.method() != Method::GET {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
-        response.headers_mut().insert(ALLOW, "GET".parse().expect("a header's value"));
-        return response;
-    }
-    match request.uri().path() {
-        "/metrics" => text(StatusCode::OK, exposed.metrics()),
-        "/healthz" => text(StatusCode::OK, "ok\n".into()),
-        "/readyz" => match exposed.ready() {
-            Ok(()) => text(StatusCode::OK, "ready\n".into()),
-            Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n").into()),
-        },
-        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".into()),
-    }
+/// Answers the one request of a connection. It holds a slot for arriving connections until its request is known to be for a page, and
+/// then one of those for pages.
+async fn serve_connection(stream: TcpStream, slot: OwnedSemaphorePermit, pages: Arc<Semaphore>, exposed: Arc<dyn Monitored>) {
+    let held = Mutex::new(slot);
+    let service = service_fn(|request| {
+        let slot = if is_probe(&request) { Ok(None) } else { Arc::clone(&pages).try_acquire_owned().map(Some) };
+        let response = match slot {
+            Ok(slot) => {
+                if let Some(slot) = slot {
+                    *held.lock().unwrap_or_else(PoisonError::into_inner) = slot;
+                }
+                answer(&*exposed, &request)
+            }
+            Err(_) => busy(),
+        };
+        std::future::ready(Ok::<_, Infallible>(response))
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    // A client may disconnect in any way.
+    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpStream;
 
     use super::*;
 
@@ -172,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn three_pages_are_served_and_no_other() {
+    async fn the_pages_of_monitoring_are_served_to_any_host_and_no_other() {
         let page = answer_to(StubPages(Ok(())), &get("/metrics")).await;
         assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.ends_with("\r\n\r\nup 1\n"), "{page}");
         assert!(page.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{page}");
@@ -180,11 +155,58 @@ mod tests {
         assert!(answer_to(StubPages(Ok(())), &get("/readyz")).await.starts_with("HTTP/1.1 200 "));
         let waiting = answer_to(StubPages(Err("no round yet".to_owned())), &get("/readyz")).await;
         assert!(waiting.starts_with("HTTP/1.1 503 ") && waiting.ends_with("not ready: no round yet\n"), "{waiting}");
-        assert!(answer_to(StubPages(Ok(())), &get("/etc/passwd")).await.starts_with("HTTP/1.1 404 "));
+        for path in ["/etc/passwd", "/", "/status.json"] {
+            assert!(answer_to(StubPages(Ok(())), &get(path)).await.starts_with("HTTP/1.1 404 "), "there is no run: {path}");
+        }
         let posted =
             answer_to(StubPages(Ok(())), b"POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
                 .await;
         assert!(posted.starts_with("HTTP/1.1 405 ") && posted.contains("allow: GET\r\n"), "{posted}");
+    }
+
+    /// Opens connections that ask for a page that is larger than their buffers, and read nothing of it.
+    async fn slow_readers(endpoint: SocketAddr, count: usize) -> Vec<TcpStream> {
+        let mut readers = Vec::new();
+        for _ in 0..count {
+            let mut stream = TcpStream::connect(endpoint).await.unwrap();
+            stream.write_all(&get("/metrics")).await.unwrap();
+            readers.push(stream);
+        }
+        readers
+    }
+
+    struct LargePage;
+
+    impl Monitored for LargePage {
+        fn metrics(&self) -> Bytes {
+            vec![b'#'; 32 << 20].into()
+        }
+
+        fn ready(&self) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn probes_are_answered_while_readers_of_pages_take_every_slot_of_theirs() {
+        let endpoint = Endpoint::listen(parse_address("0").unwrap()).await.unwrap();
+        let address = endpoint.address();
+        let serving = tokio::spawn(endpoint.serve(Arc::new(LargePage)));
+        let readers = slow_readers(address, MAX_ARRIVING + MAX_PAGES).await;
+        let ask = async |path: &str| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(&get(path)).await.unwrap();
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).await.unwrap();
+            String::from_utf8(answer.to_vec()).unwrap()
+        };
+        while ask("/metrics").await != "HTTP/1.1 503" {}
+        for path in ["/healthz", "/readyz"] {
+            assert_eq!(ask(path).await, "HTTP/1.1 200", "{path}");
+        }
+        drop(readers);
+        while ask("/metrics").await != "HTTP/1.1 200" {}
+        serving.abort();
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -17,9 +18,11 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::pipeline::awaited::CONNECT_TARGET;
 use crate::pipeline::{BadRecordAction, Event, Failure, LOSS_TARGET, Observer, Reason, RunSide, SideProblem, Tally};
 use crate::report::screen::Screen;
 use crate::report::summary::Summary;
@@ -72,7 +75,8 @@ pub(crate) fn init(options: &LogOptions, screen: &Screen) -> Result<(), Failure>
     let targets = |level: LevelFilter| {
         let library = if options.verbose >= 2 { LevelFilter::DEBUG } else { LevelFilter::OFF };
         let loss = level.max(LevelFilter::WARN);
-        Targets::new().with_target("sdl", level).with_target(LOSS_TARGET, loss).with_target("librdkafka", library)
+        let targets = Targets::new().with_target("sdl", level).with_target(LOSS_TARGET, loss).with_target("librdkafka", library);
+        if screen.is_terminal() { targets } else { targets.with_target(CONNECT_TARGET, LevelFilter::OFF) }
     };
     // People read the summary on stderr; programs read it as a log line.
     let on_stderr = if options.json { targets(level) } else { targets(level).with_target(RUN_END_TARGET, LevelFilter::OFF) };
@@ -82,14 +86,15 @@ pub(crate) fn init(options: &LogOptions, screen: &Screen) -> Result<(), Failure>
         opened.map_err(|error| unwritable(path, &error))
     });
     let file = file.transpose()?;
-    let screen = screen.clone();
+    let on_screen = screen.clone();
     let stderr = if options.json {
-        let on_screen = move || EscapedJson(screen.clone());
+        let on_screen = move || EscapedJson(on_screen.clone());
         tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(on_screen).boxed()
     } else {
-        let on_screen = move || screen.clone();
+        let on_screen = move || on_screen.clone();
         let layer = tracing_subscriber::fmt::layer().with_target(false).fmt_fields(debug_fn(write_field).delimited(" "));
-        layer.with_ansi(options.color).with_writer(on_screen).boxed()
+        let layer = layer.with_ansi(options.color).with_writer(on_screen);
+        if screen.is_terminal() { layer.with_timer(TimeOfDay).boxed() } else { layer.boxed() }
     };
     let in_file = file.map(|file| {
         let layer = if options.json {
@@ -121,6 +126,15 @@ pub(crate) fn check_log_file(path: &Path) -> Result<(), Failure> {
 
 fn unwritable(path: &Path, error: &io::Error) -> Failure {
     Failure::new(format!("cannot write the log file `{}`", path.display())).because(error)
+}
+
+/// The local time of day, for people who watch; files and pipes have the whole time.
+struct TimeOfDay;
+
+impl FormatTime for TimeOfDay {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        write!(writer, "{}", jiff::Zoned::now().strftime("%H:%M:%S"))
+    }
 }
 
 /// Writes a field without control characters: fields quote records and servers.
@@ -163,6 +177,8 @@ fn bounded(text: &str) -> Cow<'_, str> {
 #[derive(Debug)]
 pub(crate) struct LogObserver {
     every_record: bool,
+    /// Whether records were read that are not settled.
+    has_unsettled: AtomicBool,
     logged: Mutex<LoggedProblems>,
 }
 
@@ -179,14 +195,14 @@ impl LogObserver {
     /// Returns the observer; with `every_record` it logs each record.
     #[must_use]
     pub(crate) fn new(every_record: bool) -> Self {
-        Self { every_record, logged: Mutex::default() }
+        Self { every_record, has_unsettled: AtomicBool::default(), logged: Mutex::default() }
     }
 
     /// Logs the start and the end of a side's stall, each of its first reasons once.
     fn log_problem(&self, side: RunSide, problem: Option<&SideProblem>) {
         let logged = &mut *self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let (stalled, resumed) = stall_messages(side);
-        if let Some(SideProblem { reason, is_stalled: true }) = problem {
+        if let Some(SideProblem { reason, is_stalled: true, .. }) = problem {
             let (_, reasons) = logged.stalled.entry(side).or_insert_with(|| (Instant::now(), BTreeSet::new()));
             if reasons.len() < MAX_REASONS && reasons.insert(reason.clone()) {
                 tracing::warn!(reason = reason.as_str(), side = side.name(), "{stalled}");
@@ -254,6 +270,10 @@ impl Observer for LogObserver {
                 }
             }
             Event::Problem { side, problem } => self.log_problem(*side, *problem),
+            Event::Progress(tally) => self.has_unsettled.store(tally.unsettled() > 0, Ordering::Relaxed),
+            Event::Draining(why) if !self.has_unsettled.load(Ordering::Relaxed) => {
+                tracing::info!(why, "Ending the run: nothing is in flight.");
+            }
             Event::Draining(why) if *why == "interrupted" => {
                 tracing::info!(why, "Draining records in flight; a second signal ends the run at once.");
             }
@@ -311,12 +331,29 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_ends_says_whether_records_are_in_flight() {
+        let (captured, log) = (Captured::default(), LogObserver::new(false));
+        let writer = captured.clone();
+        let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            log.on(&Event::Draining("interrupted"));
+            log.on(&Event::Progress(&Tally { read: 1, ..Tally::default() }));
+            log.on(&Event::Draining("interrupted"));
+        });
+        let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].contains("Ending the run: nothing is in flight."), "{text}");
+        assert!(lines[1].contains("Draining records in flight; a second signal ends the run at once."), "{text}");
+    }
+
+    #[test]
     fn the_lines_of_a_stall_name_its_side_and_each_reason_once() {
         let (captured, log) = (Captured::default(), LogObserver::new(false));
         let writer = captured.clone();
         let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(move || writer.clone());
         let problem = |side, state: Option<(&str, bool)>| {
-            let problem = state.map(|(reason, is_stalled)| SideProblem { reason: reason.to_owned(), is_stalled });
+            let problem =
+                state.map(|(reason, is_stalled)| SideProblem { code: "code".to_owned(), reason: reason.to_owned(), is_stalled });
             log.on(&Event::Problem { side, problem: problem.as_ref() });
         };
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {

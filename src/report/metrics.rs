@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::pipeline::awaited::awaited;
 use crate::pipeline::{Event, Observer, RunSide, Tally};
 use crate::record::Partition;
-use crate::report::endpoint::Monitored;
 use crate::report::exposition::{Exposition, MetricKind};
-use crate::report::histogram::Histogram;
+use crate::report::histogram::{Histogram, RecentHistogram};
+use crate::report::pages::Monitored;
 use crate::report::run_status::{RunStatus, StatusFields};
+use crate::report::status_document::StatusDocument;
 
 /// The most partitions with a series of their own; further partitions, in the order of their names, are left out.
 const MAX_PARTITIONS: usize = 10_000;
@@ -23,6 +25,7 @@ pub(crate) type ExtraMetrics = Box<dyn Fn(&mut Exposition) + Send + Sync>;
 pub(crate) struct Metrics {
     status: Arc<RunStatus>,
     counts: Mutex<MetricCounts>,
+    recent_responses: Mutex<RecentHistogram>,
     extra: Option<ExtraMetrics>,
 }
 
@@ -40,16 +43,14 @@ struct MetricCounts {
     batch: Histogram,
     /// The sides that have a problem now.
     degraded: BTreeSet<RunSide>,
-    draining: bool,
-    /// Whether partitions were assigned.
-    has_started: bool,
 }
 
 impl Metrics {
     /// Returns the metrics of the run behind `status`; `extra` adds those of its command.
     #[must_use]
     pub(crate) fn new(journal: Arc<RunStatus>, appendix: Option<ExtraMetrics>) -> Self {
-        Self { status: journal, counts: Mutex::default(), extra: appendix }
+        let recent_responses = Mutex::new(RecentHistogram::new(Instant::now()));
+        Self { status: journal, counts: Mutex::default(), recent_responses, extra: appendix }
     }
 
     fn counts(&self) -> MutexGuard<'_, MetricCounts> {
@@ -69,6 +70,7 @@ impl Observer for Metrics {
                 }
             }
             Event::Responded { took, batch } => {
+                self.recent_responses.lock().unwrap_or_else(PoisonError::into_inner).observe(*took, Instant::now());
                 let counts = &mut *self.counts();
                 counts.response.observe(*took);
                 if let Some(batch) = batch {
@@ -83,8 +85,6 @@ impl Observer for Metrics {
                 counts.times_degraded += u64::from(counts.degraded.insert(*side));
             }
             Event::Problem { side, problem: None } => _ = self.counts().degraded.remove(side),
-            Event::Draining(_) => self.counts().draining = true,
-            Event::Assigned(_) => self.counts().has_started = true,
             _ => {}
         }
     }
@@ -104,18 +104,20 @@ impl Monitored for Metrics {
         page.into_text().into()
     }
 
+    fn status(&self) -> Option<Bytes> {
+        let now = Instant::now();
+        let responses = self.recent_responses.lock().unwrap_or_else(PoisonError::into_inner).durations(now);
+        Some(StatusDocument::new(&self.status.lock(), &responses, now).json().into())
+    }
+
     fn ready(&self) -> Result<(), String> {
-        let (draining, has_started) = {
-            let counts = self.counts();
-            (counts.draining, counts.has_started)
-        };
         let entries = self.status.lock();
         // A source that is away is away for every instance, and its records wait: of the stalls, only those of the destinations count.
         let destinations = [RunSide::Target, RunSide::DeadLetters];
         let stalled = destinations.into_iter().find_map(|side| Some((side, entries.stalled(side)?)));
-        if draining {
+        if entries.draining.is_some() {
             Err("draining records in flight".to_owned())
-        } else if !has_started {
+        } else if !entries.has_started {
             let why = awaited().unwrap_or_else(|| "no partition is assigned yet".to_owned());
             Err(format!("starting, {why}"))
         } else if entries.settled.is_empty() {

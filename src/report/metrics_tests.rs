@@ -23,7 +23,7 @@ impl MeteredRun {
     }
 
     fn problem(&self, side: RunSide, reason: Option<&str>, is_stalled: bool) {
-        let problem = reason.map(|reason| SideProblem { reason: reason.to_owned(), is_stalled });
+        let problem = reason.map(|reason| SideProblem { code: "code".to_owned(), reason: reason.to_owned(), is_stalled });
         self.on(&Event::Problem { side, problem: problem.as_ref() });
     }
 

@@ -1,10 +1,12 @@
 //! The progress bar, and status lines for logs.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::number::grouped;
 use crate::pipeline::{Event, Observer, RunSide, SideProblem};
@@ -30,42 +32,82 @@ pub(crate) struct RunBar {
 impl RunBar {
     /// Returns a bar over `expected` records, or a counter if the number is unknown. The lines of `more` follow below it.
     #[must_use]
-    pub(crate) fn new(screen: &Screen, journal: Arc<RunStatus>, expected: Option<u64>, more: Option<ExtraLines>) -> Self {
+    pub(crate) fn new(screen: &Screen, status: Arc<RunStatus>, expected: Option<u64>, more: Option<ExtraLines>) -> Self {
         let style = |template: &str| {
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a rate for people
-            let style = style.with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
-                let _ = write!(out, "{} records/s", grouped(state.per_sec() as u64));
-            });
+            let (rated, left) = (Arc::clone(&status), Arc::clone(&status));
             style
+                .with_key("rate", move |_: &ProgressState, out: &mut dyn Write| {
+                    let rate = rated.lock().rate.per_second(Instant::now());
+                    let _ = rate.map_or(Ok(()), |rate| write!(out, ", {} records/s", rounded(rate)));
+                })
                 .with_key("time", |state: &ProgressState, out: &mut dyn Write| {
                     let _ = out.write_str(&in_seconds(state.elapsed()));
                 })
-                .with_key("left", |state: &ProgressState, out: &mut dyn Write| {
-                    let _ = out.write_str(&in_seconds(state.eta()));
+                .with_key("left", move |state: &ProgressState, out: &mut dyn Write| {
+                    let rate = left.lock().rate.per_second(Instant::now());
+                    let left = rate.zip(state.len()).map(|(rate, all)| time_left(all.saturating_sub(state.pos()), rate));
+                    let _ = left.map_or(Ok(()), |left| write!(out, ", eta {}", in_seconds(left)));
                 })
         };
-        // One line is cut to the terminal's width, several are not.
-        let message = if more.is_some() { "{msg}" } else { "{wide_msg}" };
         let bar = match expected {
             Some(expected) => ProgressBar::new(expected).with_style(
-                style(&format!(
-                    "{{spinner}} {{wide_bar}} {{percent:>3}}% {{human_pos}}/{{human_len}} {{rate}} eta {{left}}\n  {message}"
-                ))
-                .progress_chars("=> "),
+                style("{spinner} {wide_bar} {percent:>3}% {human_pos}/{human_len}{rate}{left}\n  {msg}").progress_chars("=> "),
             ),
-            None => ProgressBar::new_spinner()
-                .with_style(style(&format!("{{spinner}} {{human_pos}} records, {{rate}}, for {{time}}\n  {message}"))),
+            None => ProgressBar::new_spinner().with_style(style("{spinner} {human_pos} records{rate}, for {time}\n  {msg}")),
         };
         let bar = screen.bars().add(bar);
-        bar.enable_steady_tick(Duration::from_millis(250));
-        Self { line: bar, extra_lines: more, status: journal, drawn: Mutex::new(Instant::now()) }
+        let this = Self { line: bar, extra_lines: more, status, drawn: Mutex::new(Instant::now()) };
+        this.refresh();
+        this.line.enable_steady_tick(Duration::from_millis(250));
+        this
+    }
+
+    /// Shows the run as it is now; to be called periodically too: a run that moves nothing has no events.
+    pub(crate) fn refresh(&self) {
+        let entries = self.status.lock().clone();
+        self.line.set_position(entries.tally.read - entries.tally.unsettled());
+        let text = message(&entries);
+        let text = self.extra_lines.as_ref().map_or(text.clone(), |more| format!("{text}\n{}", more()));
+        let width = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(80, |size| usize::from(size.ws_col));
+        self.line.set_message(text.lines().map(|line| cut(line, width.saturating_sub(MARGIN))).collect::<Vec<_>>().join("\n"));
     }
 
     /// Takes the bar off the terminal.
     pub(crate) fn finish(&self) {
         self.line.finish_and_clear();
     }
+}
+
+/// The columns that a line leaves free: its indent, and room for the `^C` that a terminal echoes behind it. A line that wraps would
+/// stay when the bar is drawn again.
+const MARGIN: usize = 5;
+
+/// Returns as much of a line as fits into so many columns.
+fn cut(line: &str, width: usize) -> Cow<'_, str> {
+    if line.width() <= width {
+        return Cow::Borrowed(line);
+    }
+    let mut shown = String::new();
+    for c in line.chars() {
+        if shown.width() + c.width().unwrap_or(0) >= width {
+            break;
+        }
+        shown.push(c);
+    }
+    shown.push('…');
+    Cow::Owned(shown)
+}
+
+/// Returns a rate for people.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn rounded(rate: f64) -> String {
+    if rate < 9.95 { format!("{rate:.1}").trim_end_matches(".0").to_owned() } else { grouped(rate.round() as u64) }
+}
+
+#[allow(clippy::cast_precision_loss)] // a time for people
+fn time_left(records: u64, rate: f64) -> Duration {
+    Duration::try_from_secs_f64(records as f64 / rate).unwrap_or(Duration::MAX)
 }
 
 /// Returns a duration for people, in whole seconds: the bar is redrawn several times in each.
@@ -76,7 +118,8 @@ fn in_seconds(duration: Duration) -> String {
 
 fn message(entries: &StatusFields) -> String {
     let tally = &entries.tally;
-    let mut text = format!("delivered {}", grouped(tally.delivered));
+    let is_made = entries.info.as_ref().is_some_and(|info| !info.has_positions);
+    let mut text = format!("{} {}", if is_made { "sent" } else { "delivered" }, grouped(tally.delivered));
     for (name, count) in
         [("dead", tally.dead_lettered), ("skipped", tally.skipped), ("filtered", tally.filtered), ("late", tally.late)]
     {
@@ -87,7 +130,10 @@ fn message(entries: &StatusFields) -> String {
     if let Some(lag) = entries.lag() {
         let _ = write!(text, " · lag {}", grouped(lag));
     }
-    let waiting = entries.is_unassigned.then(|| "waiting for partitions".to_owned());
+    let waiting = match &entries.draining {
+        Some(why) => Some(format!("{why}: draining records in flight")),
+        None => entries.standstill(Instant::now()).map(|standstill| escape_controls(&standstill.text()).into_owned()),
+    };
     let states = [("stalled", true), ("degraded", false)].into_iter().filter_map(|(state, is_stalled)| {
         let sides = entries.problems.iter().filter(|(_, problem)| problem.is_stalled == is_stalled);
         let sides: Vec<_> = sides.map(|(side, _)| side.activity()).collect();
@@ -114,16 +160,8 @@ impl Observer for RunBar {
             return;
         }
         *drawn = Instant::now();
-        let entries = self.status.lock().clone();
-        let tally = &entries.tally;
-        self.line.set_position(
-            tally.delivered + tally.dead_lettered + tally.skipped + tally.filtered + tally.late + tally.replayed + tally.released,
-        );
-        let text = match event {
-            Event::Draining(why) => format!("{why}: draining records in flight · {}", message(&entries)),
-            _ => message(&entries),
-        };
-        self.line.set_message(self.extra_lines.as_ref().map_or(text.clone(), |more| format!("{text}\n{}", more())));
+        drop(drawn);
+        self.refresh();
     }
 }
 
@@ -146,12 +184,11 @@ impl StatusLines {
     /// Writes the line if it is due; to be called periodically.
     pub(crate) fn tick(&self) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let entries = self.status.lock();
+        let entries = self.status.lock().clone();
         let step = entries.tally.read / self.every;
         if step == last.0 && last.1.elapsed() < STATUS_INTERVAL {
             return;
         }
-        let entries = entries.clone();
         let tally = &entries.tally;
         #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a rate for people
         let rate = ((tally.delivered - last.2) as f64 / last.1.elapsed().as_secs_f64().max(0.001)) as u64;
@@ -197,7 +234,25 @@ mod tests {
         assert_eq!(message(&status.lock()), "waiting for partitions · delivered 0");
         let partition = Partition::new("bar", 0);
         status.on(&Event::Assigned(&[Assignment { partition, start: NextOffset(0), fingerprint: None, extension: None }]));
-        assert_eq!(message(&status.lock()), "delivered 0");
+        assert_eq!(message(&status.lock()), "waiting for the first records · delivered 0");
+        status.on(&Event::LogEndOffsets(&[(partition, Some(0))]));
+        assert_eq!(message(&status.lock()), "waiting for new records · delivered 0 · lag 0");
+        status.on(&Event::Draining("interrupted"));
+        assert_eq!(message(&status.lock()), "interrupted: draining records in flight · delivered 0 · lag 0");
+    }
+
+    #[test]
+    fn a_line_is_cut_to_its_columns() {
+        assert_eq!(cut("delivered 5", 11), "delivered 5");
+        assert_eq!(cut("delivered 5 · lag", 11), "delivered …");
+        assert_eq!(cut("漢字漢字", 6), "漢字…");
+    }
+
+    #[test]
+    fn a_rate_has_a_fraction_where_it_is_small() {
+        assert_eq!([0.2, 1.0, 9.94, 12.6, 1_234_567.8].map(rounded), ["0.2", "1", "9.9", "13", "1,234,568"]);
+        assert_eq!(time_left(1_000, 200.0), Duration::from_secs(5));
+        assert_eq!(time_left(u64::MAX, 1e-12), Duration::MAX);
     }
 
     #[test]
@@ -209,7 +264,7 @@ mod tests {
     #[test]
     fn the_bar_names_the_side_that_is_stalled() {
         let status = RunStatus::default();
-        let stalled = |reason: &str| SideProblem { reason: reason.to_owned(), is_stalled: true };
+        let stalled = |reason: &str| SideProblem { code: "code".to_owned(), reason: reason.to_owned(), is_stalled: true };
         let source = stalled("orders/0: no leader");
         status.on(&Event::Problem { side: RunSide::Source, problem: Some(&source) });
         assert_eq!(message(&status.lock()), "reading stalled · delivered 0 · orders/0: no leader");
@@ -220,7 +275,7 @@ mod tests {
         assert!(both.starts_with(start), "what is cut is the end: {both}");
         assert!(!both.contains('\u{1b}'), "{both}");
         status.on(&Event::Problem { side: RunSide::Source, problem: None });
-        let slow = SideProblem { reason: "too busy".to_owned(), is_stalled: false };
+        let slow = SideProblem { code: "busy".to_owned(), reason: "too busy".to_owned(), is_stalled: false };
         status.on(&Event::Problem { side: RunSide::Target, problem: Some(&slow) });
         assert_eq!(message(&status.lock()), "delivery degraded · delivered 0 · too busy");
         status.on(&Event::Problem { side: RunSide::Commits, problem: Some(&source) });

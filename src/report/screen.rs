@@ -30,6 +30,12 @@ impl Screen {
         &self.bars
     }
 
+    /// Takes every bar off the terminal for good: the process ends.
+    pub(crate) fn clear(&self) {
+        let _ = self.bars.clear();
+        self.bars.set_draw_target(ProgressDrawTarget::hidden());
+    }
+
     /// Writes text above the bar; errors are ignored.
     pub(crate) fn write(&self, text: &str) {
         self.bars.suspend(|| {

@@ -7,23 +7,11 @@ use serde::Serialize;
 
 use crate::number::grouped;
 use crate::pipeline::{RunOutcome, RunReport, Tally};
-use crate::report::run_status::RunStatus;
+use crate::report::run_status::{RunInfo, RunStatus};
 use crate::terminal::escape_controls_json;
 
 /// The most partitions that the text lists.
 const MAX_PARTITIONS_SHOWN: usize = 24;
-
-/// The command and the route of a run.
-#[derive(Clone, Debug)]
-pub(crate) struct RunInfo {
-    /// The command: `replicate`.
-    pub(crate) command: &'static str,
-    pub(crate) run: String,
-    /// Source and destination, for people.
-    pub(crate) route: String,
-    /// Whether the source has positions to resume from.
-    pub(crate) has_positions: bool,
-}
 
 /// The summary of a run. Its JSON is a contract, versioned by `schema`.
 #[derive(Clone, Debug, Serialize)]
@@ -43,6 +31,9 @@ pub(crate) struct Summary {
     partitions: Vec<SummaryPosition>,
     #[serde(skip)]
     route: String,
+    /// The command that looks at the dead letters.
+    #[serde(skip)]
+    letters: Option<String>,
     /// Whether records are read rather than produced.
     #[serde(skip)]
     pub(crate) reads: bool,
@@ -88,8 +79,15 @@ impl Summary {
             bytes_per_second: finished.tally.bytes as f64 / seconds.max(0.001),
             partitions: finished.positions.iter().filter(|_| headline.has_positions).map(position).collect(),
             route: headline.route.clone(),
+            letters: None,
             reads: headline.has_positions,
         }
+    }
+
+    /// Names the command that looks at the dead letters of the run.
+    #[must_use]
+    pub(crate) fn with_letters(self, look: Option<&str>) -> Self {
+        Self { letters: look.map(str::to_owned), ..self }
     }
 
     /// Returns the summary as one JSON document.
@@ -112,13 +110,13 @@ impl Summary {
         let tally = &self.tally;
         let mut text = format!("{} {}: {ended} after {took}\n", self.command, self.route);
         // A source without positions is a generator.
-        let taken = if self.reads { "read" } else { "produced" };
+        let (taken, delivered) = if self.reads { ("read", "delivered") } else { ("made", "sent") };
         let _ = writeln!(text, "  {taken:<13} {:>14}", grouped(tally.read));
         let of_these = [("already there", tally.already_there), ("superseded", tally.superseded)];
         let of_these: Vec<_> =
             of_these.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{} {name}", grouped(*n))).collect();
         let note = if of_these.is_empty() { String::new() } else { format!("  ({})", of_these.join(", ")) };
-        let _ = writeln!(text, "  delivered     {:>14}{note}", grouped(tally.delivered));
+        let _ = writeln!(text, "  {delivered:<13} {:>14}{note}", grouped(tally.delivered));
         let rest = [
             ("dead-lettered", tally.dead_lettered),
             ("skipped", tally.skipped),
@@ -129,7 +127,9 @@ impl Summary {
             ("undelivered", tally.undelivered),
         ];
         for (name, count) in rest.into_iter().filter(|(_, count)| *count > 0) {
-            let _ = writeln!(text, "  {name:<14}{:>14}", grouped(count));
+            let look = self.letters.as_ref().filter(|_| name == "dead-lettered");
+            let look = look.map_or_else(String::new, |look| format!("  ({look})"));
+            let _ = writeln!(text, "  {name:<14}{:>14}{look}", grouped(count));
         }
         let retried = if tally.retried > 0 { format!(", {} sent again", grouped(tally.retried)) } else { String::new() };
         // Without a delivery, as when everything is filtered, the rate is that of the source.

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use tabled::builder::Builder;
 use tabled::settings::object::Columns;
 use tabled::settings::{Alignment, Padding, Style};
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::terminal::escape::{escape_controls, escape_controls_json};
 
@@ -153,6 +154,24 @@ impl Listing {
         }
     }
 
+    /// Sorts the rows by a column of numbers, the largest first and unknown ones last.
+    pub(crate) fn sort_by_largest(&mut self, name: &str) {
+        let Some(at) = self.columns.iter().position(|column| column.name() == name) else { return };
+        let number = |row: &Vec<Cell>| if let Cell::Number(number) = &row[at] { Some(*number) } else { None };
+        self.rows.sort_by_key(|row| std::cmp::Reverse(number(row)));
+    }
+
+    /// Hides columns from the table, the first of `names` first, until it is at most `width` columns wide.
+    pub(crate) fn fit(&mut self, width: usize, names: &[&str]) {
+        for name in names {
+            if self.table().lines().all(|line| line.width() <= width) {
+                return;
+            }
+            let hidden = self.columns.iter().zip(&mut self.hidden).filter(|(column, _)| column.name() == *name);
+            hidden.for_each(|(_, hidden)| *hidden = true);
+        }
+    }
+
     /// Returns the rows in `format`, with the last line feed. JSON carries `"schema": 1`.
     #[must_use]
     pub(crate) fn render(&self, format: ListingFormat) -> String {
@@ -255,6 +274,20 @@ mod tests {
         listing.hide_in_table(|name, is_empty| name == "notes" && is_empty);
         assert_eq!(listing.render(ListingFormat::Table), "TOPIC  TIME LAG\na        3m 12s\n");
         assert_eq!(listing.render(ListingFormat::Csv), "topic,time_lag_seconds,notes\r\na,192,x y\r\n");
+    }
+
+    #[test]
+    fn a_table_is_sorted_and_loses_columns_until_it_fits() {
+        let mut listing = topics();
+        listing.push(["large".into(), 9_000.into(), 5.into()]);
+        listing.sort_by_largest("end_offset");
+        let mut narrow = listing.clone();
+        narrow.fit(27, &["size", "end_offset"]);
+        let first = |listing: &Listing| listing.render(ListingFormat::Table).lines().nth(1).unwrap().to_owned();
+        assert_eq!(first(&narrow), "large", "{}", narrow.render(ListingFormat::Table));
+        listing.fit(80, &["size"]);
+        assert!(first(&listing).ends_with("9000       5"), "{}", listing.render(ListingFormat::Table));
+        assert!(listing.render(ListingFormat::Csv).contains("large,9000,5\r\n"));
     }
 
     #[test]

@@ -333,6 +333,7 @@ impl TransactionFlow for WindowFlow {
             run.end(last);
         }
         live_view.add_irregular(intake.late, clamped);
+        live_view.window_open(windows.oldest_open());
         if self.fields.events >= FIELD_CHECK_EVENTS {
             self.fields.report(selector, *time);
         }
@@ -402,6 +403,7 @@ impl TransactionFlow for WindowFlow {
         }
         self.committed = positions.iter().map(|position| (position.partition, position.resume)).collect();
         self.committed_at = Instant::now();
+        self.options.live_view.window_open(self.options.windows.oldest_open());
         for (window, total) in &windows {
             tracing::debug!(start = window.start, end = window.end, events = window.counts.events, "A window is closed.");
             self.options.live_view.window_closed(window, *total);
@@ -411,6 +413,10 @@ impl TransactionFlow for WindowFlow {
 
     fn held(&self) -> u64 {
         self.options.windows.open_events()
+    }
+
+    fn read_positions(&self) -> Vec<(Partition, NextOffset)> {
+        self.options.windows.positions().iter().map(|position| (position.partition, position.read)).collect()
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::report::{Exposition, ExtraMetrics, MetricKind, grouped};
-use crate::terminal::escape_controls;
+use crate::report::{Exposition, ExtraMetrics, MetricKind, counted, grouped};
+use crate::terminal::{escape_controls, human_duration};
 use crate::windows::counts::OTHER;
 use crate::windows::output::TOTAL;
 use crate::windows::tumbling::Window;
@@ -33,6 +33,8 @@ struct LiveState {
     fields: Vec<Field>,
     events: u64,
     window: Option<(i64, i64)>,
+    /// The oldest open window: its start, the time until which events may come, and its events.
+    open: Option<(i64, i64, u64)>,
     total: u64,
     late: u64,
     clamped: u64,
@@ -83,6 +85,11 @@ impl LiveView {
         }
     }
 
+    /// Shows the oldest open window, if there is one: its start, the time until which events may come, and its events.
+    pub(crate) fn window_open(&self, open: Option<(i64, i64, u64)>) {
+        self.lock().open = open;
+    }
+
     /// Shows zeros: no event has arrived for longer than a window.
     pub(crate) fn idle(&self) {
         let state = &mut *self.lock();
@@ -105,7 +112,7 @@ impl LiveView {
     }
 
     pub(crate) fn table(&self) -> String {
-        self.lock().table()
+        self.lock().table(jiff::Timestamp::now().as_millisecond())
     }
 }
 
@@ -137,11 +144,27 @@ impl LiveState {
         }
     }
 
-    fn table(&self) -> String {
-        let Some((start, end)) = self.window else { return "no window is closed yet".to_owned() };
+    /// Returns the open and the last closed window; `now` is the wall clock.
+    fn table(&self, now: i64) -> String {
         let time = |time: i64| jiff::Timestamp::from_millisecond(time).map_or_else(|_| time.to_string(), |time| time.to_string());
-        let mut text =
-            format!("window {} to {}: {} events, {} in all", time(start), time(end), grouped(self.events), grouped(self.total));
+        let open = self.open.map(|(start, until, events)| {
+            let ends = match u64::try_from(until - now).unwrap_or(0).div_ceil(1000) {
+                0 => "closes with later events or in silence".to_owned(),
+                #[allow(clippy::cast_precision_loss)] // a time for people
+                seconds => format!("closes in {}", human_duration(seconds as f64)),
+            };
+            let events = counted(events, "event");
+            format!("open since {}: {events}, {ends}", time(start))
+        });
+        let open = open.unwrap_or_else(|| "no window is open".to_owned());
+        let Some((start, end)) = self.window else { return format!("{open}; none is closed yet") };
+        let mut text = format!(
+            "{open}\nlast window {} to {}: {} events, {} in all",
+            time(start),
+            time(end),
+            grouped(self.events),
+            grouped(self.total)
+        );
         if self.late > 0 {
             let _ = write!(text, ", {} late", grouped(self.late));
         }
@@ -228,12 +251,19 @@ mod tests {
     #[test]
     fn the_table_shows_the_most_frequent_values_and_no_escapes() {
         let view = LiveView::new("logins".to_owned(), &["kind".to_owned()]);
-        assert_eq!(view.table(), "no window is closed yet");
+        assert_eq!(view.lock().table(0), "no window is open; none is closed yet");
+        view.window_open(Some((10_000, 20_500, 3)));
+        let open = |now| view.lock().table(now);
+        assert_eq!(open(13_000), "open since 1970-01-01T00:00:10Z: 3 events, closes in 8s; none is closed yet");
+        assert!(open(90_000).contains("3 events, closes with later events or in silence"));
+        view.window_open(None);
         let kinds = ["a", "b", "b", "c", "d", "e", "f", "g", "h", "\\u001b[2J"];
         view.window_closed(&window(&kinds), 1234);
         view.add_irregular(5, 0);
         let table = view.table();
-        assert!(table.starts_with("window 1970-01-01T00:00:00Z to 1970-01-01T00:00:10Z: 10 events, 1,234 in all, 5 late\n"));
+        assert!(table.starts_with(
+            "no window is open\nlast window 1970-01-01T00:00:00Z to 1970-01-01T00:00:10Z: 10 events, 1,234 in all, 5 late\n"
+        ));
         assert!(table.ends_with("1 more") && table.contains("b 2 · ") && !table.contains('\x1b'), "{table}");
     }
 }

@@ -285,6 +285,14 @@ impl Windows {
         self.partitions.iter().filter(|(_, windows)| windows.owned).map(position).collect()
     }
 
+    /// Returns the oldest open window: its start, its end with the grace time, and its events.
+    pub(crate) fn oldest_open(&self) -> Option<(i64, i64, u64)> {
+        let open = || self.partitions.values().flat_map(|windows| &windows.open);
+        let start = open().map(|window| window.start).min()?;
+        let events = open().filter(|window| window.start == start).map(|window| window.counts.events).sum();
+        Some((start, start + self.rules.length + self.rules.grace, events))
+    }
+
     /// Returns the number of events in open windows.
     pub(crate) fn open_events(&self) -> u64 {
         self.partitions.values().flat_map(|windows| &windows.open).map(|open| open.counts.events).sum()

@@ -11,6 +11,8 @@ use graph::Graph;
 /// Layers that the commands and the command line may use.
 const COMMAND_LAYERS: &[&str] = &[
     "commands",
+    "dlq",
+    "doctor",
     "lag",
     "offsets",
     "topics",
@@ -30,10 +32,12 @@ const COMMAND_LAYERS: &[&str] = &[
 ];
 
 /// Each layer with the layers below it that it may use.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 21] = [
     ("main", &["cli"]),
     ("cli", COMMAND_LAYERS),
     ("commands", COMMAND_LAYERS),
+    ("dlq", &["pipeline", "record", "number"]),
+    ("doctor", &["connectors", "document", "pipeline", "profile", "record", "number"]),
     ("lag", &["connectors", "pipeline", "profile", "record", "number"]),
     ("offsets", &["connectors", "pipeline", "profile", "record", "number"]),
     ("topics", &["connectors", "pipeline", "profile", "record", "number"]),
@@ -51,6 +55,9 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("record", &[]),
     ("number", &[]),
 ];
+
+/// What connectors share.
+const SHARED_BY_CONNECTORS: [&str; 4] = ["connect_error", "access_error", "http_client", "aws"];
 
 /// What only the commands and what stands above them may do.
 const ABOVE_ONLY: [&str; 7] = ["println!", "eprintln!", "print!", "eprint!", "std::env", "process::exit", "env::var"];
@@ -127,7 +134,7 @@ fn connectors_do_not_know_each_other() {
         for (number, line) in code.lines().enumerate().filter(|_| own != "mod") {
             if let Some((_, other)) = line.split_once("crate::connectors::") {
                 let other = other.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
-                if other != own && other != "connect_error" {
+                if other != own && !SHARED_BY_CONNECTORS.contains(&other) {
                     wrong.push(format!("{}:{}: `{own}` uses `{other}`", path.display(), number + 1));
                 }
             }

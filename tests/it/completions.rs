@@ -40,8 +40,28 @@ fn candidates(folder: &Folder, shell: &str, words: &str) -> Vec<String> {
     assert!(!ended.stdout.contains("canary"), "{}", ended.stdout);
     // Behind a tab stands the explanation.
     let named = ended.stdout.lines().map(|line| line.split('\t').next().unwrap().to_owned());
-    // Flags are offered too where an argument may stand.
-    named.filter(|name| !name.starts_with('-') || name.contains('=')).collect()
+    named.collect()
+}
+
+#[test]
+fn a_completion_runs_no_command_and_contacts_no_server() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let address = server.local_addr().unwrap();
+    let folder = Folder::new();
+    let ran = folder.path().join("ran");
+    let profile = format!(
+        "[local_kafka]\nservers = {address}\ndefault_consumer_topic = orders\nsecurity_protocol = SASL_PLAINTEXT\n\
+         sasl_mechanism = OAUTHBEARER\noauth_token_command = touch {}\n[elasticsearch]\nurl = http://{address}\n",
+        ran.display()
+    );
+    folder.write("database.ini", &profile);
+    for words in ["tail ", "tail --source ", "lag ", "topics ", "sink-es --target ", "offsets show "] {
+        candidates(&folder, "fish", words);
+    }
+    assert_eq!(candidates(&folder, "fish", "tail "), ["orders"]);
+    assert!(!ran.exists(), "the command ran");
+    assert!(server.accept().is_err(), "the server was contacted");
 }
 
 #[test]
@@ -65,8 +85,14 @@ fn sections_of_the_profile_are_completed() {
         ("replicate --profile other.ini --source ", vec!["staging"]),
         ("--profile=other.ini replicate --source ", vec!["staging"]),
         ("replicate --profile ot", vec!["other.ini"]),
+        ("doctor ", vec!["remote_kafka", "local_kafka", "mongodb"]),
         ("help off", vec!["offsets"]),
         ("help repl", vec!["replicate"]),
+        ("man repl", vec!["replicate"]),
+        ("replicate --dry", vec!["--dry-run"]),
+        ("lag loader ", vec!["loader"]),
+        ("replicate --dead-letters topic:ord", vec!["topic:orders-dead-letters"]),
+        ("sink-mongo --dead-letters topic:loc", vec!["topic:local_kafka/"]),
     ] {
         assert_eq!(candidates(&folder, "fish", words), offered, "sdl {words}");
     }
@@ -104,9 +130,13 @@ fn real_shells_bash_completes() {
         COMP_WORDS=(sdl replicate --source r) COMP_CWORD=3 COMP_TYPE=9
         _clap_complete_sdl sdl r --source
         echo "${COMPREPLY[@]}"
+        COMP_LINE='sdl replicate --dead-letters topic:ord' COMP_POINT=38
+        COMP_WORDS=(sdl replicate --dead-letters topic : ord) COMP_CWORD=5
+        _clap_complete_sdl sdl ord :
+        echo "${COMPREPLY[@]}"
     "#;
     // Outside of a real completion, compopt fails without a word that matters.
-    assert_eq!(in_shell("bash", script), "remote_kafka\n");
+    assert_eq!(in_shell("bash", script), "remote_kafka\norders-dead-letters\n");
 }
 
 #[test]

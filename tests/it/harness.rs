@@ -30,6 +30,7 @@ mod terminal;
 mod tests;
 mod three_brokers;
 mod tls_stub;
+mod token_server;
 mod watch;
 
 pub(crate) use answers::{deliver, offset_ids, outcome_codes, record, records};
@@ -58,6 +59,7 @@ pub(crate) use taken_ids::taken_id_errors;
 pub(crate) use terminal::Terminal;
 pub(crate) use three_brokers::ThreeBrokers;
 pub(crate) use tls_stub::TlsStub;
+pub(crate) use token_server::{CLIENT_SECRET, TokenServer, token, token_until};
 pub(crate) use watch::CommitWatch;
 
 /// Returns a name that no other test and no other run uses, for a topic or a group.

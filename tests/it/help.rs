@@ -84,3 +84,55 @@ fn an_unknown_help_topic_is_a_usage_error() {
         assert_eq!((ended.stderr.as_str(), ended.stdout.as_str(), ended.code), (stderr, "", Some(2)));
     }
 }
+
+#[test]
+fn the_reference_has_every_command_flag_default_and_exit_code() {
+    let folder = crate::run::Folder::new();
+    let reference = |words: &str| -> serde_json::Value {
+        let ended = folder.run(&format!("help --json {words}"));
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+        serde_json::from_str(&ended.stdout).unwrap()
+    };
+    let all = reference("");
+    assert_eq!((&all["schema"], &all["version"]), (&1.into(), &env!("CARGO_PKG_VERSION").into()));
+    let codes: Vec<_> = all["exit_codes"].as_array().unwrap().iter().map(|code| code["code"].as_u64().unwrap()).collect();
+    assert_eq!(codes, [0, 1, 2, 3, 4, 5, 130]);
+    let (mut typed, mut listed) = (Vec::new(), Vec::new());
+    commands(&sdl::cli::command(), "sdl", &mut typed);
+    let mut waiting = vec![&all["command"]];
+    while let Some(command) = waiting.pop() {
+        listed.push(command["name"].as_str().unwrap().to_owned());
+        waiting.extend(command["commands"].as_array().unwrap());
+    }
+    typed.sort();
+    listed.sort();
+    assert_eq!(listed, typed);
+    let replicate = &reference("replicate")["command"];
+    let option = |name: &str| {
+        let found = replicate["options"].as_array().unwrap().iter().find(|option| option["name"] == name);
+        found.unwrap_or_else(|| panic!("{name} is not listed")).clone()
+    };
+    assert_eq!(option("--compression")["default"], serde_json::json!(["lz4"]));
+    assert_eq!(option("--output")["values"], serde_json::json!(["text", "json"]));
+    assert_eq!((&option("--where")["repeatable"], &option("--yes")["global"]), (&true.into(), &true.into()));
+    insta::assert_snapshot!("reference_of_health", folder.run("help --json health").stdout);
+    let unknown = folder.run("help --json guarantees");
+    assert_eq!((unknown.code, unknown.stdout.as_str()), (Some(2), ""));
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let folder = crate::run::Folder::new();
+    let mut found = Vec::new();
+    commands(&sdl::cli::command(), "sdl", &mut found);
+    for typed in found {
+        let ended = folder.run(&typed.replacen("sdl", "man", 1));
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{typed}");
+        let heading = format!(".TH {} 1", typed.replace(' ', "-"));
+        assert!(ended.stdout.contains(&heading) && ended.stdout.contains(".SH \"EXIT STATUS\""), "{typed}: {}", ended.stdout);
+    }
+    insta::assert_snapshot!("manual_of_health", folder.run("man health").stdout);
+    let unknown = folder.run("man replicat");
+    let expected = "error: there is no help for `replicat`\nhint: did you mean `replicate`?\n";
+    assert_eq!((unknown.stderr.as_str(), unknown.stdout.as_str(), unknown.code), (expected, "", Some(2)));
+}

@@ -56,6 +56,13 @@ fn refused(profile: &str, arguments: &str, code: i32, stderr: &str) {
 }
 
 #[test]
+fn brokers_that_answer_slowly_are_known_as_embedded() {
+    let logins = Logins::new();
+    logins.mock.faults().broker_round_trip_time(1, Duration::from_millis(150)).unwrap();
+    logins.lag("billing --no-time").expect(0);
+}
+
+#[test]
 fn a_named_group_of_embedded_brokers_has_rows_without_a_state() {
     let logins = Logins::new();
     let finished = logins.lag("billing --no-time").expect(0);
@@ -211,7 +218,8 @@ fn a_group_or_topic_that_does_not_exist_is_reported_with_a_hint() {
         &profile,
         "lag biling",
         1,
-        "error: group `biling` does not exist on `local_kafka`\nhint: list the groups that are there: sdl lag --no-time\n",
+        "error: group `biling` does not exist on `local_kafka`\n\
+         hint: check the name and the section: embedded brokers do not list their groups\n",
     );
     let is_topic = "error: group `logins` does not exist on `local_kafka`\nhint: `logins` is a topic: sdl lag --topic logins\n";
     refused(&profile, "lag logins", 1, is_topic);

@@ -1,11 +1,16 @@
 //! The integration tests.
 #![allow(clippy::unwrap_used)]
+// The clients of the tests are not those of the product.
+#![allow(clippy::disallowed_methods)]
 
+mod access;
 mod architecture;
 mod completions;
 mod demo;
 mod deploy;
+mod dlq;
 mod docs;
+mod doctor;
 mod errors;
 mod harness;
 mod help;
@@ -17,6 +22,8 @@ mod produce_fake;
 mod profile;
 mod real_aggregate;
 mod real_deploy;
+mod real_dlq;
+mod real_doctor;
 mod real_lag;
 mod real_offsets;
 mod real_recipes;
@@ -26,6 +33,7 @@ mod real_sink_mongo;
 mod real_sinks;
 mod real_tail;
 mod real_three_brokers;
+mod real_tokens;
 mod real_torture;
 mod replicate_on_mock;
 mod rights;
@@ -36,7 +44,9 @@ mod security;
 mod shape;
 mod sink_es;
 mod sink_mongo;
+mod status_page;
 mod tail;
+mod terminal_runs;
 mod topic_settings;
 mod topics;
 mod unreachable;

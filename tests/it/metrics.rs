@@ -162,6 +162,43 @@ fn a_run_that_waits_for_a_server_is_alive_and_not_ready() {
 }
 
 #[test]
+fn health_asks_a_run_whether_it_is_alive_and_ready() {
+    let kafka = Mock::start(1);
+    kafka.create_topic("logins", 1);
+    let profile = format!("[local_kafka]\nservers = {}\n", kafka.cluster().servers);
+    let mut running = Sdl::new("produce-fake logins --rate 10 --metrics 0").profile(&profile).start();
+    let scrape = Scrape::of(&mut running);
+    scrape.wait_for_readyz(200);
+    let port = scrape.address.rsplit(':').next().unwrap().to_owned();
+    // No profile is read, not even a broken one.
+    let folder = Folder::with_profile("broken");
+    let health = |arguments: &str| folder.run(&format!("health {arguments}"));
+    for (arguments, line) in [(port.clone(), "ok\n"), (format!("{} --ready", scrape.address), "ready\n")] {
+        let ended = health(&arguments);
+        assert_eq!((ended.stdout.as_str(), ended.stderr.as_str(), ended.code), (line, "", Some(0)), "{arguments}");
+    }
+    running.end();
+    let ended = health(&port);
+    let expected = format!("error: no answer from 127.0.0.1:{port}/healthz\n  caused by: connection refused\n");
+    assert_eq!((ended.stderr, ended.stdout.as_str(), ended.code), (expected, "", Some(1)));
+}
+
+#[test]
+fn health_is_1_when_a_run_is_not_ready_or_does_not_answer() {
+    let profile = format!("[local_kafka]\nservers = {NOBODY}\n");
+    let mut running = Sdl::new("produce-fake logins --wait 1m --metrics 0").profile(&profile).start();
+    let scrape = Scrape::of(&mut running);
+    let folder = Folder::new();
+    let ended = folder.run(&format!("health {} --ready", scrape.address));
+    let start = format!("error: {}/readyz answers 503\n  caused by: not ready: starting, ", scrape.address);
+    assert!(ended.stderr.starts_with(&start) && ended.code == Some(1), "{}", ended.stderr);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ended = folder.run(&format!("health {}", silent.local_addr().unwrap().port()));
+    assert!(ended.stderr.ends_with("\n  caused by: nothing for 10 s\n") && ended.code == Some(1), "{}", ended.stderr);
+    assert_eq!(folder.run("health sink").code, Some(2));
+}
+
+#[test]
 fn an_address_in_use_is_an_error_before_any_server_is_asked() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();

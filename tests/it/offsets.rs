@@ -117,7 +117,7 @@ logins          0   10       4      7        3           0
 logins          1   10      10      7        0           3
 logins          2   10       -      7        -           -
 ";
-    let what = "3 offsets of group `billing`: at most 3 records skipped, 3 read again\n";
+    let what = "3 offsets of group `billing`: at most 3 records skipped, 3 read again, not counting 1 that had no commit\n";
     for (flags, last) in
         [("", "dry run: nothing was changed; --yes does it\n"), ("--dry-run --yes", "dry run: nothing was changed\n")]
     {
@@ -129,7 +129,7 @@ logins          2   10       -      7        -           -
     assert_eq!((done.stdout.as_str(), done.stderr.as_str()), (table, format!("changed {what}").as_str()));
     assert_eq!(billing.committed("billing"), [Some(7); 3]);
     let again = billing.offsets("reset billing --position -3 --yes", 0);
-    assert_eq!(again.stderr, "nothing changes: the group is there already\n");
+    assert_eq!(again.stderr, "nothing changes: the group is at that position already\n");
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_group_can_be_moved_to_the_offsets_of_another() {
     let billing = Billing::new();
     let created = billing.offsets("reset new --to-group billing --yes", 0);
     let expected = "group `new` has committed nothing yet: this creates it\n\
-                    changed 2 offsets of group `new`: at most 0 records skipped, 0 read again\n";
+                    changed 2 offsets of group `new`: it had committed nothing there\n";
     assert_eq!(created.stderr, expected);
     assert_eq!(billing.committed("new"), [Some(4), Some(10), None]);
     billing.commit("ahead", &[(0, 8)], "");
@@ -176,13 +176,13 @@ fn a_reset_without_anything_to_move_is_an_error() {
             "reset nobody --shift 1",
             1,
             "error: group `nobody` has committed nothing on `local_kafka`\n\
-             hint: list the groups that are there: sdl lag --no-time --source local_kafka\n",
+             hint: check the name and the section: embedded brokers do not list their groups\n",
         ),
         (
             "reset billing --to-group nobody",
             1,
             "error: group `nobody` has committed nothing on `local_kafka`\n\
-             hint: list the groups that are there: sdl lag --no-time --source local_kafka\n",
+             hint: check the name and the section: embedded brokers do not list their groups\n",
         ),
         (
             "reset billing --shift 1 --partitions 2",
@@ -362,9 +362,9 @@ fn a_flow_keeps_its_group_when_it_is_moved() {
     let billing = Billing::new();
     billing.commit("copying", &[(0, 4)], FLOW);
     let moved = billing.offsets("reset copying --position 2 --yes", 0);
-    let expected = "group `copying` belongs to the flow `replicate local_kafka/copies`: stop its run first; one with --partitions has \
-                    no members, and is not noticed\n\
-                    changed 3 offsets of group `copying`: at most 0 records skipped, 2 read again\n";
+    let expected = "group `copying` belongs to the flow `replicate local_kafka/copies`: stop its run first; a run with --partitions is \
+                    no member of the group, so nothing here notices it\n\
+                    changed 3 offsets of group `copying`: at most 0 records skipped, 2 read again, not counting 2 that had no commit\n";
     assert_eq!(moved.stderr, expected);
     let shown: Value = serde_json::from_str(&billing.offsets("show copying -o json", 0).stdout).unwrap();
     for position in shown["positions"].as_array().unwrap() {
@@ -417,6 +417,6 @@ billing  logins          1      10   10    0
         "delete nobody",
         1,
         "error: group `nobody` has committed nothing on `local_kafka`\n\
-         hint: list the groups that are there: sdl lag --no-time --source local_kafka\n",
+         hint: check the name and the section: embedded brokers do not list their groups\n",
     );
 }

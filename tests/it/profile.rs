@@ -1,5 +1,6 @@
 //! The profile: its keys, and the precedence of values.
 
+mod access;
 mod example;
 mod places;
 mod reading;
@@ -13,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sdl::profile::{Environment, KafkaSection, Profile, ProfileError};
+use sdl::profile::{Environment, FoundFile, KafkaSection, Profile, ProfileError};
 
 /// Variables and files that exist in a test only.
 #[derive(Clone, Default)]
@@ -21,6 +22,7 @@ pub(crate) struct Made {
     variables: BTreeMap<String, String>,
     files: BTreeMap<PathBuf, Vec<u8>>,
     exposed: bool,
+    foreign: bool,
 }
 
 impl Made {
@@ -36,6 +38,12 @@ impl Made {
 
     fn exposed(mut self) -> Self {
         self.exposed = true;
+        self
+    }
+
+    /// Lets somebody else own every file.
+    fn foreign(mut self) -> Self {
+        self.foreign = true;
         self
     }
 
@@ -55,6 +63,10 @@ impl Environment for Made {
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.files.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn find(&self, path: &Path) -> io::Result<FoundFile> {
+        Ok(FoundFile { bytes: self.read(path)?, is_foreign: self.foreign })
     }
 
     fn others_can_read(&self, _: &Path) -> bool {

@@ -168,7 +168,7 @@ fn real_offsets_and_times_select_the_start_and_the_end() {
     assert!(unknown.stderr.contains("did you mean `tail-positions`?") && unknown.stdout.is_empty(), "{}", unknown.stderr);
     topic.send(&in_partition(0, [Content { timestamp: None, ..at(0, "now") }]));
     assert_eq!(topic.shown("--start @-1h"), "now\n");
-    let gone = topic.sdl("--start 1").run().expect(2);
+    let gone = topic.sdl("--start 1").run().expect(5);
     assert!(gone.stderr.contains("offset 1 is not between 2 and 11"), "{}", gone.stderr);
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rdkafka::mocking::MockCoordinator;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use crate::harness::{Cluster, CommitWatch, Content, Mock, Running, Sdl, Sender, check, eventually, numbered, read, setting};
@@ -17,7 +18,12 @@ struct Flow {
 
 impl Flow {
     fn new(count: u64, partitions: i32) -> Self {
-        let (source, target) = (Mock::start(1), Mock::start(3));
+        Self::from(Mock::start(1), count, partitions)
+    }
+
+    /// As [`Self::new`], from this cluster.
+    fn from(source: Mock, count: u64, partitions: i32) -> Self {
+        let target = Mock::start(3);
         source.create_topic(TOPIC, partitions);
         target.create_topic(TOPIC, partitions);
         let sent = numbered(1, 0, count, partitions);
@@ -95,7 +101,8 @@ fn failed_commits_are_repeated_with_the_current_position_and_never_go_back() {
     let stderr = running.wait().expect(0).stderr;
     watch.assert_monotonic();
     flow.assert_exact();
-    assert!(!stderr.contains("Commits stalled."), "a few refusals are no stall:\n{stderr}");
+    let said = |line: &str| stderr.matches(line).count();
+    assert_eq!(said("Commits stalled."), said("Commits resumed."), "on a slow machine they take more than 3 s:\n{stderr}");
 }
 
 #[test]
@@ -105,7 +112,7 @@ fn commits_that_are_refused_for_seconds_are_a_stall() {
     let mut running = flow.start("--rate 500");
     running.wait_for_count(&flow.target.cluster(), TOPIC, 100);
     flow.source.faults().request_errors(RDKafkaApiKey::OffsetCommit, &[LOADING; 200]);
-    running.wait_for_stderr("Commits stalled. reason=\"offset commit failed: the coordinator is still loading its groups\"");
+    running.wait_for_stderr("Commits stalled. reason=\"offset commit failed: the coordinator is still loading its groups; ");
     flow.source.faults().clear_request_errors(RDKafkaApiKey::OffsetCommit);
     running.wait_for_stderr("Commits resumed.");
     running.wait_for_count(&flow.target.cluster(), TOPIC, 2_000);
@@ -120,20 +127,64 @@ fn a_rebalance_that_holds_up_the_commits_holds_up_new_deliveries() {
     let mut running = flow.start("--rate 500");
     running.wait_for_count(&flow.target.cluster(), TOPIC, 100);
     flow.source.faults().request_errors(RDKafkaApiKey::OffsetCommit, &[REBALANCING; 2_000]);
-    running.wait_for_stderr("nothing new is delivered until the group has rebalanced");
-    let target = flow.target.cluster();
-    let count = target.counter(TOPIC);
-    let held = eventually("what is in flight is delivered", Duration::from_secs(60), || {
-        let before = count();
-        std::thread::sleep(Duration::from_secs(1));
-        (count() == before).then_some(before)
-    });
+    running.wait_for_stderr("nothing new is delivered until the group accepts commits again");
+    let held = held(&flow.target.cluster());
     assert!(held < 10_000, "{held} records were delivered");
     flow.source.faults().clear_request_errors(RDKafkaApiKey::OffsetCommit);
     running.wait_for_stderr("Commits resumed.");
     running.wait_for_count(&flow.target.cluster(), TOPIC, 10_000);
     running.end();
     flow.assert_exact();
+}
+
+/// Returns how many records a topic holds when no more arrive for a second.
+fn held(target: &Cluster) -> u64 {
+    let count = target.counter(TOPIC);
+    eventually("what is in flight is delivered", Duration::from_secs(60), || {
+        let before = count();
+        std::thread::sleep(Duration::from_secs(1));
+        (count() == before).then_some(before)
+    })
+}
+
+#[test]
+fn commits_that_are_not_answered_while_a_member_joins_hold_up_new_deliveries() {
+    let flow = Flow::new(20_000, 2);
+    // The mock's group waits for a session, less a second, for its members to join again, and answers no commit behind the request to join.
+    let profile = Cluster::profile(&flow.source.cluster(), &flow.target.cluster(), "group");
+    let profile = profile.replacen("\n\n", "\nkafka.session.timeout.ms = 15000\n\n", 1);
+    let member =
+        || Sdl::new(&format!("replicate {TOPIC} --rate 200")).profile(&profile).deadline(Duration::from_secs(180)).start();
+    let mut first = member();
+    first.wait_for_count(&flow.target.cluster(), TOPIC, 100);
+    let second = member();
+    first.wait_for_stderr("nothing new is delivered until the group accepts commits again");
+    let held = held(&flow.target.cluster());
+    assert!(held < 10_000, "{held} records were delivered");
+    first.wait_for_stderr("Commits resumed.");
+    first.wait_for_count(&flow.target.cluster(), TOPIC, held + 100);
+    drop((first, second));
+}
+
+#[test]
+fn a_silent_coordinator_holds_up_new_deliveries_although_the_leaders_answer() {
+    let source = Mock::start(2);
+    source.faults().coordinator(MockCoordinator::Group("group".to_owned()), 2).expect("the group has a coordinator");
+    let flow = Flow::from(source, 20_000, 1);
+    flow.source.faults().partition_leader(TOPIC, 0, Some(1)).expect("another broker leads");
+    let mut running = flow.start("--rate 500");
+    running.wait_for_count(&flow.target.cluster(), TOPIC, 100);
+    // Shorter than the session.
+    flow.source.faults().broker_round_trip_time(2, Duration::from_secs(20)).expect("the coordinator is slow");
+    running.wait_for_stderr(
+        "the group's coordinator does not answer (it is away, or the group rebalances); nothing new is delivered",
+    );
+    let held = held(&flow.target.cluster());
+    assert!(held < 15_000, "{held} records were delivered");
+    flow.source.faults().broker_round_trip_time(2, Duration::ZERO).expect("the coordinator is back");
+    running.wait_for_stderr("Commits resumed.");
+    running.wait_for_count(&flow.target.cluster(), TOPIC, held + 500);
+    running.end();
 }
 
 /// A run whose session is short, for outages that are longer.

@@ -11,7 +11,7 @@ fn sandbox(arguments: &str) -> (Running, String) {
     let path = running.path("sandbox.ini");
     let profile = eventually("the profile is there", Duration::from_secs(30), || {
         // The last line of the profile; the file is written in one go, but it can be read before.
-        std::fs::read_to_string(&path).ok().filter(|text| text.matches("default_consumer_topic").count() == 2)
+        std::fs::read_to_string(&path).ok().filter(|text| text.matches("kafka.session.timeout.ms").count() == 2)
     });
     (running, profile)
 }
@@ -39,6 +39,12 @@ fn a_second_sdl_talks_to_the_sandbox() {
     assert_eq!(second["delivered"], 500, "the second run goes on where the first ended: {second}");
     assert_eq!(read(&remote, "logins"), read(&local, "logins"));
 
+    // The mock keeps a group without members as it is.
+    let reset =
+        Sdl::new("offsets reset sandbox --position beginning --target remote_kafka --yes").profile(&profile).run().expect(1);
+    let hint = "hint: embedded brokers change only the offsets of groups that never had members: name another group\n";
+    assert!(reset.stderr.ends_with(hint), "{}", reset.stderr);
+
     running.signal("INT");
     let ended = running.wait().expect(0);
     assert_eq!(String::from_utf8(ended.stdout.clone()).unwrap(), profile, "the profile is the data");
@@ -52,6 +58,8 @@ fn the_suggested_command_lines_succeed() {
     let mut running = running;
     running.wait_for_stderr("In another terminal");
     let printed = running.stderr();
+    let profile = printed.lines().find_map(|line| line.trim().strip_prefix("export SDL_PROFILE=")).expect("a line for the shell");
+    assert_eq!(std::path::Path::new(profile), running.path("sandbox.ini").canonicalize().unwrap(), "the name was relative");
     let lines = printed.lines().filter_map(|line| line.strip_prefix("  ")).collect::<Vec<_>>().join("\n");
     assert!(lines.matches("\nsdl ").count() >= 2, "{printed}");
     let folder = std::path::Path::new(env!("CARGO_BIN_EXE_sdl")).parent().unwrap();
@@ -96,6 +104,16 @@ fn what_embedded_brokers_cannot_do_is_named() {
     let by_time = "error: cannot list the offsets of `local_kafka`\n  caused by: embedded brokers find no offsets by time\n\
                    hint: name an offset, `beginning` or `end`\n";
     assert_eq!(refused("tail logins --start @-1h"), by_time);
+    drop(running);
+}
+
+#[test]
+fn a_run_of_aggregate_is_told_that_embedded_brokers_lose_its_offsets() {
+    let (running, profile) = sandbox("logins:1 user-login-processed:1");
+    Sdl::new("produce-fake --target local_kafka logins -n 100").profile(&profile).run().expect(0);
+    let ended = Sdl::new("aggregate logins --until-caught-up --group counts").profile(&profile).run().expect(0);
+    let line = "Embedded brokers lose the offsets of transactions: the next run counts and writes each window again.";
+    assert!(ended.stderr.contains(line), "{}", ended.stderr);
     drop(running);
 }
 

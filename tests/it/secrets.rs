@@ -19,6 +19,24 @@ kafka.ssl.key.password = canary7f3a
 kafka.ssl.key.pem = canary7f3a
 kafka.sasl.oauthbearer.client.secret = canary7f3a
 
+[by_endpoint]
+servers = a:1
+sasl_mechanism = OAUTHBEARER
+oauth_token_url = https://a/token
+oauth_client_id = x
+oauth_client_secret = canary7f3a
+
+[by_command]
+servers = a:1
+sasl_mechanism = OAUTHBEARER
+oauth_token_command = login --password canary7f3a
+
+[by_proxy]
+url = http://a:1
+proxy = http://p:1
+proxy_username = u
+proxy_password = canary7f3a
+
 [mongodb]
 uri = mongodb://u:canary7f3a@a:1/?authSource=x
 
@@ -79,9 +97,10 @@ fn debug_output_contains_no_secret() {
     let profile = profile(PROFILE).load().unwrap();
     assert_hidden(&format!("{profile:?}"), "Profile");
     assert_hidden(&format!("{:?}", profile.kafka("remote_kafka").unwrap()), "KafkaSection");
+    assert_hidden(&format!("{:?}", profile.kafka("by_endpoint").unwrap()), "KafkaSection");
     assert_hidden(&format!("{:?}", profile.mongo("mongodb").unwrap()), "MongoSection");
     assert_hidden(&format!("{:?}", profile.mongo("other_mongo").unwrap()), "MongoSection");
-    for name in ["elasticsearch", "by_key", "by_token"] {
+    for name in ["elasticsearch", "by_key", "by_token", "by_proxy"] {
         assert_hidden(&format!("{:?}", profile.elastic(name).unwrap()), name);
     }
 }

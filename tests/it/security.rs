@@ -95,6 +95,12 @@ fn real_a_client_certificate_is_presented() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_client_certificate_is_presented_with_its_intermediate_ca() {
+    works("SSL", &certificate("deep"));
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
 fn real_a_client_key_in_each_form_of_pem_is_read() {
     let (folder, key) = (tempfile::tempdir().unwrap(), tls("client.key"));
     for (name, form) in [

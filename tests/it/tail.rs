@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
+
 use crate::harness::{Content, Finished, Mock, Sdl, Sender, Terminal};
 
 mod refusals;
@@ -260,6 +263,32 @@ fn partitions_without_a_committed_offset_are_counted() {
     lines.sort_unstable();
     let line = "group `none` has no committed offset in 2 of 2 partitions: there `committed` is the beginning\n";
     assert_eq!((lines.join(" "), ended.stderr.as_str()), ("a b c".to_owned(), line));
+}
+
+#[test]
+fn a_committed_start_is_where_the_group_goes_on() {
+    let topic = Topic::with(2, &[(0, None, Some(b"a")), (0, None, Some(b"b")), (1, None, Some(b"c"))]);
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset("logins", 0, Offset::Offset(1)).unwrap();
+    topic.mock.cluster().consumer("tour").commit(&list, CommitMode::Sync).unwrap();
+    let ended = topic.tail("logins --start committed --group tour -o value --partitions 0");
+    assert_eq!((ended.stdout.as_slice(), ended.stderr.as_str()), (b"b\n".as_slice(), ""));
+    let ended = topic.tail("logins --start committed --group tour -o value");
+    let mut lines: Vec<_> = std::str::from_utf8(&ended.stdout).unwrap().lines().collect();
+    lines.sort_unstable();
+    let line = "group `tour` has no committed offset in 1 of 2 partitions: there `committed` is the beginning\n";
+    assert_eq!((lines.join(" "), ended.stderr.as_str()), ("b c".to_owned(), line));
+}
+
+#[test]
+fn a_cluster_that_goes_away_is_waited_for_in_words() {
+    let topic = Topic::with(1, &[(0, None, Some(b"first"))]);
+    let mut running = topic.sdl("logins -F -o value").start();
+    crate::harness::eventually("the record", Duration::from_secs(30), || (running.stdout() == "first\n").then_some(()));
+    topic.mock.faults().broker_down(1).expect("the broker goes down");
+    running.wait_for_stderr("Waiting for records: ");
+    running.signal("INT");
+    running.wait().expect(0);
 }
 
 #[test]

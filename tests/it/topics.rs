@@ -49,7 +49,8 @@ TOPIC   PARTITIONS  RECORDS  BYTES  LAST RECORD           GROUPS
 logins           3       30      -  2023-11-14T22:13:49Z  -
 orders           1        0      -  -                     -
 ";
-    assert_eq!((stdout(&finished).as_str(), finished.stderr.as_str()), (expected, ""));
+    let unknown = "which groups read the topics of `local_kafka` is not known: embedded brokers do not list their groups\n";
+    assert_eq!((stdout(&finished).as_str(), finished.stderr.as_str()), (expected, unknown));
     let rows = cluster.topics("-o json").expect(0).json();
     let expected = json!({
         "section": "local_kafka", "topic": "logins", "partitions": 3, "records": 30, "bytes": null,
@@ -95,7 +96,7 @@ fn a_cluster_that_is_away_does_not_hide_the_others() {
     assert!(stdout(&finished).contains("local_kafka  orders           1        0"), "{}", stdout(&finished));
     let expected = "error: cannot connect to `remote_kafka`\n  caused by: 127.0.0.213:9: connecting: connection refused\n\
                     hint: start the broker, or correct `servers` under [remote_kafka]\n";
-    assert_eq!(finished.stderr, expected);
+    assert!(finished.stderr.ends_with(expected), "{}", finished.stderr);
     let one = Sdl::new("topics orders --source local_kafka").profile(&both).run().expect(0);
     assert!(stdout(&one).starts_with("TOPIC "), "one section needs no column: {}", stdout(&one));
 }

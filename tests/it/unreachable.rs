@@ -43,6 +43,16 @@ fn a_refused_connection_is_named() {
 }
 
 #[test]
+fn an_ipv6_address_is_named_as_it_was_written() {
+    // A port that was free a moment ago; a machine without IPv6 has none.
+    let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
+    let server = listener.local_addr().unwrap();
+    drop(listener);
+    let (error, _) = first_contact(&server.to_string(), Duration::from_secs(1));
+    assert!(error.contains(&format!("caused by: {server}: connecting: connection refused")), "{error}");
+}
+
+#[test]
 fn a_name_that_does_not_resolve_is_named() {
     let (error, _) = first_contact("broker.invalid", Duration::from_secs(5));
     let expected = "error: cannot connect to `local_kafka`\n  caused by: broker.invalid:9092: looking up the name: the name does not resolve\n\
@@ -108,7 +118,7 @@ fn the_hint_for_a_refused_login_is_a_change_that_the_profile_accepts() {
             &["GSSAPI"],
             login.to_owned(),
             "the broker does not offer PLAIN, but GSSAPI",
-            "use a listener of the broker for PLAIN, SCRAM-SHA-256, SCRAM-SHA-512",
+            "use a listener of the broker for PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER, AWS_MSK_IAM",
         ),
         (
             ILLEGAL_SASL_STATE,

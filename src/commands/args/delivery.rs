@@ -150,7 +150,8 @@ pub(crate) enum DeadLetterTarget {
     File(PathBuf),
 }
 
-fn parse_dead_letters(text: &str) -> Result<DeadLetterTarget, String> {
+/// Parses a place of dead letters: `topic:NAME`, `topic:SECTION/NAME` or `file:PATH`.
+pub(crate) fn parse_dead_letters(text: &str) -> Result<DeadLetterTarget, String> {
     match text.split_once(':') {
         Some(("topic", name)) if !name.is_empty() => Ok(match name.split_once('/') {
             Some((section, name)) => DeadLetterTarget::Topic { section: Some(section.to_owned()), name: name.to_owned() },

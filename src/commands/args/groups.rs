@@ -55,6 +55,9 @@ pub(crate) fn lag_filter(groups: &GroupArgs, partitions: &PartitionFilterArgs, r
     }
 }
 
+/// The hint for a group that embedded brokers do not have.
+pub(crate) const NOT_LISTED: &str = "check the name and the section: embedded brokers do not list their groups";
+
 /// Checks that each named group and topic exists; `command` is the one that was typed.
 ///
 /// # Errors
@@ -79,7 +82,8 @@ pub(crate) fn check_names(filter: &LagFilter, surveys: &[Survey], command: &str)
         } else if let Some(near) = nearest(name, all_groups()) {
             failure.hint(format!("did you mean `{near}`?"))
         } else {
-            failure.hint("list the groups that are there: sdl lag --no-time")
+            let is_listed = !surveys.iter().all(|survey| survey.is_embedded);
+            failure.hint(if is_listed { "list the groups that are there: sdl lag --no-time" } else { NOT_LISTED })
         }));
     }
     let known = |name: &str| {

@@ -17,7 +17,7 @@ pub(crate) struct ReportArgs {
     /// Show the plan, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Serve Prometheus metrics at this address (9464, 0.0.0.0:9464) during the run: /metrics, /healthz, /readyz
+    /// Serve a status page and Prometheus metrics at this address (9464, 0.0.0.0:9464) during the run: /, /metrics, /healthz, /readyz
     ///
     /// A port alone listens on the loopback interface. /readyz is 200 while partitions are assigned and records are accepted.
     #[arg(long, value_name = "ADDR", value_parser = parse_address)]

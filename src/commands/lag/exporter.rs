@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::commands::Context;
 use crate::commands::lag::repeated_survey::RepeatedSurvey;
+use crate::commands::lag::rows::By;
 use crate::commands::lag::{Args, prom};
 use crate::error::Error;
 use crate::lag::SurveyedCluster;
@@ -72,8 +73,11 @@ pub(super) async fn export(
                 tracing::warn!(section, "{error}.");
             }
         }
-        let rendered =
-            RenderedReport { text: prom::page(&report).into(), at: Instant::now(), any_cluster: !report.surveys.is_empty() };
+        let rendered = RenderedReport {
+            text: prom::page(&report, By::Partition).into(),
+            at: Instant::now(),
+            any_cluster: !report.surveys.is_empty(),
+        };
         *page.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(rendered);
     }
     serving.abort();

@@ -1,19 +1,26 @@
 //! `--watch`: on a terminal in place, in a pipe one report after another.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, stdout};
+use std::io::{IsTerminal as _, Read as _, stdin, stdout};
 use std::time::Duration;
+
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 use crate::commands::Context;
 use crate::commands::lag::repeated_survey::RepeatedSurvey;
 use crate::commands::lag::rows::RowLayout;
 use crate::commands::lag::{Args, remarks, rows, select_args};
+use crate::commands::stop_signal::StopSignal;
 use crate::error::Error;
 use crate::lag::{LagReport, Sample, SurveyedCluster, ThroughputTracker};
 use crate::terminal::ListingFormat;
 
 /// Throughput samples are dropped this long after the last one, in milliseconds.
 const SAMPLE_RETENTION: i64 = 600_000;
+
+/// The columns that a narrow terminal does without, in this order.
+const LESS_IMPORTANT: [&str; 11] =
+    ["host", "client", "protocol", "members", "end", "committed", "deleted_in_seconds", "partitions", "state", "behind", "notes"];
 
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -45,6 +52,10 @@ pub(super) async fn watch(
         }
         add_throughput(&mut tracker, &mut report);
         let mut listing = rows::listing(&report, layout);
+        if in_place {
+            listing.sort_by_largest("lag");
+            listing.fit(AlternateScreen::size().1, &LESS_IMPORTANT);
+        }
         let mut notes: String =
             remarks(&filter, &report, layout, listing.is_empty()).iter().flat_map(|line| [line, "\n"]).collect();
         notes.extend(report.failures.drain(..).map(|(_, error)| Error::from(error).render()));
@@ -54,10 +65,10 @@ pub(super) async fn watch(
         let table = if format == ListingFormat::Table && listing.is_empty() { String::new() } else { listing.render(format) };
         let time = jiff::Timestamp::from_millisecond(report.at).unwrap_or_default();
         if in_place {
-            screen.get_or_insert_with(AlternateScreen::enter);
+            screen.get_or_insert_with(|| (AlternateScreen::enter(), Keys::listen(&context.stop)));
             let time = time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
             let every = humantime::format_duration(every);
-            let head = format!("{time} · every {every} · Ctrl-C ends\n\n");
+            let head = format!("{time} · every {every} · q ends\n\n");
             AlternateScreen::show(&format!("{head}{table}{notes}"))?;
             last = format!("{time}\n{table}{notes}");
         } else {
@@ -93,6 +104,37 @@ fn add_throughput(tracker: &mut ThroughputTracker, report: &mut LagReport) {
     tracker.drop_before(report.at - SAMPLE_RETENTION);
 }
 
+/// The keys of the terminal, read one by one and not shown, until dropped.
+struct Keys(Option<Termios>);
+
+impl Keys {
+    /// Stops the command when q is pressed.
+    fn listen(stop: &StopSignal) -> Self {
+        let Ok(before) = tcgetattr(stdin()) else { return Self(None) };
+        let mut modes = before.clone();
+        modes.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+        let set = tcsetattr(stdin(), OptionalActions::Now, &modes);
+        let (shown, stop) = (before.clone(), stop.clone());
+        stop.restore_by(move || {
+            let _ = tcsetattr(stdin(), OptionalActions::Now, &shown);
+            AlternateScreen::leave();
+        });
+        // The thread ends with the process: it waits for a key.
+        std::thread::spawn(move || {
+            if stdin().lock().bytes().map_while(Result::ok).any(|key| matches!(key, b'q' | b'Q')) {
+                stop.request();
+            }
+        });
+        Self(set.is_ok().then_some(before))
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|before| _ = tcsetattr(stdin(), OptionalActions::Now, before));
+    }
+}
+
 /// The terminal's alternate screen, left when dropped.
 struct AlternateScreen;
 
@@ -103,9 +145,18 @@ impl AlternateScreen {
         Self
     }
 
+    fn leave() {
+        let _ = write(b"\x1b[?7h\x1b[?25h\x1b[?1049l");
+    }
+
+    /// Returns its lines and columns.
+    fn size() -> (usize, usize) {
+        tcgetwinsize(stdout()).map_or((24, 80), |size| (usize::from(size.ws_row), usize::from(size.ws_col)))
+    }
+
     /// Shows as many lines of `text` as fit.
     fn show(text: &str) -> std::io::Result<()> {
-        let rows = rustix::termios::tcgetwinsize(stdout()).map_or(24, |size| usize::from(size.ws_row)).max(4);
+        let rows = Self::size().0.max(4);
         let lines: Vec<_> = text.lines().collect();
         let shown = if lines.len() > rows { rows - 1 } else { lines.len() };
         let mut frame = String::from("\x1b[H");
@@ -125,7 +176,7 @@ impl AlternateScreen {
 
 impl Drop for AlternateScreen {
     fn drop(&mut self) {
-        let _ = write(b"\x1b[?7h\x1b[?25h\x1b[?1049l");
+        Self::leave();
     }
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::commands::Context;
-use crate::commands::args::nearest;
-use crate::connectors::kafka::Admin;
+use crate::commands::args::{NOT_LISTED, nearest};
+use crate::connectors::kafka::{Admin, flow_in_words};
 use crate::error::Error;
 use crate::offsets::{GroupChanges, LeftOut, OffsetChange};
 use crate::pipeline::{ConnectorError, Failure, Refusal, RefusalReason, Refused};
@@ -79,7 +79,13 @@ pub(super) fn summary(groups: &[GroupChanges]) -> String {
         several => counted(several.len() as u64, "group"),
     };
     let offsets = counted(changes().count() as u64, "offset");
-    format!("{offsets} of {of}: at most {} skipped, {} read again", counted(skipped, "record"), grouped(read_again))
+    let unknown = changes().filter(|change| change.before.is_none()).count();
+    if unknown == changes().count() {
+        return format!("{offsets} of {of}: it had committed nothing there");
+    }
+    let known = format!("at most {} skipped, {} read again", counted(skipped, "record"), grouped(read_again));
+    let unknown = if unknown == 0 { String::new() } else { format!(", not counting {unknown} that had no commit") };
+    format!("{offsets} of {of}: {known}{unknown}")
 }
 
 /// Returns an error of the cluster, with the hint of these commands.
@@ -115,7 +121,8 @@ pub(super) fn left_out(left_out: &[LeftOut], total: usize, undone: &str, hint: &
 /// Logs which flows of this program use a group.
 pub(super) fn say_flows<'a>(context: &Context, group: &str, flows: impl IntoIterator<Item = &'a String>, then: &str) {
     for flow in flows {
-        let (group, flow) = (escape_controls(group), escape_controls(flow));
+        let words = flow_in_words(flow);
+        let (group, flow) = (escape_controls(group), escape_controls(&words));
         context.say(&format!("group `{group}` belongs to the flow `{flow}`: {then}\n"));
     }
 }
@@ -128,6 +135,7 @@ pub(super) async fn no_group(admin: &Admin, group: &str) -> Error {
     let near = nearest(group, names.iter().map(String::as_str)).filter(|near| *near != group);
     Error::Failed(match near {
         Some(near) => failure.hint(format!("did you mean `{near}`?")),
+        None if admin.is_embedded() => failure.hint(NOT_LISTED),
         None => failure.hint(format!("list the groups that are there: sdl lag --no-time --source {section}")),
     })
 }
@@ -157,10 +165,15 @@ mod tests {
              orders          1  1000      40      0        0          40\n\
              orders          2  1000       -      0        -           -\n"
         );
-        assert_eq!(summary(&one), "3 offsets of group `billing`: at most 960 records skipped, 40 read again");
+        assert_eq!(
+            summary(&one),
+            "3 offsets of group `billing`: at most 960 records skipped, 40 read again, not counting 1 that had no commit"
+        );
         let two = [one[0].clone(), group("b\x1b", vec![change(0, Some(1), 1), change(1, Some(1), 2)])];
         assert!(listing(&two).render(ListingFormat::Table).contains("b\\x1b    orders          1  1000       1      2"));
-        assert_eq!(summary(&two), "4 offsets of 2 groups: at most 961 records skipped, 40 read again");
+        let both = "4 offsets of 2 groups: at most 961 records skipped, 40 read again, not counting 1 that had no commit";
+        assert_eq!(summary(&two), both);
+        assert_eq!(summary(&[group("new", vec![change(0, None, 7)])]), "1 offset of group `new`: it had committed nothing there");
         assert_eq!(summary(&two[1..]), "1 offset of group `b\\x1b`: at most 1 record skipped, 0 read again");
     }
 

@@ -106,10 +106,10 @@ impl ResetArgs {
         for topic in gone {
             context.say(&format!("topic `{topic}` does not exist any more: the group's offsets in it stay\n"));
         }
-        let stop = "stop its run first; one with --partitions has no members, and is not noticed";
+        let stop = "stop its run first; a run with --partitions is no member of the group, so nothing here notices it";
         say_flows(context, &self.group, &flows, stop);
         if !changes[0].changes.iter().any(OffsetChange::is_change) {
-            context.say("nothing changes: the group is there already\n");
+            context.say("nothing changes: the group is at that position already\n");
             return Ok(());
         }
         require_empty(&admin, &self.group, "its offsets cannot be changed").await.map_err(explain)?;

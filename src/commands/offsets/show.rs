@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::commands::Context;
 use crate::commands::args::{GroupArgs, PartitionFilterArgs, check_names, lag_filter};
 use crate::commands::offsets::changes::left_out;
-use crate::connectors::kafka::CommittedOffset;
+use crate::connectors::kafka::{CommittedOffset, flow_in_words};
 use crate::error::Error;
 use crate::lag::{LagFilter, Survey, SurveyedCluster};
 use crate::offsets::{GroupOffset, LeftOut, flows, write_csv};
@@ -210,7 +210,7 @@ pub(super) fn listing(rows: &[GroupOffset]) -> Listing {
 fn shown_metadata(metadata: &str) -> String {
     let committed = CommittedOffset { next: NextOffset(0), metadata: metadata.to_owned(), leader_epoch: None };
     if let Some(flow) = flows([&committed]).first() {
-        return format!("flow {flow}");
+        return format!("flow {}", flow_in_words(flow));
     }
     let mut chars = metadata.chars();
     let shown: String = chars.by_ref().take(MAX_METADATA_SHOWN).collect();

@@ -7,14 +7,19 @@ use std::time::Duration;
 use dialoguer::{Confirm, Input, MultiSelect, Password, Select};
 
 use crate::commands::Context;
+use crate::commands::args::is_internal;
 use crate::commands::profile::draft::{self, DraftSection, is_writable};
 use crate::connectors::elastic::ElasticClient;
-use crate::connectors::kafka::{self, TOPIC_NAME_RULE};
+use crate::connectors::kafka::{self, Admin, TOPIC_NAME_RULE};
 use crate::connectors::mongo::MongoClient;
 use crate::error::Error;
 use crate::pipeline::Failure;
-use crate::profile::{SectionKind, WELL_KNOWN, is_connection_string, is_host, is_http, port, reason, servers, split_urls};
+use crate::profile::{
+    KafkaSection, Profile, ProfileError, SectionKind, WELL_KNOWN, is_connection_string, is_host, is_http, port, reason, servers,
+    split_urls,
+};
 use crate::record::Topic;
+use crate::report::counted;
 
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,7 +47,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Error> {
     }
     let sections = ask_for_sections(&path).await?;
     draft::write(&path, &draft::text(&sections)).map_err(|error| unwritable(&path, &error))?;
-    say(&format!("wrote {}: see it with `sdl profile show`", path.display()));
+    say(&format!("wrote {}; try it:\n\n  {}\n", path.display(), first_command(&path, &sections)));
     Ok(())
 }
 
@@ -63,25 +68,69 @@ async fn ask_for_sections(path: &Path) -> Result<Vec<DraftSection>, Error> {
     };
     let mut sections = Vec::new();
     for (name, kind) in chosen.into_iter().map(|index| WELL_KNOWN[index]) {
-        let mut answers = Vec::new();
-        sections.push(loop {
-            say(&format!("\n[{name}]"));
-            let section = DraftSection { name: name.to_owned(), values: ask_for_values(name, kind, &answers)? };
-            say("  connecting ...");
-            let outcome = test(path, &section, kind).await;
-            match &outcome {
-                Ok(good) => say(&format!("  {good}")),
-                Err(error) => say(error.render().trim_end()),
-            }
-            // No command reads an invalid section; a variable or file may be there later.
-            let is_invalid = matches!(&outcome, Err(Error::Profile(error)) if error.missing_reference().is_none());
-            if outcome.is_ok() || !is_invalid && confirm("Keep these answers anyway?", false)? {
-                break section;
-            }
-            answers = section.values;
-        });
+        sections.push(ask_for_section(path, name, kind).await?);
     }
     Ok(sections)
+}
+
+/// Asks for a section until its answers are sound: first for the connection, which is tested, then for what is optional. Answers are
+/// offered again.
+async fn ask_for_section(path: &Path, name: &'static str, kind: SectionKind) -> Result<DraftSection, Error> {
+    let mut previous = Vec::new();
+    loop {
+        say(&format!("\n[{name}]"));
+        let mut questions = Questions { previous: &previous, answers: Vec::new() };
+        questions.connection(name, kind)?;
+        let mut section = DraftSection { name: name.to_owned(), values: questions.answers };
+        say("  connecting ...");
+        let outcome = test(path, &section, kind).await;
+        match &outcome {
+            Ok(reached) => say(&format!("  {}", reached.line)),
+            Err(error) => say(error.render().trim_end()),
+        }
+        // No command reads an invalid section; a variable or file may be there later.
+        let is_invalid = matches!(&outcome, Err(Error::Profile(error)) if error.missing_reference().is_none());
+        if outcome.is_err() && (is_invalid || !confirm("Keep these answers anyway?", false)?) {
+            // The newest answer to a question comes first.
+            previous = section.values.into_iter().chain(previous).collect();
+            continue;
+        }
+        let topics = outcome.map(|reached| reached.topics).unwrap_or_default();
+        let mut questions = Questions { previous: &previous, answers: section.values };
+        questions.defaults(name, kind, &topics)?;
+        section.values = questions.answers;
+        match draft::profile(path, &draft::text(std::slice::from_ref(&section))).and_then(|profile| read(&profile, name, kind)) {
+            Err(error) if error.missing_reference().is_none() => say(Error::from(error).render().trim_end()),
+            _ => return Ok(section),
+        }
+        previous = section.values;
+    }
+}
+
+/// Reads a section as a command does.
+fn read(profile: &Profile, name: &str, kind: SectionKind) -> Result<(), ProfileError> {
+    match kind {
+        SectionKind::Kafka => profile.kafka(name).map(drop),
+        SectionKind::Mongodb => profile.mongo(name).map(drop),
+        _ => profile.elastic(name).map(drop),
+    }
+}
+
+/// Returns a command that works with the sections, to begin with.
+fn first_command(path: &Path, sections: &[DraftSection]) -> String {
+    let answer = |section: &DraftSection, key: &str| {
+        let found = section.values.iter().find(|(answered, value)| *answered == key && !value.is_empty());
+        found.map(|(_, value)| value.clone())
+    };
+    let topic = sections.iter().find_map(|section| Some((&section.name, answer(section, "default_consumer_topic")?)));
+    let kafka = sections.iter().find(|section| answer(section, "servers").is_some());
+    let command = match (topic, kafka) {
+        (Some((name, topic)), _) => format!("tail {topic} --source {name}"),
+        (None, Some(section)) => format!("topics --source {}", section.name),
+        (None, None) => "profile show".to_owned(),
+    };
+    let profile = if path == Path::new("./database.ini") { String::new() } else { format!(" --profile {}", path.display()) };
+    format!("sdl {command}{profile}")
 }
 
 /// Returns the type of a well-known section, and what it is the default for.
@@ -94,63 +143,25 @@ fn purpose(name: &str, kind: SectionKind) -> String {
     format!("{}{default}", kind.as_str())
 }
 
-/// Asks for the values of a section; `previous` are the answers to offer again.
-fn ask_for_values(name: &str, kind: SectionKind, previous: &[Answer]) -> Result<Vec<Answer>, Error> {
-    let mut questions = Questions { previous, answers: Vec::new() };
-    let ask = &mut questions;
-    match kind {
-        SectionKind::Kafka => {
-            ask.text("servers", "Servers, host:port, separated by commas", "localhost:9092")?;
-            let protocols = ["PLAINTEXT", "SASL_PLAINTEXT", "SASL_SSL", "SSL"];
-            let protocol = ask.one_of("security_protocol", "Security protocol", &protocols)?.to_owned();
-            if protocol.starts_with("SASL") {
-                ask.one_of("sasl_mechanism", "SASL mechanism", &["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"])?;
-                ask.required("username", "Username")?;
-                ask.secret(name, "password", "Password")?;
-            }
-            if protocol.ends_with("SSL") {
-                ask.optional("ssl_ca_location", "CA file, PEM (empty: the CAs of the system)")?;
-                if !ask.optional("ssl_certificate_location", "Client certificate file, PEM (empty: none)")?.is_empty() {
-                    ask.required("ssl_key_location", "Client key file, PEM")?;
-                }
-            }
-            let group = format!("{}-consumer-group", name.trim_end_matches("_kafka"));
-            ask.text("default_consumer_group_id", "Consumer group", &group)?;
-            ask.optional("default_consumer_topic", "Topic to read by default (empty: none)")?;
-            ask.optional("default_producer_topic", "Topic to write by default (empty: none)")?;
-        }
-        SectionKind::Mongodb => {
-            let items = ["host and port", "connection string"];
-            if choose("Connect by", &items, usize::from(ask.previous("uri").is_some()))? == 0 {
-                ask.mongodb_host(name)?;
-            } else {
-                ask.secret(name, "uri", "Connection string, mongodb://...")?;
-            }
-            ask.optional("default_database", "Database to write by default (empty: none)")?;
-            ask.optional("default_collection", "Collection to write by default (empty: none)")?;
-            ask.text("consumer_group_id", "Consumer group that loads it", &format!("{name}-loader"))?;
-        }
-        _ => {
-            ask.text("url", "URL, or several separated by commas", "http://localhost:9200")?;
-            if !ask.optional("username", "Username (empty: none)")?.is_empty() {
-                ask.secret(name, "password", "Password")?;
-            }
-            ask.optional("ca_file", "CA file, PEM (empty: the well-known CAs)")?;
-            ask.optional("default_index", "Index to write by default (empty: none)")?;
-            ask.text("consumer_group_id", "Consumer group that loads it", &format!("{name}-loader"))?;
-        }
-    }
-    Ok(questions.answers)
+/// What a tested connection has shown.
+struct Reached {
+    line: String,
+    /// Of a Kafka cluster.
+    topics: Vec<String>,
 }
 
-/// Connects to the server of the section; returns a line about it.
-async fn test(path: &Path, section: &DraftSection, kind: SectionKind) -> Result<String, Error> {
+/// Connects to the server of the section.
+async fn test(path: &Path, section: &DraftSection, kind: SectionKind) -> Result<Reached, Error> {
     let profile = draft::profile(path, &draft::text(std::slice::from_ref(section)))?;
     let name = &section.name;
-    Ok(match kind {
+    let line = match kind {
         SectionKind::Kafka => {
-            let cluster = kafka::reach(&profile.kafka(name)?, CONNECT_TIMEOUT).await?;
-            format!("connected; cluster id {}", cluster.id.as_deref().unwrap_or("-"))
+            let section = profile.kafka(name)?;
+            let cluster = kafka::reach(&section, CONNECT_TIMEOUT).await?;
+            let topics = topics(&section).await;
+            let count = counted(topics.len() as u64, "topic");
+            let line = format!("connected; cluster id {}, {count}", cluster.id.as_deref().unwrap_or("-"));
+            return Ok(Reached { line, topics });
         }
         SectionKind::Mongodb => {
             MongoClient::connect(&profile.mongo(name)?, 1, CONNECT_TIMEOUT).await?;
@@ -160,7 +171,17 @@ async fn test(path: &Path, section: &DraftSection, kind: SectionKind) -> Result<
             let client = ElasticClient::connect(&profile.elastic(name)?, CONNECT_TIMEOUT).await?;
             format!("connected; {}", client.server())
         }
-    })
+    };
+    Ok(Reached { line, topics: Vec::new() })
+}
+
+/// Returns the topics to offer; none when the cluster does not list them.
+async fn topics(section: &KafkaSection) -> Vec<String> {
+    let Ok(admin) = Admin::connect(section, CONNECT_TIMEOUT).await else { return Vec::new() };
+    let listed = admin.topics().await.unwrap_or_default().into_iter().map(|listed| listed.topic.name().to_owned());
+    let mut names: Vec<_> = listed.filter(|name| !is_internal(name) && Topic::is_valid_name(name)).collect();
+    names.sort();
+    names
 }
 
 /// A key and its value.
@@ -181,6 +202,87 @@ impl Questions<'_> {
         &self.answers.last().expect("one was added").1
     }
 
+    /// Asks for what a connection needs.
+    fn connection(&mut self, name: &str, kind: SectionKind) -> Result<(), Error> {
+        match kind {
+            SectionKind::Kafka => {
+                self.text("servers", "Servers, host:port, separated by commas", "localhost:9092")?;
+                let protocols = ["PLAINTEXT", "SASL_PLAINTEXT", "SASL_SSL", "SSL"];
+                let protocol = self.one_of("security_protocol", "Security protocol", &protocols)?.to_owned();
+                if protocol.starts_with("SASL") {
+                    let mechanisms = ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", "OAUTHBEARER", "AWS_MSK_IAM"];
+                    match self.one_of("sasl_mechanism", "SASL mechanism", &mechanisms)? {
+                        "OAUTHBEARER" => self.tokens(name)?,
+                        "AWS_MSK_IAM" => _ = self.required("aws_region", "AWS region")?,
+                        _ => {
+                            self.required("username", "Username")?;
+                            self.secret(name, "password", "Password")?;
+                        }
+                    }
+                }
+                if protocol.ends_with("SSL") {
+                    self.optional("ssl_ca_location", "CA file, PEM (empty: the CAs of the system)")?;
+                    if !self.optional("ssl_certificate_location", "Client certificate file, PEM (empty: none)")?.is_empty() {
+                        self.required("ssl_key_location", "Client key file, PEM")?;
+                    }
+                }
+            }
+            SectionKind::Mongodb => {
+                let items = ["host and port", "connection string"];
+                if choose("Connect by", &items, usize::from(self.previous("uri").is_some()))? == 0 {
+                    self.mongodb_host(name)?;
+                } else {
+                    self.secret(name, "uri", "Connection string, mongodb://...")?;
+                }
+            }
+            _ => {
+                self.text("url", "URL, or several separated by commas", "http://localhost:9200")?;
+                if !self.optional("username", "Username (empty: none)")?.is_empty() {
+                    self.secret(name, "password", "Password")?;
+                }
+                self.optional("ca_file", "CA file, PEM (empty: the well-known CAs)")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for the values that flags have without being given.
+    fn defaults(&mut self, name: &str, kind: SectionKind, topics: &[String]) -> Result<(), Error> {
+        match kind {
+            SectionKind::Kafka => {
+                self.topic("default_consumer_topic", "Topic to read by default", topics)?;
+                self.topic("default_producer_topic", "Topic to write by default", topics)?;
+                let group = format!("{}-consumer-group", name.trim_end_matches("_kafka"));
+                self.text("default_consumer_group_id", "Consumer group", &group)?;
+            }
+            SectionKind::Mongodb => {
+                self.optional("default_database", "Database to write by default (empty: none)")?;
+                self.optional("default_collection", "Collection to write by default (empty: none)")?;
+                self.text("consumer_group_id", "Consumer group that loads it", &format!("{name}-loader"))?;
+            }
+            _ => {
+                self.optional("default_index", "Index to write by default (empty: none)")?;
+                self.text("consumer_group_id", "Consumer group that loads it", &format!("{name}-loader"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for a topic, of those that the cluster has or by its name.
+    fn topic(&mut self, key: &'static str, prompt: &str, topics: &[String]) -> Result<(), Error> {
+        if topics.is_empty() {
+            return self.optional(key, &format!("{prompt} (empty: none)")).map(drop);
+        }
+        let items: Vec<_> = ["none", "another name"].into_iter().chain(topics.iter().map(String::as_str)).collect();
+        let default = items.iter().skip(2).position(|topic| Some(*topic) == self.previous(key)).map_or(0, |at| at + 2);
+        match choose(prompt, &items, default)? {
+            0 => _ = self.answer(key, String::new()),
+            1 => _ = self.optional(key, &format!("{prompt} (empty: none)"))?,
+            chosen => _ = self.answer(key, items[chosen].to_owned()),
+        }
+        Ok(())
+    }
+
     /// Asks for the host of a MongoDB server, its login and TLS.
     fn mongodb_host(&mut self, section: &str) -> Result<(), Error> {
         self.text("host", "Host", "localhost")?;
@@ -193,6 +295,25 @@ impl Questions<'_> {
             self.answers.push(("tls", "true".to_owned()));
             self.optional("tls_ca_file", "CA file, PEM (empty: the well-known CAs)")?;
         }
+        Ok(())
+    }
+
+    /// Asks where the tokens of a Kafka section come from.
+    fn tokens(&mut self, section: &str) -> Result<(), Error> {
+        let items = ["a token endpoint, with client credentials", "a command", "a file"];
+        let before = ["oauth_token_url", "oauth_token_command", "oauth_token_file"];
+        let default = before.iter().position(|key| self.previous(key).is_some()).unwrap_or(0);
+        match choose("Tokens of", &items, default)? {
+            0 => {
+                self.required("oauth_token_url", "URL of the token endpoint")?;
+                self.required("oauth_client_id", "Client id")?;
+                self.secret(section, "oauth_client_secret", "Client secret")?;
+                self.optional("oauth_scope", "Scope (empty: none)")?;
+            }
+            1 => _ = self.required("oauth_token_command", "Command that prints a token")?,
+            _ => _ = self.required("oauth_token_file", "File with the token")?,
+        }
+        self.optional("oauth_extensions", "SASL extensions, name=value with commas (empty: none)")?;
         Ok(())
     }
 
@@ -237,7 +358,7 @@ impl Questions<'_> {
 
 /// Asks to choose an item; returns its index.
 fn choose(prompt: &str, items: &[&str], default: usize) -> Result<usize, Error> {
-    Select::new().with_prompt(prompt).items(items).default(default).interact().map_err(interrupted)
+    Select::new().with_prompt(prompt).items(items).default(default).max_length(15).interact().map_err(interrupted)
 }
 
 fn confirm(prompt: &str, default: bool) -> Result<bool, Error> {
@@ -257,6 +378,7 @@ fn valid(key: &str, text: &str) -> Result<(), &'static str> {
         "host" => (is_host(text), "use a name or an address, without port and scheme"),
         "port" => (port(text).is_some(), "use a port between 1 and 65535"),
         "uri" => (is_connection_string(text), "use mongodb://host:27017 or mongodb+srv://host"),
+        "oauth_token_url" => (is_http(text), "use https://host/token"),
         "url" => (split_urls(text).iter().all(|url| is_http(url)), "use http://host:9200 or https://host:9200"),
         "default_consumer_topic" | "default_producer_topic" => (Topic::is_valid_name(text), TOPIC_NAME_RULE),
         _ => return Ok(()),

@@ -161,7 +161,7 @@ impl Output {
 
     fn warn(&mut self, trouble: &str) {
         if self.trouble.as_deref() != Some(trouble) {
-            tracing::warn!("{trouble}");
+            tracing::warn!("Waiting for records: {trouble}");
             self.trouble = Some(trouble.to_owned());
         }
     }

@@ -10,7 +10,7 @@ use crate::commands::tail::output::Output;
 use crate::commands::tail::select_args::SelectArgs;
 use crate::connectors::kafka::{Bounds, OffsetSpec, Pos, ScanEvent, ScanRange, Scanner, TopicInfo};
 use crate::error::Error;
-use crate::pipeline::Failure;
+use crate::pipeline::{ConnectorError, Failure, Refusal, RefusalReason};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, RecordView};
 use crate::report::counted;
@@ -47,7 +47,7 @@ impl SelectedPartitions {
         if let Some(partitions) = &select.partitions {
             partitions.check(&topics)?;
         }
-        let committed = committed(scanner, select, section)?;
+        let committed = committed(scanner, select, section, &topics)?;
         let (partitions, mut warnings) = partitions(scanner, select, &topics, &committed, follows)?;
         warnings.extend(no_commit_line(select, &partitions, &committed));
         let range = |it: &TailPartition| (it.partition, it.start, it.stop);
@@ -64,9 +64,15 @@ fn committing_group(select: &SelectArgs) -> Option<&str> {
 }
 
 /// Returns the committed offsets that the positions need.
-fn committed(scanner: &Scanner, select: &SelectArgs, section: &KafkaSection) -> Result<HashMap<Partition, i64>, Error> {
+fn committed(
+    scanner: &Scanner,
+    select: &SelectArgs,
+    section: &KafkaSection,
+    topics: &[TopicInfo],
+) -> Result<HashMap<Partition, i64>, Error> {
     let Some(group) = committing_group(select) else { return Ok(HashMap::new()) };
-    let committed = scanner.committed(group)?;
+    let asked: Vec<Partition> = topics.iter().flat_map(|topic| select.partitions_of(topic)).collect();
+    let committed = scanner.committed(group, &asked)?;
     if committed.is_empty()
         && let Some(names) = scanner.group_names()
     {
@@ -125,16 +131,16 @@ fn partitions(
     }
     let tail_partition = |partition: Partition| {
         let at = |ends: &HashMap<Partition, i64>| ends.get(&partition).copied().unwrap_or(0);
-        let offset = |pos: Pos, flag: &str| {
+        let offset = |pos: Pos, name: &str| {
             let bounds = Bounds {
                 low: at(&low),
                 end: at(&end),
                 committed: committed.get(&partition).copied(),
                 at_time: pos.time(now).and_then(|time| at_time.get(&time)?.get(&partition).copied()),
             };
-            pos.offset(&bounds).map_err(|why| Error::Usage {
-                what: format!("{flag} is outside {partition}: {why}"),
-                hint: "name an offset that each partition has, or choose partitions with --partitions".to_owned(),
+            pos.offset(&bounds).map_err(|why| {
+                let what = format!("the {name} {pos} is outside {partition}");
+                Error::from(ConnectorError::from(Refusal { reason: RefusalReason::OffsetOutOfRange, what, numbers: vec![why] }))
             })
         };
         let (low, end) = (at(&low), at(&end));
@@ -142,8 +148,8 @@ fn partitions(
             partition,
             low,
             end,
-            start: select.start.map_or(Ok(low), |start| offset(start, "--start"))?.clamp(low, end.max(low)),
-            stop: select.stop.map_or(Ok(end), |stop| offset(stop, "--stop"))?,
+            start: select.start.map_or(Ok(low), |start| offset(start, "start"))?.clamp(low, end.max(low)),
+            stop: select.stop.map_or(Ok(end), |stop| offset(stop, "stop"))?,
         })
     };
     Ok((asked.into_iter().map(tail_partition).collect::<Result<_, Error>>()?, held_back))

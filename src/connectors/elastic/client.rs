@@ -23,8 +23,9 @@ use crate::connectors::elastic::cluster::ClusterInfo;
 use crate::connectors::elastic::diagnosis::{self, CallError};
 use crate::connectors::elastic::lenient_json;
 use crate::connectors::elastic::names::in_path;
+use crate::connectors::elastic::signing::RequestSigner;
 use crate::pipeline::{ConnectorError, Failure};
-use crate::profile::{ElasticLogin, ElasticSection};
+use crate::profile::{ElasticLogin, ElasticSection, HttpProxy};
 
 /// The timeout of a short request.
 pub(super) const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,6 +50,7 @@ struct ClusterNode {
     /// Scheme, host and port.
     url: String,
     client: Elasticsearch,
+    signer: Option<RequestSigner>,
     left_out_until: Mutex<Option<Instant>>,
 }
 
@@ -111,7 +113,7 @@ impl<'a> Request<'a> {
 /// # Errors
 /// When a file cannot be read, or is not a certificate or key.
 pub fn check(section: &ElasticSection) -> Result<(), Failure> {
-    section.urls.iter().try_for_each(|url| ClusterNode::new(section, url).map(drop))
+    section.urls.iter().try_for_each(|url| ClusterNode::new(section, url, None).map(drop))
 }
 
 impl ElasticClient {
@@ -120,7 +122,9 @@ impl ElasticClient {
     /// # Errors
     /// When no node answers in time, or the login is rejected, or the version is not supported.
     pub async fn connect(section: &ElasticSection, wait: Duration) -> Result<Self, ConnectorError> {
-        let nodes = section.urls.iter().map(|url| ClusterNode::new(section, url)).collect::<Result<_, _>>()?;
+        let signer = RequestSigner::of(section);
+        let node = |url: &String| ClusterNode::new(section, url, signer.clone());
+        let nodes = section.urls.iter().map(node).collect::<Result<_, _>>()?;
         let mut client =
             Self { section: section.clone(), nodes, next: AtomicUsize::new(0), server: ClusterInfo::default(), wait };
         let until = Instant::now() + wait;
@@ -163,7 +167,8 @@ impl ElasticClient {
     /// Identifies the cluster. An answer without details suffices: some users may not ask.
     async fn identify(&self, deadline: Duration) -> Result<ClusterInfo, CallError> {
         let root = self.call(Request { deadline, ..Request::get("/") }).await?;
-        if root.status == 401 {
+        // AWS answers so to a signature that it does not accept.
+        if root.status == 401 || root.status == 403 && matches!(self.section.login, ElasticLogin::Aws { .. }) {
             return Err(CallError::login(&self.section));
         }
         if matches!(root.status, 429 | 500..) {
@@ -258,7 +263,7 @@ impl ElasticClient {
 }
 
 impl ClusterNode {
-    fn new(section: &ElasticSection, url: &str) -> Result<Self, Failure> {
+    fn new(section: &ElasticSection, url: &str, signer: Option<RequestSigner>) -> Result<Self, Failure> {
         let wrong = |key: &str, why: String| {
             Failure::new(format!("cannot use `{key}` of `{}`", section.name))
                 .because(why)
@@ -267,11 +272,19 @@ impl ClusterNode {
         let read = |key: &str, path: &str| std::fs::read(path).map_err(|error| wrong(key, format!("`{path}`: {error}")));
         let parsed = url.parse().map_err(|_| wrong("url", format!("`{url}` is not a URL")))?;
         let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(parsed))
-            .disable_proxy()
             .enable_meta_header(false)
             .header(USER_AGENT, HeaderValue::from_static(concat!("sdl/", env!("CARGO_PKG_VERSION"))))
             // The answers are short, and inflating them costs more than reading them.
             .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        builder = match &section.proxy {
+            // Not even that of the environment.
+            None => builder.disable_proxy(),
+            Some(HttpProxy { url, login }) => {
+                let url = url.parse().map_err(|_| wrong("proxy", format!("`{url}` is not a URL")))?;
+                let login = login.as_ref().map(|(username, password)| (username.as_str(), password.reveal()));
+                builder.proxy(url, login.map(|(username, _)| username), login.map(|(_, password)| password))
+            }
+        };
         if let Some(login) = authorization(&section.login) {
             let mut value = HeaderValue::try_from(login)
                 .map_err(|_| wrong(login_key(&section.login), "it has a character that is not allowed in a header".to_owned()))?;
@@ -296,7 +309,7 @@ impl ClusterNode {
         }
         let key = if section.client_cert.is_some() { "client_cert" } else { "ca_file" };
         let transport = builder.build().map_err(|_| wrong(key, "its file has no certificate or key in PEM".to_owned()))?;
-        Ok(Self { url: url.to_owned(), client: Elasticsearch::new(transport), left_out_until: Mutex::new(None) })
+        Ok(Self { url: url.to_owned(), client: Elasticsearch::new(transport), signer, left_out_until: Mutex::new(None) })
     }
 
     /// Returns whether the node is not left out. After the back-off it is asked first: nothing long is sent to a node that is silent.
@@ -337,7 +350,16 @@ impl ClusterNode {
             }
         });
         let failed = |error: elasticsearch::Error| CallError::new(&self.url, &error, deadline);
-        let response = self.client.send(method, path, headers, Some(query), body, Some(deadline)).await.map_err(failed)?;
+        let (path, query) = match &self.signer {
+            // The query is signed in one form, and must be sent in it.
+            Some(signer) => {
+                let body = body.as_deref().unwrap_or_default();
+                let in_form = signer.sign(&mut headers, &self.url, (method, path, query), body).await;
+                (in_form.map_err(|error| CallError::access(&error))?, None)
+            }
+            None => (path.to_owned(), Some(query)),
+        };
+        let response = self.client.send(method, &path, headers, query, body, Some(deadline)).await.map_err(failed)?;
         let status = response.status_code().as_u16();
         let is_elastic = response.headers().get("x-elastic-product").is_some_and(|name| name == "Elasticsearch");
         let body = response.bytes().await.map_err(failed)?;
@@ -353,7 +375,7 @@ fn is_gateway_error(status: u16) -> bool {
 /// Returns the header that logs in.
 fn authorization(login: &ElasticLogin) -> Option<String> {
     match login {
-        ElasticLogin::None => None,
+        ElasticLogin::None | ElasticLogin::Aws { .. } => None,
         ElasticLogin::Basic { username, password } => {
             Some(format!("Basic {}", BASE64.encode(format!("{username}:{}", password.reveal()))))
         }

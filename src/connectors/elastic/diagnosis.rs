@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::connectors::access_error::AccessError;
 use crate::connectors::connect_error::{ConnectCause, ConnectError, ConnectStep, SectionKeys};
 use crate::connectors::elastic::reason::{clean, kind, text};
 use crate::pipeline::Failure;
@@ -49,6 +50,18 @@ impl CallError {
             ElasticLogin::Basic { username, .. } => ConnectCause::AuthenticationFailed(format!("`{username}`")),
             ElasticLogin::ApiKey(_) => ConnectCause::AuthenticationFailed("the API key".to_owned()),
             ElasticLogin::Bearer(_) => ConnectCause::AuthenticationFailed("the bearer token".to_owned()),
+            ElasticLogin::Aws { .. } => ConnectCause::AuthenticationFailed("the AWS credentials".to_owned()),
+        };
+        Self { node: None, cause }
+    }
+
+    /// Returns the error of a request that cannot be signed.
+    pub(super) fn access(error: &AccessError) -> Self {
+        let cause = ConnectCause::Other {
+            step: Some(ConnectStep::Login),
+            text: error.text.clone(),
+            hint: Some(error.hint.clone()),
+            is_lasting: error.is_lasting,
         };
         Self { node: None, cause }
     }
@@ -96,6 +109,11 @@ pub(super) fn diagnose(section: &ElasticSection, error: &CallError, wait: Durati
     ConnectError::new(node, cause).failure(&keys(section))
 }
 
+/// Returns the failure to connect to one of the section's servers.
+pub(super) fn connect_failure(section: &ElasticSection, server: &str, cause: ConnectCause) -> Failure {
+    ConnectError::new(server, cause).failure(&keys(section))
+}
+
 fn keys(section: &ElasticSection) -> SectionKeys<'_> {
     let name = &section.name;
     SectionKeys {
@@ -107,6 +125,7 @@ fn keys(section: &ElasticSection) -> SectionKeys<'_> {
         login: match &section.login {
             ElasticLogin::ApiKey(_) => "`api_key`",
             ElasticLogin::Bearer(_) => "`bearer`",
+            ElasticLogin::Aws { .. } => "the AWS credentials, `aws_region` or `aws_service`",
             ElasticLogin::None | ElasticLogin::Basic { .. } => "`username` or `password`",
         },
         new_login: "`username` and `password`, or `api_key`,",

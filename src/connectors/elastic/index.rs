@@ -155,7 +155,7 @@ fn is_alias(answer: &Value, name: &str) -> bool {
 }
 
 /// Parses an answer to `GET /name`.
-fn kind_of(reply: &Reply) -> IndexKind {
+pub(super) fn kind_of(reply: &Reply) -> IndexKind {
     if reply.status == 404 {
         return IndexKind::Missing;
     }
@@ -173,13 +173,17 @@ fn kind_of(reply: &Reply) -> IndexKind {
     }
 }
 
-/// Returns a write that requires a sequence number which no document has.
 fn impossible_write(target: &ElasticTarget) -> RequestBody {
+    RequestBody::Lines(trial_write(target.format.has_routing).into())
+}
+
+/// Returns the lines of a write that requires a sequence number which no document has.
+pub(super) fn trial_write(has_routing: bool) -> String {
     let mut action = json!({"_id": "sdl-check", "if_seq_no": 9_007_199_254_740_991_i64, "if_primary_term": 1});
-    if target.format.has_routing {
+    if has_routing {
         action["routing"] = json!("sdl-check");
     }
-    RequestBody::Lines(format!("{}\n{{}}\n", json!({ "index": action })).into())
+    format!("{}\n{{}}\n", json!({ "index": action }))
 }
 
 /// Returns whether the cluster accepts writes at present; asks once.

@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod bulk_writer;
+mod checkup;
 mod client;
 mod cluster;
 mod diagnosis;
@@ -15,10 +16,12 @@ mod names;
 mod reason;
 mod request;
 mod response;
+mod signing;
 mod sink;
 mod target;
 
 pub use bootstrap::Bootstrap;
+pub(crate) use checkup::{ClusterRoom, IndexFacts, connect_failure, servers};
 pub use client::{ElasticClient, check};
 pub use cluster::{ClusterInfo, Flavour};
 pub use identity::IndexIdentity;

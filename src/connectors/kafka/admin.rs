@@ -4,12 +4,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
+use crate::connectors::kafka::access::Authenticated;
 use crate::connectors::kafka::acl::AclOperation;
 use crate::connectors::kafka::client_log::{LogContext, recent_lines};
 use crate::connectors::kafka::config::{client_config, create_client, set_group_id};
@@ -41,8 +43,8 @@ pub(crate) const TOPIC_NAME_RULE: &str = "use up to 249 letters, digits, dots, u
 #[derive(Clone)]
 pub struct Admin {
     section: Arc<KafkaSection>,
-    client: Arc<BaseConsumer<LogContext>>,
-    changes: Arc<AdminClient<LogContext>>,
+    client: Arc<Authenticated<BaseConsumer<LogContext>>>,
+    changes: Arc<Authenticated<AdminClient<LogContext>>>,
     cluster_id: String,
 }
 
@@ -97,9 +99,9 @@ impl Admin {
     pub async fn connect(section: &KafkaSection, wait: Duration) -> Result<Self, ConnectorError> {
         let cluster = reach(section, wait).await?;
         let mut config = client_config(section)?;
-        let admin: AdminClient<LogContext> = create_client(section, &config, LogContext::default())?;
+        let admin: Authenticated<AdminClient<LogContext>> = create_client(section, &config, LogContext::default())?;
         set_group_id(&mut config, section, None);
-        let client: BaseConsumer<LogContext> = create_client(section, &config, LogContext::default())?;
+        let client: Authenticated<BaseConsumer<LogContext>> = create_client(section, &config, LogContext::default())?;
         let (section, client) = (Arc::new(section.clone()), Arc::new(client));
         Ok(Self { section, client, changes: Arc::new(admin), cluster_id: cluster.id.unwrap_or_default() })
     }
@@ -122,8 +124,12 @@ impl Admin {
         is_embedded(&self.cluster_id)
     }
 
-    pub(super) fn client(&self) -> Arc<BaseConsumer<LogContext>> {
+    pub(super) fn client(&self) -> Arc<Authenticated<BaseConsumer<LogContext>>> {
         Arc::clone(&self.client)
+    }
+
+    pub(super) fn changes(&self) -> &AdminClient<LogContext> {
+        &self.changes
     }
 
     pub(super) fn profile_section(&self) -> Arc<KafkaSection> {
@@ -242,7 +248,7 @@ impl Admin {
     }
 
     /// Returns the error with which the controller refuses to create the topic, which is not created.
-    async fn validate_creation(&self, name: &str) -> Option<NativeError> {
+    pub(super) async fn validate_creation(&self, name: &str) -> Option<NativeError> {
         let new = NewTopic::new(name, 1, TopicReplication::Fixed(-1));
         // Without a timeout of the operation, librdkafka reports a controller that does not answer the broker as success.
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
@@ -502,6 +508,15 @@ impl Admin {
         })
         .await
     }
+}
+
+/// Returns these partitions as librdkafka's list.
+pub(super) fn partition_list(partitions: &[Partition]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition(partition.topic.name(), partition.index);
+    }
+    list
 }
 
 /// Checks the name of a topic to look up.

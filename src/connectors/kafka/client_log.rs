@@ -12,6 +12,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 
 use crate::connectors::kafka::librdkafka::plain_addresses;
+use crate::connectors::kafka::librdkafka::token::TOKEN_FAILED;
 
 /// How many lines are kept.
 const CAPACITY: usize = 64;
@@ -70,11 +71,12 @@ impl ClientLog {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(_, line)| line.clone()).collect()
     }
 
-    /// Returns the lines of the last minute, as [`Self::lines`].
+    /// Returns the lines of the last minute, as [`Self::lines`], and why there is no token: librdkafka says that once in an outage.
     #[must_use]
     pub(crate) fn recent(&self) -> Vec<String> {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().filter(|(at, _)| at.elapsed() < RECENT).map(|(_, line)| line.clone()).collect()
+        let is_recent = |(at, line): &&(Instant, String)| at.elapsed() < RECENT || line.starts_with(TOKEN_FAILED);
+        lines.iter().filter(is_recent).map(|(_, line)| line.clone()).collect()
     }
 }
 

@@ -98,6 +98,14 @@ impl CommitMetadata {
     }
 }
 
+/// Returns a flow for people: without the placeholder of names that stay the same.
+pub(crate) fn flow_in_words(flow: &str) -> String {
+    match flow.strip_suffix("/{topic}") {
+        Some(target) if target.starts_with("replicate ") => format!("{target}, same topic names"),
+        _ => flow.to_owned(),
+    }
+}
+
 /// The ids of the topics that a flow copies to, by source topic; of a destination that is no Kafka cluster there are none. Clones
 /// share them.
 #[derive(Clone, Debug, Default)]
@@ -155,6 +163,18 @@ mod tests {
                     prop_assert_eq!(CommitMetadata::parse(&read.to_json()), Some(read), "{}", text);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_flow_of_topics_that_keep_their_names_needs_no_placeholder() {
+        for (flow, words) in [
+            ("replicate local_kafka/{topic}", "replicate local_kafka, same topic names"),
+            ("replicate local_kafka/eu.{topic}", "replicate local_kafka/eu.{topic}"),
+            ("replicate local_kafka/orders", "replicate local_kafka/orders"),
+            ("sink-es elasticsearch/{topic}", "sink-es elasticsearch/{topic}"),
+        ] {
+            assert_eq!(flow_in_words(flow), words);
         }
     }
 

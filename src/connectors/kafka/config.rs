@@ -7,7 +7,9 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 use rdkafka::{ClientConfig, ClientContext};
 
+use crate::connectors::kafka::access::Authenticated;
 use crate::connectors::kafka::diagnosis;
+use crate::connectors::kafka::librdkafka::token::LogsIn;
 use crate::pipeline::{Failure, FailureKind};
 use crate::profile::{KafkaSection, Secret};
 
@@ -27,7 +29,7 @@ pub fn base_config(section: &KafkaSection) -> ClientConfig {
         // A client that no broker answers tries one after half of this: by default, 20 times a second.
         config.set("reconnect.backoff.ms", "250");
     }
-    if let Some(mechanism) = section.mechanism() {
+    if let Some(mechanism) = section.wire_mechanism() {
         // librdkafka accepts two names for this property.
         if !section.properties.iter().any(|(name, _)| name.starts_with("sasl.mechanism")) {
             config.set("sasl.mechanism", mechanism);
@@ -65,16 +67,18 @@ pub(crate) fn client_config(section: &KafkaSection) -> Result<ClientConfig, Fail
     Ok(base_config(section))
 }
 
-/// Creates a client.
+/// Creates a client, the only way in which one is created: it logs in with the tokens of the section, if it has any.
 ///
 /// # Errors
 /// When a file of the section is not what its key says, or librdkafka rejects a property.
-pub(crate) fn create_client<C: ClientContext, T: FromClientConfigAndContext<C>>(
+pub(crate) fn create_client<C: ClientContext, T: FromClientConfigAndContext<C> + LogsIn>(
     section: &KafkaSection,
     config: &ClientConfig,
     context: C,
-) -> Result<T, Failure> {
-    config.create_with_context(context).map_err(|error| creation_failure(section, &error))
+) -> Result<Authenticated<T>, Failure> {
+    #[allow(clippy::disallowed_methods, reason = "this is the one place")]
+    let client = config.create_with_context(context).map_err(|error| creation_failure(section, &error))?;
+    Authenticated::new(section, client)
 }
 
 /// Sets the `group.id` of a consumer that lists group offsets. The consumer neither joins nor commits; but when a coordinator
@@ -139,7 +143,8 @@ mod tests {
     fn a_section_may_shorten_the_longest_pause_before_a_connection() {
         let properties = vec![("reconnect.backoff.max.ms".to_owned(), Secret::new("120".to_owned()))];
         let section = KafkaSection { servers: "127.0.0.1:1".to_owned(), properties, ..KafkaSection::default() };
-        let client = create_client::<_, BaseProducer<LogContext>>(&section, &base_config(&section), LogContext::default());
+        let client =
+            create_client::<LogContext, BaseProducer<LogContext>>(&section, &base_config(&section), LogContext::default());
         assert!(client.is_ok());
     }
 }

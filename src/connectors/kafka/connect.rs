@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use rdkafka::producer::{BaseProducer, Producer as _};
 
 use crate::connectors::connect_error::WaitLog;
+use crate::connectors::kafka::access;
+use crate::connectors::kafka::access::Authenticated;
 use crate::connectors::kafka::client_log::{ClientLog, LogContext};
 use crate::connectors::kafka::config::{base_config, check, create_client};
 use crate::connectors::kafka::diagnosis;
@@ -41,9 +43,16 @@ pub async fn reach(section: &KafkaSection, wait: Duration) -> Result<ClusterMeta
 fn reach_blocking(section: &KafkaSection, wait: Duration) -> Result<ClusterMetadata, ConnectorError> {
     let client_log = ClientLog::default();
     let context = LogContext { client_log: client_log.clone() };
-    let client: BaseProducer<LogContext> = create_client(section, &base_config(section), context)?;
     let deadline = Instant::now() + wait;
     let mut log = WaitLog::new(&section.name, wait);
+    if let Some(keeper) = access::keeper(section)? {
+        let waited = keeper.wait(deadline, |error| log.on_failed_attempt(|| access::failure(section, error)));
+        waited.map_err(|error| {
+            let failure = access::failure(section, &error);
+            if error.is_lasting { failure } else { log.gave_up(failure) }
+        })?;
+    }
+    let client: Authenticated<BaseProducer<LogContext>> = create_client(section, &base_config(section), context)?;
     loop {
         if let Some(id) = client.client().fetch_cluster_id(PROBE_TIMEOUT) {
             return check_cluster_id(section, Some(id));
@@ -51,9 +60,9 @@ fn reach_blocking(section: &KafkaSection, wait: Duration) -> Result<ClusterMetad
         // Log lines and errors arrive by polling only.
         client.poll(Duration::ZERO);
         add_servers(client.client());
-        // A cluster without an id still answers a metadata request.
+        // A cluster without an id still answers a metadata request. One that is slow has an id now.
         if client_log.lines().is_empty() && client.client().fetch_metadata(None, PROBE_TIMEOUT).is_ok() {
-            return check_cluster_id(section, None);
+            return check_cluster_id(section, client.client().fetch_cluster_id(PROBE_TIMEOUT));
         }
         let lines = client_log.lines();
         let is_lasting = diagnosis::is_lasting(section, &lines);

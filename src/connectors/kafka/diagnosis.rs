@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use crate::connectors::connect_error::{self, CertificateError, ConnectCause, ConnectError, ConnectStep, SectionKeys};
 use crate::connectors::kafka::librdkafka::certificate::CertificateFlaw;
+use crate::connectors::kafka::librdkafka::token::TOKEN_FAILED;
 use crate::pipeline::{Failure, FailureKind};
-use crate::profile::{KafkaSection, MECHANISMS};
+use crate::profile::{KafkaSection, MECHANISMS, TokenAccess, TokenSource};
 
 /// The meaning of one line about a broker.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,13 +30,20 @@ struct Finding {
 /// Returns whether each of the section's servers has failed for a reason that waiting cannot change.
 pub(crate) fn is_lasting(section: &KafkaSection, lines: &[String]) -> bool {
     let lasting: Vec<_> = findings(section, lines, None).into_iter().filter(|finding| finding.is_lasting).collect();
-    let servers = || section.servers.split(',').map(str::trim).filter(|server| !server.is_empty());
-    !lasting.is_empty() && servers().all(|server| lasting.iter().any(|finding| finding.server == with_port(server)))
+    !lasting.is_empty() && servers(section).iter().all(|server| lasting.iter().any(|finding| finding.server == *server))
+}
+
+/// Returns the section's servers, each with its port.
+pub(crate) fn servers(section: &KafkaSection) -> Vec<String> {
+    section.servers.split(',').map(str::trim).filter(|server| !server.is_empty()).map(with_port).collect()
 }
 
 /// Returns the failure behind `lines`, which are in order of time: a lasting one before one that may pass, a later one before an
 /// earlier one.
 pub(crate) fn diagnose(section: &KafkaSection, lines: &[String], flaw: Option<CertificateFlaw>, wait: Duration) -> Failure {
+    if let Some(why) = missing_token(section, lines) {
+        return Failure::new(format!("cannot connect to `{}`", section.name)).because(why);
+    }
     let mut found = findings(section, lines, flaw);
     let at = found.iter().rposition(|finding| finding.is_lasting).or(found.len().checked_sub(1));
     match at.map(|at| found.swap_remove(at)) {
@@ -72,6 +80,9 @@ const MAX_NAMED: usize = 3;
 /// Returns why brokers that were reached before cannot be reached now, by `lines`, which are in order of time: the newest cause, and
 /// the brokers that have it. One outage has the same words, whichever connection meets it.
 pub(crate) fn outage(section: &KafkaSection, lines: &[String]) -> Option<String> {
+    if let Some(why) = missing_token(section, lines) {
+        return Some(why);
+    }
     let (advertised, bootstrap): (Vec<_>, Vec<_>) = findings(section, lines, None)
         .into_iter()
         .filter(|finding| finding.is_known)
@@ -85,6 +96,18 @@ pub(crate) fn outage(section: &KafkaSection, lines: &[String]) -> Option<String>
     Some(format!("{}: {newest}", named(&servers)))
 }
 
+/// Returns why there is no token to log in with, unless the brokers cannot be reached for another reason since: without a token they refuse
+/// the login, and close connections.
+fn missing_token(section: &KafkaSection, lines: &[String]) -> Option<String> {
+    let at = lines.iter().rposition(|line| line.starts_with(TOKEN_FAILED))?;
+    let follows = |cause: &ConnectCause| {
+        matches!(cause, ConnectCause::AuthenticationFailed(_) | ConnectCause::Closed(_) | ConnectCause::LoginExpected)
+            || matches!(in_outage(cause.clone()), ConnectCause::Closed(_) | ConnectCause::Other { .. })
+    };
+    let is_cause = findings(section, &lines[at..], None).iter().all(|finding| follows(&finding.cause));
+    is_cause.then(|| without_secrets(section, &lines[at][TOKEN_FAILED.len()..]))
+}
+
 /// Returns that the section's server does not answer, where no line says why; `None` if the section has several, of which one may be
 /// silent.
 pub(crate) fn silence(section: &KafkaSection) -> Option<String> {
@@ -95,6 +118,9 @@ pub(crate) fn silence(section: &KafkaSection) -> Option<String> {
 /// Returns the reason that a client has noted last: an outage as [`outage`] says it, anything else as it is.
 pub(crate) fn last_reason(section: &KafkaSection, lines: &[String]) -> Option<String> {
     let last = lines.last()?;
+    if let Some(why) = missing_token(section, lines) {
+        return Some(why);
+    }
     let is_outage = finding(section, last, None).is_some_and(|finding| finding.is_known);
     let outage = is_outage.then(|| outage(section, lines)).flatten();
     Some(outage.unwrap_or_else(|| without_secrets(section, last)))
@@ -135,7 +161,8 @@ impl Finding {
     }
 }
 
-fn failure(section: &KafkaSection, server: String, cause: ConnectCause) -> Failure {
+/// Returns the failure to connect to a server of the section.
+pub(crate) fn failure(section: &KafkaSection, server: String, cause: ConnectCause) -> Failure {
     let (name, protocol) = (&section.name, section.protocol());
     let (is_tls, is_sasl) = (protocol.ends_with("SSL"), protocol.starts_with("SASL"));
     // A property takes the place of the key: a change of the key would have no effect.
@@ -157,7 +184,13 @@ fn failure(section: &KafkaSection, server: String, cause: ConnectCause) -> Failu
         address: "servers",
         ca: &key("ssl_ca_location", &["ssl.ca.location", "ssl.ca.pem"]),
         client_certificate: &certificate.map(|key| format!("`{key}`")).join(" and "),
-        login: &format!("`{username}`, `{password}` or `{mechanism}`"),
+        login: &match section.tokens.as_ref().map(|tokens| &tokens.source) {
+            None => format!("`{username}`, `{password}` or `{mechanism}`"),
+            Some(TokenSource::Endpoint(_)) => "`oauth_client_id`, `oauth_scope` or `oauth_extensions`".to_owned(),
+            Some(TokenSource::Command(_)) => "`oauth_token_command` or `oauth_extensions`".to_owned(),
+            Some(TokenSource::File(_)) => "`oauth_token_file` or `oauth_extensions`".to_owned(),
+            Some(TokenSource::Aws(_)) => "`aws_region`, or the rights of the AWS credentials,".to_owned(),
+        },
         new_login: &format!("`{protocol_key} = {new_protocol}`, `{username}` and `{password}`"),
         without_login: without_login(section, &protocol_key),
         mechanism: (&mechanism, &MECHANISMS),
@@ -216,7 +249,8 @@ pub(crate) fn diagnose_creation(section: &KafkaSection, reason: &str) -> Failure
 /// Returns `text` without the section's secrets.
 fn without_secrets(section: &KafkaSection, text: &str) -> String {
     let secrets = [&section.password, &section.ssl_key_password].into_iter().flatten();
-    connect_error::without_secrets(text, secrets.chain(section.properties.iter().map(|(_, value)| value)))
+    let of_tokens = section.tokens.iter().flat_map(TokenAccess::secrets);
+    connect_error::without_secrets(text, secrets.chain(of_tokens).chain(section.properties.iter().map(|(_, value)| value)))
 }
 
 fn findings(section: &KafkaSection, lines: &[String], flaw: Option<CertificateFlaw>) -> Vec<Finding> {
@@ -302,6 +336,10 @@ fn known_cause(section: &KafkaSection, text: &str, state: &str, flaw: Option<Cer
             offered => ConnectCause::MechanismNotOffered { wanted: mechanism.to_owned(), offered: offered.to_owned() },
         });
     }
+    // librdkafka prints the answer of the broker in two forms, by who speaks last.
+    if section.tokens.is_some() && (has("SASL authentication error") || has("SASL OAUTHBEARER authentication failed")) {
+        return Some(ConnectCause::AuthenticationFailed(token_of(section, mechanism)));
+    }
     if has("SASL authentication error") || has("Authentication failed") || has("AuthenticationFailed") {
         let user = section.property("sasl.username").or(section.username.as_deref()).unwrap_or_default();
         return Some(ConnectCause::AuthenticationFailed(format!("`{user}` ({mechanism})")));
@@ -334,6 +372,15 @@ fn known_cause(section: &KafkaSection, text: &str, state: &str, flaw: Option<Cer
         });
     }
     None
+}
+
+/// Returns whose token a broker refuses.
+fn token_of(section: &KafkaSection, mechanism: &str) -> String {
+    match section.tokens.as_ref().map(|tokens| &tokens.source) {
+        Some(TokenSource::Endpoint(endpoint)) => format!("the token of client `{}` ({mechanism})", endpoint.client_id),
+        Some(TokenSource::Aws(_)) => format!("the AWS credentials ({mechanism})"),
+        _ => format!("the token ({mechanism})"),
+    }
 }
 
 fn unknown_cause(section: &KafkaSection, text: &str, state: &str) -> ConnectCause {

@@ -350,3 +350,45 @@ fn the_last_reason_of_a_client_is_an_outage_or_in_its_own_words() {
     assert_eq!(reason(STOP[4]).as_deref(), Some("127.0.0.1:31312: connection refused"));
     assert_eq!(reason("orders/0: the topic is gone").as_deref(), Some("orders/0: the topic is gone"));
 }
+
+fn with_tokens() -> KafkaSection {
+    let endpoint = crate::profile::TokenEndpoint {
+        url: "https://idp/token".to_owned(),
+        client_id: "x".to_owned(),
+        client_secret: Secret::new("canary".to_owned()),
+        scope: None,
+        ca_location: None,
+    };
+    KafkaSection {
+        username: None,
+        password: None,
+        sasl_mechanism: Some("OAUTHBEARER".to_owned()),
+        tokens: Some(TokenAccess { source: TokenSource::Endpoint(endpoint), extensions: Vec::new() }),
+        ..section("SASL_PLAINTEXT")
+    }
+}
+
+#[test]
+fn a_token_that_the_broker_refuses_is_named() {
+    for line in [
+        "sasl_plaintext://broker:9092/bootstrap: SASL authentication error: {\"status\":\"invalid_token\"} (in state AUTH_REQ)",
+        "sasl_plaintext://broker:9092/bootstrap: SASL OAUTHBEARER authentication failed (principal=x): {} (in state AUTH_REQ)",
+    ] {
+        let (cause, hint) = diagnosed(&with_tokens(), line, None);
+        assert_eq!(cause, "broker:9092: logging in: authentication failed for the token of client `x` (OAUTHBEARER)");
+        assert_eq!(hint, "correct `oauth_client_id`, `oauth_scope` or `oauth_extensions` under [remote_kafka]");
+    }
+}
+
+#[test]
+fn a_missing_token_explains_the_logins_that_fail_and_no_other_outage() {
+    const MISSING: &str = "Failed to acquire SASL OAUTHBEARER token: https://idp/token: connecting: connection refused";
+    const REFUSED: &str = "sasl_plaintext://broker:9092/1: SASL authentication error: {} (in state AUTH_REQ)";
+    const DOWN: &str = "sasl_plaintext://broker:9092/1: Connect to 127.0.0.1:9092 failed: Connection refused (in state CONNECT)";
+    let why = |lines: &[&str]| outage(&with_tokens(), &lines.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let missing = "https://idp/token: connecting: connection refused";
+    for lines in [&[MISSING][..], &[MISSING, REFUSED], &[REFUSED, MISSING], &[DOWN, MISSING]] {
+        assert_eq!(why(lines).as_deref(), Some(missing), "{lines:?}");
+    }
+    assert_eq!(why(&[MISSING, DOWN]).as_deref(), Some("broker:9092: connection refused"));
+}

@@ -8,6 +8,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
+use crate::connectors::kafka::access::Authenticated;
 use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::config::{client_config, create_client};
 use crate::connectors::kafka::librdkafka::mock;
@@ -31,6 +32,7 @@ impl EmbeddedCluster {
     pub fn start(brokers: u32) -> Result<Self, ConnectorError> {
         let mut config = ClientConfig::new();
         config.set("test.mock.num.brokers", brokers.to_string());
+        #[allow(clippy::disallowed_methods, reason = "the owner of the brokers connects to none")]
         let owner: BaseProducer<LogContext> = config
             .create_with_context(LogContext::default())
             .map_err(|error| Failure::new("cannot start the embedded brokers").because(error))?;
@@ -75,7 +77,7 @@ pub fn topic_digest(
     let mut config = client_config(section)?;
     config.set("group.id", "sdl-digest").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
     config.set("fetch.wait.max.ms", "10").set("auto.offset.reset", "earliest");
-    let consumer: BaseConsumer<LogContext> = create_client(section, &config, LogContext::default())?;
+    let consumer: Authenticated<BaseConsumer<LogContext>> = create_client(section, &config, LogContext::default())?;
     let mut list = TopicPartitionList::new();
     list.add_partition_range(topic, 0, partitions - 1);
     list.set_all_offsets(Offset::Beginning).map_err(|error| failure().because(error))?;

@@ -7,9 +7,10 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::connectors::kafka::access::Authenticated;
 use crate::connectors::kafka::acl::AclOperation;
 use crate::connectors::kafka::admin::{
-    Admin, OffsetSpec, PartitionOffset, REQUEST_TIMEOUT, TopicInfo, blocking, listing_failure, partition_offsets,
+    Admin, OffsetSpec, PartitionOffset, REQUEST_TIMEOUT, TopicInfo, blocking, listing_failure, partition_list, partition_offsets,
 };
 use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::commit_metadata::CommittedOffset;
@@ -212,7 +213,8 @@ impl Admin {
     ) -> Result<(), ConnectorError> {
         let mut config = client_config(&self.profile_section())?;
         config.set("group.id", group).set("enable.auto.commit", "false");
-        let consumer: BaseConsumer<LogContext> = create_client(&self.profile_section(), &config, LogContext::default())?;
+        let consumer: Authenticated<BaseConsumer<LogContext>> =
+            create_client(&self.profile_section(), &config, LogContext::default())?;
         let done = blocking(move || {
             for offsets in offsets.chunks(MAX_COMMIT_PARTITIONS) {
                 let mut list = TopicPartitionList::with_capacity(offsets.len());
@@ -228,7 +230,12 @@ impl Admin {
             Ok(())
         });
         let what = format!("commit the offsets of group `{group}` on");
-        done.await?.map_err(|error: RefusedOffset| self.refused_offsets(AclOperation::ReadGroup(group), &what, error).into())
+        done.await?.map_err(|error: RefusedOffset| {
+            let had_members = self.is_embedded() && error.error.code == RDKafkaErrorCode::UnknownMemberId;
+            let failure = self.refused_offsets(AclOperation::ReadGroup(group), &what, error);
+            let hint = "embedded brokers change only the offsets of groups that never had members: name another group";
+            if had_members { failure.hint(hint).into() } else { failure.into() }
+        })
     }
 
     /// Deletes a group without members, with its offsets.
@@ -408,14 +415,6 @@ fn position(entry: &PartitionEntry) -> (Partition, CommittedOffset) {
     let metadata = String::from_utf8_lossy(&entry.metadata).into_owned();
     let committed = CommittedOffset { next: NextOffset(entry.offset), metadata, leader_epoch: entry.leader_epoch };
     (Partition::new(&entry.topic, entry.partition), committed)
-}
-
-fn partition_list(partitions: &[Partition]) -> TopicPartitionList {
-    let mut list = TopicPartitionList::with_capacity(partitions.len());
-    for partition in partitions {
-        list.add_partition(partition.topic.name(), partition.index);
-    }
-    list
 }
 
 impl From<librdkafka::groups::GroupDescription> for Group {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 
+use crate::connectors::kafka::access::Authenticated;
 use crate::connectors::kafka::acl::AclOperation;
 use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::config::{client_config, create_client};
@@ -123,11 +124,11 @@ pub(crate) fn read<T: Clone>(
         let why = errors.remove(&partition).unwrap_or_else(|| "no answer in time".to_owned());
         results.extend(offsets.into_iter().map(|offset| ((partition, offset), LookupResult::Unknown(why.clone()))));
     }
-    tracing::debug!(section = section.name, results = results.len(), took = ?started.elapsed(), "Read single records.");
+    tracing::debug!(section = section.name, results = results.len(), took = ?started.elapsed(), "Looked up records by their offsets.");
     Ok(results)
 }
 
-fn consumer(section: &KafkaSection, read_uncommitted: bool) -> Result<BaseConsumer<LogContext>, ConnectorError> {
+fn consumer(section: &KafkaSection, read_uncommitted: bool) -> Result<Authenticated<BaseConsumer<LogContext>>, ConnectorError> {
     let mut config = client_config(section)?;
     // librdkafka looks up the coordinator of a group even if it never joins.
     config.remove("group.id");

@@ -92,7 +92,7 @@ impl ReadPlan {
             let offset = |pos: Pos, name: &str| {
                 pos.offset(&bounds(pos)).map_err(|why| Refusal {
                     reason: RefusalReason::OffsetOutOfRange,
-                    what: format!("the {name} does not fit {partition}"),
+                    what: format!("the {name} {pos} is outside {partition}"),
                     numbers: vec![why],
                 })
             };

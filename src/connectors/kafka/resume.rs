@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::connectors::kafka::commit_metadata::{CommitMetadata, CommittedOffset, TargetIds};
+use crate::connectors::kafka::commit_metadata::{CommitMetadata, CommittedOffset, TargetIds, flow_in_words};
 use crate::pipeline::{LOSS_TARGET, Refusal, RefusalReason};
 use crate::record::{Fingerprint, NextOffset, Partition, Record};
 
@@ -93,7 +93,10 @@ pub(crate) fn resume(
         return Err(Refusal {
             reason: RefusalReason::OtherFlow,
             what: format!("the group's offsets of {partition} were committed by another command, or for another target"),
-            numbers: vec![format!("committed by: {}", other.flow), format!("this run:     {}", rules.flow)],
+            numbers: vec![
+                format!("committed by: {}", flow_in_words(&other.flow)),
+                format!("this run:     {}", flow_in_words(&rules.flow)),
+            ],
         });
     }
     if let (Some(committed), Some(current)) = (metadata.as_ref().and_then(CommitMetadata::topic_id), topic_id)

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::connectors::kafka::access::Authenticated;
 use crate::connectors::kafka::acl::AclOperation;
 use crate::connectors::kafka::admin::{
-    OffsetSpec, TopicInfo, check_name, is_embedded, list_offsets, list_topics, listing_failure, topic_to_read,
+    OffsetSpec, TopicInfo, check_name, is_embedded, list_offsets, list_topics, listing_failure, partition_list, topic_to_read,
 };
 use crate::connectors::kafka::client_log::{LogContext, recent_lines};
 use crate::connectors::kafka::config::{client_config, create_client, set_group_id};
@@ -60,7 +61,7 @@ type NewPartitions<'a> = dyn FnMut(&Scanner) -> Vec<Partition> + 'a;
 pub(crate) struct Scanner {
     // Dropped before its client.
     queue: ConsumeQueue,
-    consumer: BaseConsumer<LogContext>,
+    consumer: Authenticated<BaseConsumer<LogContext>>,
     section: KafkaSection,
     read_uncommitted: bool,
 }
@@ -109,7 +110,7 @@ impl Scanner {
                 config.set(name, value);
             }
         }
-        let consumer: BaseConsumer<LogContext> = create_client(section, &config, LogContext::default())?;
+        let consumer: Authenticated<BaseConsumer<LogContext>> = create_client(section, &config, LogContext::default())?;
         let scanner = Self { queue: ConsumeQueue::new(consumer.client()), consumer, section: section.clone(), read_uncommitted };
         let first_request = move || {
             let answers = scanner.consumer.client().fetch_cluster_id(FIRST_ANSWER_TIMEOUT).is_some();
@@ -174,14 +175,15 @@ impl Scanner {
         self.ends(partitions, if self.read_uncommitted { OffsetSpec::Log } else { OffsetSpec::Stable })
     }
 
-    /// Returns the committed offsets of a group.
+    /// Returns the committed offsets of a group in these partitions. Embedded brokers give those of partitions that are named only.
     ///
     /// # Errors
     /// When the cluster does not answer, or denies the request.
-    pub(crate) fn committed(&self, group: &str) -> Result<HashMap<Partition, i64>, ConnectorError> {
+    pub(crate) fn committed(&self, group: &str, partitions: &[Partition]) -> Result<HashMap<Partition, i64>, ConnectorError> {
         let what = format!("list the committed offsets of group `{group}` on");
         let name = [group.to_owned()];
-        let listed = request(|| groups::offsets(self.consumer.client(), &name, None, REQUEST_TIMEOUT)?.remove(0));
+        let named = partition_list(partitions);
+        let listed = request(|| groups::offsets(self.consumer.client(), &name, Some(&named), REQUEST_TIMEOUT)?.remove(0));
         let listed = listed.map_err(|error| self.denied_or_failed(AclOperation::DescribeGroup(group), &what, error))?;
         Ok(listed.into_iter().map(|entry| (Partition::new(&entry.topic, entry.partition), entry.offset)).collect())
     }

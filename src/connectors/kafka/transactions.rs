@@ -10,6 +10,7 @@ use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+use crate::connectors::kafka::access::Authenticated;
 use crate::connectors::kafka::acl::AclOperation;
 use crate::connectors::kafka::admin::blocking;
 use crate::connectors::kafka::client_log::LogContext;
@@ -48,7 +49,7 @@ struct TransactionalClient {
     section: Arc<KafkaSection>,
     transactional_id: String,
     flow: String,
-    producer: Arc<BaseProducer<DeliveryReports>>,
+    producer: Arc<Authenticated<BaseProducer<DeliveryReports>>>,
 }
 
 /// The report of a message, once it has arrived.
@@ -115,7 +116,7 @@ impl TransactionalProducer {
     /// When a property of the section is wrong.
     pub(crate) fn check_client(section: &KafkaSection, transactional_id: &str) -> Result<(), ConnectorError> {
         let config = producer_config(section, transactional_id)?;
-        let producer: BaseProducer<DeliveryReports> = create_client(section, &config, DeliveryReports::default())?;
+        let producer: Authenticated<BaseProducer<DeliveryReports>> = create_client(section, &config, DeliveryReports::default())?;
         drop(producer);
         Ok(())
     }
@@ -133,7 +134,7 @@ impl TransactionalProducer {
     ) -> Result<Self, ConnectorError> {
         let config = producer_config(section, &transactional_id)?;
         let failure = || Failure::new(format!("cannot initialize transactions on `{}`", section.name));
-        let producer: BaseProducer<DeliveryReports> = create_client(section, &config, DeliveryReports::default())?;
+        let producer: Authenticated<BaseProducer<DeliveryReports>> = create_client(section, &config, DeliveryReports::default())?;
         let client =
             TransactionalClient { section: Arc::new(section.clone()), transactional_id, flow, producer: Arc::new(producer) };
         let producer = Arc::clone(&client.producer);
@@ -178,7 +179,8 @@ impl TransactionalProducer {
     pub(crate) async fn prove_newest(&self, group: &str, partition: Partition) -> Result<(), ConnectorError> {
         let mut config = client_config(&self.client.section)?;
         set_group_id(&mut config, &self.client.section, Some(group));
-        let consumer: BaseConsumer<LogContext> = create_client(&self.client.section, &config, LogContext::default())?;
+        let consumer: Authenticated<BaseConsumer<LogContext>> =
+            create_client(&self.client.section, &config, LogContext::default())?;
         let Some(outsider) = blocking(move || consumer.group_metadata()).await? else { return Ok(()) };
         let offsets = OffsetCommit { partition, next: NextOffset(0), fingerprint: None, extension: None };
         let failed = |error| match error {

@@ -47,12 +47,34 @@ impl MongoClient {
     /// # Errors
     /// When the section is not valid, or the login is rejected, or no server answers within `wait`.
     pub async fn connect(section: &MongoSection, commands: usize, wait: Duration) -> Result<Self, ConnectorError> {
+        Self::connect_to(section, commands, wait, false).await
+    }
+
+    /// Connects to the first server of `section` alone, whatever set of servers it belongs to.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub(crate) async fn connect_directly(section: &MongoSection, wait: Duration) -> Result<Self, ConnectorError> {
+        Self::connect_to(section, 1, wait, true).await
+    }
+
+    async fn connect_to(
+        section: &MongoSection,
+        commands: usize,
+        wait: Duration,
+        is_direct: bool,
+    ) -> Result<Self, ConnectorError> {
         // A connection string can need DNS lookups.
         let options = match tokio::time::timeout(wait.max(CONNECT_BACKOFF), options(section, commands, wait)).await {
             Ok(options) => options.map_err(|error| command_error(&error)),
             Err(_) => Err(CommandError::TimedOut),
         };
-        let options = options.map_err(|failure| diagnosis::diagnose(section, &failure, wait))?;
+        let mut options = options.map_err(|failure| diagnosis::diagnose(section, &failure, wait))?;
+        if is_direct {
+            options.direct_connection = Some(true);
+            options.repl_set_name = None;
+            options.hosts.truncate(1);
+        }
         let unused = section.uri.as_ref().map_or_else(Vec::new, |uri| unused_options(uri.reveal()));
         if !unused.is_empty() {
             let (name, unused) = (&section.name, unused.join("`, `"));
@@ -184,8 +206,19 @@ impl MongoClient {
         diagnosis::not_writable(&self.section, database, collection, error)
     }
 
+    pub(super) fn section(&self) -> &MongoSection {
+        &self.section
+    }
+
     pub(super) async fn write(&self, database: &str, command: Vec<u8>) -> Result<Document, CommandError> {
         self.command(database, command, self.deadline).await
+    }
+
+    /// Runs a command that is given as a document.
+    pub(super) async fn run(&self, database: &str, command: &Document) -> Result<Document, CommandError> {
+        let bytes =
+            RawDocumentBuf::try_from(command).map_err(|_| CommandError::Unreadable("the command is not BSON".to_owned()))?;
+        self.write(database, bytes.into_bytes()).await
     }
 
     /// Runs a command on the primary and returns its answer with `ok: 1`, which can hold errors of single documents.
@@ -255,6 +288,29 @@ async fn options(section: &MongoSection, commands: usize, wait: Duration) -> Res
     options.connect_timeout = Some(CONNECT_TIMEOUT);
     options.max_pool_size = Some(u32::try_from(commands).unwrap_or(u32::MAX).saturating_add(1));
     Ok(options)
+}
+
+/// Returns the servers of the section, `host:port`, for which a connection string can need a name server.
+///
+/// # Errors
+/// When the section cannot be used, or its name is not found within `wait`.
+pub(crate) async fn servers(section: &MongoSection, wait: Duration) -> Result<Vec<String>, Failure> {
+    let options = match tokio::time::timeout(wait, options(section, 1, wait)).await {
+        Ok(options) => options.map_err(|error| command_error(&error)),
+        Err(_) => Err(CommandError::TimedOut),
+    };
+    let options = options.map_err(|failure| diagnosis::diagnose(section, &failure, wait))?;
+    let server = |address: &ServerAddress| match address {
+        ServerAddress::Tcp { host, port } => Some(with_port(host, *port)),
+        _ => None,
+    };
+    Ok(options.hosts.iter().filter_map(server).collect())
+}
+
+/// Returns `host:port`, with MongoDB's port if there is none.
+fn with_port(host: &str, port: Option<u16>) -> String {
+    let port = port.unwrap_or(27017);
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// Returns the names of the options in a connection string that ask for something else than the sink does.

@@ -17,6 +17,16 @@ pub(super) fn diagnose(section: &MongoSection, error: &CommandError, wait: Durat
     ConnectError::new(address(section), cause(section, error, wait)).failure(&keys(section))
 }
 
+/// Returns the failure to connect to one of the section's servers.
+pub(crate) fn connect_failure(section: &MongoSection, server: &str, cause: ConnectCause) -> Failure {
+    ConnectError::new(server, cause).failure(&keys(section))
+}
+
+/// Returns how the section connects: whether with TLS, and whether with a login.
+pub(crate) fn security(section: &MongoSection) -> (bool, bool) {
+    (wants_tls(section), logs_in(section))
+}
+
 /// Returns the failure of the write probe.
 pub(super) fn not_writable(section: &MongoSection, database: &str, collection: &str, error: &CommandError) -> Failure {
     let failure = Failure::new(format!("cannot write to `{database}.{collection}` of `{}`", section.name));

@@ -2,6 +2,7 @@
 
 mod bson;
 mod bulk_writer;
+mod checkup;
 mod client;
 mod command;
 mod command_error;
@@ -15,7 +16,10 @@ mod response;
 mod sink;
 mod target;
 
+pub(crate) use checkup::{CollectionFacts, CollectionKind, MongoTopology};
 pub use client::MongoClient;
+pub(crate) use client::servers;
+pub(crate) use diagnosis::{connect_failure, security};
 pub use document::document;
 pub use identity::CollectionIdentity;
 pub use names::{collection_rule, database_rule};

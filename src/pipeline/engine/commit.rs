@@ -1,19 +1,19 @@
 //! Commits that the broker must confirm before the run continues.
 //!
-//! With one commit for each record it must confirm each; otherwise only when it has refused all of them for a while because the group
-//! rebalances. What is delivered meanwhile would be repeated if a member died.
+//! With one commit for each record it must confirm each; otherwise only when it has accepted none for a while. What is delivered meanwhile
+//! would be repeated after a crash.
 
 use tokio::time::Instant;
 
-/// Whether a confirmation is awaited: with one commit for each record, during a rebalance, and once at the end.
+/// Whether a confirmation is awaited: with one commit for each record, while commits fail, and once at the end.
 #[derive(Default)]
 pub(super) struct Confirmation {
     /// When to ask for it, and which attempt that is.
     pending: Option<(Instant, u32)>,
     /// Whether the last confirmation of the run was asked for.
     is_last: bool,
-    /// Whether commits are refused for as long as the group rebalances.
-    is_held: bool,
+    /// Since when the group is known to accept no commits.
+    held_since: Option<Instant>,
 }
 
 impl Confirmation {
@@ -21,14 +21,14 @@ impl Confirmation {
         self.pending.is_some()
     }
 
-    /// Notes whether the group rebalances, and its commits are refused.
-    pub(super) fn hold(&mut self, is_held: bool) {
-        self.is_held = is_held;
+    /// Notes whether the group has accepted no commit for a while: it rebalances, or its coordinator is away or refuses them.
+    pub(super) fn hold(&mut self, is_held: bool, now: Instant) {
+        self.held_since = is_held.then(|| self.held_since.unwrap_or(now));
     }
 
-    /// Returns whether nothing new is sent until the group has rebalanced.
-    pub(super) fn is_held(&self) -> bool {
-        self.is_held
+    /// Returns since when nothing new is sent until the group accepts commits again.
+    pub(super) fn held_since(&self) -> Option<Instant> {
+        self.held_since
     }
 
     /// Returns when to ask.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::pipeline::Reason;
 use crate::pipeline::delivery::Destination;
 use crate::pipeline::event::{Event, Observer, RunSide, SideProblem};
 
@@ -13,6 +14,8 @@ use crate::pipeline::event::{Event, Observer, RunSide, SideProblem};
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Without an answer for this long, delivery is stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(3);
+/// The code of a destination that does not respond.
+const NO_RESPONSE: &str = "no_response";
 /// A stall is shown when it has lasted for so long, and its end no sooner than this after it was shown.
 const SHOWN_AFTER: Duration = Duration::from_secs(1);
 
@@ -115,27 +118,28 @@ impl Health {
     }
 
     /// Handles records that a destination refused for now. The side is stalled unless others were settled since `sent`.
-    pub(crate) fn on_refused(&mut self, side: RunSide, sent: Instant, reason: String) {
+    pub(crate) fn on_refused(&mut self, side: RunSide, sent: Instant, reason: &Reason) {
         if self.answered.get(&side).is_some_and(|answered| *answered > sent) {
             self.degrade(side, reason);
         } else {
-            self.stall(side, reason);
+            self.refuse(side, reason);
         }
     }
 
     /// Notes a problem of a side. Whether the side makes progress stays as it was.
-    pub(crate) fn degrade(&mut self, side: RunSide, reason: String) {
+    pub(crate) fn degrade(&mut self, side: RunSide, reason: &Reason) {
         let is_stalled = self.is_stalled(side);
-        self.set(side, Some(SideProblem { reason, is_stalled }), Instant::now());
+        self.set(side, Some(SideProblem { is_stalled, ..refusal(reason) }), Instant::now());
+    }
+
+    /// Notes that a destination refuses everything for now.
+    pub(crate) fn refuse(&mut self, side: RunSide, reason: &Reason) {
+        self.set(side, Some(refusal(reason)), Instant::now());
     }
 
     /// Notes that a side makes no progress.
     pub(crate) fn stall(&mut self, side: RunSide, reason: String) {
-        self.stall_since(side, reason, Instant::now());
-    }
-
-    fn stall_since(&mut self, side: RunSide, reason: String, since: Instant) {
-        self.set(side, Some(SideProblem { reason, is_stalled: true }), since);
+        self.set(side, Some(unavailable(side, reason)), Instant::now());
     }
 
     /// Notes that a destination does not respond, if it did not for a while. Something waits for it since `since`; `reason` is what
@@ -145,13 +149,18 @@ impl Health {
         if now - last <= STALLED_AFTER {
             return;
         }
-        let no_response = || format!("no response for more than {} s", STALLED_AFTER.as_secs());
         let has_stalled = self.is_stalled(side);
-        let known = self.reason(side).filter(|known| !has_stalled || *known != no_response()).map(ToOwned::to_owned);
+        let known = self.problem(side).filter(|known| !has_stalled || known.code != NO_RESPONSE).cloned();
         if has_stalled && known.is_some() {
             return;
         }
-        self.stall_since(side, known.or_else(reason).unwrap_or_else(no_response), last);
+        let known = known.or_else(|| reason().map(|reason| unavailable(side, reason)));
+        let problem = known.unwrap_or_else(|| SideProblem {
+            code: NO_RESPONSE.to_owned(),
+            reason: format!("no response for more than {} s", STALLED_AFTER.as_secs()),
+            is_stalled: true,
+        });
+        self.set(side, Some(SideProblem { is_stalled: true, ..problem }), last);
     }
 
     /// Returns the problem of a side, if it has one.
@@ -180,10 +189,20 @@ impl Health {
         self.problem(side).is_some_and(|problem| problem.is_stalled)
     }
 
+    /// Sets the problem of a side; one that is stalled is so since `since`, unless it was before.
     fn set(&mut self, side: RunSide, problem: Option<SideProblem>, since: Instant) {
         self.sides.entry(side).or_default().set(problem, since);
         self.show(Instant::now());
     }
+}
+
+/// Returns the stall of a destination that refuses records.
+fn refusal(reason: &Reason) -> SideProblem {
+    SideProblem { code: reason.code().to_owned(), reason: reason.to_string(), is_stalled: true }
+}
+
+fn unavailable(side: RunSide, reason: String) -> SideProblem {
+    SideProblem { code: side.unavailable().to_owned(), reason, is_stalled: true }
 }
 
 /// Returns a reason with the name of its destination, where it is not that of the records.
@@ -334,12 +353,13 @@ mod tests {
         let (mut health, seen, now) = health();
         let later = now + Duration::from_secs(1);
         health.on_progress(RunSide::Target, later);
-        health.on_refused(RunSide::Target, now, why());
-        health.on_refused(RunSide::Target, later, why());
-        health.degrade(RunSide::Target, "another reason".to_owned());
+        let [busy, other] = [Reason::new("busy", "too busy"), Reason::new("other", "another reason")];
+        health.on_refused(RunSide::Target, now, &busy);
+        health.on_refused(RunSide::Target, later, &busy);
+        health.degrade(RunSide::Target, &other);
         assert_eq!(*seen.0.lock().unwrap(), ["target degraded"]);
         pass(&mut health, 1_000).await;
-        health.degrade(RunSide::Target, why());
+        health.degrade(RunSide::Target, &busy);
         assert_eq!(*seen.0.lock().unwrap(), ["target degraded", "target stalled", "target stalled"]);
     }
 }

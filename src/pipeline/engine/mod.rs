@@ -31,15 +31,15 @@ use crate::pipeline::engine::shutdown::Shutdown;
 use crate::pipeline::event::{Event, Observer, Tally};
 use crate::pipeline::lanes::{BatchLimits, Lanes, Slot, TaggedBatch};
 use crate::pipeline::{
-    Assignment, BadRecordAction, CircuitBreaker, Commit, CommitsProblem, ConnectorError, Demand, Failure, Limits, Outcome,
-    Pipeline, Reason, Revocation, RunOutcome, RunReport, RunSide, Signal, Sink, Source, backoff, failures,
+    Assignment, BadRecordAction, CircuitBreaker, Commit, ConnectorError, Demand, Failure, Limits, Outcome, Pipeline, Reason,
+    Revocation, RunOutcome, RunReport, RunSide, Signal, Sink, Source, backoff, failures,
 };
 use crate::record::{NextOffset, Partition, Record};
 
 /// Why a run drains that stops at a record.
 const AT_BAD_RECORD: &str = "stopped at a bad record";
-/// What follows from commits that a rebalance holds up.
-const WAITS_FOR_REBALANCE: &str = "nothing new is delivered until the group has rebalanced";
+/// What follows from commits that the group does not accept.
+const WAITS_FOR_COMMITS: &str = "nothing new is delivered until the group accepts commits again";
 
 pub(crate) struct Engine<S, K, D> {
     source: S,
@@ -176,10 +176,10 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         self.preparation.since().is_none() && !self.is_held() && self.in_flight.can_begin(Destination::Sink)
     }
 
-    /// Returns whether new batches wait for the end of a rebalance. Retries and dead letters do not: a revocation waits for some of
+    /// Returns whether new batches wait for a commit. Retries and dead letters do not: a revocation waits for some of
     /// them. Nor does the rest of a run that reads no more: it is bounded, and a drain has no time.
     fn is_held(&self) -> bool {
-        self.confirmation.is_held() && !self.intake.is_complete() && !self.shutdown.is_draining()
+        self.confirmation.held_since().is_some() && !self.intake.is_complete() && !self.shutdown.is_draining()
     }
 
     fn on_signal(&mut self, signal: Signal) {
@@ -207,14 +207,9 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         }
     }
 
-    fn on_commits_problem(&mut self, problem: Option<CommitsProblem>) {
-        self.confirmation.hold(problem.as_ref().is_some_and(|problem| problem.is_of_rebalance));
-        let reason = problem.map(
-            |CommitsProblem { reason, is_of_rebalance }| {
-                if is_of_rebalance { format!("{reason}; {WAITS_FOR_REBALANCE}") } else { reason }
-            },
-        );
-        self.health.on_report(RunSide::Commits, reason);
+    fn on_commits_problem(&mut self, problem: Option<String>) {
+        self.confirmation.hold(problem.is_some(), Instant::now());
+        self.health.on_report(RunSide::Commits, problem.map(|reason| format!("{reason}; {WAITS_FOR_COMMITS}")));
     }
 
     fn on_source_failure(&mut self, error: ConnectorError) {
@@ -437,9 +432,9 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
             self.observer.on(&Event::Retrying { records: *records, attempt: number + 1, pause, reason });
             let side = RunSide::from(delivery.destination);
             if has_moved {
-                self.health.degrade(side, reason.to_string());
+                self.health.degrade(side, reason);
             } else {
-                self.health.on_refused(side, delivery.last_sent, reason.to_string());
+                self.health.on_refused(side, delivery.last_sent, reason);
             }
             due += pause;
         }
@@ -566,19 +561,23 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
                 oldest = Some((since, destination));
             }
         }
-        let Some((oldest, destination)) = oldest else { return };
-        if let Some(most) = self.limits.retry_for
-            && !self.shutdown.is_draining()
-            && now - oldest > most
-            && self.health.idle(now) > most
-        {
+        let Some(most) = self.limits.retry_for.filter(|most| !self.shutdown.is_draining() && self.health.idle(now) > *most)
+        else {
+            return;
+        };
+        let held = self.confirmation.held_since().filter(|_| self.is_held() && self.lanes.queued() > 0);
+        let reason = if let Some((_, destination)) = oldest.filter(|(oldest, _)| now - *oldest > most) {
             let known = self.in_flight.degraded_reason(destination);
             let reason = known.as_deref().or(self.health.reason(destination.into())).unwrap_or("no response");
-            let failure = failures::gave_up(most, &reason_of(destination, reason));
-            self.discard_queued();
-            self.end(RunOutcome::Failed(failure.into()));
-            self.shutdown.expire(now);
-        }
+            reason_of(destination, reason)
+        } else if held.is_some_and(|since| now - since > most) {
+            self.health.reason(RunSide::Commits).unwrap_or("no commit").to_owned()
+        } else {
+            return;
+        };
+        self.discard_queued();
+        self.end(RunOutcome::Failed(failures::gave_up(most, &reason).into()));
+        self.shutdown.expire(now);
     }
 
     /// Notes that nothing waits for a destination. At the end of a run that does not mean that it works again: the run may end

@@ -2,7 +2,7 @@
 
 use super::destination::{answers, why};
 use super::*;
-use crate::pipeline::{CommitsProblem, Outcome, RunSide, Signal, Tally, UnassignedReason};
+use crate::pipeline::{Outcome, RunSide, Signal, Tally, UnassignedReason};
 
 #[tokio::test(start_paused = true)]
 async fn reads_are_reported_with_bytes_and_waiting_time() {
@@ -114,8 +114,7 @@ async fn each_side_stalls_and_recovers_by_itself() {
     assert_eq!(stalls(&run.log), [vec![true], vec![], vec![], vec![]], "the source alone");
     tokio::time::sleep(ms(8_500)).await;
     assert_eq!(stalls(&run.log), [vec![true], vec![true], vec![], vec![]], "the target too");
-    run.broker
-        .signal(Signal::CommitsDegraded(Some(CommitsProblem { reason: "no coordinator".to_owned(), is_of_rebalance: false })));
+    run.broker.signal(Signal::CommitsDegraded(Some("no coordinator".to_owned())));
     run.broker.signal(Signal::Degraded(None));
     tokio::time::sleep(ms(1_500)).await;
     assert_eq!(stalls(&run.log), [vec![true, false], vec![true], vec![], vec![true]], "the source has recovered");
@@ -153,13 +152,17 @@ async fn revoked_records_are_counted_at_once() {
 async fn a_wait_for_partitions_is_reported() {
     let run = follow().start();
     let session_timeout = Duration::from_secs(45);
-    run.broker.signal(Signal::Unassigned(UnassignedReason::Rebalancing { session_timeout, after_outage: true }));
+    run.broker.signal(Signal::Unassigned(UnassignedReason::Rebalancing {
+        session_timeout,
+        after_outage: true,
+        is_static: false,
+    }));
     run.broker.signal(Signal::Unassigned(UnassignedReason::NoneLeft));
     tokio::time::sleep(ms(1)).await;
     run.stop();
     let (_, log) = run.finish().await;
     assert_eq!(
         log.observed("unassigned"),
-        ["unassigned Rebalancing { session_timeout: 45s, after_outage: true }", "unassigned NoneLeft"]
+        ["unassigned Rebalancing { session_timeout: 45s, after_outage: true, is_static: false }", "unassigned NoneLeft"]
     );
 }

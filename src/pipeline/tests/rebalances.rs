@@ -3,7 +3,7 @@
 use super::destination::{Call, Reply, answers, why};
 use super::stopping::failure;
 use super::*;
-use crate::pipeline::{CommitsProblem, Outcome, RunOutcome, RunSide, Signal};
+use crate::pipeline::{Outcome, RunOutcome, RunSide, Signal};
 
 /// A run that follows three partitions of 100 records.
 fn three() -> Setup {
@@ -262,9 +262,9 @@ async fn degradation_ends_when_the_failed_records_are_revoked() {
     run.finish().await;
 }
 
-/// Commits are refused, because the group rebalances or for another reason.
-fn commits_refused(is_of_rebalance: bool) -> Signal {
-    Signal::CommitsDegraded(Some(CommitsProblem { reason: "refused".to_owned(), is_of_rebalance }))
+/// The group has accepted no commit for a while.
+fn commits_refused() -> Signal {
+    Signal::CommitsDegraded(Some("refused".to_owned()))
 }
 
 /// A run that follows a partition of 1,000 records.
@@ -276,10 +276,10 @@ fn thousand() -> Setup {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_new_is_delivered_while_a_rebalance_holds_up_the_commits() {
+async fn nothing_new_is_delivered_while_the_group_accepts_no_commits() {
     let run = thousand().sink(slow(ms(100))).start();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    run.broker.signal(commits_refused(true));
+    run.broker.signal(commits_refused());
     tokio::time::sleep(ms(200)).await;
     let before = run.log.taken(Destination::Sink).len();
     assert!((1..1000).contains(&before), "{before}");
@@ -296,14 +296,18 @@ async fn nothing_new_is_delivered_while_a_rebalance_holds_up_the_commits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn commits_that_are_refused_for_another_reason_do_not_hold_up_deliveries() {
-    let run = thousand().sink(slow(ms(100))).start();
+async fn a_run_gives_up_when_commits_hold_up_what_waits_for_longer_than_it_retries() {
+    let run = thousand().sink(slow(ms(100))).limits(|limits| limits.retry_for = Some(Duration::from_secs(60))).start();
     tokio::time::sleep(ms(150)).await;
-    run.broker.signal(commits_refused(false));
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(run.log.taken(Destination::Sink).len(), 1000);
-    run.stop();
-    run.finish().await;
+    run.broker.signal(commits_refused());
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    run.broker.signal(Signal::CommitsDegraded(None));
+    tokio::time::sleep(ms(150)).await;
+    run.broker.signal(commits_refused());
+    let (finished, _) = run.finish().await;
+    assert!((1..1000).contains(&finished.tally.delivered), "{:?}", finished.tally);
+    let outcome = format!("{:?}", finished.outcome);
+    assert!(outcome.contains("gave up after 1m without a delivery"), "{outcome}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -315,7 +319,7 @@ async fn what_was_sent_before_commits_were_held_up_is_retried_and_dead_lettered(
     };
     let run = thousand().sink(answers(outcome)).letters(takes_all()).start();
     tokio::time::sleep(ms(10)).await;
-    run.broker.signal(commits_refused(true));
+    run.broker.signal(commits_refused());
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!((run.log.taken(Destination::Sink).len(), run.log.taken(Destination::DeadLetters)), (19, vec![5]));
     run.broker.signal(Signal::CommitsDegraded(None));
@@ -326,11 +330,11 @@ async fn what_was_sent_before_commits_were_held_up_is_retried_and_dead_lettered(
 }
 
 #[tokio::test(start_paused = true)]
-async fn commits_that_a_rebalance_holds_up_do_not_hold_up_the_rebalance() {
+async fn commits_that_are_held_up_do_not_hold_up_a_rebalance() {
     let setup = three().sink(answers(|offset, _| if offset % 10 == 0 { Outcome::Reject(why()) } else { Outcome::Delivered }));
     let run = setup.letters(slow(Duration::from_secs(2))).start();
     tokio::time::sleep(ms(100)).await;
-    run.broker.signal(commits_refused(true));
+    run.broker.signal(commits_refused());
     run.broker.revoke(&[p(0), p(1)]);
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(!run.broker.is_waiting(), "what is in flight is delivered, and its dead letters");
@@ -350,11 +354,11 @@ fn run_end(finished: &RunReport, index: i32) -> i64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_reads_no_more_delivers_the_rest_while_a_rebalance_holds_up_its_commits() {
+async fn a_run_that_reads_no_more_delivers_the_rest_while_its_commits_are_held_up() {
     for ends in [true, false] {
         let run = thousand().sink(slow(ms(100))).limits(|limits| limits.batch = if ends { 1000 } else { 10 }).start();
         tokio::time::sleep(ms(150)).await;
-        run.broker.signal(commits_refused(true));
+        run.broker.signal(commits_refused());
         tokio::time::sleep(ms(1)).await;
         if ends {
             run.broker.append(p(0), 10);

@@ -104,15 +104,13 @@ fn the_compose_profiles_are_those_of_the_services() {
 #[test]
 fn the_services_of_sdl_are_alike_and_scraped() {
     let ours: Vec<_> = services().into_iter().filter(|(_, service)| is_ours(service)).collect();
-    let script = text_of("healthcheck");
     for (name, service) in &ours {
-        assert_eq!(service["healthcheck"]["test"], serde_json::json!(["CMD", "healthcheck", "/readyz", "9464"]), "{name}");
+        assert_eq!(service["healthcheck"]["test"], serde_json::json!(["CMD", "sdl", "health", "9464", "--ready"]), "{name}");
         assert!(text(&service["command"]).contains("--metrics 0.0.0.0:9464 "), "{name}");
         assert_eq!(service["expose"], serde_json::json!(["9464"]), "{name}");
         let grace = text(&service["stop_grace_period"]).trim_end_matches('s').parse::<u64>().unwrap();
         assert!(grace > 25, "{name} is given longer than --shutdown-timeout");
     }
-    assert!(script.contains("${2:-9464}"));
     let prometheus = document_of("prometheus/prometheus.yml");
     let job = list(&prometheus["scrape_configs"]).find(|job| job["job_name"] == "sdl").unwrap();
     let looked_up = &job["dns_sd_configs"][0];

@@ -9,6 +9,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicRe
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaResult;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::eventually;
@@ -209,8 +210,20 @@ impl Cluster {
         for (name, value) in settings {
             new = new.set(name, value);
         }
-        let made = answered(self.admin().create_topics([&new], &options()));
-        made[0].as_ref().expect("the topic is created");
+        let (admin, mut is_unanswered) = (self.admin(), false);
+        eventually("the topic is created", 3 * CLUSTER_TIMEOUT, || {
+            match answer(admin.create_topics([&new], &options())).map(|mut made| made.remove(0)) {
+                Ok(Ok(_)) => Some(()),
+                Ok(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) if is_unanswered => Some(()),
+                // A broker that had no processor time for a while is fenced, and takes no replica.
+                Ok(Err((_, RDKafkaErrorCode::InvalidReplicationFactor))) => None,
+                Ok(Err(refusal)) => panic!("the topic is created: {refusal:?}"),
+                Err(_) => {
+                    is_unanswered = true;
+                    None
+                }
+            }
+        });
         self.wait_for_partitions(topic, partitions);
     }
 
@@ -359,6 +372,10 @@ pub(super) fn options() -> AdminOptions {
 
 #[track_caller]
 pub(super) fn answered<T>(request: impl Future<Output = KafkaResult<T>>) -> T {
+    answer(request).expect("the cluster answers")
+}
+
+fn answer<T>(request: impl Future<Output = KafkaResult<T>>) -> KafkaResult<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(request).expect("the cluster answers")
+    runtime.block_on(request)
 }

@@ -26,14 +26,20 @@ impl Scrape {
 
     /// Returns the status and the body of a GET of `path`; `None` when the port is closed.
     pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
+        let (head, body) = self.response(path, &self.address)?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        Some((status, body))
+    }
+
+    /// Returns the head and the body of the response to a GET of `path` from a client that calls the server `host`.
+    pub(crate) fn response(&self, path: &str, host: &str) -> Option<(String, String)> {
         let mut stream = TcpStream::connect(&self.address).ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("it is asked");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        Some((status, body.to_owned()))
+        Some((head.to_owned(), body.to_owned()))
     }
 
     /// Returns the page of metrics.

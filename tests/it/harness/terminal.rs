@@ -83,6 +83,11 @@ impl Terminal {
         self.since = self.all.len();
     }
 
+    /// Returns the lines that the screen, of this width, shows when programs have ended: what was drawn over or cleared is gone.
+    pub(crate) fn screen(self, columns: usize) -> Vec<String> {
+        drawn(&String::from_utf8_lossy(&self.all()), columns)
+    }
+
     /// Returns the whole output of programs that have ended.
     pub(crate) fn all(mut self) -> Vec<u8> {
         // The reader ends when the other side is closed.
@@ -91,4 +96,52 @@ impl Terminal {
         }
         self.all
     }
+}
+
+/// Draws text with the control sequences of progress bars: cursor up and down, clear line, clear below; colours are left out.
+fn drawn(text: &str, columns: usize) -> Vec<String> {
+    let (mut lines, mut row, mut column) = (vec![Vec::new()], 0_usize, 0_usize);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' => column = 0,
+            '\n' => row += 1,
+            '\u{1b}' => {
+                let mut number = String::new();
+                chars.next_if_eq(&'[');
+                let end = loop {
+                    match chars.next() {
+                        Some(c) if c.is_ascii_alphabetic() => break c,
+                        Some(c) => number.push(c),
+                        None => break 'm',
+                    }
+                };
+                let count = number.parse().unwrap_or(1);
+                match end {
+                    'A' => row = row.saturating_sub(count),
+                    'B' => row += count,
+                    'G' => column = count - 1,
+                    'K' => lines[row].truncate(if number == "2" { 0 } else { column }),
+                    'J' => lines.truncate(row + 1),
+                    _ => {}
+                }
+            }
+            c => {
+                if column == columns {
+                    (row, column) = (row + 1, 0);
+                }
+                while lines.len() <= row {
+                    lines.push(Vec::new());
+                }
+                let line: &mut Vec<char> = &mut lines[row];
+                line.resize(line.len().max(column + 1), ' ');
+                line[column] = c;
+                column += 1;
+            }
+        }
+        while lines.len() <= row {
+            lines.push(Vec::new());
+        }
+    }
+    lines.iter().map(|line| line.iter().collect::<String>().trim_end().to_owned()).collect()
 }

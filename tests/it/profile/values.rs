@@ -77,7 +77,10 @@ fn a_missing_reference_fails_only_the_section_that_uses_it() {
 fn an_invalid_value_is_reported_without_the_value() {
     for (lines, expected) in [
         ("servers = a:1\nsecurity_protocol = canary\n", "one of `PLAINTEXT`, `SASL_PLAINTEXT`, `SSL`, `SASL_SSL`"),
-        ("servers = a:1\nsasl_mechanism = canary\n", "one of `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`"),
+        (
+            "servers = a:1\nsasl_mechanism = canary\n",
+            "one of `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`, `OAUTHBEARER`, `AWS_MSK_IAM`",
+        ),
         ("servers = a:1\nprotect = canary\n", "one of `off`, `confirm`, `readonly`"),
     ] {
         let cause = cause(kafka(lines));

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
-use crate::harness::{MongoStub, Terminal, all_well};
+use crate::harness::{Mock, MongoStub, Terminal, all_well};
 use crate::run::Folder;
 
 const DOWN: &str = "\u{1b}[B";
@@ -72,7 +72,7 @@ fn a_failed_connection_is_reported_and_confirmed() {
     let closed = TcpListener::bind("127.0.0.214:0").unwrap().local_addr().unwrap().port().to_string();
     let mut answers = mongodb(&closed);
     answers[2].1 = "127.0.0.214\r".to_owned();
-    answers.push(("Keep these answers anyway?", "y\r".to_owned()));
+    answers.insert(6, ("Keep these answers anyway?", "y\r".to_owned()));
     let folder = Folder::new();
     let (code, shown) = init(&folder, &answers);
     assert_eq!(code, Some(0), "{shown}");
@@ -87,13 +87,10 @@ fn rejected_answers_are_offered_again_and_a_section_must_be_selected() {
     answers[2].1 = "127.0.0.214\r".to_owned();
     answers[0].0 = "select at least one with space";
     answers.insert(0, ("Which sections?", "\r".to_owned()));
-    answers.push(("Keep these answers anyway?", "n\r".to_owned()));
-    answers.push(("Connect by", "\r".to_owned()));
-    answers.push(("Host [127.0.0.214]", "\r".to_owned()));
-    answers.extend([("Port", "\r".to_owned()), ("Username", "\r".to_owned()), ("Use TLS?", "n\r".to_owned())]);
-    answers.extend([("Database to write", "\r".to_owned()), ("Collection to write", "\r".to_owned())]);
-    answers.push(("Consumer group", "\r".to_owned()));
-    answers.push(("Keep these answers anyway?", "y\r".to_owned()));
+    let again = [("Connect by", "\r"), ("Host [127.0.0.214]", "\r"), ("Port", "\r"), ("Username", "\r"), ("Use TLS?", "n\r")];
+    let again = again.map(|(question, answer)| (question, answer.to_owned()));
+    answers.splice(7..7, [("Keep these answers anyway?", "n\r".to_owned())].into_iter().chain(again));
+    answers.insert(13, ("Keep these answers anyway?", "y\r".to_owned()));
     let folder = Folder::new();
     let (code, shown) = init(&folder, &answers);
     assert_eq!(code, Some(0), "{shown}");
@@ -109,17 +106,43 @@ fn the_name_of_a_topic_is_checked() {
         ("Which sections?", " \r"),
         ("Servers", "127.0.0.214:9\r"),
         ("Security protocol", "\r"),
-        ("Consumer group", "\r"),
+        ("Keep these answers anyway?", "y\r"),
         ("Topic to read", "http://a\r"),
         ("use up to 249 letters", "\u{15}\r"),
         ("Topic to write", "\r"),
-        ("Keep these answers anyway?", "y\r"),
+        ("Consumer group", "\r"),
     ];
     let folder = Folder::new();
     let (code, shown) = init(&folder, &answers.map(|(question, answer)| (question, answer.to_owned())));
     assert_eq!(code, Some(0), "{shown}");
     let written = fs::read_to_string(folder.path().join("database.ini")).unwrap();
     assert!(!written.contains("topic"), "{written}");
+}
+
+#[test]
+fn the_topics_of_the_cluster_are_offered_and_the_last_line_is_a_command_that_works() {
+    let kafka = Mock::start(1);
+    kafka.create_topic("logins", 1);
+    kafka.create_topic("orders", 1);
+    let servers = format!("{}\r", kafka.cluster().servers);
+    let choose_orders = format!("{DOWN}{DOWN}{DOWN}\r");
+    let answers = [
+        ("Which sections?", " \r"),
+        ("Servers", servers.as_str()),
+        ("Security protocol", "\r"),
+        ("Topic to read", choose_orders.as_str()),
+        ("Topic to write", "\r"),
+        ("Consumer group", "\r"),
+    ];
+    let folder = Folder::new();
+    let (code, shown) = init(&folder, &answers.map(|(question, answer)| (question, answer.to_owned())));
+    assert_eq!(code, Some(0), "{shown}");
+    let written = fs::read_to_string(folder.path().join("database.ini")).unwrap();
+    assert!(written.contains("default_consumer_topic = orders\n") && !written.contains("producer_topic"), "{written}");
+    let (_, command) = shown.rsplit_once("try it:").expect("it ends with a command");
+    let command = command.trim().strip_prefix("sdl ").unwrap().to_owned();
+    assert_eq!(command, "tail orders --source remote_kafka");
+    assert_eq!(folder.run(&format!("{command} -n 1")).code, Some(0));
 }
 
 #[test]
@@ -158,15 +181,16 @@ fn answers_that_no_command_would_read_are_asked_for_again() {
         ("Servers", "http://127.0.0.214:9\r"),
         ("without quotes and scheme", "\u{15}127.0.0.214:9\r"),
         ("Security protocol", "\r"),
-        ("Consumer group", "g # mine\r"),
+        ("Keep these answers anyway?", "y\r"),
         ("Topic to read", "\r"),
         ("Topic to write", "\r"),
+        ("Consumer group", "g # mine\r"),
         ("commas [127.0.0.214:9]", "\r"),
         ("Security protocol", "\r"),
-        ("Consumer group", "g\r"),
+        ("Keep these answers anyway?", "y\r"),
         ("Topic to read", "\r"),
         ("Topic to write", "\r"),
-        ("Keep these answers anyway?", "y\r"),
+        ("Consumer group [g # mine]", "g\r"),
     ];
     let folder = Folder::new();
     let (code, shown) = init(&folder, &answers.map(|(question, answer)| (question, answer.to_owned())));

@@ -196,7 +196,7 @@ fn each_position_is_read_once_and_only_where_there_is_lag(ten: &Ten) {
     let flags = "--by partition -o json -vv --log-format json";
     let all = lag(&ten.clusters, &format!("--groups {}-.* {flags}", ten.prefix)).expect(0);
     // Committed records, and what open transactions hold back.
-    assert_eq!(all.stderr.matches("Read single records.").count(), 2, "{}", all.stderr);
+    assert_eq!(all.stderr.matches("Looked up records by their offsets.").count(), 2, "{}", all.stderr);
     let requests: Vec<_> = all
         .stderr
         .lines()

@@ -20,7 +20,7 @@ fn real_a_watch_redraws_in_place_and_restores_the_terminal() {
     let mut running = running.deadline(Duration::from_secs(90)).stdout(terminal.side()).start();
     // The other screen, without a cursor and without line breaks of its own.
     terminal.wait_for("\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l");
-    terminal.wait_for("every 200ms · Ctrl-C ends");
+    terminal.wait_for("every 200ms · q ends");
     // 30 rows below three lines, in a terminal of 12 lines: the last one shows the number of hidden rows.
     terminal.wait_for("... 22 more lines: narrow it with --only-lagging or --topic");
     terminal.size(40, 200);

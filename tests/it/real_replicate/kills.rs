@@ -115,6 +115,7 @@ fn real_a_second_interrupt_exits_at_once() {
         // The frozen target keeps it from finishing.
         running.wait_for_stderr("Draining records in flight");
         assert!(running.is_running(), "it waits for what is in flight:\n{}", running.stderr());
+        std::thread::sleep(Duration::from_millis(300)); // closer together they would be one
         let asked = Instant::now();
         running.signal("INT");
         let finished = running.wait();

@@ -102,8 +102,8 @@ fn a_record_that_is_too_large_for_the_server_is_named() {
 fn a_run_with_dead_letters_is_complete_and_says_that_there_are_some() {
     let load = Load::new(answering(failed(400, "strict_dynamic_mapping_exception", STRICT)));
     let finished = load.sdl("--dead-letters file:bad").run().expect(3);
-    let error =
-        "error: bad records were found: 1 dead-lettered\nhint: nothing else was read; look at the dead letters in file:bad\n";
+    let error = "error: bad records were found: 1 dead-lettered\nhint: nothing else was read; look at the dead letters in file:bad: \
+         sdl dlq stats file:bad\n";
     assert!(finished.stderr.ends_with(error), "{}", finished.stderr);
     let letter = std::fs::read_to_string(finished.path("bad")).unwrap();
     assert!(letter.contains(&format!("the mapping does not allow a field `extra`: {STRICT}")), "{letter}");

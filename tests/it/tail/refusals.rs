@@ -35,9 +35,9 @@ fn conflicting_flags_are_one_error() {
     );
     topic.fails(
         "logins --start 7",
-        "error: --start is outside logins/0: offset 7 is not between 0 and 1\n\
+        "error: the start offset 7 is outside logins/0\n  offset 7 is not between 0 and 1\n\
          hint: name an offset that each partition has, or choose partitions with --partitions\n",
-        2,
+        5,
     );
     topic.fails(
         "logins --where =1",

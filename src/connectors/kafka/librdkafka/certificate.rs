@@ -1,7 +1,7 @@
 //! Why the verification of a broker's certificate fails: librdkafka's log does not say, its verification callback does.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
@@ -35,7 +35,19 @@ impl CertificateFlaw {
 
 /// Connects without logging in and returns the flaw of the certificate that the servers present; `None` if it is valid, or if no
 /// server answers within `wait`.
-pub(crate) fn flaw(mut config: ClientConfig, wait: Duration) -> Option<CertificateFlaw> {
+pub(crate) fn flaw(config: ClientConfig, wait: Duration) -> Option<CertificateFlaw> {
+    let flaw = |log: &VerificationLog| CertificateFlaw::of(log.first_error.load(Ordering::Relaxed));
+    verify(config, wait, |log, answered| (answered || flaw(log).is_some()).then(|| flaw(log))).flatten()
+}
+
+/// Connects without logging in and returns the last second in which the certificate of the first server that answers within `wait` is
+/// valid, since the Unix epoch.
+pub(crate) fn valid_until(config: ClientConfig, wait: Duration) -> Option<i64> {
+    verify(config, wait, |log, _| Some(log.not_after.load(Ordering::Relaxed)).filter(|time| *time != 0))
+}
+
+/// Connects until `look` returns something; it is given what the verification has noted, and whether a server has answered.
+fn verify<T>(mut config: ClientConfig, wait: Duration, look: impl Fn(&VerificationLog, bool) -> Option<T>) -> Option<T> {
     config.set("security.protocol", "ssl");
     let native = config.create_native_config().ok()?;
     // SAFETY: the configuration is alive, and `note_verification` has the type that librdkafka expects.
@@ -44,17 +56,21 @@ pub(crate) fn flaw(mut config: ClientConfig, wait: Duration) -> Option<Certifica
     let deadline = Instant::now() + wait;
     while Instant::now() < deadline {
         let answered = client.fetch_cluster_id(Duration::from_millis(50)).is_some();
-        let flaw = CertificateFlaw::of(client.context().0.load(Ordering::Relaxed));
-        if answered || flaw.is_some() {
-            return flaw;
+        if let Some(found) = look(client.context(), answered) {
+            return Some(found);
         }
     }
     None
 }
 
-/// The first error that the verification met: an OpenSSL code, 0 for none.
+/// What the verification of certificates met.
 #[derive(Default)]
-struct VerificationLog(AtomicI32);
+struct VerificationLog {
+    /// The first error: an OpenSSL code, 0 for none.
+    first_error: AtomicI32,
+    /// The end of the validity of a server's own certificate, in seconds since the Unix epoch; 0 if none was seen.
+    not_after: AtomicI64,
+}
 
 impl ClientContext for VerificationLog {
     // The first connection has logged the same lines.
@@ -67,9 +83,9 @@ unsafe extern "C" fn note_verification(
     _broker: *const c_char,
     _broker_id: i32,
     x509_error: *mut c_int,
-    _depth: c_int,
-    _certificate: *const c_char,
-    _size: usize,
+    depth: c_int,
+    certificate: *const c_char,
+    size: usize,
     _text: *mut c_char,
     _text_size: usize,
     opaque: *mut c_void,
@@ -78,7 +94,86 @@ unsafe extern "C" fn note_verification(
     let code = unsafe { *x509_error };
     // SAFETY: rdkafka sets the opaque pointer of every client to its context, which lives as long as the client's threads.
     if let Some(log) = unsafe { opaque.cast::<VerificationLog>().as_ref() } {
-        let _ = log.0.compare_exchange(0, code, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = log.first_error.compare_exchange(0, code, Ordering::Relaxed, Ordering::Relaxed);
+        if depth == 0 && !certificate.is_null() {
+            // SAFETY: librdkafka passes the certificate, DER, of this size.
+            let certificate = unsafe { std::slice::from_raw_parts(certificate.cast::<u8>(), size) };
+            log.not_after.store(not_after(certificate).unwrap_or_default(), Ordering::Relaxed);
+        }
     }
     c_int::from(code == 0)
+}
+
+/// Returns the end of the validity of an X.509 certificate in DER, in seconds since the Unix epoch.
+fn not_after(certificate: &[u8]) -> Option<i64> {
+    const INTEGER: u8 = 0x02;
+    const UTC_TIME: u8 = 0x17;
+    const GENERALIZED_TIME: u8 = 0x18;
+    const SEQUENCE: u8 = 0x30;
+    const VERSION: u8 = 0xa0;
+    let (certificate, _) = tagged(SEQUENCE, certificate)?;
+    let (mut fields, _) = tagged(SEQUENCE, certificate)?;
+    if let (VERSION, _, rest) = element(fields)? {
+        fields = rest;
+    }
+    // Serial number, signature algorithm and issuer stand before the validity.
+    for tag in [INTEGER, SEQUENCE, SEQUENCE] {
+        (_, fields) = tagged(tag, fields)?;
+    }
+    let (validity, _) = tagged(SEQUENCE, fields)?;
+    let (_, _, second) = element(validity)?;
+    let (tag, time, _) = element(second)?;
+    let time = std::str::from_utf8(time).ok()?;
+    let time = match tag {
+        GENERALIZED_TIME => time.to_owned(),
+        // Two digits of a year from 1950 to 2049.
+        UTC_TIME if *time.as_bytes().first()? >= b'5' => format!("19{time}"),
+        UTC_TIME => format!("20{time}"),
+        _ => return None,
+    };
+    let time = jiff::civil::DateTime::strptime("%Y%m%d%H%M%SZ", &time).ok()?;
+    Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
+}
+
+/// Parses the first element of `bytes`, which must have this tag; returns its content, and what follows it.
+fn tagged(wanted: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    element(bytes).filter(|(tag, ..)| *tag == wanted).map(|(_, content, rest)| (content, rest))
+}
+
+/// Tag and content of an element of DER, and what follows it.
+type Element<'a> = (u8, &'a [u8], &'a [u8]);
+
+/// Parses the first element of `bytes`.
+fn element(bytes: &[u8]) -> Option<Element<'_>> {
+    let (&tag, rest) = bytes.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (length, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        // The length in so many bytes: four are enough.
+        0x81..=0x84 => {
+            let (length, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            (length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
+        }
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((tag, content, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_certificate_is_read() {
+        let pem = include_str!("../../../../tests/it/deploy/ca.pem");
+        let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let der = base64::engine::general_purpose::STANDARD.decode(body).unwrap();
+        assert_eq!(not_after(&der), Some(4_948_888_317));
+        // Cut anywhere, it is no certificate, and no panic.
+        let whole = (0..der.len()).filter(|length| not_after(&der[..*length]).is_some());
+        assert_eq!(whole.count(), 0);
+    }
 }

@@ -12,6 +12,8 @@ pub(crate) mod consume_queue;
 pub(crate) mod groups;
 pub(crate) mod messages;
 pub(crate) mod mock;
+pub(crate) mod rights;
+pub(crate) mod token;
 
 use std::ffi::{CStr, c_char};
 

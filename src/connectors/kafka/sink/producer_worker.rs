@@ -16,6 +16,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, Producer as _};
 use tokio::sync::oneshot;
 
+use crate::connectors::kafka::access::Authenticated;
 use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::config::create_client;
 use crate::connectors::kafka::librdkafka::bootstrap::BootstrapServers;
@@ -59,7 +60,7 @@ pub type Route = Box<dyn Fn(&Record) -> (Topic, Option<i32>) + Send>;
 pub(super) struct ProducerClient {
     // Dropped before its client.
     pub(super) reports: Arc<EventQueue>,
-    pub(super) producer: Arc<BaseProducer<LogContext>>,
+    pub(super) producer: Arc<Authenticated<BaseProducer<LogContext>>>,
 }
 
 /// What the engine's side asks of the worker.
@@ -86,7 +87,7 @@ impl ProducerFactory {
         let mut config = self.config.clone();
         // A batch above the topic's limit is refused with all its records, and split then.
         config.set("batch.size", (smallest / 10 * 9).clamp(1, 1_000_000).to_string());
-        let producer: BaseProducer<LogContext> = create_client(&self.section, &config, self.log.clone())?;
+        let producer: Authenticated<BaseProducer<LogContext>> = create_client(&self.section, &config, self.log.clone())?;
         Ok(ProducerClient { reports: Arc::new(EventQueue::of_producer(producer.client())), producer: Arc::new(producer) })
     }
 

@@ -14,12 +14,13 @@ use crate::connectors::kafka::resume::ResumeRules;
 use crate::connectors::kafka::source::given_up::GivenUp;
 use crate::connectors::kafka::source::partitions::TopicIds;
 use crate::connectors::kafka::source::read_history::ReadHistory;
-use crate::pipeline::{Commit, CommitsProblem, Signal};
+use crate::pipeline::{Commit, Signal};
 use crate::record::{Fingerprint, NextOffset, Partition};
 
-/// After this long without a response, a commit is reported as refused.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// For so long every commit is refused until that is a stall.
+/// After this long without a response, a commit counts as refused. A broker answers the requests of a connection one after the other:
+/// while the group waits for another member to join again, the request to join holds up the commits behind it.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// For so long every commit is refused, or not answered, until that is a stall.
 const STALLED_AFTER: Duration = Duration::from_secs(3);
 /// Pause before a refused commit is sent again while a caller waits.
 const RETRY_BACKOFF: Duration = Duration::from_millis(100);
@@ -319,6 +320,7 @@ impl Committer {
             // Not sent again meanwhile: a late response could not be told from the response to the second request.
             if self.reported.unwrap_or(since).elapsed() > RESPONSE_TIMEOUT {
                 self.reported = Some(Instant::now());
+                self.refused_since.get_or_insert(since);
                 self.report_refusal(&NativeError::coordinator_timed_out(), signals);
             }
             return None;
@@ -348,13 +350,12 @@ impl Committer {
         Some(Ok(()))
     }
 
-    /// Reports commits that are refused for a while: one refusal or two belong to every rebalance and every coordinator that moves.
+    /// Reports commits that are refused or unanswered for a while: one refusal or two belong to every rebalance and every coordinator that moves.
     fn report_refusal(&mut self, error: &NativeError, signals: &mut Vec<Signal>) {
         self.is_refused = true;
         let now = Instant::now();
         if now - *self.refused_since.get_or_insert(now) >= STALLED_AFTER || error.is_denied() {
-            let reason = refusal_reason(error);
-            signals.push(Signal::CommitsDegraded(Some(CommitsProblem { reason, is_of_rebalance: error.is_of_rebalance() })));
+            signals.push(Signal::CommitsDegraded(Some(refusal_reason(error))));
         }
     }
 
@@ -412,7 +413,7 @@ impl Committer {
 /// Returns why commits fail. The same for each attempt, and for each way in which a coordinator can be silent.
 fn refusal_reason(error: &NativeError) -> String {
     if error.is_unanswered() {
-        return NativeError::coordinator_timed_out().to_string();
+        return format!("{} (it is away, or the group rebalances)", NativeError::coordinator_timed_out());
     }
     format!("offset commit failed: {}", error.summary())
 }
@@ -425,6 +426,7 @@ mod tests {
     use crate::connectors::kafka::client_log::LogContext;
     use crate::connectors::kafka::resume::OnGap;
 
+    #[allow(clippy::disallowed_methods, reason = "it connects to no broker")]
     fn committer() -> (BaseConsumer<LogContext>, Committer) {
         let consumer: BaseConsumer<LogContext> =
             ClientConfig::new().set("group.id", "g").create_with_context(LogContext::default()).unwrap();
@@ -438,11 +440,37 @@ mod tests {
     fn a_silent_coordinator_has_one_reason_and_a_refusal_that_of_the_broker() {
         use RDKafkaErrorCode as Code;
         for code in [Code::WaitingForCoordinator, Code::OperationTimedOut, Code::TimedOutQueue, Code::BrokerTransportFailure] {
-            assert_eq!(refusal_reason(&code.into()), "the group's coordinator does not answer", "{code:?}");
+            let reason = "the group's coordinator does not answer (it is away, or the group rebalances)";
+            assert_eq!(refusal_reason(&code.into()), reason, "{code:?}");
         }
         let text = "Broker: Coordinator load in progress".to_owned();
         let loading = NativeError { code: Code::CoordinatorLoadInProgress, text };
         assert_eq!(refusal_reason(&loading), "offset commit failed: coordinator load in progress");
+    }
+
+    #[test]
+    fn a_commit_that_is_not_answered_is_a_stall_as_soon_as_one_that_is_refused() {
+        let ago = |millis| Instant::now().checked_sub(Duration::from_millis(millis)).expect("the machine runs for longer");
+        let is_stalled = |refused: Option<u64>, sent| {
+            let (_consumer, mut committer) = committer();
+            committer.refused_since = refused.map(ago);
+            committer.in_flight = Some(InFlightCommit { since: ago(sent), commits: Vec::new(), more: false });
+            let mut signals = Vec::new();
+            assert!(committer.take_response(Duration::ZERO, &mut signals).is_none());
+            matches!(signals[..], [Signal::CommitsDegraded(Some(_))])
+        };
+        assert!(!is_stalled(None, 0));
+        assert!(!is_stalled(None, 1_500), "a slow answer");
+        assert!(is_stalled(None, 3_000));
+        assert!(is_stalled(Some(3_000), 1_100), "those before were refused");
+        assert!(!is_stalled(Some(9_000), 0), "perhaps this one is accepted");
+        let (_consumer, mut committer) = committer();
+        let mut signals = Vec::new();
+        committer.report_refusal(&RDKafkaErrorCode::NotCoordinator.into(), &mut signals);
+        assert!(signals.is_empty(), "a coordinator that moves refuses one or two");
+        committer.refused_since = Some(ago(3_000));
+        committer.report_refusal(&RDKafkaErrorCode::NotCoordinator.into(), &mut signals);
+        assert!(matches!(signals[..], [Signal::CommitsDegraded(Some(_))]));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::BaseConsumer;
 use tokio::sync::oneshot;
 
+use crate::connectors::kafka::access::Authenticated;
 use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::config::{client_config, create_client};
 use crate::connectors::kafka::librdkafka::bootstrap::BootstrapServers;
@@ -91,7 +92,7 @@ impl KafkaSource {
     pub fn open(section: &KafkaSection, plan: &ReadPlan, options: SourceOptions) -> Result<Self, ConnectorError> {
         let (group, instance) = (&options.group, options.instance_id.as_deref());
         let mut config = consumer_config(section, group, instance, options.read_uncommitted)?;
-        let session = session_timeout(&config);
+        let (session, is_static) = (session_timeout(&config), config.get("group.instance.id").is_some());
         let is_quiet = config.get("debug").is_none();
         if is_quiet {
             config.set("debug", "metadata").set_log_level(RDKafkaLogLevel::Debug);
@@ -111,7 +112,7 @@ impl KafkaSource {
             topic_changed: Arc::default(),
             is_quiet,
         };
-        let consumer: BaseConsumer<RebalanceContext> = create_client(section, &config, context)?;
+        let consumer: Authenticated<BaseConsumer<RebalanceContext>> = create_client(section, &config, context)?;
         let queue = Arc::new(RecordQueue::new(2 * options.batch, options.buffer_bytes));
         let members = Members::default();
         let is_member = !matches!(options.subscription, Subscription::Assigned(_));
@@ -134,8 +135,8 @@ impl KafkaSource {
             },
             section: section.clone(),
             subscription: options.subscription,
-            assignment_wait: is_member.then(|| AssignmentWait::new(session, Instant::now())),
-            is_static: config.get("group.instance.id").is_some(),
+            assignment_wait: is_member.then(|| AssignmentWait::new(session, is_static, Instant::now())),
+            is_static,
             known_topics: plan.partitions.iter().map(|planned| planned.partition.topic).collect(),
             rules: options.rules,
             read_uncommitted: options.read_uncommitted,
@@ -150,6 +151,7 @@ impl KafkaSource {
             last_flush: None,
             check: None,
             topic_ids: TopicIds::default(),
+            given_up_of: HashMap::new(),
             history: ReadHistory::default(),
             ended: false,
             degraded: false,
@@ -178,7 +180,7 @@ impl KafkaSource {
         read_uncommitted: bool,
     ) -> Result<(), ConnectorError> {
         let config = consumer_config(section, group, instance_id, read_uncommitted)?;
-        let consumer: BaseConsumer<LogContext> = create_client(section, &config, LogContext::default())?;
+        let consumer: Authenticated<BaseConsumer<LogContext>> = create_client(section, &config, LogContext::default())?;
         drop(consumer);
         Ok(())
     }

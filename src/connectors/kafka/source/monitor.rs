@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 
+use crate::connectors::kafka::access::Authenticated;
 use crate::connectors::kafka::admin::{NO_LEADER, leader_of};
 use crate::connectors::kafka::librdkafka::NativeError;
 use crate::connectors::kafka::librdkafka::admin::{DescribeTopicsRequest, ListOffsetsRequest, OffsetQuery, TopicDescription};
@@ -155,7 +156,7 @@ impl Monitor {
     /// has none. Returns whether they have just answered.
     pub(crate) fn has_asked_leaders(
         &mut self,
-        consumer: &Arc<BaseConsumer<RebalanceContext>>,
+        consumer: &Arc<Authenticated<BaseConsumer<RebalanceContext>>>,
         partitions: &OwnedPartitions,
         is_degraded: bool,
     ) -> bool {
@@ -196,7 +197,7 @@ impl Monitor {
 
     /// Returns whether an admin request may be sent: not while no broker can be reached. Until its timeout librdkafka 2.12 would connect
     /// without a pause; a request for metadata keeps to the back-off. Never waits.
-    fn may_ask(&mut self, consumer: &Arc<BaseConsumer<RebalanceContext>>) -> bool {
+    fn may_ask(&mut self, consumer: &Arc<Authenticated<BaseConsumer<RebalanceContext>>>) -> bool {
         if let Some(probe) = &self.probe {
             match probe.try_recv() {
                 Err(TryRecvError::Empty) => {}
@@ -236,7 +237,7 @@ impl Monitor {
     /// offset; and the absent partitions that exist again. Never waits.
     pub(crate) fn topic_changes(
         &mut self,
-        consumer: &Arc<BaseConsumer<RebalanceContext>>,
+        consumer: &Arc<Authenticated<BaseConsumer<RebalanceContext>>>,
         partitions: &OwnedPartitions,
         topic_ids: &TopicIds,
     ) -> TopicChanges {
@@ -321,7 +322,7 @@ impl Monitor {
     /// of a member that has died come to this one when its session ends. Never waits.
     pub(crate) fn others_are_done(
         &mut self,
-        consumer: &Arc<BaseConsumer<RebalanceContext>>,
+        consumer: &Arc<Authenticated<BaseConsumer<RebalanceContext>>>,
         partitions: &OwnedPartitions,
     ) -> bool {
         let stops = partitions.unowned_stops();
@@ -372,7 +373,7 @@ struct OthersRequest {
 }
 
 impl OthersRequest {
-    fn send(consumer: &Arc<BaseConsumer<RebalanceContext>>, partitions: Vec<Partition>) -> Option<Self> {
+    fn send(consumer: &Arc<Authenticated<BaseConsumer<RebalanceContext>>>, partitions: Vec<Partition>) -> Option<Self> {
         let asked = partitions.clone();
         let answer = ask_in_thread("kafka-group-end", consumer, move |consumer| PartitionFacts::fetch(consumer, &asked))?;
         Some(Self { partitions, answer })
@@ -382,7 +383,7 @@ impl OthersRequest {
 /// Starts a thread that asks the brokers; returns where its answer arrives.
 fn ask_in_thread<T: Send + 'static>(
     name: &str,
-    consumer: &Arc<BaseConsumer<RebalanceContext>>,
+    consumer: &Arc<Authenticated<BaseConsumer<RebalanceContext>>>,
     ask: impl FnOnce(&BaseConsumer<RebalanceContext>) -> T + Send + 'static,
 ) -> Option<mpsc::Receiver<T>> {
     let (sender, answer) = mpsc::channel();

@@ -12,6 +12,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
+use crate::connectors::kafka::access::Authenticated;
 use crate::connectors::kafka::admin::topic_ids;
 use crate::connectors::kafka::commit_metadata::CommittedOffset;
 use crate::connectors::kafka::diagnosis;
@@ -88,7 +89,7 @@ pub(super) enum PollerCommand {
 
 pub(super) struct Poller {
     pub(super) members: Members,
-    pub(super) consumer: Arc<BaseConsumer<RebalanceContext>>,
+    pub(super) consumer: Arc<Authenticated<BaseConsumer<RebalanceContext>>>,
     pub(super) commands: mpsc::Receiver<PollerCommand>,
     pub(super) events: mpsc::Receiver<RebalanceEvent>,
     pub(super) bootstrap: BootstrapServers,
@@ -124,6 +125,8 @@ pub(super) struct Poller {
     /// Positions that are to be compared with the logs.
     pub(super) check: Option<PositionCheck>,
     pub(super) topic_ids: TopicIds,
+    /// The ids that the topics of partitions had when commits were given up.
+    pub(super) given_up_of: HashMap<Partition, String>,
     pub(super) history: ReadHistory,
     pub(super) ended: bool,
     pub(super) degraded: bool,
@@ -353,7 +356,7 @@ impl Poller {
     }
 
     /// Returns which delivered records are read again because their partitions were lost before they were committed. What another
-    /// member has committed since is settled, and what a deleted topic held is not read again.
+    /// member has committed since is settled, and what a topic held that was deleted, or re-created, is not read again.
     fn repeated(&self) -> Option<String> {
         let given_up = self.committer.given_up();
         let wanted: Vec<(Partition, NextOffset)> = given_up.iter().collect();
@@ -364,20 +367,32 @@ impl Poller {
         let Ok(committed) = self.consumer.committed_offsets(list(&partitions), GROUP_OFFSETS_TIMEOUT) else {
             return given_up.reason(&partitions);
         };
+        let logs = Logs::fetch(&self.consumer, &partitions).ok();
+        let is_replaced = |partition: &Partition| {
+            let now = logs.as_ref().and_then(|logs| logs.topic_id(*partition));
+            now.zip(self.given_up_of.get(partition)).is_some_and(|(now, then)| now != then)
+        };
         let is_settled = |(partition, next): &(Partition, NextOffset)| {
             let found = committed.find_partition(partition.topic.name(), partition.index);
             match found.map(|element| element.offset()) {
-                Some(Offset::Offset(committed)) => committed >= next.0,
-                _ => is_missing(&self.consumer, partition.topic),
+                Some(Offset::Offset(committed)) => committed >= next.0 || is_replaced(partition),
+                _ => is_missing(&self.consumer, partition.topic) || is_replaced(partition),
             }
         };
         let open: Vec<Partition> = wanted.iter().filter(|of| !is_settled(of)).map(|(partition, _)| *partition).collect();
         given_up.reason(&open)
     }
 
+    /// Gives up the commits of partitions that are taken away; returns how many delivered records they would have covered.
+    fn give_up(&mut self, partitions: &[Partition], last: &[Commit]) -> u64 {
+        let ids = partitions.iter().filter_map(|partition| Some((*partition, self.topic_ids.get(*partition)?.to_owned())));
+        self.given_up_of.extend(ids);
+        self.committer.give_up(partitions, last)
+    }
+
     /// Gives up the commits of partitions that are lost, and says how many records repeat.
     fn give_up_commits(&mut self, partitions: &[Partition], last: &[Commit]) {
-        let records = self.committer.give_up(partitions, last);
+        let records = self.give_up(partitions, last);
         if records > 0 {
             tracing::warn!("{}", given_up::warning(records));
         }
@@ -436,7 +451,9 @@ impl Poller {
 
     /// Returns the reason of a stall behind an error: the same for each request that a broker does not answer.
     fn reason(&self, error: &NativeError) -> String {
-        let known = error.is_unanswered().then(|| self.outage().or_else(|| diagnosis::silence(&self.section))).flatten();
+        // Without a token no broker is asked.
+        let is_silent = error.is_unanswered() || error.code == RDKafkaErrorCode::Authentication;
+        let known = is_silent.then(|| self.outage().or_else(|| diagnosis::silence(&self.section))).flatten();
         known.unwrap_or_else(|| error.to_string())
     }
 
@@ -647,14 +664,18 @@ impl Poller {
                     self.queue.signal(Signal::Committed(confirmed));
                 }
                 Err(error) => {
-                    self.committer.give_up(partitions, &commits);
-                    tracing::warn!(%error, "The last commit of revoked partitions was refused; some records repeat.");
+                    let records = self.give_up(partitions, &commits);
+                    tracing::warn!(%error, records, "The last commit of revoked partitions was refused; delivered records repeat.");
                 }
             }
         } else {
-            self.committer.give_up(partitions, &[]);
+            let records = self.give_up(partitions, &[]);
             let names = partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-            tracing::warn!(partitions = names, "Records in flight did not settle in time; the next owner reads them again.");
+            tracing::warn!(
+                partitions = names,
+                records,
+                "Records in flight did not settle in time; the next owner reads them again."
+            );
             self.queue.signal(Signal::Lost(partitions.to_vec()));
         }
         unassign(&self.consumer, partitions);

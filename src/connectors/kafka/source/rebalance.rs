@@ -13,6 +13,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
+use crate::connectors::kafka::access::Authenticated;
 use crate::connectors::kafka::admin::{ListedOffset, OffsetSpec, PartitionOffset, describe_topics, partition_offsets};
 use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::commit_metadata::{CommitMetadata, CommittedOffset};
@@ -159,7 +160,7 @@ impl PendingRevocation {
 
 /// Decides where newly assigned partitions start. It asks the cluster, so it runs on a thread of its own: the poller keeps polling.
 pub(crate) struct StartResolver {
-    pub(crate) consumer: Arc<BaseConsumer<RebalanceContext>>,
+    pub(crate) consumer: Arc<Authenticated<BaseConsumer<RebalanceContext>>>,
     pub(crate) section: KafkaSection,
     pub(crate) rules: ResumeRules,
     pub(crate) read_uncommitted: bool,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::connectors::kafka::wire::auth::oauth::{self, TokenSource};
+use crate::connectors::kafka::wire::auth::oauth::{self, BearerTokenSource};
 use crate::connectors::kafka::wire::auth::scram::{ScramExchange, ScramHash};
 use crate::connectors::kafka::wire::error::WireError;
 use crate::profile::Secret;
@@ -28,7 +28,7 @@ pub enum SaslLogin {
         password: Secret,
     },
     /// A token.
-    OAuthBearer(Arc<dyn TokenSource>),
+    OAuthBearer(Arc<dyn BearerTokenSource>),
 }
 
 impl fmt::Debug for SaslLogin {

@@ -5,5 +5,5 @@ mod oauth;
 mod scram;
 
 pub use login::{LoginExchange, LoginStep, SaslLogin};
-pub use oauth::{BearerToken, TokenFuture, TokenSource};
+pub use oauth::{BearerToken, BearerTokenSource, TokenFuture};
 pub use scram::{ScramExchange, ScramHash};

@@ -10,7 +10,7 @@ use crate::profile::Secret;
 pub type TokenFuture<'a> = Pin<Box<dyn Future<Output = Result<BearerToken, String>> + Send + 'a>>;
 
 /// Gives a token for each login.
-pub trait TokenSource: Send + Sync {
+pub trait BearerTokenSource: Send + Sync {
     /// Returns a token that is valid now.
     fn token(&self) -> TokenFuture<'_>;
 }

@@ -15,7 +15,7 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use super::*;
 use crate::connectors::kafka::wire::address::BrokerAddress;
-use crate::connectors::kafka::wire::auth::{BearerToken, SaslLogin, TokenFuture, TokenSource};
+use crate::connectors::kafka::wire::auth::{BearerToken, BearerTokenSource, SaslLogin, TokenFuture};
 use crate::connectors::kafka::wire::error::WireError;
 use crate::connectors::kafka::wire::messages::{ApiKey, InitProducerIdRequest, MetadataRequest};
 use crate::connectors::kafka::wire::tls::TlsFiles;
@@ -305,7 +305,7 @@ async fn a_rejected_login_says_why() {
 
 struct Tokens;
 
-impl TokenSource for Tokens {
+impl BearerTokenSource for Tokens {
     fn token(&self) -> TokenFuture<'_> {
         Box::pin(async { Ok(BearerToken { value: Secret::new("t0k3n".to_owned()), extensions: Vec::new() }) })
     }
@@ -350,7 +350,7 @@ async fn any_bytes_from_a_broker_end_in_an_error() {
 
 struct NoToken;
 
-impl TokenSource for NoToken {
+impl BearerTokenSource for NoToken {
     fn token(&self) -> TokenFuture<'_> {
         Box::pin(std::future::pending())
     }

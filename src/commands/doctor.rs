@@ -1,0 +1,296 @@
+//! `sdl doctor`.
+
+use clap::builder::NonEmptyStringValueParser as Text;
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::commands::run::random;
+use crate::commands::{Context, aggregate, protect};
+use crate::connectors::{elastic as elastic_connector, kafka as kafka_connector};
+use crate::doctor::elastic::{self, ElasticExamination};
+use crate::doctor::kafka::{self, KafkaExamination};
+use crate::doctor::mongo::{self, MongoExamination};
+use crate::doctor::{DoctorReport, Step, StepStatus};
+use crate::document::NamePattern;
+use crate::error::Error;
+use crate::pipeline::Failure;
+use crate::profile::{ElasticSection, KafkaSection, MongoSection, Profile, ProfileError, SERVER_KINDS, SectionKind};
+use crate::report::counted;
+use crate::terminal::{Cell, Column, Listing, ListingFormat};
+
+/// Examine the servers of the profile step by step, from their names to the rights
+///
+/// Each line is a step: ok, warn, FAIL, or skipped, with the reason and the key to change. The steps use the connections and the
+/// words of the other commands. Topics, groups, collections and indices are those that the section names. Nothing is changed without
+/// --roundtrip: rights are asked for, or tried with requests that have no effect. Every step has a deadline. Any FAIL makes the exit
+/// code 4.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The sections to examine [default: all servers of the profile]
+    #[arg(value_name = "SECTION", value_parser = Text::new())]
+    section: Vec<String>,
+    /// Also write, read and remove: a record in a topic of its own, or a document
+    ///
+    /// The topic is called sdl-doctor- and a random number, and is deleted again. Needs a confirmation for clusters with
+    /// `protect = confirm`, and is refused for those with `protect = readonly`.
+    #[arg(long)]
+    roundtrip: bool,
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    output: ListingFormat,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sdl doctor
+  sdl doctor remote_kafka
+  sdl doctor local_kafka mongodb --roundtrip
+  sdl doctor -o json | jq '.steps[] | select(.status == \"fail\")'";
+
+/// The step before all others: the section as it is written.
+const PROFILE: &str = "profile";
+
+impl Args {
+    /// Examines the sections and prints what was found.
+    ///
+    /// # Errors
+    /// When a section does not exist, a round trip is refused, or a step failed.
+    pub async fn run(self, context: &Context) -> Result<(), Error> {
+        let sections = self.sections(&context.profile)?;
+        let mut examinations = Vec::new();
+        for (name, kind) in sections {
+            examinations.push(self.prepare(context, name, kind)?);
+        }
+        let reports = join_all(examinations.into_iter().map(examine)).await;
+        context.print(&listing(&reports).render(self.output))?;
+        outcome(&reports)
+    }
+
+    /// Returns whether the section is examined although it is not named.
+    pub(crate) fn examines(&self, kind: Option<SectionKind>) -> bool {
+        self.section.is_empty() && kind.is_some_and(|kind| SERVER_KINDS.contains(&kind))
+    }
+
+    /// Returns the sections to examine, each once.
+    fn sections(&self, profile: &Profile) -> Result<Vec<(String, SectionKind)>, Error> {
+        let is_server = |kind: &SectionKind| SERVER_KINDS.contains(kind);
+        let kind_of = |name: &str| profile.kind(name).filter(is_server);
+        if self.section.is_empty() {
+            let all = profile.section_names().filter_map(|name| Some((name.to_owned(), kind_of(name)?)));
+            let all: Vec<_> = all.collect();
+            if all.is_empty() {
+                // The error for a missing section explains how to add it.
+                profile.kafka("local_kafka")?;
+            }
+            return Ok(all);
+        }
+        let mut chosen = Vec::new();
+        for name in &self.section {
+            // The error says what the section is, or which there are. One whose keys do not determine its type may be Kafka's.
+            let kind = match kind_of(name) {
+                Some(kind) => kind,
+                None => profile.kafka(name).map(|_| SectionKind::Kafka)?,
+            };
+            if !chosen.iter().any(|(known, _)| known == name) {
+                chosen.push((name.clone(), kind));
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Reads a section, and confirms what a round trip changes.
+    fn prepare(&self, context: &Context, name: String, kind: SectionKind) -> Result<Examination, Error> {
+        let profile = &context.profile;
+        let probe = self.roundtrip.then(|| format!("sdl-doctor-{:08x}", random()));
+        let probe_id = probe.clone();
+        let server = match kind {
+            SectionKind::Kafka => profile.kafka(&name).map(|section| {
+                // A broker that allows transactions of any length grants what is meant to be refused: that is a change.
+                let transactional_id =
+                    probe.as_ref().and(section.default_consumer_group_id.as_deref()).map(aggregate::transactional_id);
+                Server::Kafka(section, KafkaExamination { transactional_id, probe_topic: probe })
+            }),
+            SectionKind::Mongodb => profile.mongo(&name).map(|section| {
+                let target = constant(section.default_database.as_deref()).zip(constant(section.default_collection.as_deref()));
+                Server::Mongo(section, MongoExamination { target, probe_id })
+            }),
+            SectionKind::Elasticsearch | SectionKind::Opensearch => profile.elastic(&name).map(|section| {
+                let index = constant(section.default_index.as_deref());
+                Server::Elastic(section, ElasticExamination { index, probe_id })
+            }),
+            SectionKind::Shape | SectionKind::Run => unreachable!("only servers are examined"),
+        };
+        if let Ok(Server::Kafka(section, KafkaExamination { probe_topic: Some(topic), .. })) = &server {
+            protect::confirm_change(context, section, &format!("write a record to topic {topic}, and delete the topic"))?;
+        }
+        Ok(Examination { origin: profile.location(&name), name, kind, server })
+    }
+}
+
+/// A section that is going to be examined.
+struct Examination {
+    name: String,
+    kind: SectionKind,
+    /// Where the profile has it.
+    origin: String,
+    server: Result<Server, ProfileError>,
+}
+
+#[expect(clippy::large_enum_variant, reason = "there are few")]
+enum Server {
+    Kafka(KafkaSection, KafkaExamination),
+    Mongo(MongoSection, MongoExamination),
+    Elastic(ElasticSection, ElasticExamination),
+}
+
+impl Server {
+    /// Checks the files and properties of the section, before any connection.
+    fn check(&self) -> Result<(), Error> {
+        match self {
+            Self::Kafka(section, _) => kafka_connector::check(section).map_err(Error::Section),
+            Self::Mongo(..) => Ok(()),
+            Self::Elastic(section, _) => elastic_connector::check(section).map_err(Error::Section),
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        match self {
+            Self::Kafka(section, _) => section.warnings(),
+            Self::Mongo(..) => Vec::new(),
+            Self::Elastic(section, _) => section.warnings(),
+        }
+    }
+}
+
+/// Returns the name that a template has for every record.
+fn constant(template: Option<&str>) -> Option<String> {
+    template?.parse::<NamePattern>().ok()?.constant().map(str::to_owned)
+}
+
+/// Examines one section; not its server, if it cannot be used as it is written.
+async fn examine(examination: Examination) -> DoctorReport {
+    let Examination { name, kind, origin, server } = examination;
+    let server = match server.map_err(Error::from).and_then(|server| server.check().map(|()| server)) {
+        Ok(server) => server,
+        Err(error) => return unusable(&name, kind, &error),
+    };
+    let warnings = server.warnings();
+    let mut report = match &server {
+        Server::Kafka(section, what) => kafka::examine(section, what).await,
+        Server::Mongo(section, what) => mongo::examine(section, what).await,
+        Server::Elastic(section, what) => elastic::examine(section, kind, what).await,
+    };
+    let written = if warnings.is_empty() {
+        vec![Step::ok(PROFILE, origin)]
+    } else {
+        warnings.into_iter().map(|warning| Step { hint: None, ..Step::warn(PROFILE, warning, "") }).collect()
+    };
+    report.steps.splice(0..0, written);
+    report
+}
+
+/// Returns the report of a section that cannot be used as it is written.
+fn unusable(section: &str, kind: SectionKind, error: &Error) -> DoctorReport {
+    let (what, causes) = error.what_and_causes();
+    let finding = causes.iter().fold(what, |text, cause| format!("{text}: {cause}"));
+    let mut report = DoctorReport::new(section, kind);
+    report.push(Step { hint: error.hint(), ..Step::fail(PROFILE, finding, "") });
+    report.skip_rest(match kind {
+        SectionKind::Kafka => &kafka::STEPS,
+        SectionKind::Mongodb => &mongo::STEPS,
+        _ => &elastic::STEPS,
+    });
+    report
+}
+
+/// Returns the error of steps that failed, which the lines have told.
+fn outcome(reports: &[DoctorReport]) -> Result<(), Error> {
+    let failed = |step: &&Step| step.status == StepStatus::Fail;
+    let mut sections = reports.iter().filter(|report| report.has_failed()).map(|report| format!("`{}`", report.section));
+    let Some(first) = sections.next() else { return Ok(()) };
+    let names = sections.fold(first, |names, name| format!("{names}, {name}"));
+    let count = reports.iter().flat_map(|report| &report.steps).filter(failed).count();
+    Err(Error::Check(Failure::new(format!("{} of {names} failed", counted(count as u64, "check")))))
+}
+
+fn listing(reports: &[DoctorReport]) -> Listing {
+    let columns = [
+        Column::Text("section"),
+        Column::Text("type"),
+        Column::Text("step"),
+        Column::Text("status"),
+        Column::Text("finding"),
+        Column::Text("hint"),
+    ];
+    let mut listing = Listing::new("steps", &columns);
+    for report in reports {
+        for step in &report.steps {
+            listing.push(row(report, step));
+        }
+    }
+    listing.hide_in_table(|name, _| name == "type" || name == "hint" || name == "section" && reports.len() == 1);
+    listing
+}
+
+/// Returns a step as a row; people read finding and hint as one sentence.
+fn row(report: &DoctorReport, step: &Step) -> [Cell; 6] {
+    let status = if step.status == StepStatus::Fail { "FAIL" } else { step.status.as_str() };
+    let finding = match (step.status, &step.hint) {
+        (StepStatus::Skipped, _) => format!("(because {})", step.finding),
+        (_, Some(hint)) => format!("{}: {hint}", step.finding),
+        (_, None) => step.finding.clone(),
+    };
+    [
+        report.section.as_str().into(),
+        report.kind.as_str().into(),
+        step.name.into(),
+        Cell::Display(status.to_owned(), json!(step.status.as_str())),
+        Cell::Display(finding, json!(step.finding)),
+        step.hint.as_deref().into(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(steps: Vec<Step>) -> DoctorReport {
+        DoctorReport { steps, ..DoctorReport::new("local_kafka", SectionKind::Kafka) }
+    }
+
+    #[test]
+    fn people_read_one_sentence_and_programs_get_its_parts() {
+        let reports = [report(vec![
+            Step::ok("name", "a is 10.0.0.1"),
+            Step::warn("rights", "not allowed to x", "give the user X"),
+            Step::fail("tcp", "a:1: connecting: connection refused", "start the broker"),
+            Step::skipped("tls", "tcp failed"),
+        ])];
+        assert_eq!(
+            listing(&reports).render(ListingFormat::Table),
+            "STEP    STATUS   FINDING\n\
+             name    ok       a is 10.0.0.1\n\
+             rights  warn     not allowed to x: give the user X\n\
+             tcp     FAIL     a:1: connecting: connection refused: start the broker\n\
+             tls     skipped  (because tcp failed)\n"
+        );
+        let document: serde_json::Value = serde_json::from_str(&listing(&reports).render(ListingFormat::Json)).unwrap();
+        assert_eq!(
+            document["steps"][2],
+            json!({
+                "section": "local_kafka", "type": "kafka", "step": "tcp", "status": "fail",
+                "finding": "a:1: connecting: connection refused", "hint": "start the broker"
+            })
+        );
+        assert_eq!((&document["schema"], &document["steps"][3]["finding"]), (&json!(1), &json!("tcp failed")));
+    }
+
+    #[test]
+    fn a_failed_step_makes_the_exit_code_4() {
+        let good = report(vec![Step::ok("name", "a"), Step::warn("tcp", "b", "c"), Step::skipped("tls", "d")]);
+        assert!(outcome(std::slice::from_ref(&good)).is_ok());
+        let error = outcome(&[report(vec![Step::fail("tcp", "b", "c")]), good]).unwrap_err();
+        assert_eq!((error.exit_code(), error.to_string()), (4, "1 check of `local_kafka` failed".to_owned()));
+    }
+}
