@@ -1,7 +1,7 @@
 //! The last log lines and errors of a librdkafka client.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
@@ -19,9 +19,12 @@ const CAPACITY: usize = 64;
 /// How long a line is recent: librdkafka repeats the error of a connection every 30 s.
 const RECENT: Duration = Duration::from_secs(60);
 
+/// A line, and when it was logged last.
+type Line = (Instant, String);
+
 /// The last log lines and errors of a client. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct ClientLog(Arc<Mutex<VecDeque<(Instant, String)>>>);
+pub struct ClientLog(Arc<Mutex<VecDeque<Line>>>);
 
 impl ClientLog {
     /// Keeps a log line, and logs it at debug.
@@ -46,38 +49,66 @@ impl ClientLog {
         self.keep(reason);
     }
 
-    /// Forgets the lines after the client has recovered.
+    /// Keeps why there is no token to log in with, until [`Self::token_given`].
+    pub(crate) fn token_failed(&self, why: &str) {
+        let line = format!("{TOKEN_FAILED}{why}");
+        let mut lines = self.deque();
+        if !lines.iter().any(|(_, kept)| *kept == line) {
+            lines.retain(|line| !is_of_token(line));
+            push(&mut lines, line);
+        }
+    }
+
+    /// Forgets why there was no token.
+    pub(crate) fn token_given(&self) {
+        self.deque().retain(|line| !is_of_token(line));
+    }
+
+    /// Forgets the lines after the client has recovered. It has not for want of a token: what it asks on a connection from before is
+    /// still answered.
     pub fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.deque().retain(is_of_token);
     }
 
     fn keep(&self, line: &str) {
         let line = normalize(line);
-        // The line before it carries the reason.
-        if line.ends_with("brokers are down") {
+        // The line before it carries the reason. A token's failure is known from the one who told librdkafka.
+        if line.ends_with("brokers are down") || line.starts_with(TOKEN_FAILED) {
             return;
         }
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.deque();
         lines.retain(|(_, kept)| *kept != line);
-        if lines.len() == CAPACITY {
-            lines.pop_front();
-        }
-        lines.push_back((Instant::now(), line));
+        push(&mut lines, line);
+    }
+
+    fn deque(&self) -> MutexGuard<'_, VecDeque<Line>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the distinct lines, oldest first, without thread and duration.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(_, line)| line.clone()).collect()
+        self.deque().iter().map(|(_, line)| line.clone()).collect()
     }
 
-    /// Returns the lines of the last minute, as [`Self::lines`], and why there is no token: librdkafka says that once in an outage.
+    /// Returns the lines of the last minute, as [`Self::lines`], and why there is no token.
     #[must_use]
     pub(crate) fn recent(&self) -> Vec<String> {
-        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_recent = |(at, line): &&(Instant, String)| at.elapsed() < RECENT || line.starts_with(TOKEN_FAILED);
-        lines.iter().filter(is_recent).map(|(_, line)| line.clone()).collect()
+        let is_recent = |line: &&Line| line.0.elapsed() < RECENT || is_of_token(line);
+        self.deque().iter().filter(is_recent).map(|(_, line)| line.clone()).collect()
     }
+}
+
+fn is_of_token((_, line): &Line) -> bool {
+    line.starts_with(TOKEN_FAILED)
+}
+
+fn push(lines: &mut VecDeque<Line>, line: String) {
+    if lines.len() == CAPACITY {
+        let oldest = lines.iter().position(|line| !is_of_token(line));
+        lines.remove(oldest.unwrap_or_default());
+    }
+    lines.push_back((Instant::now(), line));
 }
 
 /// Returns `[thrd:NAME]: TEXT (after 3ms in state STATE, 1 identical error(s) suppressed)` as `TEXT (in state STATE)`.
@@ -95,6 +126,12 @@ pub(crate) fn recent_lines(consumer: &BaseConsumer<LogContext>) -> Vec<String> {
     consumer.context().client_log.recent()
 }
 
+/// A client context that may keep log lines and errors.
+pub(crate) trait KeepsLog: ClientContext {
+    /// Returns where they are kept.
+    fn client_log(&self) -> Option<ClientLog>;
+}
+
 /// A client context that keeps log lines and errors, and nothing else.
 #[derive(Clone, Debug, Default)]
 pub struct LogContext {
@@ -108,6 +145,12 @@ impl ClientContext for LogContext {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.client_log.error(&error, reason);
+    }
+}
+
+impl KeepsLog for LogContext {
+    fn client_log(&self) -> Option<ClientLog> {
+        Some(self.client_log.clone())
     }
 }
 
@@ -164,5 +207,19 @@ mod tests {
         (0..200).for_each(|number| log.log("FAIL", &format!("line {number}")));
         assert_eq!(log.lines().len(), CAPACITY);
         assert_eq!(log.lines().last().map(String::as_str), Some("line 199"));
+    }
+    #[test]
+    fn why_there_is_no_token_is_kept_until_there_is_one() {
+        let log = ClientLog::default();
+        log.token_failed("connection refused");
+        log.clear();
+        (0..200).for_each(|number| log.log("FAIL", &format!("line {number}")));
+        log.error_text(&format!("{TOKEN_FAILED}connection refused"));
+        assert_eq!((log.lines().len(), log.lines()[0].as_str()), (CAPACITY, &*format!("{TOKEN_FAILED}connection refused")));
+        log.token_failed("timed out");
+        assert_eq!(log.lines().iter().filter(|line| line.starts_with(TOKEN_FAILED)).count(), 1);
+        log.token_given();
+        log.error_text(&format!("{TOKEN_FAILED}timed out"));
+        assert!(!log.lines().iter().any(|line| line.starts_with(TOKEN_FAILED)), "librdkafka may say it late");
     }
 }

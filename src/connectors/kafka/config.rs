@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use rdkafka::ClientConfig;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
-use rdkafka::{ClientConfig, ClientContext};
 
 use crate::connectors::kafka::access::Authenticated;
+use crate::connectors::kafka::client_log::KeepsLog;
 use crate::connectors::kafka::diagnosis;
 use crate::connectors::kafka::librdkafka::token::LogsIn;
 use crate::pipeline::{Failure, FailureKind};
@@ -71,14 +72,15 @@ pub(crate) fn client_config(section: &KafkaSection) -> Result<ClientConfig, Fail
 ///
 /// # Errors
 /// When a file of the section is not what its key says, or librdkafka rejects a property.
-pub(crate) fn create_client<C: ClientContext, T: FromClientConfigAndContext<C> + LogsIn>(
+pub(crate) fn create_client<C: KeepsLog, T: FromClientConfigAndContext<C> + LogsIn>(
     section: &KafkaSection,
     config: &ClientConfig,
     context: C,
 ) -> Result<Authenticated<T>, Failure> {
+    let log = context.client_log();
     #[allow(clippy::disallowed_methods, reason = "this is the one place")]
     let client = config.create_with_context(context).map_err(|error| creation_failure(section, &error))?;
-    Authenticated::new(section, client)
+    Authenticated::new(section, client, log)
 }
 
 /// Sets the `group.id` of a consumer that lists group offsets. The consumer neither joins nor commits; but when a coordinator

@@ -14,6 +14,7 @@ use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use crate::connectors::kafka::access::Authenticated;
 use crate::connectors::kafka::admin::blocking;
 use crate::connectors::kafka::api_versions::ApiVersions;
+use crate::connectors::kafka::client_log::{ClientLog, KeepsLog};
 use crate::connectors::kafka::config::{client_config, create_client};
 use crate::connectors::kafka::librdkafka::plain_addresses;
 use crate::pipeline::ConnectorError;
@@ -66,6 +67,12 @@ struct IntroductionLog(Arc<Mutex<Introduction>>);
 impl ClientContext for IntroductionLog {
     fn log(&self, _: RDKafkaLogLevel, _: &str, message: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).note(&plain_addresses(message));
+    }
+}
+
+impl KeepsLog for IntroductionLog {
+    fn client_log(&self) -> Option<ClientLog> {
+        None
     }
 }
 

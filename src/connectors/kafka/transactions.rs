@@ -13,7 +13,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use crate::connectors::kafka::access::Authenticated;
 use crate::connectors::kafka::acl::AclOperation;
 use crate::connectors::kafka::admin::blocking;
-use crate::connectors::kafka::client_log::LogContext;
+use crate::connectors::kafka::client_log::{ClientLog, KeepsLog, LogContext};
 use crate::connectors::kafka::commit_metadata::CommitMetadata;
 use crate::connectors::kafka::config::{client_config, create_client, set_group_id};
 use crate::connectors::kafka::diagnosis;
@@ -69,6 +69,12 @@ impl ClientContext for DeliveryReports {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.log.error(error, reason);
+    }
+}
+
+impl KeepsLog for DeliveryReports {
+    fn client_log(&self) -> Option<ClientLog> {
+        self.log.client_log()
     }
 }
 

@@ -10,6 +10,7 @@ use crate::connectors::access_error::AccessError;
 use crate::connectors::kafka::access::fetcher::TokenFetcher;
 use crate::connectors::kafka::access::jwt::AccessToken;
 use crate::connectors::kafka::access::renewal::{MAX_BACKOFF, pause};
+use crate::connectors::kafka::client_log::ClientLog;
 use crate::connectors::kafka::librdkafka::token::TokenReceiver;
 use crate::pipeline::backoff;
 use crate::profile::TokenAccess;
@@ -35,8 +36,22 @@ struct KeeperState {
     failure: Option<AccessError>,
     attempts: u64,
     waiting: usize,
-    clients: HashMap<u64, TokenReceiver>,
+    clients: HashMap<u64, TokenClient>,
     next_number: u64,
+}
+
+/// A client of the section.
+pub(super) struct TokenClient {
+    pub(super) receiver: TokenReceiver,
+    /// Where the client's failures are looked up.
+    pub(super) log: ClientLog,
+}
+
+impl TokenClient {
+    fn fail(&self, why: &str) {
+        self.log.token_failed(why);
+        self.receiver.fail(why);
+    }
 }
 
 impl KeeperState {
@@ -78,7 +93,7 @@ impl TokenKeeper {
     }
 
     /// Gives the client every token from now on, until [`Self::unregister`].
-    pub(super) fn register(&self, client: TokenReceiver) -> u64 {
+    pub(super) fn register(&self, client: TokenClient) -> u64 {
         let mut state = self.state();
         match (state.valid(), &state.failure) {
             (Some(token), _) => self.give(&client, token),
@@ -200,10 +215,11 @@ impl TokenKeeper {
         self.attempted.notify_all();
     }
 
-    fn give(&self, client: &TokenReceiver, token: &AccessToken) {
-        let given = client.set(token.value.reveal(), token.expires_at, &token.principal, &self.access.extensions);
-        if let Err(why) = given {
-            client.fail(&format!("the token of `{}` cannot be used: {why}", self.section));
+    fn give(&self, client: &TokenClient, token: &AccessToken) {
+        let receiver = &client.receiver;
+        match receiver.set(token.value.reveal(), token.expires_at, &token.principal, &self.access.extensions) {
+            Ok(()) => client.log.token_given(),
+            Err(why) => client.fail(&format!("the token of `{}` cannot be used: {why}", self.section)),
         }
     }
 

@@ -12,7 +12,8 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::connectors::access_error::AccessError;
-use crate::connectors::kafka::access::keeper::TokenKeeper;
+use crate::connectors::kafka::access::keeper::{TokenClient, TokenKeeper};
+use crate::connectors::kafka::client_log::ClientLog;
 use crate::connectors::kafka::librdkafka::token::LogsIn;
 use crate::pipeline::{Failure, FailureKind};
 use crate::profile::KafkaSection;
@@ -47,10 +48,10 @@ pub(crate) struct Authenticated<T> {
 }
 
 impl<T: LogsIn> Authenticated<T> {
-    /// Gives `client` the token of the section, if there is one already, and every later one.
-    pub(super) fn new(section: &KafkaSection, client: T) -> Result<Self, Failure> {
+    /// Gives `client` the token of the section, if there is one already, and every later one; notes in its `log` why there is none.
+    pub(super) fn new(section: &KafkaSection, client: T, log: Option<ClientLog>) -> Result<Self, Failure> {
         let register = |keeper: Arc<TokenKeeper>| {
-            let number = keeper.register(client.token_receiver());
+            let number = keeper.register(TokenClient { receiver: client.token_receiver(), log: log.unwrap_or_default() });
             TokenRegistration { keeper, number }
         };
         Ok(Self { _registration: keeper(section)?.map(register), client })

@@ -15,7 +15,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::connectors::kafka::access::Authenticated;
 use crate::connectors::kafka::admin::{ListedOffset, OffsetSpec, PartitionOffset, describe_topics, partition_offsets};
-use crate::connectors::kafka::client_log::LogContext;
+use crate::connectors::kafka::client_log::{ClientLog, KeepsLog, LogContext};
 use crate::connectors::kafka::commit_metadata::{CommitMetadata, CommittedOffset};
 use crate::connectors::kafka::librdkafka::admin::TopicDescription;
 use crate::connectors::kafka::librdkafka::{NativeError, leader_epochs, set_leader_epochs};
@@ -70,6 +70,12 @@ impl ClientContext for RebalanceContext {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.log.error(error, reason);
+    }
+}
+
+impl KeepsLog for RebalanceContext {
+    fn client_log(&self) -> Option<ClientLog> {
+        self.log.client_log()
     }
 }
 
