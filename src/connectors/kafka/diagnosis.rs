@@ -96,13 +96,13 @@ pub(crate) fn outage(section: &KafkaSection, lines: &[String]) -> Option<String>
     Some(format!("{}: {newest}", named(&servers)))
 }
 
-/// Returns why there is no token to log in with, unless the brokers cannot be reached for another reason since: without a token they refuse
-/// the login, and close connections.
+/// Returns why there is no token to log in with, unless the brokers cannot be reached for another reason since: without a token every step
+/// from the login on fails, in many words.
 fn missing_token(section: &KafkaSection, lines: &[String]) -> Option<String> {
     let at = lines.iter().rposition(|line| line.starts_with(TOKEN_FAILED))?;
     let follows = |cause: &ConnectCause| {
-        matches!(cause, ConnectCause::AuthenticationFailed(_) | ConnectCause::Closed(_) | ConnectCause::LoginExpected)
-            || matches!(in_outage(cause.clone()), ConnectCause::Closed(_) | ConnectCause::Other { .. })
+        let is_reached = matches!(in_outage(cause.clone()).step(), Some(ConnectStep::Login | ConnectStep::Request));
+        is_reached && !matches!(cause, ConnectCause::WrongServer(_))
     };
     let is_cause = findings(section, &lines[at..], None).iter().all(|finding| follows(&finding.cause));
     is_cause.then(|| without_secrets(section, &lines[at][TOKEN_FAILED.len()..]))

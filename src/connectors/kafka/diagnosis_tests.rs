@@ -387,6 +387,15 @@ fn a_missing_token_explains_the_logins_that_fail_and_no_other_outage() {
     const DOWN: &str = "sasl_plaintext://broker:9092/1: Connect to 127.0.0.1:9092 failed: Connection refused (in state CONNECT)";
     let why = |lines: &[&str]| outage(&with_tokens(), &lines.iter().map(ToString::to_string).collect::<Vec<_>>());
     let missing = "https://idp/token: connecting: connection refused";
+    // What librdkafka 2.12 logs when the session of a connection ends with its token.
+    let state = "SASL OAUTHBEARER mechanism handshake failed: Broker: Request not valid in current SASL state: broker's supported mechanisms: ";
+    let of_state = format!("GroupCoordinator: 127.0.0.1:9092: {state} (in state AUTH_HANDSHAKE)");
+    let transport =
+        "SASL OAUTHBEARER mechanism handshake failed: Local: Broker transport failure: broker's supported mechanisms: (n/a)";
+    let of_transport = format!("sasl_plaintext://broker:9092/1: {transport} (in state DOWN)");
+    for line in [&of_state, &of_transport] {
+        assert_eq!(why(&[MISSING, line, REFUSED]).as_deref(), Some(missing), "{line}");
+    }
     for lines in [&[MISSING][..], &[MISSING, REFUSED], &[REFUSED, MISSING], &[DOWN, MISSING]] {
         assert_eq!(why(lines).as_deref(), Some(missing), "{lines:?}");
     }

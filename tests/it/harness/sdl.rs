@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{Cluster, Dice, eventually};
+use super::{Cluster, Dice};
 
 /// A run of `sdl` that has not been started.
 pub(crate) struct Sdl {
@@ -138,16 +138,17 @@ impl Running {
 
     /// Waits until standard error is one for which `holds`.
     pub(crate) fn wait_until_stderr(&mut self, what: &str, holds: impl Fn(&str) -> bool) {
-        let deadline = self.deadline;
-        eventually(&format!("{}: stderr {what}", self.shown), deadline, || {
+        let begun = Instant::now();
+        loop {
             let has_ended = !self.is_running() && self.stderr.as_ref().is_none_or(|kept| kept.reader.is_finished());
             let printed = self.stderr();
             if holds(&printed) {
-                return Some(());
+                return;
             }
             assert!(!has_ended, "{} ended before its stderr {what}:\n{printed}", self.shown);
-            None
-        });
+            assert!(begun.elapsed() < self.deadline, "{}: stderr {what}: not within {:?}:\n{printed}", self.shown, self.deadline);
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Waits until a topic has at least this number of offsets.
