@@ -1,20 +1,22 @@
 //! The HTTP endpoint for monitoring: its listener, its connections and their limits.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use crate::pipeline::Failure;
 use crate::report::pages::{Monitored, answer, busy, is_probe};
 
-/// The most connections whose request has not arrived, or is a probe; others wait.
+/// The most connections whose request has not arrived: one more takes the place of the oldest, which must not keep a probe waiting.
 const MAX_ARRIVING: usize = 64;
 /// The most connections that are sent a page; others are told to come again. Probes have nothing to do with them.
 const MAX_PAGES: usize = 16;
@@ -68,11 +70,13 @@ impl Endpoint {
 
     /// Answers requests until it is dropped.
     pub(crate) async fn serve(self, exposed: Arc<dyn Monitored>) {
-        let (arriving, pages) = (Arc::new(Semaphore::new(MAX_ARRIVING)), Arc::new(Semaphore::new(MAX_PAGES)));
-        loop {
-            let Ok(slot) = Arc::clone(&arriving).acquire_owned().await else { return };
+        let (arriving, pages) = (Arc::new(Arriving::default()), Arc::new(Semaphore::new(MAX_PAGES)));
+        for number in 0_u64.. {
             match self.listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(serve_connection(stream, slot, Arc::clone(&pages), Arc::clone(&exposed)))),
+                Ok((stream, _)) => {
+                    let place = ArrivingPlace { number, arriving: Arc::clone(&arriving) };
+                    arriving.add(number, serve_connection(stream, place, Arc::clone(&pages), Arc::clone(&exposed)));
+                }
                 Err(error) => {
                     tracing::warn!(%error, "Accepting a connection failed.");
                     // A transient error, such as no free file descriptor.
@@ -83,17 +87,55 @@ impl Endpoint {
     }
 }
 
-/// Answers the one request of a connection. It holds a slot for arriving connections until its request is known to be for a page, and
-/// then one of those for pages.
-async fn serve_connection(stream: TcpStream, slot: OwnedSemaphorePermit, pages: Arc<Semaphore>, exposed: Arc<dyn Monitored>) {
-    let held = Mutex::new(slot);
+/// The connections whose request has not arrived, oldest first.
+#[derive(Default)]
+struct Arriving(Mutex<VecDeque<(u64, AbortHandle)>>);
+
+impl Arriving {
+    /// Starts a connection; ends the oldest if there are too many.
+    fn add(&self, number: u64, connection: impl Future<Output = ()> + Send + 'static) {
+        let mut arriving = self.queue();
+        // Started under the lock: it leaves after it is added.
+        arriving.push_back((number, tokio::spawn(connection).abort_handle()));
+        if arriving.len() > MAX_ARRIVING
+            && let Some((_, oldest)) = arriving.pop_front()
+        {
+            oldest.abort();
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, VecDeque<(u64, AbortHandle)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of a connection among those that arrive.
+struct ArrivingPlace {
+    number: u64,
+    arriving: Arc<Arriving>,
+}
+
+impl ArrivingPlace {
+    fn leave(&self) {
+        self.arriving.queue().retain(|(number, _)| *number != self.number);
+    }
+}
+
+impl Drop for ArrivingPlace {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// Answers the one request of a connection. Once it is known to be for a page, the connection holds a slot for pages.
+async fn serve_connection(stream: TcpStream, place: ArrivingPlace, pages: Arc<Semaphore>, exposed: Arc<dyn Monitored>) {
+    let held = Mutex::new(None);
     let service = service_fn(|request| {
+        place.leave();
         let slot = if is_probe(&request) { Ok(None) } else { Arc::clone(&pages).try_acquire_owned().map(Some) };
         let response = match slot {
             Ok(slot) => {
-                if let Some(slot) = slot {
-                    *held.lock().unwrap_or_else(PoisonError::into_inner) = slot;
-                }
+                *held.lock().unwrap_or_else(PoisonError::into_inner) = slot;
                 answer(&*exposed, &request)
             }
             Err(_) => busy(),
@@ -206,6 +248,26 @@ mod tests {
         }
         drop(readers);
         while ask("/metrics").await != "HTTP/1.1 200" {}
+        serving.abort();
+    }
+
+    #[tokio::test]
+    async fn probes_are_answered_while_requests_of_others_never_arrive() {
+        let endpoint = Endpoint::listen(parse_address("0").unwrap()).await.unwrap();
+        let address = endpoint.address();
+        let serving = tokio::spawn(endpoint.serve(Arc::new(StubPages(Ok(())))));
+        let mut others = Vec::new();
+        for _ in 0..3 * MAX_ARRIVING {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET / HT").await.unwrap();
+            others.push(stream);
+        }
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(&get("/healthz")).await.unwrap();
+        let mut answer = [0; 12];
+        let answered = tokio::time::timeout(REQUEST_TIMEOUT / 2, stream.read_exact(&mut answer)).await;
+        assert!(answered.is_ok_and(|read| read.is_ok()), "it waits for others");
+        assert_eq!(&answer, b"HTTP/1.1 200");
         serving.abort();
     }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::harness::{
-    Cluster, CommitWatch, Content, Finished, HttpStub, Reply, Running, Sdl, Sender, ThreeBrokers, check, created, eventually,
-    numbered, read_with_kcat, unique,
+    Cluster, CommitWatch, Content, Dice, Finished, HttpStub, Proxy, Reply, Running, Scrape, Sdl, Sender, ThreeBrokers, check,
+    created, eventually, numbered, read_with_kcat, setting, unique,
 };
 
 /// A topic of the three brokers, and a group that reads it.
@@ -356,4 +356,66 @@ fn real_three_brokers_a_group_exists_while_its_coordinator_moves_and_loads() {
     }
     let shown = || Some(lag()).filter(|finished| String::from_utf8_lossy(&finished.stdout).contains(&source.topic));
     eventually("the group is shown", Duration::from_secs(60), shown);
+}
+
+/// librdkafka before 2.14.2 can crash when the coordinator of its group is away as it closes.
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_three_brokers_a_coordinator_that_goes_away_while_a_run_ends_crashes_nothing() {
+    let source = Source::filled("closing", 2, 200);
+    let (at, direct) = (source.brokers.through_proxies(), &source.brokers.cluster);
+    let proxies = source.brokers.proxies(&[1, 2, 3]);
+    let mut dice = Dice::of_environment();
+    for round in 0..setting("SDL_TEST_CLOSES", 8) {
+        let group = unique("closing");
+        let line = format!("replicate {} --to-topic {group} --group {group}", source.topic);
+        let profile = Cluster::profile(&at, direct, &group);
+        let mut running = Sdl::new(&line).profile(&profile).deadline(Duration::from_secs(120)).start();
+        running.wait_for_count(direct, &group, 200);
+        let coordinator = &proxies[usize::try_from(source.brokers.coordinator(&group) - 1).expect("a broker")];
+        let pause = Duration::from_millis(dice.below(60));
+        if round % 2 == 0 {
+            running.signal("TERM");
+            std::thread::sleep(pause);
+            coordinator.refuse();
+        } else {
+            coordinator.refuse();
+            std::thread::sleep(pause);
+            running.signal("TERM");
+        }
+        let finished = running.wait();
+        // 1: what is delivered and not committed is handed back.
+        assert!(matches!(finished.code(), Some(0 | 1)), "{:?}:\n{}", finished.code(), finished.stderr);
+        coordinator.heal();
+        let verdict = check(&source.sent, &read_with_kcat(direct, &group));
+        assert!(verdict.is_exact(), "{verdict:?}:\n{}", finished.stderr);
+    }
+}
+
+/// librdkafka aborts if an admin request to a coordinator times out while none can be reached, and one answers later.
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_three_brokers_lag_outlives_coordinators_that_are_away_for_longer_than_it_waits() {
+    let source = Source::filled("away", 1, 20);
+    let (at, direct) = (source.brokers.through_proxies(), &source.brokers.cluster);
+    let proxies = source.brokers.proxies(&[1, 2, 3]);
+    source.replicate(direct, direct, &format!("{}-copy", source.topic), "--until-caught-up").run().expect(0);
+    let profile = format!("[local_kafka]\nservers = {}\n", at.servers);
+    let mut running = Sdl::new("lag --metrics 0 --interval 1s").profile(&profile).deadline(Duration::from_secs(240)).start();
+    let scrape = Scrape::of(&mut running);
+    let group = &source.topic;
+    let lag = |lag: u64| {
+        format!("sdl_group_lag_records{{section=\"local_kafka\",group=\"{group}\",topic=\"{group}\",partition=\"0\"}} {lag}\n")
+    };
+    scrape.wait_for("the group is known", |page| page.0.contains(&lag(0)));
+    for round in 1..=setting("SDL_TEST_OUTAGES", 2) {
+        proxies.iter().for_each(Proxy::refuse);
+        Sender::new(direct, &[]).send(&source.topic, &numbered(1, 20 * round, 20, 1));
+        scrape.wait_for("the outage is seen", |page| page.0.contains("sdl_section_up{section=\"local_kafka\"} 0\n"));
+        std::thread::sleep(Duration::from_secs(4));
+        proxies.iter().for_each(Proxy::heal);
+        scrape.wait_for("the group is known again", |page| page.0.contains(&lag(20 * round)));
+    }
+    running.signal("INT");
+    running.wait().expect(0);
 }

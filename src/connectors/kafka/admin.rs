@@ -1,6 +1,7 @@
 //! Topics, their settings and their offsets.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::connectors::kafka::connect::reach;
 use crate::connectors::kafka::diagnosis;
 use crate::connectors::kafka::librdkafka::admin::{DescribeTopicsRequest, TopicDescription};
 use crate::connectors::kafka::librdkafka::bootstrap::{add_servers, has_controller};
-use crate::connectors::kafka::librdkafka::{self, NativeError};
+use crate::connectors::kafka::librdkafka::{self, NativeError, UnansweredRequests};
 use crate::connectors::kafka::sink::{Targets, TopicLimits};
 use crate::connectors::kafka::topic_presence::{CreationVerdict, TopicListing, is_gone, of_creation};
 use crate::pipeline::{ConnectorError, Failure, FailureKind};
@@ -28,6 +29,9 @@ use crate::record::{Partition, Topic};
 
 /// Timeout of one request.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause before a request is sent again.
+pub(super) const RETRY_BACKOFF: Duration = Duration::from_millis(100);
 
 /// How often a topic is looked for that a broker does not list yet.
 const LISTING_INTERVAL: Duration = Duration::from_millis(200);
@@ -39,13 +43,30 @@ const LATE_TOPIC: Duration = Duration::from_secs(3);
 /// The names that Kafka allows.
 pub(crate) const TOPIC_NAME_RULE: &str = "use up to 249 letters, digits, dots, underscores and dashes";
 
-/// An admin client. Cheap to clone; every call has a deadline of 10 s.
+/// An admin client. Cheap to clone; every request has a deadline of 10 s.
 #[derive(Clone)]
 pub struct Admin {
     section: Arc<KafkaSection>,
-    client: Arc<Authenticated<BaseConsumer<LogContext>>>,
+    client: Arc<AdminConnection>,
     changes: Arc<Authenticated<AdminClient<LogContext>>>,
     cluster_id: String,
+    /// For how long a request is sent again while a leader or coordinator moves.
+    patience: Duration,
+}
+
+/// The client that asks, and what it has asked without an answer.
+pub(super) struct AdminConnection {
+    /// Dropped before the client.
+    pub(super) unanswered: UnansweredRequests,
+    client: Authenticated<BaseConsumer<LogContext>>,
+}
+
+impl Deref for AdminConnection {
+    type Target = BaseConsumer<LogContext>;
+
+    fn deref(&self) -> &BaseConsumer<LogContext> {
+        &self.client
+    }
 }
 
 /// A topic and its number of partitions.
@@ -102,8 +123,10 @@ impl Admin {
         let admin: Authenticated<AdminClient<LogContext>> = create_client(section, &config, LogContext::default())?;
         set_group_id(&mut config, section, None);
         let client: Authenticated<BaseConsumer<LogContext>> = create_client(section, &config, LogContext::default())?;
+        let client = AdminConnection { unanswered: UnansweredRequests::default(), client };
         let (section, client) = (Arc::new(section.clone()), Arc::new(client));
-        Ok(Self { section, client, changes: Arc::new(admin), cluster_id: cluster.id.unwrap_or_default() })
+        let patience = wait.max(REQUEST_TIMEOUT);
+        Ok(Self { section, client, changes: Arc::new(admin), cluster_id: cluster.id.unwrap_or_default(), patience })
     }
 
     /// Returns the name of the section that it is connected to.
@@ -124,7 +147,7 @@ impl Admin {
         is_embedded(&self.cluster_id)
     }
 
-    pub(super) fn client(&self) -> Arc<Authenticated<BaseConsumer<LogContext>>> {
+    pub(super) fn client(&self) -> Arc<AdminConnection> {
         Arc::clone(&self.client)
     }
 
@@ -489,18 +512,29 @@ impl Admin {
         has_controller(self.client.client())
     }
 
-    /// Sends a request again while a leader or coordinator moves, until its timeout.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Sends a request again while a leader or coordinator moves, as long as the start may wait for the servers.
     pub(super) async fn request<T: Send + 'static>(
         &self,
         send: impl Fn(&Client<LogContext>) -> Result<T, NativeError> + Send + 'static,
     ) -> Result<Result<T, NativeError>, ConnectorError> {
-        let client = Arc::clone(&self.client);
+        self.request_of_group(move |client, _| send(client)).await
+    }
+
+    /// As [`Self::request`], to the coordinators of groups.
+    pub(super) async fn request_of_group<T: Send + 'static>(
+        &self,
+        send: impl Fn(&Client<LogContext>, &UnansweredRequests) -> Result<T, NativeError> + Send + 'static,
+    ) -> Result<Result<T, NativeError>, ConnectorError> {
+        let (client, deadline) = (Arc::clone(&self.client), std::time::Instant::now() + self.patience);
         blocking(move || {
-            let deadline = std::time::Instant::now() + REQUEST_TIMEOUT;
             loop {
-                match send(client.client()) {
+                match send(client.client(), &client.unanswered) {
                     Err(error) if error.is_passing() && std::time::Instant::now() < deadline => {
-                        std::thread::sleep(Duration::from_millis(100));
+                        std::thread::sleep(RETRY_BACKOFF);
                     }
                     answer => return answer,
                 }

@@ -123,7 +123,8 @@ impl Admin {
     /// When the cluster does not answer.
     pub(crate) async fn may_use_group(&self, group: &str) -> Result<RightAnswer, ConnectorError> {
         let name = group.to_owned();
-        let told = self.request(move |client| rights::on_group(client, &name, REQUEST_TIMEOUT)).await?;
+        let told =
+            self.request_of_group(move |client, unanswered| rights::on_group(client, unanswered, &name, REQUEST_TIMEOUT)).await?;
         let told = denied_or(told).map_err(|error| self.failed("ask for the user's rights on a group of", error))?;
         Ok(told.answer(Operation::Read))
     }

@@ -10,12 +10,14 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use crate::connectors::kafka::access::Authenticated;
 use crate::connectors::kafka::acl::AclOperation;
 use crate::connectors::kafka::admin::{
-    Admin, OffsetSpec, PartitionOffset, REQUEST_TIMEOUT, TopicInfo, blocking, listing_failure, partition_list, partition_offsets,
+    Admin, OffsetSpec, PartitionOffset, REQUEST_TIMEOUT, RETRY_BACKOFF, TopicInfo, blocking, listing_failure, partition_list,
+    partition_offsets,
 };
 use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::commit_metadata::CommittedOffset;
 use crate::connectors::kafka::config::{client_config, create_client};
 use crate::connectors::kafka::librdkafka::commits::{CommitQueue, MAX_COMMIT_PARTITIONS};
+use crate::connectors::kafka::librdkafka::groups::GroupDescription;
 use crate::connectors::kafka::librdkafka::{self, NativeError, PartitionEntry};
 use crate::connectors::kafka::lookup::{self, LookupResult};
 use crate::pipeline::{ConnectorError, Failure};
@@ -120,8 +122,16 @@ impl Admin {
             return Ok(names.iter().map(unknown).collect());
         }
         let (requested, deadline) = (names.to_vec(), Instant::now() + RECORD_TIMEOUT);
-        let described = self.request(move |client| {
-            let described = librdkafka::groups::describe(client, &requested, REQUEST_TIMEOUT)?;
+        let described = self.request_of_group(move |client, unanswered| {
+            let answers = librdkafka::groups::describe(client, unanswered, &requested, REQUEST_TIMEOUT)?;
+            if let Some(Err(error)) = answers.first().filter(|_| answers.iter().all(Result::is_err)) {
+                return Err(error.clone());
+            }
+            let unknown =
+                |name: &String, error| GroupDescription { name: name.clone(), error: Some(error), ..Default::default() };
+            let described =
+                requested.iter().zip(answers).map(|(name, answer)| answer.unwrap_or_else(|error| unknown(name, error)));
+            let described: Vec<GroupDescription> = described.collect();
             let passing = described.iter().find_map(|group| group.error.clone().filter(NativeError::is_passing));
             // A coordinator that stays away must not hide the groups of the others.
             passing.filter(|_| Instant::now() < deadline).map_or(Ok(described), Err)
@@ -142,9 +152,9 @@ impl Admin {
     ) -> Result<HashMap<String, CommittedPositions>, ConnectorError> {
         let (names, partitions) = (groups.to_vec(), partitions.map(<[Partition]>::to_vec));
         let deadline = Instant::now() + RECORD_TIMEOUT;
-        let listed = self.request(move |client| {
+        let listed = self.request_of_group(move |client, unanswered| {
             let list = partitions.as_deref().map(partition_list);
-            let answers = librdkafka::groups::offsets(client, &names, list.as_ref(), REQUEST_TIMEOUT)?;
+            let answers = librdkafka::groups::offsets(client, unanswered, &names, list.as_ref(), REQUEST_TIMEOUT)?;
             let passing = answers.iter().find_map(|answer| answer.as_ref().err().filter(|error| error.is_passing()));
             // As above.
             passing.filter(|_| Instant::now() < deadline).cloned().map_or(Ok(answers), Err)
@@ -185,7 +195,7 @@ impl Admin {
         let name = group.to_owned();
         // Embedded brokers give the offsets of partitions that are named, and list none.
         let topics = if self.is_embedded() { Some(self.topics().await?) } else { None };
-        let listed = self.request(move |client| {
+        let listed = self.request_of_group(move |client, unanswered| {
             let named = topics.as_ref().map(|topics| {
                 let mut list = TopicPartitionList::new();
                 for TopicInfo { topic, partitions } in topics {
@@ -193,7 +203,8 @@ impl Admin {
                 }
                 list
             });
-            librdkafka::groups::offsets(client, std::slice::from_ref(&name), named.as_ref(), REQUEST_TIMEOUT)?.remove(0)
+            let asked = std::slice::from_ref(&name);
+            librdkafka::groups::offsets(client, unanswered, asked, named.as_ref(), REQUEST_TIMEOUT)?.remove(0)
         });
         let listed = listed.await?;
         let what = format!("list the committed offsets of group `{group}` on");
@@ -215,19 +226,13 @@ impl Admin {
         config.set("group.id", group).set("enable.auto.commit", "false");
         let consumer: Authenticated<BaseConsumer<LogContext>> =
             create_client(&self.profile_section(), &config, LogContext::default())?;
+        let until = Instant::now() + self.patience();
         let done = blocking(move || {
-            for offsets in offsets.chunks(MAX_COMMIT_PARTITIONS) {
-                let mut list = TopicPartitionList::with_capacity(offsets.len());
-                for (partition, next, metadata) in offsets {
-                    let mut element = list.add_partition(partition.topic.name(), partition.index);
-                    element.set_offset(rdkafka::Offset::Offset(next.0))?;
-                    element.set_metadata(metadata);
-                }
-                let responses = CommitQueue::new(consumer.client());
-                responses.commit(consumer.client(), Some(&list))?;
-                first_refused(responses.wait(REQUEST_TIMEOUT).ok_or_else(NativeError::timed_out)??)?;
-            }
-            Ok(())
+            let mut chunks = offsets.chunks(MAX_COMMIT_PARTITIONS);
+            let outcome = chunks.try_for_each(|offsets| commit_until(&consumer, offsets, until));
+            // A consumer that closes waits for the answer to what it has sent.
+            std::thread::spawn(move || drop(consumer));
+            outcome
         });
         let what = format!("commit the offsets of group `{group}` on");
         done.await?.map_err(|error: RefusedOffset| {
@@ -246,7 +251,8 @@ impl Admin {
         let what = format!("delete group `{group}` of");
         self.refuse_embedded(&what)?;
         let name = group.to_owned();
-        let deleted = self.request(move |client| librdkafka::groups::delete(client, &name, REQUEST_TIMEOUT)).await?;
+        let delete = move |client: &_, unanswered: &_| librdkafka::groups::delete(client, unanswered, &name, REQUEST_TIMEOUT);
+        let deleted = self.request_of_group(delete).await?;
         deleted.map_err(|error| self.denied_or_failed(AclOperation::DeleteGroup(group), &what, error).into())
     }
 
@@ -258,10 +264,11 @@ impl Admin {
         let what = format!("delete offsets of group `{group}` of");
         self.refuse_embedded(&what)?;
         let (name, partitions) = (group.to_owned(), partitions.to_vec());
-        let deleted = self.request(move |client| {
+        let deleted = self.request_of_group(move |client, unanswered| {
             for partitions in partitions.chunks(MAX_COMMIT_PARTITIONS) {
                 let list = partition_list(partitions);
-                let refused = first_refused(librdkafka::groups::delete_offsets(client, &name, &list, REQUEST_TIMEOUT)?);
+                let refused =
+                    first_refused(librdkafka::groups::delete_offsets(client, unanswered, &name, &list, REQUEST_TIMEOUT)?);
                 if refused.is_err() {
                     return Ok(refused);
                 }
@@ -384,6 +391,32 @@ impl Admin {
     }
 }
 
+/// Commits offsets of a group without members; again while its coordinator moves, loads or does not answer.
+fn commit_until(
+    consumer: &BaseConsumer<LogContext>,
+    offsets: &[(Partition, NextOffset, String)],
+    until: Instant,
+) -> Result<(), RefusedOffset> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for (partition, next, metadata) in offsets {
+        let mut element = list.add_partition(partition.topic.name(), partition.index);
+        element.set_offset(rdkafka::Offset::Offset(next.0))?;
+        element.set_metadata(metadata);
+    }
+    let attempt = || {
+        // A late response to one attempt is not that to the next.
+        let responses = CommitQueue::new(consumer.client());
+        responses.commit(consumer.client(), Some(&list))?;
+        first_refused(responses.wait(REQUEST_TIMEOUT).ok_or_else(NativeError::timed_out)??)
+    };
+    loop {
+        match attempt() {
+            Err(refused) if refused.error.is_outage() && Instant::now() < until => std::thread::sleep(RETRY_BACKOFF),
+            outcome => return outcome,
+        }
+    }
+}
+
 /// An offset that the broker did not take or delete; without a partition, none was.
 struct RefusedOffset {
     partition: Option<Partition>,
@@ -417,9 +450,9 @@ fn position(entry: &PartitionEntry) -> (Partition, CommittedOffset) {
     (Partition::new(&entry.topic, entry.partition), committed)
 }
 
-impl From<librdkafka::groups::GroupDescription> for Group {
-    fn from(group: librdkafka::groups::GroupDescription) -> Self {
-        let librdkafka::groups::GroupDescription { name, state, protocol, members, error } = group;
+impl From<GroupDescription> for Group {
+    fn from(group: GroupDescription) -> Self {
+        let GroupDescription { name, state, protocol, members, error } = group;
         if let Some(error) = error {
             let is_loading = error.is_passing();
             let error = Some(AclOperation::DescribeGroup(&name).reason(&error));

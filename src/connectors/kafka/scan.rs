@@ -18,7 +18,7 @@ use crate::connectors::kafka::connect::reach;
 use crate::connectors::kafka::diagnosis;
 use crate::connectors::kafka::librdkafka::bootstrap::{BootstrapServers, add_servers};
 use crate::connectors::kafka::librdkafka::consume_queue::{ConsumeQueue, FetchedMessage};
-use crate::connectors::kafka::librdkafka::{NativeError, groups};
+use crate::connectors::kafka::librdkafka::{NativeError, UnansweredRequests, groups};
 use crate::pipeline::{ConnectorError, Failure};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, RecordView};
@@ -183,7 +183,9 @@ impl Scanner {
         let what = format!("list the committed offsets of group `{group}` on");
         let name = [group.to_owned()];
         let named = partition_list(partitions);
-        let listed = request(|| groups::offsets(self.consumer.client(), &name, Some(&named), REQUEST_TIMEOUT)?.remove(0));
+        let unanswered = UnansweredRequests::default();
+        let ask = || groups::offsets(self.consumer.client(), &unanswered, &name, Some(&named), REQUEST_TIMEOUT)?.remove(0);
+        let listed = request(ask);
         let listed = listed.map_err(|error| self.denied_or_failed(AclOperation::DescribeGroup(group), &what, error))?;
         Ok(listed.into_iter().map(|entry| (Partition::new(&entry.topic, entry.partition), entry.offset)).collect())
     }

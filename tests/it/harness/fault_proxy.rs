@@ -32,7 +32,7 @@ enum ResponseFault {
     Cut,
     /// The response arrives, and nothing after it: our side has stopped sending.
     HalfClose,
-    /// A metadata response of this version without brokers takes its place.
+    /// The metadata response, of this version, lists no broker.
     NoBrokers(i16),
 }
 
@@ -242,38 +242,115 @@ fn connect(shared: &Arc<Shared>, client: &TcpStream, server: &TcpStream) {
                 let _ = to.shutdown(Shutdown::Write);
                 true
             }
-            Some(ResponseFault::NoBrokers(version)) => to.write_all(&without_brokers(version, &frame[4..8])).is_ok(),
+            Some(ResponseFault::NoBrokers(version)) => to.write_all(&without_brokers(version, frame)).is_ok(),
         };
         counting.faults.fetch_add(1, Ordering::SeqCst);
         stays_open
     });
 }
 
-/// Returns a metadata response of this version (Kafka's protocol guide, 9 to 13) that lists a topic and no broker.
-fn without_brokers(version: i16, correlation: &[u8]) -> Vec<u8> {
+/// Returns a metadata response of this version (Kafka's protocol guide, 9 to 13) as a broker sends it that has just started: it knows
+/// the topics, and no broker that could lead them.
+///
+/// librdkafka disregards a response without brokers and topics: where no topic was asked for, there is one. It lists no topic that was
+/// not asked for beside others: librdkafka then reads memory that it has freed.
+fn without_brokers(version: i16, frame: &[u8]) -> Vec<u8> {
+    const LEADER_NOT_AVAILABLE: [u8; 2] = 5_i16.to_be_bytes();
+    const NONE: [u8; 4] = (-1_i32).to_be_bytes();
     assert!((9..=13).contains(&version), "metadata request of version {version}");
-    let mut response = [correlation, &[0]].concat();
-    response.extend(0_i32.to_be_bytes()); // throttle time
-    response.extend([1, 0]); // no brokers, no cluster id
-    response.extend((-1_i32).to_be_bytes()); // no controller
-    response.push(2); // one topic
-    response.extend(5_i16.to_be_bytes()); // LEADER_NOT_AVAILABLE
-    response.extend(b"\x07hidden");
-    if version >= 10 {
-        response.extend([0; 16]);
+    let has_topic_ids = version >= 10;
+    let mut response = Editor { bytes: frame.to_vec(), at: 8 };
+    response.skip_tags();
+    response.skip(4); // throttle time
+    let brokers = response.at;
+    response.for_each(|broker| {
+        broker.skip(4); // id
+        broker.skip_text(); // host
+        broker.skip(4); // port
+        broker.skip_text(); // rack
+        broker.skip_tags();
+    });
+    response.bytes.splice(brokers..response.at, [1]);
+    response.at = brokers + 1;
+    response.skip_text(); // cluster id
+    response.put(&NONE); // controller
+    let topics = response.at;
+    let count = response.for_each(|topic| {
+        topic.skip(2); // error
+        topic.skip_text(); // name
+        topic.skip(if has_topic_ids { 17 } else { 1 }); // id, whether it is internal
+        topic.for_each(|partition| {
+            partition.put(&LEADER_NOT_AVAILABLE);
+            partition.skip(4); // number
+            partition.put(&NONE); // leader
+            partition.skip(4); // leader epoch
+            for _ in ["replicas", "in sync", "offline"] {
+                partition.for_each(|replica| replica.skip(4));
+            }
+            partition.skip_tags();
+        });
+        topic.skip(4); // operations
+        topic.skip_tags();
+    });
+    if count == 0 {
+        let id = vec![0; if has_topic_ids { 16 } else { 0 }];
+        let operations = i32::MIN.to_be_bytes();
+        let topic = [&[2][..], &LEADER_NOT_AVAILABLE, &b"\x07hidden"[..], &id, &[0, 1], &operations, &[0]].concat();
+        response.bytes.splice(topics..=topics, topic);
     }
-    response.extend([0, 1]); // not internal, no partitions
-    response.extend(i32::MIN.to_be_bytes());
-    response.push(0);
-    if version <= 10 {
-        response.extend(i32::MIN.to_be_bytes());
+    let length = u32::try_from(response.bytes.len() - 4).expect("it is short");
+    response.bytes.splice(..4, length.to_be_bytes());
+    response.bytes
+}
+
+/// Walks over the fields of a response and changes some.
+struct Editor {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Editor {
+    fn skip(&mut self, count: usize) {
+        self.at += count;
     }
-    if version >= 13 {
-        response.extend(0_i16.to_be_bytes());
+
+    fn put(&mut self, field: &[u8]) {
+        self.bytes[self.at..self.at + field.len()].copy_from_slice(field);
+        self.skip(field.len());
     }
-    response.push(0);
-    let length = u32::try_from(response.len()).expect("it is short");
-    [&length.to_be_bytes(), response.as_slice()].concat()
+
+    fn varint(&mut self) -> usize {
+        let (mut value, mut shift) = (0, 0);
+        loop {
+            let byte = usize::from(self.bytes[self.at]);
+            self.skip(1);
+            value |= (byte & 127) << shift;
+            if byte < 128 {
+                return value;
+            }
+            shift += 7;
+        }
+    }
+
+    fn skip_text(&mut self) {
+        let length = self.varint().saturating_sub(1);
+        self.skip(length);
+    }
+
+    fn skip_tags(&mut self) {
+        for _ in 0..self.varint() {
+            self.varint();
+            let length = self.varint();
+            self.skip(length);
+        }
+    }
+
+    /// Calls `walk` at each element of an array; returns their number.
+    fn for_each(&mut self, walk: impl Fn(&mut Self)) -> usize {
+        let count = self.varint().saturating_sub(1);
+        (0..count).for_each(|_| walk(self));
+        count
+    }
 }
 
 /// Carries frames of one direction, one thread reading and one writing, until either end closes or `carry` returns false.

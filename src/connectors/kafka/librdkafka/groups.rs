@@ -1,15 +1,16 @@
 //! Consumer groups: names, members, committed offsets. Blocking: call off the async runtime.
 
-use std::ffi::CString;
-use std::time::{Duration, Instant};
+use std::ffi::CStr;
+use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::admin::{Result, call, request, slice};
-use super::{EventQueue, NativeError, PartitionEntry, QueueEvent, entries, text};
+use super::admin::{Result, call, slice};
+use super::coordinator_requests::{CoordinatorRequest, UnansweredRequests};
+use super::{NativeError, PartitionEntry, entries, text};
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct GroupDescription {
@@ -66,34 +67,27 @@ pub(crate) fn names<C: ClientContext>(client: &Client<C>, timeout: Duration) -> 
     }
 }
 
-/// Returns state and members of groups, in any order.
+/// Returns state and members of each group, in the order of `groups`.
 pub(crate) fn describe<C: ClientContext>(
     client: &Client<C>,
+    unanswered: &UnansweredRequests,
     groups: &[String],
     timeout: Duration,
-) -> Result<Vec<GroupDescription>> {
-    if groups.is_empty() {
-        return Ok(Vec::new());
-    }
-    let names = groups.iter().map(|group| c_string(group)).collect::<Result<Vec<_>>>()?;
-    let mut names: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
+) -> Result<Vec<Result<GroupDescription>>> {
     let handle = client.native_ptr();
     let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
-    // SAFETY: the names live during the call; results are read from the event of this operation and copied.
+    let requests = groups.iter().map(|group| CoordinatorRequest::new("describe", group)).collect::<Result<Vec<_>>>()?;
+    // SAFETY: the name lives during the call, which copies it; results are read from an event of this operation and copied.
     unsafe {
-        call(
-            handle,
-            op,
-            timeout,
-            false,
-            |options, queue| rd::rd_kafka_DescribeConsumerGroups(handle, names.as_mut_ptr(), names.len(), options, queue),
-            |event| {
-                let mut count = 0;
-                let result = rd::rd_kafka_event_DescribeConsumerGroups_result(event);
-                let groups = rd::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
-                Ok(slice(groups, count).iter().map(|group| described(*group)).collect())
-            },
-        )
+        let send = |name: &CStr, options, queue| {
+            rd::rd_kafka_DescribeConsumerGroups(handle, [name.as_ptr()].as_mut_ptr(), 1, options, queue);
+        };
+        Ok(unanswered.ask(handle, op, requests, timeout, send, |event| {
+            let mut count = 0;
+            let result = rd::rd_kafka_event_DescribeConsumerGroups_result(event);
+            let groups = rd::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
+            slice(groups, count).first().map(|group| described(*group)).ok_or_else(NativeError::timed_out)
+        }))
     }
 }
 
@@ -132,48 +126,40 @@ unsafe fn described(group: *const rd::rd_kafka_ConsumerGroupDescription_t) -> Gr
 }
 
 /// Returns the committed offsets of each group, in the order of `groups`: of these partitions, or of all, and only of partitions
-/// that have one. Sends one request per group, all in flight together.
+/// that have one.
 pub(crate) fn offsets<C: ClientContext>(
     client: &Client<C>,
+    unanswered: &UnansweredRequests,
     groups: &[String],
     partitions: Option<&TopicPartitionList>,
     timeout: Duration,
 ) -> Result<Vec<Result<Vec<PartitionEntry>>>> {
-    let names = groups.iter().map(|group| c_string(group)).collect::<Result<Vec<_>>>()?;
     let handle = client.native_ptr();
     let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;
     let list = partitions.map_or(std::ptr::null(), |partitions| partitions.ptr().cast_const());
-    let mut answers: Vec<Result<Vec<PartitionEntry>>> = vec![Err(NativeError::timed_out()); groups.len()];
+    let request = |group: &String| Ok(CoordinatorRequest::new("offsets", group)?.of(partitions));
+    let requests = groups.iter().map(request).collect::<Result<Vec<_>>>()?;
     // SAFETY: the handle lives; each request is made and destroyed here, and copied by the call; the events are those of this
-    // operation, and carry the number of their group.
+    // operation.
     unsafe {
-        let queue = EventQueue::new(handle);
-        for (number, name) in names.iter().enumerate() {
+        let send = |name: &CStr, options, queue| {
             let mut one = rd::rd_kafka_ListConsumerGroupOffsets_new(name.as_ptr(), list);
-            request(handle, op, timeout, false, number, |options| {
-                rd::rd_kafka_ListConsumerGroupOffsets(handle, &raw mut one, 1, options, queue.0);
-            });
+            rd::rd_kafka_ListConsumerGroupOffsets(handle, &raw mut one, 1, options, queue);
             rd::rd_kafka_ListConsumerGroupOffsets_destroy(one);
-        }
-        let deadline = Instant::now() + timeout + Duration::from_secs(1);
-        for _ in groups {
-            let Some(event) = QueueEvent::wait(&queue, deadline.saturating_duration_since(Instant::now())) else { break };
-            let number = rd::rd_kafka_event_opaque(event.0) as usize;
-            answers[number] = event.error().map_or_else(|| committed(&event), Err);
-        }
+        };
+        Ok(unanswered.ask(handle, op, requests, timeout, send, |event| committed(event)))
     }
-    Ok(answers)
 }
 
 /// Copies the committed offsets of one group. A partition with an error fails the group: its offset is unknown, not absent.
 ///
 /// # Safety
 /// The event is one of ListConsumerGroupOffsets.
-unsafe fn committed(event: &QueueEvent) -> Result<Vec<PartitionEntry>> {
+unsafe fn committed(event: *mut rd::rd_kafka_event_t) -> Result<Vec<PartitionEntry>> {
     let mut count = 0;
     // SAFETY: by the caller's word; the result lives as long as the event.
     unsafe {
-        let result = rd::rd_kafka_event_ListConsumerGroupOffsets_result(event.0);
+        let result = rd::rd_kafka_event_ListConsumerGroupOffsets_result(event);
         let groups = rd::rd_kafka_ListConsumerGroupOffsets_result_groups(result, &raw mut count);
         let Some(&group) = slice(groups, count).first() else {
             return Err(NativeError { code: RDKafkaErrorCode::UnknownGroup, text: "the broker listed no group".to_owned() });
@@ -192,66 +178,58 @@ unsafe fn committed(event: &QueueEvent) -> Result<Vec<PartitionEntry>> {
 }
 
 /// Deletes a group without members, with its offsets.
-pub(crate) fn delete<C: ClientContext>(client: &Client<C>, group: &str, timeout: Duration) -> Result<()> {
-    let name = c_string(group)?;
+pub(crate) fn delete<C: ClientContext>(
+    client: &Client<C>,
+    unanswered: &UnansweredRequests,
+    group: &str,
+    timeout: Duration,
+) -> Result<()> {
     let handle = client.native_ptr();
     let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DELETEGROUPS;
+    let request = CoordinatorRequest::new("delete", group)?;
     // SAFETY: a live handle; the request copies the name, is copied by the operation and destroyed here; the event is of this
     // operation.
     unsafe {
-        let mut one = rd::rd_kafka_DeleteGroup_new(name.as_ptr());
-        let answer = call(
-            handle,
-            op,
-            timeout,
-            false,
-            |options, queue| rd::rd_kafka_DeleteGroups(handle, &raw mut one, 1, options, queue),
-            |event| {
-                let mut count = 0;
-                let result = rd::rd_kafka_event_DeleteGroups_result(event);
-                let groups = rd::rd_kafka_DeleteGroups_result_groups(result, &raw mut count);
-                let error = |group: &*const _| NativeError::copy(rd::rd_kafka_group_result_error(*group));
-                slice(groups, count).iter().find_map(error).map_or(Ok(()), Err)
-            },
-        );
-        rd::rd_kafka_DeleteGroup_destroy(one);
-        answer
+        let send = |name: &CStr, options, queue| {
+            let mut one = rd::rd_kafka_DeleteGroup_new(name.as_ptr());
+            rd::rd_kafka_DeleteGroups(handle, &raw mut one, 1, options, queue);
+            rd::rd_kafka_DeleteGroup_destroy(one);
+        };
+        unanswered.ask_one(handle, op, request, timeout, send, |event| {
+            let mut count = 0;
+            let result = rd::rd_kafka_event_DeleteGroups_result(event);
+            let groups = rd::rd_kafka_DeleteGroups_result_groups(result, &raw mut count);
+            let error = |group: &*const _| NativeError::copy(rd::rd_kafka_group_result_error(*group));
+            slice(groups, count).iter().find_map(error).map_or(Ok(()), Err)
+        })
     }
 }
 
 /// Deletes the committed offsets of a group in these partitions. Returns an entry for each, with its error if it was refused.
 pub(crate) fn delete_offsets<C: ClientContext>(
     client: &Client<C>,
+    unanswered: &UnansweredRequests,
     group: &str,
     partitions: &TopicPartitionList,
     timeout: Duration,
 ) -> Result<Vec<PartitionEntry>> {
-    let name = c_string(group)?;
     let handle = client.native_ptr();
     let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DELETECONSUMERGROUPOFFSETS;
+    let request = CoordinatorRequest::new("delete offsets", group)?.of(Some(partitions));
     // SAFETY: as above; the request copies the list too.
     unsafe {
-        let mut one = rd::rd_kafka_DeleteConsumerGroupOffsets_new(name.as_ptr(), partitions.ptr().cast_const());
-        let answer = call(
-            handle,
-            op,
-            timeout,
-            false,
-            |options, queue| rd::rd_kafka_DeleteConsumerGroupOffsets(handle, &raw mut one, 1, options, queue),
-            |event| {
-                let mut count = 0;
-                let result = rd::rd_kafka_event_DeleteConsumerGroupOffsets_result(event);
-                let groups = rd::rd_kafka_DeleteConsumerGroupOffsets_result_groups(result, &raw mut count);
-                let Some(&group) = slice(groups, count).first() else { return Err(NativeError::timed_out()) };
-                let error = NativeError::copy(rd::rd_kafka_group_result_error(group));
-                error.map_or_else(|| Ok(entries(rd::rd_kafka_group_result_partitions(group))), Err)
-            },
-        );
-        rd::rd_kafka_DeleteConsumerGroupOffsets_destroy(one);
-        answer
+        let send = |name: &CStr, options, queue| {
+            let mut one = rd::rd_kafka_DeleteConsumerGroupOffsets_new(name.as_ptr(), partitions.ptr().cast_const());
+            rd::rd_kafka_DeleteConsumerGroupOffsets(handle, &raw mut one, 1, options, queue);
+            rd::rd_kafka_DeleteConsumerGroupOffsets_destroy(one);
+        };
+        unanswered.ask_one(handle, op, request, timeout, send, |event| {
+            let mut count = 0;
+            let result = rd::rd_kafka_event_DeleteConsumerGroupOffsets_result(event);
+            let groups = rd::rd_kafka_DeleteConsumerGroupOffsets_result_groups(result, &raw mut count);
+            let Some(&group) = slice(groups, count).first() else { return Err(NativeError::timed_out()) };
+            let error = NativeError::copy(rd::rd_kafka_group_result_error(group));
+            error.map_or_else(|| Ok(entries(rd::rd_kafka_group_result_partitions(group))), Err)
+        })
     }
-}
-
-fn c_string(name: &str) -> Result<CString> {
-    CString::new(name).map_err(|error| NativeError::invalid_name(&error))
 }

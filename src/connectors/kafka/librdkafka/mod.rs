@@ -9,11 +9,14 @@ pub(crate) mod bootstrap;
 pub(crate) mod certificate;
 pub(crate) mod commits;
 pub(crate) mod consume_queue;
+mod coordinator_requests;
 pub(crate) mod groups;
 pub(crate) mod messages;
 pub(crate) mod mock;
 pub(crate) mod rights;
 pub(crate) mod token;
+
+pub(crate) use coordinator_requests::UnansweredRequests;
 
 use std::ffi::{CStr, c_char};
 
@@ -101,7 +104,7 @@ impl NativeError {
         text.trim_start_matches("Local: ").to_lowercase()
     }
 
-    /// Returns whether the same request may succeed in a moment: a coordinator or leader moves, or loads its log.
+    /// Returns whether the same request may succeed in a moment: a coordinator or leader moves, loads its log, or has left the metadata.
     pub(crate) fn is_passing(&self) -> bool {
         use RDKafkaErrorCode as Code;
         matches!(
@@ -115,6 +118,7 @@ impl NativeError {
                 | Code::OffsetNotAvailable
                 | Code::FencedLeaderEpoch
                 | Code::UnknownLeaderEpoch
+                | Code::DestroyBroker
         )
     }
 
@@ -152,7 +156,12 @@ impl NativeError {
         use RDKafkaErrorCode as Code;
         let is_local = matches!(
             self.code,
-            Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve | Code::OperationTimedOut | Code::TimedOutQueue
+            Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::Resolve
+                | Code::OperationTimedOut
+                | Code::TimedOutQueue
+                | Code::DestroyBroker
         );
         is_local || self.code == Code::WaitingForCoordinator
     }
@@ -187,6 +196,8 @@ fn own_text(code: RDKafkaErrorCode) -> Option<&'static str> {
         Code::OperationTimedOut | Code::TimedOutQueue => Some("no answer in time"),
         Code::WaitingForCoordinator => Some(NO_COORDINATOR),
         Code::BrokerTransportFailure => Some("the connection to the broker failed"),
+        // librdkafka closes the connection, whatever is on its way.
+        Code::DestroyBroker => Some("the broker is no longer in the cluster's metadata"),
         Code::AllBrokersDown => Some("no broker can be reached"),
         Code::Resolve => Some("the name of the broker cannot be resolved"),
         Code::CoordinatorLoadInProgress => Some("the coordinator is still loading its groups"),
@@ -400,5 +411,15 @@ mod tests {
         let error = NativeError::new(code, "DescribeConsumerGroups: Broker: Coordinator load in progress");
         assert_eq!(error.summary(), "the coordinator is still loading its groups");
         assert!(error.is_passing());
+    }
+
+    #[test]
+    fn a_request_to_a_broker_that_leaves_the_metadata_is_unanswered_and_sent_again() {
+        let code = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__DESTROY_BROKER;
+        let text = "Failed while waiting for response from broker: Local: Broker handle destroyed without termination";
+        for error in [NativeError::new(code, text), NativeError::of(code), RDKafkaErrorCode::DestroyBroker.into()] {
+            assert!(error.is_passing() && error.is_outage() && error.is_unanswered(), "{error:?}");
+        }
+        assert_eq!(NativeError::of(code).to_string(), "the broker is no longer in the cluster's metadata");
     }
 }

@@ -1,6 +1,6 @@
 //! The operations that a cluster allows the user on a resource. Blocking: call off the async runtime.
 
-use std::ffi::{CString, c_int};
+use std::ffi::{CStr, CString, c_int};
 use std::time::Duration;
 
 use rdkafka::bindings as rd;
@@ -9,6 +9,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::NativeError;
 use super::admin::{Result, call, slice};
+use super::coordinator_requests::{CoordinatorRequest, UnansweredRequests};
 
 /// An operation, by its number in the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,36 +105,30 @@ pub(crate) fn on_topic<C: ClientContext>(
 /// Returns what the user may do with a group; `None` if the broker does not say.
 pub(crate) fn on_group<C: ClientContext>(
     client: &Client<C>,
+    unanswered: &UnansweredRequests,
     group: &str,
     timeout: Duration,
 ) -> Result<Option<AllowedOperations>> {
-    let name = CString::new(group).map_err(|error| NativeError::invalid_name(&error))?;
-    let mut names = [name.as_ptr()];
     let handle = client.native_ptr();
     let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
+    let request = CoordinatorRequest::new("rights", group)?;
     // SAFETY: as above.
     unsafe {
-        call(
-            handle,
-            op,
-            timeout,
-            false,
-            |options, queue| {
-                include_operations(options);
-                rd::rd_kafka_DescribeConsumerGroups(handle, names.as_mut_ptr(), names.len(), options, queue);
-            },
-            |event| {
-                let mut count = 0;
-                let result = rd::rd_kafka_event_DescribeConsumerGroups_result(event);
-                let groups = rd::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
-                let Some(&group) = slice(groups, count).first() else { return Err(NativeError::no_answer()) };
-                let error = NativeError::copy(rd::rd_kafka_ConsumerGroupDescription_error(group));
-                if let Some(error) = error.filter(|error| error.code != RDKafkaErrorCode::NoError) {
-                    return Err(error);
-                }
-                let first = rd::rd_kafka_ConsumerGroupDescription_authorized_operations(group, &raw mut count);
-                Ok(AllowedOperations::copy(first, count))
-            },
-        )
+        let send = |name: &CStr, options, queue| {
+            include_operations(options);
+            rd::rd_kafka_DescribeConsumerGroups(handle, [name.as_ptr()].as_mut_ptr(), 1, options, queue);
+        };
+        unanswered.ask_one(handle, op, request, timeout, send, |event| {
+            let mut count = 0;
+            let result = rd::rd_kafka_event_DescribeConsumerGroups_result(event);
+            let groups = rd::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
+            let Some(&group) = slice(groups, count).first() else { return Err(NativeError::no_answer()) };
+            let error = NativeError::copy(rd::rd_kafka_ConsumerGroupDescription_error(group));
+            if let Some(error) = error.filter(|error| error.code != RDKafkaErrorCode::NoError) {
+                return Err(error);
+            }
+            let first = rd::rd_kafka_ConsumerGroupDescription_authorized_operations(group, &raw mut count);
+            Ok(AllowedOperations::copy(first, count))
+        })
     }
 }

@@ -439,7 +439,8 @@ mod tests {
     #[test]
     fn a_silent_coordinator_has_one_reason_and_a_refusal_that_of_the_broker() {
         use RDKafkaErrorCode as Code;
-        for code in [Code::WaitingForCoordinator, Code::OperationTimedOut, Code::TimedOutQueue, Code::BrokerTransportFailure] {
+        let silent = [Code::WaitingForCoordinator, Code::OperationTimedOut, Code::TimedOutQueue];
+        for code in silent.into_iter().chain([Code::BrokerTransportFailure, Code::DestroyBroker]) {
             let reason = "the group's coordinator does not answer (it is away, or the group rebalances)";
             assert_eq!(refusal_reason(&code.into()), reason, "{code:?}");
         }

@@ -53,7 +53,9 @@ impl GivenUp {
 /// Returns the warning that commits were given up.
 pub(crate) fn warning(records: u64) -> String {
     let records = were(records, "delivered record");
-    format!("Commits given up: the partitions were lost before {records} committed; they will be read and delivered again.")
+    format!(
+        "Commits given up: the partitions were lost before {records} committed; they will be read and delivered again, unless their topic is gone."
+    )
 }
 
 #[cfg(test)]
@@ -102,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_warning_names_the_number() {
-        let expected = "Commits given up: the partitions were lost before 2,000 delivered records were committed; they will be read and delivered again.";
+        let expected = "Commits given up: the partitions were lost before 2,000 delivered records were committed; they will be read and delivered again, unless their topic is gone.";
         assert_eq!(warning(2_000), expected);
     }
 }

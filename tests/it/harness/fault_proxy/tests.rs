@@ -179,3 +179,35 @@ fn a_connection_that_had_a_fault_takes_no_other() {
     client.ask(PRODUCE, 3);
     assert_eq!(client.rest(), Ok(Vec::new()));
 }
+
+/// A metadata response of version 12: a broker, a controller, and a topic of one partition that the broker leads, if there is one.
+fn metadata(brokers: bool, topics: bool, is_led: bool) -> Vec<u8> {
+    let (error, leader) = if is_led { (0_i16, 1_i32) } else { (5, -1) };
+    let id = |of: i32| of.to_be_bytes();
+    let broker = [&id(1), &b"\x05host"[..], &id(9092), &[0, 0]].concat();
+    let replicas = [&[2], &id(1)[..]].concat();
+    let partition = [&error.to_be_bytes()[..], &id(0), &id(leader), &id(7), &replicas, &replicas, &[1], &[1, 5, 1, 9]].concat();
+    let topic = [&[0, 0], &b"\x05here"[..], &[3; 16], &[0, 2], &partition, &id(i32::MIN), &[0]].concat();
+    let made_up = [&[0, 5], &b"\x07hidden"[..], &[0; 16], &[0, 1], &id(i32::MIN), &[0]].concat();
+    let mut response = [&id(77)[..], &[0], &id(0)].concat();
+    response.extend(if brokers { [&[2], &broker[..]].concat() } else { vec![1] });
+    response.extend(b"\x03id");
+    response.extend(id(if brokers { 1 } else { -1 }));
+    match (brokers, topics) {
+        (_, true) => response.extend([&[2], &topic[..]].concat()),
+        (true, false) => response.push(1),
+        (false, false) => response.extend([&[2], &made_up[..]].concat()),
+    }
+    response.push(0);
+    [&u32::try_from(response.len()).unwrap().to_be_bytes()[..], &response].concat()
+}
+
+#[test]
+fn a_response_without_brokers_lists_the_same_topics_without_leaders() {
+    assert_eq!(without_brokers(12, &metadata(true, true, true)), metadata(false, true, false));
+}
+
+#[test]
+fn a_response_without_brokers_and_topics_gets_a_topic() {
+    assert_eq!(without_brokers(12, &metadata(true, false, true)), metadata(false, false, true));
+}
