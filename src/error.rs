@@ -121,7 +121,7 @@ impl Error {
 /// Returns the flags that override a refusal.
 fn refusal_hint(reason: RefusalReason) -> &'static str {
     match reason {
-        RefusalReason::OtherFlow => "use a group of its own (--group NAME), or adopt these offsets with --adopt-group",
+        RefusalReason::OtherFlow => "use another group (--group NAME), or adopt these offsets with --adopt-group",
         RefusalReason::RecordsDeleted => "continue with the first record of the log with --on-gap earliest",
         RefusalReason::LogTruncated => {
             "re-read the topic with --from-beginning, or continue with --on-gap earliest or --on-gap latest"

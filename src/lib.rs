@@ -8,7 +8,7 @@
 //!
 //! Two ports, one engine. A [`pipeline::Source`] gives records, a [`pipeline::Sink`] answers for each record of a batch, and
 //! the [`pipeline`] is all that stands between. A module uses only what stands to its right:
-//! `main -> cli -> commands -> {dlq, doctor, lag, offsets, replication, topics, windows} -> {report, terminal, connectors, logins} -> document -> {pipeline, profile} -> {shape, record} -> number`;
+//! `main -> cli -> commands -> {dlq, doctor, lag, offsets, replication, topics, windows} -> {report, terminal, connectors, logins} -> document -> {pipeline, profile} -> {shape, record} -> {number, spelling}`;
 //! a test holds it to that.
 
 pub mod cli;
@@ -28,6 +28,7 @@ pub mod record;
 mod replication;
 pub(crate) mod report;
 pub mod shape;
+mod spelling;
 pub(crate) mod terminal;
 mod topics;
 pub mod windows;

@@ -219,7 +219,7 @@ impl<'a> WindowTopic<'a> {
             OutputForm::Rows => "user-login-analytics",
         }));
         args.check_loop(&session.topics, topic)?;
-        protect::refuse_read_only(&session.section, &[topic], protect::OTHER_TARGET)?;
+        protect::refuse_read_only(&session.section, &[topic], protect::OTHER_SOURCE)?;
         let (admin, section) = (session.admin.clone(), session.section.clone());
         let exists = admin.find_topic(topic.name()).await?.is_some();
         if !exists && args.no_create {

@@ -167,14 +167,6 @@ impl DeadLetterPlan {
         }
     }
 
-    /// Returns where the dead letters are.
-    pub(crate) fn place(&self) -> String {
-        match self {
-            Self::File(path) => format!("file:{}", path.display()),
-            Self::Topic { section, name, .. } => format!("topic:{name} on {}", section.name),
-        }
-    }
-
     /// Returns the command that looks at the dead letters.
     pub(crate) fn look(&self) -> String {
         match self {

@@ -48,6 +48,9 @@ Examples:
   sdl doctor local_kafka mongodb --roundtrip
   sdl doctor -o json | jq '.steps[] | select(.status == \"fail\")'";
 
+/// Why the clock of a broker is not examined without a probe.
+const NEEDS_ROUNDTRIP: &str = "needs --roundtrip: only a record that the broker stamps shows its clock";
+
 /// The step before all others: the section as it is written.
 const PROFILE: &str = "profile";
 
@@ -63,7 +66,7 @@ impl Args {
             examinations.push(self.prepare(context, name, kind)?);
         }
         let reports = join_all(examinations.into_iter().map(examine)).await;
-        context.print(&listing(&reports).render(self.output))?;
+        context.print_listing(listing(&reports, self.output == ListingFormat::Table), self.output, &[])?;
         outcome(&reports)
     }
 
@@ -109,7 +112,7 @@ impl Args {
                 // A broker that allows transactions of any length grants what is meant to be refused: that is a change.
                 let transactional_id =
                     probe.as_ref().and(section.default_consumer_group_id.as_deref()).map(aggregate::transactional_id);
-                Server::Kafka(section, KafkaExamination { transactional_id, probe_topic: probe })
+                Server::Kafka(section, KafkaExamination { transactional_id, probe_topic: probe, without_probe: NEEDS_ROUNDTRIP })
             }),
             SectionKind::Mongodb => profile.mongo(&name).map(|section| {
                 let target = constant(section.default_database.as_deref()).zip(constant(section.default_collection.as_deref()));
@@ -122,7 +125,9 @@ impl Args {
             SectionKind::Shape | SectionKind::Run => unreachable!("only servers are examined"),
         };
         if let Ok(Server::Kafka(section, KafkaExamination { probe_topic: Some(topic), .. })) = &server {
-            protect::confirm_change(context, section, &format!("write a record to topic {topic}, and delete the topic"))?;
+            let what = format!("write a record to topic {topic}, and delete the topic");
+            protect::refuse_change(section, &what, protect::NO_ROUNDTRIP)?;
+            protect::confirm_change(context, section, &what)?;
         }
         Ok(Examination { origin: profile.location(&name), name, kind, server })
     }
@@ -156,7 +161,11 @@ impl Server {
 
     fn warnings(&self) -> Vec<String> {
         match self {
-            Self::Kafka(section, _) => section.warnings(),
+            Self::Kafka(section, _) => {
+                let unusable = section.mask_key.iter().filter_map(|key| key.as_ref().err());
+                let unusable = unusable.map(|error| format!("{}; --mask fails", error.causes().join(": ")));
+                section.warnings().into_iter().chain(unusable).collect()
+            }
             Self::Mongo(..) => Vec::new(),
             Self::Elastic(section, _) => section.warnings(),
         }
@@ -214,7 +223,8 @@ fn outcome(reports: &[DoctorReport]) -> Result<(), Error> {
     Err(Error::Check(Failure::new(format!("{} of {names} failed", counted(count as u64, "check")))))
 }
 
-fn listing(reports: &[DoctorReport]) -> Listing {
+/// Returns the steps as rows; `folded` for people, with one row for steps in sequence that are skipped for the same reason.
+fn listing(reports: &[DoctorReport], folded: bool) -> Listing {
     let columns = [
         Column::Text("section"),
         Column::Text("type"),
@@ -225,18 +235,31 @@ fn listing(reports: &[DoctorReport]) -> Listing {
     ];
     let mut listing = Listing::new("steps", &columns);
     for report in reports {
-        for step in &report.steps {
-            listing.push(row(report, step));
+        let is_repeated = |one: &Step, other: &Step| folded && is_skipped_alike(one, other);
+        for steps in report.steps.chunk_by(is_repeated) {
+            listing.push(row(report, steps));
         }
     }
+    listing.wrap_last();
     listing.hide_in_table(|name, _| name == "type" || name == "hint" || name == "section" && reports.len() == 1);
     listing
 }
 
-/// Returns a step as a row; people read finding and hint as one sentence.
-fn row(report: &DoctorReport, step: &Step) -> [Cell; 6] {
+/// Returns whether two steps are skipped for the same reason.
+fn is_skipped_alike(one: &Step, other: &Step) -> bool {
+    [one, other].iter().all(|step| step.status == StepStatus::Skipped) && one.finding == other.finding
+}
+
+/// Returns a step, or several that are skipped alike, as a row; people read finding and hint as one sentence.
+fn row(report: &DoctorReport, steps: &[Step]) -> [Cell; 6] {
+    let step = &steps[0];
+    let name = match steps {
+        [first, .., last] => format!("{} to {}", first.name, last.name),
+        _ => step.name.to_owned(),
+    };
     let status = if step.status == StepStatus::Fail { "FAIL" } else { step.status.as_str() };
     let finding = match (step.status, &step.hint) {
+        (StepStatus::Skipped, _) if step.is_note => format!("({})", step.finding),
         (StepStatus::Skipped, _) => format!("(because {})", step.finding),
         (_, Some(hint)) => format!("{}: {hint}", step.finding),
         (_, None) => step.finding.clone(),
@@ -244,7 +267,7 @@ fn row(report: &DoctorReport, step: &Step) -> [Cell; 6] {
     [
         report.section.as_str().into(),
         report.kind.as_str().into(),
-        step.name.into(),
+        Cell::Text(name),
         Cell::Display(status.to_owned(), json!(step.status.as_str())),
         Cell::Display(finding, json!(step.finding)),
         step.hint.as_deref().into(),
@@ -268,14 +291,14 @@ mod tests {
             Step::skipped("tls", "tcp failed"),
         ])];
         assert_eq!(
-            listing(&reports).render(ListingFormat::Table),
+            listing(&reports, true).render(ListingFormat::Table),
             "STEP    STATUS   FINDING\n\
              name    ok       a is 10.0.0.1\n\
              rights  warn     not allowed to x: give the user X\n\
              tcp     FAIL     a:1: connecting: connection refused: start the broker\n\
              tls     skipped  (because tcp failed)\n"
         );
-        let document: serde_json::Value = serde_json::from_str(&listing(&reports).render(ListingFormat::Json)).unwrap();
+        let document: serde_json::Value = serde_json::from_str(&listing(&reports, false).render(ListingFormat::Json)).unwrap();
         assert_eq!(
             document["steps"][2],
             json!({
@@ -284,6 +307,29 @@ mod tests {
             })
         );
         assert_eq!((&document["schema"], &document["steps"][3]["finding"]), (&json!(1), &json!("tcp failed")));
+    }
+
+    #[test]
+    fn steps_that_are_skipped_for_the_same_reason_are_one_line_for_people_and_several_for_programs() {
+        let skipped = |name| Step::skipped(name, "tcp failed");
+        let reports = [report(vec![
+            Step::fail("tcp", "a:1: it fails", "start it"),
+            skipped("tls"),
+            skipped("login"),
+            skipped("clock"),
+            Step::note("rights", "needs a round trip"),
+            Step::note("roundtrip", "needs another"),
+        ])];
+        assert_eq!(
+            listing(&reports, true).render(ListingFormat::Table),
+            "STEP          STATUS   FINDING\n\
+             tcp           FAIL     a:1: it fails: start it\n\
+             tls to clock  skipped  (because tcp failed)\n\
+             rights        skipped  (needs a round trip)\n\
+             roundtrip     skipped  (needs another)\n"
+        );
+        let document: serde_json::Value = serde_json::from_str(&listing(&reports, false).render(ListingFormat::Json)).unwrap();
+        assert_eq!(document["steps"].as_array().unwrap().len(), 6);
     }
 
     #[test]

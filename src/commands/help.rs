@@ -91,10 +91,14 @@ fn unknown(word: &str, command: &Command) -> Error {
     if !command.has_subcommands() {
         return usage(format!("`{0}` has no subcommands; see `{0} --help`", command.get_bin_name().unwrap_or_default()));
     }
-    let commands = command.get_subcommands().map(Command::get_name);
-    // Only the root command has topics.
+    let mut known: Vec<_> = command.get_subcommands().map(Command::get_name).collect();
+    // Only the root command has topics, one of which is called like a command.
     let topics = TOPICS.iter().map(|(name, _)| *name).filter(|_| command.get_name() == "sdl");
-    let known: Vec<_> = commands.chain(topics).collect();
+    for topic in topics {
+        if !known.contains(&topic) {
+            known.push(topic);
+        }
+    }
     let hint = match nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("choose one of: {}", known.join(", ")),

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::commands::Context;
+use crate::commands::args::{glob_advice, nothing_committed, shown_pattern};
 use crate::commands::lag::rows::{By, RowLayout};
 use crate::commands::lag::select_args::SelectionArgs;
 use crate::commands::lag::threshold_args::ThresholdArgs;
@@ -141,12 +142,13 @@ impl Args {
         select_args::check_names(&filter, &report)?;
         let layout = self.layout();
         let listing = rows::listing(&report, layout);
+        let is_empty = listing.is_empty();
         match self.output.format() {
             None => context.print(&prom::page(&report, self.by.unwrap_or(By::Partition)))?,
             Some(ListingFormat::Table) if listing.is_empty() => {}
-            Some(format) => context.print(&listing.render(format))?,
+            Some(format) => context.print_listing(listing, format, &watch::LESS_IMPORTANT)?,
         }
-        for line in remarks(&filter, &report, layout, listing.is_empty()) {
+        for line in remarks(&filter, &report, layout, is_empty) {
             context.say(&format!("{line}\n"));
         }
         let no_groups = report.surveys.iter().all(|survey| survey.groups.is_empty());
@@ -190,15 +192,6 @@ impl Args {
     }
 }
 
-/// Returns that the selected groups have no position, with the names if there is one of each.
-fn nothing_committed(filter: &LagFilter) -> String {
-    let is_one = filter.partitions.is_none() && filter.topics_matching.is_none() && filter.exclude.is_none();
-    match (filter.groups.as_slice(), filter.topics.as_slice()) {
-        ([group], [topic]) if is_one => format!("group `{group}` has committed nothing in `{topic}`"),
-        _ => "the groups have committed nothing in these topics and partitions".to_owned(),
-    }
-}
-
 /// Returns the notes below the rows: why there are none, and which groups have none.
 fn remarks(filter: &LagFilter, report: &LagReport, layout: RowLayout, is_empty: bool) -> Vec<String> {
     let mut lines = Vec::new();
@@ -212,8 +205,8 @@ fn remarks(filter: &LagFilter, report: &LagReport, layout: RowLayout, is_empty: 
                 lines.push(format!("there are no consumer groups on `{section}`{doubt}"));
             }
             Some(pattern) if filter.select_groups(all).is_empty() => {
-                let pattern = pattern.as_str().trim_start_matches("^(?:").trim_end_matches(")$");
-                lines.push(format!("no group on `{section}` matches `{pattern}`"));
+                let typed = shown_pattern(pattern);
+                lines.push(format!("no group on `{section}` matches `{typed}`{}", glob_advice(pattern)));
             }
             _ => {}
         }
@@ -230,7 +223,7 @@ fn remarks(filter: &LagFilter, report: &LagReport, layout: RowLayout, is_empty: 
     // A cluster that did not answer may hold some.
     if is_empty && lines.is_empty() && !report.surveys.is_empty() && report.failures.is_empty() {
         if partitions().next().is_none() {
-            lines.push(nothing_committed(filter));
+            lines.push(nothing_committed(filter, None));
         } else if layout.only_lagging {
             let (known, all) = (partitions().filter(|partition| partition.lag().is_some()).count(), partitions().count());
             lines.push(match all - known {
@@ -246,18 +239,4 @@ fn remarks(filter: &LagFilter, report: &LagReport, layout: RowLayout, is_empty: 
         lines.push(format!("{what} `{}`: give the user DESCRIBE_CONFIGS on the topics", survey.section));
     }
     lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_group_that_has_no_position_in_a_topic_is_named_with_it() {
-        let filter = LagFilter { groups: vec!["nu".to_owned()], topics: vec!["mem".to_owned()], ..LagFilter::default() };
-        assert_eq!(nothing_committed(&filter), "group `nu` has committed nothing in `mem`");
-        let some = "the groups have committed nothing in these topics and partitions";
-        assert_eq!(nothing_committed(&LagFilter { partitions: Some(vec![2]), ..filter.clone() }), some);
-        assert_eq!(nothing_committed(&LagFilter { topics: Vec::new(), ..filter }), some);
-    }
 }

@@ -25,7 +25,10 @@ impl Args {
     /// When the command is unknown, or stdout fails.
     pub fn run(self, context: &Context, mut root: Command) -> Result<(), Error> {
         root.build();
-        let command = find(&mut root, &self.words)?.clone();
+        let mut command = find(&mut root, &self.words)?.clone();
+        // The usage of `--help`: the generator's own lists every option, without its value.
+        let usage = command.render_usage().to_string();
+        let command = command.override_usage(usage.trim_start_matches("Usage:").trim().to_owned());
         let mut page = Vec::new();
         Man::new(command).source("sdl").manual("sdl").render(&mut page)?;
         page.extend_from_slice(exit_status().as_bytes());

@@ -40,6 +40,7 @@ use crate::commands::stop_signal::StopSignal;
 use crate::error::Error;
 use crate::profile::Profile;
 use crate::report::Screen;
+use crate::terminal::{Listing, ListingFormat};
 
 /// The context of a command.
 #[derive(Debug)]
@@ -67,4 +68,26 @@ impl Context {
     pub fn print(&self, text: &str) -> Result<(), Error> {
         self.screen.bars().suspend(|| Ok(std::io::stdout().lock().write_all(text.as_bytes())?))
     }
+
+    /// Writes rows to stdout; a table on a terminal in the width of that, if need be without the columns `less_important`.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub(crate) fn print_listing(
+        &self,
+        mut listing: Listing,
+        format: ListingFormat,
+        less_important: &[&str],
+    ) -> Result<(), Error> {
+        if let Some(width) = terminal_width().filter(|_| format == ListingFormat::Table) {
+            listing.fit_terminal(width, less_important);
+        }
+        self.print(&listing.render(format))
+    }
+}
+
+/// Returns the width of the terminal on stdout, if there is one and it tells.
+pub(crate) fn terminal_width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok().filter(|size| size.ws_col > 0);
+    size.map(|size| size.ws_col.into())
 }

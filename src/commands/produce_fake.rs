@@ -330,15 +330,16 @@ impl Args {
                 return Err(failure.hint(format!("use --create {partitions}:{brokers}")).into());
             }
             admin.check_creatable(&self.topic)?;
-            let (partitions, replicas) = (i64::from(partitions).unsigned_abs(), i64::from(replication).unsigned_abs());
-            tracing::info!(
-                "{topic}: will be created with {} and {}",
-                counted(partitions, "partition"),
-                counted(replicas, "replica")
-            );
         }
+        let say_creation = || {
+            if let Some(Create { partitions, replication }) = create {
+                let (partitions, replicas) = (i64::from(partitions).unsigned_abs(), i64::from(replication).unsigned_abs());
+                let (partitions, replicas) = (counted(partitions, "partition"), counted(replicas, "replica"));
+                tracing::info!("{topic}: will be created with {partitions} and {replicas}");
+            }
+        };
         let what = if self.file.is_some() { "the records" } else { "events" };
-        tracing::info!("Producing {what} of {from} to {}/{topic}", section.name);
+        let what = format!("{what} of {from} to {}/{topic}", section.name);
         let options = ProducerOptions {
             compression: self.sending.compression.clone(),
             linger: KAFKA_DEFAULTS.linger,
@@ -347,10 +348,14 @@ impl Args {
         if self.sending.dry_run {
             protect::refuse_read_only(&section, &[topic], protect::OTHER_TARGET)?;
             KafkaSink::check_client(&section, &options)?;
+            say_creation();
+            tracing::info!("Would produce {what}");
             context.say("dry run: nothing was changed\n");
             return Ok(None);
         }
         protect::confirm(context, &section, &[topic])?;
+        say_creation();
+        tracing::info!("Producing {what}");
         if let Some(Create { partitions, replication }) = create {
             let (name, config) = (self.topic.clone(), Vec::new());
             admin

@@ -11,6 +11,15 @@ use crate::record::Topic;
 /// The hint for a target on a read-only cluster.
 pub(crate) const OTHER_TARGET: &str = "name another section with --target, or change `protect` in the profile";
 
+/// As [`OTHER_TARGET`], for a command that reads and writes one cluster, which its source names.
+pub(crate) const OTHER_SOURCE: &str = "name another section with --source, or change `protect` in the profile";
+
+/// As [`OTHER_TARGET`], for a replay into a topic.
+pub(crate) const OTHER_REPLAY: &str = "name another topic with --to topic:SECTION/NAME, or change `protect` in the profile";
+
+/// As [`OTHER_TARGET`], for a round trip, which is no part of the examination.
+pub(crate) const NO_ROUNDTRIP: &str = "omit --roundtrip, or change `protect` in the profile";
+
 /// Refuses to write to a read-only cluster; `hint` names another one.
 ///
 /// # Errors

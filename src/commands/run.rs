@@ -12,10 +12,12 @@ use crate::commands::{Context, LogFormat};
 use crate::error::Error;
 use crate::error::hints::with_hint;
 use crate::number::counted;
-use crate::pipeline::{Assignment, ConnectorError, Event, Failure, Observer, RunOutcome, RunReport, Tally, UnassignedReason};
+use crate::pipeline::{
+    Assignment, ConnectorError, Event, Failure, Observer, RunOutcome, RunReport, RunSide, Tally, UnassignedReason,
+};
 use crate::report::{
-    Endpoint, ExtraLines, ExtraMetrics, LogObserver, Metrics, Monitored, RunBar, RunInfo, RunStatus, StatusLines, Summary,
-    log_summary, were,
+    Endpoint, ExtraLines, ExtraMetrics, Hindrance, LogObserver, Metrics, Monitored, RunBar, RunInfo, RunStatus, StatusLines,
+    Summary, log_summary, were,
 };
 
 /// How often the bar is drawn and status lines are looked at without an event.
@@ -75,16 +77,8 @@ pub(crate) struct Presentation<'a> {
     pub(crate) reporting: RunReporting<'a>,
     /// Lines below the progress bar.
     pub(crate) extra_lines: Option<ExtraLines>,
-    /// The dead letters of the run, if it writes some.
-    pub(crate) letters: Option<LettersOfRun>,
-}
-
-/// The dead letters of a run, for people.
-pub(crate) struct LettersOfRun {
-    /// Where they are: `topic:bad-logins on local_kafka`.
-    pub(crate) place: String,
-    /// The command that looks at them.
-    pub(crate) look: String,
+    /// The command that looks at the dead letters of the run, if it writes some.
+    pub(crate) letters: Option<String>,
 }
 
 /// Returns the id of a new run: the time and eight random hexadecimal digits.
@@ -142,15 +136,16 @@ pub(crate) async fn run_reported<W: Future<Output = RunReport>>(
     if let Some(bar) = bar {
         bar.finish();
     }
-    let look = presentation.letters.as_ref().map(|letters| letters.look.as_str());
-    let summary = Summary::new(&presentation.headline, &report, status).with_letters(look);
+    let letters = presentation.letters.as_deref();
+    let summary = Summary::new(&presentation.headline, &report, status).with_letters(letters);
     log_summary(&summary);
     match args.output {
         SummaryFormat::Json => context.print(&summary.json())?,
         SummaryFormat::Text if context.global.log_format == LogFormat::Json => {}
         SummaryFormat::Text => context.screen.write(&summary.text(context.global.quiet)),
     }
-    conclude(report, presentation.bounded, reads, presentation.letters.as_ref())
+    let hindrance = status.lock().hindrance();
+    conclude(report, hindrance, presentation.bounded, reads, letters)
 }
 
 /// Returns the JSON summary of a run that a signal ended before it began.
@@ -226,7 +221,13 @@ fn waiting_line(reason: UnassignedReason) -> String {
 }
 
 /// Returns the result of the command. Only one that reads topics has flags for bad records.
-fn conclude(report: RunReport, bounded: bool, reads: bool, letters: Option<&LettersOfRun>) -> Result<(), Error> {
+fn conclude(
+    report: RunReport,
+    hindrance: Option<Hindrance>,
+    bounded: bool,
+    reads: bool,
+    letters: Option<&str>,
+) -> Result<(), Error> {
     let RunReport { tally, outcome, closed, .. } = report;
     match outcome {
         RunOutcome::Failed(ConnectorError::Failed(failure)) => return Err(with_hint(failure).into()),
@@ -236,8 +237,7 @@ fn conclude(report: RunReport, bounded: bool, reads: bool, letters: Option<&Lett
     }
     let Tally { dead_lettered, skipped, undelivered, .. } = tally;
     if undelivered > 0 {
-        let failure = Failure::new(format!("{} read and not delivered", were(undelivered, "record")));
-        return Err(Error::Record(failure.hint("start again: they are not committed, and are read once more")));
+        return Err(undelivered_error(undelivered, hindrance, reads));
     }
     closed.map_err(|error| match error {
         ConnectorError::Failed(failure) => {
@@ -256,9 +256,7 @@ fn conclude(report: RunReport, bounded: bool, reads: bool, letters: Option<&Lett
             _ => "everything else was delivered or filtered",
         };
         let advice = match letters {
-            Some(LettersOfRun { place, look }) if dead_lettered > 0 => {
-                format!("look at the dead letters in {place}: {look}")
-            }
+            Some(look) if dead_lettered > 0 => format!("see the causes: {look}"),
             _ => "to keep bad records, use --dead-letters".to_owned(),
         };
         return Err(Error::Record(failure.hint(format!("{rest}; {advice}"))));
@@ -266,9 +264,24 @@ fn conclude(report: RunReport, bounded: bool, reads: bool, letters: Option<&Lett
     Ok(())
 }
 
+/// Returns the error of a run that was stopped before everything was delivered.
+fn undelivered_error(records: u64, hindrance: Option<Hindrance>, reads: bool) -> Error {
+    let failure = Failure::new(format!("{} {} and not delivered", were(records, "record"), if reads { "read" } else { "made" }));
+    let when = match hindrance.as_ref().map(|hindrance| hindrance.side) {
+        Some(RunSide::Target) => " when the target responds",
+        Some(RunSide::DeadLetters) => " when dead letters can be written",
+        Some(RunSide::Commits) => " when the group accepts commits",
+        Some(RunSide::Source) | None => "",
+    };
+    let again = if reads { ": they are not committed, and are read once more" } else { "" };
+    let failure = failure.hint(format!("start again{when}{again}"));
+    Error::Record(hindrance.into_iter().fold(failure, |failure, hindrance| failure.because(hindrance.text())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::SideProblem;
     use crate::record::{NextOffset, Partition};
 
     #[test]
@@ -277,11 +290,36 @@ mod tests {
             let tally = Tally { read: 16_000, released, undelivered, ..Tally::default() };
             let outcome = RunOutcome::Interrupted;
             let report = RunReport { tally, outcome, positions: Vec::new(), closed: Ok(()), elapsed: Duration::ZERO };
-            conclude(report, false, true, None)
+            conclude(report, None, false, true, None)
         };
         assert!(concluded(16_000, 0).is_ok());
         let error = concluded(15_999, 1).unwrap_err();
         assert_eq!((error.exit_code(), error.to_string().as_str()), (3, "1 record was read and not delivered"));
+    }
+
+    #[test]
+    fn what_was_not_delivered_because_of_an_outage_has_its_cause_and_a_hint_that_fits() {
+        let rendered = |side: Option<RunSide>, reads| {
+            let status = RunStatus::default();
+            let reason = "b:9092: connection refused".to_owned();
+            let problem = SideProblem { code: "c".to_owned(), reason, is_stalled: true };
+            if let Some(side) = side {
+                status.on(&Event::Problem { side, problem: Some(&problem) });
+            }
+            let hindrance = status.lock().hindrance();
+            undelivered_error(20_000, hindrance, reads).render()
+        };
+        assert_eq!(
+            rendered(Some(RunSide::Target), true),
+            "error: 20,000 records were read and not delivered\n  caused by: delivery stalled: b:9092: connection refused\n\
+             hint: start again when the target responds: they are not committed, and are read once more\n"
+        );
+        assert!(rendered(Some(RunSide::DeadLetters), true).contains("hint: start again when dead letters can be written: "));
+        assert_eq!(
+            rendered(None, true),
+            "error: 20,000 records were read and not delivered\nhint: start again: they are not committed, and are read once more\n"
+        );
+        assert_eq!(rendered(None, false), "error: 20,000 records were made and not delivered\nhint: start again\n");
     }
 
     #[test]
@@ -321,7 +359,7 @@ mod tests {
             let tally = Tally { read: delivered + filtered + 1, delivered, filtered, skipped: 1, ..Tally::default() };
             let outcome = RunOutcome::Complete;
             let report = RunReport { tally, outcome, positions: Vec::new(), closed: Ok(()), elapsed: Duration::ZERO };
-            conclude(report, true, true, None).unwrap_err().hint().unwrap()
+            conclude(report, None, true, true, None).unwrap_err().hint().unwrap()
         };
         assert_eq!(hint(5, 0), "everything else was delivered; to keep bad records, use --dead-letters");
         assert_eq!(hint(0, 5), "everything else was filtered; to keep bad records, use --dead-letters");

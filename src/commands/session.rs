@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::commands::args::{FailureArgs, ReadArgs, ReportArgs, SourceLimits, chain};
 use crate::commands::dead_letters::{self, DeadLetterPlan, DeadLetterSink, LetterSender};
-use crate::commands::run::{self, LettersOfRun, Presentation, RunReporting};
+use crate::commands::run::{self, Presentation, RunReporting};
 use crate::commands::{Context, protect};
 use crate::connectors::kafka::{
     Admin, KafkaSource, PlannedPartition, Pos, ReadPlan, ResumeRules, StartReason, TargetIds, TopicInfo, TransactionalProducer,
@@ -122,6 +123,8 @@ pub(crate) struct Replay {
     pub(crate) rules: ReplayRules,
     /// The topics that the letters come from, as far as the letters say.
     pub(crate) origins: Vec<TopicInfo>,
+    /// What is replayed, for people: `20 dead letters of bad-logins to es/logins`.
+    pub(crate) what: String,
 }
 
 impl Replay {
@@ -139,8 +142,8 @@ pub(crate) struct Session<'a> {
     failure: &'a FailureArgs,
     report: &'a ReportArgs,
     reporting: RunReporting<'a>,
-    /// Set if the topics hold dead letters to replay.
-    replay: Option<ReplayRules>,
+    /// Set if the topics hold dead letters to replay; with what they are, for people.
+    replay: Option<(ReplayRules, String)>,
     pub(crate) section: KafkaSection,
     pub(crate) admin: Admin,
     pub(crate) topics: Vec<TopicInfo>,
@@ -156,7 +159,7 @@ pub(crate) struct StartedSession<'a> {
     bad_records: BadRecordPolicy,
     dead_letters: Option<DeadLetters<DeadLetterSink>>,
     replay: Option<ReplayRules>,
-    letters: Option<LettersOfRun>,
+    letters: Option<String>,
     section: KafkaSection,
     pub(crate) plan: ReadPlan,
 }
@@ -181,7 +184,7 @@ impl<'a> Session<'a> {
 
     /// Makes the run a replay of dead letters. It stops at the present ends: those that fail again may go to the same topic.
     pub(crate) fn replaying(mut self, replay: Option<&Replay>) -> Self {
-        self.replay = replay.map(|replay| replay.rules.clone());
+        self.replay = replay.map(|replay| (replay.rules.clone(), replay.what.clone()));
         self
     }
 
@@ -191,9 +194,11 @@ impl<'a> Session<'a> {
     /// When it is not safe to go on, or the destination cannot be written to.
     pub(crate) async fn start(self, destination: &mut impl FlowTarget) -> Result<Option<StartedSession<'a>>, Error> {
         let Self { context, command, read, failure, report, reporting, replay, section, admin, topics } = self;
+        let (replay, replayed) = replay.unzip();
         let written = destination.topics();
         if let Some(cluster) = destination.cluster() {
-            protect::refuse_read_only(cluster, &written, protect::OTHER_TARGET)?;
+            let hint = if replay.is_some() { protect::OTHER_REPLAY } else { protect::OTHER_TARGET };
+            protect::refuse_read_only(cluster, &written, hint)?;
         }
         let home = destination.cluster().unwrap_or(&section);
         let read_topics: &[TopicInfo] = if replay.is_some() { &[] } else { &topics };
@@ -225,6 +230,9 @@ impl<'a> Session<'a> {
         plan.log_requested_skips();
         if report.dry_run {
             plan.log_gaps();
+            if let Some(replayed) = replayed {
+                tracing::info!("Would replay {replayed}");
+            }
             context.say("dry run: nothing was changed\n");
             return Ok(None);
         }
@@ -238,15 +246,22 @@ impl<'a> Session<'a> {
         if let Some((section, topic)) = letters.filter(|(section, _)| !is_of_cluster(section)) {
             protect::confirm(context, section, &[topic])?;
         }
+        // Nothing is said to happen before it is certain that it may.
+        if let Some(replayed) = replayed {
+            tracing::info!("Replaying {replayed}");
+        }
         // Before the flow changes anything: a run that cannot set bad records aside must not begin.
         let run = run::new_id();
-        let letters = dead_letters.as_ref().map(|plan| LettersOfRun { place: plan.place(), look: plan.look() });
+        let letters = dead_letters.as_ref().map(DeadLetterPlan::look);
         let dead_letters = match dead_letters {
             Some(plan) => Some(plan.open(LetterSender { run: &run, flow: &delivery_flow, replay: replay.as_ref() }).await?),
             None => None,
         };
         destination.prepare().await?;
         plan.begin(&admin, &rules).await?;
+        if read.instance_id.is_none() && read.partitions.is_none() {
+            say_static_members(&admin, &plan.group).await;
+        }
         let route = format!("{} → {}", section.name, destination.names().shown);
         let headline = RunInfo { command, run, route, has_positions: true };
         let bad_records = failure.bad_records();
@@ -264,6 +279,35 @@ impl<'a> Session<'a> {
             plan,
         }))
     }
+}
+
+/// Says which static members the group has: a member that is dynamic waits for the partitions of one whose process has ended.
+async fn say_static_members(admin: &Admin, group: &str) {
+    let names = [group.to_owned()];
+    // Not worth a longer wait, nor a failure.
+    let Ok(Ok(groups)) = tokio::time::timeout(Duration::from_secs(2), admin.groups(&names)).await else { return };
+    let members = groups.into_iter().flat_map(|group| group.members.unwrap_or_default());
+    let instances: Vec<String> = members.filter_map(|member| member.instance_id).collect();
+    if let Some(line) = static_members_line(group, instances) {
+        tracing::info!("{line}");
+    }
+}
+
+/// Returns the line about static members with these instance ids; `None` without any.
+fn static_members_line(group: &str, mut instances: Vec<String>) -> Option<String> {
+    /// The most that are named.
+    const MAX_NAMED: usize = 5;
+    instances.sort();
+    let first = instances.first()?.clone();
+    let more = instances.len().saturating_sub(MAX_NAMED);
+    let named: Vec<_> = instances.iter().take(MAX_NAMED).map(|name| format!("`{name}`")).collect();
+    let others = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let (noun, has) = if instances.len() == 1 { ("static member", "keeps its") } else { ("static members", "keep their") };
+    Some(format!(
+        "Group `{group}` has the {noun} {}{others}, which {has} partitions until the session ends (45 s by default), also after a \
+         clean stop; with --instance-id {first} a run takes over at once",
+        named.join(", ")
+    ))
 }
 
 impl StartedSession<'_> {
@@ -388,7 +432,7 @@ fn plan_lines(plan: &ReadPlan, requested: Pos, each_partition: bool, count: Opti
             let (start, end) = (number(planned.start.0), number(planned.end));
             let read = format!("{}: from {start} ({}), the end is at {end}", planned.partition, why(planned));
             if let Some(stop) = planned.stop.filter(|stop| *stop <= planned.start.0) {
-                return format!("{read}, nothing will be read: the stop is at {}", number(stop));
+                return format!("{read}, nothing to read: the stop is at {}", number(stop));
             }
             let stops: Vec<_> =
                 planned.stop.map(|stop| format!("at {}", number(stop))).into_iter().chain(limit.clone()).collect();
@@ -411,7 +455,7 @@ fn plan_lines(plan: &ReadPlan, requested: Pos, each_partition: bool, count: Opti
         let records = u64::try_from(*records).unwrap_or(0);
         let (catch_up, most) = (counted(records, "record"), format!("at most {}", counted(records, "record")));
         let reads = match (&limit, stops) {
-            (_, true) if records == 0 => "nothing will be read: the start is at the stop or beyond it".to_owned(),
+            (_, true) if records == 0 => "nothing to read: there is no record between start and stop".to_owned(),
             (None, false) if records == 0 => "nothing to catch up; waits for new records".to_owned(),
             (None, false) => format!("{catch_up} to catch up, then new ones"),
             (None, true) => format!("reads {most}, then stops"),
@@ -445,6 +489,24 @@ mod tests {
     }
 
     #[test]
+    fn static_members_that_a_run_waits_for_are_named() {
+        let line = |names: &[&str]| static_members_line("g", names.iter().map(ToString::to_string).collect());
+        assert_eq!(line(&[]), None);
+        assert_eq!(
+            line(&["tour-1"]).as_deref(),
+            Some(
+                "Group `g` has the static member `tour-1`, which keeps its partitions until the session ends (45 s by default), also \
+                 after a clean stop; with --instance-id tour-1 a run takes over at once"
+            )
+        );
+        let many = line(&["g", "f", "e", "d", "c", "b", "a"]).unwrap();
+        assert!(
+            many.starts_with("Group `g` has the static members `a`, `b`, `c`, `d`, `e` and 2 more, which keep their "),
+            "{many}"
+        );
+    }
+
+    #[test]
     fn a_plan_counts_records_at_most_because_offsets_have_gaps() {
         let start = "planned: 1 partition, from: committed; ";
         for (partition, count, reads) in [
@@ -458,8 +520,8 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_says_that_nothing_will_be_read_if_the_start_is_beyond_the_stop() {
-        let nothing = "nothing will be read: the start is at the stop or beyond it";
+    fn a_plan_says_that_there_is_nothing_to_read_if_the_start_is_beyond_the_stop() {
+        let nothing = "nothing to read: there is no record between start and stop";
         for count in [None, Some(5)] {
             let expected = [format!("planned: 2 partitions, from: committed; {nothing}")];
             assert_eq!(lines(&[(500, Some(100)), (100, Some(100))], false, count), expected);
@@ -467,7 +529,7 @@ mod tests {
         let one = "planned: 2 partitions, from: committed; reads at most 50 records, then stops";
         assert_eq!(lines(&[(500, Some(100)), (50, Some(100))], false, None), [one], "one that is beyond does not count");
         let expected = [
-            "planned/0: from 5,000 (committed), the end is at 10,000, nothing will be read: the stop is at 100",
+            "planned/0: from 5,000 (committed), the end is at 10,000, nothing to read: the stop is at 100",
             "planned/1: from 50 (committed), the end is at 10,000, stops at 100",
         ];
         assert_eq!(lines(&[(5_000, Some(100)), (50, Some(100))], true, None), expected);

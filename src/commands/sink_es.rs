@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::commands::Context;
-use crate::commands::args::{DOCUMENT_DEFAULTS, DeliveryArgs, DocumentArgs, ReadArgs, ReportArgs, ShapingArgs, chain, transform};
+use crate::commands::args::{
+    DOCUMENT_DEFAULTS, DeliveryArgs, DocumentArgs, ReadArgs, ReportArgs, ShapingArgs, chain, named_by, transform,
+};
 use crate::commands::record_hints::WithHints;
 use crate::commands::session::{FlowNames, FlowTarget, Replay, Session, warn_of_missing_destination};
 use crate::commands::target_watch::watch_documents;
@@ -136,7 +138,8 @@ impl Args {
     pub(crate) async fn load(self, context: &Context, command: &'static str, replay: Option<Replay>) -> Result<(), Error> {
         let (from, to) = (context.kafka(&self.source)?, self.section(context)?);
         let index = self.index.name(&to)?;
-        let mut templates = vec![self.documents.naming("--index", &index, index_rule)?];
+        let mut templates =
+            vec![self.documents.naming(&named_by(self.index.index.as_ref(), "index", &to.name), &index, index_rule)?];
         templates.extend(self.index.routing.clone().map(NameTemplate::unchecked));
         let mapper = self.documents.mapper(templates)?;
         let tombstones = self.documents.tombstones();

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::commands::Context;
-use crate::commands::args::{DOCUMENT_DEFAULTS, DeliveryArgs, DocumentArgs, ReadArgs, ReportArgs, ShapingArgs, chain, transform};
+use crate::commands::args::{
+    DOCUMENT_DEFAULTS, DeliveryArgs, DocumentArgs, ReadArgs, ReportArgs, ShapingArgs, chain, named_by, transform,
+};
 use crate::commands::record_hints::WithHints;
 use crate::commands::session::{FlowNames, FlowTarget, Replay, Session, warn_of_missing_destination};
 use crate::commands::target_watch::watch_documents;
@@ -102,9 +104,10 @@ impl Args {
     pub(crate) async fn load(self, context: &Context, command: &'static str, replay: Option<Replay>) -> Result<(), Error> {
         let (from, to) = (context.kafka(&self.source)?, context.mongo(&self.target)?);
         let (database, collection) = self.collection.names(&to)?;
+        let origin = |flag: &Option<String>, what| named_by(flag.as_ref(), what, &to.name);
         let mapper = self.documents.mapper(vec![
-            self.documents.naming("--database", &database, database_rule)?,
-            self.documents.naming("--collection", &collection, collection_rule)?,
+            self.documents.naming(&origin(&self.collection.database, "database"), &database, database_rule)?,
+            self.documents.naming(&origin(&self.collection.collection, "collection"), &collection, collection_rule)?,
         ])?;
         let mapper = mapper.with_dates(self.shaping.dates(&context.profile)?);
         let write = Write::choose(self.collection.write, &mapper).map_err(invalid)?;

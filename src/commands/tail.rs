@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 
-use crate::commands::Context;
 use crate::commands::args::{ReportingShape, ShapingArgs, parse_regex};
+use crate::commands::{Context, terminal_width};
 use crate::connectors::kafka::Scanner;
 use crate::error::Error;
 use crate::pipeline::Failure;
@@ -160,8 +160,12 @@ impl FormatArgs {
         if let Some(format) = &self.format {
             return Printer::Format(format.clone(), encoding);
         }
-        let pretty =
-            PrettyPrinter::new(out::width(), context.global.color.on(terminal), jiff::tz::TimeZone::system(), "--hex shows them");
+        let pretty = PrettyPrinter::new(
+            terminal_width().unwrap_or(100),
+            context.global.color.on(terminal),
+            jiff::tz::TimeZone::system(),
+            "--hex shows them",
+        );
         if self.hex {
             return Printer::Dump(pretty);
         }

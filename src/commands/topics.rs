@@ -6,8 +6,10 @@ use regex::Regex;
 use serde_json::json;
 
 use crate::commands::Context;
-use crate::commands::args::{is_internal, nearest, parse_pattern};
+use crate::commands::args::{glob_advice, is_internal, nearest, parse_pattern, regex_of_glob, shown_pattern};
 use crate::error::Error;
+use crate::pipeline::Failure;
+use crate::record::Topic;
 use crate::report::counted;
 use crate::terminal::{Cell, Column, Listing, ListingFormat, escape_controls};
 use crate::topics::{TopicSummary, TopicSurvey, survey_topics};
@@ -52,7 +54,7 @@ impl Args {
     /// Lists the topics.
     ///
     /// # Errors
-    /// When a section is wrong, or a cluster cannot be reached.
+    /// When a section is wrong, a topic that is named does not exist, or a cluster cannot be reached.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
         let clusters = context.kafka_clusters(&self.source)?;
         let answers = join_all(clusters.iter().map(|section| survey_topics(section, |name| self.includes(name)))).await;
@@ -63,9 +65,12 @@ impl Args {
                 Err(error) => errors.push(Error::from(error)),
             }
         }
+        if errors.is_empty() {
+            self.check_name(&surveys)?;
+        }
         let listing = listing(&surveys, clusters.len() == 1);
         if self.output != ListingFormat::Table || !listing.is_empty() {
-            context.print(&listing.render(self.output))?;
+            context.print_listing(listing, self.output, &["bytes", "partitions"])?;
         }
         for line in surveys.iter().flat_map(|survey| self.remarks(survey)) {
             context.say(&format!("{line}\n"));
@@ -89,6 +94,31 @@ impl Args {
         is_chosen && !is_excluded && (self.all || !is_internal(topic) || is_named())
     }
 
+    /// Checks that a topic that is named exists: a pattern without special characters names one.
+    ///
+    /// # Errors
+    /// When none of the clusters has it.
+    fn check_name(&self, surveys: &[TopicSurvey]) -> Result<(), Error> {
+        let named = self.pattern.as_ref().map(shown_pattern).filter(|name| Topic::is_valid_name(name));
+        let Some(name) = named.filter(|_| surveys.iter().all(|survey| survey.topics.is_empty())) else { return Ok(()) };
+        let all = || surveys.iter().flat_map(|survey| &survey.all_topics).map(|topic| topic.name());
+        if all().any(|topic| topic == name) {
+            return Ok(());
+        }
+        let sections: Vec<_> = surveys.iter().map(|survey| format!("`{}`", survey.section)).collect();
+        let has_login = surveys.iter().any(|survey| survey.has_login);
+        let doubt = if has_login { ", or the user may not describe it (DESCRIBE on the topic)" } else { "" };
+        let failure = Failure::new(format!("topic `{name}` does not exist on {}{doubt}", sections.join(" or ")));
+        let known = || all().filter(|name| self.all || !is_internal(name));
+        let hint = match (nearest(name, known()), known().find(|topic| topic.contains(name))) {
+            (Some(near), _) => format!("did you mean `{near}`?"),
+            (None, Some(part)) => format!("a pattern matches the whole name: `.*{name}.*` matches `{part}`"),
+            (None, None) if known().next().is_none() => "there are no topics".to_owned(),
+            (None, None) => "list the topics that are there: sdl topics".to_owned(),
+        };
+        Err(failure.hint(hint).into())
+    }
+
     /// Returns the notes below the rows: why there are none, and which groups are not known.
     fn remarks(&self, survey: &TopicSurvey) -> Vec<String> {
         let section = &survey.section;
@@ -99,9 +129,13 @@ impl Args {
             lines.push(match &self.pattern {
                 _ if known().next().is_none() => format!("there are no topics on `{section}`{doubt}"),
                 Some(pattern) => {
-                    let pattern = shown_pattern(pattern);
-                    let near = nearest(pattern, known()).map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
-                    format!("no topic on `{section}` matches `{pattern}`{near}")
+                    let typed = shown_pattern(pattern);
+                    let advice = match nearest(typed, known()) {
+                        _ if regex_of_glob(typed).is_some() => glob_advice(pattern),
+                        Some(name) => format!("; did you mean `{name}`?"),
+                        None => String::new(),
+                    };
+                    format!("no topic on `{section}` matches `{typed}`{advice}")
                 }
                 None => format!("no topic on `{section}` is left by --exclude"),
             });
@@ -121,11 +155,6 @@ impl Args {
         }
         lines
     }
-}
-
-/// Returns a pattern as it was typed.
-fn shown_pattern(pattern: &Regex) -> &str {
-    pattern.as_str().trim_start_matches("^(?:").trim_end_matches(")$")
 }
 
 fn listing(surveys: &[TopicSurvey], one_section: bool) -> Listing {
@@ -188,7 +217,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::record::Topic;
 
     fn args(pattern: Option<&str>, exclude: Option<&str>, all: bool) -> Args {
         let parse = |pattern: &str| parse_pattern(pattern).unwrap();

@@ -73,6 +73,8 @@ pub(crate) struct SectionKeys<'s> {
     pub(crate) server: &'static str,
     /// The key with its address.
     pub(crate) address: &'static str,
+    /// The key with its port, if it has one of its own.
+    pub(crate) port: Option<&'static str>,
     /// The key with the file of trusted CAs.
     pub(crate) ca: &'s str,
     /// The keys of the client certificate, in backticks.
@@ -219,11 +221,13 @@ impl ConnectCause {
     }
 
     fn hint(&self, keys: &SectionKeys<'_>) -> String {
-        let SectionKeys { section, server, address, ca, client_certificate, login, new_login, tls_on, tls_off, .. } = keys;
-        let correct = format!("correct `{address}` under [{section}]");
+        let SectionKeys { section, server, address, port, ca, client_certificate, login, new_login, tls_on, tls_off, .. } = keys;
+        let address_and_port = port.map_or_else(|| format!("`{address}`"), |port| format!("`{address}` or `{port}`"));
+        let correct = format!("correct {address_and_port} under [{section}]");
         match self {
             Self::Other { hint: Some(hint), .. } => hint.clone(),
-            Self::NameNotResolved | Self::WrongServer(_) | Self::Other { .. } => correct,
+            Self::NameNotResolved => format!("correct `{address}` under [{section}]"),
+            Self::WrongServer(_) | Self::Other { .. } => correct,
             Self::ConnectionRefused => format!("start the {server}, or {correct}"),
             // A server without TLS may wait for more bytes of the handshake instead of answering.
             Self::NoAnswer(_) if tls_on == tls_off => {
@@ -237,7 +241,7 @@ impl ConnectCause {
                 CertificateError::Expired => format!("renew the certificate of the {server}, or correct this machine's clock"),
                 CertificateError::NotYetValid => format!("correct this machine's clock, or the certificate of the {server}"),
                 CertificateError::WrongName => {
-                    format!("name the {server} in `{address}` under [{section}] as its certificate does")
+                    format!("use the host name of the certificate in `{address}` under [{section}]")
                 }
                 CertificateError::UnknownCa | CertificateError::Other(_) => {
                     format!("set `{ca}` under [{section}] to the file of the {server}'s CA")
@@ -359,6 +363,7 @@ mod tests {
             section: "db",
             server: "server",
             address: "host",
+            port: Some("port"),
             ca: "tls_ca_file",
             client_certificate: "`client_cert` and `client_key`",
             login: "`username` or `password`",
@@ -382,7 +387,7 @@ mod tests {
             (
                 "Connection refused (os error 111)",
                 "connecting: connection refused",
-                "start the server, or correct `host` under [db]",
+                "start the server, or correct `host` or `port` under [db]",
             ),
             ("dns error: x", "looking up the name: the name does not resolve", "correct `host` under [db]"),
             (
@@ -393,7 +398,7 @@ mod tests {
             (
                 "invalid peer certificate: certificate not valid for name \"db\"",
                 "TLS handshake: the server's certificate is for another host name",
-                "name the server in `host` under [db] as its certificate does",
+                "use the host name of the certificate in `host` under [db]",
             ),
             (
                 "invalid peer certificate: Expired",

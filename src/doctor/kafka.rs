@@ -31,6 +31,8 @@ pub(crate) struct KafkaExamination {
     pub(crate) transactional_id: Option<String>,
     /// The topic that a record is written to, and that is deleted then.
     pub(crate) probe_topic: Option<String>,
+    /// Why the clock is not examined without such a topic: what is needed.
+    pub(crate) without_probe: &'static str,
 }
 
 /// Examines the cluster of `section`.
@@ -44,7 +46,7 @@ pub(crate) async fn examine(section: &KafkaSection, examination: &KafkaExaminati
             ask_for_rights(&mut report, section, &admin, &topics, examination.transactional_id.as_deref()).await;
             compare_sizes(&mut report, section, &admin, &topics).await;
             count_replicas(&mut report, &admin, &topics).await;
-            make_round_trip(&mut report, &admin, examination.probe_topic.as_deref()).await;
+            make_round_trip(&mut report, &admin, examination).await;
         }
     }
     report.skip_rest(&STEPS);
@@ -157,7 +159,10 @@ struct SectionTopics {
 async fn find_topics(report: &mut DoctorReport, section: &KafkaSection, admin: &Admin) -> SectionTopics {
     let mut topics = SectionTopics::default();
     match admin.topics().await {
-        Ok(seen) => report.push(judgements::topics(section, seen.len())),
+        Ok(seen) => {
+            let names = seen.iter().map(|topic| topic.topic.name());
+            report.push(judgements::topics(section, names));
+        }
         Err(error) => {
             report.push(Step::failed(TOPICS, &error));
             return topics;
@@ -218,7 +223,11 @@ async fn ask_for_rights(
     for (topic, right) in wanted.into_iter().filter_map(|(topic, right)| Some((topic?, right))) {
         asked += 1;
         match admin.topic_rights(topic, &[right, TopicRight::DescribeConfigs]).await {
-            Ok(answers) => judgements::topic_rights(topic.name(), right, &answers).into_iter().for_each(|step| report.push(step)),
+            Ok(answers) => {
+                for step in judgements::topic_rights(topic.name(), right, &answers) {
+                    report.push_once(step);
+                }
+            }
             Err(error) => report.push(Step::failed(RIGHTS, &error)),
         }
     }
@@ -233,7 +242,7 @@ async fn ask_for_rights(
         let group: Vec<String> = section.default_consumer_group_id.iter().cloned().collect();
         let groups = admin.groups(&group).await.unwrap_or_default();
         if groups.iter().any(|group| group.members.as_deref().is_none_or(|members| !members.is_empty())) {
-            report.push(Step::skipped(RIGHTS, format!("whether transactional id `{id}` is allowed: the group may have members")));
+            report.push(Step::note(RIGHTS, format!("transactional id `{id}` not tried: the group may have members")));
             return;
         }
         match admin.may_use_transactional_id(id).await {
@@ -242,7 +251,7 @@ async fn ask_for_rights(
                 report.push(Step::warn(RIGHTS, format!("not allowed to {operation}, as `sdl aggregate` does"), operation.hint()));
             }
             Ok(_) => report.push(Step::ok(RIGHTS, format!("may {}", AclOperation::UseTransactionalId(id)))),
-            Err(error) => report.push(Step::skipped(RIGHTS, format!("whether transactional id `{id}` is allowed: {error}"))),
+            Err(error) => report.push(Step::note(RIGHTS, format!("transactional id `{id}` not tried: {error}"))),
         }
     }
     if asked == 0 {
@@ -287,10 +296,9 @@ async fn count_replicas(report: &mut DoctorReport, admin: &Admin, topics: &Secti
 }
 
 /// Writes a record to a topic of its own and reads it, if that was asked for; a broker shows its clock by that only.
-async fn make_round_trip(report: &mut DoctorReport, admin: &Admin, topic: Option<&str>) {
-    let Some(topic) = topic else {
-        return report
-            .push(Step::skipped(CLOCK, "a broker shows its clock only on a record that it stamps: the round trip writes one"));
+async fn make_round_trip(report: &mut DoctorReport, admin: &Admin, examination: &KafkaExamination) {
+    let Some(topic) = examination.probe_topic.as_deref() else {
+        return report.push(Step::note(CLOCK, examination.without_probe));
     };
     match admin.round_trip(topic).await {
         Ok(trip) => {

@@ -55,24 +55,31 @@ pub(crate) struct Step {
     pub(crate) finding: String,
     /// The key to change, and to what.
     pub(crate) hint: Option<String>,
+    /// Whether the finding of a skipped step stands by itself, rather than behind "because".
+    pub(crate) is_note: bool,
 }
 
 impl Step {
     pub(crate) fn ok(name: &'static str, finding: impl Into<String>) -> Self {
-        Self { name, status: StepStatus::Ok, finding: finding.into(), hint: None }
+        Self { name, status: StepStatus::Ok, finding: finding.into(), hint: None, is_note: false }
     }
 
     pub(crate) fn warn(name: &'static str, finding: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { name, status: StepStatus::Warn, finding: finding.into(), hint: Some(hint.into()) }
+        Self { name, status: StepStatus::Warn, finding: finding.into(), hint: Some(hint.into()), is_note: false }
     }
 
     pub(crate) fn fail(name: &'static str, finding: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { name, status: StepStatus::Fail, finding: finding.into(), hint: Some(hint.into()) }
+        Self { name, status: StepStatus::Fail, finding: finding.into(), hint: Some(hint.into()), is_note: false }
     }
 
     /// Returns a step that was skipped `because` of something.
     pub(crate) fn skipped(name: &'static str, because: impl Into<String>) -> Self {
-        Self { name, status: StepStatus::Skipped, finding: because.into(), hint: None }
+        Self { name, status: StepStatus::Skipped, finding: because.into(), hint: None, is_note: false }
+    }
+
+    /// Returns a step that was skipped, with what it needs.
+    pub(crate) fn note(name: &'static str, needs: impl Into<String>) -> Self {
+        Self { is_note: true, ..Self::skipped(name, needs) }
     }
 
     /// Returns the step that ended with an error, in the words of the commands that meet it.
@@ -85,7 +92,7 @@ impl Step {
             }
             ConnectorError::Refusal(refusal) => (refusal.what.clone(), None),
         };
-        Self { name, status: StepStatus::Fail, finding, hint }
+        Self { name, status: StepStatus::Fail, finding, hint, is_note: false }
     }
 }
 
@@ -112,6 +119,13 @@ impl DoctorReport {
 
     pub(crate) fn push(&mut self, step: Step) {
         self.steps.push(step);
+    }
+
+    /// Adds a step, unless the report has it: the topics of a section may be the same.
+    pub(crate) fn push_once(&mut self, step: Step) {
+        if !self.steps.contains(&step) {
+            self.push(step);
+        }
     }
 
     pub(crate) fn has_failed(&self) -> bool {
@@ -264,6 +278,19 @@ mod tests {
             assert_eq!(shown[5], format!("topics skipped {failed} failed"));
             assert!(report.has_failed());
         }
+    }
+
+    #[test]
+    fn a_finding_about_a_topic_that_is_read_and_written_is_there_once() {
+        let mut report = DoctorReport::new("s", SectionKind::Kafka);
+        let warning = || {
+            Step::warn("rights", "not allowed to read the settings of topic `t`", "give the user DESCRIBE_CONFIGS on the topic")
+        };
+        for step in [Step::ok("rights", "may read topic `t`"), warning(), Step::ok("rights", "may write to topic `t`"), warning()]
+        {
+            report.push_once(step);
+        }
+        assert_eq!(report.steps.len(), 3, "{:?}", report.steps);
     }
 
     #[test]

@@ -102,6 +102,8 @@ pub(crate) enum ProfileErrorKind {
     Addresses {
         value: String,
         wanted: String,
+        /// What to do, if there is too much of something.
+        remedy: Option<&'static str>,
     },
     /// An address with a port that does not exist.
     Port {
@@ -257,7 +259,7 @@ impl ProfileError {
                 format!("key `{key}`{place} is not {wanted}: `{comment}` is part of the value")
             }
             ProfileErrorKind::Value { comment: None, wanted } => format!("key `{key}`{place} is not {wanted}"),
-            ProfileErrorKind::Addresses { value, wanted } => format!("key `{key}`{place}, `{value}`, is not {wanted}"),
+            ProfileErrorKind::Addresses { value, wanted, .. } => format!("key `{key}`{place}, `{value}`, is not {wanted}"),
             ProfileErrorKind::Port { address } => format!("key `{key}`{place}: the port of `{address}` is above 65535"),
             ProfileErrorKind::Comment { comment } => format!("`{comment}` is part of the value of key `{key}`{place}"),
             ProfileErrorKind::Conflict { why, .. } => format!("key `{key}`{place} {why}"),
@@ -346,6 +348,7 @@ impl ProfileError {
                 "put the comment on a line of its own; ${env:NAME} stands for a value that contains `#` or `;`".to_owned()
             }
             ProfileErrorKind::Port { .. } => "use a port between 1 and 65535".to_owned(),
+            ProfileErrorKind::Addresses { remedy: Some(remedy), .. } => (*remedy).to_owned(),
             ProfileErrorKind::Value { wanted, .. } | ProfileErrorKind::Addresses { wanted, .. } => {
                 format!("set `{key}` to {wanted}")
             }

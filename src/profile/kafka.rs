@@ -7,6 +7,9 @@ use crate::profile::secret::Secret;
 use crate::profile::section::{Section, is_loopback};
 use crate::profile::tokens::{AWS_MSK_IAM, OAUTHBEARER, TokenAccess};
 
+/// The key of the `mask` rule, or why it cannot be read.
+pub type MaskKey = Result<Secret, ProfileError>;
+
 /// A Kafka cluster, and its defaults.
 #[derive(Clone, Debug, Default)]
 pub struct KafkaSection {
@@ -42,8 +45,8 @@ pub struct KafkaSection {
     pub cluster_id: Option<String>,
     /// The write protection.
     pub protect: Protect,
-    /// The key of the `mask` rule.
-    pub mask_key: Option<Secret>,
+    /// The key of the `mask` rule; an error if its reference cannot be expanded, which concerns only who masks.
+    pub mask_key: Option<MaskKey>,
     /// librdkafka properties in the order of the profile; some are secret.
     pub properties: Vec<(String, Secret)>,
 }
@@ -93,7 +96,7 @@ impl KafkaSection {
         let secret = |key: &str| Ok::<_, ProfileError>(text(key)?.map(Secret::new));
         let properties = section.values.iter().filter_map(|value| Some((value.key.strip_prefix(PROPERTY)?, value)));
         let listed = section.required("servers", "servers = host:9092", from)?;
-        let wanted = "a list of `host:9092`, without quotes and scheme";
+        let wanted = "a list of `host:port`";
         Ok(Self {
             name: section.name.clone(),
             servers: servers(&listed).ok_or_else(|| section.invalid_addresses("servers", listed.split([',', '\n']), wanted))?,
@@ -115,7 +118,7 @@ impl KafkaSection {
                 Some("readonly") => Protect::ReadOnly,
                 _ => Protect::Off,
             },
-            mask_key: secret("mask_key")?,
+            mask_key: secret("mask_key").transpose(),
             properties: properties
                 .map(|(name, value)| Ok((name.to_owned(), Secret::new(section.expanded(value, from)?))))
                 .collect::<Result<_, ProfileError>>()?,

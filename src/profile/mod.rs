@@ -29,7 +29,7 @@ pub(crate) use elastic::{is_http, split_urls};
 pub use environment::{Environment, FoundFile};
 pub use error::ProfileError;
 pub(crate) use error::{ProfileHint, UNUSED};
-pub use kafka::{KafkaSection, Protect};
+pub use kafka::{KafkaSection, MaskKey, Protect};
 pub(crate) use kafka::{MECHANISMS, servers};
 pub(crate) use keys::{Replacement, WELL_KNOWN};
 pub use keys::{SERVER_KINDS, SectionKind};

@@ -405,9 +405,11 @@ impl Section {
         let may_be_secret = |value: &&SectionValue| has_reference(&value.text) || value.text.contains('@');
         let shown = self.find(key).filter(|value| !may_be_secret(value) && trailing_comment(&value.text).is_none());
         let Some(value) = shown else { return self.invalid(key, wanted) };
-        let fault = match addresses.iter().find(|address| has_port_above(address)) {
-            Some(address) => ProfileErrorKind::Port { address: (*address).to_owned() },
-            None => ProfileErrorKind::Addresses { value: addresses.join(","), wanted: wanted.to_owned() },
+        let fault = if let Some(address) = addresses.iter().find(|address| has_port_above(address)) {
+            ProfileErrorKind::Port { address: (*address).to_owned() }
+        } else {
+            let value = addresses.join(",");
+            ProfileErrorKind::Addresses { remedy: remedy_of_addresses(&value), value, wanted: wanted.to_owned() }
         };
         self.error_at(value, fault)
     }
@@ -463,6 +465,15 @@ pub(crate) fn parse_flag(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Some(true),
         "false" | "no" | "off" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// Returns what to do about a list of addresses that has too much: quotes or a scheme.
+fn remedy_of_addresses(list: &str) -> Option<&'static str> {
+    match list {
+        quoted if quoted.contains(['"', '\'']) => Some("remove the quotes"),
+        url if url.contains("://") => Some("remove the scheme"),
         _ => None,
     }
 }

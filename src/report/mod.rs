@@ -25,7 +25,7 @@ pub(crate) use metrics::{ExtraMetrics, Metrics};
 pub(crate) use pages::Monitored;
 pub(crate) use probe::{ProbeAddress, probe};
 pub(crate) use progress::{ExtraLines, RunBar, StatusLines};
-pub(crate) use run_status::{RunInfo, RunStatus};
+pub(crate) use run_status::{Hindrance, RunInfo, RunStatus};
 pub(crate) use scan_bar::ScanBar;
 pub(crate) use screen::Screen;
 pub(crate) use summary::Summary;

@@ -90,7 +90,7 @@ pub(crate) fn answer(exposed: &dyn Monitored, request: &Request<Incoming>) -> Pa
     let part = STATUS_PAGE.iter().find(|(of, ..)| *of == path);
     let is_status = part.is_some() || path == "/status.json";
     let Some(status) = exposed.status().filter(|_| is_status) else {
-        return text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz, and / for a run\n".into());
+        return text(StatusCode::NOT_FOUND, "not found; pages: /, /metrics, /healthz, /readyz\n".into());
     };
     if !names_this_machine(request.headers()) {
         let refusal = "open this page by an IP address, as localhost, or by the name of its machine\n";

@@ -106,6 +106,26 @@ impl Standstill {
     }
 }
 
+/// Why records were not delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hindrance {
+    pub(crate) side: RunSide,
+    reason: String,
+}
+
+impl Hindrance {
+    /// Returns it in words for people.
+    pub(crate) fn text(&self) -> String {
+        let what = match self.side {
+            RunSide::Source => "reading",
+            RunSide::Target => "delivery",
+            RunSide::DeadLetters => "dead letters",
+            RunSide::Commits => "commits",
+        };
+        format!("{what} stalled: {}", self.reason)
+    }
+}
+
 impl RunStatus {
     /// Notes what runs.
     pub(crate) fn describe(&self, info: &RunInfo) {
@@ -145,6 +165,12 @@ impl StatusFields {
     /// Returns why a side is stalled, if it is.
     pub(crate) fn stalled(&self, side: RunSide) -> Option<&str> {
         self.problems.get(&side).filter(|problem| problem.is_stalled).map(|problem| problem.reason.as_str())
+    }
+
+    /// Returns the problem that keeps records from being delivered, if there is one.
+    pub(crate) fn hindrance(&self) -> Option<Hindrance> {
+        let of = |side| Some(Hindrance { side, reason: self.problems.get(&side)?.reason.clone() });
+        [RunSide::Target, RunSide::DeadLetters, RunSide::Commits].into_iter().find_map(of)
     }
 
     /// Returns why no partition is assigned, if it is known: a source that does not answer has cost the run its partitions.
@@ -245,6 +271,23 @@ mod tests {
         assert_eq!(why(), None, "they are in flight");
         status.on(&Event::Progress(&Tally { read: 10, delivered: 10, ..Tally::default() }));
         assert_eq!(why(), None, "some were delivered just now");
+    }
+
+    #[test]
+    fn what_keeps_records_from_being_delivered_is_known_until_it_ends() {
+        let status = RunStatus::default();
+        let hindrance = || status.lock().hindrance().map(|hindrance| hindrance.text());
+        let problem = |reason: &str| SideProblem { code: "c".to_owned(), reason: reason.to_owned(), is_stalled: true };
+        let (away, slow) = (problem("b:9092: connection refused"), problem("no response for more than 3 s"));
+        status.on(&Event::Problem { side: RunSide::Source, problem: Some(&away) });
+        assert_eq!(hindrance(), None, "what was read can be delivered");
+        status.on(&Event::Problem { side: RunSide::DeadLetters, problem: Some(&slow) });
+        assert_eq!(hindrance().as_deref(), Some("dead letters stalled: no response for more than 3 s"));
+        status.on(&Event::Problem { side: RunSide::Target, problem: Some(&away) });
+        assert_eq!(hindrance().as_deref(), Some("delivery stalled: b:9092: connection refused"));
+        status.on(&Event::Problem { side: RunSide::Target, problem: None });
+        status.on(&Event::Problem { side: RunSide::DeadLetters, problem: None });
+        assert_eq!(hindrance(), None);
     }
 
     #[test]

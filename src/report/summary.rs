@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::number::grouped;
 use crate::pipeline::{RunOutcome, RunReport, Tally};
 use crate::report::run_status::{RunInfo, RunStatus};
-use crate::terminal::escape_controls_json;
+use crate::terminal::{escape_controls, escape_controls_json};
 
 /// The most partitions that the text lists.
 const MAX_PARTITIONS_SHOWN: usize = 24;
@@ -23,6 +23,9 @@ pub(crate) struct Summary {
     pub(crate) ended: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// Why records were left undelivered, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undelivered_because: Option<String>,
     #[serde(flatten)]
     pub(crate) tally: Tally,
     pub(crate) seconds: f64,
@@ -73,6 +76,7 @@ impl Summary {
             run: headline.run.clone(),
             ended,
             error,
+            undelivered_because: entries.hindrance().filter(|_| finished.tally.undelivered > 0).map(|it| it.text()),
             tally: finished.tally.clone(),
             seconds,
             records_per_second: finished.tally.delivered as f64 / seconds.max(0.001),
@@ -127,9 +131,13 @@ impl Summary {
             ("undelivered", tally.undelivered),
         ];
         for (name, count) in rest.into_iter().filter(|(_, count)| *count > 0) {
-            let look = self.letters.as_ref().filter(|_| name == "dead-lettered");
-            let look = look.map_or_else(String::new, |look| format!("  ({look})"));
-            let _ = writeln!(text, "  {name:<14}{:>14}{look}", grouped(count));
+            let note = match name {
+                "dead-lettered" => self.letters.as_deref(),
+                "undelivered" => self.undelivered_because.as_deref(),
+                _ => None,
+            };
+            let note = note.map_or_else(String::new, |note| format!("  ({})", escape_controls(note)));
+            let _ = writeln!(text, "  {name:<14}{:>14}{note}", grouped(count));
         }
         let retried = if tally.retried > 0 { format!(", {} sent again", grouped(tally.retried)) } else { String::new() };
         // Without a delivery, as when everything is filtered, the rate is that of the source.
@@ -172,7 +180,7 @@ impl Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::{Event, Failure, Observer as _};
+    use crate::pipeline::{Event, Failure, Observer as _, RunSide, SideProblem};
     use crate::record::{NextOffset, Partition};
 
     #[test]
@@ -187,6 +195,25 @@ mod tests {
         let text = Summary::new(&headline, &report, &status).text(false);
         assert!(text.starts_with("replicate a → b: stopped at a bad record after 240ms\n"), "{text}");
         assert!(text.ends_with("\n  summary/0 at 1,483, committed 508: 975 will be read again\n"), "{text}");
+    }
+
+    #[test]
+    fn records_that_were_not_delivered_have_the_cause_beside_their_number() {
+        let headline = RunInfo { command: "replicate", run: String::new(), route: "a → b".to_owned(), has_positions: true };
+        let summary = |undelivered| {
+            let status = RunStatus::default();
+            let problem = SideProblem { code: "c".to_owned(), reason: "b:1: connection refused".to_owned(), is_stalled: true };
+            status.on(&Event::Problem { side: RunSide::Target, problem: Some(&problem) });
+            let tally = Tally { read: 20_000, undelivered, ..Tally::default() };
+            let (outcome, elapsed) = (RunOutcome::Interrupted, Duration::from_secs(1));
+            let report = RunReport { tally, outcome, positions: Vec::new(), closed: Ok(()), elapsed };
+            Summary::new(&headline, &report, &status)
+        };
+        let text = summary(20_000).text(true);
+        assert!(text.contains("  undelivered           20,000  (delivery stalled: b:1: connection refused)\n"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&summary(20_000).json()).unwrap();
+        assert_eq!(json["undelivered_because"], "delivery stalled: b:1: connection refused");
+        assert!(!summary(0).json().contains("undelivered_because"));
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl<'a> Node<'a> {
     /// Returns the first names of an object.
     pub(super) fn names(&self) -> Vec<String> {
         let Self::Object(object) = self else { return Vec::new() };
-        object.members.iter().take(10).map(|(name, _)| plain_text(name).chars().take(60).collect()).collect()
+        object.members.iter().take(100).map(|(name, _)| plain_text(name).chars().take(60).collect()).collect()
     }
 
     /// Parses one level of an object or array. A value that was replaced stays text.

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::number::none_of;
 use crate::shape::document::Node;
 use crate::shape::path::Path;
+use crate::shape::seen_fields::SeenFields;
 
 /// The most sample values, and the most characters of each.
 const SAMPLES: usize = 5;
@@ -34,8 +35,8 @@ pub struct UnmatchedRule {
     records: u64,
     /// Values that the field holds.
     values: Vec<String>,
-    /// Fields that a record without the field has.
-    fields: Vec<String>,
+    /// Fields that the records have.
+    fields: SeenFields,
 }
 
 impl MatchCounter {
@@ -87,8 +88,8 @@ impl MatchCounter {
         }
     }
 
-    /// Returns the rule, if it saw records and matched none; `fields` are those of a record.
-    pub(super) fn unmatched(&self, fields: &[String]) -> Option<UnmatchedRule> {
+    /// Returns the rule, if it saw records and matched none; `fields` are those of the records.
+    pub(super) fn unmatched(&self, fields: &SeenFields) -> Option<UnmatchedRule> {
         let records = self.seen.load(Ordering::Relaxed);
         (records > 0 && !self.matched.load(Ordering::Relaxed)).then(|| UnmatchedRule {
             rule: self.rule.clone(),
@@ -96,7 +97,7 @@ impl MatchCounter {
             compares: self.compares,
             records,
             values: self.samples.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            fields: fields.to_vec(),
+            fields: fields.clone(),
         })
     }
 }
@@ -110,6 +111,7 @@ impl fmt::Display for UnmatchedRule {
             return write!(f, "{} {rule}: `{field}` holds {}", none("matches", "does not match"), quoted(&self.values));
         }
         write!(f, "{} the field `{field}` of {rule}", none("has", "does not have"))?;
-        if self.fields.is_empty() { Ok(()) } else { write!(f, ": a record has {}", quoted(&self.fields)) }
+        let has = if *records == 1 { "it has" } else { "they have" };
+        write!(f, ": {has} {}{}", self.fields.listed(), self.fields.question(std::slice::from_ref(field)))
     }
 }

@@ -28,12 +28,13 @@ mod path;
 mod require;
 mod result;
 mod rules;
+mod seen_fields;
 mod select;
 mod time;
 
 use std::borrow::Cow;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::value::RawValue;
 
@@ -51,6 +52,7 @@ use path::{Path, split_before};
 use require::Requirement;
 pub use result::{ShapeError, ShapeResult};
 pub use rules::{InvalidRule, RuleKind, ShapeRules};
+pub(crate) use seen_fields::{SEEN_RECORDS, SeenFields};
 pub(crate) use select::FieldTree;
 pub(crate) use time::{UtcTime, parse_any_duration};
 
@@ -69,8 +71,8 @@ pub struct Shape {
     /// One per field of the other rules.
     field_counters: Vec<MatchCounter>,
     records: AtomicU64,
-    /// The fields of the first record, for hints.
-    sample_fields: OnceLock<Vec<String>>,
+    /// The fields of the first records, for hints.
+    seen_fields: Mutex<SeenFields>,
 }
 
 /// After this many records, [`Shape::unmatched`] is worth reporting.
@@ -122,7 +124,7 @@ impl Shape {
             drop: paths(RuleKind::Drop)?,
             field_counters: rules.field_counters()?,
             records: AtomicU64::new(0),
-            sample_fields: OnceLock::new(),
+            seen_fields: Mutex::default(),
         })
     }
 
@@ -138,7 +140,7 @@ impl Shape {
         let Some(bytes) = value else {
             return ShapeResult::Keep(None);
         };
-        self.records.fetch_add(1, Ordering::Relaxed);
+        let number = self.records.fetch_add(1, Ordering::Relaxed);
         let not_json = |error: std::str::Utf8Error| ParseError::NotJson(error.to_string());
         let mut document = match std::str::from_utf8(bytes).map_err(not_json).and_then(Node::parse) {
             Ok(document) => document,
@@ -148,7 +150,9 @@ impl Shape {
                 return ShapeResult::Bad(ShapeError::new("too_deep", message));
             }
         };
-        self.sample_fields.get_or_init(|| document.names());
+        if number < SEEN_RECORDS {
+            self.seen_fields.lock().unwrap_or_else(PoisonError::into_inner).add(document.names());
+        }
         let matches = |(condition, counter): &(Condition, MatchCounter)| {
             let matches = condition.matches(&mut document);
             counter.compared(matches, &mut document);
@@ -175,9 +179,9 @@ impl Shape {
 
     /// Returns the rules that matched none of the records so far.
     pub(crate) fn unmatched(&self) -> impl Iterator<Item = UnmatchedRule> {
-        let fields = self.sample_fields.get().map_or(&[][..], Vec::as_slice);
+        let fields = self.seen_fields.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let conditions = self.conditions.iter().map(|(_, counter)| counter);
-        conditions.chain(&self.field_counters).filter_map(|counter| counter.unmatched(fields))
+        conditions.chain(&self.field_counters).filter_map(move |counter| counter.unmatched(&fields))
     }
 
     fn modify<'a>(&'a self, document: &mut Node<'a>) -> Result<(), ShapeError> {

@@ -85,6 +85,11 @@ impl ShapeRules {
         self.0.iter().filter(move |rule| rule.kind == kind)
     }
 
+    /// Returns whether a rule needs the key of masks.
+    pub(crate) fn masks(&self) -> bool {
+        self.of_kind(RuleKind::Mask).next().is_some()
+    }
+
     /// Returns the fields that the rules of one kind list.
     ///
     /// # Errors

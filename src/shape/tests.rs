@@ -191,11 +191,12 @@ fn rules_that_match_no_record_are_found() {
         (RuleKind::MaskIp, "filled"),
     ]);
     let _ = rules.apply(Some(br#"{"n": 1, "hops": [{}, {"at": 1}]}"#));
-    let _ = rules.apply(Some(br#"{"n": null}"#));
-    let has = "a record has `n`, `hops`";
+    let _ = rules.apply(Some(br#"{"n": null, "timestamp": 1}"#));
+    let has = "they have `n`, `hops`, `timestamp`";
     assert_eq!(
         unmatched(&rules),
-        ["gone", "timestmp", "at"].map(|field| format!("none of 2 records has the field `{field}` of the rule: {has}"))
+        [("gone", ""), ("timestmp", "; did you mean `timestamp`?"), ("at", "")]
+            .map(|(field, meant)| format!("none of 2 records has the field `{field}` of the rule: {has}{meant}"))
     );
     assert_eq!(unmatched(&shape(&[(RuleKind::Keep, "a")])), <[String; 0]>::default(), "no record, no report");
 }

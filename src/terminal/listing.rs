@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use tabled::builder::Builder;
 use tabled::settings::object::Columns;
 use tabled::settings::{Alignment, Padding, Style};
-use unicode_width::UnicodeWidthStr as _;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::terminal::escape::{escape_controls, escape_controls_json};
 
@@ -38,6 +38,10 @@ impl Column {
         match self {
             Self::Text(name) | Self::Number(name) | Self::Duration(name) => name,
         }
+    }
+
+    fn is_text(self) -> bool {
+        matches!(self, Self::Text(_))
     }
 
     fn heading(self) -> String {
@@ -120,13 +124,18 @@ pub(crate) struct Listing {
     /// The columns that a table hides.
     hidden: Vec<bool>,
     omit_header: bool,
+    /// The most columns of the terminal that a table takes.
+    width: Option<usize>,
+    /// Whether the last column is wrapped rather than cut.
+    wraps: bool,
 }
 
 impl Listing {
     /// Returns an empty listing; `name` is the key of the rows in a JSON document.
     #[must_use]
     pub(crate) fn new(name: &'static str, columns: &[Column]) -> Self {
-        Self { name, columns: columns.to_vec(), rows: Vec::new(), hidden: vec![false; columns.len()], omit_header: false }
+        let hidden = vec![false; columns.len()];
+        Self { name, columns: columns.to_vec(), rows: Vec::new(), hidden, omit_header: false, width: None, wraps: false }
     }
 
     /// Adds a row, one cell per column.
@@ -172,6 +181,25 @@ impl Listing {
         }
     }
 
+    /// Wraps the last column of a table that is too wide, rather than cutting it.
+    pub(crate) fn wrap_last(&mut self) {
+        self.wraps = true;
+    }
+
+    /// Makes the table at most `width` columns wide, as far as possible: hides columns, the first of `less_important` first, until the
+    /// texts have some room, and cuts the widest texts.
+    pub(crate) fn fit_terminal(&mut self, width: usize, less_important: &[&str]) {
+        self.width = Some(width);
+        for name in less_important {
+            let (columns, cells) = self.shown();
+            if least_width(&columns, &cells) <= width {
+                return;
+            }
+            let hidden = self.columns.iter().zip(&mut self.hidden).filter(|(column, _)| column.name() == *name);
+            hidden.for_each(|(_, hidden)| *hidden = true);
+        }
+    }
+
     /// Returns the rows in `format`, with the last line feed. JSON carries `"schema": 1`.
     #[must_use]
     pub(crate) fn render(&self, format: ListingFormat) -> String {
@@ -202,22 +230,109 @@ impl Listing {
         self.columns.iter().zip(row).map(|(column, cell)| (column.name().to_owned(), cell.json())).collect()
     }
 
+    /// Returns the columns of the table, and its lines: the headings and the rows.
+    fn shown(&self) -> (Vec<Column>, Vec<Vec<String>>) {
+        let columns: Vec<_> =
+            self.columns.iter().zip(&self.hidden).filter(|(_, out)| !**out).map(|(column, _)| *column).collect();
+        let headings = columns.iter().map(|column| column.heading()).collect();
+        let row = |row: &Vec<Cell>| row.iter().zip(&self.hidden).filter(|(_, out)| !**out).map(|(cell, _)| cell.text()).collect();
+        let cells = std::iter::once(headings).chain(self.rows.iter().map(row)).collect();
+        (columns, cells)
+    }
+
     fn table(&self) -> String {
-        let columns: Vec<_> = self.columns.iter().zip(&self.hidden).filter(|(_, out)| !**out).map(|(column, _)| column).collect();
-        let mut builder = Builder::with_capacity(self.rows.len() + 1, columns.len());
-        builder.push_record(columns.iter().map(|column| column.heading()));
-        for row in &self.rows {
-            builder.push_record(row.iter().zip(&self.hidden).filter(|(_, out)| !**out).map(|(cell, _)| cell.text()));
+        let (columns, mut cells) = self.shown();
+        if let Some(width) = self.width {
+            shrink(&columns, &mut cells, width, self.wraps);
+        }
+        let mut builder = Builder::with_capacity(cells.len(), columns.len());
+        for line in cells {
+            builder.push_record(line);
         }
         let mut table = builder.build();
-        table.with(Style::empty()).with(Padding::new(0, 2, 0, 0));
+        table.with(Style::empty()).with(Padding::new(0, GAP, 0, 0));
         for (number, column) in columns.iter().enumerate() {
-            if matches!(column, Column::Number(_) | Column::Duration(_)) {
+            if !column.is_text() {
                 table.modify(Columns::one(number), Alignment::right());
             }
         }
         table.to_string().lines().flat_map(|line| [line.trim_end(), "\n"]).collect()
     }
+}
+
+/// The blanks between two columns.
+const GAP: usize = 2;
+/// A column of texts is not made narrower than this.
+const MIN_TEXT_WIDTH: usize = 12;
+/// The room that a column of texts has before other columns are hidden.
+const ENOUGH_TEXT_WIDTH: usize = 24;
+
+/// Returns the width of each column.
+fn widths(cells: &[Vec<String>]) -> Vec<usize> {
+    let of = |number: usize| cells.iter().map(|line| line[number].width()).max().unwrap_or(0);
+    (0..cells.first().map_or(0, Vec::len)).map(of).collect()
+}
+
+/// Returns the width of a table whose columns have these widths.
+fn total(widths: &[usize]) -> usize {
+    widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1)
+}
+
+/// Returns the width of the table if its texts have enough room.
+fn least_width(columns: &[Column], cells: &[Vec<String>]) -> usize {
+    let least = |(column, width): (&Column, usize)| if column.is_text() { width.min(ENOUGH_TEXT_WIDTH) } else { width };
+    total(&columns.iter().zip(widths(cells)).map(least).collect::<Vec<_>>())
+}
+
+/// Cuts the widest texts until the table is at most `width` columns wide, as far as possible; `wraps` the last column instead.
+fn shrink(columns: &[Column], cells: &mut [Vec<String>], width: usize, wraps: bool) {
+    let mut limits = widths(cells);
+    while total(&limits) > width {
+        let texts = || (0..limits.len()).filter(|number| columns[*number].is_text());
+        let Some(widest) = texts().max_by_key(|number| limits[*number]).filter(|it| limits[*it] > MIN_TEXT_WIDTH) else { break };
+        // As narrow as the next one at most, which is cut then too.
+        let next = texts().filter(|it| *it != widest).map(|it| limits[it]).max().unwrap_or(0);
+        let wanted = limits[widest].saturating_sub(total(&limits) - width);
+        limits[widest] = wanted.max(next.min(limits[widest] - 1)).max(MIN_TEXT_WIDTH);
+    }
+    let last = limits.len().saturating_sub(1);
+    for line in cells {
+        for (number, cell) in line.iter_mut().enumerate() {
+            if cell.width() > limits[number] {
+                *cell = if wraps && number == last { wrapped(cell, limits[number]) } else { cut(cell, limits[number]) };
+            }
+        }
+    }
+}
+
+/// Returns the beginning of a text with `…`, at most `width` columns wide.
+fn cut(text: &str, width: usize) -> String {
+    let mut shown = String::new();
+    let mut used = 1;
+    for c in text.chars() {
+        used += c.width().unwrap_or(0);
+        if used > width {
+            break;
+        }
+        shown.push(c);
+    }
+    shown.truncate(shown.trim_end().len());
+    shown + "…"
+}
+
+/// Returns a text in lines of at most `width` columns, broken at blanks; a longer word is not broken.
+fn wrapped(text: &str, width: usize) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut().filter(|line| line.width() + 1 + word.width() <= width) {
+            Some(line) => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
 }
 
 /// Returns a duration in its two largest units: `0.4s`, `3m 12s`, `2d 7h`.
@@ -288,6 +403,48 @@ mod tests {
         listing.fit(80, &["size"]);
         assert!(first(&listing).ends_with("9000       5"), "{}", listing.render(ListingFormat::Table));
         assert!(listing.render(ListingFormat::Csv).contains("large,9000,5\r\n"));
+    }
+
+    fn causes() -> Listing {
+        let mut listing = Listing::new("causes", &[Column::Number("count"), Column::Text("cause"), Column::Text("first")]);
+        listing.push([8113.into(), "`device_type` is missing, as far as anybody can see".into(), "2026-03-01T08:59:58Z".into()]);
+        listing.push([1.into(), "short".into(), "2026-03-01T08:59:58Z".into()]);
+        listing
+    }
+
+    #[test]
+    fn a_table_fits_the_terminal_by_cutting_its_widest_texts() {
+        let mut listing = causes();
+        listing.fit_terminal(60, &[]);
+        assert_eq!(
+            listing.render(ListingFormat::Table),
+            "COUNT  CAUSE                            FIRST\n\
+             \x208113  `device_type` is missing, as f…  2026-03-01T08:59:58Z\n\
+             \x20   1  short                            2026-03-01T08:59:58Z\n"
+        );
+        for width in [50, 60, 70, 80, 200] {
+            let mut listing = causes();
+            listing.fit_terminal(width, &["first"]);
+            let table = listing.render(ListingFormat::Table);
+            assert!(table.lines().all(|line| line.width() <= width), "{width}:\n{table}");
+            assert_eq!(table.contains("FIRST"), width >= 53, "{width}:\n{table}");
+            assert!(listing.render(ListingFormat::Csv).contains("as far as anybody can see"), "programs get all");
+        }
+    }
+
+    #[test]
+    fn a_table_may_wrap_its_last_column() {
+        let mut listing = Listing::new("steps", &[Column::Text("step"), Column::Text("finding")]);
+        listing.push(["tcp".into(), "a:1: connecting: connection refused: start the broker".into()]);
+        listing.wrap_last();
+        listing.fit_terminal(30, &[]);
+        assert_eq!(
+            listing.render(ListingFormat::Table),
+            "STEP  FINDING\n\
+             tcp   a:1: connecting:\n\
+             \x20     connection refused:\n\
+             \x20     start the broker\n"
+        );
     }
 
     #[test]

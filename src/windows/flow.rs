@@ -13,6 +13,7 @@ use crate::number::none_of;
 use crate::pipeline::transaction::{Messages, OffsetCommit, OutgoingMessage, Receipt, TransactionFlow, TransactionIntake};
 use crate::pipeline::{Assignment, ConnectorError, Failure, LOSS_TARGET, Refused, Transform, TransformResult};
 use crate::record::{Headers, NextOffset, Partition, Record, Topic};
+use crate::shape::{SEEN_RECORDS, SeenFields};
 use crate::terminal::escape_controls;
 use crate::windows::counts::Counts;
 use crate::windows::live_view::LiveView;
@@ -93,17 +94,17 @@ struct FieldCheck {
     events: u64,
     present: u32,
     has_time: bool,
-    /// Top-level fields of the first event.
-    example: Vec<String>,
+    /// Top-level fields of the first events.
+    seen: SeenFields,
     done: bool,
 }
 
 impl FieldCheck {
     #[allow(clippy::zero_sized_map_values)] // only the names are of interest
     fn add(&mut self, fields: &EventFields<'_>, event: &[u8]) {
-        if self.events == 0 {
+        if self.events < SEEN_RECORDS {
             let names: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_slice(event).unwrap_or_default();
-            self.example = names.into_keys().take(10).collect();
+            self.seen.add(names.into_keys());
         }
         self.events += 1;
         self.present |= fields.present();
@@ -124,9 +125,9 @@ impl FieldCheck {
         let none = none_of(self.events, "event", "has", "does not have");
         let absent = absent.map(|absent| {
             let fields = if absent.len() == 1 { "field" } else { "fields" };
-            let first = if self.events == 1 { "it" } else { "the first one" };
-            let has = if self.example.is_empty() { "no fields".to_owned() } else { quoted(&self.example) };
-            format!("{none} the {fields} {}: {first} has {has}", quoted(&absent))
+            let have = if self.events == 1 { "it has" } else { "they have" };
+            let (listed, question) = (self.seen.listed(), self.seen.question(&absent));
+            format!("{none} the {fields} {}: {have} {}", quoted(&absent), escape_controls(&format!("{listed}{question}")))
         });
         let timeless = self.events > 0 && time == TimeSource::Event && !self.has_time;
         let timeless = timeless.then(|| format!("{none} a time in its time field: the time of its record counts"));
@@ -425,7 +426,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_that_no_event_has_are_named_with_the_fields_of_the_first_event() {
+    fn fields_that_no_event_has_are_named_with_the_fields_that_the_events_have() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let selector =
             FieldSelector::new(&names(&["device_typ", "locale"]), &names(&["user_id", "ip"]), Some("tmestamp")).unwrap();
@@ -434,7 +435,8 @@ mod tests {
         for event in [r#"{"locale": "FR", "timestamp": 1}"#, r#"{"user_id": "a"}"#] {
             check.add(&selector.select(event.as_bytes()).unwrap(), event.as_bytes());
         }
-        let absent = "none of 2 events has the fields `device_typ`, `ip`, `tmestamp`: the first one has `locale`, `timestamp`";
+        let absent = "none of 2 events has the fields `device_typ`, `ip`, `tmestamp`: they have `locale`, `timestamp`, \
+                      `user_id`; did you mean `timestamp` for `tmestamp`?";
         let timeless = "none of 2 events has a time in its time field: the time of its record counts";
         assert_eq!(check.messages(&selector, TimeSource::Event).collect::<Vec<_>>(), [absent, timeless]);
         assert_eq!(check.messages(&selector, TimeSource::Record).collect::<Vec<_>>(), [absent]);

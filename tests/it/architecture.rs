@@ -28,11 +28,12 @@ const COMMAND_LAYERS: &[&str] = &[
     "shape",
     "record",
     "number",
+    "spelling",
     "error",
 ];
 
 /// Each layer with the layers below it that it may use.
-const LAYERS: [(&str, &[&str]); 21] = [
+const LAYERS: [(&str, &[&str]); 22] = [
     ("main", &["cli"]),
     ("cli", COMMAND_LAYERS),
     ("commands", COMMAND_LAYERS),
@@ -51,9 +52,10 @@ const LAYERS: [(&str, &[&str]); 21] = [
     ("document", &["pipeline", "shape", "record", "number"]),
     ("pipeline", &["shape", "record", "number"]),
     ("profile", &["shape", "record", "number"]),
-    ("shape", &["record", "number"]),
+    ("shape", &["record", "number", "spelling"]),
     ("record", &[]),
     ("number", &[]),
+    ("spelling", &[]),
 ];
 
 /// What connectors share.

@@ -138,7 +138,10 @@ COUNT  CODE           PATH         CAUSE                                        
     assert_eq!((&rows["schema"], &rows["causes"]), (&json!(1), &json!([row])));
     let by_cause = letters.sdl("stats bad -o csv --cause").arg("not JSON: expected value at line <n> column <n>").run().expect(0);
     assert!(stdout(&by_cause).contains("\r\n2,not_json,"), "{}", stdout(&by_cause));
-    assert_eq!(letters.run("stats bad --path nowhere", 0).stderr, "none of 3 letters is selected\n");
+    assert_eq!(
+        letters.run("stats bad --path nowhere", 0).stderr,
+        "none of 3 dead letters has path `nowhere`; their codes: missing_field, not_json\n"
+    );
 }
 
 #[test]
@@ -190,7 +193,7 @@ record    logins/1@7  2023-11-14 22:13:27.000  key k7
     letters.fails(
         "show bad 0@5",
         1,
-        "error: there is no letter at 0@5, or it is not selected\nhint: `sdl dlq stats` names a letter of each cause\n",
+        "error: there is no dead letter at 0@5, or it is not selected\nhint: `sdl dlq stats` names a letter of each cause\n",
     );
 }
 
@@ -201,13 +204,13 @@ fn a_topic_without_headers_of_letters_is_refused_with_a_hint() {
         let refused = letters.run(command, 5);
         assert!(
             refused.stderr.starts_with(
-                "error: topic `bad` of `local_kafka` holds no dead letters\n  1 record without the headers of a letter\nhint: sdl knows"
+                "error: topic `bad` of `local_kafka` holds no dead letters\n  1 record without the headers of a dead letter\nhint: sdl knows"
             ),
             "{command}: {}",
             refused.stderr
         );
     }
-    letters.fails("stats logins", 0, "there are no letters\n");
+    letters.fails("stats logins", 0, "there are no dead letters\n");
     let missing = letters.run("stats bda", 1);
     assert!(missing.stderr.contains("topic `bda` does not exist on `local_kafka`"), "{}", missing.stderr);
 }
@@ -257,6 +260,7 @@ fn a_replay_delivers_the_fixed_original_once() {
         "{}",
         refused.stderr
     );
+    assert!(!refused.stderr.contains("Replaying"), "what is refused is not said to happen: {}", refused.stderr);
     let summary = letters.run(&format!("{replay} --yes"), 0).json();
     assert_eq!((&summary["command"], &summary["delivered"], &summary["filtered"]), (&json!("dlq replay"), &json!(2), &json!(1)));
     let arrived = letters.read("logins");
@@ -286,6 +290,7 @@ fn a_dry_run_shows_causes_and_letters_before_and_after_and_changes_nothing() {
     assert!(shown.starts_with("COUNT  CODE") && shown.contains(first), "{shown}");
     assert!(shown.contains("\nbad/0@1: logins/1@8\n  before  x\n  after   (bad: "), "{shown}");
     assert!(dry.stderr.ends_with("dry run: nothing was changed\n"), "{}", dry.stderr);
+    assert!(dry.stderr.contains("INFO Would replay 2 dead letters of bad to topic:local_kafka/logins\n"), "{}", dry.stderr);
     assert!(letters.read("logins").is_empty());
 }
 
@@ -296,7 +301,7 @@ fn what_fails_again_is_a_letter_again_and_is_quarantined_at_last() {
     letters.mock.create_topic("fixed", 1);
     let replay = "replay bad --require device_type --max-replays 2 --to topic:fixed";
     let failed = letters.run(replay, 3);
-    let hint = "look at the dead letters in topic:bad on local_kafka: sdl dlq stats topic:local_kafka/bad\n";
+    let hint = "see the causes: sdl dlq stats topic:local_kafka/bad\n";
     assert!(failed.stderr.ends_with(hint), "{}", failed.stderr);
     assert!(
         failed.stderr.contains("  dead-lettered              1  (sdl dlq stats topic:local_kafka/bad)\n"),
@@ -347,14 +352,15 @@ fn letters_that_name_no_sink_need_a_destination() {
     letters.fails(
         "replay bad",
         5,
-        "error: the letters do not name one sink as their destination\n\
+        "error: the dead letters do not name one sink as their destination\n\
          hint: name it with --to topic:SECTION/NAME, --to mongo or --to es\n",
     );
     let own = letters.run("replay bad --to topic:bad", 2);
-    let error = "error: letters cannot be replayed into their own topic `bad`\nhint: name another topic with --to\n";
+    let error = "error: dead letters cannot be replayed into their own topic `bad`\nhint: name another topic with --to\n";
     assert!(own.stderr.ends_with(error), "{}", own.stderr);
     let missing = letters.run("replay bad --to topic:nowhere", 1);
     assert!(missing.stderr.contains("error: topic `nowhere` does not exist on `local_kafka`"), "{}", missing.stderr);
+    assert!(!missing.stderr.contains("eplay"), "what is refused is not said to happen: {}", missing.stderr);
 }
 
 #[test]

@@ -107,6 +107,7 @@ fn people_read_a_line_for_each_step() {
         lines[3],
         format!("tcp FAIL {server}: connecting: connection refused: start the broker, or correct `servers` under [local_kafka]")
     );
-    assert_eq!(lines[4], "tls skipped (because tcp failed)");
+    assert_eq!(lines[4], "tls to clock skipped (because tcp failed)");
+    assert_eq!(lines.len(), 5, "steps that are skipped for the same reason share a line");
     assert_eq!((ended.stderr.as_str(), ended.code), ("error: 1 check of `local_kafka` failed\n", Some(4)));
 }

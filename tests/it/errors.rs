@@ -290,6 +290,42 @@ hint: export MASK_KEY=...
 }
 
 #[test]
+fn a_name_that_is_not_allowed_is_corrected_where_it_stands() {
+    let profile = "[local_kafka]\nservers = a:1\n[elasticsearch]\nurl = http://a:1\ndefault_index = Logins\n\
+                   [mongodb]\nhost = a\ndefault_database = a b\ndefault_collection = c\n";
+    for (command, hint) in [
+        ("sink-es t", "correct `default_index` under [elasticsearch]"),
+        ("sink-es t --index Logins", "correct --index"),
+        ("sink-mongo t", "correct `default_database` under [mongodb]"),
+        ("sink-mongo t --database a/b", "correct --database"),
+    ] {
+        let ended = Folder::with_profile(profile).run(command);
+        assert_eq!(ended.code, Some(2), "{command}: {}", ended.stderr);
+        assert!(ended.stderr.starts_with("error: cannot use `"), "{command}: {}", ended.stderr);
+        assert!(ended.stderr.ends_with(&format!("hint: {hint}\n")), "{command}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_mask_key_is_needed_only_by_who_masks() {
+    let profile = "[local_kafka]\nservers = 127.0.0.218:1\nmask_key = ${env:MASK_KEY}\n";
+    let expected = "\
+error: cannot read section `local_kafka`
+  caused by: key `mask_key` at ./database.ini:3 needs the variable `MASK_KEY`, which is not set
+hint: export MASK_KEY=...
+";
+    refused(profile, "tail t --mask user_id", expected);
+    for command in ["lag g", "tail t --keep user_id", "topics"] {
+        let ended = Folder::with_profile(profile).run(command);
+        assert_eq!(ended.code, Some(1), "{command}: {}", ended.stderr);
+        assert!(ended.stderr.contains("error: cannot connect to `local_kafka`\n"), "{command}: {}", ended.stderr);
+    }
+    let doctor = Folder::with_profile(profile).run("doctor -o csv");
+    let warning = "warn,key `mask_key` at ./database.ini:3 needs the variable `MASK_KEY`";
+    assert!(doctor.stdout.contains(warning) || doctor.stdout.contains(&warning.replace("warn,", "warn,\"")), "{}", doctor.stdout);
+}
+
+#[test]
 fn a_run_section_of_an_unknown_command_is_refused_with_a_suggestion() {
     let expected = "\
 error: cannot read section `run.profil`

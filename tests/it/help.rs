@@ -83,6 +83,9 @@ fn an_unknown_help_topic_is_a_usage_error() {
         let ended = folder.run(words);
         assert_eq!((ended.stderr.as_str(), ended.stdout.as_str(), ended.code), (stderr, "", Some(2)));
     }
+    let all = folder.run("help nosuch").stderr;
+    let (_, listed) = all.split_once("choose one of: ").expect("the hint lists what there is");
+    assert_eq!(listed.trim_end().split(", ").filter(|name| *name == "offsets").count(), 1, "{all}");
 }
 
 #[test]
@@ -132,6 +135,8 @@ fn every_command_has_a_manual_page() {
         assert!(ended.stdout.contains(&heading) && ended.stdout.contains(".SH \"EXIT STATUS\""), "{typed}: {}", ended.stdout);
     }
     insta::assert_snapshot!("manual_of_health", folder.run("man health").stdout);
+    let replicate = folder.run("man replicate").stdout;
+    assert!(replicate.contains("\n\\fBsdl replicate\\fR [OPTIONS] [TOPIC]...\n"), "{replicate}");
     let unknown = folder.run("man replicat");
     let expected = "error: there is no help for `replicat`\nhint: did you mean `replicate`?\n";
     assert_eq!((unknown.stderr.as_str(), unknown.stdout.as_str(), unknown.code), (expected, "", Some(2)));

@@ -102,8 +102,8 @@ fn an_empty_result_is_explained() {
     logins.commit("done", &[(0, 10)]);
     for (arguments, expected) in [
         ("done --only-lagging", "nothing lags: all 1 positions are caught up\n"),
-        ("billing --topic logins --partitions 2", "the groups have committed nothing in these topics and partitions\n"),
-        ("billing --exclude log.*", "the groups have committed nothing in these topics and partitions\n"),
+        ("billing --topic logins --partitions 2", "group `billing` has committed nothing in these topics and partitions\n"),
+        ("billing --exclude log.*", "group `billing` has committed nothing in these topics and partitions\n"),
     ] {
         let finished = logins.lag(arguments).expect(0);
         assert_eq!((stdout(&finished).as_str(), finished.stderr.as_str()), ("", expected), "{arguments}");

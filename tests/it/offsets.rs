@@ -119,7 +119,7 @@ logins          2   10       -      7        -           -
 ";
     let what = "3 offsets of group `billing`: at most 3 records skipped, 3 read again, not counting 1 that had no commit\n";
     for (flags, last) in
-        [("", "dry run: nothing was changed; --yes does it\n"), ("--dry-run --yes", "dry run: nothing was changed\n")]
+        [("", "dry run: nothing was changed; add --yes to apply\n"), ("--dry-run --yes", "dry run: nothing was changed\n")]
     {
         let dry = billing.offsets(&format!("reset billing --position -3 {flags}"), 0);
         assert_eq!((dry.stdout.as_str(), dry.stderr.as_str()), (table, format!("would change {what}{last}").as_str()));
@@ -293,7 +293,7 @@ billing  logins          1   10       0     10       10           0
 streams  logins          2   10       6      5        0           1
 ";
         let what = "3 offsets of 2 groups: at most 14 records skipped, 1 read again\n";
-        let last = "dry run: nothing was changed; --yes does it\n";
+        let last = "dry run: nothing was changed; add --yes to apply\n";
         assert_eq!(
             (dry.stdout.as_str(), dry.stderr.as_str()),
             (table, format!("would change {what}{last}").as_str()),
@@ -362,8 +362,8 @@ fn a_flow_keeps_its_group_when_it_is_moved() {
     let billing = Billing::new();
     billing.commit("copying", &[(0, 4)], FLOW);
     let moved = billing.offsets("reset copying --position 2 --yes", 0);
-    let expected = "group `copying` belongs to the flow `replicate local_kafka/copies`: stop its run first; a run with --partitions is \
-                    no member of the group, so nothing here notices it\n\
+    let expected = "group `copying` belongs to the flow `replicate local_kafka/copies`: stop its run first; a run with --partitions \
+                    does not join the group and cannot be detected\n\
                     changed 3 offsets of group `copying`: at most 0 records skipped, 2 read again, not counting 2 that had no commit\n";
     assert_eq!(moved.stderr, expected);
     let shown: Value = serde_json::from_str(&billing.offsets("show copying -o json", 0).stdout).unwrap();
@@ -393,7 +393,7 @@ GROUP    TOPIC   PARTITION  OFFSET  END  LAG
 billing  logins          0       4   10    6
 billing  logins          1      10   10    0
 ";
-    let last = "dry run: nothing was changed; --yes does it\n";
+    let last = "dry run: nothing was changed; add --yes to apply\n";
     let dry = billing.offsets("delete billing", 0);
     let expected = format!("would delete group `billing` with 2 committed offsets\n{last}");
     assert_eq!((dry.stdout.as_str(), dry.stderr.as_str()), (table, expected.as_str()));

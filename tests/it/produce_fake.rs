@@ -32,11 +32,18 @@ fn neither_a_run_nor_a_dry_run_writes_to_a_protected_cluster() {
     let kafka = Mock::start(1);
     kafka.create_topic("logins", 1);
     let profile = profile(&kafka.cluster()) + "protect = readonly\n";
-    for command in ["produce-fake logins -n 1", "aggregate logins --to-topic windows"] {
+    for (command, flag) in [("produce-fake logins -n 1", "--target"), ("aggregate logins --to-topic windows", "--source")] {
         for dry in ["", "--dry-run"] {
             let finished = Sdl::new(&format!("{command} {dry}")).profile(&profile).run().expect(5);
             let expected = "`local_kafka` is read-only (protect = readonly)";
             assert!(finished.stderr.contains(expected), "{command} {dry}: {}", finished.stderr);
+            let hint = format!("hint: name another section with {flag}, or change `protect` in the profile\n");
+            assert!(finished.stderr.ends_with(&hint), "{command}: {}", finished.stderr);
+            assert!(
+                !finished.stderr.contains("Produc") && !finished.stderr.contains("Would"),
+                "what is refused is not said to happen: {}",
+                finished.stderr
+            );
         }
     }
 }
@@ -49,6 +56,9 @@ fn a_cluster_that_wants_a_confirmation_is_written_to_only_with_one() {
     let refused = Sdl::new("produce-fake logins -n 1").profile(&profile).run().expect(5);
     let error = "error: `local_kafka` requires confirmation (protect = confirm), and there is no terminal\n";
     assert!(refused.stderr.contains(error) && refused.stderr.ends_with("hint: confirm with --yes\n"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("Producing"), "what is refused is not said to happen: {}", refused.stderr);
+    let dry = Sdl::new("produce-fake logins -n 1 --dry-run").profile(&profile).run().expect(0);
+    assert!(dry.stderr.contains("INFO Would produce events of "), "{}", dry.stderr);
     Sdl::new("produce-fake logins -n 1 --yes").profile(&profile).run().expect(0);
 }
 

@@ -72,7 +72,7 @@ fn real_a_reset_moves_a_group_to_each_position_as_kafkas_own_tool_reports() {
     let other = unique("other");
     orders.commit(&other, &[7]);
     let dry = orders.reset(&format!("{} --position end", orders.group), 0);
-    assert!(dry.stderr.ends_with("dry run: nothing was changed; --yes does it\n"), "{}", dry.stderr);
+    assert!(dry.stderr.ends_with("dry run: nothing was changed; add --yes to apply\n"), "{}", dry.stderr);
     assert_eq!(orders.described(&orders.group), [(0, Some(40), Some(60)), (1, Some(100), Some(0))]);
     for (arguments, after) in [
         ("--position beginning".to_owned(), [0, 0]),

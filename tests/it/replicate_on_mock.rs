@@ -347,13 +347,13 @@ fn a_start_after_the_stop_is_refused_and_a_partition_of_which_nothing_is_read_is
     let flow = Flow::new(20, 2);
     let refused = flow.start("--start -2 --stop 3").wait().expect(2).stderr;
     let what = "error: --start (2 before the end) is after --stop (offset 3): no record is between them; in numbers/0 offset 8 is \
-                after offset 3\nhint: exchange the two positions, or remove --stop\n";
+                after offset 3\nhint: swap the two positions, or remove --stop\n";
     assert!(refused.ends_with(what), "{refused}");
     assert_eq!(flow.source.cluster().committed("group", TOPIC), [None, None], "nothing was changed");
     Sender::new(&flow.source.cluster(), &[]).send(TOPIC, &numbered(2, 0, 10, 1));
     // Partition 0 now has 20 records, of which it would start behind the stop.
     let stderr = flow.start("--start -10 --stop 9").wait().expect(0).stderr;
-    assert!(stderr.contains("numbers/0: nothing will be read: its start, 10, is after its stop, 9"), "{stderr}");
+    assert!(stderr.contains("numbers/0: nothing to read: its start, 10, is after its stop, 9"), "{stderr}");
     assert_eq!(flow.target.cluster().offsets(TOPIC), [(0, 0), (0, 9)]);
 }
 

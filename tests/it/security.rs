@@ -138,7 +138,7 @@ fn real_an_invalid_certificate_is_named() {
     fails("SSL", &ssl("stranger-ca"), unknown.0, unknown.1);
     // The CAs of this machine do not know the test's either.
     fails("SSL", "security_protocol = SSL\n", unknown.0, unknown.1);
-    let hint = "name the broker in `servers` under [local_kafka] as its certificate does";
+    let hint = "use the host name of the certificate in `servers` under [local_kafka]";
     fails("WRONG_NAME", &ssl("ca"), "TLS handshake: the broker's certificate is for another host name", hint);
     let hint = "renew the certificate of the broker, or correct this machine's clock";
     fails("EXPIRED", &ssl("ca"), "TLS handshake: the broker's certificate has expired", hint);

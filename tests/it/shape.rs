@@ -211,7 +211,7 @@ fn a_rule_that_matches_no_record_is_reported_with_the_values_of_the_records() {
     let flow = Flow::new(&[Some(r#"{"device_type": "iOS", "at": 1}"#), Some(r#"{"device_type": "android", "at": 2}"#)]);
     let finished = flow.replicate(&["--date", "timestmp", "--keep", "at,locle", "--mask-ip", "device_type"], "").expect(0);
     for (flag, field) in [("--date timestmp", "timestmp"), ("--keep at,locle", "locle")] {
-        let reported = format!("none of 2 records has the field `{field}` of `{flag}`: a record has `device_type`, `at`");
+        let reported = format!("none of 2 records has the field `{field}` of `{flag}`: they have `device_type`, `at`\n");
         assert!(finished.stderr.contains(&reported), "{}", finished.stderr);
     }
     assert!(!finished.stderr.contains("--mask-ip"), "{}", finished.stderr);

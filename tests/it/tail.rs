@@ -249,7 +249,7 @@ fn an_empty_result_is_explained() {
     for (arguments, why) in [
         ("empty", "topic `empty` is empty\n"),
         ("logins --partitions 1", "topic `logins` is empty in these partitions\n"),
-        ("logins --start end", "no records at or after end; topic `logins` holds 1 offset in total\n"),
+        ("logins --start end", "no records at or after the end; topic `logins` has 1\n"),
     ] {
         topic.fails(arguments, why, 0);
     }

@@ -135,3 +135,23 @@ fn a_watch_fits_80_columns_and_q_ends_it() {
     let widest = left.lines().map(|line| line.trim_end().chars().count()).max();
     assert!(left.contains("numbers") && widest <= Some(80), "{left}");
 }
+
+#[test]
+fn a_table_is_as_wide_as_the_terminal_and_complete_in_a_pipe() {
+    const COLUMNS: usize = 60;
+    let terminal = Terminal::open();
+    terminal.size(40, 60);
+    // No server listens on this address.
+    let folder = Folder::with_profile("[local_kafka]\nservers = 127.0.0.219:9\n");
+    let mut command = folder.sdl("doctor");
+    let status = command.stdout(terminal.side()).stderr(Stdio::null()).status().expect("it starts");
+    // The command keeps its side of the terminal open.
+    command.stdout(Stdio::null());
+    assert_eq!(status.code(), Some(4));
+    let shown = String::from_utf8_lossy(&terminal.all()).into_owned();
+    assert!(shown.lines().all(|line| line.trim_end().chars().count() <= COLUMNS), "{shown}");
+    let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("or correct `servers` under [local_kafka]"), "the remedy is wrapped, not cut:\n{shown}");
+    let piped = folder.run("doctor").stdout;
+    assert!(piped.lines().any(|line| line.chars().count() > COLUMNS), "{piped}");
+}

@@ -69,12 +69,26 @@ fn a_pattern_matches_whole_names_and_an_empty_result_is_explained() {
          local_kafka,logins,3,30,,2023-11-14T22:13:49Z,,\r\n"
     );
     for (arguments, expected) in [
-        ("login", "no topic on `local_kafka` matches `login`; did you mean `logins`?\n"),
+        ("log*", "no topic on `local_kafka` matches `log*`; a pattern is a regular expression: did you mean `log.*`?\n"),
         ("zzz.*", "no topic on `local_kafka` matches `zzz.*`\n"),
         ("--exclude .*", "no topic on `local_kafka` is left by --exclude\n"),
     ] {
         let finished = cluster.topics(arguments).expect(0);
         assert_eq!((stdout(&finished).as_str(), finished.stderr.as_str()), ("", expected), "{arguments}");
+    }
+}
+
+#[test]
+fn a_topic_that_is_named_and_does_not_exist_is_an_error() {
+    let cluster = TwoTopics::new();
+    for (name, hint) in [
+        ("login", "did you mean `logins`?"),
+        ("ogi", "a pattern matches the whole name: `.*ogi.*` matches `logins`"),
+        ("nosuch", "list the topics that are there: sdl topics"),
+    ] {
+        let finished = cluster.topics(name).expect(1);
+        let expected = format!("error: topic `{name}` does not exist on `local_kafka`\nhint: {hint}\n");
+        assert_eq!((stdout(&finished).as_str(), finished.stderr.as_str()), ("", expected.as_str()));
     }
 }
 

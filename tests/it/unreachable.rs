@@ -189,9 +189,9 @@ hint: correct `kafka.fetch.max.bytes` under [local_kafka]; librdkafka's CONFIGUR
 #[test]
 fn invalid_servers_are_refused_before_any_connection() {
     for (servers, cause) in [
-        ("\"127.0.0.1:1\"", ", `\"127.0.0.1:1\"`, is not a list of `host:9092`, without quotes and scheme"),
-        ("http://127.0.0.1:1", ", `http://127.0.0.1:1`, is not a list of `host:9092`, without quotes and scheme"),
-        ("http://u:canary@127.0.0.1:1", " is not a list of `host:9092`, without quotes and scheme"),
+        ("\"127.0.0.1:1\"", ", `\"127.0.0.1:1\"`, is not a list of `host:port`\nhint: remove the quotes"),
+        ("http://127.0.0.1:1", ", `http://127.0.0.1:1`, is not a list of `host:port`\nhint: remove the scheme"),
+        ("http://u:canary@127.0.0.1:1", " is not a list of `host:port`\nhint: set `servers` to a list of `host:port`"),
         ("127.0.0.1:1, localhost:99999", ": the port of `localhost:99999` is above 65535"),
     ] {
         let begun = Instant::now();

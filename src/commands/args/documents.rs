@@ -143,13 +143,18 @@ impl DocumentArgs {
         check_topics(&self.ids(), &self.version, partitions, is_pattern).map_err(unsound)
     }
 
-    /// Returns the names that `template`, the value of `flag`, makes under `rule`.
+    /// Returns the names that `template`, the value of `origin`, makes under `rule`.
     ///
     /// # Errors
     /// When it always makes the same name, and that is not allowed.
-    pub(crate) fn naming(&self, flag: &str, template: &str, rule: fn(&str) -> Result<(), String>) -> Result<NameTemplate, Error> {
+    pub(crate) fn naming(
+        &self,
+        origin: &str,
+        template: &str,
+        rule: fn(&str) -> Result<(), String>,
+    ) -> Result<NameTemplate, Error> {
         let wrong =
-            |why: String| Error::Usage { what: format!("cannot use `{template}`: {why}"), hint: format!("correct {flag}") };
+            |why: String| Error::Usage { what: format!("cannot use `{template}`: {why}"), hint: format!("correct {origin}") };
         let parsed: NamePattern = template.parse().map_err(wrong)?;
         NameTemplate::new(parsed, rule, self.max_names).map_err(wrong)
     }
@@ -226,6 +231,11 @@ pub(crate) fn chain(first: Option<Transform>, second: Option<Transform>) -> Opti
         TransformResult::Keep => second(record),
         shaped => shaped,
     }))
+}
+
+/// Returns the origin of a name for [`DocumentArgs::naming`]: the flag for `what` if it was given, or else the key of the section.
+pub(crate) fn named_by(flag: Option<&String>, what: &str, section: &str) -> String {
+    if flag.is_some() { format!("--{what}") } else { format!("`default_{what}` under [{section}]") }
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 use clap::builder::NonEmptyStringValueParser as Text;
 use regex::Regex;
 
-use crate::commands::args::topics::{PartitionList, nearest, parse_partitions, parse_pattern};
+use crate::commands::args::topics::{PartitionList, parse_partitions, parse_pattern};
 use crate::connectors::kafka::Group;
 use crate::error::Error;
 use crate::lag::{LagFilter, Survey};
 use crate::pipeline::Failure;
 use crate::record::Topic;
+use crate::spelling::nearest;
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct GroupArgs {
@@ -101,4 +102,45 @@ pub(crate) fn check_names(filter: &LagFilter, surveys: &[Survey], command: &str)
         }));
     }
     Ok(())
+}
+
+/// Returns that the selected groups have no position, on this section if it is the only one, with the names of a single group and topic.
+pub(crate) fn nothing_committed(filter: &LagFilter, section: Option<&str>) -> String {
+    let on = section.map_or_else(String::new, |section| format!(" on `{section}`"));
+    let who = match filter.groups.as_slice() {
+        [group] => format!("group `{group}`{on} has"),
+        _ => format!("the groups{on} have"),
+    };
+    let is_all_of_topics = filter.partitions.is_none() && filter.topics_matching.is_none() && filter.exclude.is_none();
+    let place = match filter.topics.as_slice() {
+        [] if is_all_of_topics => String::new(),
+        [topic] if is_all_of_topics => format!(" in `{topic}`"),
+        _ => " in these topics and partitions".to_owned(),
+    };
+    format!("{who} committed nothing{place}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_has_no_position_is_named_with_what_was_asked_for() {
+        let named = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let filter = |groups: &[&str], topics: &[&str], partitions| LagFilter {
+            groups: named(groups),
+            topics: named(topics),
+            partitions,
+            ..LagFilter::default()
+        };
+        for (filter, section, expected) in [
+            (filter(&["nu"], &["mem"], None), None, "group `nu` has committed nothing in `mem`"),
+            (filter(&["nu"], &[], None), Some("local_kafka"), "group `nu` on `local_kafka` has committed nothing"),
+            (filter(&["nu"], &["mem"], Some(vec![2])), None, "group `nu` has committed nothing in these topics and partitions"),
+            (filter(&["nu", "xi"], &[], None), Some("s"), "the groups on `s` have committed nothing"),
+            (filter(&[], &["a", "b"], None), None, "the groups have committed nothing in these topics and partitions"),
+        ] {
+            assert_eq!(nothing_committed(&filter, section), expected);
+        }
+    }
 }

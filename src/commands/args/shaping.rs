@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::pipeline::{LOSS_TARGET, Transform, TransformResult};
-use crate::profile::{Origin, Profile, RunValue, Secret, UNUSED};
+use crate::profile::{MaskKey, Origin, Profile, RunValue, UNUSED};
 use crate::shape::{
     FieldPath, InvalidRule, MIN_RECORDS, RuleKind, SAMPLE_RECORDS, SelectedFields, Shape, ShapeResult, ShapeRules,
 };
@@ -45,13 +45,19 @@ impl ShapingArgs {
     /// Returns the shape of the flags and the profile, if any.
     ///
     /// # Errors
-    /// When a rule cannot be followed, a shape is not in the profile, or something is to be masked without `mask_key`.
-    pub(crate) fn build(&self, profile: &Profile, mask_key: Option<&Secret>) -> Result<Option<Shape>, Error> {
+    /// When a rule cannot be followed, a shape is not in the profile, or something is to be masked without `mask_key`, or with one whose
+    /// reference cannot be expanded.
+    pub(crate) fn build(&self, profile: &Profile, mask_key: Option<&MaskKey>) -> Result<Option<Shape>, Error> {
         let rules = self.rules(profile)?;
         if rules.is_empty() {
             return Ok(None);
         }
-        Shape::parse(&rules, mask_key.map(Secret::reveal)).map(Some).map_err(usage)
+        let mask_key = match mask_key {
+            Some(Ok(key)) => Some(key.reveal()),
+            Some(Err(error)) if rules.masks() => return Err(error.clone().into()),
+            Some(Err(_)) | None => None,
+        };
+        Shape::parse(&rules, mask_key).map(Some).map_err(usage)
     }
 
     /// Returns the fields that are kept, for columns, or `None` when all are.
@@ -176,6 +182,7 @@ mod tests {
 
     use super::*;
     use crate::pipeline::Reason;
+    use crate::profile::Secret;
     use crate::record::{Partition, Record};
 
     #[derive(clap::Parser)]
@@ -220,7 +227,7 @@ mod tests {
              hint: add `mask_key = ${env:MASK_KEY}` to the source's section of the profile\n"
         );
         let secret = Secret::new("k".to_owned());
-        assert!(shaping(&["--mask", "user_id"]).build(&Profile::default(), Some(&secret)).unwrap().is_some());
+        assert!(shaping(&["--mask", "user_id"]).build(&Profile::default(), Some(&Ok(secret))).unwrap().is_some());
     }
 
     #[test]

@@ -5,12 +5,14 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser as Text;
 use regex::Regex;
 
+use crate::commands::args::pattern::{meant_regex, regex_of_glob, shown_pattern};
 use crate::connectors::kafka::{Admin, Pos, TOPIC_NAME_RULE, TopicInfo};
 use crate::error::Error;
 use crate::pipeline::Failure;
 use crate::profile::KafkaSection;
 use crate::record::{Partition, Topic};
 use crate::shape::regex_error;
+use crate::spelling::nearest;
 
 /// The most names that an error lists.
 const MAX_NAMES_SHOWN: usize = 10;
@@ -62,7 +64,10 @@ pub(crate) fn parse_regex(text: &str) -> Result<regex::bytes::Regex, String> {
 pub(crate) fn parse_pattern(text: &str) -> Result<Regex, String> {
     // On its own first: an error must not quote what is added, and `a)|(b` must not pass.
     let pattern = Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$")));
-    pattern.map_err(|error| format!("not a regular expression: {}", regex_error(&error)))
+    pattern.map_err(|error| {
+        let meant = regex_of_glob(text).map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
+        format!("not a regular expression: {}{meant}", regex_error(&error))
+    })
 }
 
 pub(crate) fn parse_position(text: &str) -> Result<Pos, String> {
@@ -85,7 +90,7 @@ pub(crate) fn check_range(start: Option<Pos>, stop: Option<Pos>) -> Result<(), E
 fn is_after(start: Pos, stop: Pos, found: &str) -> Error {
     Error::Usage {
         what: format!("--start ({start}) is after --stop ({stop}): no record is between them{found}"),
-        hint: "exchange the two positions, or remove --stop".to_owned(),
+        hint: "swap the two positions, or remove --stop".to_owned(),
     }
 }
 
@@ -116,7 +121,7 @@ pub(crate) fn check_resolved(
 /// Returns the lines about partitions of which nothing is read because their start is after their stop.
 pub(crate) fn reversed_lines(reversed: &[ResolvedRange]) -> impl Iterator<Item = String> {
     let line = |(partition, start, stop): &ResolvedRange| {
-        format!("{partition}: nothing will be read: its start, {start}, is after its stop, {stop}")
+        format!("{partition}: nothing to read: its start, {start}, is after its stop, {stop}")
     };
     reversed.iter().map(line)
 }
@@ -175,7 +180,10 @@ impl TopicArgs {
             let hint = if self.names.is_empty() {
                 format!("correct `default_consumer_topic` under [{}]; a comment has a line of its own", section.name)
             } else {
-                TOPIC_NAME_RULE.to_owned()
+                match regex_of_glob(name) {
+                    Some(pattern) => format!("to read all topics that match, use --topics-matching '{pattern}'"),
+                    None => TOPIC_NAME_RULE.to_owned(),
+                }
             };
             return Err(Error::Usage { what: format!("`{name}` is not a valid topic name"), hint });
         }
@@ -216,7 +224,9 @@ impl TopicArgs {
         chosen.dedup();
         if chosen.is_empty() {
             let failure = Failure::new(format!("no topic of `{}` is left to read", section.name));
-            return Err(failure.hint(format!("loosen --topics-matching or --exclude; {}", first_names(all))).into());
+            let glob = self.topics_matching.as_ref().and_then(|pattern| regex_of_glob(shown_pattern(pattern)));
+            let loosen = glob.map_or_else(|| "loosen --topics-matching or --exclude".to_owned(), |meant| meant_regex(&meant));
+            return Err(failure.hint(format!("{loosen}; {}", first_names(all))).into());
         }
         Ok(chosen)
     }
@@ -253,30 +263,9 @@ fn first_names(all: &[TopicInfo]) -> String {
     }
 }
 
-/// Returns the name in `known` that is most similar to `name`, if it is similar: of four letters, three are the same.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let near = known.map(|known| (strsim::damerau_levenshtein(name, known), known));
-    let most = |known: &str| (2.max(known.len() / 4)).min(known.len().max(name.len()) / 3);
-    near.filter(|(distance, known)| *distance <= most(known)).min().map(|(_, known)| known)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_similar_name_is_suggested() {
-        for (name, known, near) in [
-            ("tuor", "tour", Some("tour")),
-            ("login", "logins", Some("logins")),
-            ("usr-logn", "user-login", Some("user-login")),
-            ("ab", "ax", None),
-            ("gmem", "ge2", None),
-            ("mem", "nu", None),
-        ] {
-            assert_eq!(nearest(name, std::iter::once(known)), near, "{name}, {known}");
-        }
-    }
 
     #[test]
     fn partitions_are_numbers_and_ranges() {
@@ -303,7 +292,7 @@ mod tests {
             )
         );
         let some = checked(last, &[(1, 3), (8, 3)]).unwrap();
-        let line = "ranges/1: nothing will be read: its start, 8, is after its stop, 3";
+        let line = "ranges/1: nothing to read: its start, 8, is after its stop, 3";
         assert_eq!(reversed_lines(&some).collect::<Vec<_>>(), [line]);
         assert_eq!(checked(last, &[(3, 3)]), Ok(Vec::new()), "nothing is read, and nothing is reversed");
         assert_eq!(checked(Some(Pos::Committed), &[(8, 3)]), Ok(Vec::new()), "the group has read further than asked");
@@ -327,6 +316,14 @@ mod tests {
             of(&[], Some("orders ; all of them")).unwrap_err(),
             "error: `orders ; all of them` is not a valid topic name\n\
              hint: correct `default_consumer_topic` under [local_kafka]; a comment has a line of its own\n"
+        );
+        assert_eq!(
+            of(&["shop.*"], None).unwrap_err(),
+            "error: `shop.*` is not a valid topic name\nhint: use up to 249 letters, digits, dots, underscores and dashes\n"
+        );
+        assert_eq!(
+            of(&["shop*"], None).unwrap_err(),
+            "error: `shop*` is not a valid topic name\nhint: to read all topics that match, use --topics-matching 'shop.*'\n"
         );
         assert!(
             of(&["orders", "a b"], None).unwrap_err().starts_with("error: `a b` is not a valid topic name\nhint: use up to 249")
@@ -370,6 +367,9 @@ mod tests {
     fn an_invalid_pattern_is_refused_in_one_line() {
         assert_eq!(parse_pattern("(").unwrap_err(), "not a regular expression: unclosed group");
         assert_eq!(parse_pattern("a)|(?:b").unwrap_err(), "not a regular expression: unopened group");
-        assert_eq!(parse_pattern("*").unwrap_err(), "not a regular expression: repetition operator missing expression");
+        assert_eq!(
+            parse_pattern("*").unwrap_err(),
+            "not a regular expression: repetition operator missing expression; did you mean `.*`?"
+        );
     }
 }

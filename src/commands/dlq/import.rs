@@ -49,7 +49,7 @@ Examples:
 
 /// The letters of the topic: the file has them still.
 const IMPORTED: LostContent =
-    LostContent { missing: "", what: "the letters that were imported into it", hint: "import the file once more" };
+    LostContent { missing: "", what: "the dead letters that were imported into it", hint: "import the file once more" };
 
 impl ImportLettersArgs {
     pub(super) fn reporting(&self) -> ReportArgs {
@@ -77,16 +77,18 @@ impl ImportLettersArgs {
         let admin = Admin::connect(&section, self.wait).await?;
         if admin.find_topic(topic.name()).await?.is_none() {
             let failure = Failure::new(format!("topic `{topic}` does not exist on `{}`", section.name));
-            return Err(failure.hint("create it, or correct the name; `sdl dlq list` has those that hold letters").into());
+            return Err(failure.hint("create it, or correct the name; `sdl dlq list` has those that hold dead letters").into());
         }
         let options = ProducerOptions { compression: "lz4".to_owned(), linger: KAFKA_DEFAULTS.linger, keep_timestamps: false };
-        tracing::info!("Importing the letters of {} into {}/{topic}", self.file.display(), section.name);
+        let what = format!("the dead letters of {} into {}/{topic}", self.file.display(), section.name);
         if self.report.dry_run {
             KafkaSink::check_client(&section, &options)?;
+            tracing::info!("Would import {what}");
             context.say("dry run: nothing was changed\n");
             return Ok(());
         }
         protect::confirm(context, &section, &[topic])?;
+        tracing::info!("Importing {what}");
         let targets = Targets::default();
         admin.load_topic_limits(topic, &targets).await?;
         let sink = KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?;

@@ -8,7 +8,7 @@ use regex::Regex;
 use serde_json::json;
 
 use crate::commands::Context;
-use crate::commands::args::{is_internal, parse_pattern};
+use crate::commands::args::{glob_advice, is_internal, parse_pattern};
 use crate::commands::dlq::reading::{CONNECT_TIMEOUT, scan};
 use crate::commands::dlq::stats::time;
 use crate::connectors::kafka::{OffsetSpec, ScanRange, Scanner};
@@ -60,7 +60,8 @@ impl ListArgs {
             match found(section, self.pattern.clone()).await {
                 Ok(topics) => {
                     if topics.is_empty() {
-                        context.say(&format!("no topic on `{}` holds dead letters\n", section.name));
+                        let advice = self.pattern.as_ref().map_or_else(String::new, glob_advice);
+                        context.say(&format!("no topic on `{}` holds dead letters{advice}\n", section.name));
                     }
                     for (topic, stats) in topics {
                         listing.push(row(&section.name, topic, &stats));
@@ -71,7 +72,7 @@ impl ListArgs {
         }
         listing.hide_in_table(|name, _| name == "section" && clusters.len() == 1);
         if self.output != ListingFormat::Table || !listing.is_empty() {
-            context.print(&listing.render(self.output))?;
+            context.print_listing(listing, self.output, &["first"])?;
         }
         let last = errors.pop();
         for error in errors {

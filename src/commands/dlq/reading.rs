@@ -1,6 +1,6 @@
 //! Reads dead letters once, without a group and without a commit.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead as _, BufReader};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -13,20 +13,64 @@ use crate::connectors::kafka::{Bounds, OffsetSpec, Pos, ScanEvent, ScanRange, Sc
 use crate::connectors::ndjson::{ParsedLine, read};
 use crate::dlq::{Letter, LetterSelection};
 use crate::error::Error;
+use crate::number::none_of;
 use crate::pipeline::{Failure, Refused};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, Record};
 use crate::report::counted;
+use crate::terminal::escape_controls;
 
 /// How long the commands wait for the first answer of the cluster.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What was read.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct LettersRead {
     pub(super) records: u64,
     pub(super) letters: u64,
     pub(super) selected: u64,
+    selection: LetterSelection,
+    /// Codes of the letters, at most [`MAX_CODES`].
+    codes: BTreeSet<String>,
+}
+
+/// The most codes that are remembered.
+const MAX_CODES: usize = 10;
+
+impl LettersRead {
+    fn new(selection: &LetterSelection) -> Self {
+        Self { selection: selection.clone(), ..Self::default() }
+    }
+
+    /// Counts a letter; returns whether it is selected.
+    fn add(&mut self, letter: &Letter, is_in_time: bool) -> bool {
+        self.letters += 1;
+        if self.codes.len() < MAX_CODES && !self.codes.contains(letter.code()) {
+            self.codes.insert(letter.code().to_owned());
+        }
+        let is_selected = is_in_time && self.selection.includes(letter);
+        self.selected += u64::from(is_selected);
+        is_selected
+    }
+
+    /// Returns that no letter was selected, and what there is instead.
+    fn none_selected(&self) -> String {
+        let codes: Vec<&str> = self.codes.iter().map(String::as_str).collect();
+        let more = if codes.len() < MAX_CODES { "" } else { ", ..." };
+        let whose = if self.letters == 1 { "its code" } else { "their codes" };
+        let found = format!("{whose}: {}{more}", codes.join(", "));
+        let LetterSelection { cause, codes, paths, topics } = &self.selection;
+        let one_of = |values: &[String]| values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(" or ");
+        let (verb, negated, wanted) = match (cause, codes.as_slice(), paths.as_slice(), topics.as_slice()) {
+            (None, codes @ [_, ..], [], []) => ("has", "does not have", format!(" code {}", one_of(codes))),
+            (None, [], paths @ [_, ..], []) => ("has", "does not have", format!(" path {}", one_of(paths))),
+            (None, [], [], topics @ [_, ..]) => ("is", "is not", format!(" of topic {}", one_of(topics))),
+            (Some((cause, _)), [], [], []) => ("has", "does not have", format!(" cause `{cause}`")),
+            _ => ("is selected", "is not selected", String::new()),
+        };
+        let none = none_of(self.letters, "dead letter", verb, negated);
+        escape_controls(&format!("{none}{wanted}; {found}")).into_owned()
+    }
 }
 
 /// What gets the selected letters, until it breaks off.
@@ -55,7 +99,7 @@ pub(super) async fn read_letters<S: Send + 'static>(
             tokio::task::spawn_blocking(move || {
                 let times = (file_time(start)?, file_time(stop)?);
                 let read = read_file(&path, &selection, times, |record, letter| each(&mut state, record, letter))?;
-                check(read, &format!("file `{}`", path.display())).map(|()| (state, read))
+                check(&read, &format!("file `{}`", path.display())).map(|()| (state, read))
             })
         }
         LetterPlace::Topic(section, name) => {
@@ -64,21 +108,21 @@ pub(super) async fn read_letters<S: Send + 'static>(
             tokio::task::spawn_blocking(move || {
                 let ranges = ranges(&scanner, &section, &name, (start, stop), group.as_deref())?;
                 let read = scan(&mut scanner, &ranges, &selection, |record, letter| each(&mut state, record, letter))?;
-                check(read, &format!("topic `{name}` of `{}`", section.name)).map(|()| (state, read))
+                check(&read, &format!("topic `{name}` of `{}`", section.name)).map(|()| (state, read))
             })
         }
     };
-    reading.await.map_err(|error| Failure::new("the letters could not be read").because(error))?
+    reading.await.map_err(|error| Failure::new("the dead letters could not be read").because(error))?
 }
 
 /// Refuses records none of which is a letter.
-fn check(read: LettersRead, place: &str) -> Result<(), Error> {
+fn check(read: &LettersRead, place: &str) -> Result<(), Error> {
     if read.letters > 0 || read.records == 0 {
         return Ok(());
     }
     Err(Error::Refused(Refused {
         what: format!("{place} holds no dead letters"),
-        numbers: vec![format!("{} without the headers of a letter", counted(read.records, "record"))],
+        numbers: vec![format!("{} without the headers of a dead letter", counted(read.records, "record"))],
         hint: "sdl knows the headers of its own letters and of Kafka Connect's \
                (`errors.deadletterqueue.context.headers.enable = true`), Spring's (kafka_dlt-*) and Kafka Streams'; list the topics \
                that hold some with `sdl dlq list`"
@@ -96,16 +140,14 @@ pub(super) fn scan(
     selection: &LetterSelection,
     mut each: impl OnLetter,
 ) -> Result<LettersRead, Error> {
-    let mut read = LettersRead::default();
+    let mut read = LettersRead::new(selection);
     let _ = scanner.read(ranges, |event| {
         let ScanEvent::Record(view) = event else { return ControlFlow::Continue(()) };
         read.records += 1;
         let Some(letter) = Letter::of(view.headers) else { return ControlFlow::Continue(()) };
-        read.letters += 1;
-        if !selection.includes(&letter) {
+        if !read.add(&letter, true) {
             return ControlFlow::Continue(());
         }
-        read.selected += 1;
         each(&view.to_record(), &letter)
     })?;
     Ok(read)
@@ -176,7 +218,7 @@ fn read_file(
     let shown = path.display().to_string();
     let unreadable = |error: std::io::Error| Failure::new(format!("cannot read `{shown}`")).because(error);
     let file = BufReader::new(std::fs::File::open(path).map_err(unreadable)?);
-    let mut found = LettersRead::default();
+    let mut found = LettersRead::new(selection);
     for (number, line) in (1..).zip(file.split(b'\n')) {
         let line = line.map_err(unreadable)?;
         let line = line.trim_ascii();
@@ -188,12 +230,10 @@ fn read_file(
         found.records += 1;
         let ParsedLine::Record(record) = parsed else { continue };
         let Some(letter) = Letter::of(&record.headers) else { continue };
-        found.letters += 1;
         let is_in_time = |time: i64| start.is_none_or(|start| time >= start) && stop.is_none_or(|stop| time < stop);
-        if !selection.includes(&letter) || !record.timestamp.is_none_or(is_in_time) {
+        if !found.add(&letter, record.timestamp.is_none_or(is_in_time)) {
             continue;
         }
-        found.selected += 1;
         // Its place is its line.
         if each(&Record { partition: Partition::new(&shown, 0), offset: number, ..record }, &letter).is_break() {
             break;
@@ -203,15 +243,55 @@ fn read_file(
 }
 
 /// Says how many records were not letters, and why nothing is shown.
-pub(super) fn say_read(context: &Context, read: LettersRead) {
+pub(super) fn say_read(context: &Context, read: &LettersRead) {
     let others = read.records - read.letters;
     if read.records == 0 {
-        context.say("there are no letters\n");
+        context.say("there are no dead letters\n");
     } else if read.selected == 0 {
-        context.say(&format!("none of {} is selected\n", counted(read.letters, "letter")));
+        context.say(&format!("{}\n", read.none_selected()));
     }
     if others > 0 {
         let are = if others == 1 { "is" } else { "are" };
         context.say(&format!("{} {are} not dead letters\n", counted(others, "record")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::record::Headers;
+
+    fn none_selected(selection: &LetterSelection, codes: &[&str]) -> String {
+        let mut read = LettersRead::new(selection);
+        for code in codes {
+            let headers: Headers = [("__connect.errors.topic", "logins"), ("sdl.dlq.code", *code)]
+                .map(|(name, value)| (Bytes::copy_from_slice(name.as_bytes()), Some(Bytes::copy_from_slice(value.as_bytes()))))
+                .into();
+            assert!(!read.add(&Letter::of(&headers).unwrap(), true), "{code}");
+        }
+        read.none_selected()
+    }
+
+    #[test]
+    fn a_selection_without_letters_names_what_was_asked_for_and_the_codes_that_there_are() {
+        let codes =
+            |codes: &[&str]| LetterSelection { codes: codes.iter().map(ToString::to_string).collect(), ..Default::default() };
+        assert_eq!(
+            none_selected(&codes(&["nosuch"]), &["not_json", "missing_field", "not_json"]),
+            "none of 3 dead letters has code `nosuch`; their codes: missing_field, not_json"
+        );
+        assert_eq!(
+            none_selected(&codes(&["one", "two"]), &["not_json"]),
+            "the only dead letter does not have code `one` or `two`; its code: not_json"
+        );
+        let path = LetterSelection { paths: vec!["a.b".to_owned()], ..LetterSelection::default() };
+        assert_eq!(none_selected(&path, &["x"; 20]), "none of 20 dead letters has path `a.b`; their codes: x");
+        let both = LetterSelection { topics: vec!["t".to_owned()], ..path };
+        assert_eq!(none_selected(&both, &["x", "x"]), "none of 2 dead letters is selected; their codes: x");
+        let many: Vec<String> = (10..30).map(|number| format!("c{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(none_selected(&codes(&["nosuch"]), &many).ends_with("c18, c19, ..."));
     }
 }

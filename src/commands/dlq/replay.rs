@@ -124,7 +124,7 @@ impl ReplayArgs {
         let destination = match known {
             Some(known) => known,
             None if preview.stats.letters == 0 => {
-                say_read(context, read);
+                say_read(context, &read);
                 return Ok(());
             }
             None => self.sink_of(context, flow_of(&preview.stats)?)?,
@@ -136,9 +136,9 @@ impl ReplayArgs {
         }
         if preview.stats.letters == 0 {
             if read.records > 0 {
-                say_read(context, read);
+                say_read(context, &read);
             }
-            context.say(&format!("nothing to replay: group `{}` has read every letter\n", escape_controls(&group)));
+            context.say(&format!("nothing to replay: group `{}` has read every dead letter\n", escape_controls(&group)));
             return Ok(());
         }
         if self.report.dry_run && self.report.output == SummaryFormat::Text {
@@ -235,7 +235,8 @@ impl ReplayArgs {
             topic: Topic::named(topic),
             partitions: highest.saturating_add(1),
         };
-        let replay = Replay { rules, origins: stats.topics.iter().map(info).collect() };
+        let what = format!("{} of {name} to {}", counted(stats.letters, "dead letter"), destination.shown());
+        let replay = Replay { rules, origins: stats.topics.iter().map(info).collect(), what };
         let failure = &mut self.delivery.failure;
         if failure.bad_records() == BadRecordPolicy::Stop {
             // What fails again becomes a letter again.
@@ -253,8 +254,6 @@ impl ReplayArgs {
             on_gap: self.read.on_gap,
             ..ReadArgs::default()
         };
-        let letters = counted(stats.letters, "letter");
-        tracing::info!("Replaying {letters} of {name} to {}", destination.shown());
         let Self { documents, shaping, delivery, report, .. } = self;
         let source = section.name.clone();
         match destination {

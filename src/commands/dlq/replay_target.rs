@@ -73,7 +73,7 @@ pub(super) fn flow_of(stats: &LetterStats) -> Result<SinkFlow, Error> {
                 _ if numbers.is_empty() => "name it with --to topic:SECTION/NAME, --to mongo or --to es".to_owned(),
                 _ => "name it with --to topic:SECTION/NAME, --to mongo or --to es, or select the letters of one sink".to_owned(),
             };
-            let what = "the letters do not name one sink as their destination".to_owned();
+            let what = "the dead letters do not name one sink as their destination".to_owned();
             Err(Error::Refused(Refused { what, numbers, hint }))
         }
     }
@@ -83,7 +83,7 @@ pub(super) fn flow_of(stats: &LetterStats) -> Result<SinkFlow, Error> {
 const REPLAYED: LostContent = LostContent {
     missing: "",
     what: "the records that were replayed into it",
-    hint: "replay the letters once more with --start beginning, or go on without these records",
+    hint: "replay the dead letters once more with --start beginning, or go on without these records",
 };
 
 /// A topic, while the command starts.
@@ -140,7 +140,7 @@ pub(super) async fn replay_to_topic(
     };
     let is_same_cluster = admin.cluster_id() == session.admin.cluster_id();
     if is_same_cluster && session.topics.iter().any(|letters| letters.topic == topic) {
-        let what = format!("letters cannot be replayed into their own topic `{name}`");
+        let what = format!("dead letters cannot be replayed into their own topic `{name}`");
         return Err(Error::Usage { what, hint: "name another topic with --to".to_owned() });
     }
     if is_same_cluster && returning > 0 && !dry_run {

@@ -102,7 +102,7 @@ impl ShowLetterArgs {
         };
         let (kept, read) = read_letters(&place, &self.select, None, VecDeque::new(), keep).await?;
         if let (Some(LetterNumber(index, offset)), true) = (wanted, kept.is_empty()) {
-            let failure = Failure::new(format!("there is no letter at {index}@{offset}, or it is not selected"));
+            let failure = Failure::new(format!("there is no dead letter at {index}@{offset}, or it is not selected"));
             return Err(failure.hint("`sdl dlq stats` names a letter of each cause").into());
         }
         let letters: Vec<(Record, Letter)> =
@@ -118,7 +118,7 @@ impl ShowLetterArgs {
             context.print(&listing(&letters).render(self.output))?;
         }
         if wanted.is_none() {
-            say_read(context, read);
+            say_read(context, &read);
         }
         Ok(())
     }
@@ -234,7 +234,7 @@ impl ExportLettersArgs {
             Some(error) => return Err(error.into()),
             None => out.flush()?,
         }
-        say_read(context, read);
+        say_read(context, &read);
         Ok(())
     }
 }

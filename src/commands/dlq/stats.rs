@@ -51,9 +51,9 @@ impl StatsArgs {
         };
         let (stats, read) = read_letters(&place, &self.select, None, LetterStats::default(), count).await?;
         if self.output != ListingFormat::Table || stats.letters > 0 {
-            context.print(&listing(&stats).render(self.output))?;
+            context.print_listing(listing(&stats), self.output, &["first", "last", "path"])?;
         }
-        say_read(context, read);
+        say_read(context, &read);
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ use crate::terminal::ListingFormat;
 const SAMPLE_RETENTION: i64 = 600_000;
 
 /// The columns that a narrow terminal does without, in this order.
-const LESS_IMPORTANT: [&str; 11] =
+pub(super) const LESS_IMPORTANT: [&str; 11] =
     ["host", "client", "protocol", "members", "end", "committed", "deleted_in_seconds", "partitions", "state", "behind", "notes"];
 
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);

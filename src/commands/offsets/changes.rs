@@ -34,7 +34,7 @@ impl ChangeArgs {
 
     /// Returns the line that ends a dry run.
     pub(super) fn nothing_changed(&self) -> &'static str {
-        if self.dry_run { "dry run: nothing was changed\n" } else { "dry run: nothing was changed; --yes does it\n" }
+        if self.dry_run { "dry run: nothing was changed\n" } else { "dry run: nothing was changed; add --yes to apply\n" }
     }
 }
 

@@ -106,7 +106,7 @@ impl ResetArgs {
         for topic in gone {
             context.say(&format!("topic `{topic}` does not exist any more: the group's offsets in it stay\n"));
         }
-        let stop = "stop its run first; a run with --partitions is no member of the group, so nothing here notices it";
+        let stop = "stop its run first; a run with --partitions does not join the group and cannot be detected";
         say_flows(context, &self.group, &flows, stop);
         if !changes[0].changes.iter().any(OffsetChange::is_change) {
             context.say("nothing changes: the group is at that position already\n");

@@ -6,7 +6,7 @@ use clap::builder::NonEmptyStringValueParser as Text;
 use serde_json::json;
 
 use crate::commands::Context;
-use crate::commands::args::{GroupArgs, PartitionFilterArgs, check_names, lag_filter};
+use crate::commands::args::{GroupArgs, PartitionFilterArgs, check_names, lag_filter, nothing_committed};
 use crate::commands::offsets::changes::left_out;
 use crate::connectors::kafka::{CommittedOffset, flow_in_words};
 use crate::error::Error;
@@ -114,7 +114,7 @@ impl ShowArgs {
             context.say(&format!("group `{group}` on `{}`: {why}\n", survey.section));
         }
         if rows.is_empty() && unreadable(&survey).next().is_none() {
-            context.say(&format!("{}\n", nothing(&survey)));
+            context.say(&format!("{}\n", nothing(&survey, &self.select.filter())));
         }
         Ok(())
     }
@@ -135,7 +135,7 @@ impl ExportArgs {
         print(context, &rows, format)?;
         let out: Vec<LeftOut> = unreadable(&survey).collect();
         if rows.is_empty() && out.is_empty() {
-            context.say(&format!("{}\n", nothing(&survey)));
+            context.say(&format!("{}\n", nothing(&survey, &self.select.filter())));
         }
         let hint = "give the user the right that is missing, or name the other groups";
         left_out(&out, survey.groups.len(), "exported", hint).map_or(Ok(()), Err)
@@ -147,7 +147,7 @@ fn print(context: &Context, rows: &[GroupOffset], format: ListingFormat) -> Resu
     if format == ListingFormat::Csv && !stdout().is_terminal() {
         return context.print(&write_csv(rows));
     }
-    context.print(&listing(rows).render(format))
+    context.print_listing(listing(rows), format, &["metadata"])
 }
 
 /// Returns the committed offsets of a survey, by group and partition.
@@ -170,13 +170,13 @@ fn unreadable(survey: &Survey) -> impl Iterator<Item = LeftOut> {
     left.map(|(group, why)| LeftOut { group: group.clone(), why: why.clone() })
 }
 
-fn nothing(survey: &Survey) -> String {
+fn nothing(survey: &Survey, filter: &LagFilter) -> String {
     let section = &survey.section;
     if survey.all_groups.is_empty() {
         let doubt = if survey.has_login { ", or none that the user may describe (DESCRIBE on the group)" } else { "" };
         return format!("there are no consumer groups on `{section}`{doubt}");
     }
-    format!("the groups on `{section}` have committed nothing in these topics and partitions")
+    nothing_committed(filter, Some(section))
 }
 
 /// Returns the offsets as rows.

@@ -21,6 +21,9 @@ use crate::profile::{
 use crate::record::Topic;
 use crate::report::counted;
 
+/// The question for the CAs of a server that is not Kafka: its client has Mozilla's, whatever the system trusts.
+const BUILT_IN_CAS: &str = "CA file, PEM (empty: the CAs of Mozilla, built into sdl)";
+
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -82,7 +85,6 @@ async fn ask_for_section(path: &Path, name: &'static str, kind: SectionKind) -> 
         let mut questions = Questions { previous: &previous, answers: Vec::new() };
         questions.connection(name, kind)?;
         let mut section = DraftSection { name: name.to_owned(), values: questions.answers };
-        say("  connecting ...");
         let outcome = test(path, &section, kind).await;
         match &outcome {
             Ok(reached) => say(&format!("  {}", reached.line)),
@@ -221,10 +223,8 @@ impl Questions<'_> {
                     }
                 }
                 if protocol.ends_with("SSL") {
-                    self.optional("ssl_ca_location", "CA file, PEM (empty: the CAs of the system)")?;
-                    if !self.optional("ssl_certificate_location", "Client certificate file, PEM (empty: none)")?.is_empty() {
-                        self.required("ssl_key_location", "Client key file, PEM")?;
-                    }
+                    self.optional("ssl_ca_location", "CA file, PEM (empty: the CAs of this system)")?;
+                    self.client_certificate()?;
                 }
             }
             SectionKind::Mongodb => {
@@ -236,14 +236,32 @@ impl Questions<'_> {
                 }
             }
             _ => {
-                self.text("url", "URL, or several separated by commas", "http://localhost:9200")?;
+                let urls = self.text("url", "URL, or several separated by commas", "http://localhost:9200")?;
+                // A reference may stand for anything.
+                let is_encrypted = !split_urls(urls).iter().all(|url| url.starts_with("http://"));
                 if !self.optional("username", "Username (empty: none)")?.is_empty() {
                     self.secret(name, "password", "Password")?;
                 }
-                self.optional("ca_file", "CA file, PEM (empty: the well-known CAs)")?;
+                if is_encrypted {
+                    self.optional("ca_file", BUILT_IN_CAS)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Asks for a client certificate and its key: for both, or neither.
+    fn client_certificate(&mut self) -> Result<(), Error> {
+        loop {
+            if self.optional("ssl_certificate_location", "Client certificate file, PEM (empty: none)")?.is_empty() {
+                return Ok(());
+            }
+            if !self.optional("ssl_key_location", "Client key file, PEM (empty: back)")?.is_empty() {
+                return Ok(());
+            }
+            say("a client certificate needs its key: name both files, or none");
+            self.answers.truncate(self.answers.len() - 2);
+        }
     }
 
     /// Asks for the values that flags have without being given.
@@ -293,7 +311,7 @@ impl Questions<'_> {
         }
         if confirm("Use TLS?", self.previous("tls").is_some())? {
             self.answers.push(("tls", "true".to_owned()));
-            self.optional("tls_ca_file", "CA file, PEM (empty: the well-known CAs)")?;
+            self.optional("tls_ca_file", BUILT_IN_CAS)?;
         }
         Ok(())
     }
@@ -326,7 +344,8 @@ impl Questions<'_> {
     }
 
     fn required(&mut self, key: &'static str, prompt: &str) -> Result<&str, Error> {
-        let question = Input::<String>::new().with_prompt(prompt).validate_with(move |text: &String| valid(key, text));
+        let check = move |text: &String| if text.is_empty() { Err("a value is needed here") } else { valid(key, text) };
+        let question = Input::<String>::new().with_prompt(prompt).allow_empty(true).validate_with(check);
         let question = question.with_initial_text(self.previous(key).unwrap_or_default());
         let answer = question.interact_text().map_err(interrupted)?;
         Ok(self.answer(key, answer))
@@ -374,13 +393,16 @@ fn valid(key: &str, text: &str) -> Result<(), &'static str> {
     }
     let (is_valid, rule) = match key {
         _ if text.is_empty() || text.contains("${") => return Ok(()),
-        "servers" => (servers(text).is_some(), "use host:9092, with commas between several, without quotes and scheme"),
+        "servers" => (servers(text).is_some(), "use host:port, with commas between several, without quotes and scheme"),
         "host" => (is_host(text), "use a name or an address, without port and scheme"),
         "port" => (port(text).is_some(), "use a port between 1 and 65535"),
         "uri" => (is_connection_string(text), "use mongodb://host:27017 or mongodb+srv://host"),
         "oauth_token_url" => (is_http(text), "use https://host/token"),
         "url" => (split_urls(text).iter().all(|url| is_http(url)), "use http://host:9200 or https://host:9200"),
         "default_consumer_topic" | "default_producer_topic" => (Topic::is_valid_name(text), TOPIC_NAME_RULE),
+        "ssl_ca_location" | "ssl_certificate_location" | "ssl_key_location" | "ca_file" | "tls_ca_file" => {
+            (std::fs::File::open(text).is_ok(), "there is no such file, or it cannot be read")
+        }
         _ => return Ok(()),
     };
     if is_valid { Ok(()) } else { Err(rule) }

@@ -9,12 +9,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 /// How many bytes are collected before a write.
 const CHUNK: usize = 128 * 1024;
 
-/// Returns the width of the terminal on stdout, or 100 columns without one.
-pub(super) fn width() -> usize {
-    let size = rustix::termios::tcgetwinsize(stdout()).ok().filter(|size| size.ws_col > 0);
-    size.map_or(100, |size| size.ws_col.into())
-}
-
 pub(super) struct BufferedStdout {
     file: File,
     pub(super) buffer: Vec<u8>,

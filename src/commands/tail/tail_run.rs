@@ -10,6 +10,7 @@ use crate::commands::tail::output::Output;
 use crate::commands::tail::select_args::SelectArgs;
 use crate::connectors::kafka::{Bounds, OffsetSpec, Pos, ScanEvent, ScanRange, Scanner, TopicInfo};
 use crate::error::Error;
+use crate::number::grouped;
 use crate::pipeline::{ConnectorError, Failure, Refusal, RefusalReason};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, RecordView};
@@ -256,9 +257,9 @@ impl TailRun {
     /// Returns why no record was shown.
     fn why_nothing(&self, select: &SelectArgs, topics: &[TopicInfo], partitions: &[TailPartition]) -> Result<String, Error> {
         let names: Vec<String> = topics.iter().map(|topic| format!("`{}`", topic.topic)).collect();
-        let [which, is, holds] = match names.as_slice() {
-            [one] => [&format!("topic {one}"), "is", "holds"],
-            several => [&format!("topics {}", several.join(", ")), "are", "hold"],
+        let [which, is, holds, has] = match names.as_slice() {
+            [one] => [&format!("topic {one}"), "is", "holds", "has"],
+            several => [&format!("topics {}", several.join(", ")), "are", "hold", "have"],
         };
         let transactions = if select.read_uncommitted { "" } else { "; --read-uncommitted shows aborted records too" };
         if partitions.iter().all(|it| it.end <= it.low) {
@@ -275,12 +276,14 @@ impl TailRun {
         let begins = |it: &TailPartition| select.start.map_or(it.low, |_| it.start);
         if partitions.iter().all(|it| it.stop <= begins(it)) {
             let held: i64 = partitions.iter().map(|it| it.end - it.low).sum();
-            let offsets = counted(held.cast_unsigned(), "offset");
+            let held = grouped(held.cast_unsigned());
             let none = match select.start {
-                Some(start) if partitions.iter().all(|it| it.start >= it.end) => format!("no records at or after {start}"),
-                _ => "no offset is between start and stop".to_owned(),
+                Some(start) if partitions.iter().all(|it| it.start >= it.end) => {
+                    format!("no records at or after {}", start_of(start, partitions.len()))
+                }
+                _ => "no records between start and stop".to_owned(),
             };
-            return Ok(format!("{none}; {which} {holds} {offsets} in total"));
+            return Ok(format!("{none}; {which} {has} {held}"));
         }
         Ok(match self.output.read() {
             0 => {
@@ -288,6 +291,17 @@ impl TailRun {
             }
             read => format!("0 of {} matched", counted(read, "record")),
         })
+    }
+}
+
+/// Returns a start as part of a sentence: with its article and, if each partition has its own, in the plural.
+fn start_of(start: Pos, partitions: usize) -> String {
+    match start {
+        Pos::Beginning => "the beginning".to_owned(),
+        Pos::End => "the end".to_owned(),
+        Pos::Committed if partitions == 1 => "the committed offset".to_owned(),
+        Pos::Committed => "the committed offsets".to_owned(),
+        start => start.to_string(),
     }
 }
 

@@ -120,6 +120,7 @@ fn keys(section: &ElasticSection) -> SectionKeys<'_> {
         section: name,
         server: "server",
         address: "url",
+        port: None,
         ca: "ca_file",
         client_certificate: "`client_cert` and `client_key`",
         login: match &section.login {

@@ -182,6 +182,7 @@ pub(crate) fn failure(section: &KafkaSection, server: String, cause: ConnectCaus
         section: name,
         server: SERVER,
         address: "servers",
+        port: None,
         ca: &key("ssl_ca_location", &["ssl.ca.location", "ssl.ca.pem"]),
         client_certificate: &certificate.map(|key| format!("`{key}`")).join(" and "),
         login: &match section.tokens.as_ref().map(|tokens| &tokens.source) {

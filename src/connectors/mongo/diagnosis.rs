@@ -118,6 +118,7 @@ fn keys(section: &MongoSection) -> SectionKeys<'_> {
         section: name,
         server: "server",
         address: if section.uri.is_some() { "uri" } else { "host" },
+        port: section.uri.is_none().then_some("port"),
         ca: "tls_ca_file",
         client_certificate: "`tlsCertificateKeyFile` in `uri`",
         login: if section.username.is_some() { "`username`, `password` or `auth_database`" } else { "`uri`" },
@@ -207,7 +208,7 @@ mod tests {
             (
                 selection("I/O error: Connection refused (os error 111)"),
                 "db:27017: connecting: connection refused",
-                "start the server",
+                "start the server, or correct `host` or `port` under [mongodb]",
             ),
             (
                 selection("I/O error: failed to lookup address information: Name or service not known"),
@@ -224,7 +225,7 @@ mod tests {
                     "I/O error: invalid peer certificate: certificate not valid for name \"db\"; certificate is only valid for DnsName(\"x\")",
                 ),
                 "db:27017: TLS handshake: the server's certificate is for another host name",
-                "name the server in `host`",
+                "use the host name of the certificate in `host` under",
             ),
             (
                 selection("I/O error: received corrupt message of type InvalidContentType"),
@@ -236,7 +237,7 @@ mod tests {
                 "db:27017: logging in: authentication failed for `loader`",
                 "correct `username`, `password` or `auth_database` under [mongodb]",
             ),
-            (CommandError::TimedOut, "db:27017: no answer within 10s", "correct `host`"),
+            (CommandError::TimedOut, "db:27017: no answer within 10s", "correct `host` or `port` under [mongodb]"),
             (
                 CommandError::Closed("unexpected end of file".to_owned()),
                 "db:27017: first request: the server closed the connection",

@@ -84,7 +84,9 @@ pub(super) fn unreachable_listener(broker: &AdvertisedBroker, failure: &Failure)
     }
 }
 
-pub(super) fn topics(section: &KafkaSection, seen: usize) -> Step {
+pub(super) fn topics<'a>(section: &KafkaSection, seen: impl Iterator<Item = &'a str>) -> Step {
+    // Those that begin with `__` are Kafka's own.
+    let seen = seen.filter(|name| !name.starts_with("__")).count();
     let seen = counted(seen as u64, "topic");
     let finding = if section.has_login() { format!("the user can see {seen}") } else { format!("the cluster has {seen}") };
     Step::ok(TOPICS, finding)

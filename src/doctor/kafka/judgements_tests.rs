@@ -114,3 +114,10 @@ fn a_missing_topic_fails_unless_it_would_be_created() {
         assert_eq!(missing_written_topic("s", "t", &answer).status, status);
     }
 }
+
+#[test]
+fn topics_of_kafka_itself_are_not_counted() {
+    let section = KafkaSection { name: "s".to_owned(), ..KafkaSection::default() };
+    let seen = ["__consumer_offsets", "orders", "__transaction_state"];
+    assert_eq!(topics(&section, seen.into_iter()), Step::ok(TOPICS, "the cluster has 1 topic"));
+}

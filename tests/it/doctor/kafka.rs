@@ -134,6 +134,7 @@ fn a_round_trip_needs_a_confirmation_where_the_profile_protects_the_cluster() {
         let ended = Folder::with_profile(&profile).run("doctor --roundtrip");
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(5), ""));
         assert!(ended.stderr.starts_with(stderr), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("--target"), "the command has no such flag: {}", ended.stderr);
     }
 }
 

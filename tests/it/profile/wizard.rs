@@ -208,3 +208,44 @@ fn a_file_that_cannot_be_written_is_refused_before_the_first_question() {
     let printed = ["cannot write `nodir/x.ini`", "there is no such file", "name a file in a writable folder"];
     assert!(printed.iter().all(|line| shown.contains(line)) && !shown.contains("Which sections?"), "{shown}");
 }
+
+#[test]
+fn a_file_that_does_not_exist_is_asked_for_again_and_a_certificate_can_be_taken_back() {
+    let folder = Folder::new();
+    fs::write(folder.path().join("client.pem"), "certificate").unwrap();
+    let ssl = format!("{DOWN}{DOWN}{DOWN}\r");
+    let answers = [
+        ("Which sections?", " \r"),
+        ("Servers", "127.0.0.214:9\r"),
+        ("Security protocol", ssl.as_str()),
+        ("CA file", "nofile.pem\r"),
+        ("there is no such file", "\u{15}\r"),
+        ("Client certificate file", "client.pem\r"),
+        ("Client key file", "\r"),
+        ("name both files, or none", "\r"),
+        ("Keep these answers anyway?", "y\r"),
+        ("Topic to read", "\r"),
+        ("Topic to write", "\r"),
+        ("Consumer group", "\r"),
+    ];
+    let (code, shown) = init(&folder, &answers.map(|(question, answer)| (question, answer.to_owned())));
+    assert_eq!(code, Some(0), "{shown}");
+    let written = fs::read_to_string(folder.path().join("database.ini")).unwrap();
+    assert!(written.contains("security_protocol = SSL\n") && !written.contains("location"), "{written}");
+}
+
+#[test]
+fn a_url_without_tls_needs_no_ca() {
+    let answers = [
+        ("Which sections?", format!("{DOWN}{DOWN}{DOWN} \r")),
+        ("URL", "http://127.0.0.214:9\r".to_owned()),
+        ("Username", "\r".to_owned()),
+        ("Keep these answers anyway?", "y\r".to_owned()),
+        ("Index to write", "\r".to_owned()),
+        ("Consumer group", "\r".to_owned()),
+    ];
+    let folder = Folder::new();
+    let (code, shown) = init(&folder, &answers);
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(!shown.contains("CA file"), "{shown}");
+}

@@ -154,7 +154,7 @@ fn real_aggregate_fields_that_no_event_has_are_named() {
     let flow = Flow::new("misspelt", 1);
     flow.send(&events(2_000, 3));
     let run = flow.catch_up("--keep user_id,app_version,gone --by device_typ --required user_id,contry --time-field tmestamp");
-    let own = "none of 2,000 events has the fields `device_typ`, `contry`, `tmestamp`: the first one has `app_version`";
+    let own = "none of 2,000 events has the fields `device_typ`, `contry`, `tmestamp`: they have `app_version`";
     for warning in [own, "events has a time in its time field", "none of 2,000 records has the field `gone`"] {
         assert!(run.stderr.contains(warning), "{}", run.stderr);
     }

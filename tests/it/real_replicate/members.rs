@@ -161,6 +161,22 @@ fn real_a_bounded_run_waits_for_the_partitions_of_a_static_member_that_is_away()
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_run_without_an_instance_id_names_the_static_member_that_is_still_in_the_group() {
+    let flow = Flow::new("static-left", 2).with("kafka.session.timeout.ms = 10000");
+    let mut sent = flow.send(0, 100);
+    let mut left = flow.sdl("--instance-id tour-1").start();
+    flow.until_delivered(&mut left, 100);
+    left.signal("TERM");
+    left.wait().expect(0);
+    sent.extend(flow.send(100, 100));
+    let finished = flow.catch_up("");
+    let line = format!("Group `{}` has the static member `tour-1`, which keeps its partitions", flow.group);
+    assert!(finished.stderr.contains(&line), "{}", finished.stderr);
+    flow.assert_complete(&sent);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
 fn real_a_run_that_waits_for_the_session_of_a_killed_member_says_so() {
     // Long enough for the next runs to join well before it ends.
     let flow = Flow::new("waits-for-session", 2).with("kafka.session.timeout.ms = 30000");

@@ -102,8 +102,8 @@ fn a_record_that_is_too_large_for_the_server_is_named() {
 fn a_run_with_dead_letters_is_complete_and_says_that_there_are_some() {
     let load = Load::new(answering(failed(400, "strict_dynamic_mapping_exception", STRICT)));
     let finished = load.sdl("--dead-letters file:bad").run().expect(3);
-    let error = "error: bad records were found: 1 dead-lettered\nhint: nothing else was read; look at the dead letters in file:bad: \
-         sdl dlq stats file:bad\n";
+    let error =
+        "error: bad records were found: 1 dead-lettered\nhint: nothing else was read; see the causes: sdl dlq stats file:bad\n";
     assert!(finished.stderr.ends_with(error), "{}", finished.stderr);
     let letter = std::fs::read_to_string(finished.path("bad")).unwrap();
     assert!(letter.contains(&format!("the mapping does not allow a field `extra`: {STRICT}")), "{letter}");
@@ -323,7 +323,8 @@ fn a_run_that_is_stopped_while_the_server_is_silent_counts_what_it_did_not_deliv
     running.wait_for_stderr("Delivery stalled. reason=\"no response for more than 3 s\"");
     running.signal("TERM");
     let stderr = running.wait().expect(3).stderr;
-    let error = "error: 1 record was read and not delivered\nhint: start again: they are not committed, and are read once more\n";
+    let error = "error: 1 record was read and not delivered\n  caused by: delivery stalled: no response for more than 3 s\n\
+                 hint: start again when the target responds: they are not committed, and are read once more\n";
     assert!(stderr.ends_with(error), "{stderr}");
 }
 
