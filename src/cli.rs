@@ -332,18 +332,13 @@ impl Command {
             | Self::Aggregate(_)
             | Self::ProduceFake(_)
             | Self::Tail(_)
+            | Self::Demo(_)
             | Self::Sandbox(_) => true,
             Self::Lag(args) => args.repeats(),
             Self::Dlq(args) => args.reporting().is_some(),
-            Self::Topics(_)
-            | Self::Offsets(_)
-            | Self::Doctor(_)
-            | Self::Profile(_)
-            | Self::Demo(_)
-            | Self::Health(_)
-            | Self::Help(_)
-            | Self::Man(_)
-            | Self::Completions(_) => false,
+            Self::Doctor(args) => args.makes_round_trips(),
+            Self::Offsets(args) => args.repeats(),
+            Self::Topics(_) | Self::Profile(_) | Self::Health(_) | Self::Help(_) | Self::Man(_) | Self::Completions(_) => false,
         }
     }
 

@@ -4,6 +4,8 @@
 pub(crate) mod elastic;
 pub(crate) mod kafka;
 pub(crate) mod mongo;
+mod probes;
 mod report;
 
-pub(crate) use report::{DoctorReport, Step, StepStatus};
+pub(crate) use probes::Probes;
+pub(crate) use report::{DestinationName, DoctorReport, Step, StepStatus};

@@ -205,7 +205,7 @@ impl fmt::Display for Record {
 }
 
 /// A record in a few bytes: stored in the commit's metadata to recognise a re-created topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint {
     pub(crate) offset: i64,
     /// Milliseconds since the Unix epoch; `None` if the broker has none.

@@ -1,5 +1,6 @@
 //! Flag groups that several commands share, and their parsing.
 
+mod create;
 mod delivery;
 mod documents;
 mod groups;
@@ -11,6 +12,7 @@ mod shaping;
 mod topics;
 
 pub(crate) use crate::spelling::nearest;
+pub(crate) use create::NewTopic;
 pub(crate) use delivery::{
     DOCUMENT_DEFAULTS, DeadLetterTarget, DeliveryArgs, FailureArgs, KAFKA_DEFAULTS, SourceLimits, parse_dead_letters, parse_rate,
 };
@@ -20,7 +22,7 @@ pub(crate) use numbers::{parse_any_duration, parse_count, parse_duration, parse_
 pub(crate) use pattern::{glob_advice, regex_of_glob, shown_pattern};
 pub(crate) use read::ReadArgs;
 pub(crate) use report::{ReportArgs, SummaryFormat};
-pub(crate) use shaping::{ReportingShape, ShapingArgs, fault_warnings, transform};
+pub(crate) use shaping::{ReportingShape, ShapingArgs, dry_transform, fault_warnings, transform};
 pub(crate) use topics::{
     PartitionList, TopicArgs, check_range, check_resolved, is_internal, none_named, parse_partitions, parse_pattern,
     parse_position, parse_regex, reversed_lines,

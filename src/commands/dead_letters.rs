@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering as AtomicOrdering;
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
 use crate::commands::args::{DeadLetterTarget, FailureArgs, ReadArgs};
+use crate::commands::run::LettersPlace;
 use crate::commands::target_watch::{LostContent, watch_topic};
 use crate::commands::{Context, protect};
 use crate::connectors::kafka::{Admin, KafkaSink, ProducerOptions, Route, Targets, TopicInfo, TopicPlan, WatchedTopic};
 use crate::connectors::ndjson::DeadLetterFile;
-use crate::dlq::{Letter, ReplayRules, failed_again};
+use crate::dlq::{Letter, QUARANTINE, ReplayRules, failed_again, quarantine_of};
 use crate::error::Error;
 use crate::error::hints::may_not_create;
 use crate::pipeline::{
@@ -50,6 +52,8 @@ pub(crate) struct LetterSender<'a> {
     pub(crate) flow: &'a str,
     /// Set if the run replays letters: one that fails again keeps its origin and its history.
     pub(crate) replay: Option<&'a ReplayRules>,
+    /// Those of [`DeadLetterPlan::places`].
+    pub(crate) places: &'a [LettersPlace],
 }
 
 /// The letters of a topic: their records are settled.
@@ -167,12 +171,20 @@ impl DeadLetterPlan {
         }
     }
 
-    /// Returns the command that looks at the dead letters.
-    pub(crate) fn look(&self) -> String {
-        match self {
-            Self::File(path) => format!("sdl dlq stats file:{}", path.display()),
-            Self::Topic { section, name, .. } => format!("sdl dlq stats topic:{}/{name}", section.name),
-        }
+    /// Returns the places that the dead letters go to: behind the first, where a replay puts those that are not replayed any more, if
+    /// that is elsewhere.
+    pub(crate) fn places(&self, is_replay: bool) -> Vec<LettersPlace> {
+        let place = |look: String| LettersPlace { look, is_used: Arc::default() };
+        let of_file = |path: &Path| place(format!("sdl dlq stats file:{}", path.display()));
+        let of_topic = |section: &str, name: &str| place(format!("sdl dlq stats topic:{section}/{name}"));
+        let mut places = match self {
+            Self::File(path) => vec![of_file(path), of_file(&quarantine_path(path))],
+            Self::Topic { section, name, .. } => {
+                vec![of_topic(&section.name, name), of_topic(&section.name, &quarantine_of(name))]
+            }
+        };
+        places.truncate(if is_replay && places[0].look != places[1].look { 2 } else { 1 });
+        places
     }
 
     /// Returns the section and the topic that are written to.
@@ -192,6 +204,7 @@ impl DeadLetterPlan {
         let sink = match self {
             Self::File(path) => {
                 let quarantine = replay.map(|rules| QuarantineFile { rules, path: quarantine_path(&path) });
+                let quarantine = quarantine.filter(|quarantine| quarantine.path != path);
                 DeadLetterSink::File(DeadLetterFile::open(&path)?, quarantine.map(Box::new))
             }
             Self::Topic { section, admin, name, exists } => {
@@ -204,10 +217,11 @@ impl DeadLetterPlan {
                 let quarantine = replay.map(|rules| QuarantineTopic {
                     rules,
                     admin: admin.clone(),
-                    topic: Topic::named(&quarantine_name(&name)),
+                    topic: Topic::named(&quarantine_of(&name)),
                     targets: Arc::clone(&targets),
                     is_ready: OnceCell::new(),
                 });
+                let quarantine = quarantine.filter(|quarantine| quarantine.topic != topic);
                 let route: Route = match &quarantine {
                     None => Box::new(move |_| (topic, None)),
                     Some(QuarantineTopic { rules, topic: quarantine, .. }) => {
@@ -226,33 +240,35 @@ impl DeadLetterPlan {
                 DeadLetterSink::Topic(WatchedSink::new(sink, watcher), quarantine.map(Box::new))
             }
         };
-        let (run, flow, is_replay) = (sender.run.to_owned(), sender.flow.to_owned(), sender.replay.is_some());
+        let (run, flow, replay) = (sender.run.to_owned(), sender.flow.to_owned(), sender.replay.cloned());
+        let places = sender.places.to_vec();
         let build: DeadLetterBuilder = Box::new(move |record, reason, attempts| {
             let stage = if attempts == 0 { FailureStage::Shaping } else { FailureStage::Delivery };
             let cause = DeadLetterCause { run: &run, flow: &flow, stage, attempts, reason };
-            if !is_replay {
-                return dead_letter(record, &cause);
-            }
-            match Letter::of(&record.headers) {
+            let letter = match (&replay, Letter::of(&record.headers)) {
+                (None, _) => dead_letter(record, &cause),
                 // It has not failed again: it keeps its cause.
-                Some(letter) if ReplayRules::is_of_quarantine(reason) => {
+                (Some(_), Some(letter)) if ReplayRules::is_of_quarantine(reason) => {
                     Record { headers: record.headers.clone(), ..letter.original(record) }
                 }
-                _ => dead_letter(&failed_again(record), &cause),
+                (Some(_), _) => dead_letter(&failed_again(record), &cause),
+            };
+            let is_quarantined = replay.as_ref().is_some_and(|rules| rules.is_quarantined(&letter));
+            if let Some(place) = places.get(usize::from(is_quarantined)).or(places.first()) {
+                place.is_used.store(true, AtomicOrdering::Relaxed);
             }
+            letter
         });
         Ok(DeadLetters { sink, build })
     }
 }
 
-/// Returns the topic of the letters that are not replayed any more.
-fn quarantine_name(name: &str) -> String {
-    format!("{name}-quarantine")
-}
-
 fn quarantine_path(path: &Path) -> PathBuf {
+    if path.as_os_str().as_encoded_bytes().ends_with(QUARANTINE.as_bytes()) {
+        return path.to_owned();
+    }
     let mut name = path.as_os_str().to_owned();
-    name.push("-quarantine");
+    name.push(QUARANTINE);
     name.into()
 }
 

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::commands::Context;
 use crate::commands::embedded::{Embedded, TemporaryFile};
-use crate::connectors::kafka::{PartitionDigest, topic_digest};
+use crate::connectors::kafka::{PartitionDigest, end_process, topic_digest};
 use crate::error::Error;
 use crate::pipeline::Failure;
 use crate::record::Partition;
@@ -42,6 +42,19 @@ impl Args {
     /// # Errors
     /// When a step fails, or the numbers disagree at the end.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
+        let mut stop = context.stop.receiver();
+        // Dropped before the process ends: its profile, which may hold a password, is removed.
+        let ended = tokio::select! {
+            ended = self.show(context) => Some(ended),
+            _ = stop.wait_for(|requested| *requested) => None,
+        };
+        ended.unwrap_or_else(|| {
+            context.say("interrupted: the demo is not complete\n");
+            end_process(130)
+        })
+    }
+
+    async fn show(self, context: &Context) -> Result<(), Error> {
         let sinks: Vec<DemoSink> =
             [self.mongo.map(DemoSink::mongo), self.es.as_deref().map(DemoSink::elastic)].into_iter().flatten().collect();
         for sink in &sinks {

@@ -1,17 +1,24 @@
 //! `sdl doctor`.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use clap::builder::NonEmptyStringValueParser as Text;
 use futures_util::future::join_all;
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::commands::run::random;
 use crate::commands::{Context, aggregate, protect};
+use crate::connectors::elastic::index_rule;
+use crate::connectors::kafka::end_process;
+use crate::connectors::mongo::{collection_rule, database_rule};
 use crate::connectors::{elastic as elastic_connector, kafka as kafka_connector};
 use crate::doctor::elastic::{self, ElasticExamination};
 use crate::doctor::kafka::{self, KafkaExamination};
 use crate::doctor::mongo::{self, MongoExamination};
-use crate::doctor::{DoctorReport, Step, StepStatus};
-use crate::document::NamePattern;
+use crate::doctor::{DestinationName, DoctorReport, Probes, Step, StepStatus};
+use crate::document::{NamePattern, NameTemplate};
 use crate::error::Error;
 use crate::pipeline::Failure;
 use crate::profile::{ElasticSection, KafkaSection, MongoSection, Profile, ProfileError, SERVER_KINDS, SectionKind};
@@ -54,6 +61,9 @@ const NEEDS_ROUNDTRIP: &str = "needs --roundtrip: only a record that the broker 
 /// The step before all others: the section as it is written.
 const PROFILE: &str = "profile";
 
+/// How long an interrupted examination goes on with its round trips, which end by removing what they made.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(20);
+
 impl Args {
     /// Examines the sections and prints what was found.
     ///
@@ -61,13 +71,42 @@ impl Args {
     /// When a section does not exist, a round trip is refused, or a step failed.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
         let sections = self.sections(&context.profile)?;
+        let (stop, probes) = (self.roundtrip.then(|| context.stop.receiver()), Probes::default());
         let mut examinations = Vec::new();
         for (name, kind) in sections {
-            examinations.push(self.prepare(context, name, kind)?);
+            examinations.push(self.prepare(context, name, kind, &probes)?);
         }
-        let reports = join_all(examinations.into_iter().map(examine)).await;
+        if self.roundtrip {
+            let (screen, probes) = (context.screen.clone(), probes.clone());
+            context.stop.restore_by(move || screen.write(&left_behind(&probes.places())));
+        }
+        let mut examined = pin!(join_all(examinations.into_iter().map(examine)));
+        let reports = tokio::select! {
+            reports = &mut examined => reports,
+            () = stopped(stop) => {
+                probes.close();
+                for place in probes.places() {
+                    tracing::info!("Interrupted: waiting until {place} is removed; a second signal ends the examination at once.");
+                }
+                let removed = async {
+                    tokio::select! {
+                        _ = &mut examined => {}
+                        () = probes.ended() => {}
+                    }
+                };
+                // What is left then is named.
+                let _ = tokio::time::timeout(REMOVAL_TIMEOUT, removed).await;
+                context.say(&format!("interrupted: the examination is not complete\n{}", left_behind(&probes.places())));
+                end_process(130);
+            }
+        };
         context.print_listing(listing(&reports, self.output == ListingFormat::Table), self.output, &[])?;
         outcome(&reports)
+    }
+
+    /// Returns whether the examination makes something that an interruption would leave behind.
+    pub(crate) fn makes_round_trips(&self) -> bool {
+        self.roundtrip
     }
 
     /// Returns whether the section is examined although it is not named.
@@ -103,24 +142,36 @@ impl Args {
     }
 
     /// Reads a section, and confirms what a round trip changes.
-    fn prepare(&self, context: &Context, name: String, kind: SectionKind) -> Result<Examination, Error> {
+    fn prepare(&self, context: &Context, name: String, kind: SectionKind, probes: &Probes) -> Result<Examination, Error> {
         let profile = &context.profile;
         let probe = self.roundtrip.then(|| format!("sdl-doctor-{:08x}", random()));
-        let probe_id = probe.clone();
+        let (probe_id, probes) = (probe.clone(), probes.clone());
         let server = match kind {
             SectionKind::Kafka => profile.kafka(&name).map(|section| {
                 // A broker that allows transactions of any length grants what is meant to be refused: that is a change.
                 let transactional_id =
                     probe.as_ref().and(section.default_consumer_group_id.as_deref()).map(aggregate::transactional_id);
-                Server::Kafka(section, KafkaExamination { transactional_id, probe_topic: probe, without_probe: NEEDS_ROUNDTRIP })
+                let examination =
+                    KafkaExamination { transactional_id, probe_topic: probe, without_probe: NEEDS_ROUNDTRIP, probes };
+                Server::Kafka(Box::new(section), examination)
             }),
             SectionKind::Mongodb => profile.mongo(&name).map(|section| {
-                let target = constant(section.default_database.as_deref()).zip(constant(section.default_collection.as_deref()));
-                Server::Mongo(section, MongoExamination { target, probe_id })
+                let database = checked("default_database", section.default_database.as_deref(), database_rule);
+                let collection = checked("default_collection", section.default_collection.as_deref(), collection_rule);
+                let target = match (database, collection) {
+                    (DestinationName::Fixed(database), DestinationName::Fixed(collection)) => {
+                        DestinationName::Fixed((database, collection))
+                    }
+                    (DestinationName::Invalid { key, why }, _) | (_, DestinationName::Invalid { key, why }) => {
+                        DestinationName::Invalid { key, why }
+                    }
+                    _ => DestinationName::Open,
+                };
+                Server::Mongo(section, MongoExamination { target, probe_id, probes })
             }),
             SectionKind::Elasticsearch | SectionKind::Opensearch => profile.elastic(&name).map(|section| {
-                let index = constant(section.default_index.as_deref());
-                Server::Elastic(section, ElasticExamination { index, probe_id })
+                let index = checked("default_index", section.default_index.as_deref(), index_rule);
+                Server::Elastic(section, ElasticExamination { index, probe_id, probes })
             }),
             SectionKind::Shape | SectionKind::Run => unreachable!("only servers are examined"),
         };
@@ -133,6 +184,21 @@ impl Args {
     }
 }
 
+/// Waits for a signal; for ever without a channel.
+async fn stopped(stop: Option<watch::Receiver<bool>>) {
+    match stop {
+        // The sender is in the context: it is not closed.
+        Some(mut stop) => drop(stop.wait_for(|requested| *requested).await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns the lines about what an interrupted examination leaves on servers.
+fn left_behind(places: &[String]) -> String {
+    let line = |text: String, place: &String| text + "left behind: " + place + ": remove it\n";
+    places.iter().fold(String::new(), line)
+}
+
 /// A section that is going to be examined.
 struct Examination {
     name: String,
@@ -142,9 +208,8 @@ struct Examination {
     server: Result<Server, ProfileError>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there are few")]
 enum Server {
-    Kafka(KafkaSection, KafkaExamination),
+    Kafka(Box<KafkaSection>, KafkaExamination),
     Mongo(MongoSection, MongoExamination),
     Elastic(ElasticSection, ElasticExamination),
 }
@@ -172,9 +237,13 @@ impl Server {
     }
 }
 
-/// Returns the name that a template has for every record.
-fn constant(template: Option<&str>) -> Option<String> {
-    template?.parse::<NamePattern>().ok()?.constant().map(str::to_owned)
+/// Returns the name that a template has for every record, checked as the loads check it.
+fn checked(key: &'static str, template: Option<&str>, rule: fn(&str) -> Result<(), String>) -> DestinationName<String> {
+    let Some(template) = template else { return DestinationName::Open };
+    match template.parse().and_then(|pattern: NamePattern| NameTemplate::new(pattern, rule, 1)) {
+        Ok(named) => named.pattern().constant().map_or(DestinationName::Open, |name| DestinationName::Fixed(name.to_owned())),
+        Err(why) => DestinationName::Invalid { key, why: format!("cannot use `{template}`: {why}") },
+    }
 }
 
 /// Examines one section; not its server, if it cannot be used as it is written.

@@ -3,25 +3,26 @@
 use std::io::{stdin, stdout};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use crate::commands::args::{KAFKA_DEFAULTS, ReportArgs, SummaryFormat, parse_count, parse_duration, parse_rate, parse_whole};
+use crate::commands::args::{
+    KAFKA_DEFAULTS, NewTopic, ReportArgs, SummaryFormat, parse_count, parse_duration, parse_rate, parse_whole,
+};
 use crate::commands::dead_letters::DeadLetterSink;
 use crate::commands::run::{self, Presentation, RunReporting};
 use crate::commands::target_watch::{LostContent, watch_topic};
 use crate::commands::{Context, protect};
-use crate::connectors::kafka::{Admin, KafkaSink, Pos, ProducerOptions, Targets, TopicPlan, WatchedTopic};
+use crate::connectors::kafka::{Admin, KafkaSink, Pos, ProducerOptions, Targets, WatchedTopic};
 use crate::connectors::ndjson::{NdjsonSink, NdjsonSource};
 use crate::error::Error;
 use crate::error::hints::with_hint;
 use crate::logins::fake::{Clock, FakeLogins, FakePlan, Fraction, LateEvents, Malformed, Missing, RecordKey, TimestampFormat};
 use crate::pipeline::{BadRecordPolicy, Failure, Limits, Observer, Pipeline, Rate, RunOutcome, Sink, Source, WatchedSink};
 use crate::record::{Partition, Topic};
-use crate::report::{RunInfo, counted, parse_address};
+use crate::report::{RunInfo, parse_address};
 
 /// Produce fake user-login events to a topic, with faults on request
 ///
@@ -48,7 +49,7 @@ pub struct Args {
     rate: Option<Rate>,
     /// Create the topic with this number of partitions and replicas if it does not exist
     #[arg(long, value_name = "PARTITIONS:REPLICATION")]
-    create: Option<Create>,
+    create: Option<NewTopic>,
     /// Send the records of this file, or of stdin (-), instead: output of `tail -o ndjson`, or one JSON value per line
     #[arg(long, value_name = "PATH", conflicts_with_all = EVENT_FLAGS)]
     file: Option<PathBuf>,
@@ -160,30 +161,6 @@ enum EventFormat {
     Text,
     Json,
     Ndjson,
-}
-
-/// The partitions and the replication factor of a topic to create: `6:1`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Create {
-    partitions: i32,
-    replication: i32,
-}
-
-impl FromStr for Create {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| text.parse::<i32>().ok();
-        let parsed = text.split_once(':').and_then(|(partitions, replication)| {
-            Some(Self { partitions: number(partitions)?, replication: number(replication)? })
-        });
-        match parsed {
-            Some(create) if create.partitions < 1 => Err("a topic has at least 1 partition, as in 6:1".to_owned()),
-            Some(create) if create.replication < 1 => Err("a topic has at least 1 replica, as in 6:1".to_owned()),
-            Some(create) => Ok(create),
-            None => Err("use PARTITIONS:REPLICATION, as in 6:1".to_owned()),
-        }
-    }
 }
 
 /// Parses a time; returns Unix seconds.
@@ -306,36 +283,10 @@ impl Args {
         let admin = Admin::connect(&section, self.sending.wait).await?;
         let topic = Topic::named(&self.topic);
         let existing = admin.find_topic(topic.name()).await?;
-        let missing = existing.is_none();
-        if let (Some(create), Some(existing)) = (self.create, existing)
-            && create.partitions != existing.partitions
-        {
-            let partitions = counted(u64::from(existing.partitions.unsigned_abs()), "partition");
-            tracing::warn!("{topic}: exists with {partitions}; --create has no effect");
-        }
-        let create = match self.create {
-            Some(create) if missing => Some(create),
-            None if missing => {
-                let failure = Failure::new(format!("topic `{topic}` does not exist on `{}`", section.name));
-                return Err(failure.hint("add --create 6:1, for 6 partitions with one replica each").into());
-            }
-            _ => None,
-        };
-        if let Some(Create { partitions, replication }) = create {
-            let brokers = admin.broker_count().await?;
-            if usize::try_from(replication).is_ok_and(|replication| replication > brokers) {
-                let replicas = counted(u64::from(replication.unsigned_abs()), "replica");
-                let failure = Failure::new(format!("cannot create topic `{topic}` on `{}` with {replicas}", section.name));
-                let failure = failure.because(format!("the cluster has {}", counted(brokers as u64, "broker")));
-                return Err(failure.hint(format!("use --create {partitions}:{brokers}")).into());
-            }
-            admin.check_creatable(&self.topic)?;
-        }
+        let create = NewTopic::plan(self.create, &admin, topic, existing.as_ref()).await?;
         let say_creation = || {
-            if let Some(Create { partitions, replication }) = create {
-                let (partitions, replicas) = (i64::from(partitions).unsigned_abs(), i64::from(replication).unsigned_abs());
-                let (partitions, replicas) = (counted(partitions, "partition"), counted(replicas, "replica"));
-                tracing::info!("{topic}: will be created with {partitions} and {replicas}");
+            if let Some(create) = create {
+                tracing::info!("{topic}: {}", create.line());
             }
         };
         let what = if self.file.is_some() { "the records" } else { "events" };
@@ -356,17 +307,8 @@ impl Args {
         protect::confirm(context, &section, &[topic])?;
         say_creation();
         tracing::info!("Producing {what}");
-        if let Some(Create { partitions, replication }) = create {
-            let (name, config) = (self.topic.clone(), Vec::new());
-            admin
-                .create_topic(&TopicPlan {
-                    name,
-                    partitions,
-                    replication: Some(replication),
-                    config,
-                    optional_config: Vec::new(),
-                })
-                .await?;
+        if let Some(create) = create {
+            create.create(&admin, topic).await?;
         }
         let targets = Targets::default();
         admin.load_topic_limits(topic, &targets).await?;

@@ -2,7 +2,10 @@
 
 use std::io::IsTerminal as _;
 
+use dialoguer::Confirm;
+
 use crate::commands::Context;
+use crate::commands::question::{self, Unanswered};
 use crate::error::Error;
 use crate::pipeline::{Failure, Refused};
 use crate::profile::{KafkaSection, Protect};
@@ -88,11 +91,14 @@ fn ask(context: &Context, section: &str, what: &str, needed: String) -> Result<(
     if !(std::io::stdin().is_terminal() && context.screen.is_terminal()) {
         return Err(Error::Refused(Refused { what: needed, numbers, hint: "confirm with --yes".to_owned() }));
     }
-    let question = format!("{what} on `{section}`?");
-    let answer = dialoguer::Confirm::new().with_prompt(question).default(false).wait_for_newline(true).interact();
-    if answer.map_err(|error| Failure::new("cannot ask for confirmation").because(error))? {
-        return Ok(());
-    }
+    let prompt = format!("{what} on `{section}`?");
+    let confirm = move || Confirm::new().with_prompt(prompt).default(false).wait_for_newline(true).interact();
+    let what = match question::ask(&context.stop, confirm) {
+        Ok(true) => return Ok(()),
+        Ok(false) => "not confirmed",
+        Err(Unanswered::Interrupted) => "interrupted, and not confirmed: nothing was changed",
+        Err(Unanswered::Failed(error)) => return Err(Failure::new("cannot ask for confirmation").because(error).into()),
+    };
     let hint = "run it again and answer yes".to_owned();
-    Err(Error::Refused(Refused { what: "not confirmed".to_owned(), numbers, hint }))
+    Err(Error::Refused(Refused { what: what.to_owned(), numbers, hint }))
 }

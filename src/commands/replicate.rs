@@ -4,21 +4,29 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use regex::Regex;
+
 use crate::commands::Context;
 use crate::commands::args::{
-    DeliveryArgs, KAFKA_DEFAULTS, ReadArgs, ReportArgs, ShapingArgs, TopicArgs, chain, parse_linger, transform,
+    DeliveryArgs, KAFKA_DEFAULTS, ReadArgs, ReportArgs, ShapingArgs, TopicArgs, chain, parse_linger, parse_pattern, transform,
 };
+use crate::commands::group_translation::GroupTranslation;
+use crate::commands::offset_map::{MapTopic, OffsetMapArgs};
 use crate::commands::session::{FlowNames, FlowTarget, Session, warn_of_missing_destination};
 use crate::commands::target_watch::missing_topic;
 use crate::connectors::kafka::{
-    Admin, KafkaSink, PlannedPartition, Pos, PrepareTargets, ProducerOptions, ReadPlan, StartReason, TOPIC_NAME_RULE, TargetIds,
-    TopicInfo,
+    Admin, KafkaSink, OnCopied, PlannedPartition, Pos, PrepareTargets, ProducerOptions, ReadPlan, StartReason, TOPIC_NAME_RULE,
+    TargetIds, TopicInfo,
 };
 use crate::error::Error;
+use crate::offsets::Translator;
 use crate::pipeline::{Failure, LookAtTarget, Refused, TargetLook, Transform, WatchPace, WatchedSink, Watcher};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, Topic};
-use crate::replication::{MissingTarget, ReplicationError, TopicFilter, TopicNames, TopicSync, mark_origin, of_partitions};
+use crate::replication::{
+    CopyRecorder, MapFlow, MapWriterHandle, MissingTarget, ReplicationError, TopicFilter, TopicNames, TopicSync, mark_origin,
+    of_partitions,
+};
 use crate::report::counted;
 
 /// Copy topics from one Kafka cluster to another, or within one
@@ -53,6 +61,13 @@ pub struct Args {
     #[arg(long)]
     origin_header: bool,
     #[command(flatten)]
+    map: OffsetMapArgs,
+    /// Translate the positions of the consumer groups whose whole name matches to the target, every 10 s
+    ///
+    /// As `sdl offsets translate --yes`: a group with active members on the target is left alone.
+    #[arg(long, value_name = "REGEX", value_parser = parse_pattern)]
+    groups: Option<Regex>,
+    #[command(flatten)]
     shaping: ShapingArgs,
     #[command(flatten)]
     delivery: DeliveryArgs,
@@ -80,19 +95,27 @@ impl Args {
     /// # Errors
     /// When the run fails; see the exit codes.
     pub async fn run(self, context: &Context) -> Result<(), Error> {
+        self.check_groups()?;
         let (from, to) = (context.kafka(&self.source)?, context.kafka(&self.target)?);
         let names = self.naming.names(&self.read, &to)?;
         let args = (&self.read, &self.delivery.failure, &self.report);
         let session = Session::connect(context, "replicate", from, args, None).await?;
         let target = Admin::connect(&to, self.delivery.failure.wait).await?;
+        // The key spreads the records of a partition over the target's: no offset of it stands for the others.
+        let map = if self.repartition { MapTopic::None } else { self.map.look_up(&target, !self.no_create).await };
         let transform = self.transform(context, &session.section, session.admin.cluster_id(), target.cluster_id())?;
         let topics = session.topics.clone();
         let patterns = self.read.topics.clone();
         let reads: TopicFilter = Box::new(move |name| patterns.fits(name));
+        let (target_admin, source_admin) = (target.clone(), session.admin.clone());
         let sync = TopicSync::new(session.admin.clone(), target, names, reads, !self.no_create, self.repartition);
         sync.check_names(&topics).map_err(explain)?;
         sync.check_loops(&topics).map_err(explain)?;
         let sync = Arc::new(sync);
+        if !matches!(map, MapTopic::None) {
+            let is_one_cluster = source_admin.cluster_id() == target_admin.cluster_id();
+            self.check_map(is_one_cluster, &topics, sync.names())?;
+        }
         let goes_on = self.read.start == Some(Pos::Committed);
         let options = ProducerOptions {
             compression: self.compression.clone(),
@@ -111,15 +134,84 @@ impl Args {
             goes_on,
             sync: &sync,
             options: &options,
+            admin: &target_admin,
+            map,
         };
         let Some(session) = session.start(&mut target).await? else { return Ok(()) };
 
-        let to = target.section;
+        let TargetTopics { section: to, map, names, .. } = target;
         let limits = self.delivery.limits(&KAFKA_DEFAULTS, self.read.count);
-        let sink = KafkaSink::open(&to, &options, sync.limits(), sync.route())?.with_prepare(prepare_targets(&sync));
+        let recorder = CopyRecorder::default();
+        let mut on_copied: Option<OnCopied> = None;
+        let mut writer = None;
+        if let Some(topic) = map.existing() {
+            let (flow, section, names) = (format!("replicate {}", names.flow), to.clone(), sync.names().clone());
+            let flow = MapFlow {
+                flow,
+                source: source_admin.clone(),
+                target: target_admin.clone(),
+                section,
+                names,
+                target_ids: sync.ids(),
+                topic,
+            };
+            writer = Some((MapWriterHandle::start(flow, recorder.clone())?, recorder.clone()));
+            on_copied = Some(Box::new(move |runs, last| recorder.on_copied(runs, last)));
+        }
+        let sink = KafkaSink::open_reporting(&to, &options, sync.limits(), sync.route(), on_copied)?;
+        let sink = sink.with_prepare(prepare_targets(&sync));
+        let translation = match self.groups {
+            None => None,
+            Some(pattern) => {
+                let names = sync.names().clone();
+                // Of its own: it asks coordinators for as long as the run lasts, and may have to connect again.
+                let (source, target) = (source_admin.reconnected().await?, target_admin.reconnected().await?);
+                let translator = Translator::new(source, target, to.clone(), self.map.topic(), names);
+                Some(GroupTranslation::start(translator, pattern).await?)
+            }
+        };
         let watcher = Watcher::start(look_at_targets(&sync, &to.name), sink.watch(), WATCH_PACE);
         let source_limits = self.delivery.source_limits(&limits);
-        Box::pin(session.run(WatchedSink::new(sink, watcher), transform, limits, &source_limits)).await
+        let sink = WatchedSink::new(sink, watcher);
+        let ended = match writer {
+            Some(map) => Box::pin(session.run_mapped(sink, transform, limits, &source_limits, map)).await,
+            None => Box::pin(session.run(sink, transform, limits, &source_limits)).await,
+        };
+        let translated = match translation {
+            Some(translation) => translation.finish().await,
+            None => Ok(()),
+        };
+        ended.and(translated)
+    }
+
+    /// Checks that positions can be translated.
+    fn check_groups(&self) -> Result<(), Error> {
+        let flag = match (self.map.is_off(), self.repartition) {
+            (true, _) => "--offset-map off",
+            (false, true) => "--repartition",
+            (false, false) => return Ok(()),
+        };
+        if self.groups.is_none() {
+            return Ok(());
+        }
+        let what = format!("--groups needs the offset map, which {flag} leaves out");
+        Err(Error::Usage { what, hint: format!("remove {flag}, or --groups") })
+    }
+
+    /// Checks that the topic of the map holds nothing else, and is not copied itself: each copy of it would be mapped again.
+    fn check_map(&self, is_one_cluster: bool, topics: &[TopicInfo], names: &TopicNames) -> Result<(), Error> {
+        let (map, chosen) = (self.map.topic(), &self.read.topics);
+        let is_read = topics.iter().any(|read| read.topic == map) || chosen.fits(map.name());
+        let is_written = topics.iter().any(|read| names.target(read.topic) == map)
+            || names.source(map.name()).is_some_and(|source| chosen.fits(source));
+        let what = if is_written {
+            format!("records would be copied to `{map}`, the topic of the offset map")
+        } else if is_read && is_one_cluster {
+            format!("`{map}`, the topic of the offset map, would be copied itself")
+        } else {
+            return Ok(());
+        };
+        Err(Error::Usage { what, hint: "name another topic with --offset-map, or omit this one with --exclude REGEX".to_owned() })
     }
 
     /// Returns the transform of each record, unless no flag asks for one.
@@ -196,6 +288,9 @@ struct TargetTopics<'a> {
     goes_on: bool,
     sync: &'a TopicSync,
     options: &'a ProducerOptions,
+    /// Of the target.
+    admin: &'a Admin,
+    map: MapTopic,
 }
 
 impl FlowTarget for TargetTopics<'_> {
@@ -218,7 +313,7 @@ impl FlowTarget for TargetTopics<'_> {
         for name in self.missing.iter().filter_map(MissingTarget::topic) {
             warn_of_missing_destination(self.planned_for(plan, name), &format!("topic `{name}` on `{}`", self.section.name));
         }
-        Ok(self.missing.iter().map(ToString::to_string).collect())
+        Ok(self.missing.iter().map(ToString::to_string).chain(self.map.line()).collect())
     }
 
     fn target_ids(&self) -> TargetIds {
@@ -231,7 +326,12 @@ impl FlowTarget for TargetTopics<'_> {
 
     fn writes(&self, topic: &str) -> bool {
         let is_target = self.topics().iter().any(|written| written.name() == topic);
-        is_target || self.sync.names().source(topic).is_some_and(|source| self.chosen.fits(source))
+        let is_map = match &self.map {
+            MapTopic::None => false,
+            MapTopic::Exists(map) => map.topic.name() == topic,
+            MapTopic::Missing(map) => map.name() == topic,
+        };
+        is_target || is_map || self.sync.names().source(topic).is_some_and(|source| self.chosen.fits(source))
     }
 
     fn cluster(&self) -> Option<&KafkaSection> {
@@ -247,7 +347,9 @@ impl FlowTarget for TargetTopics<'_> {
     }
 
     async fn prepare(&mut self) -> Result<(), Error> {
-        self.sync.create(&self.topics, &self.missing).await.map_err(explain)
+        self.sync.create(&self.topics, &self.missing).await.map_err(explain)?;
+        self.map.create(self.admin).await;
+        Ok(())
     }
 }
 

@@ -77,8 +77,29 @@ pub(crate) struct Presentation<'a> {
     pub(crate) reporting: RunReporting<'a>,
     /// Lines below the progress bar.
     pub(crate) extra_lines: Option<ExtraLines>,
-    /// The command that looks at the dead letters of the run, if it writes some.
-    pub(crate) letters: Option<String>,
+    /// The dead letters of the run, if it writes some.
+    pub(crate) letters: Option<LettersOfRun>,
+}
+
+/// The dead letters of a run, for people: the places that they may go to.
+pub(crate) struct LettersOfRun(pub(crate) Vec<LettersPlace>);
+
+/// A place of dead letters.
+#[derive(Clone)]
+pub(crate) struct LettersPlace {
+    /// The command that looks at them.
+    pub(crate) look: String,
+    /// Whether a letter of the run goes there.
+    pub(crate) is_used: Arc<AtomicBool>,
+}
+
+impl LettersOfRun {
+    /// Returns the command that looks at them, or those of several places.
+    fn look(&self) -> String {
+        let used = self.0.iter().filter(|place| place.is_used.load(Ordering::Relaxed));
+        let looks: Vec<&str> = used.map(|place| place.look.as_str()).collect();
+        if looks.is_empty() { self.0.first().map(|place| place.look.clone()).unwrap_or_default() } else { looks.join("; ") }
+    }
 }
 
 /// Returns the id of a new run: the time and eight random hexadecimal digits.
@@ -136,7 +157,8 @@ pub(crate) async fn run_reported<W: Future<Output = RunReport>>(
     if let Some(bar) = bar {
         bar.finish();
     }
-    let letters = presentation.letters.as_deref();
+    let look = presentation.letters.as_ref().map(LettersOfRun::look);
+    let letters = look.as_deref();
     let summary = Summary::new(&presentation.headline, &report, status).with_letters(letters);
     log_summary(&summary);
     match args.output {
@@ -365,5 +387,18 @@ mod tests {
         assert_eq!(hint(0, 5), "everything else was filtered; to keep bad records, use --dead-letters");
         assert_eq!(hint(5, 5), "everything else was delivered or filtered; to keep bad records, use --dead-letters");
         assert_eq!(hint(0, 0), "nothing else was read; to keep bad records, use --dead-letters");
+    }
+
+    #[test]
+    fn letters_are_where_those_of_the_run_went() {
+        let place = |name: &str, is_used| LettersPlace {
+            look: format!("sdl dlq stats topic:k/{name}"),
+            is_used: Arc::new(AtomicBool::new(is_used)),
+        };
+        let of = |ordinary, quarantined| LettersOfRun(vec![place("bad", ordinary), place("bad-quarantine", quarantined)]);
+        assert_eq!(of(false, false).look(), "sdl dlq stats topic:k/bad");
+        assert_eq!(of(true, false).look(), "sdl dlq stats topic:k/bad");
+        assert_eq!(of(false, true).look(), "sdl dlq stats topic:k/bad-quarantine");
+        assert_eq!(of(true, true).look(), "sdl dlq stats topic:k/bad; sdl dlq stats topic:k/bad-quarantine");
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::commands::Context;
 use crate::commands::embedded::{Embedded, TemporaryFile};
 use crate::error::Error;
+use crate::replication::MAP_TOPIC;
 
 /// Run two embedded Kafka clusters until interrupted, for experiments
 ///
@@ -56,6 +57,7 @@ impl Args {
         for TopicSpec { name, partitions } in &self.topics {
             clusters.create_topic(name, *partitions)?;
         }
+        clusters.create_topic(MAP_TOPIC, 1)?;
         let profile = clusters.profile();
         let file = TemporaryFile::write(self.file.clone(), "sandbox", &profile)?;
         context.print(&profile)?;

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::commands::args::{FailureArgs, ReadArgs, ReportArgs, SourceLimits, chain};
 use crate::commands::dead_letters::{self, DeadLetterPlan, DeadLetterSink, LetterSender};
-use crate::commands::run::{self, Presentation, RunReporting};
+use crate::commands::run::{self, LettersOfRun, Presentation, RunReporting};
 use crate::commands::{Context, protect};
 use crate::connectors::kafka::{
     Admin, KafkaSource, PlannedPartition, Pos, ReadPlan, ResumeRules, StartReason, TargetIds, TopicInfo, TransactionalProducer,
@@ -20,6 +20,7 @@ use crate::pipeline::transaction::{TransactionFlow, TransactionLoop};
 use crate::pipeline::{BadRecordPolicy, DeadLetters, LOSS_TARGET, Limits, Observer, Pipeline, RunReport, Sink, Transform};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, Topic};
+use crate::replication::{CopyRecorder, MapWriterHandle, MappedSource};
 use crate::report::{ExtraLines, ExtraMetrics, RunInfo, counted, grouped};
 
 pub(crate) struct FlowNames {
@@ -125,6 +126,8 @@ pub(crate) struct Replay {
     pub(crate) origins: Vec<TopicInfo>,
     /// What is replayed, for people: `20 dead letters of bad-logins to es/logins`.
     pub(crate) what: String,
+    /// What a dry run prints of the letters.
+    pub(crate) preview: Option<String>,
 }
 
 impl Replay {
@@ -144,6 +147,8 @@ pub(crate) struct Session<'a> {
     reporting: RunReporting<'a>,
     /// Set if the topics hold dead letters to replay; with what they are, for people.
     replay: Option<(ReplayRules, String)>,
+    /// What a dry run prints once it is known that the run could start.
+    preview: Option<String>,
     pub(crate) section: KafkaSection,
     pub(crate) admin: Admin,
     pub(crate) topics: Vec<TopicInfo>,
@@ -159,7 +164,7 @@ pub(crate) struct StartedSession<'a> {
     bad_records: BadRecordPolicy,
     dead_letters: Option<DeadLetters<DeadLetterSink>>,
     replay: Option<ReplayRules>,
-    letters: Option<String>,
+    letters: Option<LettersOfRun>,
     section: KafkaSection,
     pub(crate) plan: ReadPlan,
 }
@@ -179,12 +184,13 @@ impl<'a> Session<'a> {
         let reporting = RunReporting::begin(report, extra_metrics).await?;
         let admin = Admin::connect(&section, failure.wait).await?;
         let topics = read.topics(&admin, &section, failure.wait).await?;
-        Ok(Self { context, command, read, failure, report, reporting, replay: None, section, admin, topics })
+        Ok(Self { context, command, read, failure, report, reporting, replay: None, preview: None, section, admin, topics })
     }
 
     /// Makes the run a replay of dead letters. It stops at the present ends: those that fail again may go to the same topic.
     pub(crate) fn replaying(mut self, replay: Option<&Replay>) -> Self {
         self.replay = replay.map(|replay| (replay.rules.clone(), replay.what.clone()));
+        self.preview = replay.and_then(|replay| replay.preview.clone());
         self
     }
 
@@ -193,7 +199,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// When it is not safe to go on, or the destination cannot be written to.
     pub(crate) async fn start(self, destination: &mut impl FlowTarget) -> Result<Option<StartedSession<'a>>, Error> {
-        let Self { context, command, read, failure, report, reporting, replay, section, admin, topics } = self;
+        let Self { context, command, read, failure, report, reporting, replay, preview, section, admin, topics } = self;
         let (replay, replayed) = replay.unzip();
         let written = destination.topics();
         if let Some(cluster) = destination.cluster() {
@@ -227,11 +233,16 @@ impl<'a> Session<'a> {
         for line in held_back_lines(plan.held_back()) {
             tracing::warn!("{line}");
         }
-        plan.log_requested_skips();
+        if !read.goes_on {
+            plan.log_requested_skips();
+        }
         if report.dry_run {
             plan.log_gaps();
             if let Some(replayed) = replayed {
                 tracing::info!("Would replay {replayed}");
+            }
+            if let Some(preview) = preview {
+                context.print(&preview)?;
             }
             context.say("dry run: nothing was changed\n");
             return Ok(None);
@@ -252,9 +263,12 @@ impl<'a> Session<'a> {
         }
         // Before the flow changes anything: a run that cannot set bad records aside must not begin.
         let run = run::new_id();
-        let letters = dead_letters.as_ref().map(DeadLetterPlan::look);
+        let letters = dead_letters.as_ref().map(|plan| LettersOfRun(plan.places(replay.is_some())));
+        let places = letters.as_ref().map_or(&[][..], |letters| &letters.0);
         let dead_letters = match dead_letters {
-            Some(plan) => Some(plan.open(LetterSender { run: &run, flow: &delivery_flow, replay: replay.as_ref() }).await?),
+            Some(plan) => {
+                Some(plan.open(LetterSender { run: &run, flow: &delivery_flow, replay: replay.as_ref(), places }).await?)
+            }
             None => None,
         };
         destination.prepare().await?;
@@ -340,6 +354,27 @@ impl StartedSession<'_> {
     ) -> Result<(), Error> {
         let bad_records = self.bad_records;
         self.report(source_limits, None, |source, dead_letters, observer, stop| {
+            Pipeline { source, sink, dead_letters, transform, bad_records, limits, observer, stop }.run()
+        })
+        .await
+    }
+
+    /// As [`Self::run`]; commits follow the offset map that `writer` writes of what `recorder` learns.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(crate) async fn run_mapped<K: Sink + 'static>(
+        self,
+        sink: K,
+        transform: Option<Transform>,
+        limits: Limits,
+        source_limits: &SourceLimits,
+        (writer, recorder): (MapWriterHandle, CopyRecorder),
+    ) -> Result<(), Error> {
+        let bad_records = self.bad_records;
+        self.report(source_limits, None, |source, dead_letters, observer, stop| {
+            let source = MappedSource::new(source, writer);
+            let observer: Arc<dyn Observer> = Arc::new(vec![observer, Arc::new(recorder)]);
             Pipeline { source, sink, dead_letters, transform, bad_records, limits, observer, stop }.run()
         })
         .await

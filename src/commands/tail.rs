@@ -123,7 +123,11 @@ impl Args {
         self.format.check()?;
         self.select.topics.named(&section)?;
         let shape = self.shaping.build(&context.profile, section.mask_key.as_ref())?;
-        let filter = Filter { patterns: self.filter.grep, headers: self.filter.header, shape: shape.map(ReportingShape) };
+        let filter = Filter {
+            patterns: self.filter.grep,
+            headers: self.filter.header,
+            shape: shape.map(|shape| ReportingShape { shape, commits: false }),
+        };
         let terminal = stdout().is_terminal();
         let printer = self.format.printer(context, self.shaping.fields(&context.profile)?, terminal);
         let stop = context.stop.clone();

@@ -243,9 +243,12 @@ impl ConnectCause {
                 CertificateError::WrongName => {
                     format!("use the host name of the certificate in `{address}` under [{section}]")
                 }
-                CertificateError::UnknownCa | CertificateError::Other(_) => {
-                    format!("set `{ca}` under [{section}] to the file of the {server}'s CA")
-                }
+                CertificateError::UnknownCa => format!("set `{ca}` under [{section}] to the file of the {server}'s CA"),
+                // Any of its parts may be at fault.
+                CertificateError::Other(_) => format!(
+                    "see its dates, names and CA with openssl s_client -connect HOST:PORT, and renew it or set `{ca}` under \
+                     [{section}] to the file of the {server}'s CA"
+                ),
             },
             Self::ClientCertificateRequired => format!("set {client_certificate} under [{section}]"),
             Self::ClientCertificateRejected => {
@@ -408,7 +411,8 @@ mod tests {
             (
                 "invalid peer certificate: BadSignature",
                 "TLS handshake: the server's certificate is not valid (BadSignature)",
-                "set `tls_ca_file` under [db] to the file of the server's CA",
+                "see its dates, names and CA with openssl s_client -connect HOST:PORT, and renew it or set `tls_ca_file` under [db] to \
+                 the file of the server's CA",
             ),
             (
                 "received corrupt message of type InvalidContentType",

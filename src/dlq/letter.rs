@@ -201,11 +201,17 @@ impl Letter {
         normalised(self.message.as_deref().or(self.class.as_deref()).unwrap_or_default())
     }
 
-    /// Returns the partition of the original record and its offset, if the letter names all three coordinates.
-    pub(crate) fn origin(&self) -> Option<(Partition, i64)> {
+    /// Returns topic, partition and offset of the original record, if the letter names all three.
+    pub(crate) fn coordinates(&self) -> Option<(&str, i32, i64)> {
         let partition = self.partition.filter(|partition| *partition >= 0)?;
         let topic = self.topic.as_deref().filter(|topic| Topic::is_valid_name(topic))?;
-        Some((Partition::new(topic, partition), self.offset.filter(|offset| *offset >= 0)?))
+        Some((topic, partition, self.offset.filter(|offset| *offset >= 0)?))
+    }
+
+    /// Returns the partition of the original record and its offset, if the letter names all three coordinates.
+    pub(crate) fn origin(&self) -> Option<(Partition, i64)> {
+        let (topic, partition, offset) = self.coordinates()?;
+        Some((Partition::new(topic, partition), offset))
     }
 
     /// Returns the original record of the letter `record`: with its own coordinates and timestamp, and of the headers of dead letters
@@ -276,6 +282,27 @@ fn of_streams(streams: &Family) -> Letter {
 /// Returns the name of a class without its package.
 fn short_class(class: &str) -> &str {
     class.rsplit(['.', '$']).next().unwrap_or(class)
+}
+
+/// Returns a checksum of what the first program that wrote a letter of the record says of its failure: a letter that failed again has
+/// the headers of the earlier one in front.
+pub(crate) fn first_failure(headers: &dyn HeaderList) -> u32 {
+    let (mut first, mut seen, mut crc) = (None, Vec::new(), crc32fast::Hasher::new());
+    headers.each(&mut |name, value| {
+        let (Ok(name), Some(value)) = (std::str::from_utf8(name), value) else { return };
+        let of_family = |prefix: &'static str| Some((prefix, name.strip_prefix(prefix)?));
+        let Some((prefix, short)) = [CONNECT, SDL, SPRING, STREAMS].into_iter().find_map(of_family) else { return };
+        // The counter alone is on records that were replayed.
+        let is_counter = prefix == SDL && short == "replays";
+        if !is_counter && *first.get_or_insert(prefix) == prefix && is_read(short) && !seen.iter().any(|known| known == short) {
+            seen.push(short.to_owned());
+            for part in [short.as_bytes(), value] {
+                crc.update(&(part.len() as u64).to_le_bytes());
+                crc.update(part);
+            }
+        }
+    });
+    crc.finalize()
 }
 
 fn replays_header(replays: u32) -> (Bytes, Option<Bytes>) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering as AtomicOrdering};
 
 use crate::dlq::letter::Letter;
+use crate::dlq::newest::NewestLetters;
 use crate::dlq::selection::LetterSelection;
 use crate::pipeline::{
     Answers, Assignment, Batch, ConnectorError, LOSS_TARGET, Ordering, Reason, Sink, Transform, TransformResult,
@@ -13,12 +14,22 @@ use crate::record::Record;
 /// The code of a letter that was replayed too often.
 const TOO_MANY_REPLAYS: &str = "too_many_replays";
 
+/// The end of the name of a topic, or of the path of a file, with letters that are not replayed any more.
+pub(crate) const QUARANTINE: &str = "-quarantine";
+
+/// Returns the topic for the letters of topic `name` that are not replayed any more. Those of a quarantine stay in it.
+pub(crate) fn quarantine_of(name: &str) -> String {
+    if name.ends_with(QUARANTINE) { name.to_owned() } else { format!("{name}{QUARANTINE}") }
+}
+
 /// Which letters are replayed.
 #[derive(Clone, Debug)]
 pub(crate) struct ReplayRules {
     pub(crate) selection: LetterSelection,
     /// A letter that was replayed as often is quarantined.
     pub(crate) max_replays: u32,
+    /// The letters that are there: of a record that has several, only the newest is replayed.
+    pub(crate) newest: Arc<NewestLetters>,
 }
 
 impl ReplayRules {
@@ -33,16 +44,20 @@ impl ReplayRules {
     }
 }
 
-/// Returns the transform that leaves out records which are not letters or are not selected, and finds letters bad that were replayed
-/// too often. It does not change a letter.
+/// Returns the transform that leaves out records which are not letters or are not selected, and letters that have a later one, and
+/// finds letters bad that were replayed too often. It does not change a letter.
 pub(crate) fn admit(rules: ReplayRules) -> Transform {
-    let others = Others(AtomicU64::new(0));
+    let left_out = SkippedLetters::default();
     Box::new(move |record| {
         let Some(letter) = Letter::of(&record.headers) else {
-            others.count();
+            SkippedLetters::count(&left_out.others);
             return TransformResult::Filtered;
         };
         if !rules.selection.includes(&letter) {
+            return TransformResult::Filtered;
+        }
+        if rules.newest.has_later(record, &letter) {
+            SkippedLetters::count(&left_out.earlier);
             return TransformResult::Filtered;
         }
         if letter.replays >= rules.max_replays {
@@ -53,18 +68,29 @@ pub(crate) fn admit(rules: ReplayRules) -> Transform {
     })
 }
 
-/// Counts records that are not letters, and warns of them at the end.
-struct Others(AtomicU64);
+/// Counts what is left out, and says so at the end.
+#[derive(Default)]
+struct SkippedLetters {
+    /// Records that are not letters.
+    others: AtomicU64,
+    /// Letters that have a later one.
+    earlier: AtomicU64,
+}
 
-impl Others {
-    fn count(&self) {
-        self.0.fetch_add(1, AtomicOrdering::Relaxed);
+impl SkippedLetters {
+    fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, AtomicOrdering::Relaxed);
     }
 }
 
-impl Drop for Others {
+impl Drop for SkippedLetters {
     fn drop(&mut self) {
-        match *self.0.get_mut() {
+        match *self.earlier.get_mut() {
+            0 => {}
+            1 => tracing::info!("1 letter was left out: a later letter of the same record takes its place"),
+            earlier => tracing::info!("{earlier} letters were left out: later letters of the same records take their place"),
+        }
+        match *self.others.get_mut() {
             0 => {}
             1 => tracing::warn!(target: LOSS_TARGET, "1 record is not a dead letter and was left out"),
             others => tracing::warn!(target: LOSS_TARGET, "{others} records are not dead letters and were left out"),
@@ -176,7 +202,8 @@ mod tests {
 
     fn rules(codes: &[&str]) -> ReplayRules {
         let codes = codes.iter().map(ToString::to_string).collect();
-        ReplayRules { selection: LetterSelection { codes, ..LetterSelection::default() }, max_replays: 3 }
+        let selection = LetterSelection { codes, ..LetterSelection::default() };
+        ReplayRules { selection, max_replays: 3, newest: Arc::new(NewestLetters::new(true)) }
     }
 
     #[test]
@@ -190,6 +217,24 @@ mod tests {
         assert!(rules(&[]).is_quarantined(&letter("3")) && !rules(&[]).is_quarantined(&letter("2")));
         let plain = Record { headers: Headers::new(), ..letter("0") };
         assert_eq!(admitted(rules(&[]), plain), TransformResult::Filtered);
+    }
+
+    #[test]
+    fn letters_of_a_quarantine_stay_in_it() {
+        assert_eq!(quarantine_of("bad"), "bad-quarantine");
+        assert_eq!(quarantine_of("bad-quarantine"), "bad-quarantine");
+    }
+
+    #[test]
+    fn of_a_record_that_failed_again_only_the_newest_letter_is_replayed() {
+        let (earlier, later) = (letter("0"), Record { offset: 9, ..letter("1") });
+        let mut newest = NewestLetters::new(true);
+        for record in [&earlier, &later] {
+            newest.add(record, &Letter::of(&record.headers).unwrap());
+        }
+        let admit = admit(ReplayRules { newest: Arc::new(newest), ..rules(&[]) });
+        assert_eq!(admit(&mut earlier.clone()), TransformResult::Filtered);
+        assert_eq!(admit(&mut later.clone()), TransformResult::Keep);
     }
 
     #[test]

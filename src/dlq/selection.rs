@@ -31,11 +31,12 @@ impl LetterSelection {
             })
     }
 
-    /// Returns eight hexadecimal digits that differ from selection to selection; `None` for one that includes every letter.
-    pub(crate) fn digest(&self) -> Option<String> {
+    /// Returns eight hexadecimal digits that differ from selection to selection, of letters between the positions `bounds`; `None` for
+    /// one that includes every letter.
+    pub(crate) fn digest(&self, bounds: Option<&str>) -> Option<String> {
         let Self { cause, codes, paths, topics } = self;
         let cause = cause.as_ref().map(|(text, _)| text.as_str());
-        if cause.is_none() && codes.is_empty() && paths.is_empty() && topics.is_empty() {
+        if cause.is_none() && codes.is_empty() && paths.is_empty() && topics.is_empty() && bounds.is_none() {
             return None;
         }
         let sorted = |values: &[String]| {
@@ -43,7 +44,8 @@ impl LetterSelection {
             values.sort();
             values
         };
-        let text = format!("{:?}", (cause, sorted(codes), sorted(paths), sorted(topics)));
+        let mut text = format!("{:?}", (cause, sorted(codes), sorted(paths), sorted(topics)));
+        text.extend(bounds);
         Some(format!("{:08x}", crc32fast::hash(text.as_bytes())))
     }
 }
@@ -99,9 +101,13 @@ mod tests {
             codes: codes.iter().map(ToString::to_string).collect(),
             ..LetterSelection::default()
         };
-        assert_eq!(LetterSelection::default().digest(), None);
-        assert_eq!(codes(&["a", "b"]).digest(), codes(&["b", "a"]).digest());
-        assert_ne!(codes(&["a", "b"]).digest(), codes(&["a"]).digest());
-        assert_ne!(cause("a").digest(), codes(&["a"]).digest());
+        assert_eq!(LetterSelection::default().digest(None), None);
+        assert_eq!(codes(&["a", "b"]).digest(None), codes(&["b", "a"]).digest(None));
+        assert_ne!(codes(&["a", "b"]).digest(None), codes(&["a"]).digest(None));
+        assert_ne!(cause("a").digest(None), codes(&["a"]).digest(None));
+        let between = |bounds: &str| LetterSelection::default().digest(Some(bounds)).unwrap();
+        assert_eq!(between("1h ago"), between("1h ago"));
+        assert_ne!(between("1h ago"), between("2h ago"));
+        assert_ne!(codes(&["a"]).digest(Some("1h ago")), codes(&["a"]).digest(None));
     }
 }

@@ -9,8 +9,11 @@ use futures_util::future::join_all;
 
 use crate::connectors::dial;
 use crate::connectors::elastic::{ElasticClient, IndexKind, connect_failure, servers};
-use crate::doctor::elastic::judgements::{BLOCKS, DISK, INDEX, MAPPING, NODES, PIPELINE, SHARDS, VERSION};
-use crate::doctor::report::{CLOCK, DoctorReport, LOGIN, NAME, RIGHTS, ROUNDTRIP, Step, TCP, TLS, clock, resolved};
+use crate::doctor::elastic::judgements::{BLOCKS, Blocks, DISK, INDEX, MAPPING, NODES, PIPELINE, SHARDS, VERSION};
+use crate::doctor::probes::Probes;
+use crate::doctor::report::{
+    CLOCK, DestinationName, DoctorReport, LOGIN, NAME, RIGHTS, ROUNDTRIP, Step, StepStatus, TCP, TLS, clock, resolved,
+};
 use crate::pipeline::ConnectorError;
 use crate::profile::{ElasticSection, SectionKind};
 
@@ -25,9 +28,10 @@ const CONTACT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ElasticExamination {
     /// The index, alias or data stream that documents are written to, if it does not depend on records.
-    pub(crate) index: Option<String>,
+    pub(crate) index: DestinationName<String>,
     /// The id of a document that is written and removed.
     pub(crate) probe_id: Option<String>,
+    pub(crate) probes: Probes,
 }
 
 /// Examines the cluster of `section`.
@@ -36,13 +40,20 @@ pub(crate) async fn examine(section: &ElasticSection, kind: SectionKind, examina
     if let Some(client) = connect(&mut report, section).await {
         let room = measure_room(&mut report, &client).await;
         match &examination.index {
-            Some(index) if !report.has_failed() => {
-                describe_index(&mut report, &client, index, room, examination.probe_id.as_deref()).await;
+            DestinationName::Fixed(index) if !report.has_failed() => {
+                describe_index(&mut report, &client, index, room, examination).await;
             }
-            Some(_) => {}
-            None => {
+            DestinationName::Fixed(_) => {}
+            invalid @ DestinationName::Invalid { .. } => {
+                invalid.fault(INDEX, &section.name).into_iter().for_each(|step| report.push(step));
+            }
+            DestinationName::Open => {
+                // Any load writes to some index.
+                let block = room.blocks.as_deref().and_then(|blocks| judgements::cluster_block(blocks, false));
+                let because = "the section names no index that is the same for every record";
                 for step in [INDEX, RIGHTS, BLOCKS, MAPPING, PIPELINE] {
-                    report.push(Step::skipped(step, "the section names no index that is the same for every record"));
+                    let block = block.clone().filter(|block| block.name == step);
+                    report.push(block.unwrap_or_else(|| Step::skipped(step, because)));
                 }
             }
         }
@@ -100,8 +111,16 @@ async fn connect(report: &mut DoctorReport, section: &ElasticSection) -> Option<
     good.into_iter().next().map(|(_, client)| client)
 }
 
-/// Examines clock, disks and shards; returns whether the cluster has room for another index.
-async fn measure_room(report: &mut DoctorReport, client: &ElasticClient) -> bool {
+/// What decides whether an index can be created or written to, beside the index.
+struct ClusterState {
+    /// Whether there is room for another index.
+    has_room: bool,
+    /// The blocks of the cluster; absent if the user may not ask.
+    blocks: Option<Vec<String>>,
+}
+
+/// Examines clock, disks and shards.
+async fn measure_room(report: &mut DoctorReport, client: &ElasticClient) -> ClusterState {
     match client.room().await {
         Ok(room) => {
             report.push(match room.times {
@@ -111,22 +130,35 @@ async fn measure_room(report: &mut DoctorReport, client: &ElasticClient) -> bool
             report.push(judgements::disks(&room));
             let (step, has_room) = judgements::shards(room.shards);
             report.push(step);
-            has_room
+            ClusterState { has_room, blocks: room.blocks }
         }
         Err(error) => {
             report.push(Step::failed(CLOCK, &error));
-            true
+            ClusterState { has_room: true, blocks: None }
         }
     }
 }
 
 /// Examines the index, alias or data stream: its kind, the user's rights, its blocks, its mapping and its pipelines.
-async fn describe_index(report: &mut DoctorReport, client: &ElasticClient, index: &str, has_room: bool, probe_id: Option<&str>) {
+async fn describe_index(
+    report: &mut DoctorReport,
+    client: &ElasticClient,
+    index: &str,
+    cluster: ClusterState,
+    examination: &ElasticExamination,
+) {
     let (kind, facts) = match client.index_facts(index).await {
         Ok(found) => found,
         Err(error) => return report.push(Step::failed(INDEX, &error)),
     };
-    report.push(judgements::index(index, &kind, &facts, has_room));
+    let is_missing = kind == IndexKind::Missing;
+    let is_uncreatable =
+        is_missing && cluster.blocks.as_deref().is_some_and(|blocks| judgements::cluster_block(blocks, true).is_some());
+    report.push(if is_uncreatable {
+        judgements::uncreatable(index)
+    } else {
+        judgements::index(index, &kind, &facts, cluster.has_room)
+    });
     let privileges = match client.privileges(index, judgements::privileges(&kind)).await {
         Ok(privileges) => privileges,
         Err(error) => return report.push(Step::failed(RIGHTS, &error)),
@@ -134,11 +166,16 @@ async fn describe_index(report: &mut DoctorReport, client: &ElasticClient, index
     let is_there = kind == IndexKind::Index || kind == IndexKind::Indices && facts.ambiguous.is_none();
     // A write to a name that is free would create it.
     let refusal = if is_there { client.try_to_write(index).await } else { Ok(None) };
-    match refusal {
-        Ok(refusal) => report.push(judgements::rights(index, privileges.as_deref(), is_there, refusal.as_ref())),
+    let refusal = match refusal {
+        Ok(refusal) => refusal,
         Err(error) => return report.push(Step::failed(RIGHTS, &error)),
-    }
-    report.push(judgements::blocks(index, &facts));
+    };
+    let refusal = refusal.as_ref();
+    let found = Blocks { of_cluster: cluster.blocks.as_deref(), is_missing, was_tried: is_there, refusal };
+    let blocks = judgements::blocks(index, &facts, &found);
+    let is_blocked = blocks.status == StepStatus::Fail;
+    report.push(judgements::rights(index, privileges.as_deref(), is_there, refusal, is_blocked));
+    report.push(blocks);
     report.push(judgements::mapping(index, &kind, &facts));
     if facts.pipelines.is_empty() {
         report.push(Step::ok(PIPELINE, "none"));
@@ -149,11 +186,20 @@ async fn describe_index(report: &mut DoctorReport, client: &ElasticClient, index
             Err(error) => report.push(Step::failed(PIPELINE, &error)),
         }
     }
-    match probe_id {
-        Some(id) if is_there && !report.has_failed() => match client.round_trip(index, id).await {
-            Ok(is_removed) => report.push(judgements::round_trip(index, id, is_removed)),
-            Err(error) => report.push(Step::failed(ROUNDTRIP, &error)),
-        },
+    match examination.probe_id.as_deref() {
+        Some(id) if is_there && !report.has_failed() => {
+            let place = format!("document `{id}` in `{index}` of `{}`", report.section);
+            match examination.probes.run(place.clone(), client.round_trip(index, id)).await {
+                Some((Ok(()), is_removed)) => report.push(judgements::round_trip(index, id, is_removed)),
+                Some((Err(error), is_removed)) => {
+                    report.push(Step::failed(ROUNDTRIP, &error));
+                    if !is_removed {
+                        report.push(Step::left_behind(&place));
+                    }
+                }
+                None => {}
+            }
+        }
         Some(_) if !report.has_failed() => {
             report.push(Step::skipped(ROUNDTRIP, "only from an index that exists can a document be removed again"));
         }

@@ -11,6 +11,7 @@ use crate::connectors::kafka::{
     self, AclOperation, Admin, AdvertisedBroker, CONTACT_TIMEOUT, RightAnswer, TopicRight, connect_failure,
 };
 use crate::doctor::kafka::judgements::{CLUSTER, LISTENERS, RECORD_SIZE, REPLICAS, TOPICS, VERSIONS};
+use crate::doctor::probes::Probes;
 use crate::doctor::report::{CLOCK, DoctorReport, LOGIN, NAME, RIGHTS, ROUNDTRIP, Step, TCP, TLS, certificate, clock, resolved};
 use crate::number::counted;
 use crate::pipeline::ConnectorError;
@@ -33,6 +34,7 @@ pub(crate) struct KafkaExamination {
     pub(crate) probe_topic: Option<String>,
     /// Why the clock is not examined without such a topic: what is needed.
     pub(crate) without_probe: &'static str,
+    pub(crate) probes: Probes,
 }
 
 /// Examines the cluster of `section`.
@@ -168,8 +170,16 @@ async fn find_topics(report: &mut DoctorReport, section: &KafkaSection, admin: &
             return topics;
         }
     }
-    let read = section.default_consumer_topic.as_deref();
-    let written = section.default_producer_topic.as_deref();
+    let keys = ["default_consumer_topic", "default_producer_topic"];
+    let names = [section.default_consumer_topic.as_deref(), section.default_producer_topic.as_deref()];
+    let [read, written] = std::array::from_fn(|at| {
+        let fault = judgements::invalid_topic(&section.name, keys[at], names[at]?);
+        if let Some(step) = fault {
+            report.push(step);
+            return None;
+        }
+        names[at]
+    });
     if let Some(name) = read {
         match admin.topic(name).await {
             Ok(Some(found)) => {
@@ -300,14 +310,21 @@ async fn make_round_trip(report: &mut DoctorReport, admin: &Admin, examination: 
     let Some(topic) = examination.probe_topic.as_deref() else {
         return report.push(Step::note(CLOCK, examination.without_probe));
     };
-    match admin.round_trip(topic).await {
-        Ok(trip) => {
-            match trip.broker_time {
+    let place = format!("topic `{topic}` on `{}`", report.section);
+    let Some((result, is_removed)) = examination.probes.run(place.clone(), admin.round_trip(topic)).await else { return };
+    match result {
+        Ok(broker_time) => {
+            match broker_time {
                 Some((there, here)) => report.push(clock("broker", there, here)),
                 None => report.push(Step::skipped(CLOCK, "the broker did not stamp the record")),
             }
-            report.push(judgements::round_trip(topic, trip.is_removed));
+            report.push(judgements::round_trip(topic, is_removed));
         }
-        Err(error) => report.push(Step::failed(ROUNDTRIP, &error)),
+        Err(error) => {
+            report.push(Step::failed(ROUNDTRIP, &error));
+            if !is_removed {
+                report.push(Step::left_behind(&place));
+            }
+        }
     }
 }

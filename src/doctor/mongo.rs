@@ -9,7 +9,10 @@ use futures_util::future::join_all;
 use crate::connectors::dial;
 use crate::connectors::mongo::{CollectionKind, MongoClient, MongoTopology, connect_failure, servers};
 use crate::doctor::mongo::judgements::{COLLECTION, INDEXES, MEMBERS, TOPOLOGY, VALIDATOR, VERSION};
-use crate::doctor::report::{CLOCK, DoctorReport, LOGIN, NAME, RIGHTS, ROUNDTRIP, Step, TCP, TLS, clock, resolved};
+use crate::doctor::probes::Probes;
+use crate::doctor::report::{
+    CLOCK, DestinationName, DoctorReport, LOGIN, NAME, RIGHTS, ROUNDTRIP, Step, TCP, TLS, clock, resolved,
+};
 use crate::pipeline::{ConnectStep, ConnectorError, FailureKind};
 use crate::profile::{MongoSection, SectionKind};
 
@@ -24,9 +27,10 @@ const CONTACT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MongoExamination {
     /// The database and the collection that documents are written to, if they do not depend on records.
-    pub(crate) target: Option<(String, String)>,
+    pub(crate) target: DestinationName<(String, String)>,
     /// The id of a document that is written and removed.
     pub(crate) probe_id: Option<String>,
+    pub(crate) probes: Probes,
 }
 
 /// Examines the server of `section`.
@@ -35,18 +39,31 @@ pub(crate) async fn examine(section: &MongoSection, examination: &MongoExaminati
     if let Some(client) = connect(&mut report, section).await
         && describe_server(&mut report, &client, section).await
     {
-        if let Some((database, collection)) = &examination.target {
-            describe_collection(&mut report, &client, database, collection).await;
-            if let Some(id) = examination.probe_id.as_deref().filter(|_| !report.has_failed()) {
-                match client.round_trip(database, collection, id).await {
-                    Ok(is_removed) => report.push(judgements::round_trip(database, collection, id, is_removed)),
-                    Err(error) => report.push(Step::failed(ROUNDTRIP, &error)),
+        match &examination.target {
+            DestinationName::Fixed((database, collection)) => {
+                describe_collection(&mut report, &client, database, collection).await;
+                if let Some(id) = examination.probe_id.as_deref().filter(|_| !report.has_failed()) {
+                    let place = format!("document `{id}` in {database}.{collection} of `{}`", section.name);
+                    match examination.probes.run(place.clone(), client.round_trip(database, collection, id)).await {
+                        Some((Ok(()), is_removed)) => report.push(judgements::round_trip(database, collection, id, is_removed)),
+                        Some((Err(error), is_removed)) => {
+                            report.push(Step::failed(ROUNDTRIP, &error));
+                            if !is_removed {
+                                report.push(Step::left_behind(&place));
+                            }
+                        }
+                        None => {}
+                    }
                 }
             }
-        } else {
-            let because = "the section names no collection that is the same for every record";
-            for step in [COLLECTION, RIGHTS, VALIDATOR, INDEXES] {
-                report.push(Step::skipped(step, because));
+            invalid @ DestinationName::Invalid { .. } => {
+                invalid.fault(COLLECTION, &section.name).into_iter().for_each(|step| report.push(step));
+            }
+            DestinationName::Open => {
+                let because = "the section names no collection that is the same for every record";
+                for step in [COLLECTION, RIGHTS, VALIDATOR, INDEXES] {
+                    report.push(Step::skipped(step, because));
+                }
             }
         }
     }
@@ -126,9 +143,12 @@ async fn describe_server(report: &mut DoctorReport, client: &MongoClient, sectio
         }
     };
     report.push(judgements::version(facts.version.as_deref()));
-    report.push(judgements::topology(section, &facts.topology));
+    report.push(match &facts.topology {
+        Some(topology) => judgements::topology(section, topology),
+        None => Step::skipped(TOPOLOGY, judgements::unknown_command("hello")),
+    });
     match &facts.topology {
-        MongoTopology::ReplicaSet { members, .. } => {
+        Some(MongoTopology::ReplicaSet { members, .. }) => {
             let reached = join_all(members.iter().map(async |member| {
                 let cause = match dial::resolve(member).await {
                     Ok(addresses) => dial::open(&addresses).await.err(),
@@ -140,9 +160,10 @@ async fn describe_server(report: &mut DoctorReport, client: &MongoClient, sectio
                 report.push(step);
             }
         }
-        MongoTopology::Standalone | MongoTopology::Router => {
+        Some(MongoTopology::Standalone | MongoTopology::Router) => {
             report.push(Step::skipped(MEMBERS, "the server is not a member of a replica set"));
         }
+        None => report.push(Step::skipped(MEMBERS, judgements::unknown_command("hello"))),
     }
     report.push(match facts.times {
         Some((there, here)) => clock("server", there, here),

@@ -82,6 +82,11 @@ impl Step {
         Self { is_note: true, ..Self::skipped(name, needs) }
     }
 
+    /// Returns the step of a round trip that has failed, and may have left something at `place`.
+    pub(crate) fn left_behind(place: &str) -> Self {
+        Self::warn(ROUNDTRIP, format!("{place} may be left behind"), "remove it")
+    }
+
     /// Returns the step that ended with an error, in the words of the commands that meet it.
     pub(crate) fn failed(name: &'static str, error: &ConnectorError) -> Self {
         let (finding, hint) = match error {
@@ -101,6 +106,28 @@ fn sentence(failure: &Failure) -> String {
     match failure.kind {
         FailureKind::Connect(_) if !failure.causes.is_empty() => failure.causes.join(": "),
         _ => failure.to_string(),
+    }
+}
+
+/// The name of what documents are written to, as the section has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum DestinationName<N> {
+    /// The section has none, or it depends on records.
+    #[default]
+    Open,
+    Fixed(N),
+    /// The commands refuse the value of this key.
+    Invalid {
+        key: &'static str,
+        why: String,
+    },
+}
+
+impl<N> DestinationName<N> {
+    /// Returns the failure of the step `name` for an invalid name.
+    pub(crate) fn fault(&self, name: &'static str, section: &str) -> Option<Step> {
+        let Self::Invalid { key, why } = self else { return None };
+        Some(Step::fail(name, why.clone(), format!("correct `{key}` under [{section}]")))
     }
 }
 

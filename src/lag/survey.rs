@@ -97,7 +97,7 @@ impl SurveyedCluster {
 
     /// Surveys the groups that `filter` selects. After an error the next survey connects again.
     pub(crate) async fn survey(&mut self, filter: &LagFilter) -> Result<Survey, ConnectorError> {
-        let admin = if let Some(admin) = self.admin.take() {
+        let admin = if let Some(admin) = self.admin.take().filter(|admin| !admin.is_overdue()) {
             admin
         } else {
             let connected = Admin::connect(&self.section, if self.down { RECONNECT_TIMEOUT } else { CONNECT_TIMEOUT }).await;

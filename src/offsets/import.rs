@@ -16,6 +16,8 @@ pub(crate) struct ImportPlan {
     /// By group.
     pub(crate) groups: Vec<GroupChanges>,
     pub(crate) left_out: Vec<LeftOut>,
+    /// The groups of flows of this program, all of them left out.
+    pub(crate) of_flows: BTreeSet<String>,
 }
 
 /// The changes of one group.
@@ -57,6 +59,9 @@ pub(crate) async fn plan_import(admin: &Admin, offsets: Vec<GroupOffset>) -> Res
     let mut plan = ImportPlan::default();
     for ((name, offsets), group) in by_group.into_iter().zip(groups) {
         let before = positions.remove(&name).unwrap_or_else(|| Ok(Vec::new()));
+        if before.as_ref().is_ok_and(|before| flow_of(&offsets, before).is_some()) {
+            plan.of_flows.insert(name.clone());
+        }
         match plan_group(&offsets, &logs, before, &group, admin.is_embedded()) {
             Ok(changes) => plan.groups.push(GroupChanges { group: name, changes }),
             Err(why) => plan.left_out.push(LeftOut { group: name, why }),
@@ -97,6 +102,20 @@ impl ClusterLogs {
     }
 }
 
+/// Returns which flow of this program a group belongs to, by the file or by what it has committed.
+fn flow_of(offsets: &[GroupOffset], before: &[(Partition, CommittedOffset)]) -> Option<String> {
+    let new: Vec<CommittedOffset> = offsets.iter().map(new_offset).collect();
+    if let Some(flow) = flows(&new).first() {
+        return Some(format!("its positions in the file are those of the flow `{}`", flow_in_words(flow)));
+    }
+    let flow = flows(before.iter().map(|(_, before)| before)).pop_first()?;
+    Some(format!("it is the group of the flow `{}`", flow_in_words(&flow)))
+}
+
+fn new_offset(offset: &GroupOffset) -> CommittedOffset {
+    CommittedOffset { next: NextOffset(offset.offset), metadata: offset.metadata.clone(), leader_epoch: None }
+}
+
 /// Returns the changes of a group, or why it is left out.
 fn plan_group(
     offsets: &[GroupOffset],
@@ -105,22 +124,12 @@ fn plan_group(
     group: &Group,
     is_embedded: bool,
 ) -> Result<Vec<OffsetChange>, String> {
-    let before: Offsets = match before {
-        Ok(before) => before.into_iter().collect(),
-        Err(why) => return Err(format!("its offsets cannot be read: {why}")),
-    };
-    let new = |offset: &GroupOffset| CommittedOffset {
-        next: NextOffset(offset.offset),
-        metadata: offset.metadata.clone(),
-        leader_epoch: None,
-    };
-    let new: Vec<(Partition, CommittedOffset)> = offsets.iter().map(|offset| (offset.partition, new(offset))).collect();
-    if let Some(flow) = flows(new.iter().map(|(_, new)| new)).first() {
-        return Err(format!("its positions in the file are those of the flow `{}`", flow_in_words(flow)));
+    let before = before.map_err(|why| format!("its offsets cannot be read: {why}"))?;
+    if let Some(why) = flow_of(offsets, &before) {
+        return Err(why);
     }
-    if let Some(flow) = flows(before.values()).first() {
-        return Err(format!("it is the group of the flow `{}`", flow_in_words(flow)));
-    }
+    let before: Offsets = before.into_iter().collect();
+    let new: Vec<(Partition, CommittedOffset)> = offsets.iter().map(|offset| (offset.partition, new_offset(offset))).collect();
     if let Some(why) = &group.error {
         return Err(format!("it cannot be described: {why}"));
     }

@@ -32,6 +32,16 @@ impl<T: Observer> Observer for Vec<T> {
     }
 }
 
+impl Observer for std::sync::Arc<dyn Observer> {
+    fn on(&self, event: &Event<'_>) {
+        (**self).on(event);
+    }
+
+    fn wants_every_record(&self) -> bool {
+        (**self).wants_every_record()
+    }
+}
+
 impl Observer for Box<dyn Observer> {
     fn on(&self, event: &Event<'_>) {
         (**self).on(event);
@@ -110,6 +120,8 @@ pub enum Event<'a> {
         /// What the policy for bad records decides.
         action: BadRecordAction,
     },
+    /// These records were filtered.
+    Filtered(&'a [(Partition, i64)]),
     /// The broker confirmed these positions.
     Committed(&'a [(Partition, NextOffset)]),
     /// The problem of one side of the run began, changed or ended (`None`).

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::pipeline::{Transform, TransformResult};
-use crate::record::Record;
+use crate::record::{Partition, Record};
 
 /// `cluster/topic/partition/offset` of the record that was copied first.
 const ORIGIN: &str = "sdl-origin";
@@ -26,10 +26,17 @@ pub(crate) fn mark_origin(source: String, target: &str) -> Transform {
     })
 }
 
+/// Returns the source offset in the origin header of a record that was copied from this partition of the cluster.
+pub(crate) fn parse_origin(record: &Record, cluster: &str, partition: Partition) -> Option<i64> {
+    let (_, origin) = record.headers.iter().find(|(name, _)| name == ORIGIN)?;
+    let origin = std::str::from_utf8(origin.as_ref()?).ok()?;
+    let place = origin.strip_prefix(cluster)?.strip_prefix('/')?.strip_prefix(partition.topic.name())?;
+    place.strip_prefix('/')?.strip_prefix(&partition.index.to_string())?.strip_prefix('/')?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Partition;
 
     fn record(headers: &[&'static str]) -> Record {
         let header = |value: &&'static str| (Bytes::from_static(ORIGIN.as_bytes()), Some(Bytes::from_static(value.as_bytes())));
@@ -41,6 +48,16 @@ mod tests {
             value: None,
             headers: headers.iter().map(header).collect(),
         }
+    }
+
+    #[test]
+    fn the_offset_is_that_of_the_partition_and_cluster_asked_for() {
+        let of = |header: &'static str, index| parse_origin(&record(&[header]), "east", Partition::new("orders", index));
+        assert_eq!(of("east/orders/3/7", 3), Some(7));
+        for header in ["west/orders/3/7", "east/orders/31/7", "east/others/3/7", "east/orders/3/", "east", ""] {
+            assert_eq!(of(header, 3), None, "{header}");
+        }
+        assert_eq!(parse_origin(&record(&[]), "east", Partition::new("orders", 3)), None);
     }
 
     #[test]

@@ -134,6 +134,8 @@ impl Summary {
             let note = match name {
                 "dead-lettered" => self.letters.as_deref(),
                 "undelivered" => self.undelivered_because.as_deref(),
+                // A condition with a typing error ends as one that is meant: without a delivery.
+                "filtered" if count == tally.read => Some("every record: nothing was delivered"),
                 _ => None,
             };
             let note = note.map_or_else(String::new, |note| format!("  ({})", escape_controls(note)));
@@ -226,6 +228,9 @@ mod tests {
         };
         let filtered = text(Tally { read: 10, filtered: 10, ..Tally::default() });
         assert!(filtered.contains("\n  5 records/s read, 0 batches\n"), "{filtered}");
+        assert!(filtered.contains(" 10  (every record: nothing was delivered)\n"), "{filtered}");
+        let some = text(Tally { read: 10, delivered: 1, filtered: 9, ..Tally::default() });
+        assert!(!some.contains("every record"), "{some}");
         let delivered = text(Tally { read: 10, delivered: 10, ..Tally::default() });
         assert!(delivered.contains("\n  5 records/s, 0 batches\n"), "{delivered}");
     }

@@ -102,6 +102,13 @@ impl MatchCounter {
     }
 }
 
+impl UnmatchedRule {
+    /// Returns whether it is a condition: the records that do not match it are left out.
+    pub(crate) fn is_condition(&self) -> bool {
+        self.compares
+    }
+}
+
 impl fmt::Display for UnmatchedRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rule, field, records, .. } = self;

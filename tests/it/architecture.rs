@@ -40,7 +40,7 @@ const LAYERS: [(&str, &[&str]); 22] = [
     ("dlq", &["pipeline", "record", "number"]),
     ("doctor", &["connectors", "document", "pipeline", "profile", "record", "number"]),
     ("lag", &["connectors", "pipeline", "profile", "record", "number"]),
-    ("offsets", &["connectors", "pipeline", "profile", "record", "number"]),
+    ("offsets", &["replication", "connectors", "pipeline", "profile", "record", "number"]),
     ("topics", &["connectors", "pipeline", "profile", "record", "number"]),
     ("replication", &["connectors", "pipeline", "profile", "record", "number"]),
     ("windows", &["report", "terminal", "connectors", "logins", "pipeline", "profile", "shape", "record", "number"]),

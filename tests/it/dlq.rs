@@ -112,6 +112,9 @@ fn text(value: &ReadRecord) -> &str {
     std::str::from_utf8(value.content.value.as_deref().unwrap()).unwrap()
 }
 
+/// Embedded brokers let a member join again when the session of the one before has ended.
+const SHORT_SESSION: &str = "kafka.session.timeout.ms = 6000\n";
+
 const MISSING: (&str, Option<&str>) = ("missing_field", Some("device_type"));
 
 #[test]
@@ -237,6 +240,9 @@ fn exported_letters_are_a_file_of_letters_and_are_imported_as_they_were() {
     with_file("import letters.ndjson again", &exported).expect(0);
     let imported: Vec<Content> = letters.read("again").into_iter().map(|record| record.content).collect();
     assert_eq!(imported, sent);
+    let missing = with_file("import letters.ndjson nowhere", &exported).expect(1);
+    let hint = "error: topic `nowhere` does not exist on `local_kafka`\nhint: add --create 6:1, for 6 partitions with one replica each\n";
+    assert!(missing.stderr.ends_with(hint), "{}", missing.stderr);
     let refused = with_file("import letters.ndjson again", "{\"a\": 1}\n").expect(3);
     assert!(refused.stderr.contains("the line is not a dead letter"), "{}", refused.stderr);
     let usage = with_file("replay file:letters.ndjson --to topic:logins", &exported).expect(2);
@@ -279,6 +285,36 @@ fn a_replay_delivers_the_fixed_original_once() {
 }
 
 #[test]
+fn of_a_record_that_failed_again_only_the_newest_letter_is_replayed() {
+    let letters = Letters::of(&[
+        of_sdl(7, MISSING, "`device_type` is missing", r#"{"a":1}"#, 0),
+        of_sdl(8, MISSING, "`device_type` is missing", r#"{"a":2}"#, 0),
+        of_sdl(9, MISSING, "`device_type` is missing", r#"{"a":3,"device_type":"iOS"}"#, 0),
+    ]);
+    letters.mock.create_topic("fixed", 1);
+    letters.run("replay bad --require device_type --to topic:fixed", 3);
+    assert_eq!((letters.read("fixed").len(), letters.read("bad").len()), (1, 5));
+    let earlier = "2 are earlier letters of the same records";
+    assert_eq!(letters.run("stats bad", 0).stderr, format!("5 dead letters of 3 records: {earlier}\n"));
+    let replay = "replay bad --to topic:local_kafka/logins -o json";
+    let refused = letters.run(replay, 5);
+    let what = format!(
+        "this would send 3 records of 5 dead letters ({earlier}) back to topic `logins`, which they come from\nhint: confirm"
+    );
+    assert!(refused.stderr.contains(&what), "{}", refused.stderr);
+    let done = letters.run(&format!("{replay} --yes"), 0);
+    let line = format!("Replaying 3 records of 5 dead letters of bad ({earlier}) to topic:local_kafka/logins");
+    assert!(done.stderr.contains(&line), "{}", done.stderr);
+    let line = "2 letters were left out: later letters of the same records take their place";
+    assert!(done.stderr.contains(line), "{}", done.stderr);
+    let summary = done.json();
+    assert_eq!((&summary["delivered"], &summary["filtered"]), (&json!(3), &json!(2)));
+    let mut arrived: Vec<_> = letters.read("logins").iter().map(|record| header(record, "sdl.dlq.replays").unwrap()).collect();
+    arrived.sort();
+    assert_eq!(arrived, ["1", "2", "2"]);
+}
+
+#[test]
 fn a_dry_run_shows_causes_and_letters_before_and_after_and_changes_nothing() {
     let letters = Letters::of(&[
         of_sdl(7, MISSING, "`device_type` is missing", r#"{"a":1}"#, 0),
@@ -314,7 +350,10 @@ fn what_fails_again_is_a_letter_again_and_is_quarantined_at_last() {
     assert_eq!(header(again, "__connect.errors.offset").as_deref(), Some("7"));
     let shown = letters.run("show bad 0@1 -o json", 0).json();
     assert_eq!(shown["letters"][0]["earlier_codes"], json!(["missing_field"]));
-    letters.run(replay, 3);
+    let last = letters.run(replay, 3);
+    let hint = "see the causes: sdl dlq stats topic:local_kafka/bad-quarantine\n";
+    assert!(last.stderr.ends_with(hint), "{}", last.stderr);
+    assert!(last.stderr.contains("  (sdl dlq stats topic:local_kafka/bad-quarantine)\n"), "{}", last.stderr);
     assert_eq!(letters.read("bad").len(), 2, "replayed twice, it is not replayed any more");
     let quarantined = letters.read("bad-quarantine");
     assert_eq!(quarantined.len(), 1);
@@ -327,6 +366,89 @@ fn what_fails_again_is_a_letter_again_and_is_quarantined_at_last() {
     let quarantined = letters.read("bad-quarantine");
     assert_eq!((quarantined.len(), letters.read("logins").len()), (1, 0));
     assert_eq!(header(&quarantined[0], "sdl.dlq.code").as_deref(), Some("missing_field"), "with the cause that it had");
+}
+
+#[test]
+fn letters_of_a_quarantine_are_not_quarantined_again() {
+    let mut letters = Letters::of(&[of_sdl(7, MISSING, "`device_type` is missing", r#"{"a":1}"#, 4)]);
+    letters.extra = SHORT_SESSION.to_owned();
+    for topic in ["bad-quarantine", "fixed"] {
+        letters.mock.create_topic(topic, 1);
+    }
+    letters.run("replay bad --to topic:fixed", 3);
+    assert_eq!(letters.read("bad-quarantine").len(), 1);
+    for arguments in ["--dry-run", ""] {
+        letters.fails(
+            &format!("replay bad-quarantine --to topic:fixed {arguments}"),
+            5,
+            "error: letters of a quarantine are not quarantined again\n  1 letter was replayed 3 times or more\n\
+             hint: allow them one more replay with --max-replays 5\n",
+        );
+    }
+    // One that fails again stays there, counted once more.
+    let failed = letters.run("replay bad-quarantine --to topic:fixed --max-replays 5 --require device_type", 3);
+    assert!(failed.stderr.contains("  (sdl dlq stats topic:local_kafka/bad-quarantine)\n"), "{}", failed.stderr);
+    let quarantined = letters.read("bad-quarantine");
+    assert_eq!((quarantined.len(), header(&quarantined[1], "sdl.dlq.replays").as_deref()), (2, Some("5")));
+    letters.run("replay bad-quarantine --to topic:fixed --max-replays 6", 0);
+    assert_eq!(letters.read("fixed").len(), 1);
+}
+
+#[test]
+fn a_replay_of_some_letters_leaves_the_others_to_a_replay_of_all() {
+    let of = |offset: i64| of_sdl(offset, MISSING, "`device_type` is missing", r#"{"a":1}"#, 0);
+    let mut letters = Letters::of(&[of(0), of(1), of(2), of(3)]);
+    letters.extra = SHORT_SESSION.to_owned();
+    letters.mock.create_topic("fixed", 1);
+    let delivered = |arguments: &str| letters.run(&format!("replay bad --to topic:fixed -o json {arguments}"), 0);
+    assert_eq!(delivered("--start 2").json()["delivered"], 2);
+    let again = delivered("--start 2");
+    assert!(again.stderr.contains("nothing to replay: group `sdl-dlq-bad-to-topic:local_kafka/fixed-"), "{}", again.stderr);
+    assert!(again.stderr.ends_with("` has read every dead letter\n"), "{}", again.stderr);
+    assert_eq!(delivered("--stop 1 -n 1").json()["delivered"], 1);
+    assert_eq!(delivered("").json()["delivered"], 4, "nothing was left out for good");
+    assert_eq!(letters.read("fixed").len(), 7);
+}
+
+#[test]
+fn a_replay_of_some_letters_goes_on_where_it_was() {
+    let of = |offset: i64| of_sdl(offset, MISSING, "`device_type` is missing", r#"{"a":1}"#, 0);
+    let mut letters = Letters::of(&[of(0), of(1), of(2), of(3)]);
+    letters.extra = SHORT_SESSION.to_owned();
+    letters.mock.create_topic("fixed", 1);
+    let replay = "replay bad --to topic:fixed --start 1 -n 1 -o json";
+    for number in 1..=3 {
+        assert_eq!(letters.run(replay, 0).json()["delivered"], 1, "{number}");
+    }
+    assert!(letters.run(replay, 0).stderr.contains("has read every dead letter"));
+    let arrived: Vec<i64> =
+        letters.read("fixed").iter().map(|record| (record.content.timestamp.unwrap() - TIME) / 1000).collect();
+    assert_eq!(arrived, [1, 2, 3]);
+}
+
+#[test]
+fn a_replay_without_letters_says_why() {
+    let letters = Letters::of(&[of_sdl(7, MISSING, "`device_type` is missing", "{}", 0)]);
+    for topic in ["fixed", "empty"] {
+        letters.mock.create_topic(topic, 1);
+    }
+    letters.fails(
+        "replay bad --to topic:fixed --code nope",
+        0,
+        "the only dead letter does not have code `nope`; its code: missing_field\n",
+    );
+    letters.fails(
+        "replay bad --to topic:fixed --start end",
+        0,
+        "nothing to replay: no dead letter is between --start and --stop\n",
+    );
+    letters.fails("replay empty --to topic:fixed", 0, "there are no dead letters\n");
+    letters.run("replay bad --to topic:fixed", 0);
+    letters.fails(
+        "replay bad --to topic:fixed",
+        0,
+        "nothing to replay: group `sdl-dlq-bad-to-topic:local_kafka/fixed` has read every dead letter\n",
+    );
 }
 
 #[test]
@@ -361,6 +483,16 @@ fn letters_that_name_no_sink_need_a_destination() {
     let missing = letters.run("replay bad --to topic:nowhere", 1);
     assert!(missing.stderr.contains("error: topic `nowhere` does not exist on `local_kafka`"), "{}", missing.stderr);
     assert!(!missing.stderr.contains("eplay"), "what is refused is not said to happen: {}", missing.stderr);
+    let dry = letters.run("replay bad --to topic:nowhere --dry-run", 1);
+    assert_eq!(stdout(&dry), "", "it is refused before it is shown");
+    assert!(dry.stderr.ends_with("hint: add --create 6:1, for 6 partitions with one replica each\n"), "{}", dry.stderr);
+    letters.fails(
+        "replay bad --to es --create 1:1",
+        2,
+        "error: --create is for a topic, and --to does not name one\nhint: add --to topic:SECTION/NAME, or omit --create\n",
+    );
+    let there = letters.run("replay bad --to topic:logins --create 7:1", 0);
+    assert!(there.stderr.contains("logins: exists with 2 partitions; --create has no effect"), "{}", there.stderr);
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub(crate) use prometheus::{Prometheus, Sample};
 pub(crate) use promql::Selector;
 pub(crate) use promtool::promtool;
 pub(crate) use pymongo::pymongo;
-pub(crate) use reading::{ReadRecord, assert_same, read, read_with_kcat};
+pub(crate) use reading::{ReadRecord, assert_same, read, read_as_group_with_kcat, read_with_kcat};
 pub(crate) use scrape::{MetricsPage, Scrape};
 pub(crate) use sdl::{Finished, Running, Sdl};
 pub(crate) use sending::{Content, Numbered, Sender, edge_cases, numbered};

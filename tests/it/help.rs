@@ -75,7 +75,10 @@ fn an_unknown_help_topic_is_a_usage_error() {
         ("help offset", "error: there is no help for `offset`\nhint: did you mean `offsets`?\n"),
         ("help replicat", "error: there is no help for `replicat`\nhint: did you mean `replicate`?\n"),
         ("help lag offsets", "error: `offsets` is a help topic, which stands alone\nhint: see `sdl help offsets`\n"),
-        ("help offsets lag", "error: there is no help for `lag`\nhint: choose one of: show, reset, export, import, delete\n"),
+        (
+            "help offsets lag",
+            "error: there is no help for `lag`\nhint: choose one of: show, reset, translate, export, import, delete\n",
+        ),
         ("help guarantees lag", "error: `guarantees` is a help topic, which stands alone\nhint: see `sdl help guarantees`\n"),
         ("help lag groups", "error: there is no help for `groups`\nhint: `sdl lag` has no subcommands; see `sdl lag --help`\n"),
         ("help profile everything", "error: there is no help for `everything`\nhint: choose one of: list, show, init\n"),

@@ -322,7 +322,9 @@ fn groups_that_cannot_be_imported_do_not_stop_the_others() {
         "`gone`: topic `orders` does not exist",
         "`saved`: its positions in the file are those of the flow `replicate local_kafka/copies`",
     ];
-    let hint = "hint: correct the file or the groups, and import it again: offsets that are there already stay\n";
+    let reset = "move the group of a flow of sdl with `sdl offsets reset GROUP TOPIC --position POS`\n";
+    let hint =
+        "hint: correct the file or the groups, and import it again: offsets that are there already stay; ".to_owned() + reset;
     billing.folder.write("some.csv", &format!("{header}{out}billing,logins,0,9,\n"));
     let causes = format!("  caused by: {}\n", reasons.join("\n  caused by: "));
     let some = billing.offsets("import some.csv --yes", 4);
@@ -333,6 +335,45 @@ fn groups_that_cannot_be_imported_do_not_stop_the_others() {
     billing.folder.write("all.csv", &format!("{header}{out}"));
     let numbers = format!("  {}\n", reasons.join("\n  "));
     billing.fails("import all.csv", 5, &format!("error: none of 4 groups was imported\n{numbers}{hint}"));
+    billing.folder.write("flow.csv", &format!("{header}{flow}"));
+    let refused = format!("error: the group was not imported\n  {}\nhint: {reset}", reasons[3]);
+    billing.fails("import flow.csv", 5, &refused);
+    billing.offsets("reset saved logins --position 1", 0);
+}
+
+#[test]
+fn a_group_that_is_on_another_cluster_of_the_profile_is_named_with_the_flag_for_it() {
+    let (billing, other) = (Billing::new(), Mock::start(1));
+    other.create_topic("orders", 1);
+    let profile = |one: &str, two: &str| {
+        let (here, there) = (billing.mock.cluster().servers.clone(), other.cluster().servers.clone());
+        Folder::with_profile(&format!("[{one}]\nservers = {here}\n[{two}]\nservers = {there}\n"))
+    };
+    let folder = profile("remote_kafka", "local_kafka");
+    let told = |arguments: &str, code: i32| {
+        let ended = folder.run(&format!("offsets {arguments}"));
+        assert_eq!(ended.code, Some(code), "{arguments}: {}", ended.stderr);
+        ended.stderr
+    };
+    for (command, flag) in [("show billing", "--source"), ("export billing", "--source"), ("delete billing", "--target")] {
+        assert!(
+            told(command, 1).ends_with(&format!("hint: group `billing` is on `remote_kafka`: {flag} remote_kafka\n")),
+            "{command}"
+        );
+    }
+    for position in ["--position beginning", "--shift 1", "--to-group billing"] {
+        let stderr = told(&format!("reset billing {position}"), 1);
+        let expected = "error: group `billing` has committed nothing on `local_kafka`\n\
+                        hint: group `billing` is on `remote_kafka`: --target remote_kafka\n";
+        assert!(stderr.ends_with(expected), "{position}: {stderr}");
+    }
+    let dry = told("reset billing orders --position beginning", 0);
+    let line =
+        "group `billing` has committed nothing on `local_kafka`; group `billing` is on `remote_kafka`: --target remote_kafka\n";
+    assert!(dry.contains(line) && !dry.contains("this creates it"), "{dry}");
+    assert!(!told("show nobody", 1).contains("is on `"));
+    assert!(told("reset billing-new orders --position beginning", 0).contains("this creates it"));
+    assert_eq!(other.cluster().committed("billing", "orders"), [None]);
 }
 
 #[test]

@@ -156,6 +156,39 @@ fn connect_letters(count: u64) -> (Vec<(i32, Content)>, Vec<Content>) {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_topic_that_is_missing_is_created_on_request_by_an_import_and_a_replay() {
+    let dlq = Dlq::new();
+    let (_, letters) = connect_letters(20);
+    dlq.send_letters(&letters);
+    let (imported, replayed) = (unique("imported"), unique("replayed"));
+    let exported = dlq.run(&format!("dlq export {}", dlq.bad), 0).stdout;
+    let import = |flags: &str, code: i32| {
+        let sdl = dlq.sdl(&format!("dlq import letters {imported} {flags}"));
+        std::fs::write(sdl.home().join("letters"), &exported).unwrap();
+        sdl.run().expect(code)
+    };
+    let missing = import("", 1);
+    assert!(missing.stderr.ends_with("hint: add --create 6:1, for 6 partitions with one replica each\n"), "{}", missing.stderr);
+    let dry = import("--create 2:1 --dry-run", 0);
+    assert!(dry.stderr.contains(&format!("{imported}: will be created with 2 partitions and 1 replica")), "{}", dry.stderr);
+    import("", 1);
+    import("--create 2:1", 0);
+    assert_eq!((dlq.clusters.target.partitions(&imported), dlq.clusters.target.count(&imported)), (2, 20));
+
+    let replay = format!("dlq replay {imported} --to topic:local_kafka/{replayed} --create 3:1");
+    let dry = dlq.run(&format!("{replay} --dry-run"), 0);
+    let line = format!("writes to topic {replayed} on local_kafka, which will be created with 3 partitions and 1 replica");
+    assert!(dry.stderr.contains(&line) && !dry.stdout.is_empty(), "{}", dry.stderr);
+    let refused = dlq.run(&replay.replace(" --create 3:1", " --dry-run"), 1);
+    assert!(refused.stdout.is_empty(), "it is refused before it is shown");
+    dlq.run(&replay, 0);
+    assert_eq!((dlq.clusters.target.partitions(&replayed), dlq.clusters.target.count(&replayed)), (3, 20));
+    let again = dlq.run(&format!("{replay} --start beginning"), 0);
+    assert!(!again.stderr.contains("--create has no effect"), "it exists as asked: {}", again.stderr);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
 fn real_letters_of_kafka_connect_are_listed_shown_and_replayed_as_they_were() {
     let dlq = Dlq::new();
     let (records, letters) = connect_letters(8);
@@ -217,6 +250,27 @@ fn real_a_replay_that_is_killed_resumes_and_repeats_only_what_was_not_committed(
     // Records in flight, and those delivered since the last commit.
     assert!(repeats / kills < 800 + 4_000, "{repeats} in {kills} kills");
     assert_eq!(committed(), count);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_a_replay_of_the_last_hour_leaves_the_older_letters_to_a_replay_of_all() {
+    let dlq = Dlq::new();
+    let now = jiff::Timestamp::now().as_millisecond();
+    let at = |number: i64| if number < 4 { now - 7_200_000 + number } else { now - 60_000 + number };
+    let (_, letters) = connect_letters(8);
+    let letters: Vec<Content> =
+        (0..).zip(letters).map(|(number, letter)| Content { timestamp: Some(at(number)), ..letter }).collect();
+    dlq.send_letters(&letters);
+    let Dlq { bad, fixed, .. } = &dlq;
+    let replay = format!("dlq replay {bad} --to topic:local_kafka/{fixed} -o json");
+    assert_eq!(dlq.run(&format!("{replay} --start @-1h"), 0).json()["delivered"], 4);
+    // Later, the hour begins elsewhere, and the group is the same.
+    let again = dlq.run(&format!("{replay} --start @-1h"), 0);
+    assert!(again.stderr.contains("nothing to replay: group "), "{}", again.stderr);
+    assert_eq!(dlq.run(&format!("{replay} --stop @-1h"), 0).json()["delivered"], 4);
+    assert_eq!(dlq.run(&replay, 0).json()["delivered"], 8, "nothing is left out for good");
+    assert_eq!(dlq.arrived().len(), 16);
 }
 
 /// Returns how many records the target holds once nothing of a killed run arrives any more.

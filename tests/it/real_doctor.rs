@@ -1,8 +1,10 @@
 //! `sdl doctor` on real Kafka.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use crate::harness::{Cluster, Sdl, stack, stack_env, unique};
+use crate::harness::{Cluster, Dice, Sdl, eventually, stack, stack_env, unique};
 
 /// Returns the lines of a section for a listener of the secured cluster.
 fn section(listener: &str, lines: &str) -> String {
@@ -82,6 +84,28 @@ fn real_a_round_trip_leaves_no_topic_behind() {
     assert!(ok.iter().any(|step| step.starts_with("clock: that of the broker differs by ")), "{ok:?}");
     let topic = trip.split('`').nth(1).expect("the topic is named");
     assert_eq!(Cluster::at(&stack_env("SDL_TEST_KAFKA_PLAINTEXT")).partitions(topic), 0);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_an_interrupted_round_trip_leaves_no_topic_behind() {
+    let (profile, mut dice) = (section("PLAINTEXT", ""), Dice::of_environment());
+    for number in 0..6 {
+        let mut running = Sdl::new("doctor --roundtrip").profile(&profile).start();
+        std::thread::sleep(Duration::from_millis(dice.between(100, 1_600)));
+        if running.is_running() {
+            running.signal(if number % 2 == 0 { "INT" } else { "TERM" });
+        }
+        let finished = running.wait();
+        // Before it listens, a signal ends it at once.
+        assert!(matches!(finished.code(), Some(0 | 130) | None), "{:?}: {}", finished.code(), finished.stderr);
+        assert!(!finished.stderr.contains("left behind"), "{}", finished.stderr);
+    }
+    // Those of other tests are gone soon, too.
+    eventually("no topic of a round trip is left", Duration::from_secs(30), || {
+        let listed = Sdl::new("topics --source local_kafka --all -o json").profile(&profile).run().expect(0);
+        (!String::from_utf8_lossy(&listed.stdout).contains("sdl-doctor-")).then_some(())
+    });
 }
 
 #[test]

@@ -31,8 +31,10 @@ fn placed(recipe: &str, home: &Path) -> String {
     let search = if recipe.contains("[opensearch]") { "SDL_TEST_OPENSEARCH" } else { "SDL_TEST_ELASTICSEARCH" };
     let mongo = || stack_env("SDL_TEST_MONGO_JAVA").trim_start_matches("mongodb://").replace(':', "\nport = ");
     let port = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
-    let places: [(&str, &dyn Fn() -> String); 6] = [
-        ("localhost:9092", &|| stack_env("SDL_TEST_KAFKA").split(',').next().expect("a cluster").to_owned()),
+    let kafka = |number: usize| stack_env("SDL_TEST_KAFKA").split(',').nth(number).expect("a cluster").to_owned();
+    let places: [(&str, &dyn Fn() -> String); 7] = [
+        ("localhost:9092", &|| kafka(0)),
+        ("old.example.com:9092", &|| kafka(1)),
         ("kafka.example.com:9093", &|| stack_env("SDL_TEST_KAFKA_SASL_SSL")),
         ("http://localhost:9200", &|| stack_env(search)),
         ("localhost\nport = 27017", &mongo),
@@ -243,6 +245,26 @@ fn documents(server: &Server, index: &str) -> BTreeMap<(i64, i64), Value> {
             .collect();
         json!([all["_kafka_partition"], all["_kafka_offset"], own])
     }))
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
+fn real_recipe_a_cluster_moved_to_another_with_its_consumers() {
+    let recipe = Recipe::named("A cluster moved to another, with its consumers");
+    let old = Cluster::at(stack_env("SDL_TEST_KAFKA").split(',').nth(1).expect("a second cluster"));
+    let (topic, group) = ("moved-logins", "billing");
+    let sweep = || {
+        for cluster in [&old, &recipe.local] {
+            delete_topics(cluster, &[topic]); // and with it the offsets of the groups
+        }
+    };
+    let _swept = Swept::before_and_after(&sweep);
+    recipe.run(0..4);
+    assert_eq!(recipe.local.committed(group, topic), old.committed(group, topic));
+    let wanted = by_place(recounted(&old, topic, &["records"]));
+    assert_eq!(wanted.len(), 10_000, "records");
+    assert_same_records(&wanted, &by_place(recounted(&recipe.local, topic, &["records"])));
+    recipe.try_services();
 }
 
 #[test]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Clusters, Finished, Running, Sdl, Sender, eventually, setting, stack, stack_env, unique};
 
+mod doctor;
 mod keys;
 mod kills;
 mod limits;

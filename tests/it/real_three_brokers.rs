@@ -366,7 +366,7 @@ fn real_three_brokers_a_coordinator_that_goes_away_while_a_run_ends_crashes_noth
     let (at, direct) = (source.brokers.through_proxies(), &source.brokers.cluster);
     let proxies = source.brokers.proxies(&[1, 2, 3]);
     let mut dice = Dice::of_environment();
-    for round in 0..setting("SDL_TEST_CLOSES", 8) {
+    for round in 0..setting("SDL_TEST_CLOSES", 3) {
         let group = unique("closing");
         let line = format!("replicate {} --to-topic {group} --group {group}", source.topic);
         let profile = Cluster::profile(&at, direct, &group);
@@ -408,7 +408,7 @@ fn real_three_brokers_lag_outlives_coordinators_that_are_away_for_longer_than_it
         format!("sdl_group_lag_records{{section=\"local_kafka\",group=\"{group}\",topic=\"{group}\",partition=\"0\"}} {lag}\n")
     };
     scrape.wait_for("the group is known", |page| page.0.contains(&lag(0)));
-    for round in 1..=setting("SDL_TEST_OUTAGES", 2) {
+    for round in 1..=setting("SDL_TEST_OUTAGES", 1) {
         proxies.iter().for_each(Proxy::refuse);
         Sender::new(direct, &[]).send(&source.topic, &numbered(1, 20 * round, 20, 1));
         scrape.wait_for("the outage is seen", |page| page.0.contains("sdl_section_up{section=\"local_kafka\"} 0\n"));

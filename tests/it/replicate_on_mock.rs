@@ -211,7 +211,7 @@ fn commits_that_end_with_the_session_are_given_up_and_a_stop_says_so() {
     flow.source.faults().broker_down(1).expect("the broker goes down");
     running.wait_for_stderr(
         "Commits given up: the partitions were lost before 2,000 delivered records were committed; they will be read and delivered \
-         again.",
+         again, unless their topic is gone.",
     );
     running.wait_for_stderr("the source has not answered for 6 s: its partitions were given up; waiting for it");
     running.signal("TERM");

@@ -149,6 +149,16 @@ fn real_an_invalid_certificate_is_named() {
 
 #[test]
 #[ignore = "needs Kafka: scripts/test runs it"]
+fn real_an_examination_of_many_sections_finds_why_each_certificate_is_not_valid() {
+    let servers = stack_env("SDL_TEST_KAFKA_EXPIRED");
+    let section = |number: u32| format!("[kafka_{number}]\nservers = {servers}\nsecurity_protocol = SSL\n{}", trust("ca"));
+    let ended = Folder::with_profile(&(0..12).map(section).collect::<String>()).run("doctor");
+    let expired = "the broker's certificate has expired: renew the certificate of the broker, or correct this machine's clock\n";
+    assert_eq!((ended.stdout.matches(expired).count(), ended.code), (12, Some(4)), "{}", ended.stdout);
+}
+
+#[test]
+#[ignore = "needs Kafka: scripts/test runs it"]
 fn real_a_missing_or_untrusted_client_certificate_is_named() {
     let none = format!("security_protocol = SSL\n{}", trust("ca"));
     let hint = "set `ssl_certificate_location` and `ssl_key_location` under [local_kafka]";

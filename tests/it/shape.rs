@@ -218,6 +218,21 @@ fn a_rule_that_matches_no_record_is_reported_with_the_values_of_the_records() {
 }
 
 #[test]
+fn a_mistyped_condition_says_that_its_records_are_committed_and_how_to_read_them_again() {
+    let flow = Flow::new(&[Some(r#"{"device_type": "iOS"}"#), Some(r#"{"device_type": "iOS"}"#)]);
+    let finished = flow.replicate(&["--where", "device_typ = iOS"], "").expect(0);
+    let reported = "has the field `device_typ` of `--where device_typ = iOS`: they have `device_type`; did you mean `device_type`? What is left out is committed";
+    assert!(finished.stderr.contains(reported), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("--start beginning, or --start with the offset where this run began"),
+        "{}",
+        finished.stderr
+    );
+    flow.replicate(&["--where", "device_type = iOS"], "").expect(0);
+    assert_eq!(flow.arrived().len(), 0, "they are committed");
+}
+
+#[test]
 fn a_value_nested_too_deeply_is_dead_lettered() {
     let deep = format!(r#"{{"ip": {}1{}}}"#, "[".repeat(60_000), "]".repeat(60_000));
     for flags in [["--where", "ip != 1"], ["--mask-ip", "ip"], ["--drop", "ip.x"], ["--default", "ip.x=1"]] {

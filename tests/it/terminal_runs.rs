@@ -102,6 +102,66 @@ fn a_second_interrupt_takes_the_bar_away() {
     assert!(text.contains("Interrupted again") && !text.contains("draining records in flight ·"), "{text}");
 }
 
+/// Returns whether the cursor is shown at the end.
+fn shows_the_cursor(shown: &str) -> bool {
+    shown.contains("\u{1b}[?25l") && shown.rfind("\u{1b}[?25h") > shown.rfind("\u{1b}[?25l")
+}
+
+#[test]
+fn a_question_that_is_interrupted_is_not_a_success_and_leaves_the_terminal_as_it_was() {
+    let kafka = Mock::start(1);
+    kafka.create_topic("logins", 1);
+    let profile = format!("[local_kafka]\nservers = {}\nprotect = confirm\n", kafka.cluster().servers);
+    let folder = Folder::with_profile(&profile);
+    // The second command is one that a signal kills.
+    for (command, question) in [
+        ("produce-fake logins -n 5", "write to logins on `local_kafka`?"),
+        ("doctor local_kafka --roundtrip", "delete the topic on `local_kafka`?"),
+    ] {
+        for by_key in [true, false] {
+            let mut terminal = Terminal::open();
+            let mut sdl = folder.sdl(command);
+            let mut program = Program::start(sdl.stdin(terminal.side()), &terminal);
+            terminal.wait_for(question);
+            terminal.wait_for_no_echo();
+            if by_key {
+                terminal.type_in("\u{3}");
+            } else {
+                program.signal("INT");
+            }
+            assert_eq!(program.end(), Some(5), "{command}");
+            terminal.assert_echo();
+            drop(sdl);
+            let shown = String::from_utf8_lossy(&terminal.all()).into_owned();
+            assert!(shown.contains("interrupted, and not confirmed: nothing was changed"), "{command}: {shown}");
+            assert!(shown.contains("run it again and answer yes") && !shown.contains("Interrupted during the start"), "{shown}");
+            assert!(shows_the_cursor(&shown), "{command}: {shown:?}");
+        }
+    }
+    let confirmed = folder.run("tail logins --start beginning -o ndjson --stop end");
+    assert_eq!((confirmed.code, confirmed.stdout.as_str()), (Some(0), ""), "nothing was sent");
+}
+
+#[test]
+fn a_question_that_is_answered_is_a_question_no_more_for_a_signal() {
+    let kafka = Mock::start(1);
+    kafka.create_topic("logins", 1);
+    let profile = format!("[local_kafka]\nservers = {}\nprotect = confirm\n", kafka.cluster().servers);
+    let folder = Folder::with_profile(&profile);
+    let mut terminal = Terminal::open();
+    let mut sdl = folder.sdl("produce-fake logins");
+    let mut program = Program::start(sdl.stdin(terminal.side()), &terminal);
+    terminal.wait_for("write to logins on `local_kafka`?");
+    terminal.wait_for_no_echo();
+    terminal.type_in("y\r");
+    terminal.wait_for("sent ");
+    program.signal("INT");
+    assert_eq!(program.end(), Some(0));
+    drop(sdl);
+    let shown = String::from_utf8_lossy(&terminal.all()).into_owned();
+    assert!(shown.contains("interrupted after") && shows_the_cursor(&shown), "{shown}");
+}
+
 #[test]
 fn a_connection_that_takes_time_is_named() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();

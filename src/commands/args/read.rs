@@ -63,6 +63,9 @@ pub(crate) struct ReadArgs {
     /// Read records of open and aborted transactions too
     #[arg(long)]
     pub(crate) read_uncommitted: bool,
+    /// Whether the group goes on where it has read beyond the start, rather than begin there again.
+    #[arg(skip)]
+    pub(crate) goes_on: bool,
 }
 
 impl ReadArgs {
@@ -127,6 +130,7 @@ impl ReadArgs {
             topics,
             partitions: self.partitions.as_ref().map(|list| list.0.as_slice()),
             start: self.start(),
+            goes_on: self.goes_on,
             stop: if self.until_caught_up { Some(Pos::End) } else { self.stop },
             read_uncommitted: self.read_uncommitted,
             rules,
@@ -134,11 +138,13 @@ impl ReadArgs {
         };
         let plan = ReadPlan::make(admin, section, &request).await?;
         let range = |planned: &PlannedPartition| Some((planned.partition, planned.start.0, planned.stop?));
-        let reversed = check_resolved(Some(request.start), self.stop, plan.partitions.iter().filter_map(range))?;
+        // One that goes on may have read everything before the stop.
+        let start = Some(request.start).filter(|_| !self.goes_on);
+        let reversed = check_resolved(start, self.stop, plan.partitions.iter().filter_map(range))?;
         for line in reversed_lines(&reversed) {
             tracing::info!("{line}");
         }
-        if !yes {
+        if !yes && !self.goes_on {
             plan.refuse_skips().map_err(ConnectorError::from)?;
         }
         Ok(plan)

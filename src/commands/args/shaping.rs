@@ -122,7 +122,15 @@ fn place(name: &str, origin: &Origin) -> String {
 
 /// Returns the transform that applies `shape`.
 pub(crate) fn transform(shape: Shape) -> Transform {
-    let shape = ReportingShape(shape);
+    applied(ReportingShape { shape, commits: true })
+}
+
+/// Returns the transform of a dry run, which commits nothing.
+pub(crate) fn dry_transform(shape: Shape) -> Transform {
+    applied(ReportingShape { shape, commits: false })
+}
+
+fn applied(shape: ReportingShape) -> Transform {
     Box::new(move |record| match shape.apply(record.value.as_deref()) {
         ShapeResult::Keep(None) => TransformResult::Keep,
         ShapeResult::Keep(changed) => {
@@ -134,29 +142,45 @@ pub(crate) fn transform(shape: Shape) -> Transform {
     })
 }
 
+/// What follows for records that a condition leaves out.
+const COMMITTED: &str = " What is left out is committed, and the next run does not read it: once the condition is corrected, \
+                         --start beginning, or --start with the offset where this run began, reads it again";
+
 /// A shape that warns of rules that match no record: once, after many records or at the end of a shorter run.
 #[derive(Debug)]
-pub(crate) struct ReportingShape(pub(crate) Shape);
+pub(crate) struct ReportingShape {
+    pub(crate) shape: Shape,
+    /// Whether the offsets of records that are left out are committed: the next run does not read them.
+    pub(crate) commits: bool,
+}
 
 impl ReportingShape {
     pub(crate) fn apply(&self, value: Option<&[u8]>) -> ShapeResult {
-        let result = self.0.apply(value);
-        if self.0.records() == SAMPLE_RECORDS {
+        let result = self.shape.apply(value);
+        if self.shape.records() == SAMPLE_RECORDS {
             self.warn();
         }
         result
     }
 
     fn warn(&self) {
-        for rule in self.0.unmatched() {
-            tracing::warn!(target: LOSS_TARGET, "{rule}");
+        for warning in self.warnings() {
+            tracing::warn!(target: LOSS_TARGET, "{warning}");
         }
+    }
+
+    fn warnings(&self) -> impl Iterator<Item = String> {
+        self.shape.unmatched().map(|rule| {
+            let text = rule.to_string();
+            let dot = if text.ends_with('?') { "" } else { "." };
+            if self.commits && rule.is_condition() { format!("{text}{dot}{COMMITTED}") } else { text }
+        })
     }
 }
 
 impl Drop for ReportingShape {
     fn drop(&mut self) {
-        if (MIN_RECORDS..SAMPLE_RECORDS).contains(&self.0.records()) {
+        if (MIN_RECORDS..SAMPLE_RECORDS).contains(&self.shape.records()) {
             self.warn();
         }
     }
@@ -215,6 +239,24 @@ mod tests {
         assert_eq!(transform(&mut record(r#"{"a": 9}"#)), TransformResult::Filtered);
         let missing = Reason::new("missing_field", "`b` is missing").at("b");
         assert_eq!(transform(&mut record(r#"{"a": 5}"#)), TransformResult::Bad(missing));
+    }
+
+    #[test]
+    fn a_condition_that_leaves_out_every_record_of_a_run_that_commits_says_how_to_read_them_again() {
+        let warnings = |flags: &[&str], commits| {
+            let shape = shaping(flags).build(&Profile::default(), None).unwrap().unwrap();
+            let shape = ReportingShape { shape, commits };
+            for _ in 0..2 {
+                let _ = shape.apply(Some(br#"{"device_type": "iOS"}"#));
+            }
+            shape.warnings().collect::<Vec<_>>()
+        };
+        let mistyped = ["--where", "device_typ = iOS"];
+        let none = "none of 2 records has the field `device_typ` of `--where device_typ = iOS`: they have `device_type`; did you mean `device_type`?";
+        assert_eq!(warnings(&mistyped, true), [format!("{none}{COMMITTED}")]);
+        assert_eq!(warnings(&mistyped, false), [none]);
+        let delivered = warnings(&["--drop", "device_typ"], true);
+        assert!(delivered.len() == 1 && !delivered[0].contains("--start"), "{delivered:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser as Text;
 
-use crate::commands::args::{KAFKA_DEFAULTS, ReportArgs, parse_duration};
+use crate::commands::args::{KAFKA_DEFAULTS, NewTopic, ReportArgs, parse_duration};
 use crate::commands::dead_letters::DeadLetterSink;
 use crate::commands::run::{self, Presentation, RunReporting};
 use crate::commands::target_watch::{LostContent, watch_topic};
@@ -21,8 +21,7 @@ use crate::report::RunInfo;
 
 /// Write dead letters from lines of JSON into a topic
 ///
-/// The lines are those of `export` and of `--dead-letters file:PATH`. The topic exists. A line that is not a dead letter stops the
-/// import.
+/// The lines are those of `export` and of `--dead-letters file:PATH`. A line that is not a dead letter stops the import.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ImportLettersArgs {
@@ -35,6 +34,9 @@ pub(super) struct ImportLettersArgs {
     /// Section of the profile with the topic
     #[arg(long, value_name = "SECTION", default_value = "local_kafka")]
     target: String,
+    /// Create the topic with this number of partitions and replicas if it does not exist
+    #[arg(long, value_name = "PARTITIONS:REPLICATION")]
+    create: Option<NewTopic>,
     /// Deadline for the first answer of the cluster
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     wait: Duration,
@@ -45,6 +47,7 @@ pub(super) struct ImportLettersArgs {
 const EXAMPLES: &str = "\
 Examples:
   sdl dlq import bad-logins.ndjson bad-logins
+  sdl dlq import bad-logins.ndjson bad-logins --create 1:1
   sdl dlq export bad-logins --code wrong_type | sdl dlq import - wrong-types";
 
 /// The letters of the topic: the file has them still.
@@ -75,9 +78,10 @@ impl ImportLettersArgs {
             NdjsonSource::open(&self.file)?
         };
         let admin = Admin::connect(&section, self.wait).await?;
-        if admin.find_topic(topic.name()).await?.is_none() {
-            let failure = Failure::new(format!("topic `{topic}` does not exist on `{}`", section.name));
-            return Err(failure.hint("create it, or correct the name; `sdl dlq list` has those that hold dead letters").into());
+        let existing = admin.find_topic(topic.name()).await?;
+        let create = NewTopic::plan(self.create, &admin, topic, existing.as_ref()).await?;
+        if let Some(create) = create {
+            tracing::info!("{topic}: {}", create.line());
         }
         let options = ProducerOptions { compression: "lz4".to_owned(), linger: KAFKA_DEFAULTS.linger, keep_timestamps: false };
         let what = format!("the dead letters of {} into {}/{topic}", self.file.display(), section.name);
@@ -89,6 +93,9 @@ impl ImportLettersArgs {
         }
         protect::confirm(context, &section, &[topic])?;
         tracing::info!("Importing {what}");
+        if let Some(create) = create {
+            create.create(&admin, topic).await?;
+        }
         let targets = Targets::default();
         admin.load_topic_limits(topic, &targets).await?;
         let sink = KafkaSink::open(&section, &options, targets, Box::new(move |_| (topic, None)))?;

@@ -11,13 +11,13 @@ use crate::commands::args::TopicArgs;
 use crate::commands::dlq::select_letters::{LetterPlace, LetterSelectionArgs};
 use crate::connectors::kafka::{Bounds, OffsetSpec, Pos, ScanEvent, ScanRange, Scanner};
 use crate::connectors::ndjson::{ParsedLine, read};
-use crate::dlq::{Letter, LetterSelection};
+use crate::dlq::{Letter, LetterSelection, kept};
 use crate::error::Error;
 use crate::number::none_of;
 use crate::pipeline::{Failure, Refused};
 use crate::profile::KafkaSection;
 use crate::record::{Partition, Record};
-use crate::report::counted;
+use crate::report::{counted, grouped};
 use crate::terminal::escape_controls;
 
 /// How long the commands wait for the first answer of the cluster.
@@ -29,6 +29,9 @@ pub(super) struct LettersRead {
     pub(super) records: u64,
     pub(super) letters: u64,
     pub(super) selected: u64,
+    /// Offsets that were not read because a group has read them, and those outside of the positions that were asked for.
+    pub(super) read_before: u64,
+    pub(super) outside: u64,
     selection: LetterSelection,
     /// Codes of the letters, at most [`MAX_CODES`].
     codes: BTreeSet<String>,
@@ -46,7 +49,7 @@ impl LettersRead {
     fn add(&mut self, letter: &Letter, is_in_time: bool) -> bool {
         self.letters += 1;
         if self.codes.len() < MAX_CODES && !self.codes.contains(letter.code()) {
-            self.codes.insert(letter.code().to_owned());
+            self.codes.insert(kept(letter.code()));
         }
         let is_selected = is_in_time && self.selection.includes(letter);
         self.selected += u64::from(is_selected);
@@ -73,20 +76,28 @@ impl LettersRead {
     }
 }
 
+/// A consumer group from whose positions letters are read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LetterGroup<'a> {
+    pub(super) name: &'a str,
+    /// Whether it goes on from its positions where they are beyond the start.
+    pub(super) goes_on: bool,
+}
+
 /// What gets the selected letters, until it breaks off.
 pub(super) trait OnLetter: FnMut(&Record, &Letter) -> ControlFlow<()> {}
 
 impl<T: FnMut(&Record, &Letter) -> ControlFlow<()>> OnLetter for T {}
 
-/// Gives the selected letters of a topic or a file to `each`. Without a start, the letters of a topic are read from the positions of
-/// `group` on, if one is named.
+/// Gives the selected letters of a topic or a file to `each`. Without a start, or if the group goes on, the letters of a topic are read
+/// from the positions of `group` on, if one is named.
 ///
 /// # Errors
 /// When the place cannot be read, or holds records and none of them is a dead letter.
 pub(super) async fn read_letters<S: Send + 'static>(
     place: &LetterPlace<'_>,
     args: &LetterSelectionArgs,
-    group: Option<&str>,
+    group: Option<LetterGroup<'_>>,
     state: S,
     each: impl Fn(&mut S, &Record, &Letter) -> ControlFlow<()> + Send + 'static,
 ) -> Result<(S, LettersRead), Error> {
@@ -103,11 +114,15 @@ pub(super) async fn read_letters<S: Send + 'static>(
             })
         }
         LetterPlace::Topic(section, name) => {
-            let (section, name, group) = ((**section).clone(), (*name).to_owned(), group.map(str::to_owned));
-            let mut scanner = Scanner::connect(&section, group.as_deref(), false, CONNECT_TIMEOUT).await?;
+            let (section, name) = ((**section).clone(), (*name).to_owned());
+            let group = group.map(|group| (group.name.to_owned(), group.goes_on));
+            let group_name = group.as_ref().map(|(name, _)| name.as_str());
+            let mut scanner = Scanner::connect(&section, group_name, false, CONNECT_TIMEOUT).await?;
             tokio::task::spawn_blocking(move || {
-                let ranges = ranges(&scanner, &section, &name, (start, stop), group.as_deref())?;
+                let group = group.as_ref().map(|(name, goes_on)| LetterGroup { name, goes_on: *goes_on });
+                let (ranges, left_out) = ranges(&scanner, &section, &name, (start, stop), group)?;
                 let read = scan(&mut scanner, &ranges, &selection, |record, letter| each(&mut state, record, letter))?;
+                let read = LettersRead { read_before: left_out.read_before, outside: left_out.outside, ..read };
                 check(&read, &format!("topic `{name}` of `{}`", section.name)).map(|()| (state, read))
             })
         }
@@ -153,14 +168,21 @@ pub(super) fn scan(
     Ok(read)
 }
 
-/// Returns the offsets of a topic between start and stop.
+/// The offsets that are not read.
+#[derive(Default)]
+struct UnreadOffsets {
+    read_before: u64,
+    outside: u64,
+}
+
+/// Returns the offsets of a topic between start and stop, and how many there are beside.
 fn ranges(
     scanner: &Scanner,
     section: &KafkaSection,
     name: &str,
     (start, stop): (Option<Pos>, Option<Pos>),
-    group: Option<&str>,
-) -> Result<Vec<ScanRange>, Error> {
+    group: Option<LetterGroup<'_>>,
+) -> Result<(Vec<ScanRange>, UnreadOffsets), Error> {
     let topics = if let Some(topic) = scanner.topic_to_read(name, Duration::ZERO)? {
         vec![topic]
     } else {
@@ -170,13 +192,15 @@ fn ranges(
     let partitions: Vec<Partition> =
         topics.iter().flat_map(|topic| (0..topic.partitions).map(|index| Partition { topic: topic.topic, index })).collect();
     let (low, end) = (scanner.ends(&partitions, OffsetSpec::Start)?, scanner.reachable(&partitions)?);
-    let committed = group.map(|group| scanner.committed(group, &partitions)).transpose()?.unwrap_or_default();
+    let committed = group.map(|group| scanner.committed(group.name, &partitions)).transpose()?.unwrap_or_default();
     let now = jiff::Timestamp::now().as_millisecond();
     let mut at_time = HashMap::new();
     for time in [start, stop].into_iter().flatten().filter_map(|pos| pos.time(now)) {
         at_time.insert(time, scanner.ends(&partitions, OffsetSpec::Time(time))?);
     }
-    let range = |partition: Partition| {
+    let mut left_out = UnreadOffsets::default();
+    let goes_on = group.is_some_and(|group| group.goes_on || start.is_none());
+    let mut range = |partition: Partition| {
         let bounds = Bounds {
             low: low.get(&partition).copied().unwrap_or(0),
             end: end.get(&partition).copied().unwrap_or(0),
@@ -191,10 +215,17 @@ fn ranges(
                 hint: "name an offset that each partition has".to_owned(),
             })
         };
-        let from = offset(start.or(group.map(|_| Pos::Committed)), bounds.low)?;
-        Ok(ScanRange { partition, from: from.max(bounds.low), to: offset(stop, bounds.end)?.min(bounds.end) })
+        let (begin, to) = (offset(start, bounds.low)?.max(bounds.low), offset(stop, bounds.end)?.min(bounds.end));
+        // A commit beyond the end is of another log: the run, which is told, refuses or goes on as requested.
+        let committed = bounds.committed.filter(|committed| goes_on && *committed <= bounds.end);
+        let from = committed.map_or(begin, |committed| committed.max(begin));
+        let count = |from: i64, to: i64| u64::try_from(to - from).unwrap_or(0);
+        left_out.read_before += count(begin, from.min(to));
+        left_out.outside += count(bounds.low, begin) + count(to, bounds.end);
+        Ok(ScanRange { partition, from, to })
     };
-    partitions.into_iter().map(range).collect()
+    let ranges: Result<Vec<ScanRange>, Error> = partitions.into_iter().map(&mut range).collect();
+    Ok((ranges?, left_out))
 }
 
 /// Returns the time of a position in a file, which has no other positions.
@@ -240,6 +271,27 @@ fn read_file(
         }
     }
     Ok(found)
+}
+
+/// Says why nothing is replayed: nothing is selected, everything was read before by this group, or there are no letters.
+pub(super) fn say_nothing_to_replay(context: &Context, read: &LettersRead, group: Option<&str>) {
+    match group {
+        _ if read.records > 0 => say_read(context, read),
+        Some(group) if read.read_before > 0 => {
+            context.say(&format!("nothing to replay: group `{}` has read every dead letter\n", escape_controls(group)));
+        }
+        _ if read.outside > 0 => context.say("nothing to replay: no dead letter is between --start and --stop\n"),
+        _ => say_read(context, read),
+    }
+}
+
+/// Returns that letters have later ones: "10 are earlier letters of the same records".
+pub(super) fn earlier_letters(count: u64) -> String {
+    if count == 1 {
+        "1 is an earlier letter of the same record".to_owned()
+    } else {
+        format!("{} are earlier letters of the same records", grouped(count))
+    }
 }
 
 /// Says how many records were not letters, and why nothing is shown.

@@ -2,26 +2,27 @@
 
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use clap::builder::NonEmptyStringValueParser as Text;
 
 use crate::commands::args::{
-    DeadLetterTarget, DeliveryArgs, DocumentArgs, ReadArgs, ReportArgs, ShapingArgs, SummaryFormat, TopicArgs, parse_count,
-    parse_whole, transform,
+    DeadLetterTarget, DeliveryArgs, DocumentArgs, NewTopic, ReadArgs, ReportArgs, ShapingArgs, SummaryFormat, TopicArgs,
+    dry_transform, parse_count, parse_whole, transform,
 };
-use crate::commands::dlq::reading::{LettersRead, read_letters, say_read};
-use crate::commands::dlq::replay_target::{ReplayDestination, ReplayTarget, flow_of, parse_to, replay_to_topic};
+use crate::commands::dlq::reading::{LetterGroup, LettersRead, earlier_letters, read_letters, say_nothing_to_replay};
+use crate::commands::dlq::replay_target::{ReplayDestination, ReplayTarget, Returning, flow_of, parse_to, replay_to_topic};
 use crate::commands::dlq::select_letters::{LetterPlace, LetterSelectionArgs, LetterSourceArgs};
 use crate::commands::dlq::stats::listing;
 use crate::commands::session::{Replay, Session};
 use crate::commands::{Context, sink_es, sink_mongo};
-use crate::connectors::kafka::{OnGap, TopicInfo};
-use crate::dlq::{Letter, LetterStats, ReplayRules, SinkFlow};
+use crate::connectors::kafka::{OnGap, Pos, TopicInfo};
+use crate::dlq::{Letter, LetterStats, NewestLetters, QUARANTINE, ReplayRules, SinkFlow};
 use crate::error::Error;
-use crate::pipeline::{BadRecordPolicy, TransformResult};
+use crate::pipeline::{BadRecordPolicy, Refused, TransformResult};
 use crate::profile::KafkaSection;
 use crate::record::{Record, Topic};
-use crate::report::counted;
+use crate::report::{counted, were};
 use crate::terminal::{ListingFormat, escape_controls};
 
 /// How many letters a dry run shows before and after shaping.
@@ -33,10 +34,11 @@ const MAX_VALUE_SHOWN: usize = 300;
 ///
 /// The original record is delivered: its key, value, headers and timestamp, for ids, versions and metadata with its original topic,
 /// partition and offset. The shaping flags are the fix. The run ends at the letters that are there now, and resumes with its own
-/// group for each source, target and selection: letters that were replayed are not replayed again, and none is deleted.
+/// group for each source, target and selection: letters that were replayed are not replayed again, and none is deleted. --start and
+/// --stop select, too; --start beginning replays everything again.
 ///
 /// A record that fails again becomes a letter again, with its history, in the topic that it came from unless --dead-letters
-/// names another. The header `sdl.dlq.replays` counts; a letter that was replayed --max-replays times goes to LETTERS-quarantine.
+/// names another. Of the letters of a record, only the newest is replayed. The header `sdl.dlq.replays` counts; a letter that was replayed --max-replays times goes to LETTERS-quarantine.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct ReplayArgs {
@@ -45,11 +47,14 @@ pub(super) struct ReplayArgs {
     /// Destination: topic:SECTION/NAME, mongo or es [default: the sink that the letters name in `sdl.dlq.flow`]
     #[arg(long, value_name = "WHERE", value_parser = parse_to)]
     to: Option<ReplayTarget>,
+    /// Create the topic of --to with this number of partitions and replicas if it does not exist
+    #[arg(long, value_name = "PARTITIONS:REPLICATION")]
+    create: Option<NewTopic>,
     /// Section of MongoDB, Elasticsearch or OpenSearch [default: mongodb; elasticsearch, or opensearch if only that is there]
     #[arg(long, value_name = "SECTION", value_parser = Text::new())]
     target: Option<String>,
     /// Quarantine a letter that was replayed as often
-    #[arg(long, value_name = "N", default_value = "3", value_parser = parse_whole::<u32>(1, 1000))]
+    #[arg(long, value_name = "N", default_value = "3", value_parser = parse_whole::<u32>(1, MOST_REPLAYS.into()))]
     max_replays: u32,
     #[command(flatten)]
     select: LetterSelectionArgs,
@@ -74,7 +79,7 @@ Examples:
   sdl dlq replay bad-logins --dry-run              what would be replayed, and where
   sdl dlq replay bad-logins --default device_type=unknown --date timestamp
   sdl dlq replay bad-logins --code wrong_type --to es --target opensearch
-  sdl dlq replay connect-dlq --to topic:local_kafka/orders-fixed
+  sdl dlq replay connect-dlq --to topic:local_kafka/orders-fixed --create 6:1
   sdl dlq replay bad-logins --to topic:local_kafka/logins --yes      back to the topic they come from";
 
 #[derive(Clone, Debug, clap::Args)]
@@ -95,10 +100,27 @@ struct ReplayReadArgs {
 }
 
 /// What would be replayed.
-#[derive(Default)]
 struct ReplayPreview {
     stats: LetterStats,
+    newest: NewestLetters,
     first: Vec<Record>,
+    /// The letters that were replayed too often, and the most replays of one.
+    too_often: u64,
+    most_replays: u32,
+}
+
+impl ReplayPreview {
+    /// Returns what is replayed: "20 dead letters of x".
+    fn line(&self, letters: &str) -> String {
+        let all = counted(self.stats.letters, "dead letter");
+        match self.newest.earlier() {
+            0 => format!("{all} of {letters}"),
+            earlier => {
+                let records = counted(self.stats.letters - earlier, "record");
+                format!("{records} of {all} of {letters} ({})", earlier_letters(earlier))
+            }
+        }
+    }
 }
 
 impl ReplayArgs {
@@ -118,13 +140,17 @@ impl ReplayArgs {
                 hint: "import it into a topic first: sdl dlq import FILE TOPIC".to_owned(),
             });
         };
+        if self.create.is_some() && !matches!(self.to, Some(ReplayTarget::Topic { .. })) {
+            let what = "--create is for a topic, and --to does not name one".to_owned();
+            return Err(Error::Usage { what, hint: "add --to topic:SECTION/NAME, or omit --create".to_owned() });
+        }
         let known = self.to.as_ref().map(|to| self.destination(context, to, section)).transpose()?;
         let group = known.as_ref().map(|known| self.group(name, known)).transpose()?;
         let (mut preview, mut read) = self.preview(&place, group.as_deref().or(self.read.group.as_deref())).await?;
         let destination = match known {
             Some(known) => known,
             None if preview.stats.letters == 0 => {
-                say_read(context, &read);
+                say_nothing_to_replay(context, &read, self.read.group.as_deref());
                 return Ok(());
             }
             None => self.sink_of(context, flow_of(&preview.stats)?)?,
@@ -135,29 +161,41 @@ impl ReplayArgs {
             (preview, read) = self.preview(&place, Some(&group)).await?;
         }
         if preview.stats.letters == 0 {
-            if read.records > 0 {
-                say_read(context, &read);
-            }
-            context.say(&format!("nothing to replay: group `{}` has read every dead letter\n", escape_controls(&group)));
+            say_nothing_to_replay(context, &read, Some(&group));
             return Ok(());
         }
-        if self.report.dry_run && self.report.output == SummaryFormat::Text {
-            self.show(context, section, &preview)?;
+        if name.ends_with(QUARANTINE) && preview.too_often > 0 {
+            return Err(quarantined_again(&preview, self.max_replays));
         }
         let (section, name) = (section.clone(), (*name).to_owned());
-        self.deliver(context, *section, &name, destination, group, &preview.stats).await
+        Box::pin(self.deliver(context, *section, &name, destination, group, preview)).await
     }
 
     /// Returns the letters that would be replayed.
     async fn preview(&self, place: &LetterPlace<'_>, group: Option<&str>) -> Result<(ReplayPreview, LettersRead), Error> {
-        let add = |preview: &mut ReplayPreview, record: &Record, letter: &Letter| {
+        let max_replays = self.max_replays;
+        let add = move |preview: &mut ReplayPreview, record: &Record, letter: &Letter| {
             preview.stats.add(record, letter);
+            preview.too_often += u64::from(letter.replays >= max_replays);
+            preview.most_replays = letter.replays.max(preview.most_replays);
+            preview.newest.add(record, letter);
             if preview.first.len() < MAX_LETTERS_SHOWN {
                 preview.first.push(record.clone());
             }
             ControlFlow::Continue(())
         };
-        read_letters(place, &self.select, group, ReplayPreview::default(), add).await
+        // A start that moves on until the run begins may leave out a later letter in another partition.
+        let moves = matches!(self.select.start, Some(Pos::End | Pos::BeforeEnd(_) | Pos::Ago(_)));
+        let (stats, newest) = (LetterStats::default(), NewestLetters::new(!moves));
+        let preview = ReplayPreview { stats, newest, first: Vec::new(), too_often: 0, most_replays: 0 };
+        let group = group.map(|name| LetterGroup { name, goes_on: self.goes_on() });
+        read_letters(place, &self.select, group, preview, add).await
+    }
+
+    /// Returns whether the run goes on where its group is, also if a start is requested: the group is that of the start, which selects
+    /// letters. A group that is named begins at the start, as in every command.
+    fn goes_on(&self) -> bool {
+        self.read.group.is_none() && !self.select.starts_over()
     }
 
     /// Returns the group, which reads the letters of this source for this target.
@@ -165,7 +203,10 @@ impl ReplayArgs {
         if let Some(group) = &self.read.group {
             return Ok(group.clone());
         }
-        let selection = self.select.selection()?.digest().map_or_else(String::new, |digest| format!("-{digest}"));
+        // A replay of some letters must not move the group of all of them: the others would never be replayed.
+        let bounds = self.select.bounds();
+        let selection =
+            self.select.selection()?.digest(bounds.as_deref()).map_or_else(String::new, |digest| format!("-{digest}"));
         Ok(format!("sdl-dlq-{letters}-to-{}{selection}", destination.shown()))
     }
 
@@ -203,9 +244,9 @@ impl ReplayArgs {
         }
     }
 
-    /// Shows the causes of the letters, and the first of them before and after shaping.
-    fn show(&self, context: &Context, section: &KafkaSection, preview: &ReplayPreview) -> Result<(), Error> {
-        let shape = self.shaping.build(&context.profile, section.mask_key.as_ref())?.map(transform);
+    /// Returns the causes of the letters, and the first of them before and after shaping.
+    fn shown(&self, context: &Context, section: &KafkaSection, preview: &ReplayPreview) -> Result<String, Error> {
+        let shape = self.shaping.build(&context.profile, section.mask_key.as_ref())?.map(dry_transform);
         let mut text = listing(&preview.stats).render(ListingFormat::Table);
         for letter in &preview.first {
             let original = Letter::of(&letter.headers).map_or_else(|| letter.clone(), |read| read.original(letter));
@@ -218,7 +259,7 @@ impl ReplayArgs {
             };
             let _ = write!(text, "\n{letter}: {original}\n  before  {}\n  after   {after}\n", value(&original));
         }
-        context.print(&text)
+        Ok(text)
     }
 
     async fn deliver(
@@ -228,15 +269,18 @@ impl ReplayArgs {
         name: &str,
         destination: ReplayDestination,
         group: String,
-        stats: &LetterStats,
+        preview: ReplayPreview,
     ) -> Result<(), Error> {
-        let rules = ReplayRules { selection: self.select.selection()?, max_replays: self.max_replays };
-        let info = |(topic, (_, highest)): (&String, &(u64, i32))| TopicInfo {
-            topic: Topic::named(topic),
-            partitions: highest.saturating_add(1),
-        };
-        let what = format!("{} of {name} to {}", counted(stats.letters, "dead letter"), destination.shown());
-        let replay = Replay { rules, origins: stats.topics.iter().map(info).collect(), what };
+        let is_shown = self.report.dry_run && self.report.output == SummaryFormat::Text;
+        let shown = is_shown.then(|| self.shown(context, &section, &preview)).transpose()?;
+        let what = format!("{} to {}", preview.line(name), destination.shown());
+        let ReplayPreview { stats, newest, .. } = preview;
+        let newest = Arc::new(newest);
+        let (selection, max_replays) = (self.select.selection()?, self.max_replays);
+        let rules = ReplayRules { selection, max_replays, newest: Arc::clone(&newest) };
+        let info =
+            |(topic, highest): (&str, i32)| TopicInfo { topic: Topic::named(topic), partitions: highest.saturating_add(1) };
+        let replay = Replay { rules, origins: stats.origins().map(info).collect(), what, preview: shown };
         let failure = &mut self.delivery.failure;
         if failure.bad_records() == BadRecordPolicy::Stop {
             // What fails again becomes a letter again.
@@ -252,18 +296,19 @@ impl ReplayArgs {
             until_caught_up: self.select.stop.is_none(),
             count: self.read.count,
             on_gap: self.read.on_gap,
+            goes_on: self.goes_on(),
             ..ReadArgs::default()
         };
-        let Self { documents, shaping, delivery, report, .. } = self;
+        let Self { create, documents, shaping, delivery, report, .. } = self;
         let source = section.name.clone();
         match destination {
             ReplayDestination::Topic { section: to, name: topic } => {
                 let shape = shaping.build(&context.profile, section.mask_key.as_ref())?.map(transform);
-                let returning = stats.topics.get(&topic).map_or(0, |(count, _)| *count);
+                let returning = Returning { letters: stats.count_from(&topic), earlier: newest.earlier_of(&topic) };
                 let args = (&read, &delivery.failure, &report);
                 let session = Session::connect(context, "dlq replay", section, args, None).await?;
                 let run = (shape, read.count, report.dry_run);
-                replay_to_topic(context, session, (&to, &topic), &replay, returning, &delivery, run).await
+                replay_to_topic(context, session, (&to, &topic, create), &replay, returning, &delivery, run).await
             }
             ReplayDestination::Mongo { section: target, collection, .. } => {
                 let args = sink_mongo::Args { read, source, target, collection, documents, shaping, delivery, report };
@@ -276,6 +321,20 @@ impl ReplayArgs {
             }
         }
     }
+}
+
+/// The most that `--max-replays` takes.
+const MOST_REPLAYS: u32 = 1000;
+
+/// Returns the refusal to quarantine letters of a quarantine: nothing would be delivered, and they would count as read.
+fn quarantined_again(preview: &ReplayPreview, max_replays: u32) -> Error {
+    let times = counted(u64::from(max_replays), "time");
+    let enough = preview.most_replays.saturating_add(1).min(MOST_REPLAYS);
+    Error::Refused(Refused {
+        what: "letters of a quarantine are not quarantined again".to_owned(),
+        numbers: vec![format!("{} replayed {times} or more", were(preview.too_often, "letter"))],
+        hint: format!("allow them one more replay with --max-replays {enough}"),
+    })
 }
 
 fn mongo(context: &Context, section: String, collection: sink_mongo::CollectionArgs) -> Result<ReplayDestination, Error> {

@@ -1,7 +1,8 @@
 //! Where letters are replayed to.
 
 use crate::commands::Context;
-use crate::commands::args::{DeliveryArgs, KAFKA_DEFAULTS};
+use crate::commands::args::{DeliveryArgs, KAFKA_DEFAULTS, NewTopic};
+use crate::commands::dlq::reading::earlier_letters;
 use crate::commands::session::{FlowNames, FlowTarget, Replay, Session};
 use crate::commands::target_watch::{LostContent, watch_topic};
 use crate::commands::{protect, sink_es, sink_mongo};
@@ -10,7 +11,7 @@ use crate::connectors::kafka::{
 };
 use crate::dlq::{LetterStats, SinkFlow};
 use crate::error::Error;
-use crate::pipeline::{Failure, Refused, Transform, WatchedSink};
+use crate::pipeline::{Refused, Transform, WatchedSink};
 use crate::profile::KafkaSection;
 use crate::record::Topic;
 use crate::report::counted;
@@ -56,13 +57,23 @@ impl ReplayDestination {
     }
 }
 
+/// The most flows that a refusal names.
+const MAX_FLOWS_SHOWN: usize = 10;
+
 /// Returns the destination that the letters name: the sink of a flow.
 ///
 /// # Errors
 /// When they name none, or several.
 pub(super) fn flow_of(stats: &LetterStats) -> Result<SinkFlow, Error> {
-    let numbers: Vec<String> =
-        stats.flows.iter().map(|(flow, count)| format!("{} of `{flow}`", counted(*count, "letter"))).collect();
+    let mut numbers: Vec<String> = stats
+        .flows
+        .iter()
+        .take(MAX_FLOWS_SHOWN)
+        .map(|(flow, count)| format!("{} of `{flow}`", counted(*count, "letter")))
+        .collect();
+    if stats.flows.len() > MAX_FLOWS_SHOWN {
+        numbers.push(format!("and {} more flows", stats.flows.len() - MAX_FLOWS_SHOWN));
+    }
     let flows: Vec<SinkFlow> = stats.flows.keys().filter_map(|flow| SinkFlow::parse(flow)).collect();
     let named: u64 = stats.flows.values().sum();
     match flows.as_slice() {
@@ -92,6 +103,10 @@ struct ReplayedTopic<'a> {
     section: &'a KafkaSection,
     topic: Topic,
     options: &'a ProducerOptions,
+    admin: &'a Admin,
+    /// What is created, if the topic is missing.
+    create: Option<NewTopic>,
+    limits: &'a Targets,
 }
 
 impl FlowTarget for ReplayedTopic<'_> {
@@ -100,7 +115,8 @@ impl FlowTarget for ReplayedTopic<'_> {
     }
 
     async fn plan(&mut self, _: &ReadPlan) -> Result<Vec<String>, Error> {
-        Ok(vec![format!("writes to topic {} on {}", self.topic, self.section.name)])
+        let created = self.create.map_or_else(String::new, |create| format!(", which {}", create.line()));
+        Ok(vec![format!("writes to topic {} on {}{created}", self.topic, self.section.name)])
     }
 
     fn topics(&self) -> Vec<Topic> {
@@ -116,46 +132,71 @@ impl FlowTarget for ReplayedTopic<'_> {
     }
 
     async fn prepare(&mut self) -> Result<(), Error> {
+        if let Some(create) = self.create {
+            create.create(self.admin, self.topic).await?;
+            self.admin.load_topic_limits(self.topic, self.limits).await?;
+        }
         Ok(())
     }
 }
 
-/// Replays letters into the topic `name`. `returning` of them come from a topic of this name.
+/// The letters of records that come from the topic which they are replayed to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Returning {
+    pub(super) letters: u64,
+    /// Those that have a later letter, which is replayed in their place.
+    pub(super) earlier: u64,
+}
+
+impl Returning {
+    /// Returns what returns: "10 records".
+    fn records(self) -> String {
+        let records = counted(self.letters - self.earlier, "record");
+        match self.earlier {
+            0 => records,
+            earlier => format!("{records} of {} ({})", counted(self.letters, "dead letter"), earlier_letters(earlier)),
+        }
+    }
+}
+
+/// Replays letters into the topic `name`, which is created by `create` if it is missing. `returning` come from a topic of this name.
 ///
 /// # Errors
 /// When the run fails, or the return to the topic that the letters come from is not confirmed.
 pub(super) async fn replay_to_topic(
     context: &Context,
     session: Session<'_>,
-    (to, name): (&KafkaSection, &str),
+    (to, name, create): (&KafkaSection, &str, Option<NewTopic>),
     replay: &Replay,
-    returning: u64,
+    returning: Returning,
     delivery: &DeliveryArgs,
     (transform, count, dry_run): (Option<Transform>, Option<u64>, bool),
 ) -> Result<(), Error> {
     let admin = Admin::connect(to, delivery.failure.wait).await?;
     let topic = Topic::named(name);
-    let Some(info) = admin.find_topic(name).await? else {
-        return Err(Failure::new(format!("topic `{name}` does not exist on `{}`", to.name)).hint("create it first").into());
-    };
+    let existing = admin.find_topic(name).await?;
+    let create = NewTopic::plan(create, &admin, topic, existing.as_ref()).await?;
     let is_same_cluster = admin.cluster_id() == session.admin.cluster_id();
     if is_same_cluster && session.topics.iter().any(|letters| letters.topic == topic) {
         let what = format!("dead letters cannot be replayed into their own topic `{name}`");
         return Err(Error::Usage { what, hint: "name another topic with --to".to_owned() });
     }
-    if is_same_cluster && returning > 0 && !dry_run {
-        let what = format!("send {} back to topic `{name}`, which they come from", counted(returning, "record"));
+    if is_same_cluster && returning.letters > 0 && !dry_run {
+        let what = format!("send {} back to topic `{name}`, which they come from", returning.records());
         protect::confirm_step(context, &to.name, &what)?;
     }
     let targets = Targets::default();
-    admin.load_topic_limits(topic, &targets).await?;
+    if create.is_none() {
+        admin.load_topic_limits(topic, &targets).await?;
+    }
+    let partitions = existing.map_or_else(|| create.map_or(1, |create| create.partitions), |topic| topic.partitions);
     let options =
         ProducerOptions { compression: "lz4".to_owned(), linger: delivery.linger(&KAFKA_DEFAULTS), keep_timestamps: false };
     let names = FlowNames::new(&to.name, name);
-    let mut target = ReplayedTopic { names, section: to, topic, options: &options };
+    let mut target = ReplayedTopic { names, section: to, topic, options: &options, admin: &admin, create, limits: &targets };
     let Some(session) = session.replaying(Some(replay)).start(&mut target).await? else { return Ok(()) };
     let limits = delivery.limits(&KAFKA_DEFAULTS, count);
-    let sink = KafkaSink::open(to, &options, targets, route(&info))?;
+    let sink = KafkaSink::open(to, &options, targets, route(&TopicInfo { topic, partitions }))?;
     let watcher = watch_topic(WatchedTopic::new(admin, topic), sink.watch(), REPLAYED, || false);
     let source_limits = delivery.source_limits(&limits);
     Box::pin(session.run(WatchedSink::new(sink, watcher), transform, limits, &source_limits)).await

@@ -100,4 +100,49 @@ impl LetterSelectionArgs {
             topics: self.from_topic.clone(),
         })
     }
+
+    /// Returns the positions between which letters are selected; `None` for all that there are. A time before now is the same text in
+    /// every run.
+    pub(super) fn bounds(&self) -> Option<String> {
+        let bound = |pos: Option<Pos>, outermost: Pos| {
+            pos.filter(|pos| ![outermost, Pos::Committed].contains(pos)).map_or_else(String::new, |pos| pos.to_string())
+        };
+        let (start, stop) = (bound(self.start, Pos::Beginning), bound(self.stop, Pos::End));
+        (!start.is_empty() || !stop.is_empty()).then(|| format!("from {start} to {stop}"))
+    }
+
+    /// Returns whether letters are read from the beginning once more.
+    pub(super) fn starts_over(&self) -> bool {
+        self.start == Some(Pos::Beginning)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_select_letters_unless_they_are_the_outermost_ones() {
+        let bounds = |start: Option<&str>, stop: Option<&str>| {
+            let pos = |text: Option<&str>| text.map(|text| parse_position(text).unwrap());
+            let (start, stop) = (pos(start), pos(stop));
+            let none = || (None, Vec::new());
+            let ((cause, code), (path, from_topic)) = (none(), (Vec::new(), Vec::new()));
+            LetterSelectionArgs { cause, code, path, from_topic, start, stop }.bounds()
+        };
+        for outermost in [(None, None), (Some("beginning"), None), (Some("committed"), Some("end"))] {
+            assert_eq!(bounds(outermost.0, outermost.1), None, "{outermost:?}");
+        }
+        assert_eq!(bounds(Some("@-1h"), None), bounds(Some("@-60m"), Some("end")));
+        let distinct = [
+            bounds(Some("@-1h"), None),
+            bounds(None, Some("@-1h")),
+            bounds(Some("@-2h"), Some("@-1h")),
+            bounds(Some("7"), None),
+            bounds(Some("-7"), None),
+        ];
+        for (number, one) in distinct.iter().enumerate() {
+            assert!(one.is_some() && distinct.iter().skip(number + 1).all(|other| other != one), "{distinct:?}");
+        }
+    }
 }

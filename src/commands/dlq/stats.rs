@@ -5,11 +5,12 @@ use std::ops::ControlFlow;
 use serde_json::json;
 
 use crate::commands::Context;
-use crate::commands::dlq::reading::{read_letters, say_read};
+use crate::commands::dlq::reading::{earlier_letters, read_letters, say_read};
 use crate::commands::dlq::select_letters::{LetterSelectionArgs, LetterSourceArgs};
-use crate::dlq::{Letter, LetterStats};
+use crate::dlq::{Letter, LetterStats, NewestLetters};
 use crate::error::Error;
 use crate::record::Record;
+use crate::report::counted;
 use crate::terminal::{Cell, Column, Listing, ListingFormat};
 
 /// The most characters of a cause in a table.
@@ -45,15 +46,22 @@ impl StatsArgs {
     /// When the letters cannot be read, or there are none among the records.
     pub(super) async fn run(self, context: &Context) -> Result<(), Error> {
         let place = self.source.place(context)?;
-        let count = |stats: &mut LetterStats, record: &Record, letter: &Letter| {
+        let count = |(stats, newest): &mut (LetterStats, NewestLetters), record: &Record, letter: &Letter| {
             stats.add(record, letter);
+            newest.add(record, letter);
             ControlFlow::Continue(())
         };
-        let (stats, read) = read_letters(&place, &self.select, None, LetterStats::default(), count).await?;
+        let counts = (LetterStats::default(), NewestLetters::new(true));
+        let ((stats, newest), read) = read_letters(&place, &self.select, None, counts, count).await?;
         if self.output != ListingFormat::Table || stats.letters > 0 {
             context.print_listing(listing(&stats), self.output, &["first", "last", "path"])?;
         }
         say_read(context, &read);
+        if newest.earlier() > 0 {
+            let (letters, earlier) = (counted(stats.letters, "dead letter"), newest.earlier());
+            let records = counted(stats.letters - earlier, "record");
+            context.say(&format!("{letters} of {records}: {}\n", earlier_letters(earlier)));
+        }
         Ok(())
     }
 }

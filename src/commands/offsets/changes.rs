@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::commands::Context;
 use crate::commands::args::{NOT_LISTED, nearest};
+use crate::commands::offsets::elsewhere;
 use crate::connectors::kafka::{Admin, flow_in_words};
 use crate::error::Error;
 use crate::offsets::{GroupChanges, LeftOut, OffsetChange};
@@ -14,10 +15,13 @@ use crate::terminal::{Column, Listing, ListingFormat, escape_controls};
 /// How long the commands wait for the first answer of the cluster.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The section without a flag.
+pub(super) const DEFAULT_TARGET: &str = "local_kafka";
+
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ChangeArgs {
     /// Section of the profile whose cluster is changed
-    #[arg(long, value_name = "SECTION", default_value = "local_kafka")]
+    #[arg(long, value_name = "SECTION", default_value = DEFAULT_TARGET)]
     pub(super) target: String,
     /// Change nothing, also with --yes; the default without --yes
     #[arg(long)]
@@ -127,10 +131,13 @@ pub(super) fn say_flows<'a>(context: &Context, group: &str, flows: impl IntoIter
     }
 }
 
-/// Returns the error of a group that does not exist, with the name that is most similar to it.
-pub(super) async fn no_group(admin: &Admin, group: &str) -> Error {
+/// Returns the error of a group that does not exist, with the cluster that has it, or else the name that is most similar to it.
+pub(super) async fn no_group(context: &Context, admin: &Admin, group: &str) -> Error {
     let section = admin.section();
     let failure = Failure::new(format!("group `{group}` has committed nothing on `{section}`"));
+    if let Some(other) = elsewhere::section_of(context, group, section).await {
+        return Error::Failed(failure.hint(elsewhere::hint(group, &other, "--target")));
+    }
     let names = admin.group_names().await.ok().flatten().unwrap_or_default();
     let near = nearest(group, names.iter().map(String::as_str)).filter(|near| *near != group);
     Error::Failed(match near {

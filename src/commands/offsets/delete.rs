@@ -54,7 +54,7 @@ impl DeleteArgs {
         protect::refuse_change(&section, &what, protect::OTHER_TARGET)?;
         let admin = Admin::connect(&section, CONNECT_TIMEOUT).await?;
         let all_topics = admin.topics().await?;
-        let all = self.all_offsets(&admin, &all_topics).await?;
+        let all = self.all_offsets(context, &admin, &all_topics).await?;
         let chosen = self.chosen(all)?;
         let rows = rows(&admin, &self.group, &chosen, &all_topics).await?;
         if self.change.output != ListingFormat::Table || !rows.is_empty() {
@@ -84,7 +84,7 @@ impl DeleteArgs {
     }
 
     /// Returns every committed offset of the group, which exists.
-    async fn all_offsets(&self, admin: &Admin, topics: &[TopicInfo]) -> Result<Offsets, Error> {
+    async fn all_offsets(&self, context: &Context, admin: &Admin, topics: &[TopicInfo]) -> Result<Offsets, Error> {
         let every: Vec<Partition> =
             topics.iter().flat_map(|topic| (0..topic.partitions).map(|index| Partition { topic: topic.topic, index })).collect();
         let found = committed(admin, std::slice::from_ref(&self.group), &every).await?.remove(&self.group);
@@ -98,7 +98,7 @@ impl DeleteArgs {
         let exists = async || Ok::<_, Error>(admin.group_names().await?.is_some_and(|names| names.contains(&self.group)));
         // A group without offsets can be deleted.
         if found.is_empty() && !(self.is_whole() && exists().await?) {
-            return Err(no_group(admin, &self.group).await);
+            return Err(no_group(context, admin, &self.group).await);
         }
         Ok(found)
     }

@@ -1,17 +1,28 @@
 //! `sdl offsets import`.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use crate::commands::offsets::changes::{CONNECT_TIMEOUT, ChangeArgs, explain, left_out, listing, summary};
+use crate::commands::offsets::changes::{CONNECT_TIMEOUT, ChangeArgs, DEFAULT_TARGET, explain, left_out, listing, summary};
 use crate::commands::{Context, protect};
 use crate::connectors::kafka::Admin;
 use crate::error::Error;
 use crate::offsets::{GroupChanges, GroupOffset, ImportPlan, LeftOut, OffsetChange, commit_changes, parse_file, plan_import};
 use crate::pipeline::{ConnectorError, Failure};
 
-/// What to do about groups that are left out.
-const LEFT_OUT: &str = "correct the file or the groups, and import it again: offsets that are there already stay";
+/// Returns what to do about groups that are left out; `of_flows` are those of flows of this program, which no import moves.
+fn hint(out: &[LeftOut], of_flows: &BTreeSet<String>, section: &str) -> String {
+    let is_of_flow = |left: &LeftOut| of_flows.contains(&left.group);
+    let again = "correct the file or the groups, and import it again: offsets that are there already stay";
+    let target = if section == DEFAULT_TARGET { String::new() } else { format!(" --target {section}") };
+    let reset = format!("move the group of a flow of sdl with `sdl offsets reset GROUP TOPIC --position POS{target}`");
+    match out.iter().filter(|left| is_of_flow(left)).count() {
+        0 => again.to_owned(),
+        all if all == out.len() => reset,
+        _ => format!("{again}; {reset}"),
+    }
+}
 
 /// Set the committed offsets of groups from a file
 ///
@@ -46,9 +57,9 @@ impl ImportArgs {
         protect::refuse_change(&section, what, protect::OTHER_TARGET)?;
         let offsets = read(&self.file)?;
         let admin = Admin::connect(&section, CONNECT_TIMEOUT).await?;
-        let ImportPlan { groups, left_out: mut out } = plan_import(&admin, offsets).await?;
+        let ImportPlan { groups, left_out: mut out, of_flows } = plan_import(&admin, offsets).await?;
         let total = groups.len() + out.len();
-        let undone = |out: &[LeftOut]| left_out(out, total, "imported", LEFT_OUT).map_or(Ok(()), Err);
+        let undone = |out: &[LeftOut]| left_out(out, total, "imported", &hint(out, &of_flows, &section.name)).map_or(Ok(()), Err);
         if groups.is_empty() {
             return undone(&out);
         }

@@ -4,6 +4,7 @@ use clap::builder::NonEmptyStringValueParser as Text;
 
 use crate::commands::args::{PartitionList, TopicArgs, none_named, parse_partitions, parse_position};
 use crate::commands::offsets::changes::{CONNECT_TIMEOUT, ChangeArgs, explain, listing, no_group, say_flows, summary};
+use crate::commands::offsets::elsewhere;
 use crate::commands::{Context, protect};
 use crate::connectors::kafka::{Admin, Pos, TopicInfo, require_empty};
 use crate::error::Error;
@@ -95,13 +96,19 @@ impl ResetArgs {
         };
         let plan = plan_reset(&admin, &request).await?;
         if plan.changes.is_empty() {
-            return Err(self.nothing_found(&admin, &target, &plan, &all_topics).await);
+            return Err(self.nothing_found(context, &admin, &target, &plan, &all_topics).await);
         }
         let ResetPlan { changes, flows, is_new, gone } = plan;
         let changes = [GroupChanges { group: self.group.clone(), changes }];
         context.print(&listing(&changes).render(self.change.output))?;
         if is_new {
-            context.say(&format!("group `{group}` has committed nothing yet: this creates it\n"));
+            context.say(&match elsewhere::section_of(context, &self.group, &section.name).await {
+                Some(other) => {
+                    let hint = escape_controls(&elsewhere::hint(&self.group, &other, "--target")).into_owned();
+                    format!("group `{group}` has committed nothing on `{}`; {hint}\n", section.name)
+                }
+                None => format!("group `{group}` has committed nothing yet: this creates it\n"),
+            });
         }
         for topic in gone {
             context.say(&format!("topic `{topic}` does not exist any more: the group's offsets in it stay\n"));
@@ -137,20 +144,33 @@ impl ResetArgs {
     }
 
     /// Returns why there is nothing to move.
-    async fn nothing_found(&self, admin: &Admin, target: &ResetTarget, plan: &ResetPlan, all: &[TopicInfo]) -> Error {
+    async fn nothing_found(
+        &self,
+        context: &Context,
+        admin: &Admin,
+        target: &ResetTarget,
+        plan: &ResetPlan,
+        all: &[TopicInfo],
+    ) -> Error {
         let section = admin.section();
         let has_nothing = |group: &str| {
             let failure = Failure::new(format!("group `{group}` has no committed offset in these topics and partitions"));
             Error::Failed(failure.hint(format!("see what it has: sdl offsets show {group} --source {section}")))
         };
         match target {
-            ResetTarget::Group(other) if self.topics.is_empty() && self.partitions.is_none() => no_group(admin, other).await,
+            ResetTarget::Group(other) if self.topics.is_empty() && self.partitions.is_none() => {
+                no_group(context, admin, other).await
+            }
             ResetTarget::Group(other) => has_nothing(other),
             ResetTarget::Position(_) if plan.is_new => {
+                // Topics would create the group here.
+                if elsewhere::section_of(context, &self.group, section).await.is_some() {
+                    return no_group(context, admin, &self.group).await;
+                }
                 let what = format!("group `{}` has committed nothing on `{section}`, and no topic is named", self.group);
                 none_named(what, &format!("name topics of `{section}`"), all)
             }
-            ResetTarget::Shift(_) if plan.is_new => no_group(admin, &self.group).await,
+            ResetTarget::Shift(_) if plan.is_new => no_group(context, admin, &self.group).await,
             ResetTarget::Position(_) | ResetTarget::Shift(_) => has_nothing(&self.group),
         }
     }

@@ -8,11 +8,12 @@ use serde_json::json;
 use crate::commands::Context;
 use crate::commands::args::{GroupArgs, PartitionFilterArgs, check_names, lag_filter, nothing_committed};
 use crate::commands::offsets::changes::left_out;
+use crate::commands::offsets::elsewhere;
 use crate::connectors::kafka::{CommittedOffset, flow_in_words};
 use crate::error::Error;
 use crate::lag::{LagFilter, Survey, SurveyedCluster};
 use crate::offsets::{GroupOffset, LeftOut, flows, write_csv};
-use crate::pipeline::{ConnectorError, FailureKind};
+use crate::pipeline::{ConnectorError, Failure, FailureKind};
 use crate::record::NextOffset;
 use crate::terminal::{Cell, Column, Listing, ListingFormat, escape_controls};
 
@@ -93,8 +94,25 @@ impl OffsetSelectionArgs {
             }
             error => error.into(),
         })?;
+        let is_unknown =
+            |name: &&String| !survey.all_groups.contains(name) && !survey.groups.iter().any(|group| group.group.name == **name);
+        if let Some(group) = filter.groups.iter().find(is_unknown)
+            && let Some(other) = elsewhere::section_of(context, group, &self.source).await
+        {
+            let failure = Failure::new(format!("group `{group}` does not exist on `{}`", survey.section));
+            return Err(failure.hint(elsewhere::hint(group, &other, "--source")).into());
+        }
         check_names(&filter, std::slice::from_ref(&survey), command)?;
         Ok(survey)
+    }
+
+    /// Says why there are no rows.
+    fn say_nothing(&self, context: &Context, survey: &Survey) {
+        let others = elsewhere::others(context, &self.source).into_iter().map(|section| format!("--source {}", section.name));
+        let others: Vec<String> = others.collect();
+        let others =
+            if others.is_empty() { String::new() } else { format!("; other clusters of the profile: {}", others.join(", ")) };
+        context.say(&format!("{}{others}\n", nothing(survey, &self.filter())));
     }
 }
 
@@ -114,7 +132,7 @@ impl ShowArgs {
             context.say(&format!("group `{group}` on `{}`: {why}\n", survey.section));
         }
         if rows.is_empty() && unreadable(&survey).next().is_none() {
-            context.say(&format!("{}\n", nothing(&survey, &self.select.filter())));
+            self.select.say_nothing(context, &survey);
         }
         Ok(())
     }
@@ -135,7 +153,7 @@ impl ExportArgs {
         print(context, &rows, format)?;
         let out: Vec<LeftOut> = unreadable(&survey).collect();
         if rows.is_empty() && out.is_empty() {
-            context.say(&format!("{}\n", nothing(&survey, &self.select.filter())));
+            self.select.say_nothing(context, &survey);
         }
         let hint = "give the user the right that is missing, or name the other groups";
         left_out(&out, survey.groups.len(), "exported", hint).map_or(Ok(()), Err)

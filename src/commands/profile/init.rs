@@ -9,6 +9,8 @@ use dialoguer::{Confirm, Input, MultiSelect, Password, Select};
 use crate::commands::Context;
 use crate::commands::args::is_internal;
 use crate::commands::profile::draft::{self, DraftSection, is_writable};
+use crate::commands::question::{self, Unanswered};
+use crate::commands::stop_signal::StopSignal;
 use crate::connectors::elastic::ElasticClient;
 use crate::connectors::kafka::{self, Admin, TOPIC_NAME_RULE};
 use crate::connectors::mongo::MongoClient;
@@ -42,13 +44,14 @@ pub(super) async fn run(context: &Context) -> Result<(), Error> {
         });
     }
     draft::check_writable(&path).map_err(|error| unwritable(&path, &error))?;
-    if path.exists() && !context.global.yes && !confirm(&format!("{} exists: replace it?", path.display()), false)? {
+    if path.exists() && !context.global.yes && !confirm(&context.stop, &format!("{} exists: replace it?", path.display()), false)?
+    {
         return Err(Error::Usage {
             what: format!("{} was not changed", path.display()),
             hint: "name another file with --profile FILE".to_owned(),
         });
     }
-    let sections = ask_for_sections(&path).await?;
+    let sections = ask_for_sections(&context.stop, &path).await?;
     draft::write(&path, &draft::text(&sections)).map_err(|error| unwritable(&path, &error))?;
     say(&format!("wrote {}; try it:\n\n  {}\n", path.display(), first_command(&path, &sections)));
     Ok(())
@@ -59,11 +62,12 @@ fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
     failure.hint("name a file in a writable folder with --profile FILE")
 }
 
-async fn ask_for_sections(path: &Path) -> Result<Vec<DraftSection>, Error> {
+async fn ask_for_sections(stop: &StopSignal, path: &Path) -> Result<Vec<DraftSection>, Error> {
     let names: Vec<_> = WELL_KNOWN.iter().map(|(name, kind)| format!("{name} ({})", purpose(name, *kind))).collect();
     let chosen = loop {
         let prompt = "Which sections? (space selects, enter continues)";
-        let chosen = MultiSelect::new().with_prompt(prompt).items(&names).interact().map_err(interrupted)?;
+        let names = names.clone();
+        let chosen = ask(stop, move || MultiSelect::new().with_prompt(prompt).items(&names).interact())?;
         if !chosen.is_empty() {
             break chosen;
         }
@@ -71,18 +75,18 @@ async fn ask_for_sections(path: &Path) -> Result<Vec<DraftSection>, Error> {
     };
     let mut sections = Vec::new();
     for (name, kind) in chosen.into_iter().map(|index| WELL_KNOWN[index]) {
-        sections.push(ask_for_section(path, name, kind).await?);
+        sections.push(ask_for_section(stop, path, name, kind).await?);
     }
     Ok(sections)
 }
 
 /// Asks for a section until its answers are sound: first for the connection, which is tested, then for what is optional. Answers are
 /// offered again.
-async fn ask_for_section(path: &Path, name: &'static str, kind: SectionKind) -> Result<DraftSection, Error> {
+async fn ask_for_section(stop: &StopSignal, path: &Path, name: &'static str, kind: SectionKind) -> Result<DraftSection, Error> {
     let mut previous = Vec::new();
     loop {
         say(&format!("\n[{name}]"));
-        let mut questions = Questions { previous: &previous, answers: Vec::new() };
+        let mut questions = Questions { stop, previous: &previous, answers: Vec::new() };
         questions.connection(name, kind)?;
         let mut section = DraftSection { name: name.to_owned(), values: questions.answers };
         let outcome = test(path, &section, kind).await;
@@ -92,13 +96,13 @@ async fn ask_for_section(path: &Path, name: &'static str, kind: SectionKind) -> 
         }
         // No command reads an invalid section; a variable or file may be there later.
         let is_invalid = matches!(&outcome, Err(Error::Profile(error)) if error.missing_reference().is_none());
-        if outcome.is_err() && (is_invalid || !confirm("Keep these answers anyway?", false)?) {
+        if outcome.is_err() && (is_invalid || !confirm(stop, "Keep these answers anyway?", false)?) {
             // The newest answer to a question comes first.
             previous = section.values.into_iter().chain(previous).collect();
             continue;
         }
         let topics = outcome.map(|reached| reached.topics).unwrap_or_default();
-        let mut questions = Questions { previous: &previous, answers: section.values };
+        let mut questions = Questions { stop, previous: &previous, answers: section.values };
         questions.defaults(name, kind, &topics)?;
         section.values = questions.answers;
         match draft::profile(path, &draft::text(std::slice::from_ref(&section))).and_then(|profile| read(&profile, name, kind)) {
@@ -190,6 +194,7 @@ async fn topics(section: &KafkaSection) -> Vec<String> {
 type Answer = (&'static str, String);
 
 struct Questions<'a> {
+    stop: &'a StopSignal,
     previous: &'a [Answer],
     answers: Vec<Answer>,
 }
@@ -229,7 +234,7 @@ impl Questions<'_> {
             }
             SectionKind::Mongodb => {
                 let items = ["host and port", "connection string"];
-                if choose("Connect by", &items, usize::from(self.previous("uri").is_some()))? == 0 {
+                if choose(self.stop, "Connect by", &items, usize::from(self.previous("uri").is_some()))? == 0 {
                     self.mongodb_host(name)?;
                 } else {
                     self.secret(name, "uri", "Connection string, mongodb://...")?;
@@ -293,7 +298,7 @@ impl Questions<'_> {
         }
         let items: Vec<_> = ["none", "another name"].into_iter().chain(topics.iter().map(String::as_str)).collect();
         let default = items.iter().skip(2).position(|topic| Some(*topic) == self.previous(key)).map_or(0, |at| at + 2);
-        match choose(prompt, &items, default)? {
+        match choose(self.stop, prompt, &items, default)? {
             0 => _ = self.answer(key, String::new()),
             1 => _ = self.optional(key, &format!("{prompt} (empty: none)"))?,
             chosen => _ = self.answer(key, items[chosen].to_owned()),
@@ -309,7 +314,7 @@ impl Questions<'_> {
             self.secret(section, "password", "Password")?;
             self.text("auth_database", "Authentication database", "admin")?;
         }
-        if confirm("Use TLS?", self.previous("tls").is_some())? {
+        if confirm(self.stop, "Use TLS?", self.previous("tls").is_some())? {
             self.answers.push(("tls", "true".to_owned()));
             self.optional("tls_ca_file", BUILT_IN_CAS)?;
         }
@@ -321,7 +326,7 @@ impl Questions<'_> {
         let items = ["a token endpoint, with client credentials", "a command", "a file"];
         let before = ["oauth_token_url", "oauth_token_command", "oauth_token_file"];
         let default = before.iter().position(|key| self.previous(key).is_some()).unwrap_or(0);
-        match choose("Tokens of", &items, default)? {
+        match choose(self.stop, "Tokens of", &items, default)? {
             0 => {
                 self.required("oauth_token_url", "URL of the token endpoint")?;
                 self.required("oauth_client_id", "Client id")?;
@@ -336,26 +341,30 @@ impl Questions<'_> {
     }
 
     fn text(&mut self, key: &'static str, prompt: &str, default: &str) -> Result<&str, Error> {
-        let default = self.previous(key).unwrap_or(default).to_owned();
-        let question =
-            Input::<String>::new().with_prompt(prompt).default(default).validate_with(move |text: &String| valid(key, text));
-        let answer = question.interact_text().map_err(interrupted)?;
+        let (prompt, default) = (prompt.to_owned(), self.previous(key).unwrap_or(default).to_owned());
+        let answer = ask(self.stop, move || {
+            let question = Input::<String>::new().with_prompt(prompt).default(default);
+            question.validate_with(move |text: &String| valid(key, text)).interact_text()
+        })?;
         Ok(self.answer(key, answer))
     }
 
     fn required(&mut self, key: &'static str, prompt: &str) -> Result<&str, Error> {
+        let (prompt, previous) = (prompt.to_owned(), self.previous(key).unwrap_or_default().to_owned());
         let check = move |text: &String| if text.is_empty() { Err("a value is needed here") } else { valid(key, text) };
-        let question = Input::<String>::new().with_prompt(prompt).allow_empty(true).validate_with(check);
-        let question = question.with_initial_text(self.previous(key).unwrap_or_default());
-        let answer = question.interact_text().map_err(interrupted)?;
+        let answer = ask(self.stop, move || {
+            let question = Input::<String>::new().with_prompt(prompt).allow_empty(true).validate_with(check);
+            question.with_initial_text(previous).interact_text()
+        })?;
         Ok(self.answer(key, answer))
     }
 
     fn optional(&mut self, key: &'static str, prompt: &str) -> Result<&str, Error> {
-        let question =
-            Input::<String>::new().with_prompt(prompt).allow_empty(true).validate_with(move |text: &String| valid(key, text));
-        let question = question.with_initial_text(self.previous(key).unwrap_or_default());
-        let answer = question.interact_text().map_err(interrupted)?;
+        let (prompt, previous) = (prompt.to_owned(), self.previous(key).unwrap_or_default().to_owned());
+        let answer = ask(self.stop, move || {
+            let question = Input::<String>::new().with_prompt(prompt).allow_empty(true);
+            question.validate_with(move |text: &String| valid(key, text)).with_initial_text(previous).interact_text()
+        })?;
         Ok(self.answer(key, answer))
     }
 
@@ -363,25 +372,29 @@ impl Questions<'_> {
     fn secret(&mut self, section: &str, key: &'static str, prompt: &str) -> Result<&str, Error> {
         let variable = format!("{}_{}", section.to_uppercase(), key.to_uppercase());
         let prompt = format!("{prompt} (empty: the profile refers to ${{env:{variable}}})");
-        let question = Password::new().with_prompt(prompt).allow_empty_password(true);
-        let typed = question.validate_with(move |text: &String| valid(key, text)).interact().map_err(interrupted)?;
+        let typed = ask(self.stop, move || {
+            let question = Password::new().with_prompt(prompt).allow_empty_password(true);
+            question.validate_with(move |text: &String| valid(key, text)).interact()
+        })?;
         Ok(self.answer(key, if typed.is_empty() { format!("${{env:{variable}}}") } else { typed }))
     }
 
     fn one_of(&mut self, key: &'static str, prompt: &str, items: &[&str]) -> Result<&str, Error> {
         let default = items.iter().position(|item| Some(*item) == self.previous(key)).unwrap_or(0);
-        let chosen = choose(prompt, items, default)?;
+        let chosen = choose(self.stop, prompt, items, default)?;
         Ok(self.answer(key, items[chosen].to_owned()))
     }
 }
 
 /// Asks to choose an item; returns its index.
-fn choose(prompt: &str, items: &[&str], default: usize) -> Result<usize, Error> {
-    Select::new().with_prompt(prompt).items(items).default(default).max_length(15).interact().map_err(interrupted)
+fn choose(stop: &StopSignal, prompt: &str, items: &[&str], default: usize) -> Result<usize, Error> {
+    let (prompt, items) = (prompt.to_owned(), items.iter().map(ToString::to_string).collect::<Vec<_>>());
+    ask(stop, move || Select::new().with_prompt(prompt).items(items).default(default).max_length(15).interact())
 }
 
-fn confirm(prompt: &str, default: bool) -> Result<bool, Error> {
-    Confirm::new().with_prompt(prompt).default(default).wait_for_newline(true).interact().map_err(interrupted)
+fn confirm(stop: &StopSignal, prompt: &str, default: bool) -> Result<bool, Error> {
+    let prompt = prompt.to_owned();
+    ask(stop, move || Confirm::new().with_prompt(prompt).default(default).wait_for_newline(true).interact())
 }
 
 /// Checks the answer for `key`. A reference is checked when it is read.
@@ -408,8 +421,15 @@ fn valid(key: &str, text: &str) -> Result<(), &'static str> {
     if is_valid { Ok(()) } else { Err(rule) }
 }
 
-fn interrupted(error: dialoguer::Error) -> Error {
-    Failure::new("interrupted, nothing was written").because(error).into()
+/// Asks one question.
+fn ask<T: Send + 'static>(
+    stop: &StopSignal,
+    question: impl FnOnce() -> dialoguer::Result<T> + Send + 'static,
+) -> Result<T, Error> {
+    question::ask(stop, question).map_err(|unanswered| match unanswered {
+        Unanswered::Interrupted => Failure::new("interrupted, nothing was written").into(),
+        Unanswered::Failed(error) => Failure::new("cannot ask, nothing was written").because(error).into(),
+    })
 }
 
 fn say(text: &str) {

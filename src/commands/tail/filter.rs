@@ -70,7 +70,7 @@ impl Filter {
         }
         let Some(shape) = &self.shape else { return Ok(Some(FilterResult::AsIs)) };
         // Elsewhere a tombstone passes because its key matters; here it lacks the fields of the conditions.
-        if record.value.is_none() && shape.0.has_conditions() {
+        if record.value.is_none() && shape.shape.has_conditions() {
             return Ok(None);
         }
         match shape.apply(record.value) {
@@ -139,7 +139,10 @@ mod tests {
             for (kind, text) in flags {
                 rules.add(*kind, text, text);
             }
-            Filter { shape: Some(ReportingShape(Shape::parse(&rules, None).unwrap())), ..Filter::default() }
+            Filter {
+                shape: Some(ReportingShape { shape: Shape::parse(&rules, None).unwrap(), commits: false }),
+                ..Filter::default()
+            }
         };
         let filter = shape(&[(RuleKind::Where, "a > 1"), (RuleKind::Drop, "b")]);
         let filtered = |value| filter.filter(&record(None, value).view());

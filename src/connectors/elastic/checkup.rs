@@ -21,6 +21,7 @@ use crate::profile::ElasticSection;
 pub(crate) struct IndexFacts {
     /// The blocks of writes that are set, by their names: `read_only_allow_delete`.
     pub(crate) blocks: Vec<String>,
+    pub(crate) is_closed: bool,
     /// What is done with fields that the mapping lacks: `strict`, `false`, `runtime`; absent for the default, which adds them.
     pub(crate) dynamic: Option<String>,
     /// The top-level fields of the mapping.
@@ -47,9 +48,14 @@ pub(crate) struct ClusterRoom {
     pub(crate) watermarks: BTreeMap<String, String>,
     /// Shards, and the most that the cluster may have.
     pub(crate) shards: Option<(u64, u64)>,
+    /// The blocks of the whole cluster that are set, by their names: `read_only`, `create_index`; absent if the user may not ask.
+    pub(crate) blocks: Option<Vec<String>>,
     /// The time there and the time here, in milliseconds since the Unix epoch.
     pub(crate) times: Option<(i64, i64)>,
 }
+
+/// The settings that keep documents or indices out of a whole cluster, behind `cluster.blocks.`.
+const CLUSTER_BLOCKS: [&str; 3] = ["read_only", "read_only_allow_delete", "create_index"];
 
 /// Whether the user has each of several privileges on an index; nothing where the cluster does not tell.
 pub(crate) type Privileges = Option<Vec<(String, bool)>>;
@@ -151,32 +157,50 @@ impl ElasticClient {
         Ok(room_of(&stats, &settings, &health, here))
     }
 
-    /// Writes a document with this id to an index that exists, reads it, and removes it; returns whether it was removed.
-    ///
-    /// # Errors
-    /// When it cannot be written, or is not there.
-    pub(crate) async fn round_trip(&self, index: &str, id: &str) -> Result<bool, ConnectorError> {
+    /// Writes a document with this id to an index that exists, reads it, and removes it, also when something fails. Returns whether
+    /// nothing of it remains, too.
+    pub(crate) async fn round_trip(&self, index: &str, id: &str) -> (Result<(), ConnectorError>, bool) {
         let path = format!("/{}/_doc/{}", in_path(index), in_path(id));
-        let failed = |what: &str, reply: &Reply| {
-            let answer = reply.json();
-            let why = answer.get("error").map(|error| clean(&text(error))).filter(|why| !why.is_empty());
-            let why = why.unwrap_or_else(|| format!("status {}", reply.status));
-            ConnectorError::from(Failure::new(format!("cannot {what} `{index}` of `{}`", self.name())).because(why))
+        let written = match self.write_probe(index, &path).await {
+            Ok(ProbeWrite::Written) => Ok(()),
+            Ok(ProbeWrite::Refused(error)) => return (Err(error), true),
+            // Without an answer, it may have been written.
+            Err(error) => Err(error),
         };
+        let read = match written {
+            Ok(()) => self.read_probe(index, &path).await,
+            Err(error) => Err(error),
+        };
+        let deleted = self.ask(|| Request { method: Method::Delete, ..Request::get(&path) }).await;
+        (read, deleted.is_ok_and(|reply| reply.is_success() || reply.status == 404))
+    }
+
+    async fn write_probe(&self, index: &str, path: &str) -> Result<ProbeWrite, ConnectorError> {
         let body = json!({});
         let query = [("op_type", "create")];
-        let written = self.ask(|| Request::put(&path, &body).with(&query)).await?;
-        if !written.is_success() {
-            return Err(failed("write to", &written));
-        }
-        let found = self.ask(|| Request::get(&path)).await;
-        let deleted = self.ask(|| Request { method: Method::Delete, ..Request::get(&path) }).await;
-        let found = found?;
-        if !found.is_success() {
-            return Err(failed("read from", &found));
-        }
-        Ok(deleted.is_ok_and(|reply| reply.is_success()))
+        let reply = self.ask(|| Request::put(path, &body).with(&query)).await?;
+        let refused = || ProbeWrite::Refused(self.probe_failed("write to", index, &reply));
+        // The id is random: a conflict is with an earlier attempt, which had no answer.
+        Ok(if reply.is_success() || reply.status == 409 { ProbeWrite::Written } else { refused() })
     }
+
+    async fn read_probe(&self, index: &str, path: &str) -> Result<(), ConnectorError> {
+        let reply = self.ask(|| Request::get(path)).await?;
+        if reply.is_success() { Ok(()) } else { Err(self.probe_failed("read from", index, &reply)) }
+    }
+
+    fn probe_failed(&self, what: &str, index: &str, reply: &Reply) -> ConnectorError {
+        let answer = reply.json();
+        let why = answer.get("error").map(|error| clean(&text(error))).filter(|why| !why.is_empty());
+        let why = why.unwrap_or_else(|| format!("status {}", reply.status));
+        Failure::new(format!("cannot {what} `{index}` of `{}`", self.name())).because(why).into()
+    }
+}
+
+/// What a server does with the document of a round trip.
+enum ProbeWrite {
+    Written,
+    Refused(ConnectorError),
 }
 
 /// Parses an answer to `GET /name`.
@@ -201,6 +225,8 @@ fn facts_of(name: &str, answer: &Value) -> IndexFacts {
     let fields = index.pointer("/mappings/properties").and_then(Value::as_object);
     IndexFacts {
         blocks: blocks.collect(),
+        // Servers set it when they close an index, and remove it when they open one.
+        is_closed: settings.get("verified_before_close").is_some_and(|value| value == "true" || value == true),
         dynamic: dynamic.filter(|dynamic| dynamic != "true"),
         fields: fields.map(|fields| fields.keys().cloned().collect()).unwrap_or_default(),
         pipelines: ["default_pipeline", "final_pipeline"].into_iter().filter_map(pipeline).map(str::to_owned).collect(),
@@ -231,11 +257,16 @@ fn room_of(stats: &Reply, settings: &Reply, health: &Reply, here: i64) -> Cluste
         let most = per_node.checked_mul(number("number_of_data_nodes")?)?;
         Some((number("active_shards")? + number("unassigned_shards").unwrap_or(0), most))
     };
+    let is_set = |block: &&&str| setting(&format!("cluster.blocks.{block}")) == Some("true");
+    let blocks = || CLUSTER_BLOCKS.iter().filter(is_set).map(|block| (*block).to_owned()).collect();
+    // An answer with an error has no levels of settings.
+    let has_settings = settings.get("persistent").is_some() && settings.get("transient").is_some();
     let there = nodes.iter().filter_map(|node| node.get("timestamp")?.as_i64()).max();
     ClusterRoom {
         disks: nodes.iter().filter_map(disk).collect(),
         watermarks: watermarks.collect(),
         shards: shards(),
+        blocks: has_settings.then(blocks),
         times: there.map(|there| (there, here)),
     }
 }
@@ -268,6 +299,7 @@ mod tests {
             facts,
             IndexFacts {
                 blocks: vec!["read_only_allow_delete".to_owned()],
+                is_closed: false,
                 dynamic: Some("strict".to_owned()),
                 fields: vec!["user_id".to_owned()],
                 pipelines: vec!["geo".to_owned()],
@@ -278,6 +310,7 @@ mod tests {
         assert_eq!(facts_of("x", &of_alias(false)).ambiguous, Some(2));
         assert_eq!(facts_of("x", &of_alias(true)).ambiguous, None);
         assert_eq!(facts_of("x", &json!({"error": "no", "status": 404})).blocks, [""; 0]);
+        assert!(facts_of("i", &json!({"i": {"settings": {"index": {"verified_before_close": "true"}}}})).is_closed);
     }
 
     #[test]
@@ -292,8 +325,25 @@ mod tests {
         let room = room_of(&reply(&stats), &reply(&settings), &reply(&health), 7);
         assert_eq!(room.disks, [NodeDisk { node: "one".to_owned(), total: 100, available: 10 }]);
         assert_eq!((room.shards, room.times), (Some((5, 6)), Some((5, 7))));
+        assert_eq!(room.blocks, Some(Vec::new()));
         assert_eq!(room.watermarks.get("low").map(String::as_str), Some("85%"));
         let denied = reply(&json!({"error": {"type": "security_exception"}, "status": 403}));
         assert_eq!(room_of(&denied, &denied, &denied, 7), ClusterRoom::default());
+    }
+
+    #[test]
+    fn a_setting_of_today_decides_whether_a_cluster_is_blocked() {
+        let blocks = |persistent: &Value, transient: &Value| {
+            let defaults = json!({"cluster.blocks.read_only": "false", "cluster.blocks.create_index": "false"});
+            let settings = json!({"persistent": persistent, "transient": transient, "defaults": defaults});
+            room_of(&reply(&json!({})), &reply(&settings), &reply(&json!({})), 7).blocks.unwrap()
+        };
+        let (set, unset) = (json!({"cluster.blocks.read_only": "true"}), json!({"cluster.blocks.read_only": "false"}));
+        assert_eq!(blocks(&json!({}), &json!({})), [""; 0]);
+        assert_eq!(blocks(&set, &json!({})), ["read_only"]);
+        assert_eq!(blocks(&unset, &set), ["read_only"]);
+        assert_eq!(blocks(&set, &unset), [""; 0]);
+        let both = json!({"cluster.blocks.create_index": "true", "cluster.blocks.read_only_allow_delete": "true"});
+        assert_eq!(blocks(&both, &json!({})), ["read_only_allow_delete", "create_index"]);
     }
 }

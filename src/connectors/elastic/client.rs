@@ -35,6 +35,8 @@ const NODE_BACKOFF: Duration = Duration::from_secs(10);
 const NODE_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause between attempts of a first contact.
 const CONNECT_BACKOFF: Duration = Duration::from_millis(250);
+/// Why a node has no memory or thread left for a request.
+const OVERLOADS: [&str; 3] = ["circuit_breaking_exception", "es_rejected_execution_exception", "rejected_execution_exception"];
 
 /// A cluster that has answered.
 pub struct ElasticClient {
@@ -211,7 +213,8 @@ impl ElasticClient {
         answered
     }
 
-    /// Calls the nodes in turn until one answers: each at least once, and for as long as the first contact may take.
+    /// Calls the nodes in turn until one answers: each at least once, and for as long as the first contact may take. A node that has no
+    /// memory or thread left for the request is asked again.
     ///
     /// # Errors
     /// When none does.
@@ -221,6 +224,9 @@ impl ElasticClient {
             match self.call(call()).await {
                 // A proxy whose node is away answers for that node alone.
                 Ok(reply) if is_gateway_error(reply.status) && tries < self.nodes.len() => {}
+                Ok(reply) if is_overload(&reply) && Instant::now() + CONNECT_BACKOFF < until => {
+                    tokio::time::sleep(CONNECT_BACKOFF).await;
+                }
                 Ok(reply) => return Ok(reply),
                 Err(error)
                     if tries >= self.nodes.len() && (error.cause.is_lasting() || Instant::now() + CONNECT_BACKOFF >= until) =>
@@ -365,6 +371,12 @@ impl ClusterNode {
         let body = response.bytes().await.map_err(failed)?;
         Ok(Reply { status, body, is_elastic })
     }
+}
+
+/// Returns whether a node refuses a request because it has too much to do.
+fn is_overload(reply: &Reply) -> bool {
+    let kind = |json: &serde_json::Value| json["error"]["type"].as_str().map(str::to_owned);
+    reply.status == 429 && kind(&reply.json()).is_some_and(|kind| OVERLOADS.contains(&kind.as_str()))
 }
 
 /// Returns whether a proxy answers for an unreachable node.

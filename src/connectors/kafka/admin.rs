@@ -512,6 +512,20 @@ impl Admin {
         has_controller(self.client.client())
     }
 
+    /// Returns whether it should be replaced: a coordinator has not answered for a long time.
+    #[must_use]
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.client.unanswered.is_overdue()
+    }
+
+    /// Connects again, with clients of its own.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub(crate) async fn reconnected(&self) -> Result<Self, ConnectorError> {
+        Self::connect(&self.section, self.patience).await
+    }
+
     pub(super) fn patience(&self) -> Duration {
         self.patience
     }

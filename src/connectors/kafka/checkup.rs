@@ -59,15 +59,8 @@ pub(crate) enum TopicRight {
     DescribeConfigs,
 }
 
-/// The result of a record that was written and read again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RoundTrip {
-    /// The time that the broker stamped on the record, in milliseconds since the Unix epoch, and the time here at the middle of the
-    /// request.
-    pub(crate) broker_time: Option<(i64, i64)>,
-    /// Whether the topic of the record was deleted again.
-    pub(crate) is_removed: bool,
-}
+/// The time that the broker stamped on a record, in milliseconds since the Unix epoch, and the time here at the middle of the request.
+pub(crate) type BrokerTime = Option<(i64, i64)>;
 
 /// Returns the failure to connect to one of the section's servers.
 pub(crate) fn connect_failure(section: &KafkaSection, server: &str, cause: ConnectCause) -> Failure {
@@ -150,22 +143,23 @@ impl Admin {
         }
     }
 
-    /// Writes a record to a topic of its own, reads it, and deletes the topic.
-    ///
-    /// # Errors
-    /// When one of them fails; the topic is deleted nevertheless, if it was created.
-    pub(crate) async fn round_trip(&self, topic: &str) -> Result<RoundTrip, ConnectorError> {
+    /// Writes a record to a topic of its own, reads it, and deletes the topic, also when something fails. Returns the broker's time, and
+    /// whether nothing of the topic remains.
+    pub(crate) async fn round_trip(&self, topic: &str) -> (Result<BrokerTime, ConnectorError>, bool) {
         let config = vec![("message.timestamp.type".to_owned(), "LogAppendTime".to_owned())];
         let plan =
             TopicPlan { name: topic.to_owned(), partitions: 1, replication: None, config: Vec::new(), optional_config: config };
-        self.create_topic(&plan).await?;
+        if let Err(error) = self.create_topic(&plan).await {
+            // One without an answer may have been created.
+            let is_unclear = matches!(&error, ConnectorError::Failed(failure) if failure.passing);
+            let is_removed = !is_unclear || self.delete_topic(topic).await;
+            return (Err(error), is_removed);
+        }
         let written = self.write_and_read(topic).await;
-        let deleted = self.delete_topic(topic).await;
-        let broker_time = written?;
-        Ok(RoundTrip { broker_time, is_removed: deleted })
+        (written, self.delete_topic(topic).await)
     }
 
-    async fn write_and_read(&self, topic: &str) -> Result<Option<(i64, i64)>, ConnectorError> {
+    async fn write_and_read(&self, topic: &str) -> Result<BrokerTime, ConnectorError> {
         let section = self.profile_section();
         let mut config = client_config(&section)?;
         config.set("enable.idempotence", "true").set("acks", "all").set("message.timeout.ms", "10000").set("linger.ms", "0");
@@ -194,11 +188,15 @@ impl Admin {
         }
     }
 
-    /// Deletes a topic; returns whether the cluster did it.
+    /// Deletes a topic; returns whether it is gone.
     async fn delete_topic(&self, topic: &str) -> bool {
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
         let deleted = self.changes().delete_topics(&[topic], &options).await;
-        deleted.is_ok_and(|answers| answers.iter().all(Result::is_ok))
+        let is_gone = |answer: &Result<String, (String, RDKafkaErrorCode)>| match answer {
+            Ok(_) => true,
+            Err((_, code)) => *code == RDKafkaErrorCode::UnknownTopicOrPartition,
+        };
+        deleted.is_ok_and(|answers| answers.iter().all(is_gone))
     }
 
     /// Returns whether the user may create a topic that does not exist, by asking the controller to check its creation.

@@ -20,11 +20,11 @@ const CAPACITY: usize = 64;
 const RECENT: Duration = Duration::from_secs(60);
 
 /// A line, and when it was logged last.
-type Line = (Instant, String);
+type LoggedLine = (Instant, String);
 
 /// The last log lines and errors of a client. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct ClientLog(Arc<Mutex<VecDeque<Line>>>);
+pub struct ClientLog(Arc<Mutex<VecDeque<LoggedLine>>>);
 
 impl ClientLog {
     /// Keeps a log line, and logs it at debug.
@@ -81,7 +81,7 @@ impl ClientLog {
         push(&mut lines, line);
     }
 
-    fn deque(&self) -> MutexGuard<'_, VecDeque<Line>> {
+    fn deque(&self) -> MutexGuard<'_, VecDeque<LoggedLine>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -94,16 +94,16 @@ impl ClientLog {
     /// Returns the lines of the last minute, as [`Self::lines`], and why there is no token.
     #[must_use]
     pub(crate) fn recent(&self) -> Vec<String> {
-        let is_recent = |line: &&Line| line.0.elapsed() < RECENT || is_of_token(line);
+        let is_recent = |line: &&LoggedLine| line.0.elapsed() < RECENT || is_of_token(line);
         self.deque().iter().filter(is_recent).map(|(_, line)| line.clone()).collect()
     }
 }
 
-fn is_of_token((_, line): &Line) -> bool {
+fn is_of_token((_, line): &LoggedLine) -> bool {
     line.starts_with(TOKEN_FAILED)
 }
 
-fn push(lines: &mut VecDeque<Line>, line: String) {
+fn push(lines: &mut VecDeque<LoggedLine>, line: String) {
     if lines.len() == CAPACITY {
         let oldest = lines.iter().position(|line| !is_of_token(line));
         lines.remove(oldest.unwrap_or_default());

@@ -18,8 +18,8 @@ use crate::profile::KafkaSection;
 /// Timeout of one request to a cluster that has not answered yet.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Timeout of the second connection, which finds out why a certificate failed.
-const CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Timeout of the second connection, which finds out why a certificate failed: as long as a first contact may take, on a busy machine.
+const CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a cluster says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -212,8 +212,8 @@ fn the_flaw_of_an_invalid_certificate_is_named() {
         (Some(CertificateFlaw::Expired), "has expired", "renew"),
         (Some(CertificateFlaw::NotYetValid), "is not valid yet", "clock"),
         (Some(CertificateFlaw::OtherName), "is for another host name", "`servers`"),
-        (Some(CertificateFlaw::Other(23)), "is not valid (OpenSSL verification code 23)", "ssl_ca_location"),
-        (None, "is not valid", "ssl_ca_location"),
+        (Some(CertificateFlaw::Other(23)), "is not valid (OpenSSL verification code 23)", "see its dates, names and CA"),
+        (None, "is not valid", "see its dates, names and CA"),
     ];
     for (flaw, cause, hint_part) in cases {
         let (found, hint) = diagnosed(&section("SSL"), line, flaw);

@@ -8,6 +8,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use crate::connectors::kafka::access::Authenticated;
 use crate::connectors::kafka::acl::AclOperation;
+use crate::connectors::kafka::admin::{Admin, blocking};
 use crate::connectors::kafka::client_log::LogContext;
 use crate::connectors::kafka::config::{client_config, create_client};
 use crate::connectors::kafka::librdkafka::NativeError;
@@ -126,6 +127,36 @@ pub(crate) fn read<T: Clone>(
     }
     tracing::debug!(section = section.name, results = results.len(), took = ?started.elapsed(), "Looked up records by their offsets.");
     Ok(results)
+}
+
+impl Admin {
+    /// Returns the first record at or after each offset; none where the log ends before one, or where the
+    /// user may not read.
+    ///
+    /// # Errors
+    /// When a partition does not answer.
+    pub(crate) async fn first_records(
+        &self,
+        offsets: Vec<(Partition, i64)>,
+    ) -> Result<HashMap<(Partition, i64), Record>, ConnectorError> {
+        let section = self.profile_section();
+        let found = blocking(move || read(&section, &offsets, true, RECORD_TIMEOUT, |record, _| record.to_record())).await??;
+        let mut records = HashMap::with_capacity(found.len());
+        for (position, result) in found {
+            match result {
+                LookupResult::Found(record) => drop(records.insert(position, record)),
+                LookupResult::Unknown(why) => {
+                    return Err(self
+                        .failure("read single records of")
+                        .because(format!("{}: {why}", position.0))
+                        .passing()
+                        .into());
+                }
+                LookupResult::Nothing | LookupResult::OutOfRange | LookupResult::Denied => {}
+            }
+        }
+        Ok(records)
+    }
 }
 
 fn consumer(section: &KafkaSection, read_uncommitted: bool) -> Result<Authenticated<BaseConsumer<LogContext>>, ConnectorError> {

@@ -51,6 +51,7 @@ pub use position::{Bounds, GRAMMAR, Pos};
 pub(crate) use resume::list_partitions;
 pub use resume::{OnGap, ResumeRules, StartReason};
 pub(crate) use scan::{ScanEvent, ScanRange, Scanner};
+pub(crate) use sink::{CopiedRun, OnCopied};
 pub use sink::{KafkaSink, PrepareTargets, ProducerOptions, Route, Targets, TopicLimits};
 pub use source::{KafkaSource, SourceOptions, Subscription};
 pub(crate) use topic_watch::{TopicChange, TopicLook, WatchedTopic};

@@ -20,6 +20,8 @@ pub struct ReadPlanRequest<'a> {
     pub(crate) partitions: Option<&'a [i32]>,
     /// Any start but [`Pos::Committed`] is committed before the run.
     pub(crate) start: Pos,
+    /// Whether a committed position beyond the start counts.
+    pub(crate) goes_on: bool,
     /// A run without a stop follows.
     pub(crate) stop: Option<Pos>,
     /// Whether to read records of open and aborted transactions.
@@ -96,7 +98,11 @@ impl ReadPlan {
                     numbers: vec![why],
                 })
             };
-            let (start, reason) = if request.start == Pos::Committed {
+            let is_beyond = |committed: &CommittedOffset| {
+                request.start.offset(&bounds(request.start)).is_ok_and(|start| committed.next.0 >= start)
+            };
+            let goes_on = request.goes_on && committed.is_some_and(is_beyond);
+            let (start, reason) = if request.start == Pos::Committed || goes_on {
                 match resume::resume_or_refused(partition, committed, (low, log_end.max(end)), topic_id, request.rules)? {
                     Ok(start) => (start.next, start.reason),
                     Err(partition) => {

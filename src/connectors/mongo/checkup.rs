@@ -37,7 +37,8 @@ pub(crate) enum MongoTopology {
 pub(crate) struct ServerFacts {
     /// The version; absent if the server does not tell.
     pub(crate) version: Option<String>,
-    pub(crate) topology: MongoTopology,
+    /// Absent if the server does not know the commands that tell.
+    pub(crate) topology: Option<MongoTopology>,
     /// The time there and the time here, in milliseconds since the Unix epoch.
     pub(crate) times: Option<(i64, i64)>,
 }
@@ -50,8 +51,21 @@ pub(crate) enum CollectionKind {
     Capped,
     TimeSeries,
     View,
-    /// The user may not list collections.
-    Withheld,
+    Withheld(Withheld),
+}
+
+/// Why a server does not list what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Withheld {
+    /// The user may not ask.
+    Denied,
+    UnknownCommand,
+}
+
+impl Withheld {
+    fn of(error: &CommandError) -> Self {
+        if error.is_unknown_command() { Self::UnknownCommand } else { Self::Denied }
+    }
 }
 
 /// What is known of a collection.
@@ -60,8 +74,8 @@ pub(crate) struct CollectionFacts {
     pub(crate) kind: CollectionKind,
     /// Whether it rejects documents that do not fit its validator.
     pub(crate) has_validator: bool,
-    /// The fields of each unique index but that of the ids; absent if the user may not list indexes.
-    pub(crate) unique_indexes: Option<Vec<String>>,
+    /// The fields of each unique index but that of the ids.
+    pub(crate) unique_indexes: Result<Vec<String>, Withheld>,
 }
 
 impl MongoClient {
@@ -70,14 +84,29 @@ impl MongoClient {
     /// # Errors
     /// When it does not answer.
     pub(crate) async fn server_facts(&self) -> Result<ServerFacts, ConnectorError> {
-        let begun = jiff::Timestamp::now().as_millisecond();
-        let hello = self.run("admin", &doc! {"hello": 1}).await;
-        let here = i64::midpoint(begun, jiff::Timestamp::now().as_millisecond());
-        let hello = hello.map_err(|error| self.failed("ask", &error))?;
+        let (greeting, here) = self.greeting().await?;
         let build = self.run("admin", &doc! {"buildInfo": 1}).await.unwrap_or_default();
-        let there = hello.get_datetime("localTime").ok().map(|time| time.timestamp_millis());
+        let told = greeting.as_ref().and_then(|greeting| greeting.get_datetime("localTime").ok());
+        let times = told.map(|time| (time.timestamp_millis(), here));
         let version = build.get_str("version").ok().map(str::to_owned);
-        Ok(ServerFacts { version, topology: topology(&hello), times: there.map(|there| (there, here)) })
+        Ok(ServerFacts { version, topology: greeting.as_ref().map(topology), times })
+    }
+
+    /// Returns what the server greets with, if it knows a command for it, and the time here at the middle of the request.
+    async fn greeting(&self) -> Result<(Option<Document>, i64), ConnectorError> {
+        let mut here = 0;
+        // Servers before 4.4.2, and some that speak the protocol, know the older command only.
+        for command in ["hello", "isMaster"] {
+            let begun = jiff::Timestamp::now().as_millisecond();
+            let greeting = self.run("admin", &doc! {command: 1}).await;
+            here = i64::midpoint(begun, jiff::Timestamp::now().as_millisecond());
+            match greeting {
+                Ok(greeting) => return Ok((Some(greeting), here)),
+                Err(error) if error.is_unknown_command() => {}
+                Err(error) => return Err(self.failed("ask", &error).into()),
+            }
+        }
+        Ok((None, here))
     }
 
     /// Returns what is known of a collection.
@@ -89,17 +118,18 @@ impl MongoClient {
             Ok(reply) => match listed(&reply, collection) {
                 Some((Some(found), _)) => (kind_of(found), has_validator(found)),
                 Some((None, true)) => (CollectionKind::Missing, false),
-                Some((None, false)) | None => (CollectionKind::Withheld, false),
+                Some((None, false)) | None => (CollectionKind::Withheld(Withheld::Denied), false),
             },
-            Err(CommandError::Command { code: UNAUTHORIZED, .. }) => (CollectionKind::Withheld, false),
+            Err(CommandError::Command { code: UNAUTHORIZED, .. }) => (CollectionKind::Withheld(Withheld::Denied), false),
+            Err(error) if error.is_unknown_command() => (CollectionKind::Withheld(Withheld::UnknownCommand), false),
             Err(error) => return Err(self.failed("list the collections of", &error).into()),
         };
         let unique_indexes = match kind {
-            CollectionKind::Missing | CollectionKind::View | CollectionKind::TimeSeries => Some(Vec::new()),
+            CollectionKind::Missing | CollectionKind::View | CollectionKind::TimeSeries => Ok(Vec::new()),
             _ => match self.run(database, &doc! {"listIndexes": collection}).await {
-                Ok(reply) => Some(unique_indexes(&reply)),
-                Err(CommandError::Command { code: NAMESPACE_NOT_FOUND, .. }) => Some(Vec::new()),
-                Err(CommandError::Command { .. }) => None,
+                Ok(reply) => Ok(unique_indexes(&reply)),
+                Err(CommandError::Command { code: NAMESPACE_NOT_FOUND, .. }) => Ok(Vec::new()),
+                Err(error @ CommandError::Command { .. }) => Err(Withheld::of(&error)),
                 Err(error) => return Err(self.failed("list the indexes of", &error).into()),
             },
         };
@@ -114,29 +144,43 @@ impl MongoClient {
         self.probe(database, collection).await.map_err(|error| self.not_writable(database, collection, &error).into())
     }
 
-    /// Writes a document with this id, reads it, and removes it; returns whether it was removed.
-    ///
-    /// # Errors
-    /// When it cannot be written, or is not there.
-    pub(crate) async fn round_trip(&self, database: &str, collection: &str, id: &str) -> Result<bool, ConnectorError> {
-        let failed = |error: &CommandError| -> ConnectorError { self.not_writable(database, collection, error).into() };
+    /// Writes a document with this id, reads it, and removes it, also when something fails. Returns whether nothing of it remains, too.
+    pub(crate) async fn round_trip(&self, database: &str, collection: &str, id: &str) -> (Result<(), ConnectorError>, bool) {
         let concern = doc! {"w": "majority", "wtimeout": 20_000};
         let insert = doc! {"insert": collection, "documents": [{"_id": id}], "writeConcern": concern.clone()};
-        let written = self.run(database, &insert).await.map_err(|error| failed(&error))?;
-        let error = written.get_array("writeErrors").ok().and_then(|errors| errors.first()?.as_document()).cloned();
-        if let Some(error) = error.or_else(|| written.get_document("writeConcernError").ok().cloned()) {
-            return Err(failed(&response::error_named_in(&error)));
+        let written = self.run(database, &insert).await;
+        let refused = match &written {
+            Ok(reply) => reply.get_array("writeErrors").ok().and_then(|errors| errors.first()?.as_document()).is_some(),
+            Err(CommandError::Command { .. } | CommandError::Unreachable(_) | CommandError::Login(_)) => true,
+            // Without an answer, it may have been written.
+            Err(_) => false,
+        };
+        let read = match &written {
+            Ok(reply) => self.read_probe(database, collection, id, reply).await,
+            Err(error) => Err(self.not_writable(database, collection, error).into()),
+        };
+        if refused {
+            return (read, true);
         }
-        let found = self.run(database, &doc! {"find": collection, "filter": {"_id": id}, "limit": 1}).await;
         let delete = doc! {"delete": collection, "deletes": [{"q": {"_id": id}, "limit": 1}], "writeConcern": concern};
         let deleted = self.run(database, &delete).await;
+        (read, deleted.is_ok_and(|reply| reply.get_array("writeErrors").is_err()))
+    }
+
+    /// Reads the document of a round trip, unless the reply to its insert has an error.
+    async fn read_probe(&self, database: &str, collection: &str, id: &str, inserted: &Document) -> Result<(), ConnectorError> {
+        let error = inserted.get_array("writeErrors").ok().and_then(|errors| errors.first()?.as_document());
+        if let Some(error) = error.or_else(|| inserted.get_document("writeConcernError").ok()) {
+            return Err(self.not_writable(database, collection, &response::error_named_in(error)).into());
+        }
+        let found = self.run(database, &doc! {"find": collection, "filter": {"_id": id}, "limit": 1}).await;
         let found = found.map_err(|error| self.failed("read from", &error))?;
         let batch = found.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
         if batch.map_or(0, Vec::len) != 1 {
             let failure = Failure::new(format!("cannot read from `{database}.{collection}` of `{}`", self.name()));
             return Err(failure.because("the document that was written is not there").into());
         }
-        Ok(deleted.is_ok_and(|reply| response::number(&reply, "n") == 1))
+        Ok(())
     }
 
     fn failed(&self, what: &str, error: &CommandError) -> Failure {

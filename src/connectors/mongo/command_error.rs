@@ -25,6 +25,16 @@ pub(super) enum CommandError {
     Unreadable(String),
 }
 
+/// The code of a command that the server does not know.
+const COMMAND_NOT_FOUND: i32 = 59;
+
+impl CommandError {
+    /// Returns whether the server does not know the command: it has answered, and the connection is in order.
+    pub(super) fn is_unknown_command(&self) -> bool {
+        matches!(self, Self::Command { code, message, .. } if *code == COMMAND_NOT_FOUND || message.starts_with("no such command"))
+    }
+}
+
 /// Returns the cause at the end of the driver's message: `... Error: Kind: CAUSE, labels: ...`.
 pub(super) fn innermost(text: &str) -> &str {
     let cause = text.rsplit_once("Kind: ").map_or(text, |(_, cause)| cause);

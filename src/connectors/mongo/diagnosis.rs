@@ -66,6 +66,12 @@ fn cause(section: &MongoSection, error: &CommandError, wait: Duration) -> Connec
             let user = section.username.as_ref().map_or_else(|| "the user of `uri`".to_owned(), |user| format!("`{user}`"));
             ConnectCause::AuthenticationFailed(user)
         }
+        CommandError::Command { code, message, .. } if error.is_unknown_command() => ConnectCause::Other {
+            step: Some(ConnectStep::Request),
+            text: format!("the server does not know a command: {} ({code})", without_secrets(section, message)),
+            hint: Some("use MongoDB 4.4 or newer, or a server that knows the command".to_owned()),
+            is_lasting: false,
+        },
         CommandError::Command { code, name, message, .. } => {
             let text = without_secrets(section, if name.is_empty() { message } else { name });
             ConnectCause::other(ConnectStep::Request, format!("{text} ({code})"))

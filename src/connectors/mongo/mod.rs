@@ -16,7 +16,7 @@ mod response;
 mod sink;
 mod target;
 
-pub(crate) use checkup::{CollectionFacts, CollectionKind, MongoTopology};
+pub(crate) use checkup::{CollectionFacts, CollectionKind, MongoTopology, Withheld};
 pub use client::MongoClient;
 pub(crate) use client::servers;
 pub(crate) use diagnosis::{connect_failure, security};

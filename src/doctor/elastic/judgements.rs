@@ -17,6 +17,9 @@ pub(super) const BLOCKS: &str = "blocks";
 pub(super) const MAPPING: &str = "mapping";
 pub(super) const PIPELINE: &str = "pipeline";
 
+/// The block that keeps indices from being created, and lets documents in.
+const CREATE_INDEX: &str = "create_index";
+
 /// Returns how the section connects.
 pub(super) fn contact(section: &ElasticSection) -> Contact {
     let is_encrypted = section.urls.iter().any(|url| url.starts_with("https:"));
@@ -117,6 +120,11 @@ pub(super) fn index(name: &str, kind: &IndexKind, facts: &IndexFacts, has_room: 
     }
 }
 
+/// Returns the step of an index that is missing while the cluster is blocked.
+pub(super) fn uncreatable(name: &str) -> Step {
+    Step::warn(INDEX, format!("`{name}` does not exist, and cannot be created now"), "see the step `blocks`")
+}
+
 /// Returns the privileges that a load into such an index needs.
 pub(super) fn privileges(kind: &IndexKind) -> &'static [&'static str] {
     match kind {
@@ -131,6 +139,7 @@ pub(super) fn rights(
     privileges: Option<&[(String, bool)]>,
     was_tried: bool,
     refusal: Option<&(Reason, bool)>,
+    is_blocked: bool,
 ) -> Step {
     let lacking: Vec<&str> =
         privileges.unwrap_or_default().iter().filter(|(_, has)| !has).map(|(name, _)| name.as_str()).collect();
@@ -141,7 +150,16 @@ pub(super) fn rights(
             let hint = reason.hinted().map_or_else(|| format!("see the settings of `{name}`"), str::to_owned);
             return Step::fail(RIGHTS, reason.to_string(), hint);
         }
-        Some((reason, true)) => return Step::warn(RIGHTS, format!("not accepted for now: {reason}"), "see the steps below"),
+        Some((reason, true)) if is_blocked => {
+            return Step::warn(RIGHTS, format!("not accepted for now: {reason}"), "see the step `blocks`");
+        }
+        Some((reason, true)) if reason.is_overload() => {
+            return Step::warn(RIGHTS, format!("not accepted for now: {reason}"), "a load waits for it, and tries again");
+        }
+        Some((reason, true)) => {
+            let hint = format!("see the health of the cluster and the settings of `{name}`: a load waits until it can write");
+            return Step::fail(RIGHTS, format!("not accepted for now: {reason}"), hint);
+        }
         _ => {}
     }
     match (privileges, lacking.as_slice()) {
@@ -161,12 +179,55 @@ pub(super) fn rights(
     }
 }
 
-pub(super) fn blocks(name: &str, facts: &IndexFacts) -> Step {
-    let Some(block) = facts.blocks.first() else { return Step::ok(BLOCKS, "none") };
-    let finding = format!("`{name}` is blocked for writes: `index.blocks.{block}`");
-    match block.as_str() {
-        "read_only_allow_delete" => Step::fail(BLOCKS, finding, "free disk space: the server removes the block then"),
-        block => Step::fail(BLOCKS, finding, format!("set `index.blocks.{block}` of the index to false")),
+/// What keeps documents out of an index, or an index out of a cluster.
+pub(super) struct Blocks<'a> {
+    /// Those of the cluster; absent if the user may not ask.
+    pub(super) of_cluster: Option<&'a [String]>,
+    /// Whether the index has to be created.
+    pub(super) is_missing: bool,
+    /// Whether a write was tried.
+    pub(super) was_tried: bool,
+    /// Why it was refused, and whether that may pass.
+    pub(super) refusal: Option<&'a (Reason, bool)>,
+}
+
+/// Returns the failure of a cluster that is blocked; `creates` says whether an index has to be created.
+pub(super) fn cluster_block(blocks: &[String], creates: bool) -> Option<Step> {
+    let block = blocks.iter().find(|block| creates || *block != CREATE_INDEX)?;
+    let setting = format!("cluster.blocks.{block}");
+    let what = if block == CREATE_INDEX { "new indices" } else { "writes" };
+    // OpenSearch sets it when its disks are full.
+    let free = if block == CREATE_INDEX { "free disk space, or " } else { "" };
+    let hint = format!("{free}set `{setting}` in the settings of the cluster to null");
+    Some(Step::fail(BLOCKS, format!("the cluster is blocked for {what}: `{setting}`"), hint))
+}
+
+/// Judges the blocks of an index and of its cluster, and the answer to a write that was tried: it shows also those that the user may
+/// not ask for.
+pub(super) fn blocks(name: &str, facts: &IndexFacts, found: &Blocks<'_>) -> Step {
+    let open = || format!("open `{name}`: POST {name}/_open");
+    if let Some(step) = found.of_cluster.and_then(|blocks| cluster_block(blocks, found.is_missing)) {
+        return step;
+    }
+    if facts.is_closed {
+        return Step::fail(BLOCKS, format!("`{name}` is closed"), open());
+    }
+    if let Some(block) = facts.blocks.first() {
+        let finding = format!("`{name}` is blocked for writes: `index.blocks.{block}`");
+        return match block.as_str() {
+            "read_only_allow_delete" => Step::fail(BLOCKS, finding, "free disk space: the server removes the block then"),
+            block => Step::fail(BLOCKS, finding, format!("set `index.blocks.{block}` of the index to false")),
+        };
+    }
+    match found.refusal.map(|(reason, _)| (reason.code(), reason)) {
+        Some(("index_closed_exception", _)) => Step::fail(BLOCKS, format!("`{name}` is closed"), open()),
+        Some(("cluster_block_exception", reason)) => {
+            let hint = format!("set the block to false: `index.blocks` of `{name}`, or `cluster.blocks` of the cluster");
+            Step::fail(BLOCKS, reason.to_string(), hint)
+        }
+        None if found.was_tried => Step::ok(BLOCKS, "none"),
+        _ if found.of_cluster.is_none() => Step::skipped(BLOCKS, "the user may not ask for the settings of the cluster"),
+        _ => Step::ok(BLOCKS, "none"),
     }
 }
 
@@ -237,24 +298,29 @@ mod tests {
 
     #[test]
     fn a_missing_privilege_fails_if_every_load_needs_it() {
-        let of = |privileges: &[(&str, bool)]| rights("i", Some(&told(privileges)), false, None).status;
+        let of = |privileges: &[(&str, bool)]| rights("i", Some(&told(privileges)), false, None, false).status;
         assert_eq!(of(&[("create_doc", true), ("index", true), ("read", true)]), StepStatus::Ok);
         assert_eq!(of(&[("create_doc", true), ("index", false), ("read", true)]), StepStatus::Warn);
         assert_eq!(of(&[("create_doc", false), ("index", false), ("read", true)]), StepStatus::Fail);
         assert_eq!(of(&[("create_doc", true), ("auto_configure", false)]), StepStatus::Fail);
-        assert_eq!(rights("i", None, true, None).status, StepStatus::Ok);
-        assert_eq!(rights("i", None, false, None).status, StepStatus::Skipped);
+        assert_eq!(rights("i", None, true, None, false).status, StepStatus::Ok);
+        assert_eq!(rights("i", None, false, None, false).status, StepStatus::Skipped);
         let denied = (Reason::new("security_exception", "the user may not write"), false);
-        assert_eq!(rights("i", None, true, Some(&denied)).status, StepStatus::Fail);
+        assert_eq!(rights("i", None, true, Some(&denied), false).status, StepStatus::Fail);
         let only_creates = told(&[("create_doc", true), ("index", false), ("read", true)]);
-        assert_eq!(rights("i", Some(&only_creates), true, Some(&denied)).status, StepStatus::Warn);
+        assert_eq!(rights("i", Some(&only_creates), true, Some(&denied), false).status, StepStatus::Warn);
+    }
+
+    /// Judges an index that exists in a cluster with these blocks, to which a write was tried.
+    fn tried(facts: &IndexFacts, of_cluster: Option<&[String]>, refusal: Option<&(Reason, bool)>) -> Step {
+        blocks("i", facts, &Blocks { of_cluster, is_missing: false, was_tried: true, refusal })
     }
 
     #[test]
     fn a_block_names_the_setting_to_change() {
         let facts = |block: &str| IndexFacts { blocks: vec![block.to_owned()], ..IndexFacts::default() };
-        assert_eq!(blocks("i", &IndexFacts::default()), Step::ok(BLOCKS, "none"));
-        let step = blocks("i", &facts("write"));
+        assert_eq!(tried(&IndexFacts::default(), Some(&[]), None), Step::ok(BLOCKS, "none"));
+        let step = tried(&facts("write"), Some(&[]), None);
         assert_eq!(
             step,
             Step::fail(
@@ -263,8 +329,56 @@ mod tests {
                 "set `index.blocks.write` of the index to false"
             )
         );
-        let step = blocks("i", &facts("read_only_allow_delete"));
+        let step = tried(&facts("read_only_allow_delete"), Some(&[]), None);
         assert_eq!(step.hint.as_deref(), Some("free disk space: the server removes the block then"));
+        let closed = IndexFacts { is_closed: true, ..IndexFacts::default() };
+        assert_eq!(tried(&closed, Some(&[]), None), Step::fail(BLOCKS, "`i` is closed", "open `i`: POST i/_open"));
+    }
+
+    #[test]
+    fn a_blocked_cluster_fails_for_indices_that_exist_and_for_those_to_create() {
+        let set = |block: &str| vec![block.to_owned()];
+        let missing = |of_cluster: Option<&[String]>| {
+            blocks("i", &IndexFacts::default(), &Blocks { of_cluster, is_missing: true, was_tried: false, refusal: None })
+        };
+        for block in ["read_only", "read_only_allow_delete"] {
+            let finding = format!("the cluster is blocked for writes: `cluster.blocks.{block}`");
+            let hint = format!("set `cluster.blocks.{block}` in the settings of the cluster to null");
+            let expected = Step::fail(BLOCKS, finding, hint);
+            assert_eq!(missing(Some(&set(block))), expected);
+            assert_eq!(tried(&IndexFacts::default(), Some(&set(block)), None), expected);
+        }
+        let step = missing(Some(&set("create_index")));
+        assert_eq!(step.finding, "the cluster is blocked for new indices: `cluster.blocks.create_index`");
+        assert_eq!(tried(&IndexFacts::default(), Some(&set("create_index")), None).status, StepStatus::Ok);
+        assert_eq!(missing(None).status, StepStatus::Skipped, "it may be blocked");
+        assert_eq!(missing(Some(&[])).status, StepStatus::Ok);
+    }
+
+    #[test]
+    fn a_write_that_was_refused_shows_the_blocks_that_may_not_be_asked_for() {
+        let refused = |code: &str| (Reason::new(code.to_owned(), "no"), true);
+        for (code, status) in [
+            ("cluster_block_exception", StepStatus::Fail),
+            ("index_closed_exception", StepStatus::Fail),
+            ("unavailable_shards_exception", StepStatus::Skipped),
+        ] {
+            assert_eq!(tried(&IndexFacts::default(), None, Some(&refused(code))).status, status, "{code}");
+        }
+        assert_eq!(tried(&IndexFacts::default(), None, None).status, StepStatus::Ok, "it was written to");
+    }
+
+    #[test]
+    fn a_write_that_is_not_accepted_is_explained_by_a_step_or_fails() {
+        let of = |code: &str, is_blocked| {
+            let refusal = (Reason::new(code.to_owned(), "no"), true);
+            rights("i", None, true, Some(&refusal), is_blocked)
+        };
+        let step = of("cluster_block_exception", true);
+        assert_eq!((step.status, step.hint.as_deref()), (StepStatus::Warn, Some("see the step `blocks`")));
+        assert_eq!(of("unavailable_shards_exception", false).status, StepStatus::Fail);
+        let busy = (Reason::new("http_429", "the server is overloaded").overload(), true);
+        assert_eq!(rights("i", None, true, Some(&busy), false).status, StepStatus::Warn);
     }
 
     #[test]

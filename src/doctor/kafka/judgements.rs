@@ -1,6 +1,8 @@
 //! What the facts about a cluster mean. Pure.
 
-use crate::connectors::kafka::{AclOperation, AdvertisedBroker, ApiVersions, PartitionReplicas, RightAnswer, TopicRight};
+use crate::connectors::kafka::{
+    AclOperation, AdvertisedBroker, ApiVersions, PartitionReplicas, RightAnswer, TOPIC_NAME_RULE, TopicRight,
+};
 use crate::doctor::report::{Contact, LOGIN, RIGHTS, ROUNDTRIP, Step, TLS};
 use crate::number::{counted, grouped};
 use crate::pipeline::{ConnectStep, Failure, FailureKind};
@@ -90,6 +92,15 @@ pub(super) fn topics<'a>(section: &KafkaSection, seen: impl Iterator<Item = &'a 
     let seen = counted(seen as u64, "topic");
     let finding = if section.has_login() { format!("the user can see {seen}") } else { format!("the cluster has {seen}") };
     Step::ok(TOPICS, finding)
+}
+
+/// Returns the failure of a name that the commands refuse; `None` if Kafka allows it.
+pub(super) fn invalid_topic(section: &str, key: &str, name: &str) -> Option<Step> {
+    let step = || {
+        let hint = format!("correct `{key}` under [{section}]: {TOPIC_NAME_RULE}");
+        Step::fail(TOPICS, format!("`{name}` is not a valid topic name"), hint)
+    };
+    (!Topic::is_valid_name(name)).then(step)
 }
 
 pub(super) fn missing_read_topic(section: &KafkaSection, topic: &str) -> Step {

@@ -1,6 +1,6 @@
 //! What the facts about a MongoDB server mean. Pure.
 
-use crate::connectors::mongo::{CollectionFacts, CollectionKind, MongoTopology, security};
+use crate::connectors::mongo::{CollectionFacts, CollectionKind, MongoTopology, Withheld, security};
 use crate::doctor::report::{Contact, LOGIN, ROUNDTRIP, Step, StepStatus, TLS};
 use crate::pipeline::Failure;
 use crate::profile::MongoSection;
@@ -27,6 +27,19 @@ pub(super) fn contact(section: &MongoSection) -> Contact {
         (None, false) => Step::ok(LOGIN, "not used: the section has none"),
     };
     Contact { is_encrypted, logs_in, tls, login }
+}
+
+/// Returns why a step of this command is skipped: the loads do not need it.
+pub(super) fn unknown_command(command: &str) -> String {
+    format!("the server does not know the command `{command}`")
+}
+
+/// Returns why `what`, which the command lists, is not known.
+fn withheld(why: Withheld, what: &str, command: &str) -> String {
+    match why {
+        Withheld::Denied => format!("the user may not list {what}"),
+        Withheld::UnknownCommand => unknown_command(command),
+    }
 }
 
 pub(super) fn version(version: Option<&str>) -> Step {
@@ -87,7 +100,7 @@ pub(super) fn collection(name: &str, kind: CollectionKind) -> Step {
     match kind {
         CollectionKind::Collection => Step::ok(COLLECTION, format!("{name} exists")),
         CollectionKind::Missing => Step::ok(COLLECTION, format!("{name} does not exist: the first document creates it")),
-        CollectionKind::Withheld => Step::skipped(COLLECTION, "the user may not list collections"),
+        CollectionKind::Withheld(why) => Step::skipped(COLLECTION, withheld(why, "collections", "listCollections")),
         CollectionKind::View => {
             Step::fail(COLLECTION, format!("{name} is a view"), "set `default_collection` to a collection that is not a view")
         }
@@ -106,7 +119,9 @@ pub(super) fn collection(name: &str, kind: CollectionKind) -> Step {
 
 pub(super) fn validator(facts: &CollectionFacts) -> Step {
     match facts {
-        CollectionFacts { kind: CollectionKind::Withheld, .. } => Step::skipped(VALIDATOR, "the user may not list collections"),
+        CollectionFacts { kind: CollectionKind::Withheld(why), .. } => {
+            Step::skipped(VALIDATOR, withheld(*why, "collections", "listCollections"))
+        }
         CollectionFacts { has_validator: true, .. } => Step::warn(
             VALIDATOR,
             "the collection has a validator: documents that it rejects are bad records",
@@ -118,9 +133,9 @@ pub(super) fn validator(facts: &CollectionFacts) -> Step {
 
 pub(super) fn unique_indexes(facts: &CollectionFacts) -> Step {
     match facts.unique_indexes.as_deref() {
-        None => Step::skipped(INDEXES, "the user may not list indexes"),
-        Some([]) => Step::ok(INDEXES, "none is unique, but that of the ids"),
-        Some(unique) => Step::warn(
+        Err(why) => Step::skipped(INDEXES, withheld(*why, "indexes", "listIndexes")),
+        Ok([]) => Step::ok(INDEXES, "none is unique, but that of the ids"),
+        Ok(unique) => Step::warn(
             INDEXES,
             format!("unique over `{}`: a document with a value that is taken is a bad record", unique.join("`, `")),
             "drop the index if its values may repeat",
@@ -188,21 +203,23 @@ mod tests {
         for (kind, status) in [
             (CollectionKind::Collection, StepStatus::Ok),
             (CollectionKind::Missing, StepStatus::Ok),
-            (CollectionKind::Withheld, StepStatus::Skipped),
+            (CollectionKind::Withheld(Withheld::Denied), StepStatus::Skipped),
+            (CollectionKind::Withheld(Withheld::UnknownCommand), StepStatus::Skipped),
             (CollectionKind::View, StepStatus::Fail),
             (CollectionKind::TimeSeries, StepStatus::Warn),
             (CollectionKind::Capped, StepStatus::Warn),
         ] {
             assert_eq!(collection("d.c", kind).status, status, "{kind:?}");
         }
-        let facts = |has_validator, unique: Option<&[&str]>| CollectionFacts {
+        let facts = |has_validator, unique: Result<&[&str], Withheld>| CollectionFacts {
             kind: CollectionKind::Collection,
             has_validator,
             unique_indexes: unique.map(|unique| unique.iter().map(|fields| (*fields).to_owned()).collect()),
         };
-        assert_eq!(validator(&facts(true, None)).status, StepStatus::Warn);
-        assert_eq!(unique_indexes(&facts(false, Some(&["email"]))).status, StepStatus::Warn);
-        assert_eq!(unique_indexes(&facts(false, None)).status, StepStatus::Skipped);
-        assert_eq!(unique_indexes(&facts(false, Some(&[]))).status, StepStatus::Ok);
+        assert_eq!(validator(&facts(true, Err(Withheld::Denied))).status, StepStatus::Warn);
+        assert_eq!(unique_indexes(&facts(false, Ok(&["email"]))).status, StepStatus::Warn);
+        let unknown = unique_indexes(&facts(false, Err(Withheld::UnknownCommand)));
+        assert_eq!(unknown, Step::skipped(INDEXES, "the server does not know the command `listIndexes`"));
+        assert_eq!(unique_indexes(&facts(false, Ok(&[]))).status, StepStatus::Ok);
     }
 }

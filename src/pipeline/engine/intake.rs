@@ -33,6 +33,7 @@ pub(super) struct Admitted {
     /// Bad records, each with the number of records of the batch before it.
     pub(super) bad: Vec<(usize, Record, Slot, Reason)>,
     pub(super) filtered: u64,
+    pub(super) filtered_offsets: Vec<(Partition, i64)>,
     /// Records of partitions that are revoked or being revoked.
     pub(super) released: u64,
     pub(super) bytes: usize,
@@ -117,7 +118,10 @@ impl Intake {
             }
             match self.transform.as_ref().map_or(TransformResult::Keep, |transform| transform(&mut record)) {
                 TransformResult::Keep => admitted.batch.push(record, slot),
-                TransformResult::Filtered => admitted.filtered += partitions.leave_out(slot),
+                TransformResult::Filtered => {
+                    admitted.filtered += partitions.leave_out(slot);
+                    admitted.filtered_offsets.push((record.partition, record.offset));
+                }
                 TransformResult::Bad(reason) => admitted.bad.push((admitted.batch.len(), record, slot, reason)),
             }
         }

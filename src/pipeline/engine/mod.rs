@@ -295,6 +295,9 @@ impl<S: Source, K: Sink + 'static, D: Sink + 'static> Engine<S, K, D> {
         self.tally.filtered += admitted.filtered;
         let (bytes, waited, shaping) = (admitted.bytes as u64, admitted.waited, admitted.shaping);
         self.observer.on(&Event::Read { bytes, waited, shaping });
+        if !admitted.filtered_offsets.is_empty() {
+            self.observer.on(&Event::Filtered(&admitted.filtered_offsets));
+        }
         let was_draining = self.shutdown.is_draining();
         let skipped = self.tally.skipped;
         for (at, record, slot, reason) in &admitted.bad {

@@ -47,6 +47,21 @@ fn a_cluster_that_works_is_examined_to_the_end() {
 }
 
 #[test]
+fn a_topic_name_that_the_commands_refuse_fails_its_step() {
+    let mock = Mock::start(1);
+    for key in ["default_consumer_topic", "default_producer_topic"] {
+        let steps = Steps::of(&format!("[local_kafka]\nservers = {}\n{key} = eu/orders\n", mock.cluster().servers), "", 4);
+        assert_eq!(
+            steps.only("fail"),
+            format!(
+                "topics: `eu/orders` is not a valid topic name: correct `{key}` under [local_kafka]: use up to 249 letters, digits, \
+                 dots, underscores and dashes"
+            )
+        );
+    }
+}
+
+#[test]
 fn a_name_that_does_not_resolve_and_a_closed_port_fail_their_steps() {
     let steps = Steps::of("[local_kafka]\nservers = broker.invalid\n", "", 4);
     assert_eq!(

@@ -113,6 +113,51 @@ fn a_missing_right_and_a_missing_majority_fail_the_write_that_is_tried() {
 }
 
 #[test]
+fn a_command_that_the_server_does_not_know_skips_its_step() {
+    let stub = MongoStub::saying(doc! {"helloOk": false}, |command| match command.keys().next().unwrap().as_str() {
+        name @ ("hello" | "buildInfo" | "listCollections" | "listIndexes") => Answer::Reply(doc! {
+            "ok": 0.0, "code": 59, "codeName": "CommandNotFound", "errmsg": format!("no such command: '{name}'"),
+        }),
+        _ => answer(command, &plain(), Vec::new()),
+    });
+    let steps = Steps::of(&section(&stub), "", 0);
+    assert!(steps.step("topology")[0].starts_with("warn a standalone server"), "the older command tells it");
+    assert_eq!(steps.step("collection"), ["skipped the server does not know the command `listCollections`"]);
+    assert_eq!(steps.step("indexes"), ["skipped the server does not know the command `listIndexes`"]);
+    assert_eq!(steps.step("rights"), ["ok may write to d.c, and a majority acknowledges"]);
+}
+
+#[test]
+fn a_write_that_the_server_does_not_know_is_not_blamed_on_the_address() {
+    let stub = MongoStub::start(|command| match command.keys().next().unwrap().as_str() {
+        "update" => {
+            Answer::Reply(doc! {"ok": 0.0, "code": 59, "codeName": "CommandNotFound", "errmsg": "no such command: 'update'"})
+        }
+        _ => answer(command, &plain(), Vec::new()),
+    });
+    let failed = Steps::of(&section(&stub), "", 4).only("fail");
+    assert!(failed.starts_with("rights: ") && failed.contains("no such command: 'update' (59)"), "{failed}");
+    assert!(failed.ends_with(": use MongoDB 4.4 or newer, or a server that knows the command"), "{failed}");
+}
+
+#[test]
+fn a_name_that_the_loads_refuse_fails_its_step() {
+    let stub = MongoStub::start(|command| answer(command, &plain(), Vec::new()));
+    for (key, value, why) in [
+        ("default_database", "a.b", "cannot use `a.b`: a database's name may not have '.'"),
+        ("default_collection", "system.x", "cannot use `system.x`: `system.` is the server's own"),
+        ("default_collection", "{", "cannot use `{`: `{` without `}`"),
+    ] {
+        let other = if key == "default_database" { "default_collection = c" } else { "default_database = d" };
+        let steps = Steps::of(&format!("[mongodb]\nuri = {}\n{key} = {value}\n{other}\n", stub.uri()), "", 4);
+        let failed = steps.only("fail");
+        assert!(failed.starts_with(&format!("collection: {why}")), "{failed}");
+        assert!(failed.ends_with(&format!(": correct `{key}` under [mongodb]")), "{failed}");
+        assert_eq!(steps.step("rights"), ["skipped collection failed"]);
+    }
+}
+
+#[test]
 fn a_closed_port_and_a_name_that_does_not_resolve_fail_their_steps() {
     let server = closed_port();
     let steps = Steps::of(&format!("[mongodb]\nhost = {}\nport = {}\n", server.ip(), server.port()), "", 4);
@@ -134,4 +179,18 @@ fn a_round_trip_writes_a_document_and_removes_it() {
     for name in ["insert", "find", "delete"] {
         assert!(received.iter().any(|received| received == name), "{received:?}");
     }
+}
+
+#[test]
+fn a_document_that_no_majority_acknowledges_is_removed_again() {
+    let stub = MongoStub::start(|command| match command.keys().next().unwrap().as_str() {
+        "insert" => {
+            let error = doc! {"code": 64, "codeName": "WriteConcernTimeout", "errmsg": "waiting for replication timed out"};
+            Answer::Reply(doc! {"n": 1, "writeConcernError": error, "ok": 1.0})
+        }
+        _ => answer(command, &plain(), Vec::new()),
+    });
+    let steps = Steps::of(&section(&stub), "--roundtrip", 4);
+    assert_eq!(steps.step("roundtrip").len(), 1, "it is removed: {:?}", steps.step("roundtrip"));
+    assert!(stub.received().iter().any(|name| name == "delete"), "{:?}", stub.received());
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaResult;
@@ -225,6 +225,15 @@ impl Cluster {
             }
         });
         self.wait_for_partitions(topic, partitions);
+    }
+
+    /// Sets the settings of a topic; it has no others of its own then.
+    #[track_caller]
+    pub(crate) fn set_topic(&self, topic: &str, settings: &[(&str, &str)]) {
+        let new = AlterConfig::new(ResourceSpecifier::Topic(topic));
+        let new = settings.iter().fold(new, |new, (name, value)| new.set(name, value));
+        let changed = answered(self.admin().alter_configs([&new], &options()));
+        changed[0].as_ref().expect("the topic is changed");
     }
 
     /// Gives a topic more partitions.

@@ -54,7 +54,8 @@ impl MongoStub {
         Self::saying(Document::new(), script)
     }
 
-    /// Starts a peer that says this of itself when it is greeted; one with a `setName` is the only member of that replica set.
+    /// Starts a peer that says this of itself when it is greeted; one with a `setName` is the only member of that replica set, and the
+    /// script of one without `helloOk` answers `hello`.
     pub(crate) fn saying(differs: Document, script: impl FnMut(&Document) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a listener has an address");
@@ -180,14 +181,21 @@ fn document(bytes: &[u8]) -> Document {
 
 fn answer(command: &Document, shared: &Shared) -> Answer {
     let name = command.keys().next().expect("a command has a name").as_str();
+    // The driver sends the older command to a server that does not know the newer one.
+    let knows_hello = shared.hello.get_bool("helloOk").unwrap_or(false);
     match name {
+        "hello" if !knows_hello => ask(command, shared),
         "hello" | "ismaster" | "isMaster" => Answer::Reply(shared.hello.clone()),
         "endSessions" => Answer::Reply(doc! {"ok": 1.0}),
-        name => {
-            shared.state.lock().unwrap_or_else(PoisonError::into_inner).received.push(name.to_owned());
-            (shared.script.lock().unwrap_or_else(PoisonError::into_inner))(command)
-        }
+        _ => ask(command, shared),
     }
+}
+
+/// Asks the script.
+fn ask(command: &Document, shared: &Shared) -> Answer {
+    let name = command.keys().next().expect("a command has a name");
+    shared.state.lock().unwrap_or_else(PoisonError::into_inner).received.push(name.clone());
+    (shared.script.lock().unwrap_or_else(PoisonError::into_inner))(command)
 }
 
 /// Returns the documents that a command that writes has: inserted ones, updates, or deletes.

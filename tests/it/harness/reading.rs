@@ -88,6 +88,20 @@ pub(crate) fn read_with_kcat(cluster: &Cluster, topic: &str) -> Vec<ReadRecord> 
     seen
 }
 
+/// Returns what kcat reads as the only member of a group, from the group's positions to the end. Every partition needs one.
+#[track_caller]
+pub(crate) fn read_as_group_with_kcat(cluster: &Cluster, group: &str, topic: &str) -> Vec<ReadRecord> {
+    let ran = Command::new("kcat")
+        .args(["-b", &cluster.servers, "-G", group, "-e", "-q", "-J"])
+        .args(["-X", "auto.offset.reset=error", "-X", "enable.auto.commit=false", topic])
+        .output()
+        .expect("kcat starts");
+    assert!(ran.status.success(), "kcat -G {group}: {}", String::from_utf8_lossy(&ran.stderr));
+    let mut seen: Vec<_> = ran.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(parse).collect();
+    seen.sort_by_key(|seen| (seen.partition, seen.offset));
+    seen
+}
+
 #[derive(Deserialize)]
 struct Line {
     partition: i32,

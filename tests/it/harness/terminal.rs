@@ -64,6 +64,13 @@ impl Terminal {
         eventually("the program reads keys", SCREEN_TIMEOUT, || (!echoes()).then_some(()));
     }
 
+    /// Checks that keys are shown: no program has left them hidden.
+    #[track_caller]
+    pub(crate) fn assert_echo(&self) {
+        let modes = tcgetattr(&self.keys).expect("the terminal's modes").local_modes;
+        assert!(modes.contains(LocalModes::ECHO | LocalModes::ICANON), "{modes:?}");
+    }
+
     /// Types.
     pub(crate) fn type_in(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).expect("the terminal takes keys");

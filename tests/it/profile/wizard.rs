@@ -201,6 +201,42 @@ fn answers_that_no_command_would_read_are_asked_for_again() {
 }
 
 #[test]
+fn an_interrupted_question_writes_nothing_and_gives_the_cursor_back() {
+    let password = [
+        ("Which sections?", " \r"),
+        ("Servers", "127.0.0.214:9\r"),
+        ("Security protocol", "\u{1b}[B\r"),
+        ("SASL mechanism", "\r"),
+        ("Username", "u\r"),
+    ];
+    for answers in [vec![("Which sections?", "\u{3}")], [&password[..2], &[("Security protocol", "\u{3}")]].concat()] {
+        let folder = Folder::new();
+        let answers: Vec<_> = answers.into_iter().map(|(question, answer)| (question, answer.to_owned())).collect();
+        let (code, shown) = init(&folder, &answers);
+        assert_eq!(code, Some(1), "{shown}");
+        assert!(shown.contains("interrupted, nothing was written"), "{shown}");
+        assert!(shown.rfind("\u{1b}[?25h") > shown.rfind("\u{1b}[?25l"), "{shown:?}");
+        assert!(!folder.path().join("database.ini").exists());
+    }
+    // A password is read by lines: the signal ends it, and the keys are shown again.
+    let folder = Folder::new();
+    let mut terminal = Terminal::open();
+    let mut command = folder.sdl("profile init");
+    let mut child = command.env("TERM", "xterm").stdin(terminal.side()).stderr(terminal.side()).spawn().unwrap();
+    for (question, answer) in password {
+        terminal.wait_for(question);
+        terminal.wait_for_no_echo();
+        terminal.type_in(answer);
+    }
+    terminal.wait_for("Password");
+    terminal.wait_for_no_echo();
+    let sent = Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap();
+    assert!(sent.success());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    terminal.assert_echo();
+}
+
+#[test]
 fn a_file_that_cannot_be_written_is_refused_before_the_first_question() {
     let folder = Folder::new();
     let (code, shown) = answer(folder.sdl("profile init --profile nodir/x.ini").env("TERM", "xterm"), &[]);

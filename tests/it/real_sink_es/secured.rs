@@ -86,7 +86,12 @@ fn real_sink_es_invalid_hosts_and_certificates_fail_within_seconds() {
         let early = TlsStub::start("early", false);
         wrong(&early.url(), &ca, "the server's certificate is not valid yet", "correct this machine's clock");
         let elsewhere = TlsStub::start("wrong-name", false);
-        wrong(&elsewhere.url(), &ca, "the server's certificate is for another host name", "name the server in `url`");
+        wrong(
+            &elsewhere.url(),
+            &ca,
+            "the server's certificate is for another host name",
+            "use the host name of the certificate in `url`",
+        );
         let strict = TlsStub::start("server", true);
         wrong(&strict.url(), &ca, "rejects the client certificate, or requires one", "set `client_cert` and `client_key`");
         // This server only speaks TLS: a client that connects finds no search server.

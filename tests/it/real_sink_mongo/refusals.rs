@@ -132,7 +132,7 @@ fn real_sink_mongo_a_certificate_that_is_expired_or_another_host_s_is_named_with
     for (name, words) in [
         ("expired", ["has expired", "renew"]),
         ("early", ["is not valid yet", "correct this machine's clock"]),
-        ("wrong-name", ["for another host name", "name the server"]),
+        ("wrong-name", ["for another host name", "use the host name of the certificate in `host`"]),
     ] {
         let pair = [format!("tls.certificate={tls}/{name}.pem"), format!("tls.key={tls}/{name}.key")];
         let (load, host, port) = secure(name, &[&pair[0], &pair[1]]);

@@ -403,3 +403,16 @@ fn a_server_that_rejects_a_third_of_all_writes_stores_each_document_once() {
     taken.dedup();
     assert_eq!(taken.len(), 600);
 }
+
+#[tokio::test]
+async fn a_node_without_memory_for_a_request_is_asked_again() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let stub = HttpStub::search(move |_| match counter.fetch_add(1, SeqCst) {
+        0 | 1 => Reply::Json(429, json!({"error": {"type": "circuit_breaking_exception", "reason": "r"}})),
+        _ => Reply::Json(200, json!({"count": 7})),
+    });
+    let client = ElasticClient::connect(&section(&[stub.url()]), Duration::from_secs(5)).await.unwrap();
+    assert_eq!(client.count("numbers", "n", 1).await.unwrap(), 7);
+    assert!(asked.load(SeqCst) >= 4, "it was refused twice");
+}

@@ -2,6 +2,7 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
@@ -46,21 +47,25 @@ pub(crate) fn valid_until(config: ClientConfig, wait: Duration) -> Option<i64> {
     verify(config, wait, |log, _| Some(log.not_after.load(Ordering::Relaxed)).filter(|time| *time != 0))
 }
 
-/// Connects until `look` returns something; it is given what the verification has noted, and whether a server has answered.
+/// Connects until `look` returns something, for up to `wait` from when the looks before it have ended; it is given what the
+/// verification has noted, and whether a server has answered.
 fn verify<T>(mut config: ClientConfig, wait: Duration, look: impl Fn(&VerificationLog, bool) -> Option<T>) -> Option<T> {
+    // Looks at several clusters at once would take each other's time: a client reads all CAs of the machine when it is created.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     config.set("security.protocol", "ssl");
     let native = config.create_native_config().ok()?;
     // SAFETY: the configuration is alive, and `note_verification` has the type that librdkafka expects.
     unsafe { rd::rd_kafka_conf_set_ssl_cert_verify_cb(native.ptr(), Some(note_verification)) };
     let client = Client::new(&config, native, RDKafkaType::RD_KAFKA_PRODUCER, VerificationLog::default()).ok()?;
     let deadline = Instant::now() + wait;
-    while Instant::now() < deadline {
+    loop {
         let answered = client.fetch_cluster_id(Duration::from_millis(50)).is_some();
-        if let Some(found) = look(client.context(), answered) {
-            return Some(found);
+        let found = look(client.context(), answered);
+        if found.is_some() || Instant::now() >= deadline {
+            return found;
         }
     }
-    None
 }
 
 /// What the verification of certificates met.

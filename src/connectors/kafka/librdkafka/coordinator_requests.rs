@@ -2,7 +2,7 @@
 //!
 //! librdkafka (2.12 to 2.16 at least, issue 4605) aborts the process if such a request times out while its coordinator cannot be
 //! reached, and the coordinator answers later. So for librdkafka a request lasts for as long as it allows; who asks waits for a
-//! shorter time, and does not ask again what is still unanswered.
+//! shorter time, does not ask again what is still unanswered, and closes a client before that time is over ([`UnansweredRequests::is_overdue`]).
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -41,9 +41,14 @@ impl CoordinatorRequest {
     }
 }
 
+struct SentRequest {
+    since: Instant,
+    answers: EventQueue,
+}
+
 /// The requests of a client that no coordinator has answered yet. Must not outlive the client.
 #[derive(Default)]
-pub(crate) struct UnansweredRequests(Mutex<HashMap<CoordinatorRequest, EventQueue>>);
+pub(crate) struct UnansweredRequests(Mutex<HashMap<CoordinatorRequest, SentRequest>>);
 
 impl UnansweredRequests {
     /// Sends the requests, all in flight together, and waits up to `timeout` for their answers, in the order of `requests`.
@@ -63,19 +68,20 @@ impl UnansweredRequests {
         let deadline = Instant::now() + timeout;
         let ask = |asked: &CoordinatorRequest| {
             // An answer that nobody waited for is old.
-            let pending = self.unanswered().remove(asked).filter(|queue| QueueEvent::wait(queue, Duration::ZERO).is_none());
+            let is_open = |sent: &SentRequest| QueueEvent::wait(&sent.answers, Duration::ZERO).is_none();
+            let pending = self.unanswered().remove(asked).filter(is_open);
             // SAFETY: a live handle that outlives the queue, by the caller's word, as for what is sent.
             pending.unwrap_or_else(|| unsafe {
-                let queue = EventQueue::new(client);
-                request(client, op, LONGEST_TIMEOUT, false, 0, |options| send(&asked.group, options, queue.0));
-                queue
+                let answers = EventQueue::new(client);
+                request(client, op, LONGEST_TIMEOUT, false, 0, |options| send(&asked.group, options, answers.0));
+                SentRequest { since: Instant::now(), answers }
             })
         };
-        let asked: Vec<EventQueue> = requests.iter().map(ask).collect();
-        let answer = |(request, queue): (CoordinatorRequest, EventQueue)| {
-            let event = QueueEvent::wait(&queue, deadline.saturating_duration_since(Instant::now()));
+        let asked: Vec<SentRequest> = requests.iter().map(ask).collect();
+        let answer = |(request, sent): (CoordinatorRequest, SentRequest)| {
+            let event = QueueEvent::wait(&sent.answers, deadline.saturating_duration_since(Instant::now()));
             if event.is_none() {
-                self.unanswered().insert(request, queue);
+                self.unanswered().insert(request, sent);
             }
             let event = event.ok_or_else(NativeError::timed_out)?;
             event.error().map_or_else(|| read(event.0), Err)
@@ -100,7 +106,12 @@ impl UnansweredRequests {
         unsafe { self.ask(client, op, vec![request], timeout, send, read) }.remove(0)
     }
 
-    fn unanswered(&self) -> MutexGuard<'_, HashMap<CoordinatorRequest, EventQueue>> {
+    /// Returns whether a request has been waiting for so long that the client should go before the request's time is over.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.unanswered().values().any(|sent| sent.since.elapsed() > LONGEST_TIMEOUT / 2)
+    }
+
+    fn unanswered(&self) -> MutexGuard<'_, HashMap<CoordinatorRequest, SentRequest>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

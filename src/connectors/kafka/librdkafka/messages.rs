@@ -175,12 +175,12 @@ pub(crate) fn purge<C: ClientContext>(client: &Client<C>, in_flight: bool) {
     let _ = unsafe { rd::rd_kafka_purge(client.native_ptr(), flags) };
 }
 
-/// Serves delivery reports: waits up to `timeout` for the first, and calls `each` with the token and the error of every record
-/// that is answered by then. Returns the client's other errors.
+/// Serves delivery reports: waits up to `timeout` for the first, and calls `each` with the token of every record that is answered by
+/// then, and its offset, which is negative if the broker did not tell, or its error. Returns the client's other errors.
 pub(crate) fn reports(
     queue: &EventQueue,
     timeout: Duration,
-    mut each: impl FnMut(usize, Option<NativeError>),
+    mut each: impl FnMut(usize, Result<i64, NativeError>),
 ) -> Vec<NativeError> {
     let mut errors = Vec::new();
     let mut timeout = timeout;
@@ -201,7 +201,8 @@ pub(crate) fn reports(
             for message in &messages[..count] {
                 let token = (**message)._private as usize;
                 // The broker's own words (`rd_kafka_message_produce_errstr`) are freed with its answer, before the event.
-                each(token, ((**message).err as i32 != 0).then(|| NativeError::of((**message).err)));
+                let is_written = (**message).err as i32 == 0;
+                each(token, if is_written { Ok((**message).offset) } else { Err(NativeError::of((**message).err)) });
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Records into Kafka: idempotent, in order, and answered when the brokers have them.
 
+mod copies;
 mod producer_worker;
 mod record_limits;
 mod refusals;
@@ -15,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::connectors::kafka::client_log::{ClientLog, LogContext};
 use crate::connectors::kafka::config::client_config;
 use crate::connectors::kafka::diagnosis;
+pub(crate) use crate::connectors::kafka::sink::copies::{CopiedRun, OnCopied};
 pub use crate::connectors::kafka::sink::producer_worker::Route;
 use crate::connectors::kafka::sink::producer_worker::{Job, ProducerClient, ProducerFactory, ProducerWorker, QUEUE_KBYTES};
 pub use crate::connectors::kafka::sink::record_limits::{Targets, TopicLimits};
@@ -59,6 +61,20 @@ impl KafkaSink {
         targets: Targets,
         route: Route,
     ) -> Result<Self, ConnectorError> {
+        Self::open_reporting(section, options, targets, route, None)
+    }
+
+    /// As [`Self::open`]; `on_copied` learns where each delivered record is, before the engine learns that it is delivered.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn open_reporting(
+        section: &KafkaSection,
+        options: &ProducerOptions,
+        targets: Targets,
+        route: Route,
+        on_copied: Option<OnCopied>,
+    ) -> Result<Self, ConnectorError> {
         let factory = factory(section, options, targets)?;
         let client = factory.create()?;
         let client_log = factory.log.client_log.clone();
@@ -67,7 +83,8 @@ impl KafkaSink {
         let abandoned = Arc::new(AtomicBool::new(false));
         let watch = TargetWatch::default();
         let (client_of_worker, lost) = (Arc::clone(&shared), Arc::clone(&abandoned));
-        let worker = ProducerWorker::new(factory, client_of_worker, lost, watch.clone(), route, options.keep_timestamps);
+        let worker =
+            ProducerWorker::new(factory, client_of_worker, lost, watch.clone(), route, options.keep_timestamps, on_copied);
         std::thread::Builder::new()
             .name("kafka-sink".to_owned())
             .spawn(move || worker.run(client, &received))

@@ -22,6 +22,7 @@ use crate::connectors::kafka::config::create_client;
 use crate::connectors::kafka::librdkafka::bootstrap::BootstrapServers;
 use crate::connectors::kafka::librdkafka::messages::{self, Outgoing, ProducerTopic};
 use crate::connectors::kafka::librdkafka::{EventQueue, NativeError};
+use crate::connectors::kafka::sink::copies::{Copies, OnCopied};
 use crate::connectors::kafka::sink::record_limits::{Targets, TopicLimits, unwritable};
 use crate::connectors::kafka::sink::refusals::{is_failure_of_producer, is_missing, lasting, located, refusal};
 use crate::pipeline::{Batch, ConnectorError, Outcome, Reason, TargetWatch};
@@ -112,6 +113,7 @@ pub(super) struct ProducerWorker {
     has_lost: bool,
     route: Route,
     keep_timestamps: bool,
+    copies: Option<Copies>,
     /// Batches in flight, by slot.
     batches: Vec<Option<InFlightBatch>>,
     free: Vec<usize>,
@@ -203,6 +205,7 @@ impl ProducerWorker {
         watch: TargetWatch,
         route: Route,
         keep_timestamps: bool,
+        on_copied: Option<OnCopied>,
     ) -> Self {
         Self {
             factory,
@@ -215,6 +218,7 @@ impl ProducerWorker {
             has_lost: false,
             route,
             keep_timestamps,
+            copies: on_copied.map(Copies::new),
             batches: Vec::new(),
             free: Vec::new(),
             order: VecDeque::new(),
@@ -600,15 +604,18 @@ impl ProducerWorker {
     /// Collects delivery reports; waits up to `timeout` for the first.
     fn serve(&mut self, client: &ProducerClient, timeout: Duration) {
         let mut delivered = false;
-        let errors = messages::reports(&client.reports, timeout, |token, error| {
+        let errors = messages::reports(&client.reports, timeout, |token, written| {
             self.unreported -= 1;
             let id = RecordId::of(token);
-            match error {
-                None => {
+            match written {
+                Ok(offset) => {
                     delivered = true;
+                    if let (Some(copies), Some(batch)) = (&mut self.copies, &self.batches[id.slot]) {
+                        copies.note(&batch.batch[id.at], offset);
+                    }
                     self.settle(id, Outcome::Delivered);
                 }
-                Some(error) => self.on_undelivered(id, &error),
+                Err(error) => self.on_undelivered(id, &error),
             }
         });
         for error in errors {
@@ -660,6 +667,9 @@ impl ProducerWorker {
         let Some(batch) = self.batches[slot].take() else { return };
         self.free.push(slot);
         self.order.retain(|other| *other != slot);
+        if let Some(copies) = &mut self.copies {
+            copies.report(batch.batch.last());
+        }
         let outcomes = batch.states.into_iter().map(|state| match state {
             RecordState::Answered(outcome) => outcome,
             other => unreachable!("{other:?} in an answered batch"),
